@@ -1,0 +1,81 @@
+"""Identity and randomness by content.
+
+An example's id comes from what it holds, and every draw is our own splitmix64 over id, seed and purpose: no library's
+hash or generator decides a byte, because those change between versions, and no draw depends on file order, part size,
+workers or arrival.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+def splitmix64(values: np.ndarray) -> np.ndarray:
+    """The finalizer of Steele, Lea and Flood's SplitMix64 over each value: uint64 [n] to uint64 [n], a bijection."""
+    mixed = values + _GOLDEN
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX_1
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
+    return np.asarray(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)
+
+
+def draw_keys(*, id_hi: np.ndarray, id_lo: np.ndarray, seed: int, purpose: str) -> np.ndarray:
+    """One uniform uint64 for each example, for one purpose of one seed.
+
+    Args:
+        id_hi, id_lo: uint64 [examples].
+        purpose: what is drawn ("mixture flan-5m", "rows"); other purposes are independent.
+    """
+    salt = np.frombuffer(hashlib.blake2b(f"{seed}\x1f{purpose}".encode(), digest_size=16).digest(), dtype="<u8")
+    return splitmix64(splitmix64(id_hi ^ salt[0]) ^ id_lo ^ salt[1])
+
+
+def draw_below(*, keys: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """A uniform integer in [0, bound) from each key: uint64 [n], int64 [n] to int64 [n] (bounds below 2^32).
+
+    Multiplies the key's high half by the bound; the bias is below bound / 2^32.
+    """
+    return np.asarray(((keys >> np.uint64(32)) * bounds.astype(np.uint64)) >> np.uint64(32), dtype=np.int64)
+
+
+def digests(values: Iterable[bytes], *, person: bytes = b"") -> tuple[np.ndarray, np.ndarray]:
+    """BLAKE2b-128 of each value as two uint64 arrays (high, low)."""
+    joined = b"".join(hashlib.blake2b(value, digest_size=16, person=person).digest() for value in values)
+    halves = np.frombuffer(joined, dtype=">u8").astype(np.uint64).reshape(-1, 2)
+    return np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])
+
+
+def text_digests(texts: pl.Series, *, person: bytes = b"") -> tuple[np.ndarray, np.ndarray]:
+    """BLAKE2b-128 of the UTF-8 of each text (nulls hash as empty): String [n] to two uint64 [n]."""
+    import polars as pl
+
+    return digests(texts.fill_null("").cast(pl.Binary), person=person)
+
+
+def canonical(*columns: pl.Expr) -> pl.Expr:
+    """One text that holds all columns and can be taken apart again: length-prefixed, null apart from empty."""
+    import polars as pl
+
+    return pl.concat_str([part for column in columns for part in (_measured(column),)])
+
+
+def _measured(column: pl.Expr) -> pl.Expr:
+    import polars as pl
+
+    text = pl.concat_str([column.str.len_bytes().cast(pl.String), pl.lit(":"), column])
+    return pl.when(column.is_null()).then(pl.lit("-")).otherwise(text)
+
+
+def id_text(id_hi: int, id_lo: int) -> str:
+    """How an example's id is written for people: 32 hexadecimal digits."""
+    return f"{id_hi:016x}{id_lo:016x}"

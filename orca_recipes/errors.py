@@ -1,0 +1,95 @@
+"""Every fault that a user can meet, each with one sentence that says where, what and what to do.
+
+    OrcaError                 shown without a traceback
+    ├── UserError             exit status 2: something the user wrote, chose or handed over
+    │   ├── RecipeError       faults of a recipe, all of them at once
+    │   ├── PluginError       a kind that is missing, broken, ambiguous, or needs an extra package
+    │   ├── SourceError       a source's files cannot be read as asked
+    │   ├── Shortfall         more rows are asked for than there are
+    │   ├── TokenizerError    a tokenizer that cannot be loaded or trusted
+    │   ├── TemplateError     a chat template that cannot be taken apart or masked
+    │   ├── OverlongExample   an example longer than a row, where the recipe says `overlong = "error"`
+    │   ├── LockError         the lock and the world differ, under --locked
+    │   └── BuildError        a build directory that is not one, or is in the way
+    └── Failure               exit status 1: the machine or the stored data failed
+        ├── DamagedShard      a shard breaks a rule of the format
+        └── StoreError        the store cannot be read or written
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class OrcaError(Exception):
+    """A fault with a sentence for the user."""
+
+    exit_status = 1
+
+
+class UserError(OrcaError):
+    exit_status = 2
+
+
+class Failure(OrcaError):
+    exit_status = 1
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault of a recipe: `<file>:<line>: <dotted.path>`, then what is wrong."""
+
+    file: str
+    line: int
+    path: str
+    sentence: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        head = f"{where}: {self.path}" if self.path else f"{where}:"
+        return f"{head}\n  {self.sentence}"
+
+
+class RecipeError(UserError):
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = tuple(faults)
+
+
+class PluginError(UserError):
+    pass
+
+
+class SourceError(UserError):
+    pass
+
+
+class Shortfall(UserError):
+    pass
+
+
+class TokenizerError(UserError):
+    pass
+
+
+class TemplateError(UserError):
+    pass
+
+
+class OverlongExample(UserError):
+    pass
+
+
+class LockError(UserError):
+    pass
+
+
+class BuildError(UserError):
+    pass
+
+
+class DamagedShard(Failure):
+    pass
+
+
+class StoreError(Failure):
+    pass

@@ -1,0 +1,1 @@
+"""Every built-in kind: one folder a hook, one file a kind."""

@@ -1,0 +1,10 @@
+"""How text becomes ids."""
+
+from orca_recipes.contract.hooks import Offers, hookimpl
+
+
+@hookimpl
+def orca_tokenizers() -> Offers:
+    return {
+        "hf": "orca_plugins.tokenizers.hf:HF",
+    }

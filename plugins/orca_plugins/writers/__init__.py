@@ -1,0 +1,10 @@
+"""How packed rows become files."""
+
+from orca_recipes.contract.hooks import Offers, hookimpl
+
+
+@hookimpl
+def orca_writers() -> Offers:
+    return {
+        "megatron": "orca_plugins.writers.megatron:Megatron",
+    }
