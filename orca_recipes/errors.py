@@ -1,23 +1,24 @@
 """Every fault that a user can meet, each with one sentence that says where, what and what to do.
 
-    OrcaError                 shown without a traceback
-    ├── UserError             exit status 2: something the user wrote, chose or handed over
-    │   ├── RecipeError       faults of a recipe, all of them at once
-    │   ├── PluginError       a kind that is missing, broken, ambiguous, or needs an extra package
-    │   ├── SourceError       a source's files cannot be read as asked
-    │   ├── Shortfall         more rows are asked for than there are
-    │   ├── TokenizerError    a tokenizer that cannot be loaded or trusted
-    │   ├── TemplateError     a chat template that cannot be taken apart or masked
-    │   ├── OverlongExample   an example longer than a row, where the recipe says `overlong = "error"`
-    │   ├── LockError         the lock and the world differ, under --locked
-    │   └── BuildError        a build directory that is not one, or is in the way
-    └── Failure               exit status 1: the machine or the stored data failed
-        ├── DamagedShard      a shard breaks a rule of the format
-        └── StoreError        the store cannot be read or written
+OrcaError                 shown without a traceback
+├── UserError             exit status 2: something the user wrote, chose or handed over
+│   ├── RecipeError       faults of a recipe, all of them at once
+│   ├── PluginError       a kind that is missing, broken, ambiguous, or needs an extra package
+│   ├── SourceError       a source's files cannot be read as asked
+│   ├── Shortfall         more rows are asked for than there are
+│   ├── TokenizerError    a tokenizer that cannot be loaded or trusted
+│   ├── TemplateError     a chat template that cannot be taken apart or masked
+│   ├── OverlongExample   an example longer than a row, where the recipe says `overlong = "error"`
+│   ├── LockError         the lock and the world differ, under --locked
+│   └── BuildError        a build directory that is not one, or is in the way
+└── Failure               exit status 1: the machine or the stored data failed
+    ├── DamagedShard      a shard breaks a rule of the format
+    └── StoreError        the store cannot be read or written
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class OrcaError(Exception):
@@ -53,6 +54,10 @@ class RecipeError(UserError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))
         self.faults = tuple(faults)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is pickled as its class and its message; this one is made from faults.
+        return (type(self), (self.faults,), self.__dict__)
 
 
 class PluginError(UserError):

@@ -1,1 +1,1 @@
-"""What the core and the plugins promise each other: kinds, hooks, schemas, draws, and the checks that hold them to it."""
+"""What the core and the plugins promise each other: kinds, hooks, schemas, draws, and checks that hold them to it."""

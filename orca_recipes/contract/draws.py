@@ -48,7 +48,7 @@ def draw_below(*, keys: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     return np.asarray(((keys >> np.uint64(32)) * bounds.astype(np.uint64)) >> np.uint64(32), dtype=np.int64)
 
 
-def digests(values: Iterable[bytes], *, person: bytes = b"") -> tuple[np.ndarray, np.ndarray]:
+def digests(values: Iterable[bytes | memoryview], *, person: bytes = b"") -> tuple[np.ndarray, np.ndarray]:
     """BLAKE2b-128 of each value as two uint64 arrays (high, low)."""
     joined = b"".join(hashlib.blake2b(value, digest_size=16, person=person).digest() for value in values)
     halves = np.frombuffer(joined, dtype=">u8").astype(np.uint64).reshape(-1, 2)

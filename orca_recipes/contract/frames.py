@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import polars as pl
 
-ROLES = ("mixed", "system", "user", "assistant", "tool")
-"""Role names by the code that FORMAT stores; "mixed" is for runs of tokens that hold two roles."""
-
 
 def messages_type() -> Any:
     """MESSAGES: a conversation, oldest message first; `trained` marks what carries loss."""

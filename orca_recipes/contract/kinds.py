@@ -7,16 +7,18 @@ open. Raise `revision` when equal options would give different output: it is par
 
 from __future__ import annotations
 
-import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import Field, model_validator
 
+from orca_recipes.contract.kind import Kind as Kind
+from orca_recipes.contract.kind import Place as Place
 from orca_recipes.contract.markup import Markup
+from orca_recipes.errors import OverlongExample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,39 +27,6 @@ if TYPE_CHECKING:
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-
-class _PlaceMark:
-    """Marks an option that says where something lies, not what it holds."""
-
-
-def _beside_the_recipe(path: Path, info: ValidationInfo) -> Path:
-    base = (info.context or {}).get("base")
-    return Path(base) / path.expanduser() if base is not None else path
-
-
-Place = Annotated[Path, AfterValidator(_beside_the_recipe), _PlaceMark()]
-"""A path option: relative to the recipe file, and never part of a fingerprint (the digests of what it holds are)."""
-
-
-class Kind(BaseModel):
-    """A named, configurable piece that a recipe can choose."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
-
-    kind: str
-    revision: ClassVar[int] = 1
-
-    def identity(self) -> dict[str, Any]:
-        """The options that decide the output: all but the places, as JSON values."""
-        places = {name for name, field in type(self).model_fields.items() if _is_place(field.metadata, field.annotation)}
-        return self.model_dump(mode="json", exclude=places)
-
-
-def _is_place(metadata: Sequence[Any], annotation: Any) -> bool:
-    if any(isinstance(mark, _PlaceMark) for mark in metadata):
-        return True
-    return any(_is_place(getattr(inner, "__metadata__", ()), inner) for inner in typing.get_args(annotation))
 
 
 # --- sources ---------------------------------------------------------------------------------------------------------
@@ -107,7 +76,10 @@ class Source(Kind, ABC):
     row in a hundred is an error.
     """
 
-    on_bad_row: Literal["reject", "error"] | None = None
+    on_bad_row: Annotated[
+        Literal["reject", "error"] | None,
+        Field(description="reject: list bad rows and go on; error: stop at the first; unset: error above 1 %"),
+    ] = None
 
     @abstractmethod
     def files(self) -> Sequence[SourceFile]:
@@ -140,7 +112,13 @@ class Source(Kind, ABC):
 
 
 class Strategy(Kind, ABC):
-    """How the teacher is asked to reason, and what of that the student sees."""
+    """How the teacher is asked to reason, and what of that the student sees.
+
+    keeps_own_words: whether rows that bring their own answer or system message keep them; under a strategy that does
+    not, such rows are rejected unless the rule says `replace = true`.
+    """
+
+    keeps_own_words: ClassVar[bool] = False
 
     @abstractmethod
     def ask(self, *, examples: pl.DataFrame) -> pl.Series:
@@ -164,7 +142,12 @@ class Strategy(Kind, ABC):
 
 
 class Teacher(Kind, ABC):
-    """The model that answers."""
+    """The model that answers.
+
+    reads_requests: whether `answer` looks at what the strategy asks; for a teacher that does not, nothing is asked.
+    """
+
+    reads_requests: ClassVar[bool] = True
 
     @abstractmethod
     def answer(self, *, examples: pl.DataFrame, requests: pl.Series, seed: int) -> pl.DataFrame:
@@ -172,7 +155,7 @@ class Teacher(Kind, ABC):
 
         Args:
             examples: columns of `frames.EXAMPLES`.
-            requests: `frames.MESSAGES` [examples], what the strategy asks.
+            requests: `frames.MESSAGES` [examples], what the strategy asks; nulls under `reads_requests = False`.
             seed: the recipe's, for draws.
         Returns: columns of `frames.ANSWERS` in the same order: answer, finish_reason ("stop", "length"), and where
             there is no answer the reason of the rejection.
@@ -205,6 +188,7 @@ class Vocabulary:
     other_added: text to id of added tokens that are not control tokens (runs of spaces and the like).
     eats_space: control tokens that swallow white space beside them (lstrip, rstrip), which templates refuse.
     chat_template: jinja text of the tokenizer's own template, where it has one.
+    unknown: the control token, if it is one, that text becomes where the model cannot spell it; there it is text.
     """
 
     size: int
@@ -215,12 +199,21 @@ class Vocabulary:
     eos: str | None
     pad: str | None
     chat_template: str | None
+    unknown: str | None = None
 
 
 class Encoder(ABC):
-    """A loaded tokenizer, one a process: text to ids, where no text becomes a control token."""
+    """A loaded tokenizer, one a process: text to ids, where no text becomes a control token.
+
+    prefix_only_at_start: its dummy prefix stands at the very start of a text alone, and not after control tokens; then
+    only a run at the very start is encoded with `opens`.
+    spells: every text can be written in ids, so that `normalized` is known by rule, and text and ids prove each other.
+    Where not (unknown tokens, white space that is dropped), `normalized` is what the ids of a text decode to.
+    """
 
     vocabulary: Vocabulary
+    prefix_only_at_start: bool = False
+    spells: bool = True
 
     @abstractmethod
     def encode(self, *, texts: pa.LargeStringArray, opens: bool, exact: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -235,8 +228,27 @@ class Encoder(ABC):
         """
 
     @abstractmethod
+    def normalized(self, *, texts: pa.LargeStringArray, opens: bool) -> pa.LargeStringArray:
+        """What of runs of text their ids keep: `decode_runs(encode(texts)) == normalized(texts)`, whatever the text.
+
+        Worked out from the texts where it can be, so that it proves ids, not they it. Args: as for `encode`.
+        """
+
+    @abstractmethod
+    def decode_runs(self, *, ids: np.ndarray, offsets: np.ndarray, opens: bool) -> list[str]:
+        """The inverse of `encode`: the text of each run of ids, without the dummy prefix of runs that open.
+
+        Args:
+            ids: integers [tokens], none of a control token but the unknown one; offsets: int64 [runs + 1].
+        """
+
+    @abstractmethod
     def decode(self, *, ids: np.ndarray) -> str:
         """Text of ids, control tokens included."""
+
+    @abstractmethod
+    def verdict(self) -> str:
+        """How the fast tokenizer fares against the reference on texts made to part them: a sentence for the lock."""
 
 
 class Tokenizer(Kind, ABC):
@@ -251,7 +263,7 @@ class Tokenizer(Kind, ABC):
 
     @abstractmethod
     def materialize(self, *, files: Sequence[SourceFile], folder: Path) -> None:
-        """Write tokenizer.json (with added tokens) and tokenizer_config.json into `folder`, byte for byte the same anywhere."""
+        """Write tokenizer.json (with added tokens) and tokenizer_config.json, byte for byte the same anywhere."""
 
     @abstractmethod
     def open(self, *, folder: Path) -> Encoder:
@@ -284,11 +296,26 @@ class Packer(Kind, ABC):
     """Places examples in rows."""
 
     row_tokens: Annotated[int, Field(gt=0, description="tokens of one row: the training sequence length")] = 2048
-    align: Annotated[int, Field(gt=0, description="each example's room is rounded up to this: 2 x context parallelism")] = 1
+    align: Annotated[
+        int, Field(gt=0, description="each example's room is rounded up to this: 2 x context parallelism")
+    ] = 1
     overlong: Annotated[
         Literal["drop", "drop_turns", "truncate", "error"],
         Field(description="what happens to an example longer than a row"),
     ] = "drop"
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Packer:
+        if self.row_tokens % self.align:
+            raise ValueError(f"row_tokens must be a multiple of align, and {self.row_tokens} is none of {self.align}")
+        return self
+
+    def refuse_overlong(self, *, lengths: np.ndarray, row_tokens: int) -> None:
+        """Raise OverlongExample for the first length [examples] that no row of row_tokens holds."""
+        for at in (lengths > row_tokens).nonzero()[0][:1].tolist():
+            raise OverlongExample(
+                f"example {at} takes {lengths[at]} tokens of a row of {row_tokens}: raise row_tokens, or drop it"
+            )
 
     @abstractmethod
     def pack(self, *, lengths: np.ndarray, keys: np.ndarray, row_tokens: int) -> Packing:

@@ -1,0 +1,45 @@
+"""What every kind is: a frozen model whose fields are its options."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+
+
+class _PlaceMark:
+    """Marks an option that says where something lies, not what it holds."""
+
+
+def _beside_the_recipe(path: Path, info: ValidationInfo) -> Path:
+    base = (info.context or {}).get("base")
+    return Path(base) / path.expanduser() if base is not None else path
+
+
+Place = Annotated[Path, AfterValidator(_beside_the_recipe), _PlaceMark()]
+"""A path option: relative to the recipe file, and never part of a fingerprint (the digests of what it holds are)."""
+
+
+class Kind(BaseModel):
+    """A named, configurable piece that a recipe can choose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+    kind: str
+    revision: ClassVar[int] = 1
+
+    def identity(self) -> dict[str, Any]:
+        """The options that decide the output: all but the places, as JSON values."""
+        places = {
+            name for name, field in type(self).model_fields.items() if _is_place(field.metadata, field.annotation)
+        }
+        return self.model_dump(mode="json", exclude=places)
+
+
+def _is_place(metadata: Sequence[Any], annotation: Any) -> bool:
+    if any(isinstance(mark, _PlaceMark) for mark in metadata):
+        return True
+    return any(_is_place(getattr(inner, "__metadata__", ()), inner) for inner in typing.get_args(annotation))

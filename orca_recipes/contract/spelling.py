@@ -1,0 +1,34 @@
+"""The nearest right name, for every sentence that answers a wrong one."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+_LISTED = 12
+
+
+def quoted(text: str) -> str:
+    """A user's text between quotes, fit for a terminal: what cannot be printed is escaped."""
+    return f'"{printable(text)}"'
+
+
+def printable(text: str) -> str:
+    """A text of strangers on one line, fit for a terminal: what cannot be printed is escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def nearest(word: str, names: Iterable[str]) -> str | None:
+    """The name that was probably meant, or None where no name is near; case does not count."""
+    by_folded = {name.casefold(): name for name in names}
+    close = get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
+    return by_folded[close[0]] if close else None
+
+
+def hint(word: str, names: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the nearest one, else those that there are, else nothing."""
+    known = sorted(set(names))
+    near = nearest(word, known)
+    if near is not None:
+        return f"; did you mean {quoted(near)}?"
+    listed = ", ".join(quoted(name) for name in known[:_LISTED])
+    more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+    return f"; there is {listed}{more}" if known else ""

@@ -1,0 +1,221 @@
+"""A sandbox for chat templates that also bounds what they cost.
+
+jinja's sandbox keeps a template from reaching the machine, and lets it loop or double a text for ever. Here all that
+takes time or room is counted in units, one for a turn of a loop, a call, a filter or an item, and one for each hundred
+characters made; a template that spends more than it has is refused. Units are counted rather than seconds measured, so
+that a template is refused on every machine or on none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, MappingView, Sequence, Set
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+from orca_recipes.errors import TemplateError
+
+if TYPE_CHECKING:
+    from jinja2.visitor import NodeTransformer
+
+ALLOWED = 200_000
+"""Units of one rendering; each character of the conversation adds one."""
+
+_CHARACTERS = 100
+_WIDTHS = re.compile(r"\d{3,}")
+_LONGEST_INTEGER_BITS = 4096
+_DRAWN = ("random", "lipsum")
+"""What jinja offers and would print other texts each time."""
+
+
+class Work:
+    """What a rendering may still spend."""
+
+    def __init__(self) -> None:
+        self.left = ALLOWED
+
+    def begin(self, given: Any) -> None:
+        """A rendering of a conversation begins."""
+        self.left = ALLOWED
+        self.left += size(given, limit=1 << 40)
+
+    def spend(self, units: int) -> None:
+        """Raises: TemplateError where there are not so many left."""
+        self.left -= units
+        if self.left < 0:
+            raise TemplateError(
+                "the tokenizer's chat template loops or grows without end (it takes more than "
+                f"{ALLOWED:,} steps for one conversation); use the template kind chatml or plain"
+            )
+
+    def made(self, value: Any) -> Any:
+        """A value was made or printed: its text costs."""
+        self.spend(1 + size(value, limit=max(self.left, 0) * _CHARACTERS) // _CHARACTERS)
+        return value
+
+    def of_call(self, arguments: Iterable[Any]) -> None:
+        """Something works on arguments. Two texts may be multiplied with each other, integers may be widths."""
+        sizes = [0, 0]
+        for value in arguments:
+            self.spend(1 + _integer(value) // 10)
+            sizes.append(size(value, limit=max(self.left, 0) * _CHARACTERS))
+        *_, second, first = sorted(sizes)
+        self.spend((first * second) // 1000)
+
+    def of_operator(self, operator: str, left: Any, right: Any) -> None:
+        """An operator is about to work."""
+        if operator == "%" and isinstance(left, str):
+            self.of_call([left, *(right if isinstance(right, tuple) else [right]), *_widths(left)])
+        elif operator in ("*", "**") and isinstance(left, int) and isinstance(right, int):
+            bits = left.bit_length() + right.bit_length() if operator == "*" else left.bit_length() * max(right, 0)
+            self.spend(self.left + 1 if bits > _LONGEST_INTEGER_BITS else 1)
+        elif operator == "*":
+            times = max(_integer(left), _integer(right), 1)
+            self.spend(times * max(_size_of(left), _size_of(right)) // _CHARACTERS)
+
+
+def size(value: Any, *, limit: int) -> int:
+    """Characters of a value with all that it holds, counted up to about `limit`; an item is worth a hundred."""
+    total, waiting = 0, [value]
+    while waiting and total <= limit:
+        here = waiting.pop()
+        if isinstance(here, str):
+            total += len(here)
+        elif isinstance(here, Mapping):
+            total += _CHARACTERS * (1 + len(here))
+            waiting += [*here.keys(), *here.values()]
+        elif isinstance(here, list | tuple | Set | MappingView):
+            total += _CHARACTERS * (1 + len(here))
+            waiting += list(cast(Iterable[Any], here))
+        elif type(here).__name__ == "Namespace":
+            waiting.append(here._Namespace__attrs)
+    return total
+
+
+@cache
+def bounded_environment() -> Any:
+    """The class of environments whose templates spend units of `environment.work`; see `seal`."""
+    from jinja2 import nodes, pass_context
+    from jinja2.runtime import Context, LoopContext
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Bounded(ImmutableSandboxedEnvironment):
+        intercepted_binops = frozenset(["*", "**", "+", "%"])
+
+        def __init__(self, **settings: Any) -> None:
+            self.work = Work()
+            super().__init__(finalize=pass_context(lambda _, value: self.work.made(value)), **settings)
+
+        def seal(self) -> None:
+            """Count what the filters do, once all are there."""
+            for name in _DRAWN:
+                self.filters.pop(name, None)
+                self.globals.pop(name, None)
+            self.filters = {name: pass_context(_counted(self, filter)) for name, filter in self.filters.items()}
+            self.filters["#made"] = pass_context(lambda _, value: self.work.made(value))
+            self.filters["#turns"] = pass_context(lambda _, items, weight: _turns(self.work, items, weight))
+            self.filters["#joined"] = pass_context(lambda _, *parts: self.work.made("".join(map(str, parts))))
+
+        def call(self, context: Context, called: Any, /, *args: Any, **kwargs: Any) -> Any:
+            owner = getattr(getattr(called, "__wrapped__", called), "__self__", None)
+            format = [owner, *_widths(owner)] if isinstance(owner, str) else []
+            self.work.of_call([*format, *args, *kwargs.values()])
+            if isinstance(called, LoopContext) and args:
+                args = (_turns(self.work, args[0], 1), *args[1:])
+            return self.work.made(super().call(context, called, *args, **kwargs))
+
+        def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+            self.work.of_operator(operator, left, right)
+            return self.work.made(super().call_binop(context, operator, left, right))
+
+        def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+            tree: nodes.Template = _metered()().visit(super()._parse(source, name, filename))
+            return tree
+
+    return Bounded
+
+
+@cache
+def _metered() -> type[NodeTransformer]:
+    """Puts filters that count around what no environment can intercept: loops, `~`, comparisons, lists and the like.
+
+    What is held in what is counted when it is put together, so that no value ever holds more than may be spent.
+    """
+    from jinja2 import nodes
+    from jinja2.visitor import NodeTransformer
+
+    def counted(name: str, node: Any, arguments: Sequence[Any] = ()) -> nodes.Filter:
+        return nodes.Filter(node, name, list(arguments), [], None, None, lineno=node.lineno)
+
+    class Metered(NodeTransformer):
+        def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
+            text = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
+            self.generic_visit(node)
+            node.iter = counted("#turns", node.iter, [nodes.Const(1 + text // _CHARACTERS)])
+            return node
+
+        def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
+            self.generic_visit(node)
+            return counted("#joined", node.nodes[0], node.nodes[1:])
+
+        def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
+            self.generic_visit(node)
+            node.expr = counted("#made", node.expr)
+            for operand in node.ops:
+                operand.expr = counted("#made", operand.expr)
+            return node
+
+        def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
+            self.generic_visit(node)
+            return counted("#made", node)
+
+        def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
+            self.generic_visit(node)
+            return counted("#made", node)
+
+        def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
+            self.generic_visit(node)
+            return counted("#made", node) if node.ctx == "load" else node
+
+    return Metered
+
+
+def _counted(environment: Any, filter: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter with its work counted; it is given a context, and gives on what the filter itself asks for."""
+    from jinja2.utils import _PassArg
+
+    asks = _PassArg.from_obj(filter)
+
+    def counted(context: Any, *args: Any, **kwargs: Any) -> Any:
+        environment.work.of_call([*args, *kwargs.values()])
+        given = {None: (), _PassArg.context: (context,), _PassArg.eval_context: (context.eval_ctx,)}
+        return environment.work.made(filter(*given.get(asks, (environment,)), *args, **kwargs))
+
+    return counted
+
+
+def _turns(work: Work, items: Any, weight: int) -> Any:
+    """What a loop goes through, paid for before it begins, or on the way where its length is not known."""
+    if hasattr(items, "__len__"):
+        work.spend(weight * len(items))
+        return items
+    return _paid(work, items, weight)
+
+
+def _paid(work: Work, items: Iterable[Any], weight: int) -> Iterator[Any]:
+    for item in items:
+        work.spend(weight)
+        yield item
+
+
+def _integer(value: Any) -> int:
+    return abs(value) if isinstance(value, int) else 0
+
+
+def _widths(text: str) -> list[int]:
+    """Integers in a text that may be a format's widths."""
+    return [int(found[:12]) for found in _WIDTHS.findall(text)] if "%" in text or "{" in text else []
+
+
+def _size_of(value: Any) -> int:
+    return len(value) if hasattr(value, "__len__") else 1
