@@ -1,0 +1,1 @@
+"""The bytes: what a packed shard and a build directory hold, written, read and verified."""

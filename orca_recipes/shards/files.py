@@ -1,0 +1,66 @@
+"""Files of a build: read with one sentence for what is wrong, written whole or not at all.
+
+A file that people and programs trust is written aside, flushed to disk and renamed; its folder is flushed last, so that
+after a crash it is there whole or not there.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from orca_recipes.errors import DamagedShard
+
+
+def map_file(path: Path) -> np.ndarray:
+    """The bytes of a file, mapped read-only: uint8 [bytes].
+
+    Raises: DamagedShard where there is no such file or it cannot be read.
+    """
+    try:
+        if path.is_file() and not path.stat().st_size:
+            # An empty file cannot be mapped.
+            return np.zeros(0, dtype=np.uint8)
+        return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+    except OSError as error:
+        raise damage(path, _why(error)) from error
+
+
+def read_whole(path: Path) -> bytes:
+    """All bytes of a file.
+
+    Raises: DamagedShard where there is no such file or it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise damage(path, _why(error)) from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Publish a file by rename: readers see all of it or none of it."""
+    aside = path.with_name(f"{path.name}.partial")
+    with aside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def damage(path: Path, what: str) -> DamagedShard:
+    """The fault of a file in one sentence: which, what is wrong, what to do."""
+    return DamagedShard(f"{path}: {what}; build it again or fetch a sound copy")
+
+
+def _why(error: OSError) -> str:
+    return "there is no such file" if isinstance(error, FileNotFoundError) else f"it cannot be read ({error.strerror})"

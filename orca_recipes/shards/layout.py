@@ -1,0 +1,83 @@
+"""The layout of a packed shard: one Megatron IndexedDataset pair whose modes carry loss mask, example bounds and roles.
+
+A segment is a maximal span of one example with equal role and equal TRAINED bit. What a trainer needs is in the pair
+itself: nothing is inferred from an end-of-text token, and no chat template is parsed at training time.
+"""
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROLES = ("mixed", "system", "user", "assistant", "tool")
+"""Role names by the code that modes hold; "mixed" is for runs of tokens that hold two roles."""
+
+TRAINED = 1
+"""Mode bit: the tokens of the segment are targets of the loss."""
+STARTS = 2
+"""Mode bit: the segment is the first of an example."""
+ROLE_SHIFT = 2
+"""Modes hold the role code from this bit on."""
+LARGEST_MODE = len(ROLES) - 1 << ROLE_SHIFT | STARTS | TRAINED
+"""Role codes are dense and lie above the flags, so a mode is known exactly where it is from 0 to this."""
+
+MAGIC = b"MMIDIDX\x00\x00"
+VERSION = 1
+HEADER = struct.Struct("<9sQBQQ")
+"""Magic, version, dtype code, number of segments, number of rows + 1."""
+DTYPES: dict[int, np.dtype[Any]] = {8: np.dtype("<u2"), 4: np.dtype("<i4")}
+"""Megatron's dtype code to the type of a token."""
+
+TOKENIZER = "tokenizer/tokenizer.json"
+"""Where a build directory keeps the tokenizer."""
+
+_FIRST_WIDE_VOCABULARY = 65_500
+"""Megatron's own rule (`DType.optimal_dtype`): narrower vocabularies get uint16."""
+
+
+def token_dtype(vocabulary_size: int) -> np.dtype[Any]:
+    """The type of a stored token, little-endian uint16 or int32, for a vocabulary with its added tokens."""
+    return DTYPES[8] if vocabulary_size < _FIRST_WIDE_VOCABULARY else DTYPES[4]
+
+
+def segment_modes(*, trained: np.ndarray, starts: np.ndarray, roles: np.ndarray) -> np.ndarray:
+    """Modes from their parts.
+
+    Args:
+        trained, starts: bool [segments].
+        roles: integers [segments], codes of ROLES.
+    Returns: int8 [segments].
+    """
+    flags = np.where(trained, TRAINED, 0) | np.where(starts, STARTS, 0)
+    return np.asarray(flags | roles.astype(np.int64) << ROLE_SHIFT, dtype=np.int8)
+
+
+def is_trained(modes: np.ndarray) -> np.ndarray:
+    """bool [segments]: which segments are targets of the loss."""
+    return np.asarray(modes & TRAINED, dtype=np.bool_)
+
+
+def starts_example(modes: np.ndarray) -> np.ndarray:
+    """bool [segments]: which segments are the first of an example."""
+    return np.asarray(modes & STARTS, dtype=np.bool_)
+
+
+def role_codes(modes: np.ndarray) -> np.ndarray:
+    """int8 [segments]: codes of ROLES."""
+    return np.asarray(modes >> ROLE_SHIFT, dtype=np.int8)
+
+
+def index_path(prefix: Path) -> Path:
+    """Where a pair's index lies; a prefix may hold dots, so a suffix is added and never replaced."""
+    return prefix.with_name(f"{prefix.name}.idx")
+
+
+def tokens_path(prefix: Path) -> Path:
+    """Where a pair's tokens lie."""
+    return prefix.with_name(f"{prefix.name}.bin")
+
+
+def records_path(prefix: Path) -> Path:
+    """Where the table with one line for each example of a pair lies."""
+    return prefix.with_name(f"{prefix.name}.records.parquet")

@@ -1,0 +1,228 @@
+"""The manifest of a build: what was asked, what was made, what a trainer needs, and digests of all of it.
+
+It is written last, so its presence means that the build is complete. `digest` covers what is promised to be equal on
+every machine; timings, versions and the bytes of Parquet files stand apart in `made`; `seal` covers everything, so an
+edit by hand anywhere is found. The file is canonical JSON: any other way to write the same is an edit too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from orca_recipes.errors import BuildError
+from orca_recipes.shards.digests import Digest, canonical_json, json_digest
+from orca_recipes.shards.files import damage, read_whole, write_whole
+
+NAME = "manifest.json"
+
+_APART = ("digest", "made", "seal")
+"""Fields that `digest` does not cover."""
+
+
+def _inside_the_build(path: str) -> str:
+    if re.search(r"^/|\\|\x00|(^|/)\.{0,2}(/|$)|^[A-Za-z]:", path):
+        raise ValueError("must be a path inside the build, with forward slashes")
+    return path
+
+
+Count = Annotated[int, Field(ge=0)]
+BuildPath = Annotated[str, AfterValidator(_inside_the_build), Field(description="relative to the build directory")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+
+
+class TaskCounts(_Part):
+    """What one task gave."""
+
+    examples: Count
+    tokens: Count
+    trained_tokens: Annotated[int, Field(ge=0, description="the sum of the loss mask")]
+
+
+class CollectionCounts(TaskCounts):
+    """What one collection gave, and each of its tasks."""
+
+    tasks: Mapping[str, TaskCounts]
+
+
+class StageCounts(_Part):
+    """What went into a stage and what became of it: in + created = out + rejected."""
+
+    name: str
+    taken: Annotated[Count, Field(alias="in")]
+    created: Annotated[Mapping[str, Count], Field(description="reason to number")]
+    out: Count
+    rejected: Annotated[Mapping[str, Count], Field(description="reason to number")]
+
+
+class ShardCounts(_Part):
+    """One pair and what it holds."""
+
+    prefix: Annotated[BuildPath, Field(description="path of the pair without suffix")]
+    rows: Count
+    examples: Count
+    tokens: Count
+    trained_tokens: Count
+
+
+class DatasetCounts(_Part):
+    """One dataset: its counts, where they come from, and its shards in order."""
+
+    rows: Count
+    examples: Count
+    tokens: Count
+    trained_tokens: Count
+    fill: Annotated[str, Field(pattern=r"^\d\.\d{6}$", description="tokens / (rows * row_tokens), as a decimal")]
+    collections: Mapping[str, CollectionCounts]
+    stages: tuple[StageCounts, ...]
+    shards: tuple[ShardCounts, ...]
+
+
+class StageIdentity(_Part):
+    """One stage of the plan."""
+
+    name: str
+    verb: str
+    kind: str | None
+    fingerprint: str
+
+
+class FileDigest(_Part):
+    """One file whose bytes are promised."""
+
+    path: BuildPath
+    bytes: Count
+    digest: Digest
+
+
+class TableDigest(_Part):
+    """One Parquet file, promised by content."""
+
+    path: BuildPath
+    rows: Count
+    content_digest: Digest
+
+
+class Made(_Part):
+    """How this very copy was made; another machine's copy differs here."""
+
+    timings: Annotated[Mapping[str, float], Field(description="seconds by stage")]
+    versions: Annotated[Mapping[str, str], Field(description="package to version")]
+    table_files: Annotated[tuple[FileDigest, ...], Field(description="the bytes of the Parquet files as written here")]
+
+
+class Contents(_Part):
+    """What a manifest promises to be equal on every machine."""
+
+    format: Literal[1] = 1
+    name: str
+    recipe: Annotated[Mapping[str, JsonValue], Field(description="as resolved: profile and --set applied")]
+    profile: str | None
+    set: Annotated[tuple[str, ...], Field(description="the --set overrides, as given")]
+    limit: Annotated[int | None, Field(gt=0, description="--limit: at most so many examples of each collection")]
+    lock_digest: Digest
+    plan: tuple[StageIdentity, ...]
+    row_tokens: Annotated[int, Field(gt=0)]
+    align: Annotated[int, Field(gt=0)]
+    pad_id: Count
+    bos_id: Annotated[Count | None, Field(description="BOS that begins every example, where inference has one")]
+    unused_bos_id: Annotated[Count | None, Field(description="BOS that no example may hold, where inference has none")]
+    terminator_ids: Annotated[
+        tuple[Count, ...], Field(min_length=1, description="the tokens, in order, that end every complete trained turn")
+    ]
+    vocabulary_size: Annotated[int, Field(gt=0, description="with added tokens")]
+    dtype: Literal["uint16", "int32"]
+    longest_example: Annotated[Count, Field(description="tokens")]
+    datasets: Mapping[str, DatasetCounts]
+    files: tuple[FileDigest, ...]
+    tables: tuple[TableDigest, ...]
+
+
+class Manifest(Contents):
+    """A sealed manifest."""
+
+    digest: Annotated[Digest, Field(description="of everything but made and seal")]
+    made: Made
+    seal: Annotated[Digest, Field(description="of everything else")]
+
+
+def sealed(contents: Contents, *, made: Made) -> Manifest:
+    """The manifest of these contents, with its digest and its seal."""
+    promised = _as_json(contents)
+    open_manifest = {**promised, "digest": json_digest(promised), "made": _as_json(made)}
+    return Manifest.model_validate_json(json.dumps({**open_manifest, "seal": json_digest(open_manifest)}))
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> Path:
+    """Publish `directory/manifest.json`; write it last."""
+    path = directory / NAME
+    write_whole(path, canonical_json(_as_json(manifest)))
+    return path
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a complete build that nobody has edited.
+
+    Raises: BuildError where there is none; DamagedShard where it cannot be read or was changed.
+    """
+    manifest, edit = inspect_manifest(directory)
+    if edit is not None:
+        raise damage(directory / NAME, edit)
+    return manifest
+
+
+def inspect_manifest(directory: Path) -> tuple[Manifest, str | None]:
+    """The manifest, and where it was changed since it was written, a sentence that says so.
+
+    Raises: as `read_manifest`, but not for changes that leave it readable.
+    """
+    path = directory / NAME
+    if not path.is_file():
+        raise BuildError(f"{directory} is not a complete build: it has no {NAME}; run `orca-recipe build` to the end")
+    data = read_whole(path)
+    try:
+        manifest = Manifest.model_validate_json(data)
+        return manifest, _edit(json.loads(data), data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise damage(path, f"it is no manifest: {where}: {first['msg']}" if where else "it is no manifest") from error
+    except (ValueError, RecursionError) as error:
+        raise damage(path, "it is not JSON") from error
+
+
+def manifest_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of `manifest.json`."""
+    schema = Manifest.model_json_schema(mode="serialization", by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def fill(*, tokens: int, rows: int, row_tokens: int) -> str:
+    """How full rows are, tokens / (rows * row_tokens), rounded half up to six places ("0.998612")."""
+    room = rows * row_tokens
+    millionths = (2 * tokens * 1_000_000 + room) // (2 * room) if room else 0
+    return f"{millionths // 1_000_000}.{millionths % 1_000_000:06d}"
+
+
+def _as_json(part: _Part) -> dict[str, Any]:
+    return part.model_dump(mode="json", by_alias=True)
+
+
+def _edit(found: dict[str, Any], data: bytes) -> str | None:
+    """What digest, seal and spelling tell, the most exact first."""
+    promised = {key: value for key, value in found.items() if key not in _APART}
+    if json_digest(promised) != found["digest"]:
+        return "it was changed after the build: what it promises does not have its digest"
+    if json_digest({key: value for key, value in found.items() if key != "seal"}) != found["seal"]:
+        return "it was changed after the build: what it says does not fit its seal"
+    if canonical_json(found) != data:
+        return "it was written anew after the build: its bytes are not those of a manifest"
+    return None

@@ -1,0 +1,167 @@
+"""The tables of a dataset that training never reads: where each example came from, and where each lost row went.
+
+`<dataset>/<shard>.records.parquet` has one line for each example of a shard, in the order of its rows;
+`<dataset>/rejected.parquet` has one line for each row that is not in the dataset.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from orca_recipes.shards.files import damage
+from orca_recipes.shards.text_columns import hex_halves
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+CUT = 1
+"""Flag: the teacher did not finish the last answer, so it has no terminator."""
+TRUNCATED = 2
+"""Flag: packing cut the end of the last answer, so it has no terminator."""
+TURNS_DROPPED = 4
+"""Flag: packing took away the newest turns."""
+
+REJECTED_NAME = "rejected.parquet"
+NOT_DRAWN = "not drawn"
+"""The reason of rows that a draw left out: stages count them, and no table lists them."""
+
+_MAY_BE_NULL = frozenset({"file", "line"})
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records table of one shard as columns.
+
+    table: as `records_schema`. ids: uint64 [examples, 2], high and low half; None where an id is not 32 lower-case
+    hexadecimal digits.
+    """
+
+    table: pa.Table
+    ids: np.ndarray | None
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of numbers without nulls."""
+        return np.asarray(self.table[name].to_numpy())
+
+    def example_id(self, example: int) -> str:
+        return str(self.table["id"][example].as_py())
+
+    def is_cut(self) -> np.ndarray:
+        """bool [examples]: whose last answer has no end."""
+        return np.asarray(self.column("flags") & (CUT | TRUNCATED), dtype=np.bool_)
+
+    def text_digests(self) -> np.ndarray:
+        """uint64 [examples, 2], high and low half; of records that were read without faults."""
+        found = _ids(self.table, "text_digest")
+        assert found is not None
+        return found
+
+    def counts(self) -> Mapping[tuple[str, str], tuple[int, int, int]]:
+        """(collection, task) to examples, tokens and trained tokens."""
+        grouped = self.table.group_by(["collection", "task"]).aggregate(
+            [("tokens", "count"), ("tokens", "sum"), ("trained_tokens", "sum")]
+        )
+        names = ("collection", "task", "tokens_count", "tokens_sum", "trained_tokens_sum")
+        columns: list[list[Any]] = [grouped[name].to_pylist() for name in names]
+        return {(line[0], line[1]): (line[2], line[3], line[4]) for line in zip(*columns, strict=True)}
+
+
+def records_schema() -> pa.Schema:
+    """One line an example.
+
+    row: of the shard. place: tokens stored before the example in its row (pads are never stored).
+    id, text_digest: 32 hexadecimal digits. file, line: the source's; null where examples are generated.
+    strategy, system_message, teacher: the recipe's names, "" where there is none. flags: CUT, TRUNCATED, TURNS_DROPPED.
+    """
+    import pyarrow as pa
+
+    columns: list[tuple[str, pa.DataType]] = [
+        ("row", pa.int32()),
+        ("place", pa.int32()),
+        ("id", pa.large_string()),
+        ("collection", pa.large_string()),
+        ("task", pa.large_string()),
+        ("file", pa.large_string()),
+        ("line", pa.int64()),
+        ("strategy", pa.large_string()),
+        ("system_message", pa.large_string()),
+        ("teacher", pa.large_string()),
+        ("tokens", pa.int32()),
+        ("trained_tokens", pa.int32()),
+        ("flags", pa.int8()),
+        ("text_digest", pa.large_string()),
+    ]
+    return pa.schema(columns)
+
+
+def rejected_schema() -> pa.Schema:
+    """One line a row that went nowhere; id is null where the row was never read."""
+    import pyarrow as pa
+
+    columns: list[tuple[str, pa.DataType]] = [
+        ("id", pa.large_string()),
+        ("collection", pa.large_string()),
+        ("file", pa.large_string()),
+        ("line", pa.int64()),
+        ("stage", pa.large_string()),
+        ("reason", pa.large_string()),
+    ]
+    return pa.schema(columns)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table and wait until it is on disk, under its own name: whoever publishes it writes it aside first."""
+    import pyarrow.parquet as pq
+
+    with path.open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    """A table with exactly these columns, whichever Parquet writer made it.
+
+    Raises: DamagedShard where it cannot be read or its columns are others.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            if file.schema_arrow.names != schema.names:
+                raise damage(
+                    path, f"its columns are {', '.join(file.schema_arrow.names)}, not {', '.join(schema.names)}"
+                )
+            return file.read(use_threads=False).cast(schema)
+    except (pa.ArrowException, OSError) as error:
+        raise damage(path, f"it cannot be read ({next(iter(str(error).splitlines()), 'no reason given')})") from error
+
+
+def read_records(path: Path) -> tuple[Records | None, list[str]]:
+    """The records of a shard, or None and why they cannot be used.
+
+    Raises: DamagedShard where the file cannot be read or its columns are others.
+    """
+    table = read_table(path, records_schema())
+    nulls = [name for name in table.column_names if table[name].null_count and name not in _MAY_BE_NULL]
+    if nulls:
+        return None, [f'column "{name}" has {table[name].null_count} nulls, and may have none' for name in nulls]
+    records = Records(table, _ids(table, "id"))
+    faults = [] if records.ids is not None else ['column "id" holds values that are not 32 hexadecimal digits']
+    if _ids(table, "text_digest") is None:
+        faults.append('column "text_digest" holds values that are not 32 hexadecimal digits')
+    return records, faults
+
+
+def _ids(table: pa.Table, name: str) -> np.ndarray | None:
+    import pyarrow as pa
+
+    return hex_halves(cast("pa.LargeBinaryArray", table[name].cast(pa.large_binary()).combine_chunks()))

@@ -1,0 +1,238 @@
+"""Looking at rows of a build as a person would: text by role and loss mask, bounds of examples, where each came from.
+
+Rows are counted through the whole build, over datasets and shards in the order of the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from orca_recipes.errors import UserError
+from orca_recipes.shards.files import damage
+from orca_recipes.shards.layout import ROLES, TOKENIZER, is_trained, records_path, role_codes, starts_example
+from orca_recipes.shards.manifest import Manifest, ShardCounts, read_manifest
+from orca_recipes.shards.page import Piece, Section, print_sections
+from orca_recipes.shards.reader import Shard
+from orca_recipes.shards.records import CUT, TRUNCATED, TURNS_DROPPED, read_records
+from orca_recipes.shards.spans import SpanDecoder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import TextIO
+
+    import pyarrow as pa
+    from rich.console import Console
+
+_EXAMPLES_OF_A_TASK = 5
+_FLAGS = {CUT: "cut by the teacher", TRUNCATED: "truncated by packing", TURNS_DROPPED: "newest turns dropped"}
+
+
+def show(
+    directory: Path,
+    *,
+    out: Console | TextIO,
+    row: int | None = None,
+    task: str | None = None,
+    example: str | None = None,
+    raw: bool = False,
+) -> None:
+    """Print rows or examples of a build.
+
+    Args:
+        out: in colour where it is a terminal, else plain text.
+        row: this row; without row, task and example the first row of each dataset.
+        task: the first examples of this task (`task` or `collection/task`).
+        example: the example with this id, or the one whose id begins so.
+        raw: token ids and modes instead of text.
+    Raises: BuildError, UserError where there is no such row, task or example; DamagedShard.
+    """
+    from rich.console import Console
+
+    build = _Build(directory, read_manifest(directory), None if raw else SpanDecoder(directory / TOKENIZER))
+    if example is not None:
+        sections = _of_example(build, example)
+    elif task is not None:
+        sections = _of_task(build, task)
+    else:
+        sections = _of_rows(build, build.first_rows() if row is None else [row])
+    print_sections(sections, out if isinstance(out, Console) else Console(file=out))
+
+
+@dataclass(frozen=True)
+class _Build:
+    """A build that is looked at; decoder: None where token ids are shown."""
+
+    directory: Path
+    manifest: Manifest
+    decoder: SpanDecoder | None
+
+    def shards(self) -> Iterator[tuple[int, ShardCounts]]:
+        """Each shard with the number of its first row."""
+        first = 0
+        for counts in self.manifest.datasets.values():
+            for shard in counts.shards:
+                yield first, shard
+                first += shard.rows
+
+    def first_rows(self) -> list[int]:
+        firsts = {shard.prefix: first for first, shard in self.shards()}
+        return [firsts[counts.shards[0].prefix] for counts in self.manifest.datasets.values() if counts.shards]
+
+    def records(self, shard: ShardCounts) -> pa.Table:
+        path = records_path(self.directory / shard.prefix)
+        records, faults = read_records(path)
+        if records is None or faults:
+            raise damage(path, faults[0])
+        return records.table
+
+
+@dataclass(frozen=True)
+class _OpenShard:
+    """A shard with its records; first: the number of its first row in the build."""
+
+    build: _Build
+    prefix: str
+    first: int
+    shard: Shard
+    records: pa.Table
+
+    @classmethod
+    def open(cls, build: _Build, first: int, counts: ShardCounts, records: pa.Table) -> _OpenShard:
+        prefix = build.directory / counts.prefix
+        shard = Shard.open(prefix)
+        if len(records) != shard.segments.examples:
+            raise damage(records_path(prefix), f"it has {len(records)} lines for {shard.segments.examples} examples")
+        return cls(build, counts.prefix, first, shard, records)
+
+    def examples_of(self, row: int) -> range:
+        start, stop = (int(bound) for bound in self.shard.segments.row_examples[row : row + 2])
+        return range(start, stop)
+
+    def section(self, example: int, *, with_row: bool) -> Section:
+        """One example: where it came from, and what it holds."""
+        segments = self.shard.segments
+        row = int(segments.example_rows[example])
+        held = self.shard.row(row)
+        inside = example - self.examples_of(row).start
+        first, stop = (int(at) for at in held.segments.example_starts[inside : inside + 2])
+        bounds = held.segments.token_starts[first : stop + 1]
+        ids = held.tokens[bounds[0] : bounds[-1]].tolist()
+        modes = held.segments.modes[first:stop]
+        texts = _texts(self.build.decoder, ids, (bounds - bounds[0]).tolist(), modes)
+        labels = zip(role_codes(modes).tolist(), is_trained(modes).tolist(), texts, strict=True)
+        pieces = [Piece(ROLES[role], trained, text) for role, trained, text in labels]
+        where = f"row {self.first + row} ({self.prefix} row {row}), " if with_row else ""
+        record = {name: self.records[name][example].as_py() for name in self.records.column_names}
+        return Section(f"example {record['id']}: {where}{_provenance(record)}", pieces)
+
+
+def _of_rows(build: _Build, rows: Iterable[int]) -> list[Section]:
+    sections = []
+    for row in rows:
+        opened = _open_at(build, row)
+        inside = row - opened.first
+        examples = opened.examples_of(inside)
+        sections.append(Section(_row_heading(opened, inside, len(examples))))
+        sections += (opened.section(example, with_row=False) for example in examples)
+    return sections
+
+
+def _of_task(build: _Build, task: str) -> list[Section]:
+    sections: list[Section] = []
+    found = 0
+    for first, shard in build.shards():
+        records = build.records(shard)
+        places = _places_of_task(records, task)
+        wanted = places[: max(0, _EXAMPLES_OF_A_TASK - found)]
+        found += len(places)
+        if wanted:
+            opened = _OpenShard.open(build, first, shard, records)
+            sections += (opened.section(example, with_row=True) for example in wanted)
+    if not found:
+        raise UserError(_no_task(build.manifest, task))
+    return [Section(f"task {task}: {found} examples, {len(sections)} of them here"), *sections]
+
+
+def _of_example(build: _Build, wanted: str) -> list[Section]:
+    import pyarrow.compute as pc
+
+    found = []
+    for first, shard in build.shards():
+        records = build.records(shard)
+        places = pc.indices_nonzero(pc.starts_with(records["id"], wanted.lower())).to_pylist()
+        if places:
+            opened = _OpenShard.open(build, first, shard, records)
+            found += [opened.section(example, with_row=True) for example in places[:2]]
+    if not found:
+        raise UserError(f"{build.directory} holds no example {wanted}; `orca-recipe show --row 0` prints ids")
+    if len(found) > 1:
+        raise UserError(
+            f"more than one example of {build.directory} has an id that begins with {wanted}; give more of it"
+        )
+    return found
+
+
+def _open_at(build: _Build, row: int) -> _OpenShard:
+    for first, shard in build.shards():
+        if first <= row < first + shard.rows:
+            return _OpenShard.open(build, first, shard, build.records(shard))
+    rows = sum(counts.rows for counts in build.manifest.datasets.values())
+    raise UserError(f"{build.directory} has {rows} rows, counted from 0, and no row {row}")
+
+
+def _row_heading(opened: _OpenShard, row: int, examples: int) -> str:
+    segments = opened.shard.row(row).segments
+    room = opened.build.manifest.row_tokens
+    tokens, trained = int(segments.token_starts[-1]), int(segments.example_trained_tokens.sum())
+    place = f"row {opened.first + row} ({opened.prefix} row {row})"
+    held = "1 example" if examples == 1 else f"{examples} examples"
+    return f"{place}: {held}, {tokens} of {room} tokens, {trained} trained"
+
+
+def _texts(decoder: SpanDecoder | None, ids: list[int], bounds: list[int], modes: Any) -> list[str]:
+    if decoder is not None:
+        return decoder.texts(ids, bounds)
+    texts = []
+    for mode, first, (start, stop) in zip(
+        modes.tolist(), starts_example(modes).tolist(), pairwise(bounds), strict=True
+    ):
+        span = " ".join(map(str, ids[start:stop]))
+        texts.append(f"mode {mode}{' starts' if first else ''}, {stop - start} tokens from {start}: {span}")
+    return texts
+
+
+def _provenance(record: dict[str, Any]) -> str:
+    source = "generated" if record["file"] is None else f"{record['file']}:{record['line']}"
+    names = ", ".join(
+        f"{word.replace('_', ' ')} {record[word]}" for word in ("strategy", "system_message", "teacher") if record[word]
+    )
+    flags = "".join(f", {words}" for bit, words in _FLAGS.items() if record["flags"] & bit)
+    counts = f"{record['tokens']} tokens, {record['trained_tokens']} trained"
+    return "; ".join(
+        part for part in (f"{record['collection']}/{record['task']}", source, names, counts + flags) if part
+    )
+
+
+def _places_of_task(records: pa.Table, task: str) -> list[int]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    slash = pa.scalar("/", pa.large_string())
+    named = pc.binary_join_element_wise(records["collection"], records["task"], slash)
+    return list(pc.indices_nonzero(pc.or_(pc.equal(records["task"], task), pc.equal(named, task))).to_pylist())
+
+
+def _no_task(manifest: Manifest, task: str) -> str:
+    tasks = {
+        name
+        for counts in manifest.datasets.values()
+        for collection, of_collection in counts.collections.items()
+        for plain in of_collection.tasks
+        for name in (plain, f"{collection}/{plain}")
+    }
+    near = get_close_matches(task, tasks, n=1)
+    return f'the build holds no task "{task}"' + (f'; did you mean "{near[0]}"?' if near else "")

@@ -1,0 +1,102 @@
+"""The content digest of a Parquet file: equal where tables are equal, whatever wrote them.
+
+Parquet writers stamp their version into a file and choose encodings and row groups as they like, so a build promises
+its tables by content: names and types of columns, and of each column the nulls, lengths and values, hashed as streams
+that run over all row groups. One pass, in memory of one batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orca_recipes.shards.digests import as_digest, new_hash
+from orca_recipes.shards.files import damage
+from orca_recipes.shards.text_columns import text_bytes, text_lengths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+_ROWS_A_BATCH = 1 << 16
+
+
+def content_digest_of_table(path: Path) -> str:
+    """Digest of what a Parquet file holds: its columns in order, each by name, type, nulls and values.
+
+    Text is text and bytes are bytes, plain, large, viewed or dictionary-encoded; integers, floats and booleans keep
+    their width.
+
+    Raises: DamagedShard where the file cannot be read or a column is nested.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, memory_map=False) as file:
+            columns = [_Column(path, field) for field in file.schema_arrow]
+            for batch in file.iter_batches(batch_size=_ROWS_A_BATCH, use_threads=False):
+                for column, values in zip(columns, batch.columns, strict=True):
+                    column.add(values)
+    except (pa.ArrowException, OSError) as error:
+        raise damage(path, f"it cannot be read as Parquet ({_first_line(error)})") from error
+    whole = new_hash(b"table\n")
+    for column in columns:
+        whole.update(column.digest())
+    return as_digest(whole)
+
+
+def rows_of_table(path: Path) -> int:
+    """How many rows a sound Parquet file holds."""
+    import pyarrow.parquet as pq
+
+    rows: int = pq.read_metadata(path).num_rows
+    return rows
+
+
+class _Column:
+    """What is hashed of one column: two streams, so that where batches end leaves no trace."""
+
+    def __init__(self, path: Path, field: pa.Field[Any]) -> None:
+        self._name = field.name.encode()
+        self._type_name, self._type = _normal(path, field)
+        self._rows = 0
+        self._shape = new_hash()
+        self._values = new_hash()
+
+    def add(self, values: pa.Array[Any]) -> None:
+        import pyarrow as pa
+
+        normal = values.cast(self._type)
+        self._rows += len(normal)
+        if isinstance(normal, pa.LargeBinaryArray):
+            self._shape.update(text_lengths(normal).data)
+            self._values.update(text_bytes(normal.drop_null()))
+        else:
+            self._shape.update(normal.is_null().to_numpy(zero_copy_only=False).astype(np.uint8).data)
+            kept = normal.drop_null().to_numpy(zero_copy_only=False)
+            self._values.update(kept.astype(kept.dtype.newbyteorder("<")).data)
+
+    def digest(self) -> bytes:
+        head = b"%d:%b %b %d\n" % (len(self._name), self._name, self._type_name.encode(), self._rows)
+        return new_hash(head + self._shape.digest() + self._values.digest()).digest()
+
+
+def _normal(path: Path, field: pa.Field[Any]) -> tuple[str, pa.DataType]:
+    """What a type is called in the digest, and the type its values are read as."""
+    import pyarrow as pa
+
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return "text", pa.large_binary()
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return "bytes", pa.large_binary()
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        return str(kind), kind
+    raise damage(path, f'column "{field.name}" has type {field.type}, which tables of a build do not use')
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,129 @@
+"""Proving a build from its directory alone: digests, the format's invariants, records, counts and conservation.
+
+Every check goes on after what it finds, so one run tells everything that can be told; memory is bounded by one shard,
+plus 20 bytes for each example of a dataset.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from orca_recipes.errors import BuildError, DamagedShard
+from orca_recipes.shards import curriculum
+from orca_recipes.shards import manifest as manifests
+from orca_recipes.shards.count_checks import check_dataset, check_numbers, check_rejected, check_twins
+from orca_recipes.shards.curriculum import read_curriculum
+from orca_recipes.shards.file_checks import check_files, check_tables
+from orca_recipes.shards.layout import records_path
+from orca_recipes.shards.manifest import Manifest, inspect_manifest
+from orca_recipes.shards.records import REJECTED_NAME
+from orca_recipes.shards.report import Finding, Nobody, Report, Watcher, finding_of
+from orca_recipes.shards.sampling import Sampler
+from orca_recipes.shards.shard_checks import ShardCheck, check_shard
+
+_NOBODY = Nobody()
+
+
+def verify(directory: Path, *, sampler: Sampler | None = None, watcher: Watcher = _NOBODY) -> Report:
+    """Check the structure of a build directory; its text is for `run` to prove.
+
+    Args:
+        sampler: for very large builds: no digest of a file is taken, and tokens are looked at in these rows alone.
+        watcher: is told how far the work is.
+    Returns: what was found; a directory without a readable manifest gives that one finding.
+    Raises: BuildError where there is no such directory.
+    """
+    if not directory.is_dir():
+        raise BuildError(f"{directory}: there is no such directory; name one that `orca-recipe build` made")
+    try:
+        promised, edit = inspect_manifest(directory)
+    except (BuildError, DamagedShard) as error:
+        told = finding_of(error, directory, manifests.NAME)
+        return Report((replace(told, sentence=f"{told.sentence}; nothing else was checked"),), {})
+    checked: Counter[str] = Counter()
+    findings = [] if edit is None else [Finding(manifests.NAME, edit)]
+    findings += _check(directory, promised, checked, sampler, watcher)
+    return Report(tuple(findings), dict(checked), tuple(_not_checked(promised, sampler)))
+
+
+def _check(
+    directory: Path, promised: Manifest, checked: Counter[str], sampler: Sampler | None, watcher: Watcher
+) -> list[Finding]:
+    findings = _check_files(directory, promised, sampler, watcher)
+    damaged = frozenset(finding.file for finding in findings)
+    checked["files"] = len(promised.files) + len(promised.tables)
+    if sampler is None:
+        findings += check_tables(directory, promised, damaged)
+    findings += check_numbers(promised)
+    findings += _check_curriculum(directory, promised)
+    longest = [0]
+    total = sum(counts.tokens for counts in promised.datasets.values())
+    watcher.begin("structure", total=total, unit="tokens")
+    for dataset in promised.datasets:
+        checks = []
+        for counts in promised.datasets[dataset].shards:
+            sound = records_path(Path(counts.prefix)).as_posix() not in damaged
+            checks.append(check_shard(directory, promised, counts, records_sound=sound, sampler=sampler))
+            watcher.advance(counts.tokens)
+        findings += (finding for check in checks for finding in check.findings)
+        findings += check_dataset(dataset, promised, checks)
+        findings += check_twins(checks)
+        findings += _check_rejected(directory, promised, dataset, damaged)
+        longest += (check.longest_example for check in checks)
+        _count(checked, checks)
+    watcher.end(f"{checked['rows']:,} rows in {checked['shards']:,} shards")
+    return findings + list(_check_longest(promised, max(longest)))
+
+
+def _check_files(directory: Path, promised: Manifest, sampler: Sampler | None, watcher: Watcher) -> list[Finding]:
+    files = (*promised.files, *promised.made.table_files)
+    watcher.begin("files", total=sum(file.bytes for file in files), unit="B")
+    findings = list(check_files(directory, promised, watcher, digests=sampler is None))
+    watcher.end(f"{len(files):,} {'digests' if sampler is None else 'sizes'}")
+    return findings
+
+
+def _not_checked(promised: Manifest, sampler: Sampler | None) -> Iterator[str]:
+    if sampler is None:
+        return
+    files = (*promised.files, *promised.made.table_files)
+    size = sum(file.bytes for file in files)
+    yield f"the digests of {len(files):,} files ({size:,} bytes), of which only the sizes were compared"
+    for name, counts in promised.datasets.items():
+        chosen = sum(len(sampler(shard.prefix, shard.rows)) for shard in counts.shards)
+        yield f"the tokens of {counts.rows - chosen:,} of the {counts.rows:,} rows of dataset {name}"
+
+
+def _check_curriculum(directory: Path, promised: Manifest) -> Iterator[Finding]:
+    if not (directory / curriculum.NAME).is_file():
+        return
+    try:
+        phases = read_curriculum(directory).phases
+    except DamagedShard as error:
+        yield finding_of(error, directory, curriculum.NAME)
+        return
+    for phase in phases:
+        if phase.dataset not in promised.datasets:
+            yield Finding(curriculum.NAME, f'it names dataset "{phase.dataset}", which the build does not hold')
+
+
+def _check_rejected(directory: Path, promised: Manifest, dataset: str, damaged: frozenset[str]) -> Iterator[Finding]:
+    path = f"{dataset}/{REJECTED_NAME}"
+    if path not in damaged:
+        yield from check_rejected(directory, path, promised.datasets[dataset])
+
+
+def _check_longest(promised: Manifest, longest: int) -> Iterator[Finding]:
+    if longest and longest != promised.longest_example:
+        words = f"it says that the longest example has {promised.longest_example} tokens"
+        yield Finding(manifests.NAME, f"{words}, and the longest that could be read has {longest}")
+
+
+def _count(checked: Counter[str], checks: list[ShardCheck]) -> None:
+    checked["datasets"] += 1
+    checked["shards"] += len(checks)
+    for name in ("rows", "examples", "tokens", "trained_tokens"):
+        checked[name] += sum(getattr(check, name) for check in checks)

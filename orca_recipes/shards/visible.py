@@ -1,0 +1,27 @@
+"""Text of strangers, made safe to print: whatever could steer a terminal is shown as a sign that stands for it.
+
+Data sets hold escape sequences, carriage returns and marks that turn the direction of writing. None of them may reach a
+terminal, and none may vanish.
+"""
+
+import unicodedata
+
+_JOINERS = "\u200c\u200d"
+"""Zero-width joiners belong to emoji and to many scripts, and steer nothing."""
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"})
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    """The text with every control, format or unassigned character shown by a sign, but for those of `keep`."""
+    if text.isprintable():
+        return text
+    return "".join(char if char in keep or char in _JOINERS else _sign(char) for char in text)
+
+
+def _sign(char: str) -> str:
+    code = ord(char)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "␡"
+    return f"⟨U+{code:04X}⟩" if unicodedata.category(char) in _HIDDEN else char
