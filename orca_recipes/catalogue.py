@@ -1,0 +1,250 @@
+"""Which kinds are installed, and who offers them.
+
+Plugins are found once, before a recipe is read; an offer is only a name, and a kind's class is imported when a recipe
+chooses it. A plugin that breaks is remembered with its error and the rest goes on working: only a recipe that needs it
+is refused.
+"""
+
+import importlib
+import inspect
+import re
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from types import ModuleType
+from typing import Any, Literal
+
+import pluggy
+
+from orca_recipes.contract import hooks
+from orca_recipes.contract.kinds import Kind
+from orca_recipes.contract.pieces import PIECES, Offer, piece_of_hook
+from orca_recipes.contract.spelling import hint, quoted
+from orca_recipes.errors import PluginError
+
+
+@dataclass(frozen=True)
+class BrokenPlugin:
+    """A plugin that could not be asked what it offers, and why."""
+
+    distribution: str
+    version: str
+    entry_point: str
+    error: str
+
+    def __str__(self) -> str:
+        who = f"{self.distribution} {self.version}".rstrip()
+        return f"{who} (entry point {quoted(self.entry_point)}): {self.error}"
+
+
+class Catalogue:
+    """The kinds that plugins offer, by hook and name.
+
+    Args:
+        plugins: further plugin objects (modules, classes' instances), each its own distribution named as it is.
+    Raises: PluginError where a plugin implements a hook that there is not.
+    """
+
+    def __init__(self, plugins: Iterable[object] = ()) -> None:
+        self._manager = pluggy.PluginManager(hooks.GROUP)
+        self._manager.add_hookspecs(hooks)
+        self._broken: list[BrokenPlugin] = []
+        self._owners: dict[str, tuple[str, str, str]] = {}
+        for point in sorted(metadata.entry_points(group=hooks.GROUP), key=_place_of_entry_point):
+            self._load(point)
+        for plugin in plugins:
+            name = getattr(plugin, "__name__", type(plugin).__name__)
+            self._register(plugin, distribution=name, version="", entry_point=name)
+        self._check_pending()
+        self._offers = {piece.hook: tuple(sorted(self._ask(piece.hook), key=_order)) for piece in PIECES}
+
+    @property
+    def broken(self) -> tuple[BrokenPlugin, ...]:
+        """The plugins that could not be loaded or asked."""
+        return tuple(self._broken)
+
+    def offers(self, hook: str) -> tuple[Offer, ...]:
+        """What all plugins offer for one hook, by name, then by distribution."""
+        return self._offers[hook]
+
+    def offer(self, hook: str, name: str) -> Offer:
+        """The one offer that a recipe's `kind = "name"` or `kind = "distribution:name"` means.
+
+        Raises: PluginError where there is none, or where two distributions offer the bare name.
+        """
+        distribution, _, bare = name.rpartition(":")
+        found = [offer for offer in self._offers[hook] if offer.name == bare]
+        if distribution:
+            found = [offer for offer in found if _normal(offer.distribution) == _normal(distribution)]
+        if not found:
+            raise PluginError(self.no_such_kind(hook, name))
+        if len(found) > 1:
+            givers = " and ".join(str(offer) for offer in found)
+            choices = " or ".join(f'kind = "{offer.distribution}:{bare}"' for offer in found)
+            raise PluginError(f"{piece_of_hook(hook).word} {quoted(bare)} is offered by {givers}; write {choices}")
+        return found[0]
+
+    def kind(self, hook: str, name: str) -> type[Kind]:
+        """Import the class of a kind.
+
+        Raises: PluginError where no plugin offers it, two do, its class cannot be imported or is not what the hook
+            asks for; a package that an extra installs is named with that extra.
+        """
+        offer = self.offer(hook, name)
+        return _checked(_imported(offer), offer)
+
+    def no_such_kind(self, hook: str, name: str, *, tables: Iterable[str] = ()) -> str:
+        """The sentence about an unknown kind, with the nearest of the kinds (and of a recipe's own `tables`).
+
+        A broken plugin might have offered the name, so it is mentioned with its error.
+        """
+        known = [offer.name for offer in self._offers[hook]]
+        if ":" in name:
+            known = [f"{offer.distribution}:{offer.name}" for offer in self._offers[hook]]
+        sentence = f"there is no {piece_of_hook(hook).word} {quoted(name)}{hint(name, [*known, *tables])}"
+        might = "; ".join(str(plugin) for plugin in self._broken)
+        return f"{sentence} (a plugin that does not load might offer it: {might})" if might else sentence
+
+    def _load(self, point: metadata.EntryPoint) -> None:
+        owner = _owner_of(point)
+        try:
+            plugin = point.load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as fault:  # a stranger's import may also exit or panic
+            self._broken.append(BrokenPlugin(**owner, error=_said(fault)))
+        else:
+            self._register(plugin, **owner)
+
+    def _register(self, plugin: object, *, distribution: str, version: str, entry_point: str) -> None:
+        if self._manager.is_registered(plugin):  # two entry points of one module are one plugin
+            return
+        name = f"{distribution}:{entry_point}:{len(self._owners)}"
+        self._owners[name] = (distribution, version, entry_point)
+        try:
+            self._manager.register(plugin, name)
+        except Exception as fault:
+            if self._manager.is_registered(plugin):  # older pluggy leaves it half registered
+                self._manager.unregister(plugin)
+            self._broken.append(BrokenPlugin(distribution, version, entry_point, _said(fault)))
+
+    def _check_pending(self) -> None:
+        """Refuse misspelt hooks: pluggy would never call them, and their kinds would be missing without a word."""
+        known = [piece.hook for piece in PIECES]
+        faults = [
+            f"{self._owners[impl.plugin_name][0]} implements the hook {quoted(name)}, "
+            f"which there is not{hint(name, known)}"
+            for name, caller in sorted(vars(self._manager.hook).items())
+            if isinstance(caller, pluggy.HookCaller) and not caller.has_spec()
+            for impl in caller.get_hookimpls()
+            if not impl.optionalhook
+        ]
+        if faults:
+            raise PluginError("\n".join(faults))
+
+    def _ask(self, hook: str) -> Iterator[Offer]:
+        caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
+        for impl in caller.get_hookimpls():
+            distribution, version, entry_point = self._owners[impl.plugin_name]
+            try:
+                offers = _offers_of(impl.function())
+            except Exception as fault:
+                self._broken.append(BrokenPlugin(distribution, version, entry_point, f"{hook}: {_said(fault)}"))
+            else:
+                yield from (Offer(hook, name, target, distribution, version) for name, target in offers.items())
+
+
+def _order(offer: Offer) -> tuple[str, str]:
+    return offer.name, offer.distribution
+
+
+def _place_of_entry_point(point: metadata.EntryPoint) -> tuple[str, str]:
+    return point.dist.name if point.dist else "", point.name
+
+
+def _owner_of(point: metadata.EntryPoint) -> dict[str, str]:
+    distribution, version = (point.dist.name, point.dist.version) if point.dist else (point.value, "")
+    return {"distribution": distribution, "version": version, "entry_point": point.name}
+
+
+def _said(fault: BaseException) -> str:
+    return f"{type(fault).__name__}: {' '.join(str(fault).split())}".removesuffix(": ")
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _offers_of(answer: Any) -> Mapping[str, str]:
+    if not isinstance(answer, Mapping) or not all(isinstance(text, str) for pair in answer.items() for text in pair):
+        raise TypeError('a hook returns a mapping of names to "module:Class"')
+    for name, target in answer.items():
+        if not re.fullmatch(r"[\w.]+:\w+", target):
+            raise ValueError(f'kind "{name}" points to "{target}", not to "module:Class"')
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise ValueError(f'"{name}" cannot be the name of a kind: letters, digits, ".", "_" and "-" can')
+    return answer
+
+
+def _imported(offer: Offer) -> Any:
+    module_name, _, class_name = offer.target.partition(":")
+    what = f"{piece_of_hook(offer.hook).word} {quoted(offer.name)}"
+    try:
+        module: ModuleType = importlib.import_module(module_name)
+    except ModuleNotFoundError as fault:
+        raise PluginError(_missing(what, offer, fault.name or "")) from fault
+    except KeyboardInterrupt:
+        raise
+    except BaseException as fault:
+        raise PluginError(f"{what} of {offer} cannot be imported: {_said(fault)}") from fault
+    if not hasattr(module, class_name):
+        raise PluginError(f"{what} of {offer} points to {offer.target}, and there is no such class")
+    return getattr(module, class_name)
+
+
+def _missing(what: str, offer: Offer, module: str) -> str:
+    own = offer.target.partition(":")[0]
+    if f"{own}.".startswith(f"{module}."):
+        return f"{what} of {offer} points to {offer.target}, and there is no such module"
+    extra = _extra_that_installs(module.partition(".")[0], offer.distribution)
+    if extra is not None:
+        return f"{what} needs an extra package: pip install '{offer.distribution}[{extra}]'"
+    return f'{what} of {offer} needs the Python module "{module}", which is not installed'
+
+
+def _extra_that_installs(module: str, distribution: str) -> str | None:
+    """The extra of a distribution that brings a module, by the names in its metadata.
+
+    A package's name begins with its module's ("megatron-core" brings megatron); the extra for tests is the last resort,
+    because it repeats what the others install.
+    """
+    try:
+        requirements = metadata.requires(distribution) or []
+    except metadata.PackageNotFoundError:
+        return None
+    extras = []
+    for requirement in requirements:
+        found = re.match(r"([\w.-]+).*;.*\bextra\s*==\s*['\"]([\w.-]+)['\"]", requirement)
+        if found and f"{_normal(found[1])}-".startswith(f"{_normal(module)}-"):
+            extras.append(found[2])
+    return min(extras, key=lambda extra: extra == "test", default=None)
+
+
+def _checked(found: Any, offer: Offer) -> type[Kind]:
+    piece = piece_of_hook(offer.hook)
+    what = f"{piece.word} {quoted(offer.name)} of {offer}"
+    if not (inspect.isclass(found) and issubclass(found, piece.contract)):
+        raise PluginError(f"{what} is no {piece.contract.__name__}: {offer.target} must subclass it")
+    if inspect.isabstract(found):
+        left = ", ".join(sorted(found.__abstractmethods__))
+        raise PluginError(f"{what} is not finished: {offer.target} lacks {left}")
+    names = _names_it_takes(found)
+    if names and offer.name not in names:
+        raise PluginError(f"{what} calls itself {' or '.join(quoted(name) for name in names)} in {offer.target}")
+    return found
+
+
+def _names_it_takes(kind: type[Kind]) -> tuple[str, ...]:
+    annotation = kind.model_fields["kind"].annotation
+    return typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()

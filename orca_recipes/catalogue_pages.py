@@ -1,0 +1,150 @@
+"""What `orca-recipe kinds` prints: which kinds there are and who offers them, or all about one of them.
+
+Plain text, no wrapping: a page is read by people and by grep.
+"""
+
+import inspect
+import json
+import textwrap
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, JsonValue
+from pydantic.fields import FieldInfo
+
+from orca_recipes.catalogue import Catalogue
+from orca_recipes.contract.docstring import parted
+from orca_recipes.contract.kinds import Kind
+from orca_recipes.contract.pieces import PIECES, Offer, piece_of_hook
+from orca_recipes.contract.spelling import hint, quoted
+from orca_recipes.errors import PluginError
+
+_PLAIN = {
+    str: "text",
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+    type(None): "nothing",
+    dict: "table",
+    list: "list",
+    tuple: "list",
+}
+_BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "multiple_of": "a multiple of"}
+
+
+def list_page(catalogue: Catalogue) -> str:
+    """All kinds by hook, each with the distribution and version that offers it; broken plugins at the end."""
+    blocks = [_hook_block(catalogue.offers(piece.hook), f"{piece.hook}  {piece.table}") for piece in PIECES]
+    if catalogue.broken:
+        blocks.append("\n".join(["plugins that do not load", *(f"  {plugin}" for plugin in catalogue.broken)]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def kind_page(catalogue: Catalogue, name: str) -> str:
+    """All about the kinds of one name (bare, or `distribution:name`): what it does, its options, an example.
+
+    Raises: PluginError where there is none, or where its class cannot be loaded.
+    """
+    everything = [offer for piece in PIECES for offer in catalogue.offers(piece.hook)]
+    found = [offer for offer in everything if name in (offer.name, f"{offer.distribution}:{offer.name}")]
+    if not found:
+        might = "".join(f"\n  a plugin that does not load might offer it: {plugin}" for plugin in catalogue.broken)
+        raise PluginError(f"there is no kind {quoted(name)}{hint(name, {offer.name for offer in everything})}{might}")
+    return "\n".join(_page(catalogue, offer) for offer in found)
+
+
+def _hook_block(offers: tuple[Offer, ...], title: str) -> str:
+    width = max((len(offer.name) for offer in offers), default=0)
+    names = [offer.name for offer in offers]
+    lines = [f"  {offer.name:<{width}}  {offer}{_collision(offer, names)}" for offer in offers]
+    return "\n".join([title, *(lines or ["  none"])])
+
+
+def _collision(offer: Offer, names: list[str]) -> str:
+    taken = names.count(offer.name) > 1
+    return f'  (offered more than once: write kind = "{offer.distribution}:{offer.name}")' if taken else ""
+
+
+def _page(catalogue: Catalogue, offer: Offer) -> str:
+    kind = catalogue.kind(offer.hook, f"{offer.distribution}:{offer.name}")
+    piece = piece_of_hook(offer.hook)
+    prose, example = parted(kind.__doc__)
+    options = list(_options(kind))
+    written = example or f"{piece.table}\nkind = {json.dumps(offer.name)}"
+    blocks = [
+        f"{piece.word} {quoted(offer.name)}  {offer}  {offer.target}",
+        prose,
+        "\n".join(["options", *(options or ["  none"])]),
+        "\n".join(["example", textwrap.indent(written, "  ")]),
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _options(model: type[BaseModel], above: tuple[type[BaseModel], ...] = ()) -> Iterator[str]:
+    """One line an option, those of its tables below it; a table that holds itself is shown once."""
+    indent = "  " + "    " * len(above)
+    for name, field in model.model_fields.items():
+        if name == "kind" and issubclass(model, Kind):
+            continue
+        yield f"{indent}{field.alias or name}: {_type_of(field)}; {_default(field)}"
+        if field.description:
+            yield f"{indent}    {field.description}"
+        for inner in _models(field.annotation):
+            if inner not in (*above, model):
+                yield from _options(inner, (*above, model))
+
+
+def _type_of(field: FieldInfo) -> str:
+    bounds = [
+        f"{words} {getattr(mark, bound)}"
+        for mark in field.metadata
+        for bound, words in _BOUNDS.items()
+        if getattr(mark, bound, None) is not None
+    ]
+    return ", ".join([plain_type(field.annotation), *bounds])
+
+
+def plain_type(annotation: Any) -> str:
+    """A type in plain words: `integer`, `list of text`, `"drop" or "error"`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is JsonValue:
+        return "any value"
+    if origin is Annotated:
+        return plain_type(arguments[0])
+    if origin is Literal:
+        return " or ".join(json.dumps(choice) for choice in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(plain_type(arm) for arm in arguments if arm is not type(None))
+    if origin is not None and arguments:
+        is_table = inspect.isclass(origin) and issubclass(origin, Mapping)
+        return f"table of {plain_type(arguments[-1])}" if is_table else f"list of {plain_type(arguments[0])}"
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return "table"
+    return _PLAIN.get(annotation, getattr(annotation, "__name__", str(annotation)).lower())
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "needed"
+    value = field.get_default(call_default_factory=True)
+    if value is None:
+        return "may be left out"
+    return f"default {json.dumps(_as_json(value), ensure_ascii=False)}"
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_none=True)
+    if isinstance(value, tuple | list | set | frozenset):
+        return [_as_json(item) for item in value]
+    return value if isinstance(value, str | int | float | dict) else str(value)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)

@@ -1,0 +1,149 @@
+"""A recipe file, read: TOML, profile, `--set`, defaults, grammar and names, with all faults shown together.
+
+Only what makes reading on pointless (a file that is no TOML, a profile that is not there) is raised by itself; every
+other fault is collected, each with the line that it was last written at.
+"""
+
+import copy
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from orca_recipes.contract.spelling import hint, quoted
+from orca_recipes.errors import Fault, RecipeError
+from orca_recipes.recipe import lines
+from orca_recipes.recipe.choice import Kinds
+from orca_recipes.recipe.complaint import complaints
+from orca_recipes.recipe.defaults import filled_in
+from orca_recipes.recipe.layers import Layers, Origin, UnfitOverride, unfit_values
+from orca_recipes.recipe.model import NAME_RULE, Recipe, is_name
+from orca_recipes.recipe.references import unknown_references
+from orca_recipes.recipe.words import described, dotted
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe and how it came about.
+
+    resolved: the merged TOML as JSON values, after profile and --set, without profiles and without what was filled in.
+    """
+
+    recipe: Recipe
+    resolved: Mapping[str, Any]
+    path: Path
+    profile: str | None
+    overrides: tuple[str, ...]
+
+
+def load_recipe(
+    path: Path, *, catalogue: Kinds, profile: str | None = None, overrides: Sequence[str] = ()
+) -> LoadedRecipe:
+    """Read a recipe through the catalogue.
+
+    Args:
+        path: the TOML file; relative paths in it are relative to its folder.
+        profile: merged deep into the recipe.
+        overrides: `path.to.key=value`, set after the profile, in order.
+    Raises: RecipeError with all faults in order of line, those of overrides last.
+    """
+    path = Path(path)
+    layers, faults = _layered(path, profile, overrides)
+    resolved = copy.deepcopy(layers.table)
+    full, named = filled_in(layers.table, catalogue)
+    layers.origins |= {made: layers.origin(by) for made, by in named.items()}
+    recipe: Recipe | None = None
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(full), context={"base": path.parent, "catalogue": catalogue})
+    except ValidationError as fault:
+        faults += _faults(complaints(fault, model=Recipe, table=full, owner="a recipe"), layers, path)
+    faults += _faults(unknown_references(full, catalogue), layers, path)
+    if faults or recipe is None:
+        raise RecipeError(_in_order(faults, path))
+    return LoadedRecipe(recipe, resolved, path, profile, tuple(overrides))
+
+
+def _layered(path: Path, profile: str | None, overrides: Sequence[str]) -> tuple[Layers, list[Fault]]:
+    text = _text(path)
+    table = _parsed(text, path)
+    layers = Layers(table, {spot: Origin(str(path), line) for spot, line in lines.key_lines(text).items()})
+    faults = _faults(unfit_values(table), layers, path)
+    of_profiles = list(_profile_faults(table.get("profiles", {}), profile))
+    faults += _faults(of_profiles, layers, path)
+    if of_profiles:
+        raise RecipeError(_in_order(faults, path))
+    layers.lay_profile(profile)
+    for assignment in overrides:
+        try:
+            layers.lay_override(assignment)
+        except UnfitOverride as fault:
+            faults.append(Fault(f"--set {assignment}", 0, "", str(fault)))
+    return layers, faults + _faults(unfit_values(layers.table), layers, path)
+
+
+def _profile_faults(profiles: Any, chosen: str | None) -> Iterator[tuple[lines.Path, str]]:
+    """What keeps profiles from being merged; without the chosen one, whatever else is wrong cannot be known."""
+    if not isinstance(profiles, dict):
+        yield ("profiles",), f"must hold tables, [profiles.NAME], and is {described(profiles)}"
+        return
+    for name, profile in profiles.items():
+        if not is_name(name):
+            yield ("profiles", name), NAME_RULE
+        elif not isinstance(profile, dict):
+            yield ("profiles", name), f"must be a table, not {described(profile)}"
+    if chosen is not None and chosen not in profiles:
+        yield ("profiles",), f"there is no profile {quoted(chosen)}{hint(chosen, profiles)}"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        line = fault.object[: fault.start].count(b"\n") + 1
+        raise _alone(path, line, "is not valid UTF-8, and TOML must be; save the file as UTF-8") from fault
+    except FileNotFoundError as fault:
+        raise _alone(path, 0, "there is no such recipe") from fault
+    except OSError as fault:
+        raise _alone(path, 0, f"cannot be read: {fault.strerror}") from fault
+
+
+def _parsed(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as fault:
+        said, line = _syntax_fault(str(fault), text)
+        raise _alone(path, line, f"is not TOML: {said}") from fault
+    except RecursionError as fault:
+        raise _alone(path, 0, "is not a recipe: its values are nested too deep") from fault
+    except ValueError as fault:  # an integer of more digits than Python reads
+        raise _alone(path, 0, f"is not a recipe: {fault}") from fault
+
+
+def _syntax_fault(said: str, text: str) -> tuple[str, int]:
+    """tomllib's sentence and line, taken apart."""
+    found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", said, re.DOTALL)
+    if found is None:
+        return said, 0
+    return found[1], int(found[2]) if found[2] else text.rstrip().count("\n") + 1
+
+
+def _alone(path: Path, line: int, sentence: str) -> RecipeError:
+    return RecipeError([Fault(str(path), line, "", sentence)])
+
+
+def _faults(found: Iterable[tuple[lines.Path, str]], layers: Layers, path: Path) -> list[Fault]:
+    origins = [(layers.origin(spot), spot, sentence) for spot, sentence in found]
+    return [Fault(origin.file or str(path), origin.line, dotted(spot), text) for origin, spot, text in origins]
+
+
+def _in_order(faults: Sequence[Fault], path: Path) -> list[Fault]:
+    """One fault a path (the first found), by line; faults of overrides after those of the file."""
+    by_path: dict[tuple[str, str], Fault] = {}
+    for fault in faults:
+        by_path.setdefault((fault.file, fault.path), fault)
+    return sorted(by_path.values(), key=lambda fault: (fault.file != str(path), fault.line))

@@ -1,0 +1,134 @@
+"""The JSON Schema of a recipe, with the options of every kind that is installed here.
+
+It is for editors: a table of kinds is one of its kinds' tables, told apart by `kind`, or a bare name where no option is
+needed. It describes what people may write, so what a recipe may leave out (defaults.py) is not required, and a profile
+may hold any part of a recipe.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
+
+from orca_recipes.contract.kinds import Kind
+from orca_recipes.contract.pieces import PIECES, Offer, Piece
+from orca_recipes.errors import PluginError
+from orca_recipes.recipe.choice import PIECE_KEY, Kinds
+from orca_recipes.recipe.defaults import FILLED, KINDS
+from orca_recipes.recipe.model import NAME_PATTERN, Recipe
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_PARTIAL = "partial."
+
+Schema = dict[str, Any]
+
+
+def json_schema(catalogue: Kinds) -> Schema:
+    """JSON Schema 2020-12 of a whole recipe; kinds that cannot be loaded are left out."""
+    recipe, definitions = _taken_apart(Recipe, prefix="")
+    recipe["required"] = [name for name in recipe["required"] if name not in FILLED]
+    del definitions["Dataset"]["required"]
+    for piece in PIECES:
+        definitions |= _of_piece(piece, catalogue)
+    profile = _partial({**recipe, "description": "merged deep into the recipe by --profile"})
+    definitions |= {f"{_PARTIAL}{name}": _partial(body) for name, body in definitions.items()}
+    recipe["properties"]["profiles"] = _named_tables({"$ref": "#/$defs/profile"})
+    return {"$schema": _DIALECT, **recipe, "title": "recipe", "$defs": {**definitions, "profile": profile}}
+
+
+def _of_piece(piece: Piece, catalogue: Kinds) -> dict[str, Schema]:
+    """The definitions of one piece: each kind's table, what it is made of, and the choice among them."""
+    definitions: dict[str, Schema] = {}
+    tables: list[Schema] = []
+    bare: list[str] = []
+    offers = catalogue.offers(piece.hook)
+    for offer in offers:
+        spellings = _spellings(offer, offers)
+        try:
+            kind = catalogue.kind(piece.hook, spellings[-1])
+        except PluginError:
+            continue
+        body, inner = _of_kind(kind, f"{piece.word}.{offer.distribution}.{offer.name}")
+        if not body.get("required"):
+            bare += spellings
+        definitions |= {**inner, _name(piece, offer): _chosen_by(body, spellings, is_default=_is_default(piece, offer))}
+        tables.append({"$ref": f"#/$defs/{_name(piece, offer)}"})
+    names: list[Schema] = [{"type": "string", "enum": bare, "description": f"a {piece.word} with its defaults"}]
+    one_of = [*(names if bare else []), *tables] or [{"type": ["string", "object"]}]
+    return {**definitions, piece.word: {"description": f"a {piece.word}", "oneOf": one_of}}
+
+
+def _of_kind(kind: type[Kind], prefix: str) -> tuple[Schema, dict[str, Schema]]:
+    """A kind's schema; one that pydantic cannot describe (a stranger's own types) allows everything."""
+    try:
+        return _taken_apart(kind, prefix=f"{prefix}.")
+    except (PydanticInvalidForJsonSchema, PydanticSchemaGenerationError):
+        return {"type": "object", "properties": {}}, {}
+
+
+def _chosen_by(body: Schema, spellings: list[str], *, is_default: bool) -> Schema:
+    properties = {**body["properties"], "kind": {"enum": spellings}}
+    required = [*([] if is_default else ["kind"]), *(name for name in body.get("required", []) if name != "kind")]
+    return {**body, "properties": properties, "required": required}
+
+
+def _spellings(offer: Offer, offers: tuple[Offer, ...]) -> list[str]:
+    """How a recipe may name an offer: bare, where nobody else offers the name, and with its distribution."""
+    is_alone = sum(other.name == offer.name for other in offers) == 1
+    return [*([offer.name] if is_alone else []), f"{offer.distribution}:{offer.name}"]
+
+
+def _name(piece: Piece, offer: Offer) -> str:
+    return f"{piece.word}.{offer.distribution}.{offer.name}"
+
+
+def _is_default(piece: Piece, offer: Offer) -> bool:
+    return KINDS.get(piece.table.strip("[]")) == offer.name
+
+
+def _taken_apart(model: type[BaseModel], *, prefix: str) -> tuple[Schema, dict[str, Schema]]:
+    """A model's schema and its definitions under prefixed names, tidied."""
+    schema = _tidied(model.model_json_schema(ref_template=f"#/$defs/{prefix}{{model}}"))
+    definitions = {f"{prefix}{name}": body for name, body in schema.pop("$defs", {}).items()}
+    return schema, definitions
+
+
+def _tidied(node: Any) -> Any:
+    """pydantic's schema as people write TOML: without null (TOML has none), titles, or names that break the rule."""
+    if isinstance(node, list):
+        return [_tidied(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    tidy = {key: _tidied(value) for key, value in node.items() if not _is_noise(key, value)}
+    if PIECE_KEY in tidy:
+        tidy["$ref"] = f"#/$defs/{tidy.pop(PIECE_KEY)}"
+    arms = tidy.get("anyOf")
+    if isinstance(arms, list) and {"type": "null"} in arms:
+        left = [arm for arm in arms if arm != {"type": "null"}]
+        del tidy["anyOf"]
+        tidy = {**left[0], **tidy} if len(left) == 1 else {**tidy, "anyOf": left}
+    if "patternProperties" in tidy:
+        tidy["additionalProperties"] = False
+    return tidy
+
+
+def _is_noise(key: str, value: Any) -> bool:
+    return (key == "title" and isinstance(value, str)) or value is None
+
+
+def _partial(node: Any) -> Any:
+    """The same schema for a table of which any part may be written: nothing required, references to partial ones."""
+    if isinstance(node, list):
+        return [_partial(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    partial = {key: _partial(value) for key, value in node.items() if key not in ("required", "minProperties")}
+    if isinstance(partial.get("$ref"), str):
+        partial["$ref"] = partial["$ref"].replace("#/$defs/", f"#/$defs/{_PARTIAL}", 1)
+    if isinstance(partial.get("oneOf"), list):
+        partial["anyOf"] = partial.pop("oneOf")
+    return partial
+
+
+def _named_tables(table: Schema) -> Schema:
+    return {"type": "object", "patternProperties": {NAME_PATTERN: table}, "additionalProperties": False}

@@ -1,0 +1,49 @@
+"""How paths and values of a recipe are written in messages, and which paths may hold a bare kind name."""
+
+import re
+from typing import Any
+
+from orca_recipes.contract.spelling import quoted
+
+_SHOWN = 60
+_SINGLE = frozenset({"tokenizer", "template", "packing", "output", "engine"})
+_NAMED = frozenset({"collections", "strategies", "teachers"})
+
+
+def is_kind_place(path: tuple[str | int, ...]) -> bool:
+    """Whether a kind's table, or its bare name, stands at a path."""
+    match path:
+        case (table,):
+            return table in _SINGLE
+        case (table, _):
+            return table in _NAMED
+        case ("datasets", _, "filters", int()):
+            return True
+    return False
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    """A path as people write it in TOML: bare keys as they are, others quoted, positions of items 0-based."""
+    return ".".join(_key(step) for step in path)
+
+
+def described(value: Any) -> str:
+    """What a value is, in a few words: `the text "ten"`, `the integer 3`, `a table`."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return f"the text {quoted(value if len(value) <= _SHOWN else value[: _SHOWN - 1] + '…')}"
+        case int():
+            return f"the integer {value}"
+        case float():
+            return f"the number {value}"
+        case list() | tuple():
+            return "a list"
+        case dict():
+            return "a table"
+    return "nothing"
+
+
+def _key(step: str | int) -> str:
+    return str(step) if isinstance(step, int) or re.fullmatch(r"[A-Za-z0-9_-]+", step) else quoted(step)
