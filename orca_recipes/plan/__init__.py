@@ -1,0 +1,1 @@
+"""What will happen: a recipe and a lock become stages with fingerprints. Pure: no file, network, clock, environment."""

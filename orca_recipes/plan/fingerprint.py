@@ -1,0 +1,43 @@
+"""One canonical form for everything that is hashed.
+
+Sorted keys, no white space, UTF-8, no floats that JSON could print in two ways: what cannot be written canonically is
+refused, because a fingerprint that differs between machines is worse than none.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of a value.
+
+    Raises: TypeError for what has no canonical form (NaN, infinities, sets, objects).
+    """
+    _refuse_what_varies(value)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest_of(value: Any) -> str:
+    """BLAKE2b-256 of the canonical JSON, as 64 hexadecimal digits."""
+    return hashlib.blake2b(canonical_json(value).encode(), digest_size=32).hexdigest()
+
+
+def _refuse_what_varies(value: Any) -> None:
+    if value is None or isinstance(value, str | bool | int):
+        return
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise TypeError(f"{value!r} has no canonical form")
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} is no text")
+            _refuse_what_varies(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_what_varies(inner)
+    else:
+        raise TypeError(f"{type(value).__name__} has no canonical form")

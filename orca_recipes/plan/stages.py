@@ -1,0 +1,79 @@
+"""The plan: stages in the order in which they can run, each with a fingerprint that says what its output is."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orca_recipes.plan.fingerprint import digest_of
+
+REVISIONS = {
+    "tokenizer": 1,
+    "template": 2,
+    "read": 1,
+    "mix": 1,
+    "converse": 2,
+    "tokenize": 3,
+    "pack": 2,
+    "write": 1,
+}
+"""Revision of the core's own work in each verb: raise it when equal inputs would give other output."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A node of the plan.
+
+    Args:
+        verb: what the core does. subject: a collection, a dataset, or "dataset/collection".
+        kind: the kinds that do the work, "hook:name" joined by " ".
+        decisive: everything that decides the output but the inputs, as JSON values.
+        inputs: names of stages.
+    """
+
+    verb: str
+    subject: str
+    kind: str
+    decisive: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.verb} {self.subject}".strip()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All stages, inputs before those that need them."""
+
+    stages: Mapping[str, Stage]
+
+    def __iter__(self) -> Iterator[Stage]:
+        return iter(self.stages.values())
+
+    def __getitem__(self, name: str) -> Stage:
+        return self.stages[name]
+
+
+class PlanBuilder:
+    """Collects stages and takes each one's fingerprint from its inputs'."""
+
+    def __init__(self) -> None:
+        self._stages: dict[str, Stage] = {}
+
+    def add(
+        self, verb: str, subject: str, *, kind: str, decisive: Mapping[str, Any], inputs: tuple[str, ...] = ()
+    ) -> str:
+        """Add a stage and return its name."""
+        identity = {
+            "verb": verb,
+            "verb_revision": REVISIONS[verb],
+            "decisive": decisive,
+            "inputs": [self._stages[name].fingerprint for name in inputs],
+        }
+        stage = Stage(verb, subject, kind, decisive, inputs, digest_of(identity))
+        self._stages[stage.name] = stage
+        return stage.name
+
+    def plan(self) -> Plan:
+        return Plan(dict(self._stages))

@@ -1,0 +1,45 @@
+"""Why a stage will run: what of its identity differs from the last build into the same place."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from orca_recipes.plan.stages import Stage
+
+
+def why(stage: Stage, before: Mapping[str, Any] | None, changed: Mapping[str, str]) -> str:
+    """A stage's reason to run.
+
+    Args:
+        before: {"fingerprint", "decisive"} of the stage of that name in the last build, None where it had none.
+        changed: reasons of stages already explained, by name; a stage follows its inputs.
+    Returns: "" where the last build had the same stage.
+    """
+    if before is None:
+        return "new"
+    if before["fingerprint"] == stage.fingerprint:
+        return ""
+    own = list(_differences("", before["decisive"], stage.decisive))
+    if own:
+        return "changed: " + "; ".join(own[:3]) + (f"; and {len(own) - 3} more" if len(own) > 3 else "")
+    behind = [name for name in stage.inputs if changed.get(name)]
+    return f"after {', '.join(behind)}" if behind else "the program's own work in this stage was revised"
+
+
+def _differences(path: str, before: Any, after: Any) -> Iterator[str]:
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in sorted({*before, *after}):
+            yield from _differences(f"{path}.{key}" if path else key, before.get(key), after.get(key))
+    elif _plain(before) != _plain(after):
+        yield f"{path} {_shown(before)} -> {_shown(after)}" if _is_short(before) and _is_short(after) else f"{path}"
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _is_short(value: Any) -> bool:
+    return value is None or (isinstance(value, str | int | float | bool) and len(str(value)) <= 40)
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else str(value)
