@@ -1,0 +1,93 @@
+"""Which of a file's columns are ours.
+
+A recipe's `columns` names them one by one. Without it, every column that the file has under one of our own names is
+taken; with it, only what it names is (and `question` and `messages` under their own names where it names neither), so
+that an `answer` which a recipe calls the reference does not come in a second time as the row's own answer.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca_recipes.errors import SourceError
+
+OURS = ("question", "reference", "task", "id", "system", "answer", "category", "messages")
+_NAMES_SHOWN = 20
+_NAME_CHARS = 100
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Columns to read: ours to theirs, in the order of OURS; `named` are those that the recipe names itself."""
+
+    paths: Mapping[str, str]
+    named: frozenset[str]
+
+
+def wanted_columns(*, columns: Mapping[str, str] | None, task: str | None) -> Wanted:
+    """What to read; a constant task takes the place of the task column."""
+    chosen = dict(columns) if columns is not None else {ours: ours for ours in OURS}
+    if "question" not in chosen and "messages" not in chosen:
+        chosen |= {"question": "question", "messages": "messages"}
+    paths = {ours: chosen[ours] for ours in OURS if ours in chosen and not (ours == "task" and task is not None)}
+    return Wanted(paths=paths, named=frozenset(columns or ()) & frozenset(paths))
+
+
+def routes(path: str) -> list[tuple[str, ...]]:
+    """The keys that lead to a column, best first: the name as it stands, then its parts where it holds dots."""
+    parts = tuple(path.split("."))
+    return [(path,), parts] if len(parts) > 1 and all(parts) else [(path,)]
+
+
+def columns_in_file(*, file: str, wanted: Wanted, names: Sequence[str]) -> dict[str, str]:
+    """The wanted columns that a file with fixed columns has, ours to theirs.
+
+    Raises: SourceError where a column that the recipe names is missing, or question and messages both are.
+    """
+    for ours, theirs in wanted.paths.items():
+        if ours in wanted.named and theirs not in names:
+            raise SourceError(f'{file}: no column "{shown(theirs)}" for {ours}; {_what_it_has(theirs, names)}')
+    require_rows(file=file, wanted=wanted, names=names)
+    return {ours: theirs for ours, theirs in wanted.paths.items() if theirs in names}
+
+
+def require_rows(*, file: str, wanted: Wanted, names: Sequence[str]) -> None:
+    """Refuse a file in which neither questions nor messages are to be found.
+
+    Raises: SourceError with the names that the file has and the nearest right one.
+    """
+    sought = [wanted.paths[ours] for ours in ("question", "messages") if ours in wanted.paths]
+    if any(path in names for path in sought):
+        return
+    missing = " or ".join(f'"{shown(path)}"' for path in sought)
+    raise SourceError(
+        f"{file}: no column {missing}; {_what_it_has(sought[0], names)}; "
+        'say which one holds the question: columns = { question = "..." }'
+    )
+
+
+def _what_it_has(sought: str, names: Sequence[str]) -> str:
+    listed = ", ".join(shown(name) for name in names[:_NAMES_SHOWN]) or "no column at all"
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    near = nearest(sought, names)
+    return f"the file has: {listed}{more}" + (f' (did you mean "{shown(near)}"?)' if near else "")
+
+
+def nearest(sought: str, names: Sequence[str]) -> str | None:
+    """The name most like the one sought, where one is."""
+    return next(iter(difflib.get_close_matches(sought, names, n=1)), None)
+
+
+def shown(name: str) -> str:
+    """A text out of a data set, fit to be printed: short, and without a character that a terminal would act on."""
+    return _printable(name if len(name) <= _NAME_CHARS else name[:_NAME_CHARS] + "...")
+
+
+def shown_path(path: Path) -> str:
+    """A path, fit to be printed."""
+    return _printable(str(path))
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else ascii(text)[1:-1]

@@ -1,0 +1,83 @@
+"""JSON read strictly, for the readers that need to know what is wrong.
+
+The decoder keeps what the standard one hides: integers stay digits, so none is too large; a key given twice is known;
+numbers that are not integers are told apart from text. How deep brackets may nest is a number of ours: Python's own
+limit moves with its stack, and the same row must meet the same end everywhere.
+"""
+
+import enum
+import json
+import re
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+NESTING = 100
+BAD_JSON = "bad JSON"
+BAD_TEXT = "invalid UTF-8"
+TOO_DEEP = f"brackets nested more than {NESTING} deep"
+GOES_ON = "a line that goes on after its object"
+
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_OPENING = np.isin(np.arange(256), list(b"[{"))
+
+
+class BadRow(Exception):
+    """Why one row cannot be read; it ends among the rejected rows, not with the user."""
+
+
+class Digits(str):
+    """An integer as JSON writes it."""
+
+
+class Unlike(enum.Enum):
+    """Numbers that no column of ours takes."""
+
+    FRACTION = "a number with a fraction or exponent"
+    CONSTANT = "NaN or Infinity, which JSON does not know"
+
+
+class Doubled(dict[str, Any]):
+    """An object in which keys are given twice."""
+
+    keys_twice: frozenset[str] = frozenset()
+
+
+def decode(text: str) -> Any:
+    """The one JSON value that a text holds.
+
+    Raises: BadRow.
+    """
+    try:
+        return DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise BadRow(GOES_ON if error.msg == "Extra data" else BAD_JSON) from None
+    except RecursionError:
+        raise BadRow(TOO_DEEP) from None
+
+
+def nested_too_deep(text: bytes) -> bool:
+    """Whether brackets outside of strings stand more than NESTING deep; counted without Python's stack."""
+    if text.count(b"[") + text.count(b"{") <= NESTING:
+        return False
+    brackets = np.frombuffer(_STRINGS.sub(b"", text).translate(None, _NOT_BRACKETS), np.uint8)
+    return bool(brackets.size) and int(np.cumsum(np.where(_OPENING[brackets], 1, -1)).max()) > NESTING
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) == len(pairs):
+        return record
+    doubled = Doubled(record)
+    doubled.keys_twice = frozenset(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+    return doubled
+
+
+DECODER = json.JSONDecoder(
+    object_pairs_hook=_object,
+    parse_int=Digits,
+    parse_float=lambda _: Unlike.FRACTION,
+    parse_constant=lambda _: Unlike.CONSTANT,
+)

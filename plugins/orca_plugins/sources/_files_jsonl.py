@@ -1,0 +1,72 @@
+"""Files of JSON lines: cut in slices, read in blocks.
+
+A slice knows the physical line that it begins on, so that reading any one of them gives the places that reading the
+whole file gives.
+"""
+
+from collections.abc import Iterator
+
+from orca_plugins.sources._files_columns import Wanted, require_rows, shown_path
+from orca_plugins.sources._files_fast import objects_in, read_lines
+from orca_plugins.sources._files_found import compression_of
+from orca_plugins.sources._files_lines import index_lines
+from orca_plugins.sources._files_records import has_column, names_in
+from orca_plugins.sources._files_stream import chunks, head_lines, line_blocks, said_of, whole_file
+from orca_plugins.sources._files_tables import Finish
+from orca_recipes.contract.kinds import Reading, Slice, SourceFile
+
+_HEAD_ROWS = 100
+_COUNTED_BYTES = 1 << 20
+
+
+def slices(file: SourceFile, *, slice_bytes: int) -> list[Slice]:
+    """A plain file cut after line feeds, each piece with the physical line that it begins on."""
+    size = whole_file(file).stop
+    cuts = [(0, 1), *_cuts(file, slice_bytes, size)] if size > slice_bytes else [(0, 1)]
+    stops = [start for start, _ in cuts[1:]] + [size]
+    return [Slice(file, start, stop, line) for (start, line), stop in zip(cuts, stops, strict=True)]
+
+
+def read(slice: Slice, *, file: SourceFile, wanted: Wanted, finish: Finish) -> Iterator[Reading]:
+    """Read a slice; a compressed file has only one.
+
+    Raises: SourceError.
+    """
+    if slice.start == 0:
+        _look_at_head(file, wanted)
+    place = slice.first_place
+    compressed = compression_of(file.path.name) is not None
+    pieces = chunks(file.path) if compressed else chunks(file.path, start=slice.start, stop=slice.stop)
+    for block in line_blocks(pieces):
+        lines = index_lines(block, first_place=place)
+        if len(lines):
+            yield finish.reading(read_lines(lines, wanted))
+        place += block.count(b"\n")
+
+
+def _cuts(file: SourceFile, slice_bytes: int, size: int) -> Iterator[tuple[int, int]]:
+    """Offset and line of each further slice: the first line that begins slice_bytes or more after the last cut."""
+    offset, line, target = 0, 1, max(slice_bytes, 1)
+    with said_of(file.path), file.path.open("rb", buffering=0) as stream:
+        while piece := stream.read(_COUNTED_BYTES):
+            done = 0
+            while (feed := piece.find(b"\n", max(done, target - 1 - offset))) >= 0:
+                line += piece.count(b"\n", done, feed + 1)
+                done = feed + 1
+                if offset + done < size:
+                    yield offset + done, line
+                target = offset + done + max(slice_bytes, 1)
+            line += piece.count(b"\n", done)
+            offset += len(piece)
+
+
+def _look_at_head(file: SourceFile, wanted: Wanted) -> None:
+    """Complain at once of a file whose rows hold neither questions nor messages under the names asked for."""
+    names: dict[str, None] = {}
+    sought = [wanted.paths[ours] for ours in ("question", "messages") if ours in wanted.paths]
+    for record in objects_in([line for line in head_lines(file.path) if line.strip()][:_HEAD_ROWS]):
+        if any(has_column(record, path) for path in sought):
+            return
+        names |= dict.fromkeys(names_in(record))
+    if names:
+        require_rows(file=shown_path(file.path), wanted=wanted, names=list(names))

@@ -1,0 +1,147 @@
+"""Rows that lie in files: JSON lines, JSON lists, CSV, TSV and Parquet, plain or compressed.
+
+The same rows give the same examples whatever the format. The formats differ only in how their bytes become columns
+(`_files_jsonl`, `_files_array`, `_files_delimited`, `_files_parquet`); what makes a row sound is said once, in
+`_files_tables` and `_files_records`.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from orca_plugins.sources import _files_array, _files_delimited, _files_jsonl, _files_parquet
+from orca_plugins.sources._files_columns import OURS, Wanted, nearest, wanted_columns
+from orca_plugins.sources._files_found import Format, compression_of, find_files, format_of
+from orca_plugins.sources._files_stream import whole_file
+from orca_plugins.sources._files_tables import Finish
+from orca_recipes.contract.kinds import Place, Reading, Slice, Source, SourceFile
+
+
+class Files(Source):
+    """Read examples from files; the format is said by their names, the columns by `columns` or by their own names.
+
+        [collections.gsm8k]
+        kind = "files"
+        path = "data/gsm8k/*.jsonl.gz"
+        columns = { question = "question", reference = "answer", task = "meta.task" }
+
+    Rows that cannot be read are rejected with their physical line (text) or row (Parquet, JSON lists). A JSON list is
+    read whole into memory; everything else in pieces.
+    """
+
+    kind: Literal["files"] = "files"
+    path: Annotated[
+        Place,
+        Field(description="a file, a folder (its files of a known format), or a pattern with *, ?, [...] and **"),
+    ]
+    format: Annotated[
+        Format | None,
+        Field(description="unset: by the name (.jsonl .ndjson .json .csv .tsv .parquet, each also with .gz or .zst)"),
+    ] = None
+    header: Annotated[
+        bool, Field(description="csv, tsv: the first row names the columns; if false they are called 1, 2, 3 ...")
+    ] = True
+    quote: Annotated[
+        str | None,
+        Field(
+            description='csv, tsv: what encloses a field; unset: " in csv and nothing in tsv; "" turns quotes into text'
+        ),
+    ] = None
+    columns: Annotated[
+        dict[str, str] | None,
+        Field(
+            description="our columns to the file's: question, reference, task, id, system, answer, category, messages; "
+            "a.b is b inside of a; unset: those that the file has under our names"
+        ),
+    ] = None
+    task: Annotated[str | None, Field(min_length=1, description="one task for all rows, in place of a column")] = None
+    train_on: Annotated[
+        Literal["all", "last"], Field(description="which assistant messages of `messages` are trained")
+    ] = "all"
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, columns: dict[str, str] | None) -> dict[str, str] | None:
+        for ours, theirs in (columns or {}).items():
+            if ours not in OURS:
+                near = nearest(ours, OURS)
+                hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(OURS)}"
+                raise PydanticCustomError("columns", "{sentence}", {"sentence": f'we have no column "{ours}"; {hint}'})
+            if not theirs:
+                raise PydanticCustomError("columns", "{sentence}", {"sentence": f"{ours}: name a column of the file"})
+        return columns
+
+    @field_validator("quote")
+    @classmethod
+    def _one_character(cls, quote: str | None) -> str | None:
+        if quote and (len(quote) > 1 or quote == "," or not quote.isprintable()):
+            raise PydanticCustomError("quote", "a quote is one printable character other than a comma")
+        return quote
+
+    def files(self) -> Sequence[SourceFile]:
+        """The files that `path` names, sorted by name."""
+        return find_files(path=self.path, format=self.format)
+
+    def slices(self, *, slice_bytes: int) -> Sequence[Slice]:
+        """Plain JSON lines are cut at line ends, Parquet between row groups; any other file is one slice."""
+        return [slice for file in self.files() for slice in self._slices(file, slice_bytes)]
+
+    def read(self, *, slice: Slice) -> Iterator[Reading]:
+        """Read one slice in batches of about 8 MB of text, unless one record is larger."""
+        assert slice.file is not None, "a slice of files has a file"
+        file, wanted, finish = slice.file, self._wanted(), Finish(task=self.task, train_on=self.train_on)
+        match self._layout(file):
+            case "parquet":
+                yield from _files_parquet.read(slice, file=file, wanted=wanted, finish=finish)
+            case "jsonl":
+                yield from _files_jsonl.read(slice, file=file, wanted=wanted, finish=finish)
+            case "json":
+                yield from _files_array.read(file=file, wanted=wanted, finish=finish)
+            case "csv" | "tsv" as layout:
+                yield from self._delimited(file, layout, wanted, finish)
+
+    def declared_rows(self) -> int | None:
+        """The rows that plain Parquet files say they have, where all files are such."""
+        files = self.files()
+        if any(self._named_format(file) != "parquet" for file in files):
+            return None
+        counts = [_files_parquet.count_rows(file) for file in files]
+        return None if None in counts else sum(count for count in counts if count is not None)
+
+    def _slices(self, file: SourceFile, slice_bytes: int) -> list[Slice]:
+        match self._layout(file):
+            case "parquet":
+                return _files_parquet.slices(file, slice_bytes=slice_bytes)
+            case "jsonl" if compression_of(file.path.name) is None:
+                return _files_jsonl.slices(file, slice_bytes=slice_bytes)
+            case _:
+                return [whole_file(file)]
+
+    def _wanted(self) -> Wanted:
+        return wanted_columns(columns=self.columns, task=self.task)
+
+    def _named_format(self, file: SourceFile) -> Format:
+        """The format by the recipe or the name; `find_files` let no other file through."""
+        named = self.format or format_of(file.path.name)
+        assert named is not None, f"{file.name} came without a format"
+        return named
+
+    def _layout(self, file: SourceFile) -> Format:
+        """The format, where "json" means one list: a .json file may hold lines as well."""
+        named = self._named_format(file)
+        return "jsonl" if named == "json" and _files_array.holds_lines(file) else named
+
+    def _delimited(
+        self, file: SourceFile, layout: Literal["csv", "tsv"], wanted: Wanted, finish: Finish
+    ) -> Iterator[Reading]:
+        usual = '"' if layout == "csv" else ""
+        return _files_delimited.read(
+            file=file,
+            delimiter="," if layout == "csv" else "\t",
+            quote=usual if self.quote is None else self.quote,
+            header=self.header,
+            wanted=wanted,
+            finish=finish,
+        )
