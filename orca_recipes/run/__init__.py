@@ -1,0 +1,1 @@
+"""Doing it: pin, execute, store; and proving the text of what was built."""

@@ -1,0 +1,222 @@
+"""Build a recipe: pin, compile, execute, publish, note what was made in the lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from orca_recipes.errors import BuildError, LockError
+from orca_recipes.plan.compile import compile_plan
+from orca_recipes.plan.pins import Pins, differences
+from orca_recipes.plan.stages import Plan
+from orca_recipes.recipe.load import LoadedRecipe
+from orca_recipes.run.claims import Say, quiet
+from orca_recipes.run.disk import writing
+from orca_recipes.run.execute import Execution
+from orca_recipes.run.lock import Lock, lock_path, read_lock, write_lock
+from orca_recipes.run.pin import Student, pin_recipe
+from orca_recipes.run.place import put_back, refuse_foreign
+from orca_recipes.run.progress import Progress
+from orca_recipes.run.publish import Publication
+from orca_recipes.run.store import Store
+from orca_recipes.shards.manifest import Manifest, read_manifest
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user asks of a build.
+
+    locked: demand what the lock pins. limit: at most so many examples of each collection. rehash: read every source
+    file again, though size, time and inode say that it is the same.
+    """
+
+    loaded: LoadedRecipe
+    store: Store
+    directory: Path
+    workers: int
+    locked: bool = False
+    limit: int | None = None
+    rehash: bool = False
+
+    @property
+    def is_variant(self) -> bool:
+        """Whether this is another build than the one that the lock beside the recipe speaks of."""
+        return bool(self.loaded.overrides) or self.limit is not None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe pinned and compiled."""
+
+    pins: Pins
+    student: Student
+    plan: Plan
+
+
+def prepare(asked: Asked, say: Say = quiet) -> Prepared:
+    """Pin and compile. Raises: as `pin_recipe`."""
+    pins, student = pin_recipe(asked.loaded.recipe, asked.store, rehash=asked.rehash, say=say)
+    return Prepared(pins, student, compile_plan(asked.loaded.recipe, pins, limit=asked.limit))
+
+
+def build(asked: Asked, progress: Progress) -> tuple[Manifest, bool]:
+    """Build what is asked; return its manifest, and whether there was anything to do.
+
+    Raises: LockError under `locked`, where pins or outcomes differ; BuildError; whatever a stage raises.
+    """
+    path = lock_path(asked.loaded.path, asked.loaded.profile)
+    lock = read_lock(path)
+    if asked.locked and lock is None:
+        raise LockError(f"{path}: there is no lock; run `orca-recipe lock {asked.loaded.path}` first")
+    refuse_foreign(asked.directory)
+    prepared = prepare(asked, progress.say)
+    if lock is not None and (found := differences(lock.pins, prepared.pins)):
+        _tell_differences(asked, path, found, progress)
+    if asked.locked and lock is not None:
+        _check_plan(path, lock.outcomes.get("plan", {}), prepared.plan)
+    with _alone(asked.directory):
+        put_back(asked.directory)
+        made = _as_planned(asked.directory, asked.loaded, prepared)
+        fresh = made is None
+        if made is None:
+            made = _make(asked, prepared, progress)
+    _remember(asked, prepared)
+    outcomes = _outcomes(prepared, made)
+    if asked.locked and lock is not None:
+        _check_outcomes(path, lock.outcomes, outcomes)
+    elif not asked.is_variant and Lock(prepared.pins, outcomes) != lock:
+        write_lock(path, Lock(prepared.pins, outcomes))
+    return made, fresh
+
+
+def lock_recipe(asked: Asked) -> tuple[Path, list[str]]:
+    """Pin a recipe and write its lock; return where, and what differs from the lock that was there."""
+    path = lock_path(asked.loaded.path, asked.loaded.profile)
+    before = read_lock(path)
+    prepared = prepare(asked)
+    changed = [] if before is None else differences(before.pins, prepared.pins)
+    outcomes: Mapping[str, Any] = _foreseen(prepared)
+    if before is not None and before.outcomes.get("plan") == outcomes["plan"]:
+        outcomes = before.outcomes
+    write_lock(path, Lock(prepared.pins, outcomes))
+    return path, changed
+
+
+def _make(asked: Asked, prepared: Prepared, progress: Progress) -> Manifest:
+    execution = Execution(
+        recipe=asked.loaded.recipe,
+        plan=prepared.plan,
+        store=asked.store,
+        student=prepared.student,
+        limit=asked.limit,
+        workers=asked.workers,
+        progress=progress,
+    )
+    try:
+        execution.run()
+        return Publication(asked.loaded, execution, prepared.pins.digest(), asked.directory).publish()
+    finally:
+        asked.loaded.recipe.engine.close()
+
+
+def _as_planned(directory: Path, loaded: LoadedRecipe, prepared: Prepared) -> Manifest | None:
+    """The build that is there, if it is the one that the plan would make, whole by its sizes."""
+    if not (directory / "manifest.json").is_file():
+        return None
+    manifest = read_manifest(directory)
+    there = [(stage.name, stage.fingerprint) for stage in manifest.plan]
+    planned = [(stage.name, stage.fingerprint) for stage in prepared.plan]
+    same_words = manifest.recipe == loaded.resolved and manifest.profile == loaded.profile
+    same_words = same_words and manifest.set == loaded.overrides and manifest.lock_digest == prepared.pins.digest()
+    whole = all(
+        (directory / file.path).is_file() and (directory / file.path).stat().st_size == file.bytes
+        for file in (*manifest.files, *manifest.made.table_files)
+    )
+    return manifest if there == planned and same_words and whole else None
+
+
+def _tell_differences(asked: Asked, path: Path, found: Sequence[str], progress: Progress) -> None:
+    told = "\n".join(f"  {line}" for line in found)
+    if asked.locked:
+        raise LockError(
+            f"{path}: the lock and what is here differ:\n{told}\n"
+            f"bring back what was locked, or run `orca-recipe lock {asked.loaded.path}` to pin what is here"
+        )
+    if not asked.is_variant:
+        progress.say(f"{path}: pinned anew, because this changed:\n{told}")
+
+
+def _foreseen(prepared: Prepared) -> dict[str, Any]:
+    """The outcomes that are known before anything is built."""
+    plan = {stage.name: stage.fingerprint for stage in prepared.plan}
+    return {"tokenizer": prepared.student.verdict, "template": prepared.student.conformance, "plan": plan}
+
+
+def _outcomes(prepared: Prepared, made: Manifest) -> dict[str, Any]:
+    shards = {file.path: file.digest for file in made.files if file.path.endswith((".bin", ".idx"))}
+    return {**_foreseen(prepared), "manifest": made.digest, "shards": shards}
+
+
+def _check_plan(path: Path, locked: Mapping[str, str], plan: Plan) -> None:
+    """Hold the stages against those of the lock: with equal pins, what differs is what the recipe says."""
+    here = {stage.name: stage.fingerprint for stage in plan}
+    others = [name for name in here if locked and locked.get(name) != here[name]]
+    others += [name for name in locked if name not in here]
+    if others:
+        raise LockError(
+            f"{path}: the recipe says something else than when it was locked; "
+            f"these stages differ: {', '.join(others)}; "
+            "take the change back (a profile, --set or --limit counts as one), or run `orca-recipe lock`"
+        )
+
+
+def _check_outcomes(path: Path, locked: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+    """Hold what was built against what the lock says came out before."""
+    if "shards" not in locked:
+        return
+    found = [
+        f'{name}: locked is "{locked[name]}", here it is "{made[name]}"'
+        for name in ("tokenizer", "template")
+        if name in locked and locked[name] != made[name]
+    ]
+    for name in sorted({*locked["shards"], *made["shards"]}):
+        before, after = locked["shards"].get(name), made["shards"].get(name)
+        if before != after:
+            found.append(f"{name}: {before or 'no such file'} is locked, {after or 'no such file'} was built")
+    if found:
+        told = "\n".join(f"  {line}" for line in found)
+        raise LockError(f"{path}: from the same pins, other shards were built:\n{told}")
+
+
+def _remember(asked: Asked, prepared: Prepared) -> None:
+    stages = {
+        stage.name: {"fingerprint": stage.fingerprint, "decisive": stage.decisive, "inputs": list(stage.inputs)}
+        for stage in prepared.plan
+    }
+    folders = [asked.store.folder(stage).path.name for stage in prepared.plan]
+    asked.store.remember_build(asked.directory, {"stages": stages, "folders": folders})
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """One build at a time writes a directory."""
+    lock = FileLock(directory.with_name(f".{directory.name}.lock"))
+    with writing(directory.parent, f"the build {directory}", "choose another place with --out"):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise BuildError(
+                f"{directory}: another build is writing it; wait for it, or choose another with --out"
+            ) from None
+        try:
+            yield
+        finally:
+            # Before it is released: a build that waited for this file would hold a lock that has no name.
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()

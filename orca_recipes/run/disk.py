@@ -1,0 +1,49 @@
+"""What a disk that refuses to be written says: one sentence with the way on, whatever was being written.
+
+Only refusals are told so, and only those of the place that is written: a source that cannot be read is another fault.
+"""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from orca_recipes.errors import Failure
+
+_LET = "let it be written"
+_REFUSALS = {
+    errno.ENOSPC: ("no space is left on its disk", "make room"),
+    errno.EDQUOT: ("the disk quota is used up", "make room"),
+    errno.EFBIG: ("a file would grow past the limit for files", "raise the limit"),
+    errno.EROFS: ("its disk is read-only", _LET),
+    errno.EACCES: ("permission is denied", _LET),
+    errno.EPERM: ("it is not permitted", _LET),
+}
+
+
+@contextmanager
+def writing(place: Path, what: str, otherwise: str = "", failure: type[Failure] = Failure) -> Iterator[None]:
+    """Turn a refusal to write below a place into one sentence.
+
+    Args:
+        what: what cannot be written ("the store .orca/store").
+        otherwise: what a user can do about it in place of mending the disk.
+    Raises: failure.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSALS or not _is_of(place, error):
+            raise
+        why, mend = _REFUSALS[error.errno]
+        way_on = f"{mend} and run the same command again" + (f", or {otherwise}" if otherwise else "")
+        raise failure(f"{what} cannot be written: {why}; what was finished is kept: {way_on}") from error
+
+
+def _is_of(place: Path, error: OSError) -> bool:
+    """Whether the fault is of the place, or of a folder that it needs; where no file is named, only a write can have
+    failed for want of room."""
+    if not isinstance(error.filename, str):
+        return error.errno not in (errno.EACCES, errno.EPERM)
+    fault, here = Path(error.filename).absolute(), place.absolute()
+    return fault.is_relative_to(here) or here.is_relative_to(fault)

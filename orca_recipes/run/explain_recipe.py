@@ -1,0 +1,202 @@
+"""What a manifest's recipe says of an example, read without any plugin.
+
+A build is explained from its directory alone, also where the kinds that made it are not installed; so tables of kinds
+are taken as they were written, and only the grammar is applied.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from orca_recipes.contract.kinds import Kind, Packer, Writer
+from orca_recipes.contract.pieces import Offer
+from orca_recipes.errors import PluginError
+from orca_recipes.recipe.defaults import filled_in
+from orca_recipes.recipe.model import Recipe, Rule, When
+from orca_recipes.run.converse import meets
+from orca_recipes.run.explain_page import RuleMatch
+
+
+class WrittenRecipe:
+    """A recipe as resolved, with everything filled in that may be left out."""
+
+    def __init__(self, resolved: Mapping[str, Any]) -> None:
+        self._table, _ = filled_in(dict(resolved), _NothingOffered())
+        self._rules = [Rule.model_validate_json(json.dumps(rule)) for rule in self._table["rules"]]
+        self._written_rules = len(resolved.get("rules", ()))
+
+    @property
+    def seed(self) -> int:
+        return int(self._table.get("seed", Recipe.model_fields["seed"].default))
+
+    @property
+    def template(self) -> str:
+        return told(self._table["template"])
+
+    @property
+    def packing(self) -> str:
+        overlong = self._table["packing"].get("overlong", Packer.model_fields["overlong"].default)
+        row_tokens = self._table["packing"].get("row_tokens", Packer.model_fields["row_tokens"].default)
+        return f"a row holds {row_tokens:,} tokens, and overlong = {json.dumps(overlong)}"
+
+    def source(self, collection: str) -> tuple[str, str]:
+        """A collection's kind and its other options."""
+        table = _table(self._table["collections"][collection])
+        return str(table["kind"]), _options(table)
+
+    def take(self, dataset: str, collection: str) -> tuple[str, str, int | None]:
+        """A dataset's mixture, what it takes of a collection, and the rows it asks for where it names a number."""
+        mixture = self._table["datasets"][dataset]["mixture"]
+        take = self._table["mixtures"][mixture].get("take", {}).get(collection, {})
+        return mixture, "all" if take.get("all") else _settings(take), take.get("rows")
+
+    def strategy_kind(self, name: str) -> str:
+        return self._kind("strategies", name)
+
+    def teacher(self, dataset: str) -> tuple[str, str]:
+        """A dataset's teacher and its kind."""
+        name = self._table["datasets"][dataset]["teacher"]
+        return name, self._kind("teachers", name)
+
+    def filters(self, dataset: str) -> list[tuple[str, str]]:
+        """A dataset's filters in order: kind, and kind with options."""
+        tables = [_table(chosen) for chosen in self._table["datasets"][dataset].get("filters", ())]
+        return [(str(table["kind"]).rpartition(":")[2], told(table)) for table in tables]
+
+    def erases(self, dataset: str) -> bool:
+        """Whether the student never sees the teacher's system message."""
+        return bool(self._table["datasets"][dataset].get("student", {}).get("erase"))
+
+    def student(self, dataset: str) -> str:
+        """What the student sees of the prompt."""
+        if not self.erases(dataset):
+            return "what the teacher saw"
+        message = self._table["datasets"][dataset]["student"].get("system_message")
+        return f"system message {message} in place of the teacher's" if message else "no system message (erased)"
+
+    def system_message_text(self, name: str) -> str | None:
+        """The text of "set/id", where the recipe itself holds it."""
+        chosen, _, key = name.partition("/")
+        text = self._table.get("system_messages", {}).get(chosen, {}).get("messages", {}).get(key)
+        return text if isinstance(text, str) else None
+
+    def phases(self, dataset: str, phases: Iterable[tuple[str, int]]) -> tuple[tuple[int, int], ...]:
+        """Number (from 1) and epochs of the phases (dataset, epochs) that train on a dataset."""
+        return tuple((number, epochs) for number, (name, epochs) in enumerate(phases, start=1) if name == dataset)
+
+    def shards(self, tokens: int, example: str, shard: int) -> int | None:
+        """The number of shards that a dataset's examples are dealt over; None where the example's shard denies it.
+
+        Args:
+            tokens: of the dataset. example: an id. shard: the number of the one it stands in.
+        """
+        shard_tokens = self._table["output"].get("shard_tokens", Writer.model_fields["shard_tokens"].default)
+        shards = max(1, -(-tokens // int(shard_tokens)))
+        return shards if int(example[16:], 16) % shards == shard else None
+
+    def rule(
+        self,
+        *,
+        collection: str,
+        task: str | None,
+        category: str | None,
+        strategy: str | None,
+        system_message: str | None,
+        why_unknown: str,
+    ) -> tuple[RuleMatch, Rule | None]:
+        """The first rule that matches an example.
+
+        Args:
+            task, category: None where they are not known (or there is none, which why_unknown "" says).
+            strategy, system_message: as recorded, None where they are not: they tell apart what task and category
+                leave open.
+        """
+        possible = self._possible(collection, task, category, is_all_known=not why_unknown)
+        fitting = [number for number in possible if _fits(self._rules[number], strategy, system_message)] or possible
+        if len(fitting) > 1:
+            return RuleMatch(None, self._written_rules, {}, self._open_question(fitting, why_unknown)), None
+        rule = self._rules[fitting[0]]
+        if fitting[0] >= self._written_rules:
+            return RuleMatch(None, self._written_rules, {}, None), rule
+        when = {name: values for name, values in rule.when.model_dump().items() if values}
+        return RuleMatch(fitting[0] + 1, self._written_rules, when, None), rule
+
+    def _possible(self, collection: str, task: str | None, category: str | None, *, is_all_known: bool) -> list[int]:
+        """Rules that may be the first to match: all that are not ruled out, up to one that certainly matches."""
+        values = {"task": task, "category": category}
+        unknown = [] if is_all_known else [name for name, value in values.items() if value is None]
+        possible = []
+        for number, rule in enumerate(self._rules):
+            if not rule.when.may_match_collection(collection) or not meets(_without(rule.when, unknown), values):
+                continue
+            possible.append(number)
+            if not any(getattr(rule.when, name) for name in unknown):
+                break
+        return possible
+
+    def _open_question(self, fitting: Sequence[int], why_unknown: str) -> str:
+        names = [str(number + 1) if number < self._written_rules else "none" for number in fitting]
+        return f"{' or '.join(names)} of {self._written_rules}: its task and category decide, and {why_unknown}"
+
+    def _kind(self, table: str, name: str) -> str:
+        """The kind of a named table; a name without a table is a kind's own."""
+        chosen = self._table.get(table, {}).get(name, name)
+        return str(_table(chosen)["kind"])
+
+
+class _NothingOffered:
+    """A catalogue of nothing: names of kinds then stand for themselves."""
+
+    def offers(self, hook: str) -> tuple[Offer, ...]:
+        return ()
+
+    def kind(self, hook: str, name: str) -> type[Kind]:
+        self._refuse(hook, name)
+
+    def no_such_kind(self, hook: str, name: str, *, tables: Iterable[str] = ()) -> str:
+        self._refuse(hook, name)
+
+    def _refuse(self, hook: str, name: str) -> NoReturn:
+        raise PluginError(f"a build is explained without its plugins, and {name} of {hook} was asked for")
+
+
+def told(chosen: Any) -> str:
+    """A kind with its options as people write them: length (max_chars = 2000)."""
+    table = _table(chosen)
+    options = _options(table)
+    return f"{table['kind']} ({options})" if options else str(table["kind"])
+
+
+def _table(chosen: Any) -> Mapping[str, Any]:
+    return {"kind": chosen} if isinstance(chosen, str) else chosen
+
+
+def _options(table: Mapping[str, Any]) -> str:
+    return _settings({name: value for name, value in table.items() if name != "kind"})
+
+
+def _settings(table: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {_value(value)}" for name, value in table.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{ {_settings(value)} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(_value(inner) for inner in value)}]"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:_}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _without(when: When, names: Sequence[str]) -> When:
+    return when.model_copy(update=dict.fromkeys(names, ()))
+
+
+def _fits(rule: Rule, strategy: str | None, system_message: str | None) -> bool:
+    if strategy is not None and rule.strategy != strategy:
+        return False
+    named = {system_message, (system_message or "").partition("/")[0]}
+    return not system_message or not named.isdisjoint(rule.system_messages)

@@ -1,0 +1,116 @@
+"""A markup cut at control tokens: what stands around each message, as small tables that columns are gathered from.
+
+Text is cut only at control tokens and where a trained answer begins. For each pair of neighbours (role before, role
+after, trained or not) the pieces between them are worked out once; rendering a part is then one gather.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from orca_recipes.contract.kinds import Vocabulary
+from orca_recipes.contract.markup import START, Joint, Markup
+from orca_recipes.shards.layout import ROLES
+
+TEXT, CONTENT, CONTROL, CUT = range(4)
+"""What a piece is: fixed text, the message's content, a control token, or the place where a trained answer begins."""
+
+START_CODE = 0
+ASSISTANT = ROLES.index("assistant")
+END_CODE = len(ROLES)
+MISSING = -1
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece; payload is the index of a text or the id of a control token."""
+
+    what: int
+    payload: int
+    role: int
+    trained: bool
+
+
+@dataclass
+class PieceTables:
+    """The pieces of every joint, flat.
+
+    A joint's code is given by `code(before, before_trained, after, after_trained)`, where roles are codes of
+    `frames.ROLES`, START_CODE stands before the first message and END_CODE after the last.
+
+    Attributes:
+        starts: int64 [codes + 1] into the flat arrays; a joint that the template does not have is in `missing`.
+    """
+
+    markup: Markup
+    vocabulary: Vocabulary
+    texts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        pieces = [self._pieces(code) for code in range(self.code_count)]
+        self.missing = np.array([found is None for found in pieces])
+        lists = [found or [] for found in pieces]
+        self.starts = np.concatenate([[0], np.cumsum([len(found) for found in lists])]).astype(np.int64)
+        flat = [piece for found in lists for piece in found]
+        self.what = np.array([piece.what for piece in flat], dtype=np.int8)
+        self.payload = np.array([piece.payload for piece in flat], dtype=np.int64)
+        self.role = np.array([piece.role for piece in flat], dtype=np.int8)
+        self.trained = np.array([piece.trained for piece in flat], dtype=bool)
+
+    code_count = (END_CODE + 1) * (END_CODE + 1) * 4
+
+    @staticmethod
+    def code(
+        before: np.ndarray, before_trained: np.ndarray, after: np.ndarray, after_trained: np.ndarray
+    ) -> np.ndarray:
+        roles = before.astype(np.int64) * (END_CODE + 1) + after
+        return np.asarray(roles * 4 + before_trained.astype(np.int64) * 2 + after_trained)
+
+    @cached_property
+    def _control(self) -> re.Pattern[str]:
+        longest_first = sorted(self.vocabulary.control, key=lambda text: (-len(text), text))
+        return re.compile("|".join(re.escape(text) for text in longest_first) or r"(?!)")
+
+    def _pieces(self, code: int) -> list[Piece] | None:
+        roles, flags = divmod(code, 4)
+        before, after = divmod(roles, END_CODE + 1)
+        before_trained, after_trained = bool(flags & 2), bool(flags & 1)
+        if after == END_CODE:
+            return list(self._cut(self.markup.terminator, before, True)) if before == ASSISTANT else None
+        joint = self._joint(before, after)
+        if joint is None:
+            return None
+        pieces: list[Piece] = []
+        if before == ASSISTANT:
+            pieces += self._cut(self.markup.terminator, before, before_trained)
+        pieces += self._cut(joint.footer, before, False)
+        pieces += self._cut(joint.header, after, False)
+        if after == ASSISTANT:
+            if after_trained:
+                pieces.append(Piece(CUT, 0, after, True))
+            pieces += self._cut(self.markup.answer_prefix, after, after_trained)
+        return [*pieces, Piece(CONTENT, 0, after, after_trained)]
+
+    def _joint(self, before: int, after: int) -> Joint | None:
+        if before == END_CODE or after == START_CODE:
+            return None
+        name = START if before == START_CODE else ROLES[before]
+        return self.markup.joints.get((name, ROLES[after]))
+
+    def _cut(self, text: str, role: int, trained: bool) -> Iterator[Piece]:
+        end = 0
+        for match in self._control.finditer(text):
+            if match.start() > end:
+                yield Piece(TEXT, self._text(text[end : match.start()]), role, trained)
+            yield Piece(CONTROL, self.vocabulary.control[match.group()], role, trained)
+            end = match.end()
+        if end < len(text):
+            yield Piece(TEXT, self._text(text[end:]), role, trained)
+
+    def _text(self, text: str) -> int:
+        if text not in self.texts:
+            self.texts.append(text)
+        return self.texts.index(text)

@@ -1,0 +1,121 @@
+"""What a long build says while it works: bars with rates and time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+from orca_recipes.shards.visible import visible
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+_LINE_EVERY_SECONDS = 10.0
+
+
+class Progress(AbstractContextManager["Progress"]):
+    """Says nothing; the base of those that do. `begin` a stage, `advance` it, `end` it; `say` a sentence."""
+
+    def begin(self, stage: str, *, total: int, unit: str) -> None:
+        """A stage starts: total is in `unit` ("B", "examples", "shards")."""
+
+    def advance(self, amount: int) -> None:
+        """So much of the stage was done."""
+
+    def end(self, summary: str) -> None:
+        """The stage is done."""
+
+    def say(self, sentence: str) -> None:
+        """A sentence for the user."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+def progress_for(stream: TextIO = sys.stderr) -> Progress:
+    """Bars where the stream is a terminal, lines elsewhere."""
+    return _BarProgress() if stream.isatty() else _LineProgress(stream)
+
+
+class _LineProgress(Progress):
+    """One line when a stage ends, and one now and then while it runs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def begin(self, stage: str, *, total: int, unit: str) -> None:
+        self._stage, self._total, self._unit, self._done = stage, total, unit, 0
+        self._started = self._said = time.monotonic()
+
+    def advance(self, amount: int) -> None:
+        self._done += amount
+        now = time.monotonic()
+        if now - self._said >= _LINE_EVERY_SECONDS and self._done:
+            self._said = now
+            rate = self._done / (now - self._started)
+            left = (self._total - self._done) / rate
+            self.say(f"{self._stage}: {self._done:,} of {self._total:,} {self._unit}, {left:.0f} s left")
+
+    def end(self, summary: str) -> None:
+        seconds = time.monotonic() - self._started
+        self.say(f"{self._stage}: {summary} ({seconds:.1f} s)")
+
+    def say(self, sentence: str) -> None:
+        print(visible(sentence, keep="\n"), file=self._stream, flush=True)
+
+
+class _BarProgress(Progress):
+    """A bar for the running stage, finished stages above it."""
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = Console(stderr=True)
+        self._bars: Bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]}", markup=False),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def begin(self, stage: str, *, total: int, unit: str) -> None:
+        self._stage, self._unit, self._started = stage, unit, time.monotonic()
+        self._task = self._bars.add_task(stage, total=max(total, 1), rate="")
+
+    def advance(self, amount: int) -> None:
+        task = self._bars.tasks[-1]
+        rate = (task.completed + amount) / max(time.monotonic() - self._started, 1e-6)
+        self._bars.update(self._task, advance=amount, rate=f"{_short(rate)} {self._unit}/s")
+
+    def end(self, summary: str) -> None:
+        seconds = time.monotonic() - self._started
+        self._bars.remove_task(self._task)
+        self.say(f"{self._stage}: {summary} ({seconds:.1f} s)")
+
+    def say(self, sentence: str) -> None:
+        self._console.print(visible(sentence, keep="\n"), markup=False, highlight=False, soft_wrap=True)
+
+
+def _short(number: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.1f}{letter}"
+    return f"{number:.0f}"

@@ -1,0 +1,283 @@
+"""A build directory, made aside and put in place by rename, its manifest last.
+
+Shards are the one thing that the store does not keep: they are written straight into the build, which is their home.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from orca_recipes.errors import BuildError
+from orca_recipes.plan.compile import taken_collections
+from orca_recipes.recipe.load import LoadedRecipe
+from orca_recipes.run.account import Account, ids_of, read_account
+from orca_recipes.run.arrow import read_frame
+from orca_recipes.run.execute import Execution, joined_counts
+from orca_recipes.run.pin import TOKENIZER_FILES, Student
+from orca_recipes.run.place import make_aside, put_in_place, refuse_foreign, settle
+from orca_recipes.run.write import WriteTask, WrittenShard, write_shard
+from orca_recipes.shards import curriculum, manifest, records
+from orca_recipes.shards.digests import file_digest
+from orca_recipes.shards.layout import token_dtype
+from orca_recipes.shards.table_digest import content_digest_of_table
+
+VERSIONED = ("orca-recipes", "gigatoken", "numpy", "polars", "pyarrow", "tokenizers")
+"""Packages whose versions a manifest tells, apart from what is hashed."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What publishing needs beside the run itself."""
+
+    loaded: LoadedRecipe
+    execution: Execution
+    lock_digest: str
+    directory: Path
+
+    def publish(self) -> manifest.Manifest:
+        """Write every dataset, then the manifest, then put the build in place.
+
+        Raises: BuildError where a dataset is empty or the directory is in the way.
+        """
+        refuse_foreign(self.directory)
+        aside = make_aside(self.directory)
+        try:
+            written = {name: self._write_dataset(name, aside / name) for name in self.loaded.recipe.datasets}
+            self._write_student(aside)
+            settle(aside)
+            made = self._write_manifest(aside, written)
+            put_in_place(aside, self.directory)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return made
+
+    def _write_dataset(self, name: str, folder: Path) -> list[WrittenShard]:
+        execution = self.execution
+        packed = execution.folder(f"pack {name}")
+        self._refuse_empty(name, packed.receipt["report"])
+        folder.mkdir()
+        units = tuple(execution.units(name))
+        shards = [part for part in packed.parts() if "shard" in part.report]
+        tasks = [
+            WriteTask(
+                order=part.file(".order.arrow"),
+                rows=part.file(".rows.arrow"),
+                units=units,
+                prefix=folder / f"{part.report['shard']:05d}",
+                vocabulary_size=execution.student.size,
+                writer=self.loaded.recipe.output,
+            )
+            for part in shards
+        ]
+        execution.progress.begin(f"write {name}", total=len(tasks), unit="shards")
+        engine, written = self.loaded.recipe.engine, {}
+        for number, result in engine.map(function=write_shard, tasks=tasks, workers=execution.workers):
+            written[number] = result
+            execution.progress.advance(1)
+        self._write_rejected(name, folder / records.REJECTED_NAME)
+        ordered = [written[number] for number in sorted(written)]
+        execution.progress.end(f"{len(ordered)} shards, {sum(shard.rows for shard in ordered):,} rows")
+        return ordered
+
+    def _refuse_empty(self, name: str, report: Mapping[str, Any]) -> None:
+        if report["out"]:
+            return
+        reasons: dict[str, int] = joined_counts(stage["rejected"] for stage in self._stages(name))
+        told = "; ".join(f"{number} {reason}" for reason, number in reasons.items()) or "its collections are empty"
+        raise BuildError(f"datasets.{name}: no example is left to train on ({told})")
+
+    def _write_rejected(self, name: str, path: Path) -> None:
+        """Every row that was lost, with place, stage and reason; rows that a draw left out are counted, not listed."""
+        import polars as pl
+
+        frames = [
+            account.rejected.with_columns(pl.lit(collection).alias("collection"))
+            for collection, account in self._accounts(name).items()
+        ]
+        frames.append(read_frame(self.execution.folder(f"pack {name}").path / "rejected.rejected.arrow"))
+        columns = ["id_hi", "id_lo", "collection", "file", "place", "stage", "reason"]
+        table = pl.concat([frame.select(columns) for frame in frames])
+        named = table.with_columns(ids_of(table).alias("id")).rename({"place": "line"})
+        ordered = named.sort("collection", "file", "line", "stage", "id", nulls_last=True)
+        schema = records.rejected_schema()
+        records.write_table(path, ordered.select(schema.names).to_arrow().cast(schema))
+
+    def _write_student(self, aside: Path) -> None:
+        """The tokenizer as trained, with chat template and generation settings."""
+        student = self.execution.student
+        folder = aside / "tokenizer"
+        folder.mkdir()
+        for name in TOKENIZER_FILES:
+            shutil.copyfile(student.folder / name, folder / name)
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        config["chat_template"] = student.markup.chat_template
+        _write_json(folder / "tokenizer_config.json", config)
+        (folder / "chat_template.jinja").write_text(student.markup.chat_template, encoding="utf-8")
+        _write_json(folder / "generation_config.json", generation_settings(student))
+        phases = [
+            curriculum.CurriculumPhase(dataset=phase.dataset, epochs=phase.epochs)
+            for phase in self.loaded.recipe.curriculum
+        ]
+        curriculum.write_curriculum(aside, curriculum.Curriculum(phases=tuple(phases)))
+
+    def _write_manifest(self, aside: Path, written: Mapping[str, Sequence[WrittenShard]]) -> manifest.Manifest:
+        recipe, student = self.loaded.recipe, self.execution.student
+        bos = student.control[student.bos] if student.bos is not None else None
+        begins = bos is not None and begins_with_bos(student)
+        paths = sorted(path for path in aside.rglob("*") if path.is_file())
+        tables = [path for path in paths if path.suffix == ".parquet"]
+        contents = manifest.Contents(
+            name=recipe.name,
+            recipe=self.loaded.resolved,
+            profile=self.loaded.profile,
+            set=self.loaded.overrides,
+            limit=self.execution.limit,
+            lock_digest=self.lock_digest,
+            plan=tuple(
+                manifest.StageIdentity(
+                    name=stage.name, verb=stage.verb, kind=stage.kind or None, fingerprint=stage.fingerprint
+                )
+                for stage in self.execution.plan
+            ),
+            row_tokens=recipe.packing.row_tokens,
+            align=recipe.packing.align,
+            pad_id=pad_id(student),
+            bos_id=bos if begins else None,
+            unused_bos_id=None if begins else bos,
+            terminator_ids=(terminator_id(student),),
+            vocabulary_size=student.size,
+            dtype="uint16" if token_dtype(student.size).itemsize == 2 else "int32",
+            longest_example=max(self._packed(name)["longest_example"] for name in written),
+            datasets={name: self._counts(name, shards) for name, shards in written.items()},
+            files=tuple(_file(path, aside) for path in paths if path not in tables),
+            tables=tuple(_table(path, aside) for path in tables),
+        )
+        made = manifest.Made(
+            timings=self.execution.timings,
+            versions={name: metadata.version(name) for name in VERSIONED},
+            table_files=tuple(_file(path, aside) for path in tables),
+        )
+        sealed = manifest.sealed(contents, made=made)
+        manifest.write_manifest(aside, sealed)
+        return sealed
+
+    def _packed(self, name: str) -> Mapping[str, Any]:
+        report: Mapping[str, Any] = self.execution.folder(f"pack {name}").receipt["report"]
+        return report
+
+    def _accounts(self, name: str) -> dict[str, Account]:
+        """The account of each collection of a dataset."""
+        collections = taken_collections(self.loaded.recipe, name)
+        return {found: read_account(self.execution.folder(f"tokenize {name}/{found}")) for found in collections}
+
+    def _stages(self, name: str) -> list[dict[str, Any]]:
+        """What went into each stage of a dataset and what became of it."""
+        stages = []
+        for collection, account in self._accounts(name).items():
+            for verb, report in account.reports.items():
+                subject = collection if verb == "read" else f"{name}/{collection}"
+                stages.append(_conservation(f"{verb} {subject}", report))
+        return [*stages, _conservation(f"pack {name}", self._packed(name))]
+
+    def _counts(self, name: str, shards: Sequence[WrittenShard]) -> manifest.DatasetCounts:
+        rows, tokens = sum(shard.rows for shard in shards), sum(shard.tokens for shard in shards)
+        return manifest.DatasetCounts(
+            rows=rows,
+            examples=sum(shard.examples for shard in shards),
+            tokens=tokens,
+            trained_tokens=sum(shard.trained_tokens for shard in shards),
+            fill=manifest.fill(tokens=tokens, rows=rows, row_tokens=self.loaded.recipe.packing.row_tokens),
+            collections=_by_collection(shards),
+            stages=tuple(manifest.StageCounts.model_validate(stage) for stage in self._stages(name)),
+            shards=tuple(
+                manifest.ShardCounts(
+                    prefix=f"{name}/{shard.name}",
+                    rows=shard.rows,
+                    examples=shard.examples,
+                    tokens=shard.tokens,
+                    trained_tokens=shard.trained_tokens,
+                )
+                for shard in shards
+            ),
+        )
+
+
+def terminator_id(student: Student) -> int:
+    """The control token that ends every complete trained turn."""
+    terminator = student.markup.terminator
+    ends = max((text for text in student.control if terminator.endswith(text)), key=len)
+    return student.control[ends]
+
+
+def pad_id(student: Student) -> int:
+    """The pad token, or where the tokenizer has none the token that ends a text: pads carry no loss."""
+    for text in (student.pad, student.eos):
+        if text is not None:
+            return student.control[text]
+    return terminator_id(student)
+
+
+def begins_with_bos(student: Student) -> bool:
+    """Whether inference's prompt begins with BOS."""
+    heads = [joint.header for (before, _), joint in student.markup.joints.items() if not before]
+    return student.bos is not None and all(head.startswith(student.bos) for head in heads)
+
+
+def generation_settings(student: Student) -> dict[str, Any]:
+    """Settings with which generation ends where training ended an answer."""
+    settings: dict[str, Any] = {"eos_token_id": terminator_id(student), "pad_token_id": pad_id(student)}
+    if student.bos is not None:
+        settings["bos_token_id"] = student.control[student.bos]
+    return settings
+
+
+def _conservation(name: str, report: Mapping[str, Any]) -> dict[str, Any]:
+    rejected = dict(report["rejected"])
+    if report.get("not_drawn"):
+        rejected[records.NOT_DRAWN] = report["not_drawn"]
+    return {"name": name, "in": report["in"], "created": {}, "out": report["out"], "rejected": rejected}
+
+
+def _by_collection(shards: Sequence[WrittenShard]) -> dict[str, manifest.CollectionCounts]:
+    totals: dict[str, dict[str, list[int]]] = {}
+    for shard in shards:
+        for collection, tasks in shard.tasks.items():
+            for task, counts in tasks.items():
+                sums = totals.setdefault(collection, {}).setdefault(task, [0, 0, 0])
+                sums[:] = [old + new for old, new in zip(sums, counts, strict=True)]
+    return {
+        collection: manifest.CollectionCounts(
+            **_named([sum(column) for column in zip(*tasks.values(), strict=True)]),
+            tasks={task: manifest.TaskCounts(**_named(counts)) for task, counts in sorted(tasks.items())},
+        )
+        for collection, tasks in sorted(totals.items())
+    }
+
+
+def _named(counts: Sequence[int]) -> dict[str, int]:
+    return dict(zip(("examples", "tokens", "trained_tokens"), counts, strict=True))
+
+
+def _file(path: Path, root: Path) -> manifest.FileDigest:
+    return manifest.FileDigest(
+        path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, digest=file_digest(path)
+    )
+
+
+def _table(path: Path, root: Path) -> manifest.TableDigest:
+    import pyarrow.parquet as pq
+
+    rows = pq.read_metadata(path).num_rows
+    return manifest.TableDigest(
+        path=path.relative_to(root).as_posix(), rows=rows, content_digest=content_digest_of_table(path)
+    )
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
