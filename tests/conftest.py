@@ -1,0 +1,26 @@
+"""What all tests share: where the real data lies, and Megatron as a witness."""
+
+import importlib
+import os
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared real data; tests that need it are skipped where it is absent."""
+    place = Path(os.environ.get("ORCA_SHARED", Path(__file__).parents[2] / "shared"))
+    if not (place / "data").is_dir():
+        pytest.skip(f"no shared data at {place} (set ORCA_SHARED)")
+    return place
+
+
+@pytest.fixture(scope="session")
+def indexed_dataset() -> ModuleType:
+    """Megatron's own reader and writer of pairs; torch warns of itself while it is imported."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("megatron.core.datasets.indexed_dataset")

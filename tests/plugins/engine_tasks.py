@@ -1,0 +1,85 @@
+"""Tasks for tests of engines: importable, as workers need them."""
+
+import os
+import time
+from pathlib import Path
+
+from orca_recipes.errors import Fault, RecipeError, SourceError
+
+
+class OddError(Exception):
+    """Cannot be made again from its message."""
+
+    def __init__(self, *, code: int) -> None:
+        super().__init__(f"code {code}")
+
+
+def squared(number: int) -> int:
+    return number * number
+
+
+def process_id(_: int) -> int:
+    time.sleep(0.05)
+    return os.getpid()
+
+
+def environment(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def polars_threads(_: int) -> int:
+    import polars as pl
+
+    return pl.thread_pool_size()
+
+
+def fail_on_three(number: int) -> int:
+    if number == 3:
+        raise SourceError("data.jsonl: cannot be read")
+    return number
+
+
+def record_then_fail_on_zero(task: tuple[int, Path]) -> int:
+    number, folder = task
+    if number == 0:
+        raise SourceError("no")
+    time.sleep(0.3)
+    (folder / str(number)).touch()
+    return number
+
+
+def fail_with_faults(_: int) -> None:
+    raise RecipeError([Fault("a.toml", 3, "x.y", "wrong"), Fault("a.toml", 4, "z", "wrong too")])
+
+
+def fail_oddly(_: int) -> None:
+    raise OddError(code=7)
+
+
+def unpicklable(_: int) -> object:
+    return lambda: None
+
+
+def die(number: int) -> int:
+    if number == 1:
+        os.kill(os.getpid(), 9)
+    return number
+
+
+def leave(_: int) -> None:
+    os._exit(3)
+
+
+def report_and_sleep(task: tuple[Path, float]) -> None:
+    folder, seconds = task
+    (folder / f"{os.getpid()}.begun").touch()
+    time.sleep(seconds)
+
+
+def waited(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def doubled(content: bytes) -> bytes:
+    return content * 2

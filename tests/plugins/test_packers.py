@@ -1,0 +1,149 @@
+"""Packers place every example once, whole, in a row that it fits, and arrival decides nothing."""
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orca_plugins.packers.best_fit import BestFit
+from orca_plugins.packers.one_per_row import OnePerRow
+from orca_recipes.contract.draws import splitmix64
+from orca_recipes.contract.kinds import Packing
+from orca_recipes.errors import OverlongExample
+
+ROW = 64
+PACKERS = (BestFit(), OnePerRow())
+
+
+def pack(lengths: list[int], keys: list[int] | None = None, packer=PACKERS[0], row_tokens: int = ROW) -> Packing:
+    if keys is None:
+        keys = splitmix64(np.arange(len(lengths), dtype=np.uint64)).tolist()
+    return packer.pack(
+        lengths=np.array(lengths, dtype=np.int32), keys=np.array(keys, dtype=np.uint64), row_tokens=row_tokens
+    )
+
+
+def rows_of(packing: Packing) -> list[list[int]]:
+    bounds = zip(packing.row_starts[:-1], packing.row_starts[1:], strict=True)
+    return [packing.order[start:stop].tolist() for start, stop in bounds]
+
+
+def first_fit_decreasing(lengths: list[int], row_tokens: int) -> int:
+    """How many rows the plain method takes: longest first, each in the first row with room."""
+    rooms: list[int] = []
+    for length in sorted(lengths, reverse=True):
+        place = next((at for at, room in enumerate(rooms) if room >= length), None)
+        if place is None:
+            rooms.append(row_tokens - length)
+        else:
+            rooms[place] -= length
+    return len(rooms)
+
+
+def best_fit_decreasing(lengths: list[int], row_tokens: int) -> int:
+    """How many rows best fit takes, one example at a time."""
+    rooms: list[int] = []
+    for length in sorted(lengths, reverse=True):
+        fitting = [(room, at) for at, room in enumerate(rooms) if room >= length]
+        if fitting:
+            rooms[min(fitting)[1]] -= length
+        else:
+            rooms.append(row_tokens - length)
+    return len(rooms)
+
+
+lengths_of_examples = st.lists(st.integers(1, ROW), max_size=60)
+
+
+@pytest.mark.parametrize("packer", PACKERS, ids=lambda packer: packer.kind)
+@given(lengths=lengths_of_examples)
+def test_no_example_is_cut_lost_or_doubled(packer, lengths):
+    packing = pack(lengths, packer=packer)
+    assert sorted(packing.order.tolist()) == list(range(len(lengths)))
+    assert packing.row_starts[0] == 0
+    assert packing.row_starts[-1] == len(lengths)
+    assert all(row and sum(lengths[at] for at in row) <= ROW for row in rows_of(packing))
+    assert packing.order.dtype == packing.row_starts.dtype == np.int64
+
+
+@pytest.mark.parametrize("packer", PACKERS, ids=lambda packer: packer.kind)
+@given(data=st.data())
+def test_order_of_arrival_decides_nothing(packer, data):
+    # Few keys and lengths, so that ties of both are common.
+    examples = data.draw(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 9)), max_size=40))
+    shuffled = data.draw(st.permutations(examples))
+
+    def packed(examples: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+        lengths, keys = [length for length, _ in examples], [key for _, key in examples]
+        return [[examples[at] for at in row] for row in rows_of(pack(lengths, keys, packer, row_tokens=7))]
+
+    assert packed(examples) == packed(shuffled)
+
+
+@settings(max_examples=200)
+@given(lengths_of_examples)
+def test_best_fit_takes_the_rows_that_best_fit_one_by_one_takes(lengths):
+    assert len(rows_of(pack(lengths))) == best_fit_decreasing(lengths, ROW)
+
+
+@pytest.mark.parametrize("kind", ["lognormal", "uniform", "short", "two sizes"])
+def test_best_fit_is_as_full_as_first_fit_decreasing(kind):
+    chance = np.random.default_rng(11)
+    drawn = {
+        "lognormal": chance.lognormal(5.3, 0.9, 6000),
+        "uniform": chance.integers(1, 2049, 3000),
+        "short": chance.integers(1, 60, 6000),
+        "two sizes": chance.choice([1100, 700], 3000),
+    }[kind]
+    lengths = np.clip(drawn, 1, 2048).astype(int).tolist()
+    rows = len(rows_of(pack(lengths, row_tokens=2048)))
+    assert rows <= first_fit_decreasing(lengths, 2048) * 1.001
+
+
+def test_examples_that_fill_rows_exactly_leave_no_room():
+    assert len(rows_of(pack([ROW // 2, ROW // 4] * 100))) == 75
+
+
+def test_rows_and_examples_stand_in_keyed_order_and_not_by_length():
+    chance = np.random.default_rng(5)
+    lengths = chance.integers(1, ROW + 1, 3000).tolist()
+    keys = splitmix64(np.arange(3000, dtype=np.uint64))
+    rows = rows_of(pack(lengths, keys.tolist()))
+    smallest = np.array([keys[row].min() for row in rows])
+    assert all((np.diff(keys[row].astype(object)) > 0).all() for row in rows)
+    assert (np.diff(splitmix64(smallest).astype(object)) > 0).all()
+    longest = np.array([max(lengths[at] for at in row) for row in rows])
+    assert abs(np.corrcoef(longest, np.arange(len(rows)))[0, 1]) < 0.1
+
+
+def test_one_per_row_gives_each_example_its_row_in_keyed_order():
+    assert rows_of(pack([5, 6, 7], [30, 10, 20], OnePerRow())) == [[1], [2], [0]]
+
+
+@pytest.mark.parametrize("packer", PACKERS, ids=lambda packer: packer.kind)
+def test_an_overlong_example_is_named(packer):
+    with pytest.raises(OverlongExample, match="example 1 takes 65 tokens of a row of 64"):
+        pack([64, 65, 66], packer=packer)
+
+
+@pytest.mark.parametrize("packer", PACKERS, ids=lambda packer: packer.kind)
+def test_nothing_packs_into_no_rows(packer):
+    packing = pack([], packer=packer)
+    assert packing.order.tolist() == []
+    assert packing.row_starts.tolist() == [0]
+
+
+@pytest.mark.parametrize("packer", PACKERS, ids=lambda packer: packer.kind)
+def test_a_packer_travels_to_other_processes(packer):
+    assert pickle.loads(pickle.dumps(packer)) == packer
+
+
+def test_many_lengths_of_long_rows_are_packed_full():
+    chance = np.random.default_rng(2)
+    lengths = np.clip(chance.lognormal(8, 1.2, 40_000), 1, 131_072).astype(int)
+    packing = pack(lengths.tolist(), row_tokens=131_072)
+    used = np.add.reduceat(lengths[packing.order], packing.row_starts[:-1])
+    assert used.max() <= 131_072
+    assert lengths.sum() / (len(used) * 131_072) > 0.999

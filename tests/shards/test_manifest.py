@@ -1,0 +1,126 @@
+"""The manifest says what was made, in one way to write it, and tells every edit."""
+
+import json
+
+import jsonschema
+import pytest
+from pydantic import ValidationError
+
+from orca_recipes.errors import BuildError, DamagedShard
+from orca_recipes.shards.curriculum import Curriculum, CurriculumPhase, read_curriculum, write_curriculum
+from orca_recipes.shards.digests import canonical_json, json_digest
+from orca_recipes.shards.manifest import Contents, Made, Manifest, fill, read_manifest, sealed, write_manifest
+
+
+def test_a_manifest_is_read_as_it_was_written(build):
+    manifest = read_manifest(build)
+    before = (build / "manifest.json").read_bytes()
+    write_manifest(build, manifest)
+    assert (build / "manifest.json").read_bytes() == before
+    assert read_manifest(build) == manifest
+
+
+def test_a_manifest_fits_its_published_schema(build):
+    schema = Manifest.model_json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    told = json.loads((build / "manifest.json").read_bytes())
+    jsonschema.validate(told, schema)
+    assert set(told["datasets"]["main"]["stages"][0]) == {"name", "in", "created", "out", "rejected"}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**told, "more": 1}, schema)
+
+
+def test_timings_and_versions_leave_the_digest_alone(build):
+    manifest = read_manifest(build)
+    contents = Contents.model_validate_json(manifest.model_dump_json(by_alias=True, exclude={"digest", "made", "seal"}))
+    other = sealed(contents, made=Made(timings={"pack": 9.0}, versions={}, table_files=()))
+    assert other.digest == manifest.digest
+    assert other.seal != manifest.seal
+
+
+def test_a_manifest_is_never_seen_half_written(build):
+    write_manifest(build, read_manifest(build))
+    assert not list(build.glob("*.partial"))
+
+
+def test_a_directory_without_a_manifest_is_no_build(tmp_path):
+    with pytest.raises(BuildError, match="is not a complete build"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"align": NaN}',
+        b'{"align": ' + b"9" * 5000 + b"}",
+        b'"\\ud800"',
+    ],
+)
+def test_garbage_is_refused_in_a_sentence(tmp_path, data):
+    (tmp_path / "manifest.json").write_bytes(data)
+    with pytest.raises(DamagedShard, match=r"manifest\.json: it is no"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"seed": 1', '"seed": 2'),
+        ('"seed": 1', '"seed": 1.0'),
+        ('"pack": 0.5', '"pack": 0.6'),
+        ('"pack": 0.5', '"pack": NaN'),
+        ('"seed": 1', '"seed": 1, "seed": 1'),
+        ('"seed": 1', '"seed": "\\ud800"'),
+    ],
+)
+def test_an_edited_manifest_is_refused(build, old, new):
+    path = build / "manifest.json"
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(DamagedShard, match=r"manifest\.json: it (was|is)"):
+        read_manifest(build)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "a//b", "a/", "./a", "", "a\\b", "C:/a", "a\0b"])
+def test_a_path_outside_the_build_is_refused(build, path):
+    told = json.loads((build / "manifest.json").read_bytes())
+    told["files"][0]["path"] = path
+    with pytest.raises(ValidationError, match="must be a path inside the build"):
+        Manifest.model_validate_json(json.dumps(told))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rows", "expected"),
+    [(0, 0, "0.000000"), (1, 3, "0.333333"), (2, 3, "0.666667"), (3, 3, "1.000000"), (1, 2_000_000, "0.000001")],
+)
+def test_fill_is_a_rounded_decimal(tokens, rows, expected):
+    assert fill(tokens=tokens, rows=rows, row_tokens=1) == expected
+
+
+def test_json_has_one_way_to_be_written():
+    assert canonical_json({"b": [1, "é"], "a": None}) == '{\n "a": null,\n "b": [\n  1,\n  "é"\n ]\n}\n'.encode()
+    assert json_digest({"a": 1, "b": 2}) == json_digest({"b": 2, "a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json({"a": float("nan")})
+
+
+def test_a_curriculum_is_read_as_it_was_written(tmp_path):
+    told = Curriculum(phases=(CurriculumPhase(dataset="a", epochs=4), CurriculumPhase(dataset="b", epochs=1)))
+    write_curriculum(tmp_path, told)
+    assert read_curriculum(tmp_path) == told
+    assert json.loads((tmp_path / "curriculum.json").read_bytes()) == {
+        "phases": [{"dataset": "a", "epochs": 4}, {"dataset": "b", "epochs": 1}]
+    }
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b'{"phases": [{"dataset": "a", "epochs": 0}]}', b'{"phase": []}'])
+def test_a_damaged_curriculum_is_refused_in_a_sentence(tmp_path, data):
+    (tmp_path / "curriculum.json").write_bytes(data)
+    with pytest.raises(DamagedShard, match=r"curriculum\.json: it is no curriculum"):
+        read_curriculum(tmp_path)

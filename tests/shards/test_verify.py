@@ -1,0 +1,331 @@
+"""A build proves itself: every way to damage one is found and named."""
+
+import dataclasses
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from orca_recipes.errors import BuildError
+from orca_recipes.shards.reader import Shard
+from orca_recipes.shards.report import Finding
+from orca_recipes.shards.verify import verify
+from orca_recipes.shards.writer import write_pair
+
+
+def sentences(directory: Path) -> list[str]:
+    return [str(finding) for finding in verify(directory).findings]
+
+
+def rewrite(directory: Path, prefix: str, change: Callable[[dict[str, np.ndarray]], None]) -> None:
+    """Write a pair again with its tokens, lengths, modes or row starts changed."""
+    shard = Shard.open(directory / prefix)
+    parts = {
+        "tokens": np.array(shard.tokens, dtype=np.uint32),
+        "lengths": np.array(shard.segments.lengths),
+        "modes": np.array(shard.segments.modes),
+        "row_starts": np.array(shard.segments.row_starts),
+    }
+    change(parts)
+    write_pair(
+        prefix=directory / prefix,
+        vocabulary_size=300,
+        blocks=iter([parts["tokens"]]),
+        segment_lengths=parts["lengths"],
+        segment_modes=parts["modes"],
+        row_starts=parts["row_starts"],
+    )
+
+
+def change_records(directory: Path, prefix: str, column: str, values: list[object]) -> None:
+    path = directory / f"{prefix}.records.parquet"
+    table = pq.read_table(path)
+    at = table.column_names.index(column)
+    pq.write_table(table.set_column(at, column, pa.array(values, table.schema.field(column).type)), path)
+
+
+def test_a_sound_build_gives_no_finding_and_says_what_was_checked(build):
+    report = verify(build)
+    assert report.findings == ()
+    assert report.is_sound
+    assert report.checked == {
+        "files": 8 + 5,
+        "datasets": 2,
+        "shards": 3,
+        "rows": 5,
+        "examples": 6,
+        "tokens": 89,
+        "trained_tokens": 46,
+    }
+
+
+def test_the_report_is_json(build):
+    (build / "side" / "00000.bin").unlink()
+    told = json.loads(json.dumps(verify(build).as_json()))
+    assert told["sound"] is False
+    assert told["findings"][0] == {
+        "file": "side/00000.bin",
+        "sentence": "the file is missing",
+        "row": None,
+        "example": None,
+    }
+
+
+def test_one_flipped_bit_in_any_file_is_found_and_its_file_named(build):
+    chance = random.Random(7)
+    files = sorted(path for path in build.rglob("*") if path.is_file())
+    assert {path.suffix for path in files} == {".bin", ".idx", ".json", ".parquet"}
+    for path in files:
+        sound = path.read_bytes()
+        for _ in range(4):
+            broken = bytearray(sound)
+            broken[chance.randrange(len(sound))] ^= 1 << chance.randrange(8)
+            path.write_bytes(broken)
+            findings = verify(build).findings
+            assert path.relative_to(build).as_posix() in {finding.file for finding in findings}
+        path.write_bytes(sound)
+    assert verify(build).is_sound
+
+
+def test_a_swapped_pair_is_found(build):
+    for suffix in (".bin", ".idx"):
+        first, second = build / f"main/00000{suffix}", build / f"main/00001{suffix}"
+        shutil.move(first, build / "aside")
+        shutil.move(second, first)
+        shutil.move(build / "aside", second)
+    assert {"main/00000.bin", "main/00001.idx"} <= {finding.file for finding in verify(build).findings}
+
+
+def test_a_missing_shard_gives_one_sentence_for_each_of_its_files(build):
+    for path in build.glob("main/00001.*"):
+        path.unlink()
+    assert sentences(build) == [
+        "main/00001.bin: the file is missing",
+        "main/00001.idx: the file is missing",
+        "main/00001.records.parquet: the file is missing",
+    ]
+
+
+def test_an_extra_file_anywhere_is_found(build):
+    shutil.copy(build / "main/00000.bin", build / "main/00002.bin")
+    (build / "more").mkdir()
+    (build / "more" / "00000.idx").write_bytes(b"")
+    assert sentences(build) == [
+        "main/00002.bin: the manifest does not list this file; remove it",
+        "more/00000.idx: the manifest does not list this file; remove it",
+    ]
+
+
+def test_a_build_without_a_manifest_is_not_complete(build):
+    (build / "manifest.json").unlink()
+    (told,) = sentences(build)
+    assert "is not a complete build" in told
+    assert "nothing else was checked" in told
+
+
+def test_a_directory_that_is_not_there_is_a_mistake(tmp_path):
+    with pytest.raises(BuildError, match="there is no such directory"):
+        verify(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('"name": "tiny"', '"name": "tony"', "what it promises does not have its digest"),
+        ('"numpy": "2"', '"numpy": "3"', "does not fit its seal"),
+        ('"align": 1', '"align":  1', "its bytes are not those of a manifest"),
+        ('"align": 1', '"align": "1"', "it is no manifest: align: Input should be a valid integer"),
+        ('"format": 1', '"format": 2', "it is no manifest: format"),
+        ('"align": 1,', "", "it is no manifest: align: Field required"),
+        ('"path": "main/', '"path": "../main/', "must be a path inside the build"),
+        ("{", "[", "it is no manifest"),
+    ],
+)
+def test_an_edit_of_the_manifest_is_found(build, old, new, told):
+    path = build / "manifest.json"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    assert any(finding.startswith("manifest.json:") and told in finding for finding in sentences(build))
+
+
+def test_an_answer_without_its_terminator_is_found_with_row_and_example(build, reseal, build_rows):
+    rewrite(build, "main/00000", lambda parts: parts["tokens"].__setitem__(14, 65))
+    reseal(build)
+    assert verify(build).findings == (
+        Finding(
+            "main/00000.bin",
+            "the trained turn in segment 2 lacks its terminator",
+            0,
+            build_rows["main/00000"][0][0].id,
+        ),
+    )
+
+
+def test_an_answer_flagged_as_cut_that_ends_with_the_terminator_is_found(build, reseal):
+    change_records(build, "main/00000", "flags", [0, 1, 2])
+    reseal(build)
+    (told,) = sentences(build)
+    assert "row 0" in told
+    assert "flagged as cut, but ends with the terminator" in told
+
+
+def test_a_cut_that_is_not_flagged_is_found(build, reseal):
+    change_records(build, "main/00000", "flags", [0, 0, 4])
+    reseal(build)
+    assert [finding.row for finding in verify(build).findings] == [1]
+
+
+def test_an_example_without_bos_is_found(build, reseal):
+    rewrite(build, "side/00000", lambda parts: parts["tokens"].__setitem__(0, 65))
+    reseal(build)
+    (told,) = sentences(build)
+    assert "it begins with token 65, not with BOS 256" in told
+
+
+def test_bos_twice_is_found(build, reseal):
+    rewrite(build, "side/00000", lambda parts: parts["tokens"].__setitem__(1, 256))
+    reseal(build)
+    (told,) = sentences(build)
+    assert "it begins with BOS 256 twice" in told
+
+
+def test_bos_in_an_answer_is_found(build, reseal):
+    rewrite(build, "side/00000", lambda parts: parts["tokens"].__setitem__(4, 256))
+    reseal(build)
+    (told,) = sentences(build)
+    assert "at its token 4: BOS 256 is trained" in told
+
+
+def test_bos_before_a_later_question_is_allowed(build, reseal):
+    rewrite(build, "main/00000", lambda parts: parts["tokens"].__setitem__(30, 256))
+    reseal(build)
+    assert verify(build).is_sound
+
+
+def test_bos_where_inference_has_none_is_found(build, reseal):
+    reseal(build, bos_id=None, unused_bos_id=256)
+    told = sentences(build)
+    assert len(told) == 6
+    assert all("BOS 256 stands where no prompt of inference has it" in sentence for sentence in told)
+
+
+def test_a_token_outside_the_vocabulary_is_found(build, reseal):
+    rewrite(build, "main/00001", lambda parts: parts["tokens"].__setitem__(1, 280))
+    reseal(build)
+    (told,) = sentences(build)
+    assert "at its token 1: token 280 is outside the vocabulary of 259" in told
+
+
+def test_an_example_without_a_trained_token_is_found(build, reseal):
+    rewrite(build, "main/00001", lambda parts: parts["modes"].__setitem__(1, 3 << 2))
+    change_records(build, "main/00001", "trained_tokens", [0])
+    reseal(build)
+    told = sentences(build)
+    assert any("no token after its first is trained" in sentence for sentence in told)
+    assert any("it goes on after its last trained turn" in sentence for sentence in told)
+
+
+def test_segments_that_are_not_maximal_are_found(build, reseal):
+    def split(parts):
+        parts["lengths"] = np.concatenate([[4, 4], parts["lengths"][1:]]).astype(np.int32)
+        parts["lengths"][1] = Shard.open(build / "main/00000").segments.lengths[0] - 4
+        parts["modes"] = np.concatenate([[6, 4], parts["modes"][1:]]).astype(np.int8)
+        parts["row_starts"] = parts["row_starts"] + np.array([0, 1, 1])
+
+    rewrite(build, "main/00000", split)
+    reseal(build)
+    (told,) = sentences(build)
+    assert "segment 1 has role and mask of the one before it" in told
+
+
+def test_a_row_that_overflows_when_examples_are_aligned_is_found(build, reseal):
+    reseal(build, row_tokens=32, align=16)
+    (told,) = sentences(build)
+    assert told == "main/00000.idx: row 0: its examples take 48 of 32 tokens"
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        ("row", [0, 0, 0], "its record says row 0, the index 1"),
+        ("place", [0, 3, 0], "its record says place 3, the index 15"),
+        ("tokens", [15, 30, 18], "its record says tokens"),
+        ("trained_tokens", [1, 8, 10], "its record says trained_tokens 1, the index 2"),
+        ("flags", [0, 8, 2], "flags 8 are not known"),
+        ("id", ["a" * 32, "B" * 32, "c" * 32], 'column "id" holds values that are not 32 hexadecimal digits'),
+        ("id", ["a" * 32, "b" * 31, "c" * 32], 'column "id" holds values that are not 32 hexadecimal digits'),
+        ("task", ["aqua", None, "esnli"], 'column "task" has 1 nulls, and may have none'),
+    ],
+)
+def test_records_that_differ_from_the_index_are_found(build, reseal, column, values, told):
+    change_records(build, "main/00000", column, values)
+    reseal(build)
+    assert any(told in sentence and "records.parquet" in sentence for sentence in sentences(build))
+
+
+def test_a_missing_record_is_found(build, reseal):
+    path = build / "main/00000.records.parquet"
+    pq.write_table(pq.read_table(path).slice(1), path)
+    reseal(build)
+    assert any("it has 2 lines for 3 examples" in sentence for sentence in sentences(build))
+
+
+def test_an_example_that_stands_twice_in_a_dataset_is_found(build, reseal, write_shard, build_rows, tokenizer):
+    twin = build_rows["main/00000"][1][0]
+    write_shard(build, "main/00001", [[twin]], tokenizer)
+    reseal(build)
+    (found,) = verify(build).findings
+    assert found == Finding(
+        "main/00001.records.parquet", "the example stands in the dataset more than once", 0, twin.id
+    )
+
+
+def test_one_example_may_stand_in_two_datasets(build, reseal, write_shard, build_rows, tokenizer):
+    write_shard(build, "side/00000", build_rows["main/00001"], tokenizer)
+    reseal(build)
+    assert verify(build).is_sound
+
+
+def test_a_shard_without_rows_is_found(build, reseal):
+    rewrite(
+        build,
+        "main/00001",
+        lambda parts: parts.update(
+            {name: values[:0] for name, values in parts.items() if name != "row_starts"},
+            row_starts=np.zeros(1, dtype=np.int64),
+        ),
+    )
+    datasets = json.loads((build / "manifest.json").read_text(encoding="utf-8"))["datasets"]
+    reseal(build, datasets=datasets)
+    assert any(told.startswith("main/00001.idx: it holds no rows") for told in sentences(build))
+
+
+def test_a_gap_in_the_tokens_is_found(build, reseal):
+    with (build / "main/00001.bin").open("ab") as file:
+        file.write(b"\0\0")
+    reseal(build)
+    (told,) = sentences(build)
+    assert ".bin holds" in told
+    assert "its tokens were not checked" in told
+
+
+def test_a_fault_that_is_everywhere_is_named_a_few_times_and_counted(build, reseal, write_shard, build_rows, tokenizer):
+    example = build_rows["main/00000"][1][0]
+    rows = [[dataclasses.replace(example, name=f"n{number}", flags=0)] for number in range(9)]
+    write_shard(build, "main/00000", rows, tokenizer)
+    change_records(build, "main/00000", "flags", [2] * 9)
+    reseal(build)
+    told = sentences(build)
+    assert len(told) == 3
+    assert told[-1].endswith("(and 6 more like it)")
+
+
+def test_a_finding_never_lets_a_name_steer_the_terminal():
+    assert str(Finding("a\x1b[2J", "bad")) == "a␛[2J: bad"

@@ -1,0 +1,148 @@
+"""The walls: who may import whom (STYLE), which imports are heavy, and that every hook is used and described."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orca_recipes.contract.pieces import PIECES
+
+HOME = Path(__file__).parents[1]
+CORE = HOME / "orca_recipes"
+PLUGINS = HOME / "plugins" / "orca_plugins"
+HEAVY = {
+    "awkward",
+    "datasets",
+    "gigatoken",
+    "huggingface_hub",
+    "jinja2",
+    "megatron",
+    "openai",
+    "polars",
+    "pyarrow",
+    "reasoning_gym",
+    "rich",
+    "sentencepiece",
+    "tokenizers",
+    "torch",
+    "transformers",
+}
+ROOMS = {
+    "errors": set(),
+    "shards": set(),
+    "contract": {"shards"},
+    "recipe": {"contract"},
+    "catalogue": {"contract"},
+    "catalogue_pages": {"contract", "catalogue"},
+    "plan": {"recipe", "contract"},
+    "run": {"plan", "recipe", "contract", "shards"},
+    "cli": {"catalogue", "catalogue_pages", "contract", "plan", "recipe", "run", "shards"},
+}
+
+
+def modules() -> Iterator[Path]:
+    yield from sorted(CORE.rglob("*.py"))
+    yield from sorted(PLUGINS.rglob("*.py"))
+
+
+def imports(path: Path, *, top_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_only else list(ast.walk(tree))
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            found |= {f"{node.module}.{name.name}" for name in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(CORE.rglob("*.py")), ids=lambda path: str(path.relative_to(HOME)))
+def test_a_room_imports_only_its_neighbours(path: Path):
+    room = path.relative_to(CORE).parts[0].removesuffix(".py")
+    if room == "__init__":
+        return
+    allowed = {room, "errors"} | ROOMS[room] | ({"__version__"} if room == "cli" else set())
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("orca_recipes.")}
+    assert ours <= allowed, f"{room} may not import {ours - allowed}"
+    assert not any(name.startswith("orca_plugins") for name in imports(path)), "the core never imports a plugin"
+
+
+@pytest.mark.parametrize("path", sorted(PLUGINS.rglob("*.py")), ids=lambda path: str(path.relative_to(HOME)))
+def test_a_plugin_imports_the_contract_and_never_another_plugin(path: Path):
+    folder = path.relative_to(PLUGINS).parts[0]
+    for name in imports(path):
+        if name.startswith("orca_recipes."):
+            assert name.split(".")[1] in {"contract", "shards", "errors"}, name
+        if name.startswith("orca_plugins."):
+            assert name.split(".")[1] == folder, name
+
+
+@pytest.mark.parametrize("path", list(modules()), ids=lambda path: str(path.relative_to(HOME)))
+def test_heavy_packages_are_imported_where_they_are_used(path: Path):
+    assert not {name.split(".")[0] for name in imports(path, top_only=True)} & HEAVY
+
+
+@pytest.mark.parametrize("command", [["--help"], ["build", "--help"], ["check", "recipes/quickstart.toml"], ["kinds"]])
+def test_light_commands_import_nothing_heavy(command: list[str]):
+    assert heavy_imports_of(*command) == "heavy: []"
+
+
+def test_a_build_with_nothing_to_do_imports_nothing_heavy(tmp_path: Path):
+    words = [
+        "build",
+        "recipes/quickstart.toml",
+        "--limit",
+        "20",
+        "--store",
+        str(tmp_path / "s"),
+        "--out",
+        str(tmp_path / "b"),
+    ]
+    assert "polars" in heavy_imports_of(*words)
+    assert heavy_imports_of(*words) == "heavy: []"
+
+
+def heavy_imports_of(*command: str) -> str:
+    script = (
+        "import sys\n"
+        "from orca_recipes.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        f"print('heavy:', sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True, cwd=HOME)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def test_every_hook_is_offered_by_a_built_in_plugin_and_described():
+    import orca_recipes.contract.hooks as hooks
+
+    for piece in PIECES:
+        assert getattr(hooks, piece.hook).__doc__, piece.hook
+        folder = piece.hook.removeprefix("orca_")
+        assert f"def {piece.hook}()" in (PLUGINS / folder / "__init__.py").read_text(encoding="utf-8")
+        assert piece.hook in (HOME / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_top_level_is_the_house_as_designed():
+    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=HOME)
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    top = {line.split("/")[0] for line in tracked.stdout.splitlines()}
+    assert top == {
+        ".ci",
+        ".gitignore",
+        "LICENSE",
+        "README.md",
+        "constraints.txt",
+        "orca_recipes",
+        "plugins",
+        "pyproject.toml",
+        "recipes",
+        "tests",
+    }

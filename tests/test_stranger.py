@@ -1,0 +1,194 @@
+"""A stranger's plugin package, outside the house: installed beside ours, found by its entry point, used by a recipe."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).parents[1]
+PYPROJECT = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "counting-kinds"
+version = "1.2.3"
+dependencies = ["orca-recipes"]
+
+[project.entry-points.orca_recipes]
+counting = "counting_kinds"
+
+[tool.hatch.build.targets.wheel]
+packages = ["counting_kinds"]
+"""
+HOOKS = """\
+from orca_recipes.contract.hooks import hookimpl
+
+
+@hookimpl
+def orca_sources():
+    return {"counting": "counting_kinds.counting:Counting"}
+
+
+@hookimpl
+def orca_filters():
+    return {"even_only": "counting_kinds.even_only:EvenOnly"}
+"""
+SOURCE = '''\
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
+
+import polars as pl
+from pydantic import Field
+
+from orca_recipes.contract.kinds import Reading, Slice, Source, SourceFile
+
+
+class Counting(Source):
+    """Count upwards.
+
+        [collections.numbers]
+        kind = "counting"
+        up_to = 10
+    """
+
+    kind: Literal["counting"] = "counting"
+    up_to: Annotated[int, Field(gt=0, description="the last number")] = 10
+
+    def files(self) -> Sequence[SourceFile]:
+        return ()
+
+    def pins(self) -> dict[str, str]:
+        return {"counting-kinds": "1.2.3"}
+
+    def slices(self, *, slice_bytes: int) -> Sequence[Slice]:
+        span = max(1, slice_bytes // 64)
+        return [Slice(None, n, min(n + span, self.up_to), n + 1) for n in range(0, self.up_to, span)]
+
+    def read(self, *, slice: Slice) -> Iterator[Reading]:
+        numbers = list(range(slice.start + 1, slice.stop + 1))
+        rows = pl.DataFrame(
+            {
+                "place": numbers,
+                "id": [str(n) for n in numbers],
+                "question": [f"What comes after {n}?" for n in numbers],
+                "references": [[str(n + 1)] for n in numbers],
+            }
+        )
+        yield Reading(rows, pl.DataFrame(schema={"place": pl.Int64, "reason": pl.String}))
+'''
+FILTER = '''\
+from typing import Literal
+
+import polars as pl
+
+from orca_recipes.contract.kinds import Filter
+
+
+class EvenOnly(Filter):
+    """Keep conversations whose answer is an even number.
+
+        [[datasets.main.filters]]
+        kind = "even_only"
+    """
+
+    kind: Literal["even_only"] = "even_only"
+
+    def reasons(self, *, conversations: pl.DataFrame) -> pl.Series:
+        answer = pl.col("messages").list.last().struct.field("content")
+        odd = answer.str.contains("[13579]$")
+        return conversations.select(pl.when(odd).then(pl.lit("odd answer")).alias("reason")).to_series()
+'''
+CONFORMANCE = """\
+from counting_kinds.counting import Counting
+from counting_kinds.even_only import EvenOnly
+from orca_recipes.contract.testing import check_filter, check_source
+import pathlib, sys
+
+check_source(Counting(up_to=30), pathlib.Path(sys.argv[1]))
+check_filter(EvenOnly())
+print("conforms")
+"""
+RECIPE = """\
+name = "numbers"
+
+[collections.numbers]
+kind = "counting"
+up_to = 100
+
+[datasets.main]
+filters = ["even_only"]
+
+[tokenizer]
+kind = "hf"
+path = "{tokenizer}"
+
+[template]
+kind = "chatml"
+"""
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a fresh virtual environment that holds the stranger's package, with ours beside it."""
+    folder = tmp_path_factory.mktemp("stranger")
+    package = folder / "package" / "counting_kinds"
+    package.mkdir(parents=True)
+    (package.parent / "pyproject.toml").write_text(PYPROJECT)
+    for name, text in {"__init__": HOOKS, "counting": SOURCE, "even_only": FILTER}.items():
+        (package / f"{name}.py").write_text(text)
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    python = folder / "venv" / "bin" / "python"
+    theirs = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    ours = sysconfig.get_path("purelib")
+    (Path(theirs) / "beside.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
+    subprocess.run(
+        [python, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", package.parent],
+        check=True,
+        env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+    )
+    return folder
+
+
+def orca(stranger: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    python = stranger / "venv" / "bin" / "python"
+    return subprocess.run(
+        [python, "-m", "orca_recipes.cli", *map(str, words)], capture_output=True, text=True, cwd=stranger
+    )
+
+
+def test_kinds_name_the_package_that_offers_them(stranger: Path):
+    listed = orca(stranger, "kinds").stdout
+    line = next(line for line in listed.splitlines() if "even_only" in line)
+    assert "counting-kinds 1.2.3" in line
+
+
+def test_a_recipe_uses_a_strangers_source_and_filter(stranger: Path):
+    recipe = stranger / "numbers.toml"
+    recipe.write_text(RECIPE.format(tokenizer=(HOME / "recipes/quickstart/tokenizer.json").as_posix()))
+    done = orca(stranger, "build", recipe)
+    assert done.returncode == 0, done.stderr
+    assert orca(stranger, "verify", "build/numbers").returncode == 0
+    main = json.loads((stranger / "build/numbers/manifest.json").read_text())["datasets"]["main"]
+    assert main["examples"] == 50
+    converse = next(stage for stage in main["stages"] if stage["name"] == "converse main/numbers")
+    assert converse["rejected"] == {"odd answer": 50}
+
+
+def test_a_strangers_kinds_can_be_held_to_the_contract(stranger: Path, tmp_path: Path):
+    script = stranger / "conformance.py"
+    script.write_text(CONFORMANCE)
+    done = subprocess.run(
+        [stranger / "venv" / "bin" / "python", script, tmp_path], capture_output=True, text=True, cwd=stranger
+    )
+    assert done.stdout == "conforms\n", done.stderr
