@@ -1,0 +1,23 @@
+"""Campaigns: faults tried by hand, for minutes; the suite holds a short form of each.
+
+python -m tests.campaign kill     from the project's root
+"""
+
+import click
+
+from tests.campaign.bits import bits
+from tests.campaign.fuzz import fuzz
+from tests.campaign.kill import kill
+
+
+@click.group()
+def campaign() -> None:
+    """Try to break a build, and print what was tried and what survived."""
+
+
+campaign.add_command(kill)
+campaign.add_command(fuzz)
+campaign.add_command(bits)
+
+if __name__ == "__main__":
+    campaign()

@@ -1,0 +1,242 @@
+"""Readers that are slow and obvious, by the standard library alone: what the fast ones are held against."""
+
+import csv
+import io
+import itertools
+import json
+import struct
+import zlib
+from typing import Any
+
+ROLES = ("system", "user", "assistant", "tool")
+COLUMNS = ("question", "reference", "task", "id", "system", "answer", "category", "messages")
+
+Read = tuple[dict[int, dict[str, Any]], set[int]]
+"""Rows by place, and the places of those that are rejected."""
+
+
+class Bad(Exception):
+    """A row that cannot be read."""
+
+
+class Digits(str):
+    """An integer."""
+
+
+class Number:
+    """A number that is no integer."""
+
+
+def json_lines(data: bytes) -> Read:
+    """JSON, one object a line."""
+    rows: dict[int, dict[str, Any]] = {}
+    bad = set()
+    for place, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if line.strip(b" \t\r"):
+            try:
+                rows[place] = json_row(line)
+            except Bad:
+                bad.add(place)
+    return rows, bad
+
+
+def json_row(line: bytes) -> dict[str, Any]:
+    """One object. Raises: Bad."""
+    if too_deep(line):
+        raise Bad
+    try:
+        record = decoded(line.decode())
+    except (ValueError, RecursionError):
+        raise Bad from None
+    return columns(record)
+
+
+def decoded(text: str) -> Any:
+    """JSON with keys given twice kept: an object is a list of pairs in a tuple."""
+    return json.loads(
+        text,
+        object_pairs_hook=lambda pairs: (pairs,),
+        parse_int=Digits,
+        parse_float=lambda _: Number(),
+        parse_constant=lambda _: Number(),
+    )
+
+
+def columns(record: Any) -> dict[str, Any]:
+    """The columns of an object that are ours. Raises: Bad."""
+    if not isinstance(record, tuple):
+        raise Bad
+    found = {}
+    for name in COLUMNS:
+        held = only(record, name)
+        if held is not None:
+            found[name] = messages(held) if name == "messages" else texts(name, held)
+    return {name: held for name, held in found.items() if held is not None}
+
+
+def only(record: Any, name: str) -> Any:
+    held = [value for key, value in record[0] if key == name]
+    if len(held) > 1:
+        raise Bad
+    return held[0] if held else None
+
+
+def texts(name: str, held: Any) -> Any:
+    if name == "reference":
+        if isinstance(held, list):
+            if not all(isinstance(item, str) for item in held):
+                raise Bad
+            return [sound(item) for item in held] or None
+        return [sound(held)]
+    return sound(held)
+
+
+def sound(text: Any) -> str:
+    if not isinstance(text, str):
+        raise Bad
+    if isinstance(text, Digits):
+        return "0" if text == "-0" else str(text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Bad from None
+    return text
+
+
+def messages(held: Any) -> list[tuple[str, str]]:
+    if not isinstance(held, list):
+        raise Bad
+    found = []
+    for one in held:
+        if not isinstance(one, tuple):
+            raise Bad
+        role, content = only(one, "role"), only(one, "content")
+        if role not in ROLES or isinstance(content, Digits) or not isinstance(content, str):
+            raise Bad
+        found.append((role, sound(content)))
+    return found
+
+
+def too_deep(line: bytes) -> bool:
+    """Whether brackets outside of strings stand more than a hundred deep, byte by byte."""
+    depth = deepest = 0
+    inside = escaped = False
+    for byte in line:
+        if inside:
+            if escaped:
+                escaped = False
+            elif byte == ord("\\"):
+                escaped = True
+            elif byte == ord('"'):
+                inside = False
+        elif byte == ord('"'):
+            inside = True
+        elif byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest > 100
+
+
+def json_list(data: bytes) -> Read | None:
+    """A JSON list of rows; None where it is no JSON as a whole, and rows are for the reader to find."""
+    try:
+        held = decoded(data.removeprefix(b"\xef\xbb\xbf").decode())
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(held, list) or too_deep(data):
+        return None
+    rows: dict[int, dict[str, Any]] = {}
+    bad = set()
+    for place, record in enumerate(held, start=1):
+        try:
+            rows[place] = columns(record)
+        except Bad:
+            bad.add(place)
+    return rows, bad
+
+
+def delimited(data: bytes) -> Read | None:
+    """CSV with a header; None where the csv module itself finds fault with it."""
+    try:
+        text = data.removeprefix(b"\xef\xbb\xbf").decode()
+        reader = csv.reader(io.StringIO(text, newline="\n"), strict=True)
+        records, begun = [], 1
+        for record in reader:
+            if record:
+                records.append((begun, reader.line_num, record))
+            begun = reader.line_num + 1
+    except (ValueError, csv.Error):
+        return None
+    return table(records)
+
+
+def tabbed(data: bytes) -> Read | None:
+    """TSV without quotes."""
+    try:
+        text = data.removeprefix(b"\xef\xbb\xbf").decode()
+    except ValueError:
+        return None
+    split = [line.removesuffix("\r") for line in text.split("\n")]
+    return table([(place, place, line.split("\t")) for place, line in enumerate(split, start=1) if line])
+
+
+def table(records: list[tuple[int, int, list[str]]]) -> Read:
+    rows: dict[int, dict[str, Any]] = {}
+    bad: set[int] = set()
+    names = records[0][2] if records else []
+    for first, last, fields in records[1:]:
+        if len(fields) != len(names):
+            bad |= set(range(first, last + 1))
+            continue
+        named = dict(zip(names, fields, strict=True))
+        held = {name: named[name] for name in COLUMNS if named.get(name) or (name == "question" and name in named)}
+        rows[first] = {name: [text] if name == "reference" else text for name, text in held.items()}
+    return rows, bad
+
+
+def gunzipped(data: bytes) -> bytes | None:
+    """All members of a gzip file; None where one is damaged, cut off, or followed by what is no member.
+
+    Zeros after the last member, which `gzip -d` passes over, are such: a download that was never finished ends so too.
+    """
+    found = b""
+    while data:
+        member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        try:
+            found += member.decompress(data)
+        except zlib.error:
+            return None
+        if not member.eof:
+            return None
+        data = member.unused_data
+    return found
+
+
+def index(idx: bytes, stored: bytes) -> list[tuple[list[int], list[tuple[int, int]]]] | None:
+    """Rows of a pair: tokens, and length and mode of each segment; None where it breaks a rule of the format."""
+    if len(idx) < 34 or idx[:9] != b"MMIDIDX\0\0":
+        return None
+    version, code, segments, bounds = struct.unpack_from("<QBQQ", idx, 9)
+    width = {8: 2, 4: 4}.get(code, 0)
+    if version != 1 or not width or len(idx) != 34 + 13 * segments + 8 * bounds or not bounds or len(stored) % width:
+        return None
+    lengths = struct.unpack_from(f"<{segments}i", idx, 34)
+    offsets = struct.unpack_from(f"<{segments}q", idx, 34 + 4 * segments)
+    starts = struct.unpack_from(f"<{bounds}q", idx, 34 + 12 * segments)
+    modes = struct.unpack_from(f"<{segments}b", idx, 34 + 12 * segments + 8 * bounds)
+    if starts[0] != 0 or starts[-1] != segments or any(a >= b for a, b in itertools.pairwise(starts)):
+        return None
+    for length, offset, mode in zip(lengths, offsets, modes, strict=True):
+        if length < 1 or not 0 <= mode <= 19 or offset < 0 or offset % width or offset + length * width > len(stored):
+            return None
+    if not all(modes[start] & 2 for start in starts[:-1]):
+        return None
+    rows = []
+    for first, stop in itertools.pairwise(starts):
+        tokens: list[int] = []
+        for length, offset in zip(lengths[first:stop], offsets[first:stop], strict=True):
+            tokens += struct.unpack_from(f"<{length}{'H' if width == 2 else 'i'}", stored, offset)
+        rows.append((tokens, list(zip(lengths[first:stop], modes[first:stop], strict=True))))
+    return rows
