@@ -20,8 +20,8 @@ _FIRST_MEGABYTES = 4.0
 _START_SECONDS = 10.0
 _TRIES = 5
 HOW_TO_INSTALL = (
-    "python3.11 -m venv /tmp/peers && /tmp/peers/bin/pip install torch==2.13.0 && "
-    "/tmp/peers/bin/pip install trl datasets transformers sentencepiece 'datatrove[processing,io]'; "
+    "python3.11 -m venv peers-venv && peers-venv/bin/pip install torch==2.13.0 && "
+    "peers-venv/bin/pip install trl datasets transformers sentencepiece 'datatrove[processing,io]'; "
     "and for llamafactory, which wants other versions, one like it: pip install torch==2.13.0 llamafactory, then "
     "pip uninstall torchvision torchaudio (of another torch)"
 )
