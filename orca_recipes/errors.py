@@ -6,14 +6,24 @@ OrcaError                 shown without a traceback
 │   ├── PluginError       a kind that is missing, broken, ambiguous, or needs an extra package
 │   ├── SourceError       a source's files cannot be read as asked
 │   ├── Shortfall         more rows are asked for than there are
+│   ├── MixtureError      a mixture that these collections cannot be drawn for, whatever their sizes
+│   ├── RuleError         examples that no rule is for, or a rule whose pattern fits no task
 │   ├── TokenizerError    a tokenizer that cannot be loaded or trusted
 │   ├── TemplateError     a chat template that cannot be taken apart or masked
+│   ├── TrainingError     a setting, phase or run that cannot be trained
 │   ├── OverlongExample   an example longer than a row, where the recipe says `overlong = "error"`
+│   ├── TeacherError      a teacher that cannot be asked: its key, its model or its account is refused
+│   ├── BudgetSpent       the next question could cost more than `budget_usd` leaves
 │   ├── LockError         the lock and the world differ, under --locked
+│   ├── ModelError        an architecture or a folder of weights that the trainer cannot use
+│   ├── LayoutError       a parallel layout that does not fit the model, the rows or the machine
+│   ├── CheckpointError   a checkpoint that is not one, or belongs to another model or other data
 │   └── BuildError        a build directory that is not one, or is in the way
 └── Failure               exit status 1: the machine or the stored data failed
     ├── DamagedShard      a shard breaks a rule of the format
-    └── StoreError        the store cannot be read or written
+    ├── NonFiniteLoss     a loss or gradient that is no number any more
+    ├── StoreError        the store cannot be read or written
+    └── TraceError        the trace store cannot be read or written
 """
 
 from collections.abc import Sequence
@@ -72,6 +82,14 @@ class Shortfall(UserError):
     pass
 
 
+class RuleError(UserError):
+    pass
+
+
+class MixtureError(UserError):
+    pass
+
+
 class TokenizerError(UserError):
     pass
 
@@ -80,11 +98,35 @@ class TemplateError(UserError):
     pass
 
 
+class TrainingError(UserError):
+    pass
+
+
 class OverlongExample(UserError):
     pass
 
 
+class TeacherError(UserError):
+    pass
+
+
+class BudgetSpent(UserError):
+    pass
+
+
 class LockError(UserError):
+    pass
+
+
+class ModelError(UserError):
+    pass
+
+
+class LayoutError(UserError):
+    pass
+
+
+class CheckpointError(UserError):
     pass
 
 
@@ -96,5 +138,13 @@ class DamagedShard(Failure):
     pass
 
 
+class NonFiniteLoss(Failure):
+    pass
+
+
 class StoreError(Failure):
+    pass
+
+
+class TraceError(Failure):
     pass

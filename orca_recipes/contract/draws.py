@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import partial
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -50,16 +53,29 @@ def draw_below(*, keys: np.ndarray, bounds: np.ndarray) -> np.ndarray:
 
 def digests(values: Iterable[bytes | memoryview], *, person: bytes = b"") -> tuple[np.ndarray, np.ndarray]:
     """BLAKE2b-128 of each value as two uint64 arrays (high, low)."""
-    joined = b"".join(hashlib.blake2b(value, digest_size=16, person=person).digest() for value in values)
+    # Only C functions are called for each value: a frame of Python would cost as much as the hash of a short text.
+    states = map(partial(hashlib.blake2b, digest_size=16, person=person), values)
+    joined = b"".join(map(methodcaller("digest"), states))
     halves = np.frombuffer(joined, dtype=">u8").astype(np.uint64).reshape(-1, 2)
     return np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])
 
 
+def binary_digests(values: pa.LargeBinaryArray, *, person: bytes = b"") -> tuple[np.ndarray, np.ndarray]:
+    """BLAKE2b-128 of each value, large_binary [n], to two uint64 [n]; nulls hash as what their offsets span."""
+    _, offsets, data = values.buffers()
+    if not len(values) or offsets is None:
+        return digests([], person=person)
+    bounds = np.frombuffer(offsets, dtype=np.int64)[values.offset : values.offset + len(values) + 1].tolist()
+    spans = map(memoryview(data if data is not None else b"").__getitem__, map(slice, bounds[:-1], bounds[1:]))
+    return digests(spans, person=person)
+
+
 def text_digests(texts: pl.Series, *, person: bytes = b"") -> tuple[np.ndarray, np.ndarray]:
     """BLAKE2b-128 of the UTF-8 of each text (nulls hash as empty): String [n] to two uint64 [n]."""
-    import polars as pl
+    import pyarrow as pa
 
-    return digests(texts.fill_null("").cast(pl.Binary), person=person)
+    column = texts.fill_null("").rechunk().to_arrow()
+    return binary_digests(column.cast(pa.large_binary()), person=person)
 
 
 def canonical(*columns: pl.Expr) -> pl.Expr:

@@ -18,12 +18,22 @@ def messages_type() -> Any:
     return pl.List(pl.Struct({"role": pl.String, "content": pl.String, "trained": pl.Boolean}))
 
 
+def extra_type() -> Any:
+    """EXTRA: other columns that a source was asked to keep, by name; a value is null where the row has none."""
+    import polars as pl
+
+    return pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
+
+
 def rows_schema() -> dict[str, Any]:
     """ROWS: what a source reads; a row has a question or messages.
 
     place: where in the file (1-based physical line of a text file, 1-based row of a Parquet file or array).
     id: the row's own id, where it has one. references: its reference answers, one of which is trained.
     system, answer: a system message and an answer that the row brings. messages: a whole conversation it brings.
+    options: the answers to choose from. language: as the source names it. reasoning: the source's tag for the reasoning
+    that the row wants. extra: other columns. These four are null where the source gives none, and then no part of what
+    the row is told by.
     """
     import polars as pl
 
@@ -37,7 +47,18 @@ def rows_schema() -> dict[str, Any]:
         "system": pl.String,
         "answer": pl.String,
         "messages": messages_type(),
+        "options": pl.List(pl.String),
+        "language": pl.String,
+        "reasoning": pl.String,
+        "extra": extra_type(),
     }
+
+
+def shots_type() -> Any:
+    """SHOTS: answered examples that are shown before a question."""
+    import polars as pl
+
+    return pl.List(pl.Struct({"question": pl.String, "answer": pl.String}))
 
 
 def rejected_rows_schema() -> dict[str, Any]:
@@ -48,12 +69,16 @@ def rejected_rows_schema() -> dict[str, Any]:
 
 
 def examples_schema() -> dict[str, Any]:
-    """EXAMPLES: rows with their identity: id (two u64), collection's task, source file and place."""
+    """EXAMPLES: rows with their identity, two u64 beside the id of their own, and with source file and place.
+
+    shots: answered examples of the same task, where the strategy asks for some (`Strategy.shots`).
+    question_hi, question_lo: digest of the question, null where nobody has to be kept apart from it.
+    """
     import polars as pl
 
-    rows = rows_schema()
-    del rows["id"]
-    return {"id_hi": pl.UInt64, "id_lo": pl.UInt64, "file": pl.String, **rows}
+    digest = {"question_hi": pl.UInt64, "question_lo": pl.UInt64}
+    identity = {"id_hi": pl.UInt64, "id_lo": pl.UInt64, **digest, "file": pl.String}
+    return {**identity, **rows_schema(), "shots": shots_type()}
 
 
 def answers_schema() -> dict[str, Any]:
@@ -64,16 +89,38 @@ def answers_schema() -> dict[str, Any]:
 
 
 def conversations_schema() -> dict[str, Any]:
-    """CONVERSATIONS: what the student is trained on, with the provenance that records keep.
+    """CONVERSATIONS: what the student is trained on, as filters see it.
+
+    question, references, options: the example's. answer, finish_reason: the teacher's. instruction: what the teacher
+    saw beside the question (system message and the strategy's words), null where nothing was asked.
+    """
+    import polars as pl
+
+    return {
+        **stored_conversations_schema(),
+        "question": pl.String,
+        "references": pl.List(pl.String),
+        "options": pl.List(pl.String),
+        "answer": pl.String,
+        "finish_reason": pl.String,
+        "instruction": pl.String,
+    }
+
+
+def stored_conversations_schema() -> dict[str, Any]:
+    """STORED_CONVERSATIONS: conversations as they are kept, with the provenance that records tell.
 
     strategy, system_message and teacher are the recipe's names ("" where there is none); cut marks an answer that
-    its teacher did not finish.
+    its teacher did not finish. teacher_view: what the teacher was asked, told by the student's messages (`run/views`),
+    where prompts are erased.
     """
     import polars as pl
 
     return {
         "id_hi": pl.UInt64,
         "id_lo": pl.UInt64,
+        "question_hi": pl.UInt64,
+        "question_lo": pl.UInt64,
         "task": pl.String,
         "category": pl.String,
         "file": pl.String,
@@ -82,6 +129,7 @@ def conversations_schema() -> dict[str, Any]:
         "system_message": pl.String,
         "teacher": pl.String,
         "cut": pl.Boolean,
+        "teacher_view": pl.String,
         "messages": messages_type(),
     }
 

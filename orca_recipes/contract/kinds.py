@@ -8,107 +8,34 @@ open. Raise `revision` when equal options would give different output: it is par
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
+from orca_recipes.contract.encoder import Encoder as Encoder
+from orca_recipes.contract.encoder import Vocabulary as Vocabulary
 from orca_recipes.contract.kind import Kind as Kind
 from orca_recipes.contract.kind import Place as Place
 from orca_recipes.contract.markup import Markup
+from orca_recipes.contract.source import Reading as Reading
+from orca_recipes.contract.source import Slice as Slice
+from orca_recipes.contract.source import Source as Source
+from orca_recipes.contract.source import SourceFile as SourceFile
+from orca_recipes.contract.teacher import Teacher as Teacher
 from orca_recipes.errors import OverlongExample
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
-    import pyarrow as pa
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-# --- sources ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """One file of a source or tokenizer.
-
-    `name` is how records call it: relative to the source's folder, with forward slashes, the same on every machine.
-    """
-
-    name: str
-    path: Path
-
-
-@dataclass(frozen=True)
-class Slice:
-    """One unit of reading: a file or a piece of one, or a span of generated items.
-
-    `start` and `stop` are the source's own measure (bytes, rows, items); `first_place` is the place of its first row.
-    Slices are only units of work: how a source is cut never changes a row or its place.
-    """
-
-    file: SourceFile | None
-    start: int
-    stop: int
-    first_place: int = 1
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A bounded batch of what a source read.
-
-    rows: columns of `frames.ROWS` (missing ones are null), `place` always.
-    rejected: columns of `frames.REJECTED_ROWS`: place and reason of rows that could not be read.
-    """
-
-    rows: pl.DataFrame
-    rejected: pl.DataFrame
-
-
-class Source(Kind, ABC):
-    """Where examples come from.
-
-    `on_bad_row`: "reject" counts and lists bad rows and goes on, "error" stops at the first; unset, more than one bad
-    row in a hundred is an error.
-    """
-
-    on_bad_row: Annotated[
-        Literal["reject", "error"] | None,
-        Field(description="reject: list bad rows and go on; error: stop at the first; unset: error above 1 %"),
-    ] = None
-
-    @abstractmethod
-    def files(self) -> Sequence[SourceFile]:
-        """The files that decide what is read, sorted by name; the core pins their digests. Empty for a generator.
-
-        Raises: SourceError where there is nothing to read.
-        """
-
-    def pins(self) -> Mapping[str, str]:
-        """What else decides the rows, name to version (a generator's package), kept in the lock."""
-        return {}
-
-    @abstractmethod
-    def slices(self, *, slice_bytes: int) -> Sequence[Slice]:
-        """Cut the reading into units of roughly `slice_bytes` of input (a unit that cannot be cut may be larger)."""
-
-    @abstractmethod
-    def read(self, *, slice: Slice) -> Iterator[Reading]:
-        """Read one slice in batches of bounded size, rows in order of place.
-
-        Raises: SourceError, naming the file, where it cannot be read at all.
-        """
-
-    def declared_rows(self) -> int | None:
-        """How many rows there are, where that is known without reading."""
-        return None
-
-
-# --- strategies and teachers -----------------------------------------------------------------------------------------
+# --- strategies and filters (sources: source.py; teachers: teacher.py) ------------------------------------------------
 
 
 class Strategy(Kind, ABC):
@@ -127,39 +54,33 @@ class Strategy(Kind, ABC):
         Args:
             examples: columns of `frames.EXAMPLES`; `system` holds the system message that was drawn or that the row
                 brought.
-        Returns: `frames.MESSAGES` [examples].
+        Returns: `frames.MESSAGES` [examples]; null rejects an example that lacks what the strategy asks with.
         """
 
     @abstractmethod
     def teach(self, *, examples: pl.DataFrame, answers: pl.Series) -> pl.Series:
-        """What the student is trained on, each message marked trained or not.
+        """What the student is trained on once the prompt is erased, each message marked trained or not.
 
         Args:
-            examples: as for `ask`.
+            examples: as for `ask`, but `system` holds the student's system message, and brought messages none.
             answers: String [examples], the teacher's.
-        Returns: `frames.MESSAGES` [examples].
+        Returns: `frames.MESSAGES` [examples]: question and answer untouched, and none of the strategy's own words.
         """
 
+    def teach_whole(self, *, examples: pl.DataFrame, answers: pl.Series) -> pl.Series:
+        """What the student is trained on where nothing is erased: all that was asked, then the answer.
 
-class Teacher(Kind, ABC):
-    """The model that answers.
-
-    reads_requests: whether `answer` looks at what the strategy asks; for a teacher that does not, nothing is asked.
-    """
-
-    reads_requests: ClassVar[bool] = True
-
-    @abstractmethod
-    def answer(self, *, examples: pl.DataFrame, requests: pl.Series, seed: int) -> pl.DataFrame:
-        """Answer each request.
-
-        Args:
-            examples: columns of `frames.EXAMPLES`.
-            requests: `frames.MESSAGES` [examples], what the strategy asks; nulls under `reads_requests = False`.
-            seed: the recipe's, for draws.
-        Returns: columns of `frames.ANSWERS` in the same order: answer, finish_reason ("stop", "length"), and where
-            there is no answer the reason of the rejection.
+        Args: as for `teach`, with the teacher's system message.
         """
+        import polars as pl
+
+        said = pl.struct(role=pl.lit("assistant"), content=pl.lit(answers), trained=pl.lit(value=True))
+        asked = self.ask(examples=examples).alias("messages")
+        return examples.select(pl.concat_list(pl.lit(asked), said).cast(asked.dtype).alias("messages"))["messages"]
+
+    def shots(self) -> tuple[int, int]:
+        """The fewest and the most answered examples of the same task that each example is handed (column `shots`)."""
+        return 0, 0
 
 
 class Filter(Kind, ABC):
@@ -176,79 +97,7 @@ class Filter(Kind, ABC):
         """
 
 
-# --- tokenizers and templates ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What a template needs to know of a tokenizer.
-
-    size: `len(tokenizer)` with added tokens.
-    control: text to id of the control tokens (special added tokens), which user text never becomes.
-    other_added: text to id of added tokens that are not control tokens (runs of spaces and the like).
-    eats_space: control tokens that swallow white space beside them (lstrip, rstrip), which templates refuse.
-    chat_template: jinja text of the tokenizer's own template, where it has one.
-    unknown: the control token, if it is one, that text becomes where the model cannot spell it; there it is text.
-    """
-
-    size: int
-    control: Mapping[str, int]
-    other_added: Mapping[str, int]
-    eats_space: frozenset[str]
-    bos: str | None
-    eos: str | None
-    pad: str | None
-    chat_template: str | None
-    unknown: str | None = None
-
-
-class Encoder(ABC):
-    """A loaded tokenizer, one a process: text to ids, where no text becomes a control token.
-
-    prefix_only_at_start: its dummy prefix stands at the very start of a text alone, and not after control tokens; then
-    only a run at the very start is encoded with `opens`.
-    spells: every text can be written in ids, so that `normalized` is known by rule, and text and ids prove each other.
-    Where not (unknown tokens, white space that is dropped), `normalized` is what the ids of a text decode to.
-    """
-
-    vocabulary: Vocabulary
-    prefix_only_at_start: bool = False
-    spells: bool = True
-
-    @abstractmethod
-    def encode(self, *, texts: pa.LargeStringArray, opens: bool, exact: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Encode runs of text between control tokens.
-
-        Args:
-            texts: large_string [runs], without nulls.
-            opens: True where the runs stand at the start or after a control token (there SentencePiece puts its dummy
-                space), False where they go on from text.
-            exact: use the reference tokenizer instead of the fast one.
-        Returns: ids uint32 [tokens] and offsets int64 [runs + 1].
-        """
-
-    @abstractmethod
-    def normalized(self, *, texts: pa.LargeStringArray, opens: bool) -> pa.LargeStringArray:
-        """What of runs of text their ids keep: `decode_runs(encode(texts)) == normalized(texts)`, whatever the text.
-
-        Worked out from the texts where it can be, so that it proves ids, not they it. Args: as for `encode`.
-        """
-
-    @abstractmethod
-    def decode_runs(self, *, ids: np.ndarray, offsets: np.ndarray, opens: bool) -> list[str]:
-        """The inverse of `encode`: the text of each run of ids, without the dummy prefix of runs that open.
-
-        Args:
-            ids: integers [tokens], none of a control token but the unknown one; offsets: int64 [runs + 1].
-        """
-
-    @abstractmethod
-    def decode(self, *, ids: np.ndarray) -> str:
-        """Text of ids, control tokens included."""
-
-    @abstractmethod
-    def verdict(self) -> str:
-        """How the fast tokenizer fares against the reference on texts made to part them: a sentence for the lock."""
+# --- tokenizers (loaded: encoder.py) and templates --------------------------------------------------------------------
 
 
 class Tokenizer(Kind, ABC):
@@ -281,7 +130,7 @@ class Template(Kind, ABC):
         """
 
 
-# --- packers, writers, engines ---------------------------------------------------------------------------------------
+# --- packers, writers, engines ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -350,7 +199,7 @@ class Writer(Kind, ABC):
         Args:
             prefix: path without suffix.
             vocabulary_size: decides the width of a token.
-            blocks: uint32 [tokens of the block], the tokens of all rows in order, in blocks of bounded size.
+            blocks: integers [tokens of the block], the tokens of all rows in order, in blocks of bounded size.
             segment_lengths: int32 [segments].
             segment_modes: int8 [segments], FORMAT: trained, starts, role.
             row_starts: int64 [rows + 1] into segments.
@@ -368,6 +217,12 @@ class Engine(Kind, ABC):
         """Call `function` (importable, picklable) on each task; yield (position, result) as they finish, in any order.
 
         An exception of a task ends the map and is raised here.
+        """
+
+    def warm(self, *, function: Callable[[Task], object], task: Task, workers: int) -> None:
+        """Parts are coming: have those who will run them call `function` first, each once, and do not wait for it.
+
+        What it returns or raises is of no concern. An engine that keeps nothing between parts has nothing to do.
         """
 
     def close(self) -> None:

@@ -36,6 +36,8 @@ def sample_examples() -> pl.DataFrame:
     ]
     schema = examples_schema()
     frame = pl.DataFrame(rows, schema={name: schema[name] for name in rows[0]})
+    shot = pl.struct(question=pl.col("question").str.reverse(), answer=pl.format("The answer to number {}.", "place"))
+    frame = frame.with_columns(shots=pl.concat_list([shot] * 4))
     return _identified(frame, schema, task="sample/examples")
 
 

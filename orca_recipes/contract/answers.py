@@ -1,0 +1,214 @@
+"""Answers that are bought: what the core hands to a teacher that asks a model, and what it takes back.
+
+A teacher sends requests and keeps answers; it never sees recipes, examples or files. An answer counts as bought when
+`keep` returns, because then it is on the disk: a teacher that is killed later has lost nothing that it counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orca_recipes.errors import BudgetSpent
+
+CUT = "length"
+"""The finish reason of an answer that its limit of tokens cut off."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question as it is sent.
+
+    Attributes:
+        key: 32 bytes, `request_key` of the other fields but max_tokens.
+        messages: (role, content), oldest first.
+        sample: which of several answers to the same messages this one asks for; a teacher that sends a seed adds it.
+        max_tokens: the limit to ask under, one of the teacher's `Lengths.limits`; a later one where an answer under the
+            one before is kept already and was cut.
+    """
+
+    key: bytes
+    messages: tuple[tuple[str, str], ...]
+    sample: int = 0
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One finished exchange, or a rejection.
+
+    Attributes:
+        text: null exactly where there is a reason.
+        finish_reason: "stop", "length" (cut by max_tokens), or the server's own word.
+        reason: why there is no answer and asking again would give none ("content filter", "context too long").
+        input_tokens, cached_input_tokens, output_tokens: as the server counted; null where it did not say.
+        model_asked, model_reported: differ where a server answers with another model than it was asked for.
+        endpoint: the recipe's name of it. time: seconds since 1970. request_id: the server's.
+        max_tokens: the limit under which it was made, null for none.
+    """
+
+    key: bytes
+    text: str | None
+    finish_reason: str
+    reason: str | None
+    input_tokens: int | None
+    cached_input_tokens: int | None
+    output_tokens: int | None
+    model_asked: str
+    model_reported: str | None
+    endpoint: str
+    time: float
+    request_id: str | None
+    max_tokens: int | None
+
+    def serves(self, max_tokens: int | None) -> bool:
+        """Whether it can stand for an answer under another limit: a finished one under any that is not smaller than its
+        length, a cut one or a rejection only under its own."""
+        if self.reason is not None or self.finish_reason == CUT:
+            return self.max_tokens == max_tokens
+        return is_within(max_tokens, output_tokens=self.output_tokens, made_under=self.max_tokens)
+
+
+def is_within(max_tokens: int | None, *, output_tokens: int | None, made_under: int | None) -> bool:
+    """Whether a finished answer is surely no longer than max_tokens: by its length, else by the limit it kept to."""
+    if max_tokens is None or made_under == max_tokens:
+        return True
+    bounds = [bound for bound in (output_tokens, made_under) if bound is not None]
+    return bool(bounds) and min(bounds) <= max_tokens
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long a teacher's answers may be.
+
+    Attributes:
+        limits: `max_tokens` in the order in which they are tried: an answer that one cuts is asked again under the next
+            (`on_length = "ask_again"`); null is no limit.
+        keep_cut: whether an answer that the last limit cuts is kept, as an unfinished one, or rejected.
+    """
+
+    limits: tuple[int | None, ...] = (None,)
+    keep_cut: bool = False
+
+
+class Prices(BaseModel):
+    """What a model costs, in USD for a million tokens; `prices = { input = 0.5, output = 1.5 }` in a recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    input: Annotated[float, Field(ge=0, description="USD for a million tokens of questions")]
+    cached_input: Annotated[float | None, Field(ge=0, description="of those, what the server had cached")] = None
+    output: Annotated[float, Field(ge=0, description="USD for a million tokens of answers")]
+    batch_discount: Annotated[float, Field(ge=0, le=1, description="share that batches are cheaper by (0.5)")] = 0.0
+
+    def cost(self, *, input_tokens: float, output_tokens: float, cached: float = 0, batch: bool = False) -> float:
+        """USD of so many tokens; cached: those of the input tokens that the server had cached."""
+        kept = self.input if self.cached_input is None else self.cached_input
+        whole = (input_tokens - cached) * self.input + cached * kept + output_tokens * self.output
+        return whole / 1e6 * (1 - self.batch_discount if batch else 1)
+
+    def cost_of(self, answer: Answer, *, batch: bool = False) -> float | None:
+        """USD of an answer, None where its server did not count."""
+        if answer.input_tokens is None or answer.output_tokens is None:
+            return None
+        cached = min(answer.cached_input_tokens or 0, answer.input_tokens)
+        tokens = {"input_tokens": answer.input_tokens, "output_tokens": answer.output_tokens}
+        return self.cost(**tokens, cached=cached, batch=batch)
+
+
+@dataclass(frozen=True)
+class Money:
+    """What a teacher costs: prices are null where the recipe does not say them; batch: whether the discount holds."""
+
+    prices: Prices | None = None
+    budget_usd: float | None = None
+    batch: bool = False
+
+
+class Budget:
+    """A hard stop that counts what is in flight.
+
+    A teacher reserves the most that a request can cost before it sends it, and settles it with what it did cost. Where
+    a reservation does not fit, it waits for those in flight, which mostly cost less than was reserved.
+    """
+
+    def __init__(self, limit_usd: float | None = None, *, spent_usd: float = 0.0) -> None:
+        """limit_usd: None for no limit. spent_usd: what was spent already."""
+        self.limit_usd = limit_usd
+        self.spent_usd = spent_usd
+        self.reserved_usd = 0.0
+        self._in_flight = 0
+        self._settled = asyncio.Condition()
+
+    async def reserve(self, usd: float) -> None:
+        """Put an amount aside; wait where only what is in flight could make room for it.
+
+        Raises: BudgetSpent where it does not fit and nothing is in flight.
+        """
+        async with self._settled:
+            while not self._fits(usd):
+                if not self._in_flight:
+                    raise BudgetSpent(
+                        f"budget_usd = {self.limit_usd:g} is reached: {self.spent_usd:.2f} USD are spent, and the next "
+                        f"question can cost {usd:.4f}; all answers are kept: raise budget_usd and run the same command "
+                        "again"
+                    )
+                await self._settled.wait()
+            self.reserved_usd += usd
+            self._in_flight += 1
+
+    async def settle(self, reserved_usd: float, spent_usd: float) -> None:
+        """Give a reservation back, and count what the request cost (0 where it was not answered)."""
+        async with self._settled:
+            self.reserved_usd = max(self.reserved_usd - reserved_usd, 0.0)
+            self.spent_usd += spent_usd
+            self._in_flight -= 1
+            self._settled.notify_all()
+
+    def _fits(self, usd: float) -> bool:
+        return self.limit_usd is None or self.spent_usd + self.reserved_usd + usd <= self.limit_usd
+
+
+class CollectPanel(Protocol):
+    """What a teacher tells while it collects; endpoints go by the recipe's names of them."""
+
+    def endpoint_limits(
+        self,
+        endpoint: str,
+        *,
+        requests_per_minute: float | None,
+        input_tokens_per_minute: float | None,
+        output_tokens_per_minute: float | None,
+    ) -> None:
+        """The limits of an endpoint, told once."""
+
+    def endpoint_state(self, endpoint: str, state: str) -> None:
+        """How an endpoint fares ("open", "resting 12 s: 503"), in a few words."""
+
+    def asked(self, endpoint: str) -> None:
+        """A request goes out (each try counts)."""
+
+    def answered(self, answer: Answer) -> None:
+        """An answer is durable."""
+
+    def failed(self, endpoint: str, kind: str) -> None:
+        """A try failed and will be repeated; kind groups well ("429", "timeout", "cut connection")."""
+
+
+def request_key(*, messages: Sequence[tuple[str, str]], sampling: Mapping[str, Any], sample: int = 0) -> bytes:
+    """The identity of a request: BLAKE2b-256 over its messages, the model with its sampling options, and the sample.
+
+    Not of endpoint, recipe, collection, order or max_tokens.
+
+    Args:
+        sampling: `Teacher.sampling()`, JSON values.
+    """
+    identity = [[list(message) for message in messages], dict(sampling), sample]
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32, person=b"orca request").digest()

@@ -1,0 +1,107 @@
+"""Conversations made from columns, and taken apart into columns.
+
+polars makes a list of structs row by row; here all messages are gathered as one flat column and cut at offsets, which
+is ten times as fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from orca_recipes.contract.frames import messages_type
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of each conversation; there is none where its content is null.
+
+    content: String [conversations].
+    """
+
+    role: str
+    content: pl.Series
+    trained: bool = False
+
+
+def conversations_of(turns: Sequence[Turn]) -> pl.Series:
+    """One conversation a row: its turns in order, without those that are null.
+
+    Returns: `frames.MESSAGES` [conversations].
+    """
+    import polars as pl
+
+    codes = np.zeros(len(turns[0].content), dtype=np.int64)
+    for place, turn in enumerate(turns):
+        codes |= turn.content.is_not_null().to_numpy().astype(np.int64) << place
+    made, places = [], []
+    for code in np.unique(codes).tolist():
+        rows = np.flatnonzero(codes == code).astype(np.uint32)
+        shape = [turn for place, turn in enumerate(turns) if code >> place & 1]
+        if len(rows) == len(codes):
+            return _of_one_shape(shape, len(rows))
+        mine = [Turn(turn.role, turn.content.gather(pl.Series(rows)), turn.trained) for turn in shape]
+        made.append(_of_one_shape(mine, len(rows)))
+        places.append(rows)
+    if not made:
+        return _of_one_shape([], 0)
+    return pl.concat(made).gather(pl.Series(np.argsort(np.concatenate(places)).astype(np.uint32)))
+
+
+def _of_one_shape(turns: Sequence[Turn], count: int) -> pl.Series:
+    """Conversations of these turns, none of them null."""
+    import polars as pl
+
+    width = len(turns)
+    if not count or not width:
+        return pl.Series("messages", [[]] * count, dtype=messages_type())
+    contents = pl.concat([turn.content.alias("content") for turn in turns])
+    order = np.arange(count * width, dtype=np.uint32).reshape(width, count).T.ravel()
+    which = np.tile(np.arange(width, dtype=np.uint32), count)
+    flat = pl.DataFrame(
+        {
+            "role": pl.Series([turn.role for turn in turns]).gather(which),
+            "content": contents.gather(pl.Series(order)),
+            "trained": pl.Series([turn.trained for turn in turns]).gather(which),
+        }
+    )
+    return flat.to_struct("messages").reshape((count, width)).cast(messages_type())
+
+
+def lists_of(flat: pl.Series, lengths: np.ndarray) -> pl.Series:
+    """Messages one after the other, cut into conversations.
+
+    Args:
+        flat: structs [messages] as in `frames.MESSAGES`. lengths: integers [conversations].
+    """
+    import polars as pl
+    import pyarrow as pa
+
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), type=pa.int64())
+    lists = pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(offsets, flat.rechunk().to_arrow())))
+    return lists.alias("messages").cast(messages_type())
+
+
+def flat_messages(messages: pl.Series) -> pl.DataFrame:
+    """The messages of conversations one after the other.
+
+    Returns: row (the conversation's position), role, content, trained; conversations that are null or empty have none.
+    """
+    import polars as pl
+
+    rows = np.repeat(np.arange(len(messages), dtype=np.uint32), messages.list.len().fill_null(0).to_numpy())
+    flat = messages.filter(messages.list.len() > 0).explode().struct.unnest()
+    return flat.insert_column(0, pl.Series("row", rows))
+
+
+def heading(system: pl.Series) -> pl.Series:
+    """System messages as turns: an empty one is none."""
+    import polars as pl
+
+    return pl.select(pl.when(system.str.len_bytes() > 0).then(system).alias("system")).to_series()

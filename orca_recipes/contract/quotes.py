@@ -1,0 +1,69 @@
+"""Whether a text quotes another: all of a short one, or eight words in a row of a longer one.
+
+Words are what stands between white space, whatever their case. One definition serves the filter that finds answers that
+quote their instruction and the proof that no erased instruction is left in what the student sees.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+RUN_WORDS = 8
+FEWEST_WORDS = 4
+"""A text of fewer words is a common turn of phrase, and using it is no quotation."""
+
+_EDGES = " \t\r\n.,;:!?\"'()[]{}*-"
+
+
+def runs_of(text: str, *, fewest_words: int = FEWEST_WORDS) -> tuple[str, ...]:
+    """What a quotation of a text holds at least one of: each of its runs of eight words, or all of it where it has
+    fewer; nothing where it has fewer than fewest_words."""
+    words = _plain(text).split(" ")
+    if len(words) < max(fewest_words, 1) or words == [""]:
+        return ()
+    spans = [words[start : start + RUN_WORDS] for start in range(max(1, len(words) - RUN_WORDS + 1))]
+    return tuple(dict.fromkeys(run for span in spans if (run := " ".join(span).strip(_EDGES))))
+
+
+def quoting(texts: pl.Series, sources: pl.Series, *, fewest_words: int = FEWEST_WORDS) -> pl.Series:
+    """Whether each text quotes its source.
+
+    Args:
+        texts, sources: String [n]; null quotes nothing and is quoted by nothing. Few distinct sources are fast.
+    Returns: Boolean [n], without nulls.
+    """
+    import polars as pl
+
+    frame = pl.DataFrame({"text": texts, "source": sources}).with_row_index("row")
+    known = frame.filter(pl.col("text").is_not_null() & pl.col("source").is_not_null())
+    found = [pl.Series("row", [], dtype=frame["row"].dtype)]
+    for (source,), group in known.group_by("source", maintain_order=True):
+        runs = runs_of(str(source), fewest_words=fewest_words)
+        if runs:
+            held = _spaced(group["text"]).str.contains_any(list(runs), ascii_case_insensitive=True)
+            found.append(group["row"].filter(held))
+    return frame.select(pl.col("row").is_in(pl.concat(found).implode()))["row"]
+
+
+def quoted_runs(text: str, source: str, *, fewest_words: int = FEWEST_WORDS) -> tuple[str, ...]:
+    """The runs of a source that a text holds."""
+    plain = _plain(text)
+    return tuple(run for run in runs_of(source, fewest_words=fewest_words) if run in plain)
+
+
+def _plain(text: str) -> str:
+    """Words in small letters, one space apart. Only ASCII letters are made small, as the fast search does."""
+    return " ".join("".join(chr(ord(char) + 32) if "A" <= char <= "Z" else char for char in text).split())
+
+
+def _spaced(texts: pl.Series) -> pl.Series:
+    """Texts whose words stand one space apart; most do already, and are looked at and no more."""
+    import polars as pl
+
+    odd = texts.str.contains(r"[\s--\x20]|  ")
+    if not odd.any():
+        return texts
+    return pl.select(pl.when(odd).then(texts.str.replace_all(r"\s+", " ")).otherwise(texts)).to_series()

@@ -1,0 +1,126 @@
+"""Sources: where examples come from, cut into slices that are read on their own.
+
+How a source is cut never changes a row or its place, so part sizes and workers decide nothing.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field
+
+from orca_recipes.contract.kind import Kind
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a source or tokenizer.
+
+    `name` is how records call it: relative to the source's folder, with forward slashes, the same on every machine.
+    """
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One unit of reading: a file or a piece of one, or a span of generated items.
+
+    `start` and `stop` are the source's own measure (bytes, rows, items); `first_place` is the place of its first row.
+    Slices are only units of work: how a source is cut never changes a row or its place.
+    """
+
+    file: SourceFile | None
+    start: int
+    stop: int
+    first_place: int = 1
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A bounded batch of what a source read.
+
+    rows: columns of `frames.ROWS` (missing ones are null), `place` always.
+    rejected: columns of `frames.REJECTED_ROWS`: place and reason of rows that could not be read.
+    passed_over: rows that are none of the collection, by reason: options of the source leave them out.
+    """
+
+    rows: pl.DataFrame
+    rejected: pl.DataFrame
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+
+
+class Source(Kind, ABC):
+    """Where examples come from.
+
+    `on_bad_row`: "reject" counts and lists bad rows and goes on, "error" stops at the first; unset, more than one bad
+    row in a hundred is an error.
+    `expected_rows`: the size to plan with before the source was scanned; it decides nothing that is built.
+    """
+
+    on_bad_row: Annotated[
+        Literal["reject", "error"] | None,
+        Field(description="reject: list bad rows and go on; error: stop at the first; unset: error above 1 %"),
+    ] = None
+    expected_rows: Annotated[
+        int | None, Field(ge=0, description="the size to plan with before the source was scanned")
+    ] = None
+
+    def identity(self) -> dict[str, Any]:
+        return {name: value for name, value in super().identity().items() if name != "expected_rows"}
+
+    @abstractmethod
+    def files(self) -> Sequence[SourceFile]:
+        """The files that decide what is read, sorted by name; the core pins their digests. Empty for a generator.
+
+        Raises: SourceError where there is nothing to read.
+        """
+
+    def settled(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
+        """The same source with every moving name (a branch of the hub) as what it stands for now.
+
+        Args:
+            files, versions: names of files and `pins` that the lock holds for it, empty where it holds none.
+            insist: take what the lock holds without asking whether the world moved on.
+        Raises: SourceError where it cannot be told.
+        """
+        return self
+
+    def away(self, *, versions: Mapping[str, str]) -> str | None:
+        """Why its data must first be loaded onto this machine, without asking any other; None where they are here.
+
+        Args:
+            versions: the `pins` that the lock holds for it, empty where it holds none.
+        """
+        return None
+
+    def pins(self) -> Mapping[str, str]:
+        """What else decides the rows, name to version (a generator's package), kept in the lock."""
+        return {}
+
+    @abstractmethod
+    def slices(self, *, slice_bytes: int) -> Sequence[Slice]:
+        """Cut the reading into units of roughly `slice_bytes` of input (a unit that cannot be cut may be larger)."""
+
+    @abstractmethod
+    def read(self, *, slice: Slice) -> Iterator[Reading]:
+        """Read one slice in batches of bounded size, rows in order of place.
+
+        Raises: SourceError, naming the file, where it cannot be read at all.
+        """
+
+    def declared_rows(self) -> int | None:
+        """How many rows there are, where that is known without reading."""
+        return None
+
+    def declared_tasks(self) -> Mapping[str, int] | None:
+        """Task to its rows, where that is known without reading: what `plan` counts tasks with offline."""
+        return None

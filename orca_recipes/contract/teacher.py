@@ -1,0 +1,97 @@
+"""The kind of piece that answers: at once, or by asking a model whose answers are bought, kept and used again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from orca_recipes.contract.answers import Answer, Budget, CollectPanel, Lengths, Money, Request
+from orca_recipes.contract.kind import Kind
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class Teacher(Kind):
+    """The model that answers: it has `answer`, or it says `collects = True` and has `sampling` and `collect`.
+
+    reads_requests: whether `answer` looks at what the strategy asks; for a teacher that does not, nothing is asked.
+    collects: whether its answers are bought, kept as traces and used again. What only decides how they are fetched
+        (endpoints, limits, prices, keys) is left out of its `identity`, so that changing it makes nothing anew.
+    """
+
+    reads_requests: ClassVar[bool] = True
+    collects: ClassVar[bool] = False
+
+    def answer(self, *, examples: pl.DataFrame, requests: pl.Series, seed: int) -> pl.DataFrame:
+        """Answer each request.
+
+        Args:
+            examples: columns of `frames.EXAMPLES`.
+            requests: `frames.MESSAGES` [examples], what the strategy asks; nulls under `reads_requests = False`.
+            seed: the recipe's, for draws.
+        Returns: columns of `frames.ANSWERS` in the same order: answer, finish_reason ("stop", "length"), and where
+            there is no answer the reason of the rejection.
+        """
+        raise NotImplementedError(f"teacher {self.kind} does not answer at once")
+
+    def collections(self) -> Sequence[str]:
+        """Collections of the recipe whose rows tell it its answers, handed to `prepare`; of most teachers none."""
+        return ()
+
+    def prepare(self, *, examples: Iterator[pl.DataFrame], folder: Path) -> Mapping[str, int]:
+        """Write what `answer_prepared` looks in, once, into an empty folder.
+
+        Args:
+            examples: of its collections, columns of `frames.EXAMPLES`, in batches of bounded size, in a fixed order.
+        Returns: counts of rows for the stage's report, by what became of them.
+        """
+        raise NotImplementedError(f"teacher {self.kind} has no collections")
+
+    def answer_prepared(self, *, folder: Path, examples: pl.DataFrame, requests: pl.Series, seed: int) -> pl.DataFrame:
+        """As `answer`, by what `prepare` wrote; asked in its place of a teacher that has collections."""
+        return self.answer(examples=examples, requests=requests, seed=seed)
+
+    def sampling(self) -> Mapping[str, Any]:
+        """Model and sampling options, JSON values: all that decides an answer to given messages but `max_tokens`.
+
+        They are part of each request's key: adding an option with its default must leave them as they were.
+        """
+        raise NotImplementedError(f"teacher {self.kind} does not collect")
+
+    async def collect(
+        self,
+        *,
+        requests: AsyncIterator[Request],
+        keep: Callable[[Answer], Awaitable[None]],
+        panel: CollectPanel,
+        budget: Budget,
+        notes: Path | None = None,
+    ) -> None:
+        """Ask every request and keep every answer; return when all are kept.
+
+        Args:
+            requests: may be millions and may make one wait: take no more than are in flight.
+            keep: returns when the answer is on the disk, so call it from as many tasks as there are answers at a time;
+                what it raises ends the collection. An answer that was cut is kept too, before it is asked again.
+            notes: a folder that is kept from run to run, for what must outlive this one (the ids of batches that are
+                waited for).
+        Raises: TeacherError where asking on is useless; BudgetSpent; whatever `keep` and `requests` raise. Answers in
+            flight are kept first, where that takes a moment only.
+        """
+        raise NotImplementedError(f"teacher {self.kind} does not collect")
+
+    def lengths(self) -> Lengths:
+        """How long answers may be."""
+        return Lengths()
+
+    def money(self) -> Money:
+        """Prices and budget."""
+        return Money()
+
+    def as_sent(self, *, request: Request) -> Mapping[str, Any]:
+        """The body of a request as it goes out, for people to look at; no keys are in it."""
+        messages = [{"role": role, "content": content} for role, content in request.messages]
+        limit = {} if request.max_tokens is None else {"max_tokens": request.max_tokens}
+        return {**self.sampling(), **limit, "messages": messages}
