@@ -39,10 +39,10 @@ def filled_in(table: dict[str, Any], kinds: Kinds) -> tuple[dict[str, Any], dict
 
 
 def _fill_rules(full: dict[str, Any]) -> None:
-    """End the rules with one that matches everything: an example that no rule is for is asked directly."""
-    rules = full.setdefault("rules", [])
-    if isinstance(rules, list) and not any(isinstance(rule, dict) and not rule.get("when") for rule in rules):
-        rules.append({"strategy": STRATEGY})
+    """Without rules, everything is asked directly. Where a recipe has some, an example that none is for is a fault, not
+    a silent default: a rule without `when` says what becomes of the rest."""
+    if full.setdefault("rules", []) == []:
+        full["rules"] = [{"strategy": STRATEGY}]
 
 
 def _fill_mixtures(full: dict[str, Any]) -> None:

@@ -95,7 +95,7 @@ class Layers:
             inner = (*path, key)
             if isinstance(value, dict) and isinstance(base.get(key), str) and is_kind_place(inner):
                 base[key] = {"kind": base[key]}
-            if isinstance(value, dict) and isinstance(base.get(key), dict):
+            if isinstance(value, dict) and _can_take(base.get(key), value):
                 self._merge(base[key], value, inner, places)
             else:
                 base[key] = value
@@ -105,6 +105,12 @@ class Layers:
     def _forget(self, path: Path) -> None:
         for spot in [spot for spot in self.origins if spot[: len(path)] == path]:
             del self.origins[spot]
+
+
+def _can_take(base: Any, over: dict[str, Any]) -> bool:
+    """Whether a table can be merged into what stands there: not where it names another kind, whose options are other
+    ones."""
+    return isinstance(base, dict) and not ("kind" in base and over.get("kind", base["kind"]) != base["kind"])
 
 
 _NOWHERE = Origin("", 0)

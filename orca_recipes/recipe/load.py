@@ -21,8 +21,9 @@ from orca_recipes.recipe import lines
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.recipe.complaint import complaints
 from orca_recipes.recipe.defaults import filled_in
+from orca_recipes.recipe.grammar import NAME_RULE, is_name
 from orca_recipes.recipe.layers import Layers, Origin, UnfitOverride, unfit_values
-from orca_recipes.recipe.model import NAME_RULE, Recipe, is_name
+from orca_recipes.recipe.model import Recipe
 from orca_recipes.recipe.references import unknown_references
 from orca_recipes.recipe.words import described, dotted
 
@@ -32,6 +33,7 @@ class LoadedRecipe:
     """A recipe and how it came about.
 
     resolved: the merged TOML as JSON values, after profile and --set, without profiles and without what was filled in.
+    layers: where each of its values was written, for faults that only show once files are read.
     """
 
     recipe: Recipe
@@ -39,6 +41,23 @@ class LoadedRecipe:
     path: Path
     profile: str | None
     overrides: tuple[str, ...]
+    layers: Layers
+
+    def fault(self, found: Sequence[tuple[lines.Path, str]]) -> RecipeError:
+        """Faults of the recipe, path and sentence each, with their lines."""
+        return RecipeError(_in_order(_faults(found, self.layers, self.path), self.path))
+
+    def with_line(self, sentence: str) -> str:
+        """A fault that begins with a path of the recipe ("rules.0.when: ..."), as all faults of a recipe are told: with
+        the line where that was written. Any other as it is."""
+        head, colon, said = sentence.partition(": ")
+        steps = head.split(".")
+        known = {".".join(map(str, path)): path for path in self.layers.origins}
+        found = next((known[way] for end in range(len(steps), 0, -1) if (way := ".".join(steps[:end])) in known), None)
+        if not colon or found is None:
+            return sentence
+        origin = self.layers.origins[found]
+        return str(Fault(origin.file, origin.line, head, said))
 
 
 def load_recipe(
@@ -65,7 +84,7 @@ def load_recipe(
     faults += _faults(unknown_references(full, catalogue), layers, path)
     if faults or recipe is None:
         raise RecipeError(_in_order(faults, path))
-    return LoadedRecipe(recipe, resolved, path, profile, tuple(overrides))
+    return LoadedRecipe(recipe, resolved, path, profile, tuple(overrides), layers)
 
 
 def _layered(path: Path, profile: str | None, overrides: Sequence[str]) -> tuple[Layers, list[Fault]]:

@@ -4,11 +4,11 @@ What is here is what the rest of the compiler sees: a recipe in full, after bare
 out were filled in (defaults.py), with kinds in place of their tables.
 """
 
-import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from decimal import Decimal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from orca_recipes.contract.kinds import (
     Engine,
@@ -21,111 +21,31 @@ from orca_recipes.contract.kinds import (
     Tokenizer,
     Writer,
 )
+from orca_recipes.contract.training import ModelChoice, Training
 from orca_recipes.recipe.choice import choice
+from orca_recipes.recipe.grammar import DatasetName, Grammar, Name
+from orca_recipes.recipe.mixtures import Mixture
+from orca_recipes.recipe.rules import Rule, SystemMessages
 
-NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]*$"
-_LONGEST_NAME = 100
-NAME_RULE = (
-    'names become folders: letters, digits, ".", "_" and "-", the first a letter or a digit, '
-    f"at most {_LONGEST_NAME} in all"
-)
-_TAKEN_NAMES = frozenset({"tokenizer", "manifest.json", "curriculum.json"})
-
-
-def is_name(text: str) -> bool:
-    """Whether a text can name a table that becomes a folder or a file."""
-    return re.fullmatch(NAME_PATTERN.strip("^$"), text) is not None and len(text) <= _LONGEST_NAME
-
-
-def _name(text: str) -> str:
-    if not is_name(text):
-        raise ValueError(NAME_RULE)
-    return text
-
-
-def _dataset_name(text: str) -> str:
-    if text.casefold() in _TAKEN_NAMES:
-        raise ValueError(f"no dataset can have this name: a build's folder holds a {text.casefold()} of its own")
-    return text
-
-
-def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-
-
-Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})]
-DatasetName = Annotated[
-    str,
-    AfterValidator(_name),
-    AfterValidator(_dataset_name),
-    WithJsonSchema({"type": "string", "pattern": NAME_PATTERN}),
-]
-OneOrMore = Annotated[
-    tuple[str, ...],
-    Field(min_length=1),
-    BeforeValidator(_as_tuple, json_schema_input_type=str | Annotated[tuple[str, ...], Field(min_length=1)]),
-]
-
-
-class Grammar(BaseModel):
-    """A table of the grammar: frozen, strict, and without options that nobody knows."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
-
-
-class Take(Grammar):
-    """How much a mixture takes of a collection: everything, or this many rows."""
-
-    all: Annotated[Literal[True] | None, Field(description="every row of the collection")] = None
-    rows: Annotated[int | None, Field(ge=1, description="this many rows, drawn by key without replacement")] = None
-
-    @model_validator(mode="after")
-    def _takes_one_way(self) -> "Take":
-        if (self.all is None) == (self.rows is None):
-            raise ValueError("take either `all = true` or `rows = N`, one of the two")
-        return self
-
-
-class Mixture(Grammar):
-    """Named shares over collections, decided before anything is paid for."""
-
-    take: Annotated[Mapping[str, Take], Field(min_length=1, description="how much of each collection")]
-
-
-class SystemMessages(Grammar):
-    """A set of system messages with ids; a rule names one as "set/id", all of them as "set"."""
-
-    messages: Annotated[Mapping[str, str], Field(min_length=1, description="id to text")]
-
-
-class When(Grammar):
-    """Which examples a rule is for: all conditions hold, each by one of its names; none at all matches everything."""
-
-    collection: Annotated[OneOrMore, Field(description="names of collections")] = ()
-    task: Annotated[OneOrMore, Field(description="patterns of tasks: *, ?, [seq], in exact case")] = ()
-    category: Annotated[OneOrMore, Field(description="patterns of categories: *, ?, [seq], in exact case")] = ()
-
-    def may_match_collection(self, collection: str) -> bool:
-        """Whether some example of a collection can meet the conditions."""
-        return not self.collection or collection in self.collection
-
-
-class Rule(Grammar):
-    """Which strategy and which system messages a task gets; the first rule that matches wins."""
-
-    when: Annotated[When, Field(description="which examples; all, where it is left out")] = When()
-    strategy: Annotated[str, Field(description="a table of [strategies], or a kind of strategy with its defaults")]
-    system_messages: Annotated[
-        tuple[str, ...], Field(description='"set/id", or "set" for all of a set; one is drawn for each example')
-    ] = ()
-    replace: Annotated[bool, Field(description="replace answers and system messages that rows bring")] = False
+PhaseWeight = Annotated[Decimal, Field(gt=0, max_digits=18, decimal_places=12)]
 
 
 class Student(Grammar):
     """What the student sees of the prompt."""
 
-    erase: Annotated[bool, Field(description="show system_message in place of the strategy's (prompt erasing)")] = False
-    system_message: Annotated[str | None, Field(description='the generic system message: "set/id"')] = None
+    erase: Annotated[
+        bool, Field(description="show question and answer, and system_message in place of all that was asked beside")
+    ] = False
+    system_message: Annotated[
+        str | None,
+        Field(description='the generic system message: "set/id", or "set" to draw of a set; unset: none'),
+    ] = None
+
+    @model_validator(mode="after")
+    def _erases_what_it_replaces(self) -> "Student":
+        if self.system_message is not None and not self.erase:
+            raise ValueError("system_message stands in place of what is erased; say erase = true")
+        return self
 
 
 class Dataset(Grammar):
@@ -139,13 +59,74 @@ class Dataset(Grammar):
         tuple[Annotated[Filter, choice(Filter)], ...], Field(description="what is kept, asked in this order")
     ] = ()
     student: Annotated[Student, Field(description="what the student sees of the prompt")] = Student()
+    draw: Annotated[
+        Literal["shared", "own"],
+        Field(description="shared: an example gets the same system message in every dataset; own: drawn for this one"),
+    ] = "shared"
+    best_of: Annotated[
+        int, Field(ge=1, le=100, description="answers asked for each example; the first that all filters keep is kept")
+    ] = 1
 
 
 class Phase(Grammar):
-    """One step of the curriculum."""
+    """One step of the curriculum: one dataset, or several, each whole or by weight."""
 
-    dataset: Annotated[str, Field(description="a table of [datasets]")]
-    epochs: Annotated[int, Field(ge=1, description="how often it is gone through")] = 1
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["dataset"]}, {"required": ["datasets"]}],
+            "not": {"required": ["epochs", "tokens"]},
+        }
+    )
+
+    dataset: Annotated[str | None, Field(description="a table of [datasets]")] = None
+    datasets: Annotated[
+        tuple[str, ...] | Mapping[str, PhaseWeight] | None,
+        Field(min_length=1, description="several, in place of dataset: a list of whole ones, or name = weight in rows"),
+    ] = None
+    epochs: Annotated[
+        int | None, Field(ge=1, description="how often they are gone through; 1, where tokens is not given either")
+    ] = None
+    tokens: Annotated[int | None, Field(ge=1, description="go on until so many tokens, in place of epochs")] = None
+    training: Annotated[
+        Mapping[str, JsonValue], Field(description="settings for the trainer, passed through: learning_rate, schedule")
+    ] = {}
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> "Phase":
+        if (self.dataset is None) == (self.datasets is None):
+            raise ValueError("name either `dataset` or `datasets`, one of the two")
+        if self.epochs is not None and self.tokens is not None:
+            raise ValueError("give either `epochs` or `tokens`, not both")
+        return self
+
+    @property
+    def weights(self) -> dict[str, str | None]:
+        """Its datasets, each with its weight as a decimal; None where it is gone through whole."""
+        if isinstance(self.datasets, Mapping):
+            return {name: format(weight, "f") for name, weight in self.datasets.items()}
+        return dict.fromkeys(self.datasets or (str(self.dataset),))
+
+    @property
+    def passes(self) -> int | None:
+        """Its epochs, None where it goes by tokens."""
+        return self.epochs or (1 if self.tokens is None else None)
+
+
+class PaperMixture(Grammar):
+    """What a paper says of one mixture."""
+
+    place: Annotated[str, Field(min_length=1, description="where the paper says so: section, table")]
+    rows: Annotated[int | None, Field(ge=1, description="rows in all")] = None
+    collections: Annotated[Mapping[str, int], Field(description="collection of the mixture to its rows")] = {}
+    notes: Annotated[Mapping[str, str], Field(description="collection to why ours differs, or what the figure is")] = {}
+
+
+class Paper(Grammar):
+    """The publication that a recipe rebuilds, for `plan` to show its figures beside ours; it decides nothing."""
+
+    title: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1, description="where it is published, with its version")]
+    mixtures: Annotated[Mapping[Name, PaperMixture], Field(min_length=1, description="figures by mixture")]
 
 
 class Recipe(Grammar):
@@ -169,13 +150,36 @@ class Recipe(Grammar):
     packing: Annotated[Packer, choice(Packer)]
     output: Annotated[Writer, choice(Writer)]
     engine: Annotated[Engine, choice(Engine)]
+    paper: Annotated[Paper | None, Field(description="the publication that this rebuilds, shown beside ours")] = None
     curriculum: Annotated[tuple[Phase, ...], Field(description="in which order datasets are trained on")] = ()
+    model: Annotated[ModelChoice | None, Field(description="which model is trained on the build")] = None
+    training: Annotated[Training | None, Field(description="how it is trained; flags of `train` override it")] = None
 
     def system_message_texts(self, names: Iterable[str]) -> dict[str, str]:
         """The texts that names mean: "set/id" to text, where "set" alone means all of the set, in its order."""
         texts: dict[str, str] = {}
         for name in names:
             chosen, slash, key = name.partition("/")
-            messages = self.system_messages[chosen].messages
+            messages = self.system_messages[chosen].messages or {}
             texts |= {f"{chosen}/{known}": messages[known] for known in ([key] if slash else messages)}
         return texts
+
+    def system_message_weights(self, names: Iterable[str]) -> tuple[int, ...]:
+        """How often each of `system_message_texts` is drawn, in their order."""
+        weights = []
+        for name in self.system_message_texts(names):
+            chosen, _, key = name.partition("/")
+            weights.append(self.system_messages[chosen].weights.get(key, 1))
+        return tuple(weights)
+
+    def used_system_messages(self) -> tuple[str, ...]:
+        """The sets that some rule or student names, in recipe order."""
+        names = [name for rule in self.rules for name in rule.system_messages]
+        names += [dataset.student.system_message or "" for dataset in self.datasets.values()]
+        used = {name.partition("/")[0] for name in names}
+        return tuple(name for name in self.system_messages if name in used)
+
+    def message_collections(self) -> tuple[str, ...]:
+        """The collections that texts of used system messages are looked up in."""
+        named = {self.system_messages[name].collection for name in self.used_system_messages()}
+        return tuple(name for name in self.collections if name in named)

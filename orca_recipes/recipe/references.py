@@ -4,12 +4,15 @@ A pass of its own over the tables, because a model-level validator is silent onc
 has the wrong shape, of which the grammar complains. What nobody uses is fine.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeGuard
 
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.recipe.lines import Path
+from orca_recipes.recipe.message_digests import message_faults
+from orca_recipes.recipe.model import Dataset
+from orca_recipes.recipe.rules import Rule
 
 Faults = Iterator[tuple[Path, str]]
 
@@ -17,10 +20,40 @@ Faults = Iterator[tuple[Path, str]]
 def unknown_references(full: Mapping[str, Any], kinds: Kinds) -> Faults:
     """The path of each name that nothing in the filled-in recipe has, and a sentence with the nearest that it has."""
     yield from _in_mixtures(full)
+    yield from _in_system_messages(full)
     yield from _in_rules(full, kinds)
     yield from _in_datasets(full, kinds)
-    for place, phase in _items(full.get("curriculum")):
-        yield from _one(full, "datasets", "dataset", phase.get("dataset"), ("curriculum", place, "dataset"))
+    for name, teacher in _tables(full, "teachers"):
+        yield from _one(full, "collections", "collection", teacher.get("collection"), ("teachers", name, "collection"))
+    yield from _in_phases(full)
+    yield from _in_paper(full)
+    training = full.get("training")
+    if isinstance(training, dict):
+        yield from _one(full, "datasets", "dataset", training.get("validation"), ("training", "validation"))
+
+
+def unknown_messages(
+    rules: Sequence[Rule], datasets: Mapping[str, Dataset], texts: Mapping[str, Mapping[str, str]]
+) -> Faults:
+    """The messages that rules and students name and that the sets do not hold, once their texts are known.
+
+    Args:
+        texts: set to id to text.
+    """
+    named: list[tuple[Path, str]] = [
+        (("rules", place, "system_messages", item), name)
+        for place, rule in enumerate(rules)
+        for item, name in enumerate(rule.system_messages)
+    ]
+    named += [
+        (("datasets", name, "student", "system_message"), dataset.student.system_message)
+        for name, dataset in datasets.items()
+        if dataset.student.system_message is not None
+    ]
+    for path, name in named:
+        chosen, slash, key = name.partition("/")
+        if slash and key not in texts[chosen]:
+            yield path, f"the system messages {quoted(chosen)} have no id {quoted(key)}{hint(key, texts[chosen])}"
 
 
 def _in_mixtures(full: Mapping[str, Any]) -> Faults:
@@ -28,6 +61,74 @@ def _in_mixtures(full: Mapping[str, Any]) -> Faults:
         take = mixture.get("take")
         for collection in take if isinstance(take, dict) else ():
             yield from _one(full, "collections", "collection", collection, ("mixtures", name, "take", collection))
+        for other, path in _mixtures_named(name, mixture):
+            yield from _one(full, "mixtures", "mixture", other, path)
+        yield from _without_holdout(full, name, mixture.get("holdout_of"))
+    yield from _cycles(full)
+
+
+def _mixtures_named(name: str, mixture: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+    """The other mixtures that one is made of or kept apart from, and where it says so."""
+    for key in ("from", "holdout_of"):
+        if isinstance(mixture.get(key), str):
+            yield mixture[key], ("mixtures", name, key)
+    excluded = mixture.get("exclude")
+    for item, other in enumerate(excluded if isinstance(excluded, list) else ()):
+        if isinstance(other, str):
+            yield other, ("mixtures", name, "exclude", item)
+
+
+def _without_holdout(full: Mapping[str, Any], name: str, whole: Any) -> Faults:
+    mixtures = full["mixtures"]
+    if isinstance(whole, str) and isinstance(mixtures.get(whole), dict) and mixtures[whole].get("holdout") is None:
+        yield (
+            ("mixtures", name, "holdout_of"),
+            f"mixture {quoted(whole)} sets nothing aside; give it `holdout = N`, a number of rows",
+        )
+
+
+def _cycles(full: Mapping[str, Any]) -> Faults:
+    """Mixtures that need each other to be drawn first; each circle is told where its first mixture closes it."""
+    edges = {name: list(_mixtures_named(name, mixture)) for name, mixture in _tables(full, "mixtures")}
+    told: set[str] = set()
+    for start in edges:
+        found = _way_back(edges, start)
+        if found is not None and not told & set(found[0]):
+            told |= set(found[0])
+            way = " -> ".join([*found[0], start])
+            yield found[1], f"the mixtures go in a circle ({way}): each would have to be drawn before the other"
+
+
+def _way_back(edges: Mapping[str, list[tuple[str, Path]]], start: str) -> tuple[list[str], Path] | None:
+    """The mixtures of a circle through `start`, from it on, and where it names the next."""
+    waiting = [([start], path, other) for other, path in edges[start]]
+    seen: set[str] = set()
+    while waiting:
+        way, path, here = waiting.pop()
+        if here == start:
+            return way, path
+        if here not in seen:
+            seen.add(here)
+            waiting += [([*way, here], path, other) for other, _ in edges.get(here, ())]
+    return None
+
+
+def _in_system_messages(full: Mapping[str, Any]) -> Faults:
+    """Sets whose texts stand in the recipe; those of the others are held against their digests while pinning."""
+    for name, table in _tables(full, "system_messages"):
+        yield from _one(
+            full, "collections", "collection", table.get("collection"), ("system_messages", name, "collection")
+        )
+        messages, digests = table.get("messages"), table.get("digests", {})
+        weights = table.get("weights", {})
+        if not (_holds_texts(messages) and _holds_texts(digests) and isinstance(weights, dict)):
+            continue
+        for path, sentence in message_faults(messages, digests=digests, weights=weights):
+            yield ("system_messages", name, *path), sentence
+
+
+def _holds_texts(table: Any) -> TypeGuard[dict[str, str]]:
+    return isinstance(table, dict) and all(isinstance(value, str) for value in table.values())
 
 
 def _in_rules(full: Mapping[str, Any], kinds: Kinds) -> Faults:
@@ -43,7 +144,7 @@ def _in_rules(full: Mapping[str, Any], kinds: Kinds) -> Faults:
             yield from _one(full, "collections", "collection", collections, path)
         messages = rule.get("system_messages")
         for item, message in enumerate(messages if isinstance(messages, list) else ()):
-            yield from _message(full, message, ("rules", place, "system_messages", item), may_be_all=True)
+            yield from _message(full, message, ("rules", place, "system_messages", item))
 
 
 def _in_datasets(full: Mapping[str, Any], kinds: Kinds) -> Faults:
@@ -52,7 +153,28 @@ def _in_datasets(full: Mapping[str, Any], kinds: Kinds) -> Faults:
         yield from _named_kind(full, "teachers", dataset.get("teacher"), ("datasets", name, "teacher"), kinds)
         student = dataset.get("student")
         message = student.get("system_message") if isinstance(student, dict) else None
-        yield from _message(full, message, ("datasets", name, "student", "system_message"), may_be_all=False)
+        yield from _message(full, message, ("datasets", name, "student", "system_message"))
+
+
+def _in_phases(full: Mapping[str, Any]) -> Faults:
+    for place, phase in _items(full.get("curriculum")):
+        path: Path = ("curriculum", place)
+        yield from _one(full, "datasets", "dataset", phase.get("dataset"), (*path, "dataset"))
+        several = phase.get("datasets")
+        if isinstance(several, list):
+            for item, name in enumerate(several):
+                yield from _one(full, "datasets", "dataset", name, (*path, "datasets", item))
+        for name in several if isinstance(several, dict) else ():
+            yield from _one(full, "datasets", "dataset", name, (*path, "datasets", name))
+
+
+def _in_paper(full: Mapping[str, Any]) -> Faults:
+    for name, told in _tables(full.get("paper", {}), "mixtures") if isinstance(full.get("paper"), dict) else ():
+        yield from _one(full, "mixtures", "mixture", name, ("paper", "mixtures", name))
+        for key in ("collections", "notes"):
+            for collection in told.get(key, {}) if isinstance(told.get(key), dict) else ():
+                path: Path = ("paper", "mixtures", name, key, collection)
+                yield from _one(full, "collections", "collection", collection, path)
 
 
 def _one(full: Mapping[str, Any], key: str, word: str, name: Any, path: Path) -> Faults:
@@ -68,7 +190,7 @@ def _named_kind(full: Mapping[str, Any], key: str, name: Any, path: Path, kinds:
         yield path, kinds.no_such_kind(f"orca_{key}", name, tables=tables)
 
 
-def _message(full: Mapping[str, Any], name: Any, path: Path, *, may_be_all: bool) -> Faults:
+def _message(full: Mapping[str, Any], name: Any, path: Path) -> Faults:
     sets = full.get("system_messages", {})
     if not isinstance(name, str) or not isinstance(sets, dict):
         return
@@ -76,12 +198,9 @@ def _message(full: Mapping[str, Any], name: Any, path: Path, *, may_be_all: bool
     if chosen not in sets:
         yield path, f"there is no set of system messages {quoted(chosen)}{hint(chosen, sets)}"
         return
-    messages = sets[chosen].get("messages") if isinstance(sets[chosen], dict) else None
-    if not isinstance(messages, dict):
-        return
-    if not slash and not may_be_all:
-        yield path, f'must name one message, as "set/id"{hint(name, [f"{chosen}/{known}" for known in messages])}'
-    elif slash and key not in messages:
+    table = sets[chosen] if isinstance(sets[chosen], dict) else {}
+    messages = table.get("digests" if table.get("kind") == "column" else "messages")
+    if isinstance(messages, dict) and messages and slash and key not in messages:
         yield path, f"the system messages {quoted(chosen)} have no id {quoted(key)}{hint(key, messages)}"
 
 

@@ -15,7 +15,8 @@ from orca_recipes.contract.pieces import PIECES, Offer, Piece
 from orca_recipes.errors import PluginError
 from orca_recipes.recipe.choice import PIECE_KEY, Kinds
 from orca_recipes.recipe.defaults import FILLED, KINDS
-from orca_recipes.recipe.model import NAME_PATTERN, Recipe
+from orca_recipes.recipe.grammar import NAME_PATTERN
+from orca_recipes.recipe.model import Recipe
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _PARTIAL = "partial."

@@ -84,16 +84,75 @@ def test_an_unknown_option_of_the_recipe_is_answered_with_the_nearest(faults: Fa
 @pytest.mark.parametrize(
     ("take", "sentence"),
     [
-        ("{}", ": take either `all = true` or `rows = N`, one of the two"),
-        ("{ all = true, rows = 3 }", ": take either `all = true` or `rows = N`, one of the two"),
+        ("{}", ": take one of `all = true`, `rows`, `share`, `per_task` and `per_category`"),
+        ("{ all = true, rows = 3 }", ": take one of `all = true`, `rows`, `share`, `per_task` and `per_category`"),
         ("{ all = false }", ".all: must be true, not false"),
         ("{ rows = 0 }", ".rows: must be at least 1, not 0"),
         ("{ rows = 2.5 }", ".rows: must be an integer, not the number 2.5"),
         ("3", ": must be a table, not the integer 3"),
+        ("{ share = 1.5 }", ".share: must be at most 1, not 1.5"),
+        ("{ share = 0 }", ".share: must be more than 0, not 0"),
+        ("{ per_task = 0 }", ".per_task: must be at least 1, not 0"),
+        ('{ rows = 3, draw = "proportional", cap = 0 }', ".cap: must be at least 1, not 0"),
+        ('{ rows = 3, draw = "proportional", temperature = 0 }', ".temperature: must be more than 0, not 0"),
+        ("{ rows = 3, cap = 2 }", ': `cap` and `temperature` are for draw = "proportional"'),
+        (
+            '{ all = true, draw = "uniform_tasks" }',
+            ': draw = "uniform_tasks" draws `rows` or a `share`; leave it out, or say how many',
+        ),
+        (
+            '{ rows = 3, draw = "uniform" }',
+            '.draw: must be one of "uniform_tasks", "rows", "proportional", not the text "uniform"',
+        ),
+        ("{ rows = 3, repeat = 3, max_repeat = 2 }", ": max_repeat = 2 is less than repeat = 3"),
+        (
+            "{ all = true, max_repeat = 2 }",
+            ": `all = true` asks for no more than there is; say `repeat` where it is to stand often",
+        ),
+        ("{ all = true, reserve = 0.1 }", ": `all = true` leaves nothing for a reserve; ask for a number of rows"),
+        ("{ rows = 3, reserve = 1.5 }", ".reserve: must be at most 1, not 1.5"),
     ],
 )
-def test_a_mixture_takes_everything_or_a_number_of_rows(faults: Faults, base: str, take: str, sentence: str) -> None:
+def test_a_mixture_takes_one_amount_of_a_collection(faults: Faults, base: str, take: str, sentence: str) -> None:
     assert faults(base + f"[mixtures.m]\ntake.pickles = {take}\n") == [f"16: mixtures.m.take.pickles{sentence}"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("", "say one of `take.COLLECTION`, `from` and `holdout_of`"),
+        (
+            "take.pickles = { share = 0.5 }\nrows = 10",
+            "every collection takes a share, and the shares sum to 0.5, not to 1",
+        ),
+        ("take.pickles = { share = 0.5 }", "shares need what they are of: `rows = N` or `tokens = N`"),
+        ("take.pickles = { share = 1 }\nrows = 1\ntokens = 1", "shares are of `rows` or of `tokens`, one of the two"),
+        ("take.pickles = { all = true }\nrows = 10", "`rows` is what shares are of, and no take has a share"),
+        (
+            'take.pickles = { share = 1, draw = "uniform_tasks" }\ntokens = 10',
+            'draw = "uniform_tasks" counts rows; give `rows` in place of `tokens`',
+        ),
+        (
+            "take.pickles = { share = 1, reserve = 0.1 }\ntokens = 9",
+            "a `reserve` counts rows; give `rows` in place of `tokens`",
+        ),
+        ('from = "w"', "`from` needs `rows`: how many of the other mixture's"),
+        ('from = "w"\nrows = 3\nholdout = 2', "`holdout` is for mixtures that take of collections"),
+        ('holdout_of = "w"\nrows = 3', "`rows` is for mixtures that take of collections"),
+    ],
+)
+def test_a_mixture_comes_from_one_place_and_is_divided_whole(
+    faults: Faults, base: str, options: str, sentence: str
+) -> None:
+    whole = "[mixtures.w]\ntake.pickles = { all = true }\nholdout = 5\n"
+    text = base.replace("[datasets.main]", '[datasets.main]\nmixture = "w"') + whole + f"[mixtures.m]\n{options}\n"
+    assert faults(text) == [f"19: mixtures.m: {sentence}"]
+
+
+def test_shares_of_two_collections_that_sum_to_more_than_one_are_told(faults: Faults, base: str) -> None:
+    text = '[collections.jam]\nkind = "garden"\n[mixtures.m]\nrows = 10\n'
+    takes = "take.pickles = { share = 0.7 }\ntake.jam = { share = 0.4 }\n"
+    assert faults(base + text + takes) == ["17: mixtures.m: the shares sum to 1.1, which is more than 1"]
 
 
 def test_a_table_where_a_list_of_tables_belongs_is_told_how_that_is_written(faults: Faults, base: str) -> None:

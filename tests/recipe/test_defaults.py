@@ -42,9 +42,14 @@ def test_packing_output_and_engine_have_default_kinds(load: Load) -> None:
     assert recipe.packing.row_tokens == 512
 
 
-def test_rules_end_with_one_that_matches_everything(catalogue: Catalogue) -> None:
+def test_without_rules_everything_is_asked_directly(catalogue: Catalogue) -> None:
+    full, _ = filled_in({}, catalogue)
+    assert full["rules"] == [{"strategy": "direct"}]
+
+
+def test_where_a_recipe_has_rules_none_is_added(catalogue: Catalogue) -> None:
     full, _ = filled_in({"rules": [{"when": {"task": "x"}, "strategy": "aloud"}]}, catalogue)
-    assert full["rules"][-1] == {"strategy": "direct"}
+    assert full["rules"] == [{"when": {"task": "x"}, "strategy": "aloud"}]
     full, _ = filled_in({"rules": [{"strategy": "aloud"}]}, catalogue)
     assert full["rules"] == [{"strategy": "aloud"}]
 

@@ -176,3 +176,9 @@ def test_a_wrong_override_and_the_faults_of_the_file_are_shown_together(load: Lo
     with pytest.raises(RecipeError) as caught:
         load("sed = 1\n" + base, overrides=["rules.7.strategy=x", "name.x=1"])
     assert len(caught.value.faults) == 3
+
+
+def test_a_profile_that_names_another_kind_replaces_the_table_with_its_options(load: Load, base: str) -> None:
+    other = '[collections.jam]\nkind = "shelf"\njars = 3\npath = "jars"\n[profiles.small.collections]\n'
+    loaded = load(base + other + 'jam = { kind = "garden" }\n', profile="small")
+    assert loaded.resolved["collections"]["jam"] == {"kind": "garden"}

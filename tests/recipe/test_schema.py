@@ -37,6 +37,12 @@ VALID = [
     'student = { erase = true, system_message = "s/1" }\n[system_messages.s]\nmessages = { 1 = "x" }\n',
     "[mixtures.m]\ntake.pickles = { all = true }\n",
     "[mixtures.m]\ntake.pickles = { rows = 3 }\n",
+    "[mixtures.m]\nrows = 9\ntake.pickles = { share = 1, repeat = 2, max_repeat = 4, reserve = 0.1 }\n",
+    '[mixtures.m]\ntake.pickles = { rows = 9, draw = "proportional", cap = 3, temperature = 1.5 }\n',
+    'mixture = "m"\n[mixtures.m]\ntokens = 9\nholdout = 3\nduplicates = "keep"\ntake.pickles = { share = 1 }\n'
+    '[mixtures.n]\nfrom = "m"\nrows = 2\n[mixtures.v]\nholdout_of = "m"\n'
+    '[mixtures.o]\nexclude = ["m"]\ntake.pickles = { per_task = 3, allow_shortfall = true }\n',
+    '[collections.b]\nkind = "garden"\nexpected_rows = 3\n',
     '[strategies]\na = "aloud"\nb = { kind = "aloud", volume = 3 }\n',
     '[[curriculum]]\ndataset = "main"\nepochs = 2\n',
     '[collections.b]\nkind = "shelf"\npath = "p"\ncolumns = { question = "q" }\n',
@@ -56,6 +62,10 @@ INVALID = [
     "student = { erase = 1 }\n",
     "[mixtures.m]\ntake.pickles = { all = false }\n",
     "[mixtures.m]\ntake.pickles = { rows = 0 }\n",
+    "[mixtures.m]\ntake.pickles = { share = 1.5 }\n",
+    "[mixtures.m]\ntake.pickles = { share = 0 }\n",
+    '[mixtures.m]\ntake.pickles = { rows = 3, draw = "uniform" }\n',
+    '[mixtures.m]\nfrom_ = "m"\nrows = 3\n',
     "[mixtures.m]\ntake = {}\n",
     "[mixture.m]\ntake = {}\n",
     '[strategies]\na = "alud"\n',
