@@ -4,13 +4,17 @@ Stages up to tokens are one for each dataset and collection, so that adding a co
 joins them. What a stage does not depend on is not in its fingerprint: paths, engine, workers, host, time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orca_recipes.contract.kinds import Kind
+from orca_recipes.plan.fingerprint import digest_of
+from orca_recipes.plan.mixing import add_mixtures, is_kept_apart, mixture_collections, needed_mixtures, questions_stage
 from orca_recipes.plan.pins import Pins, SourcePin
 from orca_recipes.plan.stages import Plan, PlanBuilder
-from orca_recipes.recipe.model import Dataset, Recipe, Rule
+from orca_recipes.recipe.message_digests import text_digest
+from orca_recipes.recipe.model import Dataset, Recipe
+from orca_recipes.recipe.rules import Rule
 
 
 def compile_plan(recipe: Recipe, pins: Pins, *, limit: int | None = None) -> Plan:
@@ -29,8 +33,11 @@ def compile_plan(recipe: Recipe, pins: Pins, *, limit: int | None = None) -> Pla
             kind=f"sources:{source.kind}",
             decisive={"collection": name, "source": decisive(source), "pin": _pin(pins.collections[name])},
         )
+    add_mixtures(plan, recipe, student[0], limit)
+    for name in prepared_teachers(recipe):
+        _compile_teacher(plan, recipe, name)
     for name in recipe.datasets:
-        _compile_dataset(plan, recipe, name, student, limit)
+        _compile_dataset(plan, recipe, name, student)
     return plan.plan()
 
 
@@ -53,15 +60,27 @@ def add_student(plan: PlanBuilder, recipe: Recipe, tokenizer: SourcePin) -> tupl
 
 
 def used_collections(recipe: Recipe) -> tuple[str, ...]:
-    """The collections that some dataset draws from, in recipe order."""
-    taken = {name for dataset in recipe.datasets.values() for name in recipe.mixtures[dataset.mixture].take}
+    """The collections that some dataset draws from, is kept apart from, or is answered from, in recipe order."""
+    taken = {found for name in needed_mixtures(recipe) for found in mixture_collections(recipe, name)}
+    taken |= {found for name in prepared_teachers(recipe) for found in recipe.teachers[name].collections()}
     return tuple(name for name in recipe.collections if name in taken)
+
+
+def prepared_teachers(recipe: Recipe) -> tuple[str, ...]:
+    """The teachers of datasets that are told their answers by collections."""
+    chosen = dict.fromkeys(dataset.teacher for dataset in recipe.datasets.values())
+    return tuple(name for name in chosen if recipe.teachers[name].collections())
 
 
 def taken_collections(recipe: Recipe, dataset: str) -> tuple[str, ...]:
     """The collections of one dataset, in recipe order."""
-    take = recipe.mixtures[recipe.datasets[dataset].mixture].take
-    return tuple(name for name in recipe.collections if name in take)
+    return mixture_collections(recipe, recipe.datasets[dataset].mixture)
+
+
+def has_reserve(recipe: Recipe, dataset: str, collection: str) -> bool:
+    """Whether more is drawn than is kept of a collection, so that filters may take some."""
+    take = recipe.mixtures[recipe.datasets[dataset].mixture].take.get(collection)
+    return take is not None and take.reserve is not None
 
 
 def used_kinds(recipe: Recipe) -> dict[str, Kind]:
@@ -94,30 +113,91 @@ def matching_rules(recipe: Recipe, collection: str) -> tuple[Rule, ...]:
     return tuple(rule for rule in recipe.rules if rule.when.may_match_collection(collection))
 
 
-def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tuple[str, str], limit: int | None) -> None:
+def _compile_teacher(plan: PlanBuilder, recipe: Recipe, name: str) -> None:
+    teacher = recipe.teachers[name]
+    plan.add(
+        "prepare",
+        name,
+        kind=f"teachers:{teacher.kind}",
+        decisive={"teacher": decisive(teacher)},
+        inputs=tuple(f"read {collection}" for collection in teacher.collections()),
+    )
+
+
+def collects(recipe: Recipe, dataset: str) -> bool:
+    """Whether a dataset's answers are bought, and not at hand."""
+    return recipe.teachers[recipe.datasets[dataset].teacher].collects
+
+
+def course_seed(recipe: Recipe, dataset: str) -> int:
+    """The seed of a dataset's draws of system messages and answers: the recipe's, unless it draws on its own."""
+    if recipe.datasets[dataset].draw == "shared":
+        return recipe.seed
+    return int(digest_of([recipe.seed, dataset])[:15], 16)
+
+
+def add_answers(
+    plan: PlanBuilder, recipe: Recipe, name: str, collection: str, inputs: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The stages of a teacher whose answers are collected; they know neither filters nor the student's view.
+
+    Except where a dataset asks for the best of several answers: there filters decide which further ones are used.
+    Returns: the inputs of `converse`.
+    """
+    dataset, subject = recipe.datasets[name], f"{name}/{collection}"
+    teacher = recipe.teachers[dataset.teacher]
+    rules = matching_rules(recipe, collection)
+    strategies = {f"strategies:{recipe.strategies[rule.strategy].kind}" for rule in rules}
+    ask = plan.add(
+        "ask",
+        subject,
+        kind=" ".join(sorted(strategies)),
+        decisive={
+            "rules": [rule_decisive(recipe, rule) for rule in rules],
+            "sampling": dict(teacher.sampling()),
+            "samples": dataset.best_of,
+            "seed": course_seed(recipe, name),
+        },
+        inputs=inputs,
+    )
+    answer = plan.add(
+        "answer",
+        subject,
+        kind=f"teachers:{teacher.kind}",
+        decisive={"teacher": decisive(teacher)}
+        | ({"judges": _converse_decisive(recipe, name, collection)} if dataset.best_of > 1 else {}),
+        inputs=(ask,),
+    )
+    return ask, answer
+
+
+def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tuple[str, str]) -> None:
     dataset = recipe.datasets[name]
-    mixture = recipe.mixtures[dataset.mixture]
     tokens = []
     for collection in taken_collections(recipe, name):
         subject = f"{name}/{collection}"
-        take: dict[str, Any] = {"take": mixture.take[collection].model_dump(mode="json"), "limit": limit}
-        if mixture.take[collection].rows is not None or limit is not None:
-            take["seed"] = recipe.seed
-        mix = plan.add("mix", subject, kind="", decisive=take, inputs=(f"read {collection}",))
-        converse = plan.add(
+        mix = f"mix {dataset.mixture}/{collection}"
+        told: tuple[str, ...] = (questions_stage(plan, collection),) if is_kept_apart(recipe, name) else ()
+        told += (f"prepare {dataset.teacher}",) if dataset.teacher in prepared_teachers(recipe) else ()
+        inputs = (f"read {collection}", mix, *told, *_counts_with(recipe, collection, student))
+        if collects(recipe, name):
+            inputs = add_answers(plan, recipe, name, collection, inputs)
+        conversations = plan.add(
             "converse",
             subject,
             kind=_converse_kinds(recipe, dataset, collection),
-            decisive=_converse_decisive(recipe, dataset, collection),
-            inputs=(f"read {collection}", mix),
+            decisive=_converse_decisive(recipe, name, collection),
+            inputs=inputs,
         )
+        if has_reserve(recipe, name, collection):
+            conversations = plan.add("keep", subject, kind="", decisive={}, inputs=(mix, conversations))
         tokens.append(
             plan.add(
                 "tokenize",
                 subject,
                 kind="",
                 decisive={},
-                inputs=(converse, *student),
+                inputs=(conversations, *student),
             )
         )
     pack = plan.add(
@@ -136,13 +216,14 @@ def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tupl
     )
 
 
-def _converse_decisive(recipe: Recipe, dataset: Dataset, collection: str) -> dict[str, Any]:
+def _converse_decisive(recipe: Recipe, name: str, collection: str) -> dict[str, Any]:
+    dataset = recipe.datasets[name]
     return {
-        "rules": [_rule(recipe, rule) for rule in matching_rules(recipe, collection)],
+        "rules": [rule_decisive(recipe, rule) for rule in matching_rules(recipe, collection)],
         "teacher": {"name": dataset.teacher, **decisive(recipe.teachers[dataset.teacher])},
         "filters": [decisive(kind) for kind in dataset.filters],
         "student": _student(recipe, dataset),
-        "seed": recipe.seed,
+        "seed": course_seed(recipe, name),
     }
 
 
@@ -152,19 +233,31 @@ def _converse_kinds(recipe: Recipe, dataset: Dataset, collection: str) -> str:
     return " ".join([*sorted(strategies), teacher, *(f"filters:{kind.kind}" for kind in dataset.filters)])
 
 
-def _rule(recipe: Recipe, rule: Rule) -> dict[str, Any]:
+def rule_decisive(recipe: Recipe, rule: Rule) -> dict[str, Any]:
+    """What of a rule decides conversations."""
     return {
         "when": rule.when.model_dump(mode="json"),
         "strategy": {"name": rule.strategy, **decisive(recipe.strategies[rule.strategy])},
-        "system_messages": recipe.system_message_texts(rule.system_messages),
+        "system_messages": _messages(recipe, rule.system_messages),
+        "expand": rule.expand,
         "replace": rule.replace,
     }
 
 
 def _student(recipe: Recipe, dataset: Dataset) -> Mapping[str, Any]:
     message = dataset.student.system_message
-    texts = recipe.system_message_texts([message] if message is not None else [])
-    return {"erase": dataset.student.erase, "system_message": texts}
+    return {"erase": dataset.student.erase, "system_message": _messages(recipe, [message] if message else [])}
+
+
+def _messages(recipe: Recipe, names: Sequence[str]) -> dict[str, Any]:
+    """Name to digest and weight: a plan holds no text that the recipe does not hold itself."""
+    texts, weights = recipe.system_message_texts(names), recipe.system_message_weights(names)
+    return {name: [text_digest(text), weight] for (name, text), weight in zip(texts.items(), weights, strict=True)}
+
+
+def _counts_with(recipe: Recipe, collection: str, student: tuple[str, str]) -> tuple[str, ...]:
+    """The tokenizer, where a rule counts the tokens of questions."""
+    return student[:1] if any(rule.when.counts_tokens for rule in matching_rules(recipe, collection)) else ()
 
 
 def _pin(pin: SourcePin) -> dict[str, Any]:

@@ -32,11 +32,23 @@ class SourcePin:
 
 
 @dataclass(frozen=True)
+class MessagePin:
+    """A set of system messages: id to SHA-256 of the text, never a text; revision: the hub's commit, else None."""
+
+    digests: Mapping[str, str]
+    revision: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {"digests": dict(self.digests), **({"revision": self.revision} if self.revision else {})}
+
+
+@dataclass(frozen=True)
 class Pins:
     """All pins of a recipe.
 
     tokenizer: files before and, as `tokenizer_digest`, what they were resolved to. template: digest of its markup.
     kinds: "hook:name" to the revision whose output they stand for.
+    system_messages: of each set that is used, the digests of its texts.
     """
 
     collections: Mapping[str, SourcePin]
@@ -44,9 +56,12 @@ class Pins:
     tokenizer_digest: str
     template: str
     kinds: Mapping[str, int]
+    system_messages: Mapping[str, MessagePin] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
+        sets = {name: pin.as_json() for name, pin in self.system_messages.items()}
         return {
+            **({"system_messages": sets} if sets else {}),
             "collections": {name: _as_json(pin) for name, pin in self.collections.items()},
             "tokenizer": _as_json(self.tokenizer) | {"digest": self.tokenizer_digest},
             "template": self.template,
@@ -61,12 +76,14 @@ def pins_from_json(table: Mapping[str, Any]) -> Pins:
     """The pins of a lock's `[pins]` table. Raises: KeyError or TypeError where it does not hold them."""
     tokenizer = _held(table, "tokenizer", dict)
     collections, kinds = _held(table, "collections", dict), _held(table, "kinds", dict)
+    sets = _held(table, "system_messages", dict) if "system_messages" in table else {}
     return Pins(
         collections={name: _source_pin(_held(collections, name, dict)) for name in collections},
         tokenizer=_source_pin(tokenizer),
         tokenizer_digest=_held(tokenizer, "digest", str),
         template=_held(table, "template", str),
         kinds={name: _held(kinds, name, int) for name in kinds},
+        system_messages={name: _message_pin(_held(sets, name, dict)) for name in sets},
     )
 
 
@@ -85,6 +102,9 @@ def differences(before: Pins, after: Pins) -> list[str]:
         found.append("tokenizer: its options give other ids than those that were locked")
     if before.template != after.template:
         found.append("template: it prints other texts around messages than those that were locked")
+    for name in sorted({*before.system_messages, *after.system_messages}):
+        if before.system_messages.get(name) != after.system_messages.get(name):
+            found.append(f"system_messages.{name}: its texts are not those that were locked, or are used otherwise")
     for name in sorted({*before.kinds, *after.kinds}):
         old, new = before.kinds.get(name), after.kinds.get(name)
         if old != new:
@@ -105,6 +125,12 @@ def _source_pin(table: Mapping[str, Any]) -> SourcePin:
         files=tuple(_file_pin(file) for file in _held(table, "files", list)),
         versions={name: _held(versions, name, str) for name in versions},
     )
+
+
+def _message_pin(table: Mapping[str, Any]) -> MessagePin:
+    digests = _held(table, "digests", dict)
+    revision = _held(table, "revision", str) if "revision" in table else None
+    return MessagePin({name: _held(digests, name, str) for name in digests}, revision)
 
 
 def _file_pin(file: Any) -> FilePin:

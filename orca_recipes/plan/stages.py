@@ -9,12 +9,19 @@ from orca_recipes.plan.fingerprint import digest_of
 REVISIONS = {
     "tokenizer": 1,
     "template": 2,
-    "read": 1,
-    "mix": 1,
-    "converse": 2,
-    "tokenize": 3,
-    "pack": 2,
-    "write": 1,
+    "read": 2,
+    "questions": 1,
+    "measure": 1,
+    "allot": 1,
+    "mix": 2,
+    "prepare": 1,
+    "ask": 1,
+    "answer": 1,
+    "converse": 3,
+    "keep": 1,
+    "tokenize": 4,
+    "pack": 3,
+    "write": 2,
 }
 """Revision of the core's own work in each verb: raise it when equal inputs would give other output."""
 
@@ -24,7 +31,7 @@ class Stage:
     """A node of the plan.
 
     Args:
-        verb: what the core does. subject: a collection, a dataset, or "dataset/collection".
+        verb: what the core does. subject: a collection, mixture, dataset, "mixture/collection" or "dataset/collection".
         kind: the kinds that do the work, "hook:name" joined by " ".
         decisive: everything that decides the output but the inputs, as JSON values.
         inputs: names of stages.
@@ -40,6 +47,12 @@ class Stage:
     @property
     def name(self) -> str:
         return f"{self.verb} {self.subject}".strip()
+
+    @property
+    def label(self) -> str:
+        """What a store may call it: without dataset and mixture, so that what two of them share is made once."""
+        subject = "" if self.verb in ("pack", "write") else self.subject.rpartition("/")[2]
+        return f"{self.verb} {subject}".strip()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,214 @@
+"""How the mixtures of a recipe hang together, and the stages that draw them.
+
+A mixture's stages belong to the mixture, not to the datasets that use it, so that these share them. What a draw of a
+collection depends on is all that its stage takes in: of other collections only earlier ones (for questions that both
+hold), so that a collection added at the end reruns only its own stages.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from orca_recipes.plan.mixture import divided_counts
+from orca_recipes.plan.stages import PlanBuilder
+from orca_recipes.recipe.mixtures import Mixture, Take
+from orca_recipes.recipe.model import Recipe
+
+MIXING = ("questions", "measure", "allot", "mix")
+"""Verbs that decide what is taken, before anything is asked."""
+
+
+def line_of(mixtures: Mapping[str, Mixture], name: str) -> tuple[str, ...]:
+    """A mixture and the ones that it is a part of, outwards."""
+    line = [name]
+    while (outer := mixtures[line[-1]].from_) is not None and outer not in line:
+        line.append(outer)
+    return tuple(line)
+
+
+def mixture_collections(recipe: Recipe, name: str) -> tuple[str, ...]:
+    """The collections that a mixture draws from, in recipe order."""
+    mixture = recipe.mixtures[name]
+    outer = mixture.from_ or mixture.holdout_of
+    if outer is not None:
+        return mixture_collections(recipe, outer)
+    return tuple(collection for collection in recipe.collections if collection in mixture.take)
+
+
+def needed_mixtures(recipe: Recipe) -> tuple[str, ...]:
+    """The mixtures that datasets use, with those that they are made of or kept apart from; those come first."""
+    found: dict[str, None] = {}
+
+    def need(name: str) -> None:
+        mixture = recipe.mixtures[name]
+        for other in (mixture.from_, *mixture.exclude):
+            if other is not None and other not in found:
+                need(other)
+        if mixture.holdout_of is not None and mixture.holdout_of not in found:
+            need(mixture.holdout_of)
+        found[name] = None
+
+    for dataset in recipe.datasets.values():
+        if dataset.mixture not in found:
+            need(dataset.mixture)
+    return tuple(found)
+
+
+def are_apart(mixtures: Mapping[str, Mixture], one: str, other: str) -> bool:
+    """Whether no question may stand in both of two mixtures."""
+    return any(
+        outer in mixtures[inner].exclude or mixtures[inner].holdout_of == outer
+        for mine in line_of(mixtures, one)
+        for theirs in line_of(mixtures, other)
+        for inner, outer in ((mine, theirs), (theirs, mine))
+    )
+
+
+def is_kept_apart(recipe: Recipe, dataset: str) -> bool:
+    """Whether another dataset may hold none of a dataset's questions, so that its records must tell them."""
+    mine = recipe.datasets[dataset].mixture
+    others = (chosen.mixture for name, chosen in recipe.datasets.items() if name != dataset)
+    return any(are_apart(recipe.mixtures, mine, other) for other in others)
+
+
+def fixed_target(mixture: Mixture, collection: str) -> int | None:
+    """Rows (or tokens) asked of a collection, where the recipe alone says how many."""
+    take = mixture.take[collection]
+    return divided_counts(mixture, {})[collection] if take.share is not None else take.rows
+
+
+def by_rate(recipe: Recipe, name: str) -> tuple[str, ...]:
+    """The collections of a mixture whose part is decided by the rates of their tasks."""
+    take = recipe.mixtures[name].take
+    return tuple(found for found in mixture_collections(recipe, name) if found in take and take[found].is_by_rate)
+
+
+def earlier_holders(recipe: Recipe, name: str, collection: str) -> tuple[str, ...]:
+    """The collections of a mixture to which questions belong that this one holds too."""
+    if recipe.mixtures[name].duplicates == "keep":
+        return ()
+    taken = mixture_collections(recipe, name)
+    return taken[: taken.index(collection)]
+
+
+def add_mixtures(plan: PlanBuilder, recipe: Recipe, tokenizer: str, limit: int | None) -> None:
+    """The stages that draw every mixture that is needed; all `read` stages are there.
+
+    Args:
+        tokenizer: the stage of the recipe's tokenizer, for shares of tokens.
+    """
+    for name in needed_mixtures(recipe):
+        mixture = recipe.mixtures[name]
+        stages = _Stages(plan, recipe, name, mixture, tokenizer)
+        if mixture.from_ is not None:
+            stages.add_part(limit)
+        elif mixture.holdout_of is not None:
+            stages.add_holdout_of(limit)
+        else:
+            stages.add_takes(limit)
+
+
+def questions_stage(plan: PlanBuilder, collection: str) -> str:
+    """The stage that keeps the digest of every question of a collection, made where somebody asks for it."""
+    read = f"read {collection}"
+    return plan.add("questions", collection, kind="", decisive={}, inputs=(read,))
+
+
+class _Stages:
+    """Adds the stages of one mixture."""
+
+    def __init__(self, plan: PlanBuilder, recipe: Recipe, name: str, mixture: Mixture, tokenizer: str) -> None:
+        self._plan, self._recipe, self._name, self._mixture = plan, recipe, name, mixture
+        self._tokenizer = tokenizer
+        self._collections = mixture_collections(recipe, name)
+
+    def add_takes(self, limit: int | None) -> None:
+        allot = self._add_holdout() if self._mixture.holdout is not None else None
+        for collection in self._collections:
+            decisive = self._of_take(collection)
+            if limit is not None:
+                decisive |= {"limit": limit, "seed": self._recipe.seed}
+            inputs = [*self._inputs(collection), *([allot] if allot is not None else [])]
+            if allot is not None:
+                inputs.append(questions_stage(self._plan, collection))
+            self._mix(collection, decisive, inputs)
+
+    def add_part(self, limit: int | None) -> None:
+        """A part of another mixture: decided for all collections at once, because one order goes through them all."""
+        outer = self._mixture.from_
+        inputs = [f"{verb}{found}" for found in self._collections for verb in ("read ", f"mix {outer}/")]
+        inputs += self._of_excluded()
+        if self._mixture.exclude:
+            inputs += [questions_stage(self._plan, found) for found in self._collections]
+        decisive = {"part": self._mixture.rows, "exclude": len(self._mixture.exclude), "seed": self._recipe.seed}
+        allot = self._plan.add("allot", self._name, kind="", decisive=decisive, inputs=tuple(dict.fromkeys(inputs)))
+        for collection in self._collections:
+            self._mix(collection, self._of_allotment(collection, limit), [f"read {collection}", allot])
+
+    def add_holdout_of(self, limit: int | None) -> None:
+        allot = f"allot {self._mixture.holdout_of}"
+        for collection in self._collections:
+            self._mix(collection, self._of_allotment(collection, limit), [f"read {collection}", allot])
+
+    def _add_holdout(self) -> str:
+        """What is set aside, drawn as the mixture is: how many of each collection depends on all of them."""
+        inputs = [stage for found in self._collections for stage in self._inputs(found)]
+        inputs += [questions_stage(self._plan, found) for found in self._collections]
+        takes = {found: self._of_take(found) for found in self._collections}
+        decisive = {"holdout": self._mixture.holdout, "takes": takes, "seed": self._recipe.seed}
+        return self._plan.add("allot", self._name, kind="", decisive=decisive, inputs=tuple(dict.fromkeys(inputs)))
+
+    def _mix(self, collection: str, decisive: Mapping[str, Any], inputs: list[str]) -> None:
+        subject = f"{self._name}/{collection}"
+        self._plan.add("mix", subject, kind="", decisive=decisive, inputs=tuple(dict.fromkeys(inputs)))
+
+    def _of_take(self, collection: str) -> dict[str, Any]:
+        take = self._mixture.take[collection]
+        decisive: dict[str, Any] = {"take": take.model_dump(mode="json", exclude_defaults=True)}
+        if (target := fixed_target(self._mixture, collection)) is not None:
+            decisive["target"] = target
+        if take.divides and self._mixture.tokens is not None:
+            decisive["unit"] = "tokens"
+        if take.is_by_rate:
+            decisive |= {"of": self._mixture.rows, "rates": self._rates()}
+        if not take.all or self._mixture.holdout is not None:
+            decisive["seed"] = self._recipe.seed
+        if take.draw == "uniform_tasks":
+            decisive["collection"] = collection
+        return decisive
+
+    def _rates(self) -> dict[str, Any]:
+        """What decides the parts of collections without an amount, beside the sizes of their tasks."""
+        takes: Mapping[str, Take] = self._mixture.take
+        rates = {found: takes[found].model_dump(mode="json", exclude_defaults=True) for found in self._by_rate()}
+        return {"takes": rates, "shares": [str(take.share) for take in takes.values() if take.share is not None]}
+
+    def _of_allotment(self, collection: str, limit: int | None) -> dict[str, Any]:
+        decisive: dict[str, Any] = {"allotted": collection}
+        return decisive if limit is None else decisive | {"limit": limit, "seed": self._recipe.seed}
+
+    def _inputs(self, collection: str) -> list[str]:
+        """What a draw of a collection looks at."""
+        take = self._mixture.take[collection]
+        inputs = [f"read {collection}"]
+        earlier = earlier_holders(self._recipe, self._name, collection)
+        if earlier or self._mixture.exclude:
+            inputs += [questions_stage(self._plan, found) for found in (*earlier, collection)]
+            inputs += [f"read {found}" for found in earlier]
+        inputs += self._of_excluded()
+        if take.is_by_rate:
+            inputs += [f"read {found}" for found in self._by_rate()]
+        if take.divides and self._mixture.tokens is not None:
+            read = f"read {collection}"
+            inputs.append(self._plan.add("measure", collection, kind="", decisive={}, inputs=(read, self._tokenizer)))
+        return inputs
+
+    def _of_excluded(self) -> list[str]:
+        return [
+            stage
+            for other in self._mixture.exclude
+            for found in mixture_collections(self._recipe, other)
+            for stage in (f"mix {other}/{found}", questions_stage(self._plan, found))
+        ]
+
+    def _by_rate(self) -> tuple[str, ...]:
+        return by_rate(self._recipe, self._name)
