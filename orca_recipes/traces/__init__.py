@@ -1,0 +1,1 @@
+"""Answers that were bought: kept for good, shared by all recipes."""

@@ -1,0 +1,126 @@
+"""One trace as one line of a segment: a digest, a space, JSON.
+
+The digest is what tells an answer that was written whole from one that was cut off or damaged, whatever the file
+system made of the end of a file. The question stands beside its answer, so that a trace can be read years later and its
+key can be checked wherever it was copied from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from orca_recipes.contract.answers import Answer, request_key
+
+DIGEST_DIGITS = 32
+KEY_BYTES = 32
+
+_TEXTS = ("text", "finish_reason", "reason", "model_asked", "model_reported", "endpoint", "request_id")
+_COUNTS = ("input_tokens", "cached_input_tokens", "output_tokens", "max_tokens")
+_OPTIONAL = frozenset({"text", "reason", "model_reported", "request_id", *_COUNTS})
+
+
+@dataclass(frozen=True)
+class Question:
+    """What was asked: all that the key is a digest of."""
+
+    messages: tuple[tuple[str, str], ...]
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    sample: int = 0
+
+    def key(self) -> bytes:
+        return request_key(messages=self.messages, sampling=self.sampling, sample=self.sample)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A question and its answer; the question is null where a teacher kept an answer to something that nobody asked."""
+
+    answer: Answer
+    question: Question | None
+
+
+def encode(trace: Trace) -> bytes:
+    """The line of a trace, with its line end. Halves of surrogate pairs, which no file can hold, become U+FFFD."""
+    text = json.dumps(as_json(trace), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        data = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+    return digest_of(data).encode() + b" " + data + b"\n"
+
+
+def decode(line: bytes) -> Trace | None:
+    """The trace of a line, with or without its line end; None where it is not what was written."""
+    digest, _, data = line.rstrip(b"\n").partition(b" ")
+    if digest != digest_of(data).encode():
+        return None
+    try:
+        return from_json(json.loads(data))
+    except (ValueError, RecursionError):
+        return None
+
+
+def digest_of(data: bytes) -> str:
+    """BLAKE2b-128 of a line's JSON."""
+    return hashlib.blake2b(data, digest_size=DIGEST_DIGITS // 2).hexdigest()
+
+
+def as_json(trace: Trace) -> dict[str, Any]:
+    """A trace as a JSON table, its key in hexadecimal digits."""
+    answer, asked = trace.answer, trace.question
+    table = {part.name: getattr(answer, part.name) for part in fields(answer)}
+    question = None
+    if asked is not None:
+        messages = [list(message) for message in asked.messages]
+        question = {"messages": messages, "sampling": dict(asked.sampling), "sample": asked.sample}
+    return {**table, "key": answer.key.hex(), "question": question}
+
+
+def from_json(table: Any) -> Trace:
+    """The trace of a JSON table. Raises: ValueError, with what is wrong, where it holds none."""
+    if not isinstance(table, dict):
+        raise ValueError("it is no table")
+    known = {part.name for part in fields(Answer)} | {"question"}
+    if table.keys() != known:
+        odd = sorted(known ^ table.keys())
+        raise ValueError(f"its fields are not those of a trace ({', '.join(odd[:3])})")
+    table = dict(table)
+    question = _question(table.pop("question"))
+    for names, kind in ((_TEXTS, str), (_COUNTS, int)):
+        for name in names:
+            value = table[name]
+            if not (type(value) is kind or (value is None and name in _OPTIONAL)):
+                raise ValueError(f"{name} is no {'text' if kind is str else 'whole number'}")
+    if (table["text"] is None) == (table["reason"] is None):
+        raise ValueError("it has to hold either a text or the reason why there is none")
+    return Trace(Answer(**{**table, "key": _key(table["key"]), "time": _time(table["time"])}), question)
+
+
+def _question(table: Any) -> Question | None:
+    if table is None:
+        return None
+    try:
+        messages = tuple((str(role), str(content)) for role, content in table["messages"])
+        return Question(messages, dict(table["sampling"]), int(table["sample"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError("question holds no messages, sampling and sample") from error
+
+
+def _key(value: Any) -> bytes:
+    try:
+        key = bytes.fromhex(value)
+    except (TypeError, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"key is not {2 * KEY_BYTES} hexadecimal digits")
+    return key
+
+
+def _time(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise ValueError("time is no number")
+    return float(value)

@@ -1,0 +1,61 @@
+"""What a trace store holds, in figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from orca_recipes.traces.lines import Trace
+from orca_recipes.traces.segments import damaged_lines, segments
+from orca_recipes.traces.store import TraceStore
+
+
+@dataclass
+class ModelCounts:
+    """One model's traces; reported: other names that its servers gave for themselves."""
+
+    answers: int = 0
+    rejections: int = 0
+    cut: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    uncounted: int = 0
+    reported: Counter[str] = field(default_factory=Counter)
+
+    def add(self, trace: Trace) -> None:
+        answer = trace.answer
+        self.answers += answer.reason is None
+        self.rejections += answer.reason is not None
+        self.cut += answer.finish_reason == "length"
+        self.input_tokens += answer.input_tokens or 0
+        self.output_tokens += answer.output_tokens or 0
+        self.uncounted += answer.input_tokens is None or answer.output_tokens is None
+        if answer.model_reported not in (None, answer.model_asked):
+            self.reported[answer.model_reported] += 1
+
+    def line(self, model: str) -> str:
+        told = f"{model}: {self.answers:,} answers ({self.cut:,} cut), {self.rejections:,} rejections, "
+        told += f"{self.input_tokens:,} tokens in, {self.output_tokens:,} out"
+        if self.uncounted:
+            told += f" ({self.uncounted:,} came without usage)"
+        others = ", ".join(f"{name} x {number:,}" for name, number in self.reported.most_common(3))
+        return told + (f"; it called itself {others}" if others else "")
+
+
+def stats(traces: TraceStore) -> Iterator[str]:
+    """What a store holds, model by model, then segments and what of them is damaged. Reads every byte."""
+    models: dict[str, ModelCounts] = {}
+    keys: set[bytes] = set()
+    number = 0
+    for trace in traces.traces():
+        models.setdefault(trace.answer.model_asked, ModelCounts()).add(trace)
+        keys.add(trace.answer.key)
+        number += 1
+    yield f"{traces.root}: {number:,} traces of {len(keys):,} requests"
+    for name, counts in sorted(models.items()):
+        yield counts.line(name)
+    files = segments(traces.folder)
+    damaged = sum(map(damaged_lines, files))
+    size = sum(path.stat().st_size for path in files)
+    yield f"{len(files):,} segment files, {size / 1e6:.1f} MB; {damaged:,} lines cut or damaged"
