@@ -13,7 +13,7 @@ from orca_recipes.errors import DamagedShard
 from orca_recipes.shards.invariants import first_few
 from orca_recipes.shards.layout import records_path, token_dtype
 from orca_recipes.shards.manifest import NAME, DatasetCounts, Manifest, TaskCounts, fill
-from orca_recipes.shards.records import NOT_DRAWN, read_table, rejected_schema
+from orca_recipes.shards.records import COUNTED, read_table, rejected_schema
 from orca_recipes.shards.report import Finding, finding_of
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def check_twins(checks: Sequence[ShardCheck]) -> Iterator[Finding]:
 def check_rejected(directory: Path, path: str, counts: DatasetCounts) -> Iterator[Finding]:
     """Every rejected row is listed: by reason, as many lines as the stages of the dataset count together.
 
-    Rows that a draw left out are counted, never listed: they may outnumber the dataset itself.
+    Rows that a mixture left out are counted, never listed: they may outnumber the dataset itself.
     """
     try:
         table = read_table(directory / path, rejected_schema())
@@ -86,7 +86,8 @@ def check_rejected(directory: Path, path: str, counts: DatasetCounts) -> Iterato
     counted: Counter[str] = Counter()
     for stage in counts.stages:
         counted.update(stage.rejected)
-    del counted[NOT_DRAWN]
+    for reason in COUNTED:
+        del counted[reason]
     for reason in sorted(listed.keys() | counted.keys(), key=str):
         lines, number = listed.get(reason, 0), counted[reason]
         if lines != number:

@@ -83,6 +83,7 @@ class DatasetCounts(_Part):
     fill: Annotated[str, Field(pattern=r"^\d\.\d{6}$", description="tokens / (rows * row_tokens), as a decimal")]
     collections: Mapping[str, CollectionCounts]
     stages: tuple[StageCounts, ...]
+    echoes: Annotated[Count, Field(description="answers that quote their instruction, before filters")] = 0
     shards: tuple[ShardCounts, ...]
 
 
@@ -111,9 +112,56 @@ class TableDigest(_Part):
     content_digest: Digest
 
 
+class SpentCounts(_Part):
+    """What answers cost: tokens as the servers counted them, USD at the recipe's prices."""
+
+    answers: Count
+    input_tokens: Count
+    output_tokens: Count
+    usd: Annotated[str | None, Field(pattern=r"^\d+\.\d{6}$", description="null where the recipe states no prices")]
+    unpriced: Annotated[Count, Field(description="answers that came without usage, whose cost is not known")]
+
+
+class StrategyCounts(_Part):
+    """What asking by one strategy gave: answers, those that filters kept, and what they took."""
+
+    answers: Count
+    kept: Count
+    input_tokens: Count
+    output_tokens: Count
+
+
+class RejectionCounts(_Part):
+    """Answers of one task, asked by one strategy, that were rejected for one reason."""
+
+    collection: str
+    task: str | None
+    strategy: str
+    stage: str
+    reason: str
+    answers: Count
+
+
+class AnswerCounts(_Part):
+    """Where a dataset's answers came from when this copy was made.
+
+    rejected: by its teacher, with reasons; filters count theirs in the stages.
+    """
+
+    stored: Annotated[Count, Field(description="answers that were kept from before")]
+    asked: Annotated[Count, Field(description="requests whose answers were bought for this copy")]
+    rejected: Annotated[Count, Field(description="requests to which the teacher gave no answer that can be used")]
+    teacher: str
+    digest: Annotated[Mapping[str, Digest], Field(description="collection to the digest of its answers")]
+    spent: Annotated[Mapping[str, SpentCounts], Field(description="collection to what was bought for this copy")]
+    strategies: Annotated[Mapping[str, StrategyCounts], Field(description="which strategies earn their keep")]
+    rejections: Annotated[tuple[RejectionCounts, ...], Field(description="by teacher and filters, task by task")]
+
+
 class Made(_Part):
     """How this very copy was made; another machine's copy differs here."""
 
+    answers: Annotated[Mapping[str, AnswerCounts], Field(description="datasets whose answers were bought")] = {}
     timings: Annotated[Mapping[str, float], Field(description="seconds by stage")]
     versions: Annotated[Mapping[str, str], Field(description="package to version")]
     table_files: Annotated[tuple[FileDigest, ...], Field(description="the bytes of the Parquet files as written here")]

@@ -14,6 +14,7 @@ from orca_recipes.shards.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 _STYLES = {"system": "magenta", "user": "cyan", "assistant": "green", "tool": "yellow", "mixed": "white"}
 _BARS = {False: "│", True: "┃"}
@@ -50,19 +51,77 @@ class Section:
     pieces: Sequence[Piece] = ()
 
 
-def print_sections(sections: Sequence[Section], console: Console) -> None:
+@dataclass(frozen=True)
+class Views:
+    """What the teacher was asked, and what the student sees of it."""
+
+    teacher: Sequence[Piece]
+    student: Sequence[Piece]
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """A heading and both views; where they cannot be told apart, pieces are what tokens say, and title says why."""
+
+    heading: str
+    views: Views | None
+    pieces: Sequence[Piece]
+    title: str
+
+    def columns(self) -> list[tuple[str, Sequence[Piece]]]:
+        if self.views is None:
+            return [(self.title, self.pieces)]
+        return [("the teacher was asked", self.views.teacher), ("the student sees", self.views.student)]
+
+
+def print_sections(sections: Sequence[Section | SideBySide], console: Console) -> None:
     """Print in colour and wrapped on a terminal, else as plain lines of any length."""
     for section in sections:
-        if console.is_terminal:
+        if isinstance(section, SideBySide):
+            _print_side_by_side(section, console)
+        elif console.is_terminal:
             _print_coloured(section, console)
         else:
             _print_plain(section, console)
 
 
+def _print_side_by_side(section: SideBySide, console: Console) -> None:
+    """Two columns on a terminal; in plain text one below the other, where columns would cut lines."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not console.is_terminal:
+        _print_lines(visible(section.heading), console)
+        for title, pieces in section.columns():
+            _print_plain(Section(f"  {title}", pieces), console)
+        return
+    table = Table(expand=True)
+    for title, _ in section.columns():
+        table.add_column(title, ratio=1, overflow="fold")
+    table.add_row(*(_column(pieces) for _, pieces in section.columns()))
+    console.print(Text(visible(section.heading), "bold"), table, Text(), sep="\n")
+
+
+def _column(pieces: Sequence[Piece]) -> Text:
+    from rich.text import Text
+
+    column = Text()
+    for piece in pieces:
+        column.append(f"{piece.label}\n", "bold")
+        for line in piece.lines():
+            column.append(f"{_BARS[piece.is_trained]} {line}\n", piece.style)
+    return column
+
+
 def _print_plain(section: Section, console: Console) -> None:
     lines = [visible(section.heading)]
     lines += (f"  {label:<{_MARGIN}} {bar} {line}" for label, bar, line, _ in _rows(section))
-    text = "".join(f"{line}\n" for line in [*lines, ""])
+    _print_lines("".join(f"{line}\n" for line in lines), console)
+
+
+def _print_lines(text: str, console: Console) -> None:
+    """Lines, and an empty one after them, whatever the output can spell."""
+    text = text.rstrip("\n") + "\n\n"
     encoding = getattr(console.file, "encoding", None) or "utf-8"
     console.file.write(text.encode(encoding, "backslashreplace").decode(encoding))
 

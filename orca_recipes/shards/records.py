@@ -30,9 +30,14 @@ TURNS_DROPPED = 4
 
 REJECTED_NAME = "rejected.parquet"
 NOT_DRAWN = "not drawn"
-"""The reason of rows that a draw left out: stages count them, and no table lists them."""
+ELSEWHERE = "an earlier collection holds its question"
+EXCLUDED = "an excluded mixture holds its question"
+HELD_OUT = "its question is held out"
+COUNTED = (NOT_DRAWN, ELSEWHERE, EXCLUDED, HELD_OUT)
+"""The reasons of rows that a mixture left out: stages count them, and no table lists them, because they may outnumber
+the dataset itself."""
 
-_MAY_BE_NULL = frozenset({"file", "line"})
+_MAY_BE_NULL = frozenset({"file", "line", "question_digest", "teacher_view", "kept_question_digest"})
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,10 @@ def records_schema() -> pa.Schema:
     row: of the shard. place: tokens stored before the example in its row (pads are never stored).
     id, text_digest: 32 hexadecimal digits. file, line: the source's; null where examples are generated.
     strategy, system_message, teacher: the recipe's names, "" where there is none. flags: CUT, TRUNCATED, TURNS_DROPPED.
+    question_digest: as text_digest, of the question before any template; null in datasets that no other one is kept
+    apart from.
+    teacher_view: what the teacher was asked, told by the student's messages (JSON, see README). kept_question_digest:
+    of the last question as the tokenizer keeps it. Both are null where the student sees what the teacher saw.
     """
     import pyarrow as pa
 
@@ -97,6 +106,9 @@ def records_schema() -> pa.Schema:
         ("trained_tokens", pa.int32()),
         ("flags", pa.int8()),
         ("text_digest", pa.large_string()),
+        ("question_digest", pa.large_string()),
+        ("teacher_view", pa.dictionary(pa.int32(), pa.large_string())),
+        ("kept_question_digest", pa.large_string()),
     ]
     return pa.schema(columns)
 

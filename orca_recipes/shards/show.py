@@ -5,17 +5,18 @@ Rows are counted through the whole build, over datasets and shards in the order 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from orca_recipes.errors import UserError
+from orca_recipes.shards.curriculum import read_curriculum
 from orca_recipes.shards.files import damage
 from orca_recipes.shards.layout import ROLES, TOKENIZER, is_trained, records_path, role_codes, starts_example
 from orca_recipes.shards.manifest import Manifest, ShardCounts, read_manifest
-from orca_recipes.shards.page import Piece, Section, print_sections
+from orca_recipes.shards.page import Piece, Section, SideBySide, Views, print_sections
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.records import CUT, TRUNCATED, TURNS_DROPPED, read_records
 from orca_recipes.shards.spans import SpanDecoder
@@ -24,9 +25,16 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
+    import numpy as np
     import pyarrow as pa
     from rich.console import Console
 
+ViewTeller = Callable[[Mapping[str, Any], "np.ndarray", Sequence[int], "np.ndarray"], Views | None]
+"""From an example's record, its tokens, the ends of its segments and their modes: both views, None where the messages
+cannot be told apart."""
+
+_SAME = "nothing is erased: the teacher was asked what the student sees"
+_UNPARTED = "the student sees (its messages cannot be told apart, nor what the teacher was asked)"
 _EXAMPLES_OF_A_TASK = 5
 _FLAGS = {CUT: "cut by the teacher", TRUNCATED: "truncated by packing", TURNS_DROPPED: "newest turns dropped"}
 
@@ -39,26 +47,30 @@ def show(
     task: str | None = None,
     example: str | None = None,
     raw: bool = False,
+    views: ViewTeller | None = None,
 ) -> None:
     """Print rows or examples of a build.
 
     Args:
         out: in colour where it is a terminal, else plain text.
-        row: this row; without row, task and example the first row of each dataset.
+        row: this row; without row, task and example the phases of the curriculum and the first row of each dataset.
         task: the first examples of this task (`task` or `collection/task`).
         example: the example with this id, or the one whose id begins so.
         raw: token ids and modes instead of text.
+        views: tells what the teacher was asked and what the student sees of it, to be shown side by side.
     Raises: BuildError, UserError where there is no such row, task or example; DamagedShard.
     """
     from rich.console import Console
 
-    build = _Build(directory, read_manifest(directory), None if raw else SpanDecoder(directory / TOKENIZER))
+    build = _Build(directory, read_manifest(directory), None if raw else SpanDecoder(directory / TOKENIZER), views)
     if example is not None:
         sections = _of_example(build, example)
     elif task is not None:
         sections = _of_task(build, task)
+    elif row is not None:
+        sections = _of_rows(build, [row])
     else:
-        sections = _of_rows(build, build.first_rows() if row is None else [row])
+        sections = [*_of_phases(directory), *_of_rows(build, build.first_rows())]
     print_sections(sections, out if isinstance(out, Console) else Console(file=out))
 
 
@@ -69,6 +81,7 @@ class _Build:
     directory: Path
     manifest: Manifest
     decoder: SpanDecoder | None
+    views: ViewTeller | None = None
 
     def shards(self) -> Iterator[tuple[int, ShardCounts]]:
         """Each shard with the number of its first row."""
@@ -112,7 +125,7 @@ class _OpenShard:
         start, stop = (int(bound) for bound in self.shard.segments.row_examples[row : row + 2])
         return range(start, stop)
 
-    def section(self, example: int, *, with_row: bool) -> Section:
+    def section(self, example: int, *, with_row: bool) -> Section | SideBySide:
         """One example: where it came from, and what it holds."""
         segments = self.shard.segments
         row = int(segments.example_rows[example])
@@ -127,11 +140,27 @@ class _OpenShard:
         pieces = [Piece(ROLES[role], trained, text) for role, trained, text in labels]
         where = f"row {self.first + row} ({self.prefix} row {row}), " if with_row else ""
         record = {name: self.records[name][example].as_py() for name in self.records.column_names}
-        return Section(f"example {record['id']}: {where}{_provenance(record)}", pieces)
+        heading = f"example {record['id']}: {where}{_provenance(record)}"
+        if self.build.views is None:
+            return Section(heading, pieces)
+        told = self.build.views(record, held.tokens[bounds[0] : bounds[-1]], (bounds[1:] - bounds[0]).tolist(), modes)
+        title = _UNPARTED if record["teacher_view"] else _SAME
+        return SideBySide(heading, told, pieces, title)
 
 
-def _of_rows(build: _Build, rows: Iterable[int]) -> list[Section]:
+def _of_phases(directory: Path) -> list[Section]:
+    """What each phase of the curriculum sees."""
     sections = []
+    for number, phase in enumerate(read_curriculum(directory).phases, start=1):
+        asked = f"{phase.tokens:,} tokens" if phase.epochs is None else f"{phase.epochs} epochs"
+        rows = " and ".join(f"{rows:,} rows of {name}" for name, rows in phase.rows.items())
+        counts = f"{phase.seen_tokens:,} tokens, {phase.seen_trained_tokens:,} trained"
+        sections.append(Section(f"phase {number} ({asked}): {rows}; {counts}"))
+    return sections
+
+
+def _of_rows(build: _Build, rows: Iterable[int]) -> list[Section | SideBySide]:
+    sections: list[Section | SideBySide] = []
     for row in rows:
         opened = _open_at(build, row)
         inside = row - opened.first
@@ -141,8 +170,8 @@ def _of_rows(build: _Build, rows: Iterable[int]) -> list[Section]:
     return sections
 
 
-def _of_task(build: _Build, task: str) -> list[Section]:
-    sections: list[Section] = []
+def _of_task(build: _Build, task: str) -> list[Section | SideBySide]:
+    sections: list[Section | SideBySide] = []
     found = 0
     for first, shard in build.shards():
         records = build.records(shard)
@@ -157,7 +186,7 @@ def _of_task(build: _Build, task: str) -> list[Section]:
     return [Section(f"task {task}: {found} examples, {len(sections)} of them here"), *sections]
 
 
-def _of_example(build: _Build, wanted: str) -> list[Section]:
+def _of_example(build: _Build, wanted: str) -> list[Section | SideBySide]:
     import pyarrow.compute as pc
 
     found = []

@@ -12,10 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from orca_recipes.errors import BuildError, DamagedShard
-from orca_recipes.shards import curriculum
 from orca_recipes.shards import manifest as manifests
 from orca_recipes.shards.count_checks import check_dataset, check_numbers, check_rejected, check_twins
-from orca_recipes.shards.curriculum import read_curriculum
+from orca_recipes.shards.curriculum_checks import check_curriculum
 from orca_recipes.shards.file_checks import check_files, check_tables
 from orca_recipes.shards.layout import records_path
 from orca_recipes.shards.manifest import Manifest, inspect_manifest
@@ -58,7 +57,7 @@ def _check(
     if sampler is None:
         findings += check_tables(directory, promised, damaged)
     findings += check_numbers(promised)
-    findings += _check_curriculum(directory, promised)
+    findings += check_curriculum(directory, promised)
     longest = [0]
     total = sum(counts.tokens for counts in promised.datasets.values())
     watcher.begin("structure", total=total, unit="tokens")
@@ -95,19 +94,6 @@ def _not_checked(promised: Manifest, sampler: Sampler | None) -> Iterator[str]:
     for name, counts in promised.datasets.items():
         chosen = sum(len(sampler(shard.prefix, shard.rows)) for shard in counts.shards)
         yield f"the tokens of {counts.rows - chosen:,} of the {counts.rows:,} rows of dataset {name}"
-
-
-def _check_curriculum(directory: Path, promised: Manifest) -> Iterator[Finding]:
-    if not (directory / curriculum.NAME).is_file():
-        return
-    try:
-        phases = read_curriculum(directory).phases
-    except DamagedShard as error:
-        yield finding_of(error, directory, curriculum.NAME)
-        return
-    for phase in phases:
-        if phase.dataset not in promised.datasets:
-            yield Finding(curriculum.NAME, f'it names dataset "{phase.dataset}", which the build does not hold')
 
 
 def _check_rejected(directory: Path, promised: Manifest, dataset: str, damaged: frozenset[str]) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ class TrainingView:
     tokens: int64 [T], pads hold the pad id. labels: int64 [T], the next token of the same example, else 0.
     loss_mask: float32 [T], 1 exactly where the label is trained. position_ids: int64 [T], from 0 in each span.
     cu_seqlens: int32 [spans + 1], bounds of the padded examples and of what is left of the row; the last is T.
-    max_seqlen: tokens of the longest span, the last one included.
+    max_seqlen: tokens of the longest span, the last one included. stored_tokens: those that are no pads.
     """
 
     tokens: np.ndarray
@@ -35,6 +35,7 @@ class TrainingView:
     position_ids: np.ndarray
     cu_seqlens: np.ndarray
     max_seqlen: int
+    stored_tokens: int
 
 
 def training_view(*, stored: np.ndarray, segments: Segments, row_tokens: int, align: int, pad_id: int) -> TrainingView:
@@ -61,7 +62,7 @@ def training_view(*, stored: np.ndarray, segments: Segments, row_tokens: int, al
 
     spans = np.diff(bounds)
     position_ids = np.arange(row_tokens) - np.repeat(bounds[:-1], spans)
-    return TrainingView(tokens, labels, loss_mask, position_ids, bounds.astype(np.int32), int(spans.max()))
+    return TrainingView(tokens, labels, loss_mask, position_ids, bounds.astype(np.int32), int(spans.max()), len(stored))
 
 
 def _bounds(rooms: np.ndarray, row_tokens: int) -> np.ndarray:

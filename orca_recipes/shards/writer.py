@@ -32,7 +32,7 @@ def write_pair(
     Args:
         prefix: path without suffix, in a folder that exists.
         vocabulary_size: with added tokens; decides the width of a token, and every token is below it.
-        blocks: uint32 [tokens of the block], the tokens of all rows in order, in blocks of bounded size.
+        blocks: integers [tokens of the block], the tokens of all rows in order, in blocks of bounded size.
         segment_lengths: int32 [segments]. segment_modes: int8 [segments]. row_starts: int64 [rows + 1] into segments.
     Returns: the paths of `.bin` and `.idx`.
     Raises: DamagedShard where tokens, segments and rows do not fit one another; what was written so far stays.
@@ -55,7 +55,7 @@ def _write_tokens(path: Path, vocabulary_size: int, blocks: Iterator[np.ndarray]
     with path.open("wb", buffering=0) as file:
         for block in (block for block in blocks if len(block)):
             _check_vocabulary(path, block, vocabulary_size, written)
-            _write_whole(file.fileno(), block.astype(dtype))
+            _write_whole(file.fileno(), np.ascontiguousarray(block, dtype=dtype))
             written += len(block)
         os.fsync(file.fileno())
     return written

@@ -19,7 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from orca_recipes.shards.curriculum import Curriculum, CurriculumPhase, write_curriculum
+from orca_recipes.shards.curriculum import (
+    AskedPhase,
+    DatasetSize,
+    compiled_curriculum,
+    write_curriculum,
+)
 from orca_recipes.shards.digests import bytes_digest, file_digest
 from orca_recipes.shards.layout import ROLES, STARTS, TRAINED, segment_modes
 from orca_recipes.shards.manifest import Contents, Made, fill, read_manifest, sealed, write_manifest
@@ -207,6 +212,14 @@ def counts_of(first: Sequence[str], values: Sequence[Any]) -> dict[str, int]:
     return {name: int(value) for name, value in zip((*first, "tokens", "trained_tokens"), values, strict=True)}
 
 
+def rewrite_curriculum(directory: Path) -> None:
+    """Two epochs of what dataset main now holds."""
+    counts = dataset_counts(directory, "main", ROW_TOKENS)
+    sizes = {"main": DatasetSize(counts["rows"], counts["tokens"], counts["trained_tokens"])}
+    phase = AskedPhase(datasets={"main": None}, epochs=2, tokens=None, training={"learning_rate": 1e-5})
+    write_curriculum(directory, compiled_curriculum([phase], sizes))
+
+
 def make_build(directory: Path) -> Path:
     """A sound build directory."""
     tokenizer = tiny_tokenizer()
@@ -218,7 +231,7 @@ def make_build(directory: Path) -> Path:
     rejected = [{"id": None, "collection": "cot", "file": "train.tsv", "line": 9, "stage": "read", "reason": "empty"}]
     for dataset in ("main", "side"):
         write_table(directory / dataset / "rejected.parquet", pa.Table.from_pylist(rejected, schema=rejected_schema()))
-    write_curriculum(directory, Curriculum(phases=(CurriculumPhase(dataset="main", epochs=2),)))
+    rewrite_curriculum(directory)
     reseal(directory)
     assert read_manifest(directory).name == "tiny"
     return directory
@@ -233,6 +246,11 @@ def build(tmp_path: Path) -> Path:
 @pytest.fixture(name="reseal")
 def reseal_fixture() -> Callable[..., None]:
     return reseal
+
+
+@pytest.fixture(name="rewrite_curriculum")
+def rewrite_curriculum_fixture() -> Callable[..., None]:
+    return rewrite_curriculum
 
 
 @pytest.fixture(name="write_shard")

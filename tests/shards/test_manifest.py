@@ -7,7 +7,6 @@ import pytest
 from pydantic import ValidationError
 
 from orca_recipes.errors import BuildError, DamagedShard
-from orca_recipes.shards.curriculum import Curriculum, CurriculumPhase, read_curriculum, write_curriculum
 from orca_recipes.shards.digests import canonical_json, json_digest
 from orca_recipes.shards.manifest import Contents, Made, Manifest, fill, read_manifest, sealed, write_manifest
 
@@ -108,19 +107,3 @@ def test_json_has_one_way_to_be_written():
     assert json_digest({"a": 1, "b": 2}) == json_digest({"b": 2, "a": 1})
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical_json({"a": float("nan")})
-
-
-def test_a_curriculum_is_read_as_it_was_written(tmp_path):
-    told = Curriculum(phases=(CurriculumPhase(dataset="a", epochs=4), CurriculumPhase(dataset="b", epochs=1)))
-    write_curriculum(tmp_path, told)
-    assert read_curriculum(tmp_path) == told
-    assert json.loads((tmp_path / "curriculum.json").read_bytes()) == {
-        "phases": [{"dataset": "a", "epochs": 4}, {"dataset": "b", "epochs": 1}]
-    }
-
-
-@pytest.mark.parametrize("data", [b"", b"{", b'{"phases": [{"dataset": "a", "epochs": 0}]}', b'{"phase": []}'])
-def test_a_damaged_curriculum_is_refused_in_a_sentence(tmp_path, data):
-    (tmp_path / "curriculum.json").write_bytes(data)
-    with pytest.raises(DamagedShard, match=r"curriculum\.json: it is no curriculum"):
-        read_curriculum(tmp_path)

@@ -277,9 +277,12 @@ def test_a_missing_record_is_found(build, reseal):
     assert any("it has 2 lines for 3 examples" in sentence for sentence in sentences(build))
 
 
-def test_an_example_that_stands_twice_in_a_dataset_is_found(build, reseal, write_shard, build_rows, tokenizer):
+def test_an_example_that_stands_twice_in_a_dataset_is_found(
+    build, reseal, rewrite_curriculum, write_shard, build_rows, tokenizer
+):
     twin = build_rows["main/00000"][1][0]
     write_shard(build, "main/00001", [[twin]], tokenizer)
+    rewrite_curriculum(build)
     reseal(build)
     (found,) = verify(build).findings
     assert found == Finding(
@@ -316,11 +319,14 @@ def test_a_gap_in_the_tokens_is_found(build, reseal):
     assert "its tokens were not checked" in told
 
 
-def test_a_fault_that_is_everywhere_is_named_a_few_times_and_counted(build, reseal, write_shard, build_rows, tokenizer):
+def test_a_fault_that_is_everywhere_is_named_a_few_times_and_counted(
+    build, reseal, rewrite_curriculum, write_shard, build_rows, tokenizer
+):
     example = build_rows["main/00000"][1][0]
     rows = [[dataclasses.replace(example, name=f"n{number}", flags=0)] for number in range(9)]
     write_shard(build, "main/00000", rows, tokenizer)
     change_records(build, "main/00000", "flags", [2] * 9)
+    rewrite_curriculum(build)
     reseal(build)
     told = sentences(build)
     assert len(told) == 3

@@ -6,7 +6,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from orca_recipes.shards.curriculum import Curriculum, CurriculumPhase, write_curriculum
 from orca_recipes.shards.verify import verify
 
 
@@ -92,9 +91,3 @@ def test_a_table_with_another_number_of_rows_than_promised_is_found(build, resea
     tables[0]["rows"] += 1
     reseal(build, tables=tables)
     assert any("manifest.json: it counts" in sentence for sentence in sentences(build))
-
-
-def test_a_curriculum_of_a_dataset_that_is_not_there_is_found(build, reseal):
-    write_curriculum(build, Curriculum(phases=(CurriculumPhase(dataset="mian", epochs=1),)))
-    reseal(build)
-    assert sentences(build) == ['curriculum.json: it names dataset "mian", which the build does not hold']

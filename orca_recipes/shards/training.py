@@ -1,0 +1,64 @@
+"""How a model is trained on a build: a recipe's tables `[model]` and `[training]`, as `curriculum.json` holds them.
+
+They stand here, beside the curriculum, because both sides read them: a recipe's spelling is checked when it is
+loaded, and the trainer, which never sees a recipe, takes its defaults from the same classes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+    def given(self) -> dict[str, Any]:
+        """The options that were written, without the defaults of the others."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class ModelChoice(_Table):
+    """Which model is trained."""
+
+    config: Annotated[
+        str, Field(min_length=1, description="a named config, a config.json, a Hugging Face folder or a checkpoint")
+    ] = "tiny"
+
+
+class PhaseTraining(_Table):
+    """What each phase of the curriculum may set for itself."""
+
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False, description="at the end of the warm-up")] = 2e-5
+    schedule: Annotated[
+        Literal["constant", "linear", "cosine"], Field(description="how the learning rate falls after the warm-up")
+    ] = "cosine"
+    warmup_steps: Annotated[int, Field(ge=0, description="steps in which the learning rate rises from zero")] = 0
+    final_learning_rate: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="where linear and cosine schedules end")
+    ] = 0.0
+    restart_schedule: Annotated[
+        bool, Field(description="begin the schedule anew with the phase; else the one of the phase before goes on")
+    ] = True
+    batch_rows: Annotated[int, Field(ge=1, description="rows of a step, over all ranks")] = 32
+    micro_batch_rows: Annotated[int, Field(ge=1, description="rows that a rank holds at once")] = 1
+    validation: Annotated[str | None, Field(description="a dataset that is never trained on")] = None
+    validate_every: Annotated[int, Field(ge=1, description="steps between two looks at the validation rows")] = 500
+    validation_rows: Annotated[int, Field(ge=1, description="at most so many of them")] = 256
+    checkpoint_every: Annotated[int, Field(ge=1, description="steps between two checkpoints")] = 500
+
+
+class Training(PhaseTraining):
+    """How a model is trained, all phases together."""
+
+    seed: Annotated[int, Field(ge=0, lt=1 << 31, description="decides the order of rows, and fresh weights")] = 1
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False, description="of AdamW; never of norms")] = 0.0
+    beta1: Annotated[float, Field(ge=0, lt=1, description="of AdamW")] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1, description="of AdamW")] = 0.95
+    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False, description="of AdamW")] = 1e-8
+    clip_gradient: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="largest norm of the whole gradient; 0 never clips")
+    ] = 1.0
+    recompute: Annotated[bool, Field(description="recompute activations: less memory, a third more work")] = False
+    keep_checkpoints: Annotated[int, Field(ge=1, description="newest ones kept, beside those at phases' ends")] = 2
