@@ -6,5 +6,8 @@ from orca_recipes.contract.hooks import Offers, hookimpl
 @hookimpl
 def orca_teachers() -> Offers:
     return {
+        "llamacpp": "orca_plugins.teachers.llamacpp:LlamaCpp",
+        "openai": "orca_plugins.teachers.openai:OpenAI",
+        "replay": "orca_plugins.teachers.replay:Replay",
         "reference": "orca_plugins.teachers.reference:Reference",
     }

@@ -1,0 +1,199 @@
+"""A table of answers on disk, found by the digest of what a question is recognized by.
+
+`answers.arrow` holds them in the order in which they were read; four sorted columns beside it say where each key's
+answer stands. All are opened through the memory map: to look up a few thousand answers among millions touches only
+those.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orca_recipes.contract.draws import canonical, text_digests
+from orca_recipes.errors import SourceError
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+ANSWERS = "answers.arrow"
+_KEYS = ("hi", "lo", "batch", "row")
+NO_ANSWER, NO_KEY = "rows without an answer", "rows without what they are found by"
+REPEATED = "rows that repeat an answer"
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What is known of each row: key (two u64), a digest of its answer, and where it stands. Arrays [rows]."""
+
+    hi: np.ndarray
+    lo: np.ndarray
+    answer: np.ndarray
+    batch: np.ndarray
+    row: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> _Columns:
+        return _Columns(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+
+def write(frames: Iterable[pl.DataFrame], folder: Path, *, by: str, collection: str) -> dict[str, int]:
+    """Lay out the answers of a collection's examples; return counts of rows by what became of them.
+
+    Raises: SourceError where one question has two answers.
+    """
+    import polars as pl
+    import pyarrow as pa
+
+    counts: Counter[str] = Counter(answers=0)
+    columns = []
+    schema = pa.schema([(name, pa.large_string()) for name in ("answer", "file")] + [("place", pa.int64())])
+    with pa.OSFile(str(folder / ANSWERS), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        for number, frame in enumerate(frames):
+            told = frame.select(key=_key(by), answer=_answer(), file=pl.col("file"), place=pl.col("place"))
+            whole = told.drop_nulls(["key", "answer"])
+            counts[NO_ANSWER] += int(told["answer"].is_null().sum())
+            counts[NO_KEY] += int((told["key"].is_null() & told["answer"].is_not_null()).sum())
+            columns.append(_columns_of(whole, number))
+            table = whole.select(schema.names).to_arrow().cast(schema).combine_chunks()
+            writer.write_batch(table.to_batches()[0] if len(table) else pa.RecordBatch.from_pylist([], schema=schema))
+    kept, repeated = _sorted(columns, folder, collection)
+    for name in _KEYS:
+        np.save(folder / f"{name}.npy", getattr(kept, name))
+    return dict(counts | {"answers": len(kept.hi), REPEATED: repeated})
+
+
+def find(examples: pl.DataFrame, folder: Path, *, by: str) -> pl.Series:
+    """The answer to each example: String [examples], null where there is none."""
+    import polars as pl
+
+    keys = examples.select(key=_key(by))["key"]
+    hi, lo = text_digests(keys.fill_null(""))
+    places = _places(hi, lo, folder)
+    places[keys.is_null().to_numpy()] = -1
+    found = np.flatnonzero(places >= 0)
+    texts = _texts(places[found], folder)
+    order = np.full(examples.height, -1, dtype=np.int64)
+    order[found] = np.arange(len(found))
+    rows = pl.Series(order).replace(-1, None)
+    return texts.gather(rows).alias("answer")
+
+
+def _key(by: str) -> pl.Expr:
+    """What a row is found by, as one text; null where it has none."""
+    import polars as pl
+
+    if by == "id":
+        return pl.when(pl.col("id").is_not_null()).then(canonical(pl.col("id")))
+    parts = [_question()] if by == "question" else [_system().fill_null(""), _question()]
+    return pl.when(_question().is_not_null()).then(canonical(*parts))
+
+
+def _question() -> pl.Expr:
+    """The question, or the only user message of a conversation."""
+    import polars as pl
+
+    users = _contents("user")
+    return pl.coalesce("question", pl.when(users.list.len() == 1).then(users.list.first()))
+
+
+def _system() -> pl.Expr:
+    import polars as pl
+
+    return pl.coalesce("system", _contents("system").list.first())
+
+
+def _answer() -> pl.Expr:
+    """What a row answers: as the teacher `reference` would, without a draw."""
+    import polars as pl
+
+    return pl.coalesce("answer", _contents("assistant").list.last(), pl.col("references").list.first())
+
+
+def _contents(role: str) -> pl.Expr:
+    import polars as pl
+
+    message = pl.element().struct
+    return pl.col("messages").list.eval(message.field("content").filter(message.field("role") == role))
+
+
+def _columns_of(rows: pl.DataFrame, batch: int) -> _Columns:
+    hi, lo = text_digests(rows["key"])
+    places = np.arange(rows.height, dtype=np.int32)
+    return _Columns(hi, lo, text_digests(rows["answer"])[0], np.full(rows.height, batch, dtype=np.int32), places)
+
+
+def _sorted(columns: list[_Columns], folder: Path, collection: str) -> tuple[_Columns, int]:
+    """All rows in order of their keys, one a key; and how many were left out because they repeat one."""
+    empty = [np.empty(0, dtype=np.uint64)] * 3 + [np.empty(0, dtype=np.int32)] * 2
+    parts = [_Columns(*empty), *columns]
+    names = _Columns.__dataclass_fields__
+    joined = _Columns(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    joined = joined.take(np.lexsort((joined.row, joined.batch, joined.lo, joined.hi)))
+    same = (joined.hi[1:] == joined.hi[:-1]) & (joined.lo[1:] == joined.lo[:-1])
+    differing = np.flatnonzero(same & (joined.answer[1:] != joined.answer[:-1]))
+    if len(differing):
+        _refuse(joined.take(differing[0] + np.arange(2)), len(differing), folder, collection)
+    keep = np.append(True, ~same)[: len(joined.hi)]
+    return joined.take(np.flatnonzero(keep)), int((~keep).sum())
+
+
+def _refuse(pair: _Columns, many: int, folder: Path, collection: str) -> None:
+    rows = [_row(folder, int(batch), int(row)) for batch, row in zip(pair.batch, pair.row, strict=True)]
+    first, second = (f"{row['file'] or collection}:{row['place']}" for row in rows)
+    more = f" ({many - 1} more such pairs)" if many > 1 else ""
+    raise SourceError(
+        f"collections.{collection}: {first} and {second} answer one question in two ways{more}; "
+        'keep one of them, or let `by` tell them apart ("id", "system_and_question")'
+    )
+
+
+def _places(hi: np.ndarray, lo: np.ndarray, folder: Path) -> np.ndarray:
+    """Where each key stands among the sorted ones: int64 [keys], -1 where it does not."""
+    sorted_hi, sorted_lo = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("hi", "lo"))
+    places = np.searchsorted(sorted_hi, hi).astype(np.int64)
+    found = np.full(len(hi), -1, dtype=np.int64)
+    open_ones = np.arange(len(hi))
+    while len(open_ones):  # once more only where two keys share their first half
+        here = places[open_ones]
+        open_ones, here = open_ones[here < len(sorted_hi)], here[here < len(sorted_hi)]
+        same_hi = sorted_hi[here] == hi[open_ones]
+        open_ones, here = open_ones[same_hi], here[same_hi]
+        same = sorted_lo[here] == lo[open_ones]
+        found[open_ones[same]] = here[same]
+        open_ones = open_ones[~same]
+        places[open_ones] += 1
+    return found
+
+
+def _texts(places: np.ndarray, folder: Path) -> pl.Series:
+    """The answers at places of the sorted keys: String [places]."""
+    import polars as pl
+    import pyarrow as pa
+
+    batches, rows = (np.load(folder / f"{name}.npy", mmap_mode="r")[places] for name in ("batch", "row"))
+    order = np.argsort(batches, kind="stable")
+    bounds = np.flatnonzero(np.append(True, np.diff(batches[order]) != 0)) if len(order) else np.empty(0, np.int64)
+    pieces: list[pa.Array] = [pa.array([], pa.large_string())]
+    with pa.memory_map(str(folder / ANSWERS)) as file:
+        reader = pa.ipc.open_file(file)
+        for chosen in np.split(order, bounds[1:]) if len(order) else []:
+            answers = reader.get_batch(int(batches[chosen[0]])).column("answer")
+            pieces.append(answers.take(pa.array(rows[chosen])))
+        texts: Any = pl.from_arrow(pa.concat_arrays(pieces))
+    back = np.empty(len(order), dtype=np.int64)
+    back[order] = np.arange(len(order))
+    return pl.Series(texts).gather(back)
+
+
+def _row(folder: Path, batch: int, row: int) -> Mapping[str, Any]:
+    import pyarrow as pa
+
+    with pa.memory_map(str(folder / ANSWERS)) as file:
+        found: Mapping[str, Any] = pa.ipc.open_file(file).get_batch(batch).slice(row, 1).to_pylist()[0]
+        return found

@@ -1,0 +1,97 @@
+"""What teachers that chat with a model have in common: how an answer is sampled, and how long it may be.
+
+What decides an answer is part of a request's key, so an option that nobody set is left out of it: an option added later
+changes no key.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from orca_recipes.contract.answers import Lengths, Money, Prices, Request
+from orca_recipes.contract.kinds import Teacher
+
+_LONGER = 2
+_TIMES = 4
+
+
+class ChatTeacher(Teacher, ABC):
+    """A teacher that is sent messages and sends a message back."""
+
+    collects: ClassVar[bool] = True
+
+    temperature: Annotated[float | None, Field(ge=0, description="0 is greedy; unset, the server's default")] = None
+    top_p: Annotated[float | None, Field(gt=0, le=1, description="nucleus sampling")] = None
+    max_tokens: Annotated[int | None, Field(gt=0, description="most tokens of an answer")] = None
+    seed: Annotated[int | None, Field(description="sent to the server, plus the number of the sample")] = None
+    stop: Annotated[tuple[str, ...] | None, Field(min_length=1, description="texts that end an answer")] = None
+    extra_body: Annotated[
+        Mapping[str, JsonValue], Field(description="what else the server is sent with each question, as it is")
+    ] = {}
+    on_length: Annotated[
+        Literal["reject", "keep", "ask_again"],
+        Field(description="an answer cut at max_tokens: reject it, keep it unfinished, or ask again for more tokens"),
+    ] = "reject"
+    prices: Annotated[Prices | None, Field(description="USD per million tokens; unset, the cost is not known")] = None
+    budget_usd: Annotated[float | None, Field(gt=0, description="the run stops before it spends more")] = None
+
+    @model_validator(mode="after")
+    def _options_fit_together(self) -> ChatTeacher:
+        for name in sorted(set(self.extra_body) & _OWN_NAMES):
+            raise ValueError(f"extra_body.{name} is set by this teacher itself; use its options")
+        if self.on_length == "ask_again" and self.max_tokens is None:
+            raise ValueError('on_length = "ask_again" needs max_tokens, which it raises')
+        if self.budget_usd is not None and (self.prices is None or self.max_tokens is None):
+            raise ValueError("budget_usd needs prices and max_tokens, or nobody knows what a question can cost")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the answers; not where and how they are fetched, nor what they cost."""
+        decisive = super().identity()
+        return {name: value for name, value in decisive.items() if name not in self.only_fetching()}
+
+    def only_fetching(self) -> frozenset[str]:
+        """Names of the options that decide no answer."""
+        return frozenset({"prices", "budget_usd"})
+
+    def model_name(self) -> str:
+        """The model, as the server is asked for it."""
+        raise NotImplementedError
+
+    def sampling(self) -> Mapping[str, Any]:
+        """The model and the options that were set; not max_tokens."""
+        options: dict[str, Any] = {"model": self.model_name()}
+        options |= {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed}
+        options["stop"] = None if self.stop is None else list(self.stop)
+        options["extra_body"] = dict(self.extra_body) or None
+        return {name: value for name, value in options.items() if value is not None}
+
+    def lengths(self) -> Lengths:
+        """max_tokens, and where answers that it cuts are asked again up to four times more of it, doubling."""
+        if self.on_length != "ask_again" or self.max_tokens is None:
+            return Lengths(limits=(self.max_tokens,), keep_cut=self.on_length == "keep")
+        return Lengths(limits=tuple(self.max_tokens * _LONGER**times for times in range(_TIMES + 1)))
+
+    def money(self) -> Money:
+        return Money(prices=self.prices, budget_usd=self.budget_usd)
+
+    def as_sent(self, *, request: Request) -> Mapping[str, Any]:
+        """The body of a request as it goes out."""
+        chosen = dict(self.sampling())
+        more = chosen.pop("extra_body", {})
+        if self.seed is not None:
+            chosen["seed"] = self.seed + request.sample
+        if request.max_tokens is not None:
+            chosen["max_tokens"] = request.max_tokens
+        return {**chosen, "messages": _messages(request.messages), **more}
+
+
+_OWN_NAMES = {"model", "messages", "temperature", "top_p", "max_tokens", "seed", "stop", "n", "stream"}
+
+
+def _messages(messages: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"role": role, "content": content} for role, content in messages]

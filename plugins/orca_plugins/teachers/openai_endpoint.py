@@ -1,0 +1,55 @@
+"""An endpoint of a recipe: where a server is, which key it takes, and what it may be asked."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from orca_recipes.errors import TeacherError
+
+
+class Endpoint(BaseModel):
+    """One server, with its own limits: `{ base_url = "https://.../v1", key_env = "OPENAI_API_KEY" }`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    base_url: Annotated[str, Field(description="address up to and with /v1")] = "https://api.openai.com/v1"
+    name: Annotated[str, Field(description="how records and the panel call it; unset, its host")] = ""
+    key_env: Annotated[
+        str | None, Field(description="environment variable that holds the key; unset, none is sent")
+    ] = None
+    weight: Annotated[float, Field(gt=0, description="its share of the questions where several are free")] = 1.0
+    requests_per_minute: Annotated[int | None, Field(gt=0, description="never exceeded, in any minute")] = None
+    input_tokens_per_minute: Annotated[int | None, Field(gt=0, description="never exceeded, as it counts them")] = None
+    output_tokens_per_minute: Annotated[
+        int | None, Field(gt=0, description="exceeded by at most what is in flight")
+    ] = None
+    concurrency: Annotated[int, Field(gt=0, description="most questions in flight; fewer after it says 429")] = 64
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_address(cls, base_url: str) -> str:
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("base_url must begin with http:// or https:// and name a host")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("base_url must hold no user, password or query; keys come from key_env")
+        return base_url.rstrip("/")
+
+    def title(self) -> str:
+        """Its name in records and on the panel."""
+        return self.name or urlsplit(self.base_url).netloc
+
+    def key(self) -> str | None:
+        """The key, from the environment. Raises: TeacherError where the variable is not set or cannot be a key."""
+        if self.key_env is None:
+            return None
+        key = os.environ.get(self.key_env, "").strip()
+        if not key:
+            raise TeacherError(f"environment variable {self.key_env} is not set: endpoint {self.title()} takes its key")
+        if not key.isascii() or not key.isprintable():
+            raise TeacherError(f"environment variable {self.key_env} holds characters that no key has")
+        return key
