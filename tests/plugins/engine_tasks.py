@@ -1,6 +1,7 @@
 """Tasks for tests of engines: importable, as workers need them."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -83,3 +84,14 @@ def waited(seconds: float) -> float:
 
 def doubled(content: bytes) -> bytes:
     return content * 2
+
+
+def wait_or_die(task: tuple[int, Path]) -> None:
+    """Task 0 waits until task 1 has begun and for ever; task 1 is killed once task 0 runs."""
+    number, folder = task
+    (folder / f"begun-{number}").touch()
+    while not (folder / f"begun-{1 - number}").exists():
+        time.sleep(0.01)
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(600)

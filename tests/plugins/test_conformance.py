@@ -7,13 +7,28 @@ from pathlib import Path
 
 import pytest
 
+from orca_plugins.filters.answer_matches import AnswerMatches
+from orca_plugins.filters.contains_prompt import ContainsPrompt
+from orca_plugins.filters.echo import Echo
+from orca_plugins.filters.finish import Finish
 from orca_plugins.filters.length import Length
+from orca_plugins.filters.refusal import Refusal
+from orca_plugins.filters.repetition import Repetition
 from orca_plugins.packers.best_fit import BestFit
 from orca_plugins.packers.one_per_row import OnePerRow
 from orca_plugins.sources.files import Files
+from orca_plugins.sources.flan import Flan
+from orca_plugins.sources.hub import Hub
 from orca_plugins.sources.niv2 import Niv2
 from orca_plugins.sources.reasoning_gym import ReasoningGym
 from orca_plugins.strategies.direct import Direct
+from orca_plugins.strategies.explain_then_answer import ExplainThenAnswer
+from orca_plugins.strategies.extract_generate import ExtractGenerate
+from orca_plugins.strategies.few_shot import FewShot
+from orca_plugins.strategies.instruct import Instruct
+from orca_plugins.strategies.recall_reason_generate import RecallReasonGenerate
+from orca_plugins.strategies.recall_then_generate import RecallThenGenerate
+from orca_plugins.strategies.step_by_step import StepByStep
 from orca_recipes.contract.kinds import Filter, Kind, Packer, Source, Strategy
 from orca_recipes.contract.pieces import PIECES
 from orca_recipes.contract.promises import example_kinds
@@ -53,6 +68,17 @@ def files(folder: Path) -> Source:
     return Files.model_validate_json(json.dumps({"kind": "files", "path": str(folder), "columns": columns}))
 
 
+def flan(folder: Path) -> Source:
+    rows = [
+        {"inputs": f"q{n}", "targets": "a", "task_name": f"t{n % 3}", "template_type": ("zs_opt", "fs_opt")[n % 2]}
+        for n in range(300)
+    ]
+    (folder / "deep").mkdir()
+    for name in ("a.jsonl", "deep/b.jsonl"):
+        (folder / name).write_text("\n".join(map(json.dumps, rows)))
+    return Flan(submix="t0", path=folder, templates=("zs",), whole=False)
+
+
 def niv2(folder: Path) -> Source:
     for task in ("task2_b", "task10_a"):
         instances = [{"id": f"{task}-{n}", "input": f"input {n}", "output": ["x", "y"][: n % 3]} for n in range(60)]
@@ -65,9 +91,33 @@ def reasoning_gym(_: Path) -> Source:
     return ReasoningGym(tasks=("gcd", "ab", "word_sorting"), rows_per_task=40)
 
 
-SOURCES: dict[type[Kind], Callable[[Path], Source]] = {Files: files, Niv2: niv2, ReasoningGym: reasoning_gym}
-FILTERS = (Length(), Length(min_chars=3, max_chars=40, min_answer_chars=1, max_answer_chars=30))
-STRATEGIES = (Direct(),)
+SOURCES: dict[type[Kind], Callable[[Path], Source]] = {
+    Files: files,
+    Flan: flan,
+    Niv2: niv2,
+    ReasoningGym: reasoning_gym,
+}
+FILTERS = (
+    AnswerMatches(),
+    ContainsPrompt(),
+    Echo(),
+    Finish(),
+    Length(),
+    Length(min_chars=3, max_chars=40, min_answer_chars=1, max_answer_chars=30),
+    Refusal(),
+    Repetition(),
+)
+STRATEGIES = (
+    Direct(),
+    ExplainThenAnswer(),
+    ExtractGenerate(),
+    FewShot(),
+    FewShot(fewest=1, most=2),
+    Instruct(system="Be {{brief}}.", prompt="Read this: {question}\nNow answer."),
+    RecallReasonGenerate(),
+    RecallThenGenerate(),
+    StepByStep(),
+)
 PACKERS = (BestFit(), BestFit(row_tokens=96, align=8), OnePerRow(), OnePerRow(row_tokens=10))
 
 
@@ -96,4 +146,5 @@ def test_every_built_in_packer_keeps_its_promises(packer: Packer) -> None:
 def test_no_built_in_source_filter_strategy_or_packer_is_left_out() -> None:
     hooks = {"orca_sources", "orca_filters", "orca_strategies", "orca_packers"}
     offered = {kind_class(target) for hook, target in built_in() if hook in hooks}
-    assert offered == {*SOURCES, *(type(kind) for kind in (*FILTERS, *STRATEGIES, *PACKERS))}
+    needs_a_hub = {Hub}  # test_hub_source.py has one
+    assert offered == {*SOURCES, *needs_a_hub, *(type(kind) for kind in (*FILTERS, *STRATEGIES, *PACKERS))}

@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -280,3 +281,51 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     assert gone(workers)
+
+
+def test_workers_that_were_told_to_get_ready_answer_for_their_tasks_alone(engine: Local, work: ModuleType) -> None:
+    engine.warm(function=work.squared, task=1000, workers=2)
+    engine.warm(function=work.fail_on_three, task=3, workers=2)
+    found = engine.map(function=work.squared, tasks=range(9), workers=2)
+    assert sorted(found) == [(number, number * number) for number in range(9)]
+
+
+def test_an_engine_waits_for_no_worker_that_gets_ready(engine: Local, work: ModuleType) -> None:
+    (pid, *_) = found = pids(engine, work, 2)
+    engine.warm(function=time.sleep, task=600, workers=2)
+    engine.close()
+    assert gone(found)
+    assert not alive(pid)
+
+
+def test_maps_of_several_threads_share_the_workers(engine: Local, work: ModuleType) -> None:
+    found: dict[int, list[tuple[int, int]]] = {}
+
+    def mapped(start: int) -> None:
+        tasks = range(start, start + 12)
+        found[start] = sorted(engine.map(function=work.squared, tasks=tasks, workers=2))
+
+    threads = [threading.Thread(target=mapped, args=(start,)) for start in (0, 100, 200)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == {start: [(at, (start + at) ** 2) for at in range(12)] for start in (0, 100, 200)}
+
+
+def test_a_killed_worker_is_told_of_in_every_map_that_it_ends(engine: Local, work: ModuleType, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def mapped(tasks: list[tuple[int, Path]]) -> None:
+        try:
+            list(engine.map(function=work.wait_or_die, tasks=tasks, workers=2))
+        except Failure as failure:
+            said.append(str(failure))
+
+    threads = [threading.Thread(target=mapped, args=([(number, tmp_path)],)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(said) == 2
+    assert all("out of memory" in sentence for sentence in said)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from orca_plugins.filters.echo import Echo
 from orca_plugins.filters.length import Length
 from orca_recipes.contract.frames import completed, conversations_schema, messages_type
 
@@ -100,3 +101,12 @@ def test_a_conversation_is_kept_exactly_within_its_limits(talks: Any, low: int |
         and (high is None or sum(len(text) for role, text in one if role == "assistant") <= high)
         for one in talks
     ]
+
+
+def test_an_echo_is_an_answer_that_quotes_its_instruction():
+    told = "Work this out one step at a time, and write every step down."
+    rows = [(f"As I was told: {told}", told), ("It is 4.", told), (told, None), (None, told)]
+    answers, instructions = zip(*rows, strict=True)
+    frame = pl.DataFrame({"answer": answers, "instruction": instructions})
+    reasons = Echo().reasons(conversations=completed(frame, conversations_schema()))
+    assert reasons.to_list() == ["it quotes the instruction", None, None, None]

@@ -243,7 +243,7 @@ def test_where_the_fast_tokenizer_panics_the_reference_goes_on(opened: Open, mon
 
     encoder = HFEncoder(opened("llama 3")._definition, opened("llama 3").vocabulary)
     before = encoded(encoder, "Hello")
-    monkeypatch.setattr(encoder._engines[True]._fast, "_engine", Panics())
+    monkeypatch.setattr(encoder._engines[True]._state.fast, "_engine", Panics())
     assert encoded(encoder, "Hello") == before
     assert not encoder.fast
     assert encoder.why == "the fast tokenizer gave up on a text (index out of bounds)"

@@ -6,5 +6,11 @@ from orca_recipes.contract.hooks import Offers, hookimpl
 @hookimpl
 def orca_filters() -> Offers:
     return {
+        "answer_matches": "orca_plugins.filters.answer_matches:AnswerMatches",
+        "contains_prompt": "orca_plugins.filters.contains_prompt:ContainsPrompt",
+        "echo": "orca_plugins.filters.echo:Echo",
+        "finish": "orca_plugins.filters.finish:Finish",
         "length": "orca_plugins.filters.length:Length",
+        "refusal": "orca_plugins.filters.refusal:Refusal",
+        "repetition": "orca_plugins.filters.repetition:Repetition",
     }

@@ -1,19 +1,26 @@
 """Arrow columns as files store them, brought to three plain types.
 
-Text is large_string, references are lists of it, messages are lists of {role, content}. Integers become their digits
-here, so that a number means the same in every format.
+Text is large_string, references and options are lists of it, messages are lists of {role, content}. Integers become
+their digits here, so that a number means the same in every format.
 """
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from orca_plugins.sources._files_columns import LISTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
+TURN_KEYS, SHAREGPT_KEYS = ("role", "content"), ("from", "value")
+SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
+
+
 def references_type() -> "pa.DataType":
-    """references: a list of texts."""
+    """references, options: a list of texts."""
     import pyarrow as pa
 
     return pa.large_list(pa.large_string())
@@ -30,7 +37,7 @@ def fits(ours: str, stored: "pa.DataType") -> bool:
     """Whether a column of a stored type can be one of ours."""
     if ours == "messages":
         return _is_null(stored) or (_is_list(stored) and _is_turn(stored.value_type))
-    if ours == "reference" and _is_list(stored):
+    if ours in LISTS and _is_list(stored):
         return _is_text(stored.value_type)
     return _is_text(stored)
 
@@ -41,7 +48,7 @@ def plain(ours: str, array: "pa.Array") -> "pa.Array":
 
     if ours == "messages":
         return pa.nulls(len(array), turns_type()) if _is_null(array.type) else _plain_messages(array)
-    if ours != "reference":
+    if ours not in LISTS:
         return _plain_text(array)
     return _plain_references(array) if _is_list(array.type) else _singles(_plain_text(array))
 
@@ -55,6 +62,16 @@ def list_offsets(array: "pa.Array") -> "pa.Array":
     return pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
 
 
+def turn_keys(names: Collection[str]) -> tuple[str, str]:
+    """Under which names a message has its role and its content: OpenAI's, or ShareGPT's where it has only those."""
+    return SHAREGPT_KEYS if "from" in names and "role" not in names else TURN_KEYS
+
+
+def plain_role(role: str | None) -> str | None:
+    """A role as we call it."""
+    return SHAREGPT_ROLES.get(role, role) if role is not None else None
+
+
 def _plain_messages(array: "pa.Array") -> "pa.Array":
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -63,7 +80,10 @@ def _plain_messages(array: "pa.Array") -> "pa.Array":
     if _is_null(flat.type):
         messages = pa.nulls(len(flat), turns_type().value_type)
     else:
-        fields = [_plain_text(pc.struct_field(flat, name)) for name in ("role", "content")]
+        keys = turn_keys([field.name for field in flat.type.fields])
+        fields = [_plain_text(pc.struct_field(flat, name)) for name in keys]
+        if keys == SHAREGPT_KEYS:
+            fields[0] = pa.array(map(plain_role, fields[0].to_pylist()), pa.large_string())
         messages = pa.StructArray.from_arrays(fields, ["role", "content"], mask=flat.is_null())
     return pa.LargeListArray.from_arrays(list_offsets(array), messages, mask=array.is_null())
 
@@ -109,7 +129,8 @@ def _is_turn(stored: "pa.DataType") -> bool:
 
     if not types.is_struct(stored):
         return _is_null(stored)
-    fields = [stored.get_all_field_indices(name) for name in ("role", "content")]
+    keys = turn_keys([field.name for field in stored.fields])
+    fields = [stored.get_all_field_indices(name) for name in keys]
     return all(len(found) == 1 and _is_text_only(stored.field(found[0]).type) for found in fields)
 
 

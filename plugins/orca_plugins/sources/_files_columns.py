@@ -2,7 +2,8 @@
 
 A recipe's `columns` names them one by one. Without it, every column that the file has under one of our own names is
 taken; with it, only what it names is (and `question` and `messages` under their own names where it names neither), so
-that an `answer` which a recipe calls the reference does not come in a second time as the row's own answer.
+that an `answer` which a recipe calls the reference does not come in a second time as the row's own answer. Columns that
+many files have for purposes of their own (`reasoning`, `options`, `language`) are taken only where they are named.
 """
 
 import difflib
@@ -10,28 +11,72 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic_core import PydanticCustomError
+
 from orca_recipes.errors import SourceError
 
-OURS = ("question", "reference", "task", "id", "system", "answer", "category", "messages")
+OURS = (
+    "question",
+    "reference",
+    "task",
+    "id",
+    "system",
+    "answer",
+    "category",
+    "messages",
+    "options",
+    "language",
+    "reasoning",
+)
+LISTS = ("reference", "options")
+"""Columns of ours that hold several texts; a single text is a list of one."""
+_TAKEN_BY_NAME = OURS[:8]
+_EXTRA = "extra."
 _NAMES_SHOWN = 20
 _NAME_CHARS = 100
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Columns to read: ours to theirs, in the order of OURS; `named` are those that the recipe names itself."""
+    """Columns to read: ours to theirs, in the order of OURS, then those that are kept as they are (`extra_column`);
+    `named` are those that the recipe names itself."""
 
     paths: Mapping[str, str]
     named: frozenset[str]
 
 
-def wanted_columns(*, columns: Mapping[str, str] | None, task: str | None) -> Wanted:
+def require_known(columns: Mapping[str, str]) -> None:
+    """Refuse columns of ours that there are not, and theirs without a name.
+
+    Raises: PydanticCustomError.
+    """
+    for ours, theirs in columns.items():
+        if ours not in OURS:
+            near = nearest(ours, OURS)
+            hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(OURS)}"
+            raise PydanticCustomError("columns", "{sentence}", {"sentence": f'we have no column "{ours}"; {hint}'})
+        if not theirs:
+            raise PydanticCustomError("columns", "{sentence}", {"sentence": f"{ours}: name a column of the file"})
+
+
+def extra_column(theirs: str) -> str:
+    """How a column that is kept under its own name is called among ours."""
+    return _EXTRA + theirs
+
+
+def extra_name(ours: str) -> str | None:
+    """The file's name of a column that is kept as it is, None for one of ours."""
+    return ours.removeprefix(_EXTRA) if ours.startswith(_EXTRA) else None
+
+
+def wanted_columns(*, columns: Mapping[str, str] | None, task: str | None, extra: Sequence[str] = ()) -> Wanted:
     """What to read; a constant task takes the place of the task column."""
-    chosen = dict(columns) if columns is not None else {ours: ours for ours in OURS}
+    chosen = dict(columns) if columns is not None else {ours: ours for ours in _TAKEN_BY_NAME}
     if "question" not in chosen and "messages" not in chosen:
         chosen |= {"question": "question", "messages": "messages"}
     paths = {ours: chosen[ours] for ours in OURS if ours in chosen and not (ours == "task" and task is not None)}
-    return Wanted(paths=paths, named=frozenset(columns or ()) & frozenset(paths))
+    kept = {extra_column(theirs): theirs for theirs in extra}
+    return Wanted(paths=paths | kept, named=(frozenset(columns or ()) & frozenset(paths)) | frozenset(kept))
 
 
 def routes(path: str) -> list[tuple[str, ...]]:
@@ -47,7 +92,8 @@ def columns_in_file(*, file: str, wanted: Wanted, names: Sequence[str]) -> dict[
     """
     for ours, theirs in wanted.paths.items():
         if ours in wanted.named and theirs not in names:
-            raise SourceError(f'{file}: no column "{shown(theirs)}" for {ours}; {_what_it_has(theirs, names)}')
+            purpose = "extra" if extra_name(ours) else ours
+            raise SourceError(f'{file}: no column "{shown(theirs)}" for {purpose}; {_what_it_has(theirs, names)}')
     require_rows(file=file, wanted=wanted, names=names)
     return {ours: theirs for ours, theirs in wanted.paths.items() if theirs in names}
 

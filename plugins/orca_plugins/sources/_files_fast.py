@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_plugins.sources._files_arrow import plain
-from orca_plugins.sources._files_columns import Wanted, routes
+from orca_plugins.sources._files_arrow import plain, turn_keys
+from orca_plugins.sources._files_columns import LISTS, Wanted, routes
 from orca_plugins.sources._files_json import BAD_TEXT, TOO_DEEP, BadRow, Digits, decode, nested_too_deep
 from orca_plugins.sources._files_lines import Lines
 from orca_plugins.sources._files_records import Rows, found_value
@@ -152,9 +152,11 @@ def _guess(ours: str, path: str, sample: list[dict[str, Any]]) -> "pa.DataType":
     import pyarrow as pa
 
     if ours == "messages":
-        return pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+        turns = (turn for value in _values(ours, path, sample) if isinstance(value, list) for turn in value)
+        turn: dict[str, Any] = next((turn for turn in turns if isinstance(turn, dict)), {})
+        return pa.list_(pa.struct([(key, pa.string()) for key in turn_keys(turn)]))
     first = next(_values(ours, path, sample), None)
-    if ours == "reference" and isinstance(first, list):
+    if ours in LISTS and isinstance(first, list):
         item = next((item for item in first if item is not None), None)
         return pa.list_(pa.int64() if isinstance(item, Digits) else pa.string())
     return pa.int64() if isinstance(first, Digits) else pa.string()

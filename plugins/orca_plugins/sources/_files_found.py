@@ -65,6 +65,19 @@ def find_files(*, path: Path, format: Format | None) -> list[SourceFile]:
     return [_checked(base, name, format) for name in sorted(found)]
 
 
+def files_below(path: Path) -> list[SourceFile]:
+    """A file, or the files of known formats in a folder and the folders below it, sorted by name.
+
+    Raises: SourceError where there is none, or where one is not a file that may be read.
+    """
+    if not path.is_dir():
+        return find_files(path=path, format=None)
+    names = [name for name in _matches(path, ("**",)) if format_of(name) is not None]
+    if not names:
+        raise SourceError(f"{shown_path(path)}: no file of a known format in this folder, nor in those below it")
+    return [_checked(path, name, None) for name in sorted(names)]
+
+
 def _literal_part(path: Path) -> tuple[Path, tuple[str, ...]]:
     """The longest part of the path that exists, and the pattern after it."""
     base = Path(path.anchor)

@@ -5,6 +5,7 @@ whole file gives.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from orca_plugins.sources._files_columns import Wanted, require_rows, shown_path
 from orca_plugins.sources._files_fast import objects_in, read_lines
@@ -25,6 +26,11 @@ def slices(file: SourceFile, *, slice_bytes: int) -> list[Slice]:
     cuts = [(0, 1), *_cuts(file, slice_bytes, size)] if size > slice_bytes else [(0, 1)]
     stops = [start for start, _ in cuts[1:]] + [size]
     return [Slice(file, start, stop, line) for (start, line), stop in zip(cuts, stops, strict=True)]
+
+
+def column_names(file: SourceFile) -> list[str]:
+    """The columns that the first rows of a file have, those inside of objects with dotted names."""
+    return list(dict.fromkeys(name for record in _head_records(file) for name in names_in(record)))
 
 
 def read(slice: Slice, *, file: SourceFile, wanted: Wanted, finish: Finish) -> Iterator[Reading]:
@@ -64,9 +70,13 @@ def _look_at_head(file: SourceFile, wanted: Wanted) -> None:
     """Complain at once of a file whose rows hold neither questions nor messages under the names asked for."""
     names: dict[str, None] = {}
     sought = [wanted.paths[ours] for ours in ("question", "messages") if ours in wanted.paths]
-    for record in objects_in([line for line in head_lines(file.path) if line.strip()][:_HEAD_ROWS]):
+    for record in _head_records(file):
         if any(has_column(record, path) for path in sought):
             return
         names |= dict.fromkeys(names_in(record))
     if names:
         require_rows(file=shown_path(file.path), wanted=wanted, names=list(names))
+
+
+def _head_records(file: SourceFile) -> Iterator[dict[str, Any]]:
+    return objects_in([line for line in head_lines(file.path) if line.strip()][:_HEAD_ROWS])

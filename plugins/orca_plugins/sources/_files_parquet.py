@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orca_plugins.sources._files_arrow import fits, plain
-from orca_plugins.sources._files_columns import Wanted, columns_in_file, routes, shown, shown_path
+from orca_plugins.sources._files_columns import LISTS, Wanted, columns_in_file, routes, shown, shown_path
 from orca_plugins.sources._files_found import compression_of
 from orca_plugins.sources._files_stream import BLOCK_BYTES, chunks, whole_file
 from orca_plugins.sources._files_tables import Finish, Table
@@ -28,7 +28,7 @@ Route = tuple[str, ...]
 
 _BATCH_ROWS = 2048
 _BUFFER_BYTES = 1 << 20
-_WANTS = {"messages": "a list of {role, content}", "reference": "text, or a list of texts"}
+_WANTS = {"messages": "a list of {role, content}", **dict.fromkeys(LISTS, "text, or a list of texts")}
 
 
 def slices(file: SourceFile, *, slice_bytes: int) -> list[Slice]:
@@ -55,6 +55,12 @@ def count_rows(file: SourceFile) -> int | None:
         return int(parquet.metadata.num_rows)
 
 
+def column_names(file: SourceFile) -> list[str]:
+    """The columns of a file, those inside of structs with dotted names."""
+    with _opened(file) as parquet:
+        return _names(parquet.schema_arrow)
+
+
 def read(slice: Slice, *, file: SourceFile, wanted: Wanted, finish: Finish) -> Iterator[Reading]:
     """Read a slice.
 
@@ -62,13 +68,13 @@ def read(slice: Slice, *, file: SourceFile, wanted: Wanted, finish: Finish) -> I
     """
     with _opened(file) as parquet:
         with _sound(file):
-            columns = _columns(file, parquet.schema_arrow, wanted)
+            columns = columns_of(shown_path(file.path), parquet.schema_arrow, wanted)
         whole = compression_of(file.path.name) is not None
         bounds = enumerate(_bounds(parquet)[:-1])
         groups = [group for group, bound in bounds if whole or slice.start <= bound < slice.stop]
         place, held, tables = slice.first_place, 0, []
         for batch in _batches(file, parquet, groups, wanted):
-            tables.append(_table(batch, columns, place))
+            tables.append(table_of(batch, columns, place))
             place += batch.num_rows
             held += sum(array.nbytes for array in tables[-1].columns.values())
             if held >= BLOCK_BYTES:
@@ -76,6 +82,36 @@ def read(slice: Slice, *, file: SourceFile, wanted: Wanted, finish: Finish) -> I
                 held, tables = 0, []
         if tables:
             yield finish.reading(tables)
+
+
+def columns_of(where: str, schema: "pa.Schema", wanted: Wanted) -> dict[str, list[Route]]:
+    """Ours to the routes on which rows of this schema have their column.
+
+    Raises: SourceError where a column is missing, or of a type that does not fit.
+    """
+    found = columns_in_file(file=where, wanted=wanted, names=_names(schema))
+    columns = {}
+    for ours, theirs in found.items():
+        stored = {route: kind for route in routes(theirs) if (kind := _type(where, schema, route)) is not None}
+        for kind in stored.values():
+            if not fits(ours, kind):
+                wants = _WANTS.get(ours, "text")
+                raise SourceError(
+                    f'{where}: column "{shown(theirs)}" has type {shown(str(kind))}; {ours} wants {wants}'
+                )
+        columns[ours] = list(stored)
+    return columns
+
+
+def table_of(batch: "pa.RecordBatch", columns: dict[str, list[Route]], place: int) -> Table:
+    """Rows as they lie in a file; place is that of the first."""
+    import pyarrow.compute as pc
+
+    arrays = {}
+    for ours, found in columns.items():
+        choices = [plain(ours, _at(batch, route)) for route in found]
+        arrays[ours] = pc.coalesce(*choices) if len(choices) > 1 else choices[0]
+    return Table(np.arange(place, place + batch.num_rows, dtype=np.int64), arrays, [])
 
 
 @contextlib.contextmanager
@@ -127,23 +163,6 @@ def _batches(
         yield batch
 
 
-def _columns(file: SourceFile, schema: "pa.Schema", wanted: Wanted) -> dict[str, list[Route]]:
-    """Ours to the routes on which the file has their column, each of a type that fits."""
-    where = shown_path(file.path)
-    found = columns_in_file(file=where, wanted=wanted, names=_names(schema))
-    columns = {}
-    for ours, theirs in found.items():
-        stored = {route: kind for route in routes(theirs) if (kind := _type(where, schema, route)) is not None}
-        for kind in stored.values():
-            if not fits(ours, kind):
-                wants = _WANTS.get(ours, "text")
-                raise SourceError(
-                    f'{where}: column "{shown(theirs)}" has type {shown(str(kind))}; {ours} wants {wants}'
-                )
-        columns[ours] = list(stored)
-    return columns
-
-
 def _type(where: str, schema: "pa.Schema", route: Route) -> "pa.DataType | None":
     """The type at the end of a route, or None where the file has no such column."""
     import pyarrow as pa
@@ -169,16 +188,6 @@ def _names(schema: "pa.Schema") -> list[str]:
         structs = [(name, kind) for name, kind in inner if pa.types.is_struct(kind)]
         inner = [(f"{name}.{field.name}", field.type) for name, kind in structs for field in kind.fields]
     return names
-
-
-def _table(batch: "pa.RecordBatch", columns: dict[str, list[Route]], place: int) -> Table:
-    import pyarrow.compute as pc
-
-    arrays = {}
-    for ours, found in columns.items():
-        choices = [plain(ours, _at(batch, route)) for route in found]
-        arrays[ours] = pc.coalesce(*choices) if len(choices) > 1 else choices[0]
-    return Table(np.arange(place, place + batch.num_rows, dtype=np.int64), arrays, [])
 
 
 def _at(batch: "pa.RecordBatch", route: Route) -> "pa.Array":

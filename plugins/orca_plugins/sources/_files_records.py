@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_plugins.sources._files_arrow import plain, references_type, turns_type
-from orca_plugins.sources._files_columns import routes
+from orca_plugins.sources._files_arrow import plain, plain_role, references_type, turn_keys, turns_type
+from orca_plugins.sources._files_columns import LISTS, extra_name, routes
 from orca_plugins.sources._files_json import BadRow, Digits, Doubled, Unlike
 from orca_plugins.sources._files_tables import Rejections, Table
 
@@ -53,7 +53,7 @@ class Rows:
 
 
 def value_of(record: dict[str, Any], ours: str, theirs: str) -> Any:
-    """One column's value of a record: text, references (a list of texts) or messages.
+    """One column's value of a record: text, references or options (a list of texts) or messages.
 
     Raises: BadRow.
     """
@@ -62,9 +62,9 @@ def value_of(record: dict[str, Any], ours: str, theirs: str) -> Any:
         return None
     if ours == "messages":
         return _messages(value)
-    if ours != "reference":
-        return _text(ours, value)
-    return [_item(item) for item in value] if isinstance(value, list) else [_text(ours, value)]
+    if ours not in LISTS:
+        return _text(extra_name(ours) or ours, value)
+    return [_item(ours, item) for item in value] if isinstance(value, list) else [_text(ours, value)]
 
 
 def found_value(record: dict[str, Any], ours: str, theirs: str) -> Any:
@@ -118,10 +118,10 @@ def _text(ours: str, value: Any) -> str:
     return _sound(ours, value)
 
 
-def _item(value: Any) -> str | None:
+def _item(ours: str, value: Any) -> str | None:
     if value is None or isinstance(value, str):
-        return None if value is None else _text("reference", value)
-    raise BadRow(f"reference: a list that holds {_called(value)}")
+        return None if value is None else _text(ours, value)
+    raise BadRow(f"{ours}: a list that holds {_called(value)}")
 
 
 def _messages(value: Any) -> list[dict[str, str | None] | None]:
@@ -132,9 +132,10 @@ def _messages(value: Any) -> list[dict[str, str | None] | None]:
 
 def _message(value: Any) -> dict[str, str | None] | None:
     """A message; what is missing or no text is null, which the table's own check finds."""
-    return (
-        {key: _plain(_get(value, "messages", key)) for key in ("role", "content")} if isinstance(value, dict) else None
-    )
+    if not isinstance(value, dict):
+        return None
+    role, content = (_plain(_get(value, "messages", key)) for key in turn_keys(value))
+    return {"role": plain_role(role) if "role" not in value else role, "content": content}
 
 
 def _plain(value: Any) -> str | None:
@@ -164,5 +165,5 @@ def _called(value: Any) -> str:
 def _column(ours: str, values: list[Any]) -> "pa.Array":
     import pyarrow as pa
 
-    types = {"reference": references_type, "messages": turns_type}
+    types = {**dict.fromkeys(LISTS, references_type), "messages": turns_type}
     return plain(ours, pa.array(values, types[ours]() if ours in types else pa.large_string()))

@@ -42,6 +42,9 @@ def said_of(path: Path) -> Iterator[None]:
 def chunks(path: Path, *, start: int = 0, stop: int | None = None, size: int = BLOCK_BYTES) -> Iterator[bytes]:
     """The file's bytes, decompressed, a byte order mark at its start taken off; empty pieces never come.
 
+    A range that is little more than one piece comes in one: a slice ends with its last line, and what follows on a
+    piece's heels would be a piece of a few rows.
+
     Args:
         start, stop: a range of bytes, of plain files only.
     Raises: SourceError where the file cannot be opened, is damaged, ends too early, or holds UTF-16.
@@ -51,7 +54,7 @@ def chunks(path: Path, *, start: int = 0, stop: int | None = None, size: int = B
         if start:
             stream.seek(start)
         left = None if stop is None else stop - start
-        while piece := stream.read(size if left is None else min(size, left)):
+        while piece := stream.read(size if left is None or left > size + size // 4 else left):
             left = None if left is None else left - len(piece)
             yielded = _without_mark(path, piece) if first else piece
             first = False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from orca_plugins.sources._files_arrow import list_offsets
+from orca_plugins.sources._files_columns import LISTS, extra_name
 from orca_plugins.sources._files_json import BAD_TEXT
 from orca_recipes.contract.frames import completed, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Reading
@@ -24,7 +25,6 @@ Rejections = list[tuple[int, str]]
 NOT_A_MESSAGE = "messages: a message that is not an object"
 UNKNOWN_ROLE = "messages: a role other than system, user, assistant or tool"
 NO_CONTENT = "messages: a message without text content"
-NULL_REFERENCE = "reference: a list that holds null"
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,21 @@ class Finish:
 
         names = ["references" if ours == "reference" else ours for ours in columns]
         table = pa.table([pa.array(places), *columns.values()], names=["place", *names])
-        frame = pl.DataFrame(pl.from_arrow(table))
+        frame = _with_extra(pl.DataFrame(pl.from_arrow(table)))
         if self.task is not None:
             frame = frame.with_columns(task=pl.lit(self.task))
         return completed(frame, rows_schema())
+
+
+def _with_extra(frame: "pl.DataFrame") -> "pl.DataFrame":
+    """The columns that are kept as they are, gathered in one."""
+    import polars as pl
+
+    kept = {ours: name for ours in frame.columns if (name := extra_name(ours)) is not None}
+    if not kept:
+        return frame
+    items = [pl.struct(name=pl.lit(name), value=pl.col(ours)) for ours, name in kept.items()]
+    return frame.with_columns(extra=pl.concat_list(items)).drop(kept)
 
 
 def _joined(tables: Sequence[Table]) -> Table:
@@ -86,8 +97,9 @@ def _joined(tables: Sequence[Table]) -> Table:
 def _faults(columns: Mapping[str, "pa.Array"]) -> dict[int, str]:
     """Row to the first reason against it."""
     faults = {row: BAD_TEXT for array in columns.values() for row in _rows_of_invalid_text(array)}
-    if "reference" in columns:
-        faults = dict.fromkeys(_rows_of_null_items(columns["reference"]), NULL_REFERENCE) | faults
+    for ours in LISTS:
+        if ours in columns:
+            faults = dict.fromkeys(_rows_of_null_items(columns[ours]), f"{ours}: a list that holds null") | faults
     if "messages" in columns:
         faults = _message_faults(columns["messages"]) | faults
     return faults

@@ -28,6 +28,8 @@ class TaskFile:
 
     definition: str
     category: str | None
+    language: str | None
+    reasoning: str | None
     examples: Sequence[tuple[str, str]]
     instances: Sequence[Any]
 
@@ -46,6 +48,8 @@ def read_task(file: SourceFile, *, examples: int) -> TaskFile:
     return TaskFile(
         definition=definition.strip(),
         category=_first_text(file, task, "Categories"),
+        language=_told(task, "Input_language"),
+        reasoning=_told(task, "Reasoning"),
         examples=_examples(file, task, examples),
         instances=_field(file, task, "Instances", list, "a list"),
     )
@@ -208,6 +212,15 @@ def _first_text(file: SourceFile, task: Mapping[Any, Any], name: str) -> str | N
     if fault is not None:
         raise SourceError(fault)
     return str(texts[0])
+
+
+def _told(task: Mapping[Any, Any], name: str) -> str | None:
+    """The first text of a list that many files have and no question needs; whatever else stands there is nothing."""
+    value = task.get(name)
+    first = value[0] if isinstance(value, list) and value else None
+    return (
+        first if isinstance(first, str) and first and name not in task.get(_TWICE, ()) and _is_unicode(first) else None
+    )
 
 
 def _examples(file: SourceFile, task: Mapping[Any, Any], count: int) -> Sequence[tuple[str, str]]:

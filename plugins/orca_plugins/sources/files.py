@@ -6,13 +6,13 @@ The same rows give the same examples whatever the format. The formats differ onl
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from orca_plugins.sources import _files_array, _files_delimited, _files_jsonl, _files_parquet
-from orca_plugins.sources._files_columns import OURS, Wanted, nearest, wanted_columns
+from orca_plugins.sources._files_columns import Wanted, require_known, wanted_columns
 from orca_plugins.sources._files_found import Format, compression_of, find_files, format_of
 from orca_plugins.sources._files_stream import whole_file
 from orca_plugins.sources._files_tables import Finish
@@ -28,10 +28,12 @@ class Files(Source):
         columns = { question = "question", reference = "answer", task = "meta.task" }
 
     Rows that cannot be read are rejected with their physical line (text) or row (Parquet, JSON lists). A JSON list is
-    read whole into memory; everything else in pieces.
+    read whole into memory; everything else in pieces. Messages may be OpenAI's (role, content) or ShareGPT's (from,
+    value; human and gpt).
     """
 
     kind: Literal["files"] = "files"
+    revision: ClassVar[int] = 2
     path: Annotated[
         Place,
         Field(description="a file, a folder (its files of a known format), or a pattern with *, ?, [...] and **"),
@@ -52,10 +54,14 @@ class Files(Source):
     columns: Annotated[
         dict[str, str] | None,
         Field(
-            description="our columns to the file's: question, reference, task, id, system, answer, category, messages; "
-            "a.b is b inside of a; unset: those that the file has under our names"
+            description="our columns to the file's: question, reference, task, id, system, answer, category, messages, "
+            "options, language, reasoning; a.b is b inside of a; unset: the first eight, where the file has them"
         ),
     ] = None
+    extra: Annotated[
+        tuple[str, ...],
+        Field(description="columns of the file that are kept as they are, for strategies that name them"),
+    ] = ()
     task: Annotated[str | None, Field(min_length=1, description="one task for all rows, in place of a column")] = None
     train_on: Annotated[
         Literal["all", "last"], Field(description="which assistant messages of `messages` are trained")
@@ -64,14 +70,15 @@ class Files(Source):
     @field_validator("columns")
     @classmethod
     def _known_columns(cls, columns: dict[str, str] | None) -> dict[str, str] | None:
-        for ours, theirs in (columns or {}).items():
-            if ours not in OURS:
-                near = nearest(ours, OURS)
-                hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(OURS)}"
-                raise PydanticCustomError("columns", "{sentence}", {"sentence": f'we have no column "{ours}"; {hint}'})
-            if not theirs:
-                raise PydanticCustomError("columns", "{sentence}", {"sentence": f"{ours}: name a column of the file"})
+        require_known(columns or {})
         return columns
+
+    @field_validator("extra")
+    @classmethod
+    def _named_once(cls, extra: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in extra or len(set(extra)) != len(extra):
+            raise PydanticCustomError("extra", "name each extra column of the file once")
+        return extra
 
     @field_validator("quote")
     @classmethod
@@ -86,7 +93,7 @@ class Files(Source):
 
     def slices(self, *, slice_bytes: int) -> Sequence[Slice]:
         """Plain JSON lines are cut at line ends, Parquet between row groups; any other file is one slice."""
-        return [slice for file in self.files() for slice in self._slices(file, slice_bytes)]
+        return [piece for file in self.files() for piece in self.slices_of(file, slice_bytes=slice_bytes)]
 
     def read(self, *, slice: Slice) -> Iterator[Reading]:
         """Read one slice in batches of about 8 MB of text, unless one record is larger."""
@@ -102,15 +109,8 @@ class Files(Source):
             case "csv" | "tsv" as layout:
                 yield from self._delimited(file, layout, wanted, finish)
 
-    def declared_rows(self) -> int | None:
-        """The rows that plain Parquet files say they have, where all files are such."""
-        files = self.files()
-        if any(self._named_format(file) != "parquet" for file in files):
-            return None
-        counts = [_files_parquet.count_rows(file) for file in files]
-        return None if None in counts else sum(count for count in counts if count is not None)
-
-    def _slices(self, file: SourceFile, slice_bytes: int) -> list[Slice]:
+    def slices_of(self, file: SourceFile, *, slice_bytes: int) -> list[Slice]:
+        """One file, cut as `slices` cuts it."""
         match self._layout(file):
             case "parquet":
                 return _files_parquet.slices(file, slice_bytes=slice_bytes)
@@ -119,8 +119,22 @@ class Files(Source):
             case _:
                 return [whole_file(file)]
 
+    def column_names(self, file: SourceFile) -> list[str]:
+        """The columns that a Parquet file has, or that the first rows of JSON lines name."""
+        if self._layout(file) == "parquet":
+            return _files_parquet.column_names(file)
+        return _files_jsonl.column_names(file)
+
+    def declared_rows(self) -> int | None:
+        """The rows that plain Parquet files say they have, where all files are such."""
+        files = self.files()
+        if any(self._named_format(file) != "parquet" for file in files):
+            return None
+        counts = [_files_parquet.count_rows(file) for file in files]
+        return None if None in counts else sum(count for count in counts if count is not None)
+
     def _wanted(self) -> Wanted:
-        return wanted_columns(columns=self.columns, task=self.task)
+        return wanted_columns(columns=self.columns, task=self.task, extra=self.extra)
 
     def _named_format(self, file: SourceFile) -> Format:
         """The format by the recipe or the name; `find_files` let no other file through."""

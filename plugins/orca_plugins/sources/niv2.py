@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -34,11 +34,13 @@ class Niv2(Source):
         tasks = ["task1*_country_*", "task837_viquiquad_answer_generation"]
         positive_examples = 2
 
-    The file's name without its ending is the task, the first of `Categories` the category. Source: Wang et al. 2022,
+    The file's name without its ending is the task, the first of `Categories` the category, of `Input_language` the
+    language, of `Reasoning` the tag for the reasoning. Source: Wang et al. 2022,
     arXiv:2204.07705, https://github.com/allenai/natural-instructions.
     """
 
     kind: Literal["niv2"] = "niv2"
+    revision: ClassVar[int] = 2
     path: Annotated[
         Place,
         Field(description="folder of task files (.json, .json.gz), one that has them in tasks/, or one task file"),
@@ -162,6 +164,8 @@ def _reading(instances: Sequence[Any], first_place: int, name: str, task: TaskFi
     rows = rows.with_columns(
         task=pl.lit(name),
         category=pl.lit(task.category, dtype=pl.String),
+        language=pl.lit(task.language, dtype=pl.String),
+        reasoning=pl.lit(task.reasoning, dtype=pl.String),
         question=pl.concat_str(pl.lit(head), "input", pl.lit(tail)),
     )
     return Reading(rows=completed(rows, rows_schema()), rejected=rejected)

@@ -108,6 +108,9 @@ class ReasoningGym(Source):
     def declared_rows(self) -> int:
         return len(self.tasks) * self.rows_per_task
 
+    def declared_tasks(self) -> Mapping[str, int]:
+        return dict.fromkeys(self.tasks, self.rows_per_task)
+
     def _batch(self, start: int, stop: int) -> Reading:
         import polars as pl
 

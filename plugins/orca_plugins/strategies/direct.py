@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from orca_recipes.contract.frames import messages_type
 from orca_recipes.contract.kinds import Strategy
+from orca_recipes.contract.messages import Turn, conversations_of, heading
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,10 +30,10 @@ class Direct(Strategy):
 
     def ask(self, *, examples: pl.DataFrame) -> pl.Series:
         """The system message and the question, or a brought conversation up to before its last answer."""
-        import polars as pl
-
-        asked = pl.concat_list(_system(), _message("user", pl.col("question"), trained=False))
-        return _either(examples, asked=asked, brought=_untrained(_before_last_answer()))
+        brought = examples["messages"].is_not_null()
+        talks = examples.filter(brought)
+        asked = _untrained(_before_last_answer(talks["messages"]))
+        return _placed(brought, _headed(talks, asked), conversations_of(_opening(examples.filter(~brought))))
 
     def teach(self, *, examples: pl.DataFrame, answers: pl.Series) -> pl.Series:
         """What was asked and the answer, which alone is trained; or a brought conversation, trained where it says.
@@ -41,75 +42,70 @@ class Direct(Strategy):
         """
         import polars as pl
 
-        examples = examples.with_columns(answer=pl.coalesce(pl.col("answer"), pl.lit(answers)))
-        answer = _message("assistant", pl.col("answer"), trained=True)
-        asked = pl.concat_list(_system(), _message("user", pl.col("question"), trained=False), answer)
-        brought = pl.col("messages")
-        if not _all_answered(examples["messages"]):
-            unanswered = ~brought.list.eval(pl.element().struct.field("role") == "assistant").list.any()
-            answered = pl.concat_list(pl.col("messages"), answer)
-            brought = pl.when(unanswered & (brought.list.len() > 0)).then(answered).otherwise(brought)
-        return _either(examples, asked=asked, brought=brought)
+        answers = pl.select(pl.coalesce(examples["answer"], answers).alias("answer")).to_series()
+        brought = examples["messages"].is_not_null()
+        talks, told = examples.filter(brought), examples.filter(~brought)
+        taught = conversations_of([*_opening(told), Turn("assistant", answers.filter(~brought), trained=True)])
+        return _placed(brought, _headed(talks, _answered(talks["messages"], answers.filter(brought))), taught)
+
+    def teach_whole(self, *, examples: pl.DataFrame, answers: pl.Series) -> pl.Series:
+        """The same: it asks with no words of its own."""
+        return self.teach(examples=examples, answers=answers)
 
 
-def _either(examples: pl.DataFrame, *, asked: pl.Expr, brought: pl.Expr) -> pl.Series:
-    """`brought` where a row has messages (headed by its system message, if they begin with none), else `asked`.
+def _opening(examples: pl.DataFrame) -> list[Turn]:
+    return [Turn("system", heading(examples["system"])), Turn("user", examples["question"].fill_null(""))]
 
-    Each is worked out for its own rows alone: most collections hold one sort of row.
-    """
+
+def _placed(brought: pl.Series, talks: pl.Series, others: pl.Series) -> pl.Series:
+    """Both sorts of row, each worked out by itself, back in their places: most collections hold one sort."""
     import polars as pl
 
-    has_messages = examples["messages"].is_not_null()
-    if examples["system"].null_count() < examples.height:
-        has_system = pl.col("messages").list.first().struct.field("role").eq_missing(pl.lit("system"))
-        brought = pl.when(has_system).then(brought).otherwise(pl.concat_list(_system(), brought))
-    sorts = [(~has_messages, asked), (has_messages, brought)]
-    made = [
-        examples.filter(rows).select(expression.cast(messages_type()).alias("messages")).to_series()
-        for rows, expression in sorts
-        if rows.any() or not examples.height
-    ]
-    if len(made) == 1:
-        return made[0]
-    places = pl.concat([rows.arg_true() for rows, _ in sorts])
-    return pl.concat(made).gather(places.arg_sort())
+    if not len(talks) or not len(others):
+        return talks if len(talks) else others
+    places = pl.concat([brought.arg_true(), (~brought).arg_true()])
+    return pl.concat([talks, others]).gather(places.arg_sort())
 
 
-def _all_answered(messages: pl.Series) -> bool:
-    """Whether every brought conversation ends with an answer, as nearly all do: a quick look."""
-    return bool((messages.list.last().struct.field("role") == "assistant").fill_null(value=True).all())
-
-
-def _system() -> pl.Expr:
-    """A list of the system message, empty where there is none."""
+def _headed(talks: pl.DataFrame, messages: pl.Series) -> pl.Series:
+    """Conversations headed by the row's system message, where they begin with none of their own."""
     import polars as pl
 
-    none = pl.lit(pl.Series([[]], dtype=messages_type()))
-    there = pl.col("system").fill_null("") != ""
-    return pl.when(there).then(_message("system", pl.col("system"), trained=False)).otherwise(none)
+    if talks["system"].null_count() == talks.height:
+        return messages
+    bare = messages.list.first().struct.field("role").ne_missing(pl.lit("system"))
+    frame = talks.select("system").with_columns(messages.alias("messages"))
+    opening = pl.lit(conversations_of([Turn("system", heading(talks["system"]))]))
+    own = frame.select(pl.when(bare).then(pl.concat_list(opening, "messages")).otherwise("messages").alias("messages"))
+    return own["messages"]
 
 
-def _message(role: str, content: pl.Expr, *, trained: bool) -> pl.Expr:
-    """A list of one message."""
+def _answered(messages: pl.Series, answers: pl.Series) -> pl.Series:
+    """Conversations with an answer at the end, where they hold none at all."""
     import polars as pl
 
-    message = pl.struct(role=pl.lit(role), content=content, trained=pl.lit(trained))
-    return pl.concat_list(message).cast(messages_type())
+    if bool((messages.list.last().struct.field("role") == "assistant").fill_null(value=True).all()):
+        return messages  # as nearly all are: a quick look
+    role = pl.element().struct.field("role")
+    unanswered = ~pl.col("messages").list.eval(role == "assistant").list.any() & (pl.col("messages").list.len() > 0)
+    last = pl.lit(conversations_of([Turn("assistant", answers, trained=True)]))
+    answered = pl.when(unanswered).then(pl.concat_list("messages", last)).otherwise("messages")
+    return messages.alias("messages").to_frame().select(answered.alias("messages"))["messages"]
 
 
-def _before_last_answer() -> pl.Expr:
+def _before_last_answer(messages: pl.Series) -> pl.Series:
     import polars as pl
 
     is_answer = pl.element().struct.field("role") == "assistant"
     last = pl.col("messages").list.eval(pl.when(is_answer).then(pl.int_range(pl.len()))).list.max()
-    return pl.col("messages").list.head(last.fill_null(pl.col("messages").list.len()))
+    before = pl.col("messages").list.head(last.fill_null(pl.col("messages").list.len()))
+    return messages.alias("messages").to_frame().select(before)["messages"]
 
 
-def _untrained(messages: pl.Expr) -> pl.Expr:
+def _untrained(messages: pl.Series) -> pl.Series:
     """A request is not trained on."""
     import polars as pl
 
     message = pl.element().struct
-    return messages.list.eval(
-        pl.struct(role=message.field("role"), content=message.field("content"), trained=pl.lit(value=False))
-    )
+    plain = pl.struct(role=message.field("role"), content=message.field("content"), trained=pl.lit(value=False))
+    return messages.list.eval(plain).cast(messages_type())

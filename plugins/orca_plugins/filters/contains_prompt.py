@@ -1,0 +1,42 @@
+"""Answers that say the question again.
+
+Only the whole question counts: an explanation may well quote a piece of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from orca_recipes.contract.kinds import Filter
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class ContainsPrompt(Filter):
+    """Reject answers that hold the whole question, whatever its letter case and white space.
+
+        [[datasets.main.filters]]
+        kind = "contains_prompt"
+        min_words = 8
+
+    Questions of fewer words than `min_words` are not looked for: short ones stand in good answers by chance.
+    """
+
+    kind: Literal["contains_prompt"] = "contains_prompt"
+    min_words: Annotated[int, Field(gt=0, description="fewest words of a question that is looked for")] = 8
+
+    def reasons(self, *, conversations: pl.DataFrame) -> pl.Series:
+        import polars as pl
+
+        said = conversations.select(question=_plain(pl.col("question")), answer=_plain(pl.col("answer")))
+        long = pl.col("question").str.count_matches(" ", literal=True) + 1 >= self.min_words
+        again = long & pl.col("answer").str.contains(pl.col("question"), literal=True)
+        return said.select(found=pl.when(again).then(pl.lit("it repeats the question")))["found"]
+
+
+def _plain(text: pl.Expr) -> pl.Expr:
+    """Lower case, one space between words."""
+    return text.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars(" ")

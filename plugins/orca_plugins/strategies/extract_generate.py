@@ -1,0 +1,17 @@
+"""The teacher takes out of the given text what matters, then answers out of that."""
+
+from typing import Literal
+
+from orca_plugins.strategies._instructing import Instructing
+
+
+class ExtractGenerate(Instructing):
+    """Ask for the passages that matter, then the answer.
+
+        [strategies.extract-generate]
+        kind = "extract_generate"
+
+    The words are our own. Source of the strategy: Mitra et al. 2023 (Orca 2), arXiv:2311.11045, section 3.
+    """
+
+    kind: Literal["extract_generate"] = "extract_generate"

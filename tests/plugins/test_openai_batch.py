@@ -1,0 +1,229 @@
+"""Teacher openai in batch mode: files, batches, and what is left of them after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orca_plugins.teachers import openai_batch, openai_batch_follow
+from orca_plugins.teachers.openai import OpenAI
+from orca_plugins.teachers.openai_batch_notes import Notes
+from orca_recipes.contract.answers import Budget
+from orca_recipes.errors import BudgetSpent, TeacherError
+from tests.servers.collecting import collected, requests_of, teacher
+from tests.servers.faults import Faults
+from tests.servers.running import HOME, running, running_apart
+from tests.servers.stub import Stub, answer_to, key_of
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_batch_follow, "FIRST_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(openai_batch_follow, "_QUEUE_SECONDS", 0.2)
+    monkeypatch.setattr(openai_batch, "STALL_SECONDS", 0.2)
+
+
+def batching(base_url: str, **options: Any) -> OpenAI:
+    return teacher(base_url, mode="batch", **options)
+
+
+def texts(count: int) -> list[str]:
+    return [f"question {number}" for number in range(count)]
+
+
+def test_every_question_of_a_batch_gets_its_own_answer(tmp_path: Path) -> None:
+    stub = Stub()
+    with running(stub) as url:
+        asked = batching(url)
+        requests = requests_of(asked, texts(50))
+        found = collected(asked, requests, notes=tmp_path)
+    assert found.fault is None
+    expected = {request.key: answer_to(key_of(asked.as_sent(request=request))) for request in requests}
+    assert {key: answer.text for key, answer in found.last.items()} == expected
+    assert len(stub.batches.batches) == 1
+    assert found.panel.asks.total() == 50
+
+
+def test_questions_are_split_by_number_and_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_batch, "MOST_QUESTIONS", 20)
+    monkeypatch.setattr(openai_batch, "MOST_BYTES", 10_000)
+    stub = Stub()
+    with running(stub) as url:
+        asked = batching(url)
+        found = collected(
+            asked, requests_of(asked, [*texts(50), *("x" * 6000 + str(n) for n in range(3))]), notes=tmp_path
+        )
+    assert found.fault is None
+    assert len(found.last) == 53
+    counts = [len(batch.lines) for batch in stub.batches.batches.values()]
+    assert max(counts) == 20
+    assert len(counts) >= 5
+    assert max(stub.batches.uploads) <= 10_000
+
+
+def test_the_limits_are_those_of_the_batch_api() -> None:
+    assert (openai_batch.MOST_QUESTIONS, openai_batch.MOST_BYTES) == (50_000, 200_000_000)
+
+
+def test_only_what_is_missing_is_sent_again(tmp_path: Path) -> None:
+    stub = Stub(faults=Faults({"500": 0.3}, most=1))
+    with running(stub) as url:
+        asked = batching(url)
+        found = collected(asked, requests_of(asked, texts(60)), notes=tmp_path)
+    first, second = (len(batch.lines) for batch in stub.batches.batches.values())
+    assert found.fault is None
+    assert len(found.answers) == len(found.last) == 60
+    assert first == 60
+    assert 5 < second < 40
+    assert max(stub.answered.values()) == 1
+
+
+def test_a_batch_that_expires_half_done_goes_on_with_the_other_half(tmp_path: Path) -> None:
+    stub = Stub()
+    with running(stub) as url:
+        stub.batches.endings = ["expired", "cancelled"]
+        asked = batching(url)
+        found = collected(asked, requests_of(asked, texts(40)), notes=tmp_path)
+    assert found.fault is None
+    assert len(found.last) == 40
+    assert [len(batch.lines) for batch in stub.batches.batches.values()] == [40, 20, 10]
+    assert max(stub.answered.values()) == 1
+
+
+def test_a_batch_that_the_server_refuses_stops_with_its_words(tmp_path: Path) -> None:
+    stub = Stub()
+    with running(stub) as url:
+        stub.batches.endings = ["failed"]
+        asked = batching(url)
+        found = collected(asked, requests_of(asked, texts(3)), notes=tmp_path)
+        assert isinstance(found.fault, TeacherError)
+        assert "This line is not parseable" in str(found.fault)
+        again = collected(asked, requests_of(asked, texts(3)), notes=tmp_path)
+    assert again.fault is None
+    assert len(again.last) == 3
+
+
+def test_a_full_queue_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_batch, "MOST_QUESTIONS", 10)
+    stub = Stub(batch_seconds=0.2, queue_limit=25)
+    with running(stub) as url:
+        asked = batching(url)
+        found = collected(asked, requests_of(asked, texts(60)), notes=tmp_path)
+    assert found.fault is None
+    assert len(found.last) == 60
+    assert ("its queue is full: waiting") in {state for _, state in found.panel.states}
+
+
+def test_refusals_and_long_questions_are_rejections_with_reasons(tmp_path: Path) -> None:
+    stub = Stub(faults=Faults({"refusal": 0.3, "context": 0.3}, most=9))
+    with running(stub) as url:
+        asked = batching(url)
+        found = collected(asked, requests_of(asked, texts(40)), notes=tmp_path)
+    assert found.fault is None
+    assert {answer.reason for answer in found.answers} == {None, "refused by policy", "context too long"}
+    assert len(stub.batches.batches) == 1
+
+
+def test_cut_answers_are_asked_again_for_more_tokens(tmp_path: Path) -> None:
+    stub = Stub()
+    with running(stub) as url:
+        asked = batching(url, max_tokens=20, on_length="ask_again")
+        found = collected(asked, requests_of(asked, texts(30)), notes=tmp_path)
+    assert found.fault is None
+    assert {answer.finish_reason for answer in found.last.values()} == {"stop"}
+    assert len({answer.max_tokens for answer in found.last.values()}) > 1
+    cut = [answer for answer in found.answers if answer.finish_reason == "length"]
+    assert all(answer.text for answer in cut)
+
+
+def test_a_budget_holds_and_what_was_handed_over_is_kept(tmp_path: Path) -> None:
+    stub = Stub()
+    with running(stub) as url:
+        prices = {"input": 1000.0, "output": 1000.0, "batch_discount": 0.5}
+        asked = batching(url, max_tokens=100, prices=prices, budget_usd=1.0)
+        budget = Budget(1.0)
+        found = collected(asked, requests_of(asked, texts(60)), notes=tmp_path, budget=budget)
+    assert isinstance(found.fault, BudgetSpent)
+    assert 0 < len(found.last) < 60
+    assert len(found.last) == stub.asked.total()
+    assert 0.5 < budget.spent_usd <= 1.0
+    assert budget.reserved_usd == pytest.approx(0)
+
+
+def test_one_run_at_a_time_holds_the_notes_of_a_teacher(tmp_path: Path) -> None:
+    asked = batching("http://127.0.0.1:9/v1")
+    told = {**asked.sampling(), "endpoints": ["http://127.0.0.1:9/v1"]}
+    with Notes(tmp_path, teacher=told):
+        found = collected(asked, requests_of(asked, texts(1)), notes=tmp_path)
+    assert isinstance(found.fault, TeacherError)
+    assert "wait for it" in str(found.fault)
+
+
+_COLLECT = """
+import json, os, sys
+from pathlib import Path
+from orca_plugins.teachers import openai_batch
+from tests.servers.collecting import collected, requests_of, teacher
+openai_batch.MOST_QUESTIONS = 15
+out = open(sys.argv[2], "a")
+async def keep(answer):
+    out.write(json.dumps([answer.key.hex(), answer.text]) + "\\n")
+    out.flush()
+asked = teacher(sys.argv[1], mode="batch")
+kept = {json.loads(line)[0] for line in open(sys.argv[2])}
+requests = [r for r in requests_of(asked, (f"question {n}" for n in range(60))) if r.key.hex() not in kept]
+found = collected(asked, requests, notes=Path(sys.argv[3]), keep=keep)
+sys.exit(str(found.fault) if found.fault else 0)
+"""
+
+
+def test_a_run_that_is_killed_again_and_again_pays_for_every_question_once(tmp_path: Path) -> None:
+    import urllib.request
+
+    answers = tmp_path / "answers.jsonl"
+    answers.touch()
+    with running_apart(tmp_path, "--batch-seconds", "0.6") as url:
+        command = [sys.executable, "-c", _COLLECT, url, str(answers), str(tmp_path / "notes")]
+        for seconds in (0.9, 1.1, 1.3, 1.5, 1.7, None):
+            process = subprocess.Popen(command, cwd=HOME, stderr=subprocess.PIPE, text=True)
+            try:
+                _, error = process.communicate(timeout=seconds)
+                break
+            except subprocess.TimeoutExpired:
+                os.kill(process.pid, signal.SIGKILL)
+                process.communicate()
+        assert process.returncode == 0, error
+        asked = json.loads(urllib.request.urlopen(f"{url.removesuffix('/v1')}/_asked").read())
+    kept = dict(json.loads(line) for line in answers.read_text().splitlines())
+    assert len(kept) == 60
+    assert len(asked) == 60
+    assert max(asked.values()) == 1, "a question was paid for twice"
+    assert not list((tmp_path / "notes").rglob("*.json*"))
+
+
+def test_a_note_of_an_endpoint_that_is_no_longer_named_is_not_lost(tmp_path: Path) -> None:
+    stub = Stub(batch_seconds=60)
+    with running(stub) as url:
+        asked = batching(url)
+        told = {**asked.sampling(), "endpoints": [url]}
+        with Notes(tmp_path, teacher=told) as notes:
+            notes.begin("another", [], usd=0)
+        found = collected(asked, requests_of(asked, texts(1)), notes=tmp_path)
+    assert isinstance(found.fault, TeacherError)
+    assert "no longer names" in str(found.fault)
+
+
+def test_notes_hold_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANTED", "sk-planted-key-0123456789")
+    stub = Stub(key="sk-planted-key-0123456789", faults=Faults({"500": 1.0}, most=99))
+    with running(stub) as url:
+        asked = batching(url, key_env="PLANTED")
+        found = collected(asked, requests_of(asked, texts(5)), notes=tmp_path)
+    assert isinstance(found.fault, TeacherError)
+    held = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"sk-planted" not in held
