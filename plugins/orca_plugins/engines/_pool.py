@@ -12,7 +12,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -28,78 +28,152 @@ _THREAD_LIMITS = ("POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS", 
 
 
 class Pool:
-    """Up to `size` workers, started when there are tasks for them; one map at a time."""
+    """Up to `size` workers, started when there are tasks for them.
+
+    Maps of several threads share them: a worker that one map has no more tasks for goes to the next.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._workers: list[_Worker] = []
-        self._busy = False
+        self._idle: list[_Worker] = []
+        self._warming: dict[Connection, int] = {}
+        self._mapping: set[int] = set()
+        self._changed = threading.Condition()
+        self._stops = 0
+        self._cause: Failure | None = None
+
+    def warm(self, function: Callable[[Task], object], task: Task) -> None:
+        """Have idle workers call a function, whose outcome nobody hears of, before their next task; returns at once."""
+        with self._changed:
+            while len(self._workers) < self.size:
+                self._idle.append(self._started())
+            for worker in self._idle:
+                with suppress(Failure):  # a worker that is gone already is missed by the map that needs it
+                    worker.send(function, task)
+                    self._warming[worker.pipe] = self._warming.get(worker.pipe, 0) + 1
 
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
         """Position and result of each task, as they finish; no more tasks are in flight than there are workers.
 
         Raises: what a task raised, once those that had begun have ended; Failure where a worker was killed.
         """
-        if self._busy:
+        thread = threading.get_ident()
+        if thread in self._mapping:
             raise RuntimeError("this pool is still busy with another map; finish or close that one first")
-        self._busy = True
+        self._mapping.add(thread)
+        running: dict[Connection, tuple[_Worker, int]] = {}
+        stops = self._stops
         try:
-            error = yield from self._results(function, tasks)
-        except BaseException:
+            error = yield from self._results(function, tasks, running)
+        except BaseException as fault:
+            if stops != self._stops and isinstance(fault, Failure):
+                raise self._cause or fault from None  # another map stopped the workers: what it met is what to tell
             # An interrupt, a killed worker, or a caller that wants no more: nobody waits for what is running.
-            self._stop(at_once=True)
+            self._cause = fault if isinstance(fault, Failure) else None
+            self._stop([worker for worker, _ in running.values()], at_once=True)
             raise
         finally:
-            self._busy = False
+            self._mapping.discard(thread)
         if error is not None:
             raise error
 
     def close(self) -> None:
-        """End the workers; they are idle, so a closed pipe is enough."""
-        self._stop(at_once=self._busy)
+        """End the workers; where no map is under way they are idle, so a closed pipe is enough."""
+        self._stop([], at_once=bool(self._mapping))
 
     def _results(
-        self, function: Callable[[Task], Result], tasks: Sequence[Task]
+        self, function: Callable[[Task], Result], tasks: Sequence[Task], running: dict[Connection, tuple[_Worker, int]]
     ) -> Generator[tuple[int, Result], None, BaseException | None]:
-        """Yields results; returns the exception of a task."""
-        waiting = iter(range(len(tasks)))
-        running: dict[Connection, tuple[_Worker, int]] = {}
+        """Yields results; returns the exception of a task. What is in flight is in `running`."""
+        stops, begun = self._stops, 0
         error: BaseException | None = None
-
-        def feed(worker: _Worker) -> None:
-            position = next(waiting, None)
-            if position is not None:
-                worker.send(function, tasks[position])
-                running[worker.pipe] = worker, position
-
-        for worker in self._started(len(tasks)):
-            feed(worker)
-        while running:
-            ready = wait(list(running))
-            for pipe in [pipe for pipe in running if pipe in ready]:
-                worker, position = running.pop(pipe)
+        found: list[tuple[int, Any]] = []
+        while True:
+            while error is None and begun < len(tasks):
+                worker = self._borrowed(stops, waits=not running)
+                if worker is None:
+                    break
+                running[worker.pipe] = worker, begun
+                worker.send(function, tasks[begun])
+                begun += 1
+            yield from found
+            if not running:
+                return error
+            found = []
+            for worker, position in self._ended(running):
                 finished, outcome = worker.receive(f"part {position + 1} of {len(tasks)}")
+                del running[worker.pipe]
+                self._give_back(worker)
                 if not finished:
                     error = error or outcome
-                if error is None:
-                    feed(worker)
-                    yield position, outcome
-        return error
+                elif error is None:
+                    found.append((position, outcome))
 
-    def _started(self, tasks: int) -> Sequence[_Worker]:
-        self._workers = [worker for worker in self._workers if worker.process.is_alive()]
-        while len(self._workers) < min(self.size, tasks):
-            with _interrupts_held_back():
-                self._workers.append(_start(threads=max(1, _cores() // self.size)))
-        return self._workers[:tasks]
+    def _ended(self, running: dict[Connection, tuple[_Worker, int]]) -> list[tuple[_Worker, int]]:
+        """Waits; the workers that have something to say of their tasks."""
+        ready = wait(list(running))
+        return [
+            (worker, position)
+            for pipe, (worker, position) in running.items()
+            if pipe in ready and not self._was_warming(worker)
+        ]
 
-    def _stop(self, *, at_once: bool) -> None:
-        workers, self._workers = self._workers, []
-        for worker in workers:
+    def _was_warming(self, worker: _Worker) -> bool:
+        """Whether what a worker says next is of no task; then it is taken from the pipe."""
+        left = self._warming.pop(worker.pipe, 0)
+        if not left:
+            return False
+        worker.receive("getting ready")
+        if left > 1:
+            self._warming[worker.pipe] = left - 1
+        return True
+
+    def _borrowed(self, stops: int, *, waits: bool) -> _Worker | None:
+        """An idle worker, else a new one where there may be more, else one that another map gives back, or None.
+
+        Raises: Failure where the pool was stopped meanwhile.
+        """
+        with self._changed:
+            while True:
+                if stops != self._stops:
+                    raise Failure("the worker processes were stopped; the finished parts are kept")
+                self._workers = [worker for worker in self._workers if worker.process.is_alive()]
+                self._idle = [worker for worker in self._idle if worker in self._workers]
+                if self._idle:
+                    return self._idle.pop(0)
+                if len(self._workers) < self.size:
+                    return self._started()
+                if not waits:
+                    return None
+                self._changed.wait()
+
+    def _started(self) -> _Worker:
+        with _interrupts_held_back():
+            self._workers.append(_start(threads=max(1, _cores() // self.size)))
+        return self._workers[-1]
+
+    def _give_back(self, worker: _Worker) -> None:
+        with self._changed:
+            if worker in self._workers:
+                self._idle.append(worker)
+            self._changed.notify()
+
+    def _stop(self, ours: Sequence[_Worker], *, at_once: bool) -> None:
+        """End all workers. Those that another thread's map waits for are only told to go: it sees them go."""
+        with self._changed:
+            workers, self._workers = self._workers, []
+            mine = [worker for worker in workers if worker in ours or worker in self._idle]
+            at_once = at_once or bool(self._warming)
+            self._idle = []
+            self._warming.clear()
+            self._stops += 1
+            self._changed.notify_all()
+        for worker in mine:
             worker.pipe.close()
-            if at_once:
-                worker.process.terminate()
-        for worker in workers:
+        for worker in workers if at_once else []:
+            worker.process.terminate()
+        for worker in mine:
             worker.process.join(_PATIENCE_SECONDS)
             if worker.process.is_alive():
                 worker.process.kill()
@@ -107,7 +181,7 @@ class Pool:
             worker.process.close()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Worker:
     process: SpawnProcess
     pipe: Connection

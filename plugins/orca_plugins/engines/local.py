@@ -7,6 +7,7 @@ may import polars. They are kept until `close`, so that each pays for its import
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from threading import RLock
 from typing import Any, Literal
 
 from pydantic import PrivateAttr
@@ -20,17 +21,20 @@ class _Kept:
 
     def __init__(self) -> None:
         self.pool: Pool | None = None
+        self._changing = RLock()
 
     def of_size(self, workers: int) -> Pool:
-        if self.pool is None or self.pool.size != workers:
-            self.close()
-            self.pool = Pool(workers)
-        return self.pool
+        with self._changing:
+            if self.pool is None or self.pool.size != workers:
+                self.close()
+                self.pool = Pool(workers)
+            return self.pool
 
     def close(self) -> None:
-        if self.pool is not None:
-            self.pool.close()
-            self.pool = None
+        with self._changing:
+            if self.pool is not None:
+                self.pool.close()
+                self.pool = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_Kept, ())
@@ -47,7 +51,8 @@ class Local(Engine):
         [engine]
         kind = "local"
 
-    A part that fails ends the run once the parts that have begun are finished; an interrupt ends it at once.
+    Maps of several threads share the processes: what one leaves idle, another uses. A part that fails ends its map once
+    the parts that have begun are finished; an interrupt ends it at once.
     """
 
     kind: Literal["local"] = "local"
@@ -68,6 +73,10 @@ class Local(Engine):
                 yield position, function(task)
         else:
             yield from self._kept.of_size(workers).map(function, tasks)
+
+    def warm(self, *, function: Callable[[Task], object], task: Task, workers: int) -> None:
+        if workers > 1:
+            self._kept.of_size(workers).warm(function, task)
 
     def close(self) -> None:
         self._kept.close()

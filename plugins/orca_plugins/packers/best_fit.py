@@ -142,7 +142,9 @@ def _in_keyed_order(rows: np.ndarray, by_key: np.ndarray, keys: np.ndarray) -> P
     starts = np.cumsum(sizes) - sizes
     # Ranks rise inside a row, so the first of each row has its smallest key.
     shuffled = np.argsort(splitmix64(keys[by_key[grouped[starts]]]), kind="stable")
-    place_of_row = np.empty_like(shuffled)
-    place_of_row[shuffled] = np.arange(len(shuffled))
-    row_starts = np.concatenate([[0], np.cumsum(sizes[shuffled])]).astype(np.int64)
-    return Packing(order=by_key[_sorted_ranks(place_of_row[rows])], row_starts=row_starts)
+    lengths = sizes[shuffled]
+    row_starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    # Whole rows move, so the places of their members are runs: no second sort.
+    members = np.repeat(starts[shuffled] - row_starts[:-1], lengths)
+    members += np.arange(len(members))
+    return Packing(order=by_key[grouped[members]], row_starts=row_starts)

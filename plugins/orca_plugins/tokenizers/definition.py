@@ -34,6 +34,12 @@ def dump(definition: Definition) -> str:
     return json.dumps(definition, ensure_ascii=False, separators=(",", ":"))
 
 
+def dump_with(model: str, definition: Definition) -> str:
+    """As `dump`, the model's JSON at hand: it is nearly all of a definition, and the shapes for runs share one."""
+    rest = dump({name: value for name, value in definition.items() if name != "model"})
+    return f'{rest[:-1]},"model":{model}}}'
+
+
 def added_tokens(definition: Definition) -> list[dict[str, Any]]:
     return list(definition.get("added_tokens") or [])
 
@@ -72,19 +78,34 @@ def for_runs(definition: Definition, *, opens: bool) -> Definition:
     Args:
         opens: whether the runs stand where the tokenizer puts its dummy prefix, or go on from text.
     """
-    runs = {**definition, "truncation": None, "padding": None, "post_processor": None}
-    control = control_tokens(definition)
-    runs["added_tokens"] = [token for token in added_tokens(definition) if not token.get("special")]
-    runs["model"] = _unreachable(definition["model"], control, unknown_token(definition))
+    runs = {**without_control(definition), "truncation": None, "padding": None, "post_processor": None}
     if not opens:
         runs["normalizer"] = _without_prefix(definition.get("normalizer"))
         runs["pre_tokenizer"] = _without_prefix(definition.get("pre_tokenizer"))
     return runs
 
 
+def without_control(definition: Definition) -> Definition:
+    """The definition without its control tokens, so that no text becomes one; of one without any, itself."""
+    control = control_tokens(definition)
+    if not control:
+        return definition
+    left = [token for token in added_tokens(definition) if not token.get("special")]
+    return {
+        **definition,
+        "added_tokens": left,
+        "model": _unreachable(definition["model"], control, unknown_token(definition)),
+    }
+
+
 def for_decoding(definition: Definition) -> Definition:
     """The definition whose decoder gives text back without guessing which leading space was a dummy prefix."""
     return {**definition, "truncation": None, "padding": None, "decoder": _keeping_the_start(definition.get("decoder"))}
+
+
+def decoding_steps(definition: Definition) -> list[dict[str, Any]]:
+    """The steps of the decoder, sequences opened."""
+    return [step for step in _steps(definition.get("decoder")) if step["type"] != "Sequence"]
 
 
 def prefix_schemes(definition: Definition) -> set[str]:

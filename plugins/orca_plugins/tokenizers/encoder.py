@@ -7,7 +7,9 @@ differs between processors; where it cannot load the definition, or differs on o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,15 +18,18 @@ from orca_plugins.tokenizers.definition import (
     Definition,
     control_tokens,
     dump,
+    dump_with,
     for_decoding,
     for_runs,
     prefix_schemes,
     unknown_token,
+    without_control,
 )
 from orca_plugins.tokenizers.fast import Fast, Unsupported
 from orca_plugins.tokenizers.normal import NormalRule
 from orca_plugins.tokenizers.probes import probes
 from orca_plugins.tokenizers.reference import Reference
+from orca_plugins.tokenizers.spelling import Spelling
 from orca_recipes.contract.kinds import Encoder, Vocabulary
 from orca_recipes.errors import TokenizerError
 
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
 
 _PROBED_TOKENS = 40
 _BATCH = 1 << 14
+_FEW = 2048
+"""So few texts are encoded by the reference before the fast tokenizer, which checks itself first, is loaded."""
 
 
 class HFEncoder(Encoder):
@@ -49,6 +56,7 @@ class HFEncoder(Encoder):
         self._definition = definition
         self._engines: dict[bool, _Engines] = {}
         self._rules: dict[bool, NormalRule] = {}
+        self._read_ids = 0
 
     def encode(self, *, texts: pa.LargeStringArray, opens: bool, exact: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Encode runs of text between control tokens, as `Encoder.encode` says.
@@ -77,21 +85,30 @@ class HFEncoder(Encoder):
             return rule.apply(texts)
         return _replaced(rule.apply(texts), doubtful, self._read_back(texts.filter(_mask(doubtful)), opens))
 
-    @property
+    @cached_property
     def spells(self) -> bool:  # type: ignore[override]
         """Whether ids give every text back as the rule says."""
         kinds_of_run = (True,) if self._strips else (True, False)
         return all(self._rule(opens).holds for opens in kinds_of_run)
 
-    def decode_runs(self, *, ids: np.ndarray, offsets: np.ndarray, opens: bool) -> list[str]:
+    def decode_runs(self, *, ids: np.ndarray, offsets: np.ndarray, opens: bool) -> pa.LargeStringArray:
         """The text of each run, as `Encoder.decode_runs` says; a leading space that Metaspace takes for its prefix is
-        lost, as in the reference."""
-        flat, bounds = ids.tolist(), offsets.tolist()
-        texts: list[str] = []
-        for start in range(0, len(bounds) - 1, _BATCH):
-            stop = min(start + _BATCH, len(bounds) - 1)
-            texts += self._decoder.decode([flat[bounds[run] : bounds[run + 1]] for run in range(start, stop)])
-        return [text.removeprefix(" ") for text in texts] if opens and prefix_schemes(self._definition) else texts
+        lost, as in the reference.
+
+        Many ids are read by a table of what each spells, seen to be the reference's; what it does not tell, the
+        reference reads.
+        """
+        strips = bool(opens and prefix_schemes(self._definition))
+        spelling = self._spelling_for(len(ids))
+        if spelling is None:
+            return _column(self._read_by_reference(ids, offsets, np.arange(len(offsets) - 1), strips))
+        texts, unsure = spelling.texts(ids=ids, offsets=offsets, strips=strips)
+        if not len(unsure):
+            return texts
+        found = _column(self._read_by_reference(ids, offsets, unsure, strips))
+        places = np.zeros(len(texts), dtype=bool)
+        places[unsure] = True
+        return _replaced(texts, places, found)
 
     def decode(self, *, ids: np.ndarray) -> str:
         """Text of ids, control tokens included; a run that opens loses the dummy prefix that was put before it.
@@ -99,19 +116,15 @@ class HFEncoder(Encoder):
         A leading space that the tokenizer does not tell from its prefix (Metaspace) is lost, as in the reference.
         """
         ids = np.asarray(ids, dtype=np.int64)
-        is_control = np.isin(ids, self._control_ids)
+        is_control = self._forbidden[ids]
         bounds = np.flatnonzero(np.diff(is_control, prepend=False, append=False))
-        texts = np.split(ids, bounds)
-        decoded = self._decoder.decode([part.tolist() for part in texts])
-        prefixes = bool(prefix_schemes(self._definition))
-        parts = []
-        for place, (part, text) in enumerate(zip(texts, decoded, strict=True)):
-            if place % 2:
-                parts.append("".join(self._control_texts[token] for token in part.tolist()))
-            else:
-                opens = place == 0 or not self.prefix_only_at_start
-                parts.append(text.removeprefix(" ") if prefixes and opens else text)
-        return "".join(parts)
+        parts = [part.tolist() for part in np.split(ids, bounds)]
+        texts = self._texts_of(parts[::2])
+        if prefix_schemes(self._definition):
+            opening = [place == 0 or not self.prefix_only_at_start for place in range(len(texts))]
+            texts = [text.removeprefix(" ") if opens else text for text, opens in zip(texts, opening, strict=True)]
+        controls = ["".join(map(self._control_texts.__getitem__, part)) for part in parts[1::2]]
+        return "".join(piece for pair in zip_longest(texts, controls, fillvalue="") for piece in pair)
 
     def verdict(self) -> str:
         """Whether the fast tokenizer is used, and if not, why."""
@@ -131,7 +144,7 @@ class HFEncoder(Encoder):
 
     def _rule(self, opens: bool) -> NormalRule:
         if opens not in self._rules:
-            rule = NormalRule(self._definition, self._engines_for(opens).reference, opens=opens)
+            rule = NormalRule(self._runs, self._engines_for(opens).reference, opens=opens)
             texts = _column(probes(self._probed_tokens))
             sure = texts.filter(_mask(~rule.doubtful(texts)))
             rule.holds = rule.holds and rule.apply(sure).equals(self._read_back(sure, opens))
@@ -139,8 +152,29 @@ class HFEncoder(Encoder):
         return self._rules[opens]
 
     def _read_back(self, texts: pa.LargeStringArray, opens: bool) -> pa.LargeStringArray:
-        ids, offsets = self.encode(texts=texts, opens=opens)
-        return _column(self.decode_runs(ids=ids, offsets=offsets, opens=opens))
+        ids, offsets = self.encode(texts=texts, opens=opens, exact=len(texts) < _FEW)
+        return self.decode_runs(ids=ids, offsets=offsets, opens=opens)
+
+    def _read_by_reference(self, ids: np.ndarray, offsets: np.ndarray, runs: np.ndarray, strips: bool) -> list[str]:
+        """The text of some runs; a leading space is taken away where strips."""
+        texts: list[str] = []
+        for start in range(0, len(runs), _BATCH):
+            chosen = runs[start : start + _BATCH].tolist()
+            texts += self._decoder.decode([ids[offsets[run] : offsets[run + 1]].tolist() for run in chosen])
+        return [text.removeprefix(" ") for text in texts] if strips else texts
+
+    def _texts_of(self, parts: Sequence[Sequence[int]]) -> list[str]:
+        spelling = self._spelling_for(sum(map(len, parts)))
+        if spelling is not None:
+            texts = [spelling.text(part) for part in parts]
+            if None not in texts:
+                return [text for text in texts if text is not None]
+        return self._decoder.decode(parts)
+
+    def _spelling_for(self, ids: int) -> Spelling | None:
+        """The table of what ids spell, once so many were read that making it pays."""
+        self._read_ids += ids
+        return self._spelling if self._read_ids > self.vocabulary.size else None
 
     def _engines_for(self, opens: bool) -> _Engines:
         if not opens and self._strips:
@@ -151,11 +185,20 @@ class HFEncoder(Encoder):
         if opens not in self._engines:
             other = self._engines.get(not opens)
             same = other is not None and not prefix_schemes(self._definition)
-            self._engines[opens] = other if other is not None and same else self._loaded(opens)
+            self._engines[opens] = other if other is not None and same else self._loaded(opens, other)
         return self._engines[opens]
 
-    def _loaded(self, opens: bool) -> _Engines:
-        return _Engines(for_runs(self._definition, opens=opens), probes(self._probed_tokens))
+    def _loaded(self, opens: bool, other: _Engines | None) -> _Engines:
+        sibling = None if other is None else other.reference
+        return _Engines(for_runs(self._runs, opens=opens), self._model, self._probed_tokens, sibling)
+
+    @cached_property
+    def _runs(self) -> Definition:
+        return without_control(self._definition)
+
+    @cached_property
+    def _model(self) -> str:
+        return dump(self._runs["model"])
 
     @property
     def _probed_tokens(self) -> list[str]:
@@ -197,33 +240,56 @@ class HFEncoder(Encoder):
         unknown = unknown_token(self._definition)
         return np.array(sorted(token for token, text in self._control_texts.items() if text != unknown), dtype=np.int64)
 
-    @cached_property
+    @property
     def _decoder(self) -> Reference:
-        return Reference(for_decoding(self._definition))
+        return self._engines_for(True).reference
+
+    @cached_property
+    def _spelling(self) -> Spelling | None:
+        return Spelling.of(for_decoding(self._runs), self._decoder, self.vocabulary.size)
 
 
 class _Engines:
-    """The engines of one definition, and whether the fast one may be used."""
+    """The engines of one definition, and whether the fast one may be used. Each is loaded when it is first needed."""
 
-    def __init__(self, definition: Definition, texts: Sequence[str]) -> None:
-        self.reference = Reference(definition)
-        self.why = ""
-        self._fast: Fast | None = None
-        try:
-            self._fast = Fast(dump(definition))
-            self.why = _difference(self._fast, self.reference, texts)
-        except Unsupported as fault:
-            self.why = f"the fast tokenizer cannot be used ({fault})"
-        if self.why:
-            self._fast = None
+    def __init__(
+        self, definition: Definition, model: str, probed_tokens: Sequence[str], sibling: Reference | None
+    ) -> None:
+        """model: the JSON of the definition's model. sibling: a reference with the same model."""
+        self._definition = definition
+        self._model = model
+        self._probed_tokens = probed_tokens
+        self.reference = Reference(for_decoding(definition), model, sibling=sibling)
 
     def encode(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-        if self._fast is not None:
+        if self._state.fast is not None:
             try:
-                return self._fast.encode(texts)
+                return self._state.fast.encode(texts)
             except Unsupported as fault:  # whatever it gave up on, the reference gives the ids
-                self._fast, self.why = None, f"the fast tokenizer gave up on a text ({fault})"
+                self._state.fast, self._state.why = None, f"the fast tokenizer gave up on a text ({fault})"
         return self.reference.encode(texts)
+
+    @property
+    def why(self) -> str:
+        """Why the fast engine may not be used; empty where it may."""
+        return self._state.why
+
+    @cached_property
+    def _state(self) -> _FastState:
+        try:
+            fast = Fast(dump_with(self._model, self._definition))
+            why = _difference(fast, self.reference, probes(self._probed_tokens))
+        except Unsupported as fault:
+            return _FastState(None, f"the fast tokenizer cannot be used ({fault})")
+        return _FastState(None if why else fast, why)
+
+
+@dataclass
+class _FastState:
+    """The fast engine, None where it may not be used, and why it may not."""
+
+    fast: Fast | None
+    why: str
 
 
 def _difference(fast: Fast, reference: Reference, texts: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_plugins.tokenizers.definition import Definition, added_tokens, dump, model_vocabulary
+from orca_plugins.tokenizers.definition import Definition, added_tokens, dump, dump_with, model_vocabulary
 from orca_recipes.errors import TokenizerError
 
 if TYPE_CHECKING:
@@ -25,9 +25,16 @@ _SPACES = ("\u2581", "\u0120", " ")
 class Reference:
     """A definition loaded by the tokenizers library."""
 
-    def __init__(self, definition: Definition) -> None:
-        """Raises: TokenizerError, in the library's words."""
-        self._engine = _load(definition)
+    def __init__(self, definition: Definition, model: str | None = None, *, sibling: Reference | None = None) -> None:
+        """model: the JSON of the definition's model, where it is at hand. sibling: one with the same model, which is
+        then not loaded again.
+
+        Raises: TokenizerError, in the library's words.
+        """
+        if sibling is None:
+            self._engine = _load(dump(definition) if model is None else dump_with(model, definition))
+        else:
+            self._engine = _sharing(definition, sibling._engine.model)
         self._renumbered = _renumbered(self._engine, definition)
 
     def encode(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
@@ -40,8 +47,9 @@ class Reference:
         return ids if self._renumbered is None else self._renumbered[ids], offsets
 
     def decode(self, batch: Sequence[Sequence[int]]) -> list[str]:
-        """Text of each list of ids, control tokens included."""
-        return list(self._engine.decode_batch([list(ids) for ids in batch], skip_special_tokens=False))
+        """Text of each list of ids, none of a token that the definition lacks."""
+        known = [list(ids) for ids in batch] if self._renumbered is None else [self._given(ids) for ids in batch]
+        return list(self._engine.decode_batch(known, skip_special_tokens=False))
 
     def id_of(self, text: str) -> int | None:
         """The id under which the library knows a token."""
@@ -66,6 +74,14 @@ class Reference:
         """Whether the normalizer takes white space away at the ends of each text."""
         return len(self._normal(" a ")) - len(self._normal("a")) < 2
 
+    def _given(self, ids: Sequence[int]) -> list[int]:
+        """The ids by which the library knows tokens, of true ones."""
+        assert self._renumbered is not None
+        given = np.arange(len(self._renumbered))
+        moved = np.flatnonzero(self._renumbered != given)
+        given[self._renumbered[moved]] = moved
+        return [int(found) for found in given[np.asarray(ids, dtype=np.int64)]]
+
     def _normal(self, text: str) -> str:
         normalizer = self._engine.normalizer
         return str(normalizer.normalize_str(text)) if normalizer else text
@@ -78,13 +94,27 @@ class Reference:
         return [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
 
 
-def _load(definition: Definition) -> Any:
+def _load(definition: str) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_str(dump(definition))
+        return Tokenizer.from_str(definition)
     except Exception as fault:  # the library raises bare Exceptions
         raise TokenizerError(f"the tokenizers library cannot load the tokenizer.json: {fault}") from None
+
+
+def _sharing(definition: Definition, model: Any) -> Any:
+    """The definition around a model that is loaded already."""
+    from tokenizers import AddedToken
+
+    empty = {"type": "BPE", "vocab": {}, "merges": []}
+    engine = _load(dump({**definition, "model": empty, "added_tokens": []}))
+    engine.model = model
+    flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    engine.add_tokens(
+        [AddedToken(token["content"], **{flag: token[flag] for flag in flags}) for token in added_tokens(definition)]
+    )
+    return engine
 
 
 def _renumbered(engine: Any, definition: Definition) -> np.ndarray | None:
