@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -32,7 +32,15 @@ def read_frame(path: Path, *, columns: list[str] | None = None) -> pl.DataFrame:
     return frame
 
 
-def string_buffers(texts: pa.LargeStringArray) -> tuple[np.ndarray, pa.Buffer]:
+def indices(places: np.ndarray) -> pa.Int64Array:
+    """Positions [n] as `take` wants them. Made of the memory as it is: `pa.array` imports pandas where there is one."""
+    import pyarrow as pa
+
+    flat = np.ascontiguousarray(places, dtype=np.int64)
+    return cast("pa.Int64Array", pa.Array.from_buffers(pa.int64(), len(flat), [None, pa.py_buffer(flat)]))
+
+
+def string_buffers(texts: pa.LargeStringArray | pa.LargeBinaryArray) -> tuple[np.ndarray, pa.Buffer]:
     """Offsets int64 [texts + 1] of an array of texts, and the bytes that they point into."""
     _, offsets, data = texts.buffers()
     bounds = np.frombuffer(offsets, dtype=np.int64) if offsets is not None else np.zeros(1, dtype=np.int64)

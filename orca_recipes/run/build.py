@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from orca_recipes.errors import BuildError, LockError
-from orca_recipes.plan.compile import compile_plan
+from orca_recipes.plan.compile import compile_plan, used_collections
 from orca_recipes.plan.pins import Pins, differences
 from orca_recipes.plan.stages import Plan
 from orca_recipes.recipe.load import LoadedRecipe
+from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.claims import Say, quiet
 from orca_recipes.run.disk import writing
 from orca_recipes.run.execute import Execution
 from orca_recipes.run.lock import Lock, lock_path, read_lock, write_lock
+from orca_recipes.run.message_texts import look_up
 from orca_recipes.run.pin import Student, pin_recipe
 from orca_recipes.run.place import put_back, refuse_foreign
 from orca_recipes.run.progress import Progress
 from orca_recipes.run.publish import Publication
+from orca_recipes.run.settle import settled
 from orca_recipes.run.store import Store
+from orca_recipes.run.warm import Loading, import_libraries, is_worth_workers, load_tokenizer
 from orca_recipes.shards.manifest import Manifest, read_manifest
 
 
@@ -32,7 +36,8 @@ class Asked:
     """What a user asks of a build.
 
     locked: demand what the lock pins. limit: at most so many examples of each collection. rehash: read every source
-    file again, though size, time and inode say that it is the same.
+    file again, though size, time and inode say that it is the same. traces: where bought answers are kept; this user's
+    data directory, where it is not said.
     """
 
     loaded: LoadedRecipe
@@ -42,6 +47,7 @@ class Asked:
     locked: bool = False
     limit: int | None = None
     rehash: bool = False
+    traces: Path | None = None
 
     @property
     def is_variant(self) -> bool:
@@ -56,12 +62,29 @@ class Prepared:
     pins: Pins
     student: Student
     plan: Plan
+    recipe: Recipe
 
 
-def prepare(asked: Asked, say: Say = quiet) -> Prepared:
-    """Pin and compile. Raises: as `pin_recipe`."""
-    pins, student = pin_recipe(asked.loaded.recipe, asked.store, rehash=asked.rehash, say=say)
-    return Prepared(pins, student, compile_plan(asked.loaded.recipe, pins, limit=asked.limit))
+def prepare(asked: Asked, say: Say = quiet, ready: Callable[[Path], None] = lambda folder: None) -> Prepared:
+    """Pin and compile; the recipe then holds the texts of all system messages.
+
+    Args:
+        ready: as for `pin_recipe`.
+    Raises: as `look_up`, `pin_recipe`.
+    """
+    lock = read_lock(lock_path(asked.loaded.path, asked.loaded.profile))
+    loaded = settled(asked.loaded, lock, insist=asked.locked)
+    texts = look_up(loaded, asked.store, locked=lock.pins if lock else None, rehash=asked.rehash)
+    pins, student = pin_recipe(
+        texts.recipe,
+        asked.store,
+        messages=texts.pins,
+        rehash=asked.rehash,
+        say=say,
+        workers=asked.workers,
+        ready=ready,
+    )
+    return Prepared(pins, student, compile_plan(texts.recipe, pins, limit=asked.limit), texts.recipe)
 
 
 def build(asked: Asked, progress: Progress) -> tuple[Manifest, bool]:
@@ -69,12 +92,20 @@ def build(asked: Asked, progress: Progress) -> tuple[Manifest, bool]:
 
     Raises: LockError under `locked`, where pins or outcomes differ; BuildError; whatever a stage raises.
     """
+    try:
+        return _build(asked, progress)
+    finally:
+        asked.loaded.recipe.engine.close()
+
+
+def _build(asked: Asked, progress: Progress) -> tuple[Manifest, bool]:
     path = lock_path(asked.loaded.path, asked.loaded.profile)
     lock = read_lock(path)
     if asked.locked and lock is None:
         raise LockError(f"{path}: there is no lock; run `orca-recipe lock {asked.loaded.path}` first")
     refuse_foreign(asked.directory)
-    prepared = prepare(asked, progress.say)
+    asked = replace(asked, loaded=settled(asked.loaded, lock, insist=asked.locked))
+    prepared = prepare(asked, progress.say, _warmed(asked))
     if lock is not None and (found := differences(lock.pins, prepared.pins)):
         _tell_differences(asked, path, found, progress)
     if asked.locked and lock is not None:
@@ -84,7 +115,7 @@ def build(asked: Asked, progress: Progress) -> tuple[Manifest, bool]:
         made = _as_planned(asked.directory, asked.loaded, prepared)
         fresh = made is None
         if made is None:
-            made = _make(asked, prepared, progress)
+            made = _make(asked, prepared, progress, lock)
     _remember(asked, prepared)
     outcomes = _outcomes(prepared, made)
     if asked.locked and lock is not None:
@@ -107,21 +138,51 @@ def lock_recipe(asked: Asked) -> tuple[Path, list[str]]:
     return path, changed
 
 
-def _make(asked: Asked, prepared: Prepared, progress: Progress) -> Manifest:
-    execution = Execution(
-        recipe=asked.loaded.recipe,
+def scan(asked: Asked, prepared: Prepared, progress: Progress) -> Execution:
+    """Read every source and draw every mixture, and ask nobody anything: then all counts are known.
+
+    Raises: Shortfall and others where a mixture cannot be drawn.
+    """
+    execution = execution_of(asked, prepared, progress)
+    try:
+        execution.run({"mix"})
+    finally:
+        asked.loaded.recipe.engine.close()
+    return execution
+
+
+def execution_of(asked: Asked, prepared: Prepared, progress: Progress, lock: Lock | None = None) -> Execution:
+    """The run that a user asks for; under `locked` it buys no answers, and uses none but those of the lock."""
+    return Execution(
+        recipe=prepared.recipe,
         plan=prepared.plan,
         store=asked.store,
         student=prepared.student,
         limit=asked.limit,
         workers=asked.workers,
         progress=progress,
+        traces=asked.traces,
+        may_buy=not asked.locked,
+        locked_answers=lock.outcomes.get("answers", {}) if asked.locked and lock is not None else {},
     )
-    try:
-        execution.run()
-        return Publication(asked.loaded, execution, prepared.pins.digest(), asked.directory).publish()
-    finally:
-        asked.loaded.recipe.engine.close()
+
+
+def _make(asked: Asked, prepared: Prepared, progress: Progress, lock: Lock | None) -> Manifest:
+    execution = execution_of(asked, prepared, progress, lock)
+    execution.run()
+    return Publication(asked.loaded, execution, prepared.pins.digest(), asked.directory).publish()
+
+
+def _warmed(asked: Asked) -> Callable[[Path], None]:
+    """Workers of a build that is large and begins anew are started; what to do once there is a tokenizer for them."""
+    recipe, workers = asked.loaded.recipe, asked.workers
+    anew = workers > 1 and not (asked.directory / "manifest.json").is_file()
+    if not anew or not is_worth_workers(recipe, used_collections(recipe)):
+        return lambda folder: None
+    recipe.engine.warm(function=import_libraries, task=None, workers=workers)
+    return lambda folder: recipe.engine.warm(
+        function=load_tokenizer, task=Loading(recipe.tokenizer, folder), workers=workers
+    )
 
 
 def _as_planned(directory: Path, loaded: LoadedRecipe, prepared: Prepared) -> Manifest | None:
@@ -159,7 +220,13 @@ def _foreseen(prepared: Prepared) -> dict[str, Any]:
 
 def _outcomes(prepared: Prepared, made: Manifest) -> dict[str, Any]:
     shards = {file.path: file.digest for file in made.files if file.path.endswith((".bin", ".idx"))}
-    return {**_foreseen(prepared), "manifest": made.digest, "shards": shards}
+    answers = {
+        f"{name}/{collection}": digest
+        for name, counts in made.made.answers.items()
+        for collection, digest in counts.digest.items()
+    }
+    found = {**_foreseen(prepared), "manifest": made.digest, "shards": shards}
+    return found | {"answers": answers} if answers else found
 
 
 def _check_plan(path: Path, locked: Mapping[str, str], plan: Plan) -> None:
@@ -184,6 +251,11 @@ def _check_outcomes(path: Path, locked: Mapping[str, Any], made: Mapping[str, An
         for name in ("tokenizer", "template")
         if name in locked and locked[name] != made[name]
     ]
+    answers = (locked.get("answers", {}), made.get("answers", {}))
+    for name in sorted({*answers[0], *answers[1]}):
+        before, after = (table.get(name) for table in answers)
+        if before != after:
+            found.append(f"answers to {name}: {before or 'none'} are locked, {after or 'none'} were used")
     for name in sorted({*locked["shards"], *made["shards"]}):
         before, after = locked["shards"].get(name), made["shards"].get(name)
         if before != after:

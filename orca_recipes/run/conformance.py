@@ -101,7 +101,7 @@ class _Trial:
             example_starts=rendered.example_starts,
             encoder=self._encoder,
         )
-        for case, read, given in zip(tried, found, rendered.trained_texts, strict=True):
+        for case, read, given in zip(tried, found.to_pylist(), rendered.trained_texts.to_pylist(), strict=True):
             if read != given:
                 said = f"its trained tokens say {read.decode()[:_SHOWN]!r}, made from {given.decode()[:_SHOWN]!r}"
                 raise TokenizerError(f"the tokenizer does not give back what it was given: for {case}: {said}")

@@ -1,63 +1,76 @@
 """Verb `converse`: examples become the conversations that the student is trained on.
 
 The first rule that matches gives an example its strategy and its system message; the teacher answers what the
-strategy asks; filters see the conversation that the strategy makes of the answer.
+strategy asks; the student is shown what the strategy teaches of it; filters see both. Asking and teaching are apart,
+so that answers can be bought between them.
 """
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_recipes.contract.draws import draw_below, draw_keys
-from orca_recipes.contract.frames import completed, conversations_schema, examples_schema, messages_type
-from orca_recipes.contract.kinds import Filter, Strategy, Teacher
-from orca_recipes.recipe.model import When
+from orca_recipes.contract.frames import (
+    completed,
+    conversations_schema,
+    examples_schema,
+    messages_type,
+    stored_conversations_schema,
+)
+from orca_recipes.contract.kinds import Filter, Teacher
+from orca_recipes.contract.quotes import quoting
+from orca_recipes.contract.spelling import quoted
+from orca_recipes.errors import RuleError
 from orca_recipes.run.arrow import read_frame, write_frame
+from orca_recipes.run.mix import repeated
+from orca_recipes.run.placed import placed
 from orca_recipes.run.read import count_reasons
+from orca_recipes.run.rules import UNMATCHED, BoundRule, Message, QuestionCounter, first_matching
+from orca_recipes.run.shots import with_shots
 from orca_recipes.run.store import PartWriter
+from orca_recipes.run.system_messages import headed
+from orca_recipes.run.teaching import taught
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-@dataclass(frozen=True)
-class BoundRule:
-    """A rule with what it names: messages are (id, text)."""
-
-    when: When
-    strategy_name: str
-    strategy: Strategy
-    messages: tuple[tuple[str, str], ...]
-    replace: bool
+_NOTHING_TO_ASK = "it lacks what the strategy asks with"
+_TASKS_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Course:
     """All that decides a dataset's conversations of one collection.
 
-    rules: the last one matches every example.
-    erased_to: the system message (text) that the student sees in place of the teacher's, where prompts are erased.
+    student_messages: what the student sees where prompts are erased, one drawn for each example; none: no system
+    message. prepared: what the teacher looks its answers up in, where it does. counter: where some rule counts tokens.
+    shots: the pool of answered examples (`run/shots`), where some strategy shows them.
     """
 
     collection: str
     rules: tuple[BoundRule, ...]
     teacher_name: str
     teacher: Teacher
+    prepared: Path | None
     filters: tuple[Filter, ...]
     erase: bool
-    erased_to: str | None
+    student_messages: tuple[Message, ...]
     seed: int
+    counter: QuestionCounter | None = None
+    shots: Path | None = None
 
 
 @dataclass(frozen=True)
 class ConverseTask:
-    """One batch of examples: rows [start, stop) of the collection's ids, of which `selected` take part."""
+    """One batch of examples: rows [start, stop) of the collection's ids.
+
+    selected: how often each takes part. questions: their digests (high, low), where records are to tell them.
+    """
 
     name: str
     folder: Path
@@ -65,89 +78,195 @@ class ConverseTask:
     ids: Path
     start: int
     selected: np.ndarray
+    questions: tuple[np.ndarray, ...] | None
     course: Course
 
 
 def converse_part(task: ConverseTask) -> int:
     """Make, filter and store the conversations of one batch; return how many were looked at."""
-    examples = _selected_examples(task)
-    conversations, rejected = _converse(examples, task.course)
-    for kind in task.course.filters:
-        reasons = kind.reasons(conversations=conversations)
-        stage = f"filter {kind.kind}"
-        rejected.append(_rejections(conversations, reasons, stage))
-        conversations = conversations.filter(reasons.is_null())
-    out = _joined(rejected)
-    writer = PartWriter(task.folder, task.name)
-    write_frame(writer.path(".arrow"), conversations)
-    write_frame(writer.path(".rejected.arrow"), out)
-    report = {
-        "in": examples.height,
-        "out": conversations.height,
-        "rejected": count_reasons(out["reason"]),
-    }
-    writer.keep([".arrow", ".rejected.arrow"], report)
+    examples = selected_examples(task)
+    conversations, rejected, expanded = _converse(examples, task.course)
+    echoes = count_echoes(conversations)
+    conversations, filtered = passing(conversations, task.course)
+    keep_part(
+        PartWriter(task.folder, task.name),
+        examples.height,
+        conversations.select(list(stored_conversations_schema())),
+        rejected + filtered,
+        created={"expand": expanded} if expanded else {},
+        echoes=echoes,
+    )
     return examples.height
 
 
-def meets(when: When, values: Mapping[str, str | None]) -> bool:
-    """Whether an example with this task and category meets a rule's conditions on them."""
-    for name, globs in (("task", when.task), ("category", when.category)):
-        value = values[name]
-        if globs and not (value is not None and any(fnmatch.fnmatchcase(value, glob) for glob in globs)):
-            return False
-    return True
+def passing(conversations: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """What all filters keep, and the rejections."""
+    rejected = []
+    for kind in course.filters:
+        reasons = kind.reasons(conversations=conversations)
+        rejected.append(rejections(conversations, reasons, f"filter {kind.kind}"))
+        conversations = conversations.filter(reasons.is_null())
+    return conversations, rejected
 
 
-def _selected_examples(task: ConverseTask) -> pl.DataFrame:
+def keep_part(
+    writer: PartWriter, taken: int, made: pl.DataFrame, rejected: Sequence[pl.DataFrame], **facts: Any
+) -> None:
+    """Store a part: what was made of so many rows taken in, and what was rejected; facts go into its report."""
+    out = _joined(rejected)
+    write_frame(writer.path(".arrow"), made)
+    write_frame(writer.path(".rejected.arrow"), out)
+    report = {"in": taken, "out": made.height, "rejected": count_reasons(out["reason"]), **facts}
+    writer.keep([".arrow", ".rejected.arrow"], report)
+
+
+def selected_examples(task: ConverseTask) -> pl.DataFrame:
+    """The examples of a batch that take part, with their ids: columns of `frames.EXAMPLES`."""
     import polars as pl
 
     ids = read_frame(task.ids).slice(task.start, len(task.selected))
     frame = read_frame(task.examples).with_columns(ids["id_hi"], ids["id_lo"])
-    return completed(frame.filter(pl.Series(task.selected)), examples_schema())
+    if task.questions is not None:
+        halves = zip(("question_hi", "question_lo"), task.questions, strict=True)
+        frame = frame.with_columns(pl.Series(name, half) for name, half in halves)
+    return completed(repeated(frame, task.selected), examples_schema())
 
 
-def _converse(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+def ask(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """What the teacher is asked, rule by rule.
+
+    Args:
+        examples: columns of `frames.EXAMPLES`.
+    Returns: the examples that are asked, with the columns rule (place in the course), message_id (the system message
+        drawn, "" for none) and request (`frames.MESSAGES`, null where nobody looks at it), and `system` as drawn; and
+        the rejections. Where a rule expands, there are more examples than came in.
+    Raises: RuleError where no rule is for an example.
+    """
     import polars as pl
 
-    rule_of = _first_matching_rule(examples, course.rules)
-    made, rejected = [pl.DataFrame(schema=conversations_schema())], []
+    rule_of = first_matching(examples, [rule.when for rule in course.rules], course.counter)
+    if (rule_of == UNMATCHED).any():
+        raise _unmatched(examples.filter(pl.Series(rule_of == UNMATCHED)), course)
+    asked, rejected = [pl.DataFrame(schema=_asked_schema())], []
     for number, rule in enumerate(course.rules):
-        group = examples.filter(rule_of == number)
+        group = examples.filter(pl.Series(rule_of == number))
         if group.height:
-            conversations, refused = _under_rule(group, rule, course)
-            made.append(conversations)
-            rejected.append(refused)
+            stage = f"strategy {rule.strategy_name}"
+            refused = _refused(group, rule)
+            rejected.append(rejections(group, refused, stage))
+            made = _asked(group.filter(refused.is_null()), number, rule, course)
+            rejected.append(rejections(made, made["lacks"], stage))
+            asked.append(made.filter(pl.col("lacks").is_null()).drop("lacks"))
+    return pl.concat(asked), rejected
+
+
+def teach(asked: pl.DataFrame, answers: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """The conversations that come of answers.
+
+    Args:
+        asked: what `ask` returned.
+        answers: columns of `frames.ANSWERS`, in the same order.
+    Returns: columns of `frames.CONVERSATIONS`, and the rejections.
+    Raises: PluginError where a strategy erases more than the prompt.
+    """
+    import polars as pl
+
+    reasons = answers["reason"]
+    rejected = [rejections(asked, reasons, f"teacher {course.teacher_name}")]
+    answered = reasons.is_null()
+    asked, answers = asked.filter(answered), answers.filter(answered)
+    made = [pl.DataFrame(schema=conversations_schema())]
+    for number, rule in enumerate(course.rules):
+        of_rule = asked["rule"] == number
+        if of_rule.any():
+            made.append(taught(asked.filter(of_rule), answers.filter(of_rule), rule, course))
     return pl.concat(made), rejected
 
 
-def _under_rule(examples: pl.DataFrame, rule: BoundRule, course: Course) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Ask, answer and teach one rule's examples."""
+def count_echoes(conversations: pl.DataFrame) -> int:
+    """How many answers quote what the teacher was told to do."""
+    return int(quoting(conversations["answer"], conversations["instruction"]).sum())
+
+
+def rejections(frame: pl.DataFrame, reasons: pl.Series, stage: str) -> pl.DataFrame:
+    """The rows that have a reason, as parts store them."""
     import polars as pl
 
-    refused = _refused(examples, rule)
-    dropped = [_rejections(examples, refused, f"strategy {rule.strategy_name}")]
-    examples = examples.filter(refused.is_null())
+    return (
+        frame.select("id_hi", "id_lo", "file", "place")
+        .with_columns(reasons.alias("reason"), pl.lit(stage).alias("stage"))
+        .filter(pl.col("reason").is_not_null())
+    )
+
+
+def _converse(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame], int]:
+    asked, refused = ask(examples, course)
+    expanded = asked.height + sum(frame.height for frame in refused) - examples.height
+    answers = _answers(asked, course)
+    conversations, unanswered = teach(asked, answers, course)
+    return conversations, refused + unanswered, expanded
+
+
+def _answers(asked: pl.DataFrame, course: Course) -> pl.DataFrame:
+    examples, requests = asked.select(list(examples_schema())), asked["request"]
+    if course.prepared is None:
+        return course.teacher.answer(examples=examples, requests=requests, seed=course.seed)
+    return course.teacher.answer_prepared(
+        folder=course.prepared, examples=examples, requests=requests, seed=course.seed
+    )
+
+
+def _asked_schema() -> dict[str, Any]:
+    import polars as pl
+
+    return {**examples_schema(), "message_id": pl.String, "rule": pl.Int64, "request": messages_type()}
+
+
+def _asked(examples: pl.DataFrame, number: int, rule: BoundRule, course: Course) -> pl.DataFrame:
+    """One rule's examples with their system message and what the strategy asks; `lacks`: why some cannot be asked."""
+    import polars as pl
+
     if rule.replace:
         examples = examples.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in ("system", "answer"))
-    examples, message_ids = _with_system_message(examples, rule, course.seed)
-    requests = pl.Series("messages", [None] * examples.height, dtype=messages_type())
-    if course.teacher.reads_requests:
-        requests = rule.strategy.ask(examples=examples)
-    answers = course.teacher.answer(examples=examples, requests=requests, seed=course.seed)
-    unanswered = answers["reason"]
-    dropped.append(_rejections(examples, unanswered, f"teacher {course.teacher_name}"))
-    answered = unanswered.is_null()
-    examples, answers, message_ids = examples.filter(answered), answers.filter(answered), message_ids.filter(answered)
-    messages = rule.strategy.teach(examples=examples, answers=answers["answer"])
-    conversations = examples.select("id_hi", "id_lo", "task", "category", "file", "place").with_columns(
-        pl.lit(rule.strategy_name).alias("strategy"),
-        message_ids.alias("system_message"),
-        pl.lit(course.teacher_name).alias("teacher"),
-        (answers["finish_reason"] == "length").fill_null(False).alias("cut"),
-        _student_view(messages, course).alias("messages"),
+    examples = headed(examples, rule.messages, seed=course.seed, is_expanded=rule.is_expanded)
+    examples = with_shots(examples, rule.strategy.shots(), course.shots, seed=course.seed)
+    able = examples["lacks"].is_null()
+    requests = pl.Series("request", [None] * examples.height, dtype=messages_type())
+    if course.teacher.reads_requests or course.erase:
+        requests = _requests(examples, able, rule)
+        able &= requests.is_not_null()
+    return examples.select(
+        *examples_schema(),
+        "message_id",
+        pl.lit(number, dtype=pl.Int64).alias("rule"),
+        requests.alias("request"),
+        pl.when(able).then(None).otherwise(pl.coalesce("lacks", pl.lit(_NOTHING_TO_ASK))).alias("lacks"),
     )
-    return completed(conversations, conversations_schema()), _joined(dropped)
+
+
+def _requests(examples: pl.DataFrame, able: pl.Series, rule: BoundRule) -> pl.Series:
+    """What the strategy asks, null where it is not to be asked."""
+    import polars as pl
+
+    if able.all():
+        return _asked_of(examples, rule)
+    asked = _asked_of(examples.filter(able), rule)
+    places = pl.select(pl.when(able).then(able.cum_sum() - 1)).to_series()
+    return asked.gather(places)
+
+
+def _asked_of(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
+    with placed(f"strategies.{rule.strategy_name}"):
+        return rule.strategy.ask(examples=examples.select(list(examples_schema())))
+
+
+def _unmatched(examples: pl.DataFrame, course: Course) -> RuleError:
+    tasks = examples["task"].unique().sort()
+    named = ", ".join(quoted(task) for task in tasks[:_TASKS_SHOWN]) + (" ..." if len(tasks) > _TASKS_SHOWN else "")
+    return RuleError(
+        f"rules: none is for some examples of collection {quoted(course.collection)}, of tasks {named}; add a rule for "
+        'them, or one without `when` at the end, as in  [[rules]] strategy = "direct"  (`orca-recipe plan` counts them)'
+    )
 
 
 def _refused(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
@@ -162,68 +281,6 @@ def _refused(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
             pl.lit("the row brings its own answer or system message; say replace = true to replace it")
         )
     )["reason"]
-
-
-def _with_system_message(examples: pl.DataFrame, rule: BoundRule, seed: int) -> tuple[pl.DataFrame, pl.Series]:
-    """Draw one of the rule's system messages for each example; a row's own message stays under `direct`."""
-    import polars as pl
-
-    if not rule.messages:
-        return examples, pl.Series("system_message", [""] * examples.height, dtype=pl.String)
-    keys = draw_keys(
-        id_hi=examples["id_hi"].to_numpy(), id_lo=examples["id_lo"].to_numpy(), seed=seed, purpose="system message"
-    )
-    drawn = draw_below(keys=keys, bounds=np.full(examples.height, len(rule.messages), dtype=np.int64))
-    names, texts = (pl.Series([message[part] for message in rule.messages]) for part in (0, 1))
-    own = examples["system"].is_not_null() | examples["messages"].is_not_null()
-    frame = examples.with_columns(
-        drawn_text=texts.gather(drawn.tolist()), drawn_name=names.gather(drawn.tolist()), keeps=own
-    )
-    frame = frame.with_columns(
-        system=pl.when("keeps").then("system").otherwise("drawn_text"),
-        drawn_name=pl.when("keeps").then(pl.lit("")).otherwise("drawn_name"),
-    )
-    return frame.drop("drawn_text", "drawn_name", "keeps"), frame["drawn_name"]
-
-
-def _student_view(messages: pl.Series, course: Course) -> pl.Series:
-    """Prompt erasing: the student's system message in place of the one that the teacher saw."""
-    import polars as pl
-
-    if not course.erase:
-        return messages
-    system = pl.element().struct.field("role") == "system"
-    rest = messages.list.eval(pl.element().filter(~system))
-    if course.erased_to is None:
-        return rest
-    head = pl.lit([{"role": "system", "content": course.erased_to, "trained": False}], dtype=messages.dtype)
-    return rest.to_frame("messages").select(pl.concat_list(head, pl.col("messages")).alias("messages"))["messages"]
-
-
-def _first_matching_rule(examples: pl.DataFrame, rules: Sequence[BoundRule]) -> pl.Series:
-    """Position of the first rule that matches each example; the last rule of a course matches all."""
-    import polars as pl
-
-    distinct = examples.select("task", "category").unique(maintain_order=True)
-    first = [
-        next(n for n, rule in enumerate(rules) if meets(rule.when, {"task": task, "category": category}))
-        for task, category in distinct.iter_rows()
-    ]
-    table = distinct.with_columns(pl.Series("rule", first, dtype=pl.Int64))
-    joined = examples.select("task", "category").join(
-        table, on=["task", "category"], how="left", nulls_equal=True, maintain_order="left"
-    )
-    return joined["rule"]
-
-
-def _rejections(frame: pl.DataFrame, reasons: pl.Series, stage: str) -> pl.DataFrame:
-    import polars as pl
-
-    return (
-        frame.select("id_hi", "id_lo", "file", "place")
-        .with_columns(reasons.alias("reason"), pl.lit(stage).alias("stage"))
-        .filter(pl.col("reason").is_not_null())
-    )
 
 
 def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:

@@ -6,32 +6,34 @@ Parts are units of work and nothing else: their size, number and order never cha
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from orca_recipes.plan.compile import matching_rules, taken_collections, used_collections
+from orca_recipes.errors import Failure
+from orca_recipes.plan.compile import (
+    collects,
+    prepared_teachers,
+    taken_collections,
+    used_collections,
+)
 from orca_recipes.plan.stages import Plan
 from orca_recipes.recipe.model import Recipe
-from orca_recipes.run.account import ACCOUNT, Account, account_of_reading, keep_account, read_account
+from orca_recipes.run.account import Account, keep_account
+from orca_recipes.run.answering import Answering
 from orca_recipes.run.arrow import read_frame
-from orca_recipes.run.converse import BoundRule, ConverseTask, Course, converse_part
-from orca_recipes.run.digests import FileDigests, Pinned, pinned_as
-from orca_recipes.run.loaded import opened
-from orca_recipes.run.mix import SELECTION, draw_examples, read_selection
-from orca_recipes.run.pack import Unit, pack_dataset, units_of
+from orca_recipes.run.making import Making
+from orca_recipes.run.mixing import Mixing
+from orca_recipes.run.pack import Unit, units_of
 from orca_recipes.run.pin import Student
 from orca_recipes.run.progress import Progress
-from orca_recipes.run.read import IDS, batches_of, index_examples, read_part, read_tasks
+from orca_recipes.run.schedule import run_in_order, run_side_by_side
+from orca_recipes.run.shared_progress import SharedProgress
 from orca_recipes.run.store import StageFolder, Store
-from orca_recipes.run.tokenize import Tokenized, TokenizeTask, tokenize_part
-
-SLICE_BYTES = 8 << 20
-"""Input of one unit of reading, about."""
-
-TASKS_WORTH_WORKERS = 8
-"""Fewer tasks than this are done here: starting a worker takes as long as they do."""
+from orca_recipes.run.warm import TASKS_WORTH_WORKERS, is_worth_workers
 
 
 class PartTask(Protocol):
@@ -56,19 +58,51 @@ class Execution:
     limit: int | None
     workers: int
     progress: Progress
+    traces: Path | None = None
+    locked_answers: Mapping[str, str] = field(default_factory=dict)
+    may_buy: bool = True
     timings: dict[str, float] = field(default_factory=dict)
+    lacking: Collection[str] = ()
+    _is_halted: bool = False
 
-    def run(self) -> None:
+    def __post_init__(self) -> None:
+        # Not to hold itself: the store lets go of its claims when the last one who holds the run is gone.
+        self.answering = Answering(weakref.proxy(self))
+        self.making = Making(weakref.proxy(self))
+
+    def run(self, verbs: Collection[str] = ("tokenize", "pack")) -> None:
         """Bring what shards are written from into the store, every stage up to packing.
 
+        Args:
+            verbs: the stages that are wanted; others are made where those need them.
         Raises: StoreError where the store cannot be written; whatever a stage raises.
         """
         self.store.claim(self.plan, self.progress.say)
         works = self._works()
-        lacking = self._lacking(works)
-        for name in works:
-            if name in lacking:
-                self._stage(name, works[name])
+        self.lacking = self._lacking(works, verbs)
+        names = [name for name in works if name in self.lacking]
+        if not self._is_spread:
+            run_in_order(names, lambda name: self._stage(name, works[name]))
+            return
+        self.progress = SharedProgress(self.progress)
+        run_side_by_side(
+            names,
+            inputs={stage.name: stage.inputs for stage in self.plan},
+            work=lambda name: self._stage(name, works[name]),
+            at_once=self.workers + 1,
+            stop=self._halt,
+        )
+
+    def _halt(self) -> None:
+        self._is_halted = True
+        self.recipe.engine.close()
+
+    @cached_property
+    def _is_spread(self) -> bool:
+        """Whether workers run even the smallest stages, several at once; one teacher's questions go together."""
+        if self.workers == 1 or any(collects(self.recipe, name) for name in self.recipe.datasets):
+            return False
+        return is_worth_workers(self.recipe, used_collections(self.recipe))
 
     def folder(self, stage: str) -> StageFolder:
         return self.store.folder(self.plan[stage])
@@ -81,17 +115,33 @@ class Execution:
     def _works(self) -> dict[str, Callable[[StageFolder], None]]:
         """What makes each stage, in the order in which they run: what can be refused for its counts comes first."""
         works: dict[str, Callable[[StageFolder], None]] = {
-            f"read {name}": partial(self._read, collection=name) for name in used_collections(self.recipe)
+            f"read {name}": partial(self.making.read, collection=name) for name in used_collections(self.recipe)
         }
         taken = [(name, found) for name in self.recipe.datasets for found in taken_collections(self.recipe, name)]
-        for verb, work in (("mix", self._mix), ("converse", self._converse), ("tokenize", self._tokenize)):
-            works |= {f"{verb} {name}/{found}": partial(work, dataset=name, collection=found) for name, found in taken}
-        return works | {f"pack {name}": partial(self._pack, dataset=name) for name in self.recipe.datasets}
+        works |= Mixing(self).works()
+        works |= {
+            f"prepare {name}": partial(self.making.prepare, teacher=name) for name in prepared_teachers(self.recipe)
+        }
+        verbs: dict[str, Callable[..., None]] = {
+            "ask": self.answering.ask,
+            "answer": self.answering.answer,
+            "converse": self.making.converse,
+            "keep": self.making.keep,
+            "tokenize": self.making.tokenize,
+        }
+        for verb, work in verbs.items():
+            stages = {f"{verb} {name}/{found}": (name, found) for name, found in taken}
+            works |= {
+                stage: partial(work, dataset=name, collection=found)
+                for stage, (name, found) in stages.items()
+                if stage in self.plan.stages
+            }
+        return works | {f"pack {name}": partial(self.making.pack, dataset=name) for name in self.recipe.datasets}
 
-    def _lacking(self, works: Collection[str]) -> set[str]:
-        """The stages that must run: shards need tokens and packing, and what has to be made needs its inputs. A stage
-        all of whose consumers are in the store is neither read nor made."""
-        needed = {stage.name for stage in self.plan if stage.verb in ("tokenize", "pack")}
+    def _lacking(self, works: Collection[str], verbs: Collection[str]) -> set[str]:
+        """The stages that must run: those of these verbs, and what has to be made needs its inputs. A stage all of
+        whose consumers are in the store is neither read nor made."""
+        needed = {stage.name for stage in self.plan if stage.verb in verbs}
         lacking = set()
         for stage in reversed(list(self.plan)):
             if stage.name in needed & set(works) and not self._is_sound(stage.name):
@@ -112,127 +162,10 @@ class Execution:
                 work(folder)
                 self.timings[name] = round(time.monotonic() - started, 3)
 
-    def _read(self, folder: StageFolder, collection: str) -> None:
-        source = self.recipe.collections[collection]
-        pinned = self._pinned(collection)
-        tasks = read_tasks(source, collection=collection, folder=folder.path, slice_bytes=SLICE_BYTES, pinned=pinned)
-        sizes = [sum(piece.stop - piece.start for piece in task.slices) for task in tasks]
-        self._map(folder, f"read {collection}", read_part, tasks, sizes, "B")
-        names = [task.name for task in tasks]
-        report = index_examples(folder, names, collection=collection, source=source)
-        self._pinned(collection)
-        folder.finish([*names, IDS], report)
-        self._end(report, "examples")
+    def mixed(self, dataset: str, collection: str) -> StageFolder:
+        return self.folder(f"mix {self.recipe.datasets[dataset].mixture}/{collection}")
 
-    def _pinned(self, collection: str) -> Mapping[str, Pinned]:
-        """The files of a collection, seen to be those that the plan was made of."""
-        digests = FileDigests(self.store.root / "digests.sqlite")
-        planned = self.plan[f"read {collection}"].decisive["pin"]["files"]
-        return pinned_as(digests.stamped(self.recipe.collections[collection].files()), dict(planned))
-
-    def _mix(self, folder: StageFolder, dataset: str, collection: str) -> None:
-        mixture = self.recipe.datasets[dataset].mixture
-        report = draw_examples(
-            self.folder(f"read {collection}"),
-            folder,
-            take=self.recipe.mixtures[mixture].take[collection],
-            limit=self.limit,
-            seed=self.recipe.seed,
-            where=f"mixtures.{mixture}.take.{collection}",
-        )
-        folder.finish([SELECTION], report)
-
-    def _converse(self, folder: StageFolder, dataset: str, collection: str) -> None:
-        read, mix = self.folder(f"read {collection}"), self.folder(f"mix {dataset}/{collection}")
-        selected = read_selection(mix)
-        course = self._course(dataset, collection)
-        tasks = [
-            ConverseTask(
-                name=f"part-{batch.start:012d}-{batch.stop:012d}",
-                folder=folder.path,
-                examples=batch.path,
-                ids=read.path / f"{IDS}.arrow",
-                start=batch.start,
-                selected=selected[batch.start : batch.stop],
-                course=course,
-            )
-            for batch in batches_of(read)
-        ]
-        sizes = [int(task.selected.sum()) for task in tasks]
-        self._map(folder, f"converse {dataset}/{collection}", converse_part, tasks, sizes, "examples")
-        before = account_of_reading(read).followed_by("mix", mix.receipt["report"], [])
-        self._finish_counted(folder, [task.name for task in tasks], "converse", "conversations", before)
-
-    def _tokenize(self, folder: StageFolder, dataset: str, collection: str) -> None:
-        verdict, subject = "fast", f"{dataset}/{collection}"
-        tasks, results = self._tokenized(folder, subject, exact=False)
-        wrong = sum(result.disagreeing for result in results)
-        if wrong:
-            verdict = "reference"
-            self.progress.end(f"the fast tokenizer disagrees with the reference on {wrong} examples checked")
-            tasks, _ = self._tokenized(folder, subject, exact=True)
-        before = read_account(self.folder(f"converse {subject}"))
-        names = [task.name for task in tasks]
-        self._finish_counted(folder, names, "tokenize", "examples", before, {"tokenizer": verdict})
-
-    def _tokenized(
-        self, folder: StageFolder, subject: str, *, exact: bool
-    ) -> tuple[list[TokenizeTask], list[Tokenized]]:
-        parts = [part for part in self.folder(f"converse {subject}").parts() if part.name != ACCOUNT]
-        tasks = [
-            TokenizeTask(
-                name=f"{part.name}-{'exact' if exact else 'fast'}",
-                folder=folder.path,
-                conversations=part.file(".arrow"),
-                tokenizer=self.recipe.tokenizer,
-                tokenizer_folder=self.student.folder,
-                markup=self.student.markup,
-                exact=exact,
-            )
-            for part in parts
-        ]
-        sizes = [part.report["out"] for part in parts]
-        return tasks, self._map(folder, f"tokenize {subject}", tokenize_part, tasks, sizes, "examples")
-
-    def _pack(self, folder: StageFolder, dataset: str) -> None:
-        self.progress.begin(f"pack {dataset}", total=1, unit="datasets")
-        names, report = pack_dataset(
-            folder,
-            units=self.units(dataset),
-            packer=self.recipe.packing,
-            shard_tokens=self.recipe.output.shard_tokens,
-            seed=self.recipe.seed,
-            open_encoder=partial(opened, self.recipe.tokenizer, self.student.folder),
-        )
-        folder.finish(names, report)
-        self._end(report, "examples")
-
-    def _course(self, dataset: str, collection: str) -> Course:
-        chosen = self.recipe.datasets[dataset]
-        rules = [
-            BoundRule(
-                when=rule.when,
-                strategy_name=rule.strategy,
-                strategy=self.recipe.strategies[rule.strategy],
-                messages=tuple(self.recipe.system_message_texts(rule.system_messages).items()),
-                replace=rule.replace,
-            )
-            for rule in matching_rules(self.recipe, collection)
-        ]
-        student = chosen.student.system_message
-        texts = self.recipe.system_message_texts([student] if student else [])
-        return Course(
-            collection=collection,
-            rules=tuple(rules),
-            teacher_name=chosen.teacher,
-            teacher=self.recipe.teachers[chosen.teacher],
-            filters=chosen.filters,
-            erase=chosen.student.erase,
-            erased_to=next(iter(texts.values()), None),
-            seed=self.recipe.seed,
-        )
-
-    def _map(
+    def map_parts(
         self,
         folder: StageFolder,
         stage: str,
@@ -243,17 +176,19 @@ class Execution:
     ) -> list[Result]:
         """Run the tasks whose parts are not there yet; sizes are what each counts for in the progress."""
         todo = [place for place, task in enumerate(tasks) if not folder.has_part(task.name)]
+        if self._is_halted:
+            raise Failure(f"{stage} was stopped; what was finished is kept")
         self.progress.begin(stage, total=sum(sizes), unit=unit)
         self.progress.advance(sum(sizes) - sum(sizes[place] for place in todo))
         results = []
         chosen = [tasks[place] for place in todo]
-        workers = self.workers if len(chosen) >= TASKS_WORTH_WORKERS else 1
+        workers = self.workers if self._is_spread or len(chosen) >= TASKS_WORTH_WORKERS else 1
         for number, result in self.recipe.engine.map(function=function, tasks=chosen, workers=workers):
             results.append(result)
             self.progress.advance(sizes[todo[number]])
         return results
 
-    def _finish_counted(
+    def finish_counted(
         self,
         folder: StageFolder,
         names: Sequence[str],
@@ -266,18 +201,22 @@ class Execution:
         parts = [folder.part(name) for name in names]
         report = {
             "in": sum(part.report["in"] for part in parts),
+            "created": joined_counts(part.report.get("created", {}) for part in parts),
             "out": sum(part.report["out"] for part in parts),
             "rejected": joined_counts(part.report["rejected"] for part in parts),
+            **({"echoes": sum(part.report["echoes"] for part in parts)} if verb == "converse" else {}),
             **(facts or {}),
         }
         rejected = [read_frame(part.file(".rejected.arrow")) for part in parts]
         account = before.followed_by(verb, report, rejected)
         folder.finish([*names, keep_account(folder, account)], report)
-        self._end(report, unit)
+        self.end(report, unit)
 
-    def _end(self, report: Mapping[str, Any], unit: str) -> None:
+    def end(self, report: Mapping[str, Any], unit: str) -> None:
         rejected = sum(report["rejected"].values())
-        self.progress.end(f"{report['out']:,} {unit}" + (f", {rejected:,} rejected" if rejected else ""))
+        passed_over = sum(report.get("passed_over", {}).values())
+        told = f"{report['out']:,} {unit}" + (f", {rejected:,} rejected" if rejected else "")
+        self.progress.end(told + (f", {passed_over:,} passed over" if passed_over else ""))
 
 
 def joined_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 Everything is read from the build directory. What a build does not keep (the rank in a draw, the rows that a draw left
 out, categories) comes from the store while that still holds the stages the build was made of; else the answer says so.
+What a teacher was asked comes from the traces (this user's, where none are named).
 """
 
 from __future__ import annotations
@@ -21,18 +22,22 @@ _LONGEST_NUMBER = 18
 """Digits that a place, an int64, can have."""
 
 
-def explain_example(directory: Path, wanted: str, *, store: Path) -> Explanation:
+def explain_example(directory: Path, wanted: str, *, store: Path, traces: Path | None = None) -> Explanation:
     """Where the example whose id is, or begins with, `wanted` comes from, and what became of it in each dataset.
 
     Raises: BuildError; UserError where there is no such example, or more than one; DamagedShard.
     """
-    build = BuildStories.open(directory, store)
+    build = BuildStories.open(directory, store, traces)
     prefix = wanted.lower()
     kept, lost = build.tables.find(begins(prefix))
     mentions: list[Kept | Lost] = [*kept, *lost]
     found = {(mention.record["collection"], mention.record["id"]) for mention in mentions}
     for collection in () if found else build.collections():
-        found |= {(collection, row.id) for row in build.memory.rows_beginning(collection, prefix)}
+        rows = build.memory.rows_beginning(collection, prefix)
+        if len(rows) == 1:  # what was made of it may stand under other ids
+            told = _rows_at(build, f"{collection}/{rows[0].file}" if rows[0].file else collection, rows[0].place)
+            return Explanation(tuple(build.story(row) for row in told))
+        found |= {(collection, row.id) for row in rows}
     if not found:
         raise UserError(f"{directory} knows no example {visible(wanted)}{_ignorance(build)}")
     if len(found) > 1:
@@ -41,24 +46,24 @@ def explain_example(directory: Path, wanted: str, *, store: Path) -> Explanation
     return Explanation((build.story(AskedRow(collection, example, kept, lost)),))
 
 
-def explain_token(directory: Path, row: int, at: int, *, store: Path) -> Explanation:
+def explain_token(directory: Path, row: int, at: int, *, store: Path, traces: Path | None = None) -> Explanation:
     """What the token at place `at` of a row of the build is, and why its example is there; both counted from 0.
 
     Raises: as `explain_example`; UserError where there is no such row or no token at the place.
     """
-    build = BuildStories.open(directory, store)
+    build = BuildStories.open(directory, store, traces)
     kept, token = build.tables.at(row, at)
     story = build.story(AskedRow(kept.record["collection"], kept.record["id"], [kept], []))
     fates = [replace(fate, token=token) for fate in story.fates if fate.dataset == kept.shard.dataset]
     return Explanation((replace(story, fates=tuple(fates)),))
 
 
-def explain_place(directory: Path, source: str, *, store: Path) -> Explanation:
+def explain_place(directory: Path, source: str, *, store: Path, traces: Path | None = None) -> Explanation:
     """What became of the row at FILE:LINE, COLLECTION/FILE:LINE or COLLECTION:ITEM, in each dataset.
 
     Raises: as `explain_example`; UserError where the build knows no such file, or no row at that place of it.
     """
-    build = BuildStories.open(directory, store)
+    build = BuildStories.open(directory, store, traces)
     file, colon, line = source.rpartition(":")
     if not (colon and file and line.isascii() and line.isdigit() and len(line) <= _LONGEST_NUMBER):
         raise UserError(f"--source {visible(source)}: it wants FILE:LINE, where LINE counts from 1")
@@ -90,15 +95,20 @@ def _rows_of(
     kept = [each for each in kept if (each.record["collection"], each.record["file"]) == meaning]
     lost = [each for each in lost if (each.record["collection"], each.record["file"]) == meaning]
     stored = {row.id if row.has_id else None: row for row in build.memory.rows_at(*meaning, place)}
-    mentions: list[Kept | Lost] = [*kept, *lost]
-    examples = {mention.record["id"] for mention in mentions} | stored.keys()
+    standing = {(each.record["id"], each.shard.dataset) for each in kept}
+    standing |= {(each.record["id"], each.dataset) for each in lost}
+    made = {example for example, _ in standing}
+    # A row that was expanded stands in the build as what was made of it, and no longer under its own id.
+    examples = made | (stored.keys() if made <= stored.keys() else set())
+    only = next(iter(stored.values())) if len(stored) == 1 else None
     return [
         AskedRow(
             collection=meaning[0],
             example=example,
             kept=[each for each in kept if each.record["id"] == example],
             lost=[each for each in lost if each.record["id"] == example],
-            stored=stored.get(example),
+            stored=stored.get(example, only),
+            elsewhere=frozenset(dataset for other, dataset in standing if other != example),
         )
         for example in sorted(examples, key=lambda example: example or "")
     ]

@@ -16,7 +16,7 @@ from orca_recipes.errors import UserError
 from orca_recipes.run.explain_page import TokenView
 from orca_recipes.shards.files import damage
 from orca_recipes.shards.layout import ROLES, TOKENIZER, is_trained, records_path, role_codes
-from orca_recipes.shards.manifest import DatasetCounts, Manifest, ShardCounts
+from orca_recipes.shards.manifest import DatasetCounts, Manifest, ShardCounts, StageCounts
 from orca_recipes.shards.reader import Row, Shard
 from orca_recipes.shards.records import REJECTED_NAME, read_records, read_table, rejected_schema
 from orca_recipes.shards.spans import SpanDecoder
@@ -190,9 +190,9 @@ def stands_at(files: Sequence[str | None], line: int) -> Condition:
     return lambda table: pc.and_(pc.is_in(table["file"], value_set=names), pc.equal(table["line"], line))
 
 
-def stage_counts(counts: DatasetCounts, name: str) -> tuple[int, int] | None:
-    """What went into a stage of a dataset and what came out; None where it has no such stage."""
-    return next(((stage.taken, stage.out) for stage in counts.stages if stage.name == name), None)
+def stage_counts(counts: DatasetCounts, name: str) -> StageCounts | None:
+    """What became of the rows of a stage of a dataset; None where it has no such stage."""
+    return next((stage for stage in counts.stages if stage.name == name), None)
 
 
 def _meeting(table: pa.Table, condition: Condition) -> Iterator[tuple[int, dict[str, Any]]]:

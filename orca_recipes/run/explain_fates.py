@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from orca_recipes.run.explain_answers import AnswerMemory
 from orca_recipes.run.explain_build import BuildTables, Kept, Lost, stage_counts
 from orca_recipes.run.explain_page import (
     KEPT,
@@ -23,8 +24,9 @@ from orca_recipes.run.explain_page import (
 from orca_recipes.run.explain_recipe import WrittenRecipe
 from orca_recipes.run.explain_store import StoredRow, StoreMemory, key_of
 from orca_recipes.shards.curriculum import read_curriculum
-from orca_recipes.shards.manifest import read_manifest
+from orca_recipes.shards.manifest import StageCounts, read_manifest
 from orca_recipes.shards.records import CUT, TRUNCATED, TURNS_DROPPED
+from orca_recipes.shards.records import NOT_DRAWN as LEFT_BY_THE_DRAW
 
 _FLAGS = {CUT: "cut", TRUNCATED: "truncated", TURNS_DROPPED: "turns_dropped"}
 
@@ -34,6 +36,7 @@ class AskedRow:
     """A row that is asked for: where the tables mention it, and what the store knows of it.
 
     example: its id, None where it never got one. file, place: as asked, where the row is known by its place alone.
+    elsewhere: datasets that hold other examples made of the same row, by `repeat` or `expand`.
     exists: False where neither the build nor the store can say whether there is such a row.
     """
 
@@ -44,6 +47,7 @@ class AskedRow:
     stored: StoredRow | None = None
     file: str | None = None
     place: int | None = None
+    elsewhere: frozenset[str] = frozenset()
     exists: bool = True
 
 
@@ -54,13 +58,15 @@ class BuildStories:
     tables: BuildTables
     recipe: WrittenRecipe
     memory: StoreMemory
+    answers: AnswerMemory
 
     @classmethod
-    def open(cls, directory: Path, store: Path) -> BuildStories:
+    def open(cls, directory: Path, store: Path, traces: Path | None) -> BuildStories:
         """Raises: BuildError where there is no build; DamagedShard."""
         manifest = read_manifest(directory)
         tables = BuildTables(directory, manifest)
-        return cls(tables, WrittenRecipe(manifest.recipe), StoreMemory(store, manifest.plan))
+        answers = AnswerMemory.of(store, traces, manifest.plan)
+        return cls(tables, WrittenRecipe(manifest.recipe), StoreMemory(store, manifest.plan), answers)
 
     def collections(self) -> list[str]:
         """The collections that the build read, in the order of the plan."""
@@ -74,7 +80,7 @@ class BuildStories:
         fates = [
             fate
             for dataset, counts in self.tables.manifest.datasets.items()
-            if (drawn := stage_counts(counts, f"mix {dataset}/{row.collection}")) is not None
+            if (drawn := stage_counts(counts, self._mix(dataset, row.collection))) is not None
             for fate in self._fates(dataset, drawn, origin, row)
         ]
         return Story(origin, tuple(fates))
@@ -83,11 +89,15 @@ class BuildStories:
         """Whether every row of a collection can be told of: from the store, or because a dataset took them all."""
         if self.memory.holds(collection):
             return True
-        pairs = [
-            stage_counts(counts, f"mix {dataset}/{collection}")
+        draws = [
+            stage_counts(counts, self._mix(dataset, collection))
             for dataset, counts in self.tables.manifest.datasets.items()
         ]
-        return any(pair is not None and pair[0] == pair[1] for pair in pairs)
+        return any(drawn is not None and not drawn.rejected for drawn in draws)
+
+    def _mix(self, dataset: str, collection: str) -> str:
+        """The name of the stage that drew a collection for a dataset."""
+        return f"mix {self.recipe.mixture(dataset)}/{collection}"
 
     def _origin(self, row: AskedRow) -> Origin:
         kind, options = self.recipe.source(row.collection)
@@ -105,42 +115,65 @@ class BuildStories:
             category=stored.category if stored else None,
         )
 
-    def _fates(self, dataset: str, drawn: tuple[int, int], origin: Origin, row: AskedRow) -> Iterator[Fate]:
+    def _fates(self, dataset: str, drawn: StageCounts, origin: Origin, row: AskedRow) -> Iterator[Fate]:
         kept = [found for found in row.kept if found.shard.dataset == dataset]
         lost = [found for found in row.lost if found.dataset == dataset]
-        draw = self._draw(dataset, drawn, origin)
+        draw = self._draw(dataset, drawn, origin, row.stored)
         yield from (self._kept(found, draw, origin) for found in kept)
         yield from (self._rejected(found, draw, origin) for found in lost)
-        if kept or lost:
+        if kept or lost or dataset in row.elsewhere:
             return
         if not row.exists:
             why = self.memory.absence(origin.collection)
             yield Fate(dataset, UNKNOWN, reason=f"not drawn, or no such row: {why}", draw=draw)
-        elif drawn[0] > drawn[1]:
-            yield Fate(dataset, NOT_DRAWN, draw=draw)
+        elif drawn.rejected:
+            yield Fate(dataset, NOT_DRAWN, reason=self._why_not(dataset, drawn, origin, row), draw=draw)
         else:
             why = "the dataset takes it, and none of its tables mentions it; run `orca-recipe verify`"
             yield Fate(dataset, UNKNOWN, reason=why, draw=draw)
 
-    def _draw(self, dataset: str, drawn: tuple[int, int], origin: Origin) -> Draw:
-        mixture, take, rows = self.recipe.take(dataset, origin.collection)
-        there, taken = drawn
+    def _why_not(self, dataset: str, drawn: StageCounts, origin: Origin, row: AskedRow) -> str | None:
+        """Why a row was not drawn, where it is not that others came before it."""
+        other = [reason for reason in drawn.rejected if reason != LEFT_BY_THE_DRAW]
+        if not other:
+            return None
+        example = row.stored.id if row.stored is not None else origin.id
+        if example is None or not self.memory.holds(origin.collection):
+            return f"{' or '.join(drawn.rejected)}: {self.memory.absence(origin.collection)}"
+        reason = self.memory.left_out(self._mix(dataset, origin.collection), origin.collection, example)
+        return None if reason == LEFT_BY_THE_DRAW else reason
+
+    def _draw(self, dataset: str, drawn: StageCounts, origin: Origin, stored: StoredRow | None) -> Draw:
+        take, rows = self.recipe.take(dataset, origin.collection)
+        left_out = {reason: number for reason, number in drawn.rejected.items() if reason != LEFT_BY_THE_DRAW}
+        there, repeats = drawn.taken - sum(left_out.values()), sum(drawn.created.values())
         seed = self.recipe.seed
         key = rank = unknown = None
-        if taken < there and origin.id is not None:
-            key = key_of(origin.id, seed=seed)
-            rank = self.memory.rank(origin.collection, origin.id, seed=seed)
-            unknown = self.memory.absence(origin.collection) if rank is None else None
+        example = stored.id if stored is not None else None if repeats else origin.id
+        if LEFT_BY_THE_DRAW in drawn.rejected and example is not None:
+            key = key_of(example, seed=seed)
+            if self.recipe.draws_by_row(dataset, origin.collection):
+                stage = self._mix(dataset, origin.collection)
+                rank = self.memory.rank(stage, origin.collection, example, seed=seed)
+                absent = not self.memory.holds(origin.collection)
+                unknown = self.memory.absence(origin.collection) if absent else "it could not be drawn"
+            else:
+                unknown = "it is not drawn from all rows alike"
         return Draw(
-            mixture=mixture,
+            mixture=self.recipe.mixture(dataset),
             take=take,
-            taken=taken,
+            taken=drawn.out,
             there=there,
-            is_limited=taken < (there if rows is None else rows),
+            repeats=repeats,
+            left_out=left_out,
+            is_limited=self._is_limited(drawn, there if rows is None else rows),
             key=key,
             rank=rank,
-            unknown=unknown,
+            unknown=unknown if rank is None else None,
         )
+
+    def _is_limited(self, drawn: StageCounts, asked: int) -> bool:
+        return self.tables.manifest.limit == drawn.out and drawn.out < asked
 
     def _kept(self, found: Kept, draw: Draw, origin: Origin) -> Fate:
         filters = [text for _, text in self.recipe.filters(found.shard.dataset)]
@@ -156,7 +189,8 @@ class BuildStories:
             return Fate(found.dataset, REJECTED, stage, reason)
         if stage == "pack":
             reason = f"{reason} ({self.recipe.packing})"
-        recorded = {"strategy": stage.removeprefix("strategy ")} if stage.startswith("strategy ") else {}
+        recorded = {"id": found.record["id"]}
+        recorded |= {"strategy": stage.removeprefix("strategy ")} if stage.startswith("strategy ") else {}
         making = self._making(found.dataset, origin, recorded, self._passed(found.dataset, stage))
         return Fate(found.dataset, REJECTED, stage, reason, draw, making)
 
@@ -170,7 +204,7 @@ class BuildStories:
         return None if verb in ("strategy", "teacher") else [text for _, text in filters]
 
     def _making(self, dataset: str, origin: Origin, recorded: dict[str, Any], filters: Iterable[str] | None) -> Making:
-        strategy, message = recorded.get("strategy"), recorded.get("system_message")
+        strategy, message, example = (recorded.get(name) for name in ("strategy", "system_message", "id"))
         match, rule = self.recipe.rule(
             collection=origin.collection,
             task=origin.task,
@@ -184,6 +218,7 @@ class BuildStories:
         return Making(
             rule=match,
             system_message=message,
+            is_expanded=rule is not None and rule.expand == "each",
             system_message_text=self.recipe.system_message_text(message) if message else None,
             has_own_system_message=False,
             strategy=strategy,
@@ -193,12 +228,13 @@ class BuildStories:
             filters=None if filters is None else tuple(filters),
             student=self.recipe.student(dataset),
             template=self.recipe.template,
+            exchanges=self.answers.exchanges(f"{dataset}/{origin.collection}", example) if example else (),
         )
 
     def _standing(self, found: Kept) -> Standing:
         record, shard, manifest = found.record, found.shard, self.tables.manifest
         number = int(shard.counts.prefix.rpartition("/")[2])
-        phases = [(phase.dataset, phase.epochs) for phase in read_curriculum(self.tables.directory).phases]
+        phases = read_curriculum(self.tables.directory).phases
         return Standing(
             shard=shard.counts.prefix,
             shards=self.recipe.shards(manifest.datasets[shard.dataset].tokens, record["id"], number),
@@ -209,5 +245,14 @@ class BuildStories:
             trained_tokens=record["trained_tokens"],
             row_tokens=manifest.row_tokens,
             flags=tuple(name for bit, name in _FLAGS.items() if record["flags"] & bit),
-            phases=self.recipe.phases(shard.dataset, phases),
+            phases=tuple(
+                (number, _passes(phase.rows[shard.dataset], manifest.datasets[shard.dataset].rows))
+                for number, phase in enumerate(phases, start=1)
+                if shard.dataset in phase.rows
+            ),
         )
+
+
+def _passes(rows: int, size: int) -> int | str:
+    """How often a phase goes through a dataset: a whole number, or a decimal where the last pass ends early."""
+    return rows // size if rows % size == 0 else f"{rows / size:.3f}"

@@ -47,15 +47,18 @@ class Origin:
 class Draw:
     """What a mixture took of a collection, and where the row stands in the draw.
 
-    take: as the recipe says it. taken, there: rows of the collection. is_limited: whether --limit took fewer than the
-    recipe says. key: 16 hexadecimal digits, None where nothing was left out or the row has no id. rank: from 1, in
-    keyed order; where it is not known, `unknown` says why.
+    take: as the recipe says it. taken: rows drawn, `repeats` of them for another time; there: rows that could be drawn.
+    left_out: the others, reason to number. is_limited: whether --limit took fewer than the recipe says. key: 16
+    hexadecimal digits, None where no row was left undrawn or the row has no id. rank: from 1, in keyed order; where it
+    is not known, `unknown` says why.
     """
 
     mixture: str
     take: str
     taken: int
     there: int
+    repeats: int
+    left_out: Mapping[str, int]
     is_limited: bool
     key: str | None
     rank: int | None
@@ -77,15 +80,39 @@ class RuleMatch:
 
 
 @dataclass(frozen=True)
+class Exchange:
+    """A question that a teacher was asked, and its answer, as the trace store keeps them.
+
+    sample: from 0. time: UTC. Tokens are None where the server did not count, max_tokens where none was said; where
+    nothing is known, `unknown` says why.
+    """
+
+    sample: int = 0
+    model_asked: str = ""
+    model_reported: str | None = None
+    endpoint: str = ""
+    time: str = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    max_tokens: int | None = None
+    finish_reason: str = ""
+    request_id: str | None = None
+    unknown: str | None = None
+
+
+@dataclass(frozen=True)
 class Making:
     """How the conversation was made; what was not reached, or is not known, is None.
 
-    system_message: its name, "" where none was drawn; its text where the recipe holds it. kinds: of the strategy and
-    of the teacher. filters: those that kept the row. student: what the student sees of the prompt.
+    system_message: its name, "" where none was drawn; its text where the recipe holds it. is_expanded: whether the rule
+    made an example of its own for each of its system messages. kinds: of the strategy and of the teacher. filters:
+    those that kept the row. student: what the student sees of the prompt. exchanges: what the teacher was asked, where
+    its answers are bought.
     """
 
     rule: RuleMatch
     system_message: str | None
+    is_expanded: bool
     system_message_text: str | None
     has_own_system_message: bool
     strategy: str | None
@@ -95,6 +122,7 @@ class Making:
     filters: tuple[str, ...] | None
     student: str
     template: str
+    exchanges: tuple[Exchange, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +130,7 @@ class Standing:
     """Where an example stands.
 
     shards: over which ids are dealt, None where that cannot be told. row: counted through the build, row_in_shard
-    through the shard, both from 0. place: tokens stored before it in its row. phases: (number from 1, epochs).
+    through the shard, both from 0. place: tokens stored before it in its row. phases: (number from 1, how often).
     """
 
     shard: str
@@ -114,7 +142,7 @@ class Standing:
     trained_tokens: int
     row_tokens: int
     flags: tuple[str, ...]
-    phases: tuple[tuple[int, int], ...]
+    phases: tuple[tuple[int, int | str], ...]
 
 
 @dataclass(frozen=True)
@@ -229,15 +257,18 @@ def _token_lines(token: TokenView) -> Iterator[tuple[str, str]]:
 
 def _draw_lines(draw: Draw) -> Iterator[tuple[str, str]]:
     limit = ", cut by --limit" if draw.is_limited else ""
-    order = ", the first in keyed order" if draw.taken < draw.there else ""
-    text = f"{draw.take}{limit}: {draw.taken:,} of {draw.there:,} rows{order}"
+    order = ", the first in keyed order" if draw.taken - draw.repeats < draw.there else ""
+    again = f", {draw.repeats:,} of them repeats" if draw.repeats else ""
+    text = f"{draw.take}{limit}: {draw.taken:,} of {draw.there:,} rows{order}{again}"
     yield "draw", f"mixtures.{draw.mixture} takes {text}"
+    for reason, number in draw.left_out.items():
+        yield "left out", f"{number:,} rows: {reason}"
     if draw.key is None:
         return
     if draw.rank is None:
         yield "rank", f"unknown: {draw.unknown} (key {draw.key})"
     else:
-        verdict = "taken" if draw.rank <= draw.taken else "left out"
+        verdict = "taken" if draw.rank <= draw.taken - draw.repeats else "left out"
         yield "rank", f"{draw.rank:,} of {draw.there:,} in keyed order, so {verdict} (key {draw.key})"
 
 
@@ -248,10 +279,28 @@ def _making_lines(making: Making) -> Iterator[tuple[str, str]]:
     if making.strategy is not None:
         yield "strategy", _with_kind(making.strategy, making.strategy_kind)
     yield "teacher", _with_kind(making.teacher, making.teacher_kind)
+    for exchange in making.exchanges:
+        yield "asked" if len(making.exchanges) == 1 else f"asked, sample {exchange.sample}", _exchange(exchange)
     if making.filters is not None:
         yield "filters passed", "; ".join(making.filters) or "none"
     yield "student sees", making.student
     yield "template", making.template
+
+
+def _exchange(exchange: Exchange) -> str:
+    if exchange.unknown is not None:
+        return f"unknown: {exchange.unknown}"
+    model = exchange.model_asked
+    if exchange.model_reported not in (None, model):
+        model = f"{model} (the server says {exchange.model_reported})"
+    tokens = (
+        "? tokens" if number is None else f"{number:,} tokens"
+        for number in (exchange.input_tokens, exchange.output_tokens)
+    )
+    limit = "" if exchange.max_tokens is None else f" of at most {exchange.max_tokens:,}"
+    named = f", request {exchange.request_id}" if exchange.request_id else ""
+    told = "{} in, {} out".format(*tokens)
+    return f"{model} at {exchange.endpoint}, {exchange.time}: {told}{limit}, finish {exchange.finish_reason}{named}"
 
 
 def _rule(rule: RuleMatch) -> str:
@@ -266,7 +315,8 @@ def _rule(rule: RuleMatch) -> str:
 def _system_message(making: Making) -> str:
     if making.system_message:
         text = making.system_message_text
-        return f"{making.system_message}, drawn by key" + (f": {_quoted(text)}" if text is not None else "")
+        how = "one of several that the rule makes an example each for" if making.is_expanded else "drawn by key"
+        return f"{making.system_message}, {how}" + (f": {_quoted(text)}" if text is not None else "")
     return "none drawn" + (": the conversation has its own" if making.has_own_system_message else "")
 
 

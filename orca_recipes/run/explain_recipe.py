@@ -14,9 +14,10 @@ from orca_recipes.contract.kinds import Kind, Packer, Writer
 from orca_recipes.contract.pieces import Offer
 from orca_recipes.errors import PluginError
 from orca_recipes.recipe.defaults import filled_in
-from orca_recipes.recipe.model import Recipe, Rule, When
-from orca_recipes.run.converse import meets
+from orca_recipes.recipe.model import Recipe
+from orca_recipes.recipe.rules import Rule, When
 from orca_recipes.run.explain_page import RuleMatch
+from orca_recipes.run.rules import meets
 
 
 class WrittenRecipe:
@@ -46,11 +47,22 @@ class WrittenRecipe:
         table = _table(self._table["collections"][collection])
         return str(table["kind"]), _options(table)
 
-    def take(self, dataset: str, collection: str) -> tuple[str, str, int | None]:
-        """A dataset's mixture, what it takes of a collection, and the rows it asks for where it names a number."""
-        mixture = self._table["datasets"][dataset]["mixture"]
-        take = self._table["mixtures"][mixture].get("take", {}).get(collection, {})
-        return mixture, "all" if take.get("all") else _settings(take), take.get("rows")
+    def mixture(self, dataset: str) -> str:
+        return str(self._table["datasets"][dataset]["mixture"])
+
+    def take(self, dataset: str, collection: str) -> tuple[str, int | None]:
+        """What a dataset's mixture takes of a collection, and the rows it asks for where it names a number."""
+        mixture = self._table["mixtures"][self.mixture(dataset)]
+        if "take" not in mixture:
+            return _settings({key: mixture[key] for key in ("from", "holdout_of", "rows") if key in mixture}), None
+        take = mixture["take"].get(collection, {})
+        return "all" if take == {"all": True} else _settings(take), take.get("rows")
+
+    def draws_by_row(self, dataset: str, collection: str) -> bool:
+        """Whether a take is a prefix of one order of all rows, so that a row's rank decides."""
+        take = self._table["mixtures"][self.mixture(dataset)].get("take", {}).get(collection, {})
+        by_row = take.get("draw", "rows") == "rows" and take.keys().isdisjoint({"per_task", "per_category"})
+        return bool(take) and by_row and "tokens" not in self._table["mixtures"][self.mixture(dataset)]
 
     def strategy_kind(self, name: str) -> str:
         return self._kind("strategies", name)
@@ -82,10 +94,6 @@ class WrittenRecipe:
         text = self._table.get("system_messages", {}).get(chosen, {}).get("messages", {}).get(key)
         return text if isinstance(text, str) else None
 
-    def phases(self, dataset: str, phases: Iterable[tuple[str, int]]) -> tuple[tuple[int, int], ...]:
-        """Number (from 1) and epochs of the phases (dataset, epochs) that train on a dataset."""
-        return tuple((number, epochs) for number, (name, epochs) in enumerate(phases, start=1) if name == dataset)
-
     def shards(self, tokens: int, example: str, shard: int) -> int | None:
         """The number of shards that a dataset's examples are dealt over; None where the example's shard denies it.
 
@@ -115,30 +123,32 @@ class WrittenRecipe:
         """
         possible = self._possible(collection, task, category, is_all_known=not why_unknown)
         fitting = [number for number in possible if _fits(self._rules[number], strategy, system_message)] or possible
-        if len(fitting) > 1:
+        if len(fitting) != 1:
             return RuleMatch(None, self._written_rules, {}, self._open_question(fitting, why_unknown)), None
         rule = self._rules[fitting[0]]
         if fitting[0] >= self._written_rules:
             return RuleMatch(None, self._written_rules, {}, None), rule
-        when = {name: values for name, values in rule.when.model_dump().items() if values}
+        when = {name: _words(value) for name, value in rule.when.model_dump(exclude_defaults=True).items()}
         return RuleMatch(fitting[0] + 1, self._written_rules, when, None), rule
 
     def _possible(self, collection: str, task: str | None, category: str | None, *, is_all_known: bool) -> list[int]:
         """Rules that may be the first to match: all that are not ruled out, up to one that certainly matches."""
         values = {"task": task, "category": category}
-        unknown = [] if is_all_known else [name for name, value in values.items() if value is None]
+        unknown = ["language", "reasoning", "options"]
+        unknown += [] if is_all_known else [name for name, value in values.items() if value is None]
         possible = []
         for number, rule in enumerate(self._rules):
             if not rule.when.may_match_collection(collection) or not meets(_without(rule.when, unknown), values):
                 continue
             possible.append(number)
-            if not any(getattr(rule.when, name) for name in unknown):
+            if rule.when == _without(rule.when, unknown) and not rule.when.counts_tokens:
                 break
         return possible
 
     def _open_question(self, fitting: Sequence[int], why_unknown: str) -> str:
+        decides = f"its task and category decide, and {why_unknown}" if why_unknown else "more of the row decides"
         names = [str(number + 1) if number < self._written_rules else "none" for number in fitting]
-        return f"{' or '.join(names)} of {self._written_rules}: its task and category decide, and {why_unknown}"
+        return f"{' or '.join(names)} of {self._written_rules}: {decides}"
 
     def _kind(self, table: str, name: str) -> str:
         """The kind of a named table; a name without a table is a kind's own."""
@@ -191,8 +201,13 @@ def _value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _words(value: Any) -> tuple[str, ...]:
+    return value if isinstance(value, tuple) else (str(value).lower(),)
+
+
 def _without(when: When, names: Sequence[str]) -> When:
-    return when.model_copy(update=dict.fromkeys(names, ()))
+    nothing = {name: When.model_fields[name].default for name in names}
+    return when.model_copy(update=nothing)
 
 
 def _fits(rule: Rule, strategy: str | None, system_message: str | None) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from orca_recipes.contract.draws import id_text
 from orca_recipes.plan.stages import Stage
 from orca_recipes.run.arrow import read_frame
-from orca_recipes.run.mix import mixture_keys
+from orca_recipes.run.mix import REASONS, mixture_keys, read_selection
 from orca_recipes.run.read import IDS, Batch, batches_of
 from orca_recipes.run.store import StageFolder, Store
 from orca_recipes.shards.manifest import StageIdentity
@@ -49,6 +49,11 @@ class StoreMemory:
             for stage in plan
             if stage.verb == "read"
         }
+        self._mixes = {
+            stage.name: Stage("mix", stage.name.partition(" ")[2], "", {}, (), stage.fingerprint)
+            for stage in plan
+            if stage.verb == "mix"
+        }
         # A store is made where there is none, and to ask is no reason to make one.
         self._store = Store(root) if (root / "stages").is_dir() else None
 
@@ -68,8 +73,17 @@ class StoreMemory:
         return self._matching(collection, pl.col("file").eq_missing(file) & (pl.col("place") == place))
 
     def row(self, collection: str, wanted: str) -> StoredRow | None:
-        """The row with this id."""
-        return next(iter(self.rows_beginning(collection, wanted)), None)
+        """The row with this id, or that an example with this id repeats: repeats share the high half."""
+        return next(iter(self.rows_beginning(collection, wanted[: ID_DIGITS // 2])), None)
+
+    def left_out(self, mix: str, collection: str, wanted: str) -> str | None:
+        """Why a stage `mix` left an example out; None where it did not, or that is not known."""
+        selection = self._selection(mix)
+        if selection is None or not self.holds(collection):
+            return None
+        hi, lo, keep = self._ids(collection)
+        (place,) = np.flatnonzero(_begins(hi, lo, wanted) & keep)[:1]
+        return REASONS.get(int(selection[place]))
 
     def rows_beginning(self, collection: str, prefix: str) -> list[StoredRow]:
         """The first rows (two at most) whose id begins so: hexadecimal digits in lower case."""
@@ -87,17 +101,31 @@ class StoreMemory:
             for name in read_frame(batch.path, columns=["file"])["file"].unique().drop_nulls()
         }
 
-    def rank(self, collection: str, wanted: str, *, seed: int) -> int | None:
-        """Where an example stands in keyed order among all of its collection, from 1; None where that is not known."""
+    def rank(self, mix: str, collection: str, wanted: str, *, seed: int) -> int | None:
+        """Where an example stands in keyed order among all that a stage `mix` could draw, from 1.
+
+        Returns: None where that is not known, or the example could not be drawn.
+        """
         if not self.holds(collection):
             return None
         hi, lo, keep = self._ids(collection)
+        selection = self._selection(mix)
+        if selection is not None:
+            keep = selection >= 0
+            if not (_begins(hi, lo, wanted) & keep).any():
+                return None
         hi, lo = hi[keep], lo[keep]
         keys = mixture_keys(id_hi=hi, id_lo=lo, seed=seed)
         my_hi, my_lo = halves(wanted)
         mine = int(key_of(wanted, seed=seed), 16)
         tied = (keys == np.uint64(mine)) & ((hi < my_hi) | ((hi == my_hi) & (lo < my_lo)))
         return 1 + int((keys < np.uint64(mine)).sum()) + int(tied.sum())
+
+    def _selection(self, mix: str) -> np.ndarray | None:
+        if self._store is None or mix not in self._mixes:
+            return None
+        folder = self._store.folder(self._mixes[mix])
+        return read_selection(folder) if folder.finished else None
 
     def _folder(self, collection: str) -> StageFolder:
         assert self._store is not None

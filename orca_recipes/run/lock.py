@@ -15,13 +15,14 @@ from orca_recipes.run.sealed import write_text
 
 VERSION = 1
 
-_TABLES = ("plan", "shards")
+_TABLES = ("plan", "shards", "answers")
 """Outcomes that are tables."""
 
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock; outcomes are by name: "tokenizer" and "template" (verdicts), "plan", "manifest", "shards" (digests)."""
+    """A lock; outcomes are by name: "tokenizer" and "template" (verdicts), "plan", "manifest", "shards" and "answers"
+    (digests)."""
 
     pins: Pins
     outcomes: Mapping[str, Any] = field(default_factory=dict)

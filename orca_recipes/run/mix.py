@@ -1,58 +1,109 @@
-"""Verb `mix`: which examples of a collection a dataset takes, decided before anything is paid for.
+"""Verb `mix`: how often each example of a collection stands in a mixture, decided before anything is paid for.
 
-What is kept of a draw is its prefix in keyed order, so that when a count changes only its length changes.
+What is kept of a draw is its prefix in keyed order, so that when a count changes only its length changes. A stage holds
+one number for each row: how often it stands, or below 0 why it cannot be drawn.
 """
 
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_recipes.contract.draws import draw_keys
-from orca_recipes.errors import Shortfall
-from orca_recipes.recipe.model import Take
-from orca_recipes.run.arrow import read_frame
-from orca_recipes.run.read import IDS
+from orca_recipes.contract.draws import draw_keys, splitmix64
+from orca_recipes.plan.mixture import cut_of
+from orca_recipes.run.drawing import Chunk, drawn_copies, measured
 from orca_recipes.run.store import PartWriter, StageFolder
+from orca_recipes.shards.records import ELSEWHERE, EXCLUDED, HELD_OUT, NOT_DRAWN
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SELECTION = "selection"
+TRIED = "tried"
+"""The part that holds what `--limit` leaves of the selection."""
+
+ASKED = "asked"
+"""The part that holds the selection without its reserve, where it has one."""
+
+UNREAD = -1
+"""The number of rows whose id is taken: they are no examples."""
+HELD_ELSEWHERE_ROW, EXCLUDED_ROW, HELD_OUT_ROW = -2, -3, -4
+REASONS: Mapping[int, str] = {
+    HELD_ELSEWHERE_ROW: ELSEWHERE,
+    EXCLUDED_ROW: EXCLUDED,
+    HELD_OUT_ROW: HELD_OUT,
+    0: NOT_DRAWN,
+}
+"""Why a row does not stand in a mixture, by its number."""
+
+_COPY = np.uint64(0xD1B54A32D192ED03)
 
 
-def draw_examples(
-    read: StageFolder, mix: StageFolder, *, take: Take, limit: int | None, seed: int, where: str
-) -> dict[str, Any]:
-    """Store the selection over a collection's ids and report its counts.
-
-    Args:
-        where: the dotted path of the take in the recipe, for the complaint.
-    Raises: Shortfall where more rows are asked for than there are.
-    """
-    ids = read_frame(read.path / f"{IDS}.arrow")
-    selected = ids["keep"].to_numpy().copy()
-    there = int(selected.sum())
-    asked = there if take.rows is None else take.rows
-    if asked > there:
-        raise Shortfall(
-            f"{where}: {asked} rows are asked for, and there are {there} ({asked - there} too few); "
-            f"ask for at most {there}, take all = true, or add to the collection"
-        )
-    wanted = asked if limit is None else min(asked, limit)
-    if wanted < there:
-        selected = _first_in_keyed_order(ids["id_hi"].to_numpy(), ids["id_lo"].to_numpy(), selected, wanted, seed)
-    writer = PartWriter(mix.path, SELECTION)
+def keep_selection(folder: StageFolder, selection: np.ndarray, name: str = SELECTION) -> str:
+    """Store a selection, int16 [rows], as a part; return its name."""
+    writer = PartWriter(folder.path, name)
     data = io.BytesIO()  # numpy writes to a file by itself, and forgets why where a disk refuses it
-    np.save(data, selected)
+    np.save(data, selection)
     writer.path(".npy").write_bytes(data.getbuffer())
     writer.keep([".npy"], {})
-    left = there - wanted
-    return {"in": there, "out": wanted, "rejected": {}, "not_drawn": left}
+    return name
 
 
-def read_selection(mix: StageFolder) -> np.ndarray:
-    """Bool over the collection's ids."""
-    return np.asarray(np.load(mix.path / f"{SELECTION}.npy"))
+def read_selection(mix: StageFolder, name: str = SELECTION) -> np.ndarray:
+    """A stored selection: int16 over the collection's ids."""
+    return np.asarray(np.load(mix.path / f"{name}.npy"))
+
+
+def asked_of(mix: StageFolder) -> np.ndarray:
+    """A selection without its reserve: what another mixture may be a part of."""
+    return read_selection(mix, ASKED if (mix.path / f"{ASKED}.npy").exists() else SELECTION)
+
+
+def taken_copies(mix: StageFolder) -> np.ndarray:
+    """How often each row takes the path, int16 over the collection's ids: what `--limit` leaves, where there is one."""
+    name = TRIED if (mix.path / f"{TRIED}.npy").exists() else SELECTION
+    return np.asarray(np.maximum(read_selection(mix, name), 0))
+
+
+def limited(selection: np.ndarray, ids: pl.DataFrame, *, limit: int, seed: int) -> np.ndarray:
+    """The first `limit` examples of a selection in keyed order."""
+    rows = np.flatnonzero(selection > 0)
+    copies = selection[rows].astype(np.int64)
+    hi, lo = (ids[name].to_numpy()[rows] for name in ("id_hi", "id_lo"))
+    group = np.zeros(len(rows), dtype=np.int32)
+
+    def pool() -> list[Chunk]:
+        return [Chunk(hi, lo, group, copies)]
+
+    sizes = measured(pool, 1)
+    asked = min(limit, int(sizes.weights[0]))
+    whole = drawn_copies(pool, cuts=[cut_of(asked, int(sizes.weights[0]), 1)], sizes=sizes, seed=seed)
+    left = np.minimum(selection, 0)
+    left[rows] = np.where(whole > 0, copies, 0)
+    if (missing := asked - int(np.maximum(left, 0).sum())) > 0:  # the row on which the limit falls stands less often
+        keys = mixture_keys(id_hi=hi, id_lo=lo, seed=seed)
+        rest = np.flatnonzero(whole == 0)
+        first = rest[np.lexsort((lo[rest], hi[rest], keys[rest]))[0]]
+        left[rows[first]] = missing
+    return np.asarray(left)
+
+
+def report_of(selection: np.ndarray, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The report of a `mix` stage: in + created = out + left out by reason."""
+    drawn = selection[selection > 0].astype(np.int64)
+    repeats = int(drawn.sum()) - len(drawn)
+    left = {reason: int((selection == number).sum()) for number, reason in REASONS.items()}
+    return {
+        "in": int((selection != UNREAD).sum()),
+        "created": {"repeat": repeats} if repeats else {},
+        "out": int(drawn.sum()),
+        "rejected": {},
+        "left_out": {reason: number for reason, number in left.items() if number},
+        **(facts or {}),
+    }
 
 
 def mixture_keys(*, id_hi: np.ndarray, id_lo: np.ndarray, seed: int) -> np.ndarray:
@@ -60,10 +111,35 @@ def mixture_keys(*, id_hi: np.ndarray, id_lo: np.ndarray, seed: int) -> np.ndarr
     return draw_keys(id_hi=id_hi, id_lo=id_lo, seed=seed, purpose="mixture")
 
 
-def _first_in_keyed_order(hi: np.ndarray, lo: np.ndarray, keep: np.ndarray, count: int, seed: int) -> np.ndarray:
-    candidates = np.flatnonzero(keep)
-    keys = mixture_keys(id_hi=hi[candidates], id_lo=lo[candidates], seed=seed)
-    order = np.lexsort((lo[candidates], hi[candidates], keys))
-    selected = np.zeros(len(keep), dtype=bool)
-    selected[candidates[order[:count]]] = True
-    return selected
+def repeated(frame: pl.DataFrame, copies: np.ndarray) -> pl.DataFrame:
+    """Each row as often as it stands; all but the first of equal rows get ids of their own.
+
+    Args:
+        frame: with columns id_hi and id_lo. copies: integers [rows], 0 for rows that do not stand.
+    """
+    import polars as pl
+
+    rows = np.flatnonzero(copies > 0)
+    counts = copies[rows].astype(np.int64)
+    if not (counts > 1).any():
+        return frame.filter(pl.Series(copies > 0))
+    places = np.repeat(rows, counts)
+    number = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+    found = frame[places]
+    return found.with_columns(pl.Series("id_lo", copy_ids(found["id_lo"].to_numpy(), number)))
+
+
+def copy_ids(id_lo: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """The low halves of the ids of repeats, uint64 [rows]; the high half is the example's own.
+
+    So that all repeats of an example share one half, and are told apart by the other.
+    Args:
+        number: [rows], 0 for the example itself.
+    """
+    made = splitmix64(id_lo + number.astype(np.uint64) * _COPY)
+    return np.where(number == 0, id_lo, made)
+
+
+def conserved(report: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
+    """What a stage created and what it rejected, by reason, with the rows that it left out without listing them."""
+    return dict(report.get("created", {})), {**report["rejected"], **report.get("left_out", {})}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orca_recipes.contract.draws import digests
+from orca_recipes.contract.draws import binary_digests
 from orca_recipes.contract.kinds import Encoder, Packer
 from orca_recipes.run.proof import trained_texts
 from orca_recipes.shards.layout import TRAINED
@@ -50,7 +50,7 @@ def cut_example(prefix: Path, index: int, *, packer: Packer, flags: int, encoder
         example_starts=np.array([0, length]),
         encoder=encoder,
     )
-    hi, lo = digests(texts)
+    hi, lo = binary_digests(texts)
     count = int(lengths[trained].sum()) - int(trained[0] and lengths[0] > 0)
     if not count:
         return "its context alone is longer than a row"

@@ -94,6 +94,7 @@ def pack_dataset(
         chosen = order[bounds[shard] : bounds[shard + 1]]
         if len(chosen):
             names.append(_pack_shard(folder, shard, examples.take(chosen), keys[chosen], packer))
+    rows = sum(folder.part(name).report["rows"] for name in names)
     names.append(_keep_rejected(folder, rejected))
     return names, {
         "in": total,
@@ -101,7 +102,9 @@ def pack_dataset(
         "rejected": count_reasons(rejected["reason"]),
         "truncated": int((examples.flags & TRUNCATED > 0).sum()),
         "turns_dropped": int((examples.flags & TURNS_DROPPED > 0).sum()),
+        "rows": rows,
         "tokens": tokens,
+        "trained_tokens": int(examples.trained_tokens.sum()),
         "longest_example": int(examples.tokens.max(initial=0)),
         "shards": shards,
     }

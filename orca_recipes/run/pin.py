@@ -5,21 +5,24 @@ build that finds them there imports nothing heavy.
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from orca_recipes.contract.markup import Markup, markup_from_json
 from orca_recipes.plan.compile import add_student, used_collections, used_kinds
 from orca_recipes.plan.fingerprint import digest_of
-from orca_recipes.plan.pins import Pins, SourcePin
+from orca_recipes.plan.pins import MessagePin, Pins, SourcePin
 from orca_recipes.plan.stages import PlanBuilder
 from orca_recipes.recipe.model import Recipe
+from orca_recipes.run.aside import Aside
 from orca_recipes.run.claims import Say, quiet
 from orca_recipes.run.conformance import conform
 from orca_recipes.run.digests import FileDigests, Pinned, unchanged
 from orca_recipes.run.loaded import opened
+from orca_recipes.run.placed import placed
 from orca_recipes.run.sealed import flush_and_digest, write_sealed
 from orca_recipes.run.store import StageFolder, Store
 
@@ -46,36 +49,71 @@ class Student:
     conformance: str
 
 
-def pin_recipe(recipe: Recipe, store: Store, *, rehash: bool = False, say: Say = quiet) -> tuple[Pins, Student]:
+def pin_recipe(
+    recipe: Recipe,
+    store: Store,
+    *,
+    messages: Mapping[str, MessagePin] | None = None,
+    rehash: bool = False,
+    say: Say = quiet,
+    workers: int = 1,
+    ready: Callable[[Path], None] = lambda folder: None,
+) -> tuple[Pins, Student]:
     """Pin a recipe as the world is now.
 
     Args:
+        messages: the pins of the sets of system messages that it uses.
         say: hears that another build is waited for, or that the store is mended.
+        workers: with more than one, source files are hashed while the student is pinned.
+        ready: called with the folder of the tokenizer once it is there, while the template is yet to be pinned.
     """
     digests = FileDigests(store.root / "digests.sqlite", rehash=rehash)
-    collections = {}
-    for name in used_collections(recipe):
-        source = recipe.collections[name]
-        collections[name] = SourcePin(digests.pin(source.files()), dict(source.pins()))
-    files = digests.stamped(recipe.tokenizer.files())
-    tokenizer = SourcePin(tuple(found.pin for found in files))
-    student, tokenizer_digest = _student(recipe, tokenizer, files, store, say)
+    sources = Aside(partial(_pin_sources, recipe, digests))
+    if workers == 1:
+        sources.result()
+    try:
+        with placed("tokenizer"):
+            files = digests.stamped(recipe.tokenizer.files())
+        tokenizer = SourcePin(tuple(found.pin for found in files))
+        student, tokenizer_digest = _student(recipe, tokenizer, files, store, say, ready)
+    except Exception:
+        sources.result()  # a fault of a source is told before one of the student, whichever came first
+        raise
+    collections = sources.result()
     pins = Pins(
         collections=collections,
         tokenizer=tokenizer,
         tokenizer_digest=tokenizer_digest,
         template="blake2b:" + digest_of(student.markup.as_json()),
         kinds={name: type(kind).revision for name, kind in sorted(used_kinds(recipe).items())},
+        system_messages=messages or {},
     )
     return pins, student
 
 
-def _student(recipe: Recipe, pin: SourcePin, files: Sequence[Pinned], store: Store, say: Say) -> tuple[Student, str]:
+def _pin_sources(recipe: Recipe, digests: FileDigests) -> dict[str, SourcePin]:
+    found = {}
+    for name in used_collections(recipe):
+        source = recipe.collections[name]
+        with placed(f"collections.{name}"):
+            found[name] = SourcePin(digests.pin(source.files()), dict(source.pins()))
+    return found
+
+
+def _student(
+    recipe: Recipe,
+    pin: SourcePin,
+    files: Sequence[Pinned],
+    store: Store,
+    say: Say,
+    ready: Callable[[Path], None],
+) -> tuple[Student, str]:
     builder = PlanBuilder()
     tokenizer, template = (builder.plan()[name] for name in add_student(builder, recipe, pin))
     with store.working_on(tokenizer, say) as folder:
         if not folder.is_sound(tokenizer.name, say):
             _materialize(recipe, files, folder)
+    ready(folder.path)
     with store.working_on(template, say) as made:
         if not made.is_sound(template.name, say):
             _take_apart(recipe, folder.path, made)
@@ -104,7 +142,9 @@ def _materialize(recipe: Recipe, pinned: Sequence[Pinned], folder: StageFolder) 
 def _take_apart(recipe: Recipe, tokenizer: Path, folder: StageFolder) -> None:
     encoder = opened(recipe.tokenizer, tokenizer)
     vocabulary = encoder.vocabulary
-    markup = recipe.template.markup(vocabulary=vocabulary)
+    with placed("template"):
+        markup = recipe.template.markup(vocabulary=vocabulary)
+        conformance = conform(markup=markup, encoder=encoder, tokenizer=tokenizer / TOKENIZER_FILES[0])
     facts: dict[str, Any] = {
         "size": vocabulary.size,
         "control": dict(vocabulary.control),
@@ -112,6 +152,6 @@ def _take_apart(recipe: Recipe, tokenizer: Path, folder: StageFolder) -> None:
         "eos": vocabulary.eos,
         "pad": vocabulary.pad,
         "verdict": encoder.verdict(),
-        "conformance": conform(markup=markup, encoder=encoder, tokenizer=tokenizer / TOKENIZER_FILES[0]),
+        "conformance": conformance,
     }
     folder.finish([], {"markup": markup.as_json(), "vocabulary": facts})

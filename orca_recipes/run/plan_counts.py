@@ -2,64 +2,111 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
+from pydantic import ValidationError
+
+from orca_recipes.contract.spelling import quoted
+from orca_recipes.plan.mixing import fixed_target
+from orca_recipes.plan.mixture import with_reserve
+from orca_recipes.recipe.mixtures import Mixture, Take
 from orca_recipes.shards.manifest import NAME, DatasetCounts, Manifest, StageCounts
+from orca_recipes.shards.records import NOT_DRAWN
 from orca_recipes.shards.report import Finding
 
-
-@dataclass(frozen=True)
-class _Draw:
-    """One `mix` stage: what it took in and gave out, and how many rows the recipe asks for."""
-
-    stage: StageCounts
-    asked: int
+Bounds = tuple[int, int]
+"""The fewest and the most rows that a draw may give."""
 
 
 def check_plan_counts(promised: Manifest) -> Iterator[Finding]:
     """Every draw gave what recipe and limit ask for, and no stage lost rows on the way."""
+    mixtures = mixtures_of(promised)
+    if isinstance(mixtures, Finding):
+        yield mixtures
+        return
     for dataset, counts in promised.datasets.items():
-        yield from _check_chain(dataset, counts)
-    for draw in _draws(promised):
-        planned = draw.asked if promised.limit is None else min(draw.asked, promised.limit)
-        if draw.stage.out != planned:
-            words = f"stage {draw.stage.name} gave {draw.stage.out} rows, where {planned} were asked for"
-            yield Finding(NAME, words)
+        name = mixture_of(promised, dataset, mixtures)
+        yield from _check_chain(dataset, name, counts)
+        draws = [stage for stage in counts.stages if stage.name.startswith(f"mix {name}/")]
+        for stage in draws:
+            yield from _check_draw(stage, mixtures[name], promised.limit)
+        if promised.limit is None:
+            yield from _check_whole(name, mixtures, draws)
 
 
-def _draws(promised: Manifest) -> Iterator[_Draw]:
-    for dataset, counts in promised.datasets.items():
-        for stage in counts.stages:
-            if stage.name.startswith("mix "):
-                take = _take(promised.recipe, dataset, stage.name.removeprefix(f"mix {dataset}/"))
-                if take is not None:
-                    yield _Draw(stage, stage.taken if take.get("rows") is None else take["rows"])
+def mixtures_of(promised: Manifest) -> Mapping[str, Mixture] | Finding:
+    """The mixtures of a build's recipe; the one that takes everything, where the recipe has none."""
+    tables = promised.recipe.get("mixtures")
+    if not isinstance(tables, dict) or not tables:
+        collections = promised.recipe.get("collections")
+        names = collections if isinstance(collections, dict) else {}
+        return {"main": Mixture(take={name: Take(all=True) for name in names})}
+    try:
+        mixtures = {name: Mixture.model_validate_json(json.dumps(table)) for name, table in tables.items()}
+    except ValidationError:
+        return Finding(NAME, "the mixtures of its recipe are none that this program knows")
+    named = {other for found in mixtures.values() for other in (found.from_, found.holdout_of, *found.exclude) if other}
+    named |= {mixture_of(promised, dataset, mixtures) for dataset in promised.datasets}
+    if unknown := sorted(named - mixtures.keys()):
+        return Finding(NAME, f"its recipe has no mixture {quoted(unknown[0])}, and names it")
+    return mixtures
 
 
-def _take(recipe: Mapping[str, Any], dataset: str, collection: str) -> Mapping[str, Any] | None:
-    """What the recipe takes of a collection; everything where it has no mixtures, None where it says more than rows."""
-    mixtures = recipe.get("mixtures")
-    if not mixtures:
-        return {"all": True}
-    name = recipe.get("datasets", {}).get(dataset, {}).get("mixture")
-    mixture = next(iter(mixtures.values())) if name is None and len(mixtures) == 1 else mixtures.get(name, {})
-    take: Mapping[str, Any] | None = mixture.get("take", {}).get(collection)
-    return take if take is not None and take.keys() <= {"all", "rows"} else None
+def mixture_of(promised: Manifest, dataset: str, mixtures: Mapping[str, Mixture]) -> str:
+    """The mixture of a dataset; the only one, where the recipe does not say it."""
+    tables = promised.recipe.get("datasets")
+    table = tables.get(dataset) if isinstance(tables, dict) else None
+    name = table.get("mixture") if isinstance(table, dict) else None
+    return name if isinstance(name, str) else next(iter(mixtures))
 
 
-def _check_chain(dataset: str, counts: DatasetCounts) -> Iterator[Finding]:
+def _check_draw(stage: StageCounts, mixture: Mixture, limit: int | None) -> Iterator[Finding]:
+    take = mixture.take.get(stage.name.partition("/")[2])
+    bounds = None if take is None else _bounds(stage, take, mixture)
+    if bounds is None:
+        return
+    fewest, most = (bound if limit is None else min(bound, limit) for bound in bounds)
+    if not fewest <= stage.out <= most:
+        asked = f"{most}" if fewest == most else f"{fewest} to {most}"
+        yield Finding(NAME, f"stage {stage.name} gave {stage.out} rows, where {asked} were asked for")
+
+
+def _bounds(stage: StageCounts, take: Take, mixture: Mixture) -> Bounds | None:
+    """What a take asks for; None where tasks, rates or tokens decide it, which a build does not tell."""
+    if take.all:
+        drawable = stage.taken - sum(number for reason, number in stage.rejected.items() if reason != NOT_DRAWN)
+        return drawable * take.repeat, drawable * take.repeat
+    if take.is_by_rate or take.per_task or take.per_category or (take.divides and mixture.tokens is not None):
+        return None
+    asked = fixed_target(mixture, stage.name.partition("/")[2]) or 0
+    return 0 if take.allow_shortfall else asked, with_reserve(asked, take.reserve)
+
+
+def _check_whole(name: str, mixtures: Mapping[str, Mixture], draws: list[StageCounts]) -> Iterator[Finding]:
+    """A part of a mixture, and a hold-out, have as many rows as were asked for, over all collections."""
+    mixture = mixtures[name]
+    asked = mixtures[mixture.holdout_of].holdout if mixture.holdout_of is not None else mixture.rows
+    given = sum(stage.out for stage in draws)
+    if not mixture.take and asked != given:
+        yield Finding(NAME, f"mixture {name} gave {given} rows, where {asked} were asked for")
+
+
+def _check_chain(dataset: str, mixture: str, counts: DatasetCounts) -> Iterator[Finding]:
     """What goes out of a stage goes into the next; what is packed is in the dataset."""
     stages = {stage.name: stage for stage in counts.stages}
     tokenized = 0
     for name in stages:
         if not name.startswith("mix "):
             continue
-        subject = name.removeprefix("mix ")
-        collection = subject.removeprefix(f"{dataset}/")
-        line = [f"read {collection}", name, f"converse {subject}", f"tokenize {subject}"]
+        collection = name.removeprefix(f"mix {mixture}/")
+        subject = f"{dataset}/{collection}"
+        line = [
+            f"read {collection}",
+            name,
+            *(f"{verb} {subject}" for verb in ("ask", "answer", "converse", "keep", "tokenize")),
+        ]
         known = [stages[step] for step in line if step in stages]
         yield from _check_line(known)
         tokenized += known[-1].out

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from orca_recipes.plan.compile import taken_collections, used_collections
+from orca_recipes.plan.paper import WHOLE, PaperTable, paper_table
 from orca_recipes.plan.why import why
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.build import Asked, Prepared
+from orca_recipes.run.coverage import RuleView
+from orca_recipes.run.mixture_table import in_columns, mixture_table
+from orca_recipes.run.mixture_views import DECLARED, EXACT, UNKNOWN, Known, MixtureView, mixture_views
+from orca_recipes.run.paper_text import paper_text
+from orca_recipes.run.phases import PhaseView, phase_lines, phase_views
+from orca_recipes.run.preview_rules import declared_coverage, exact_coverage, rule_table
 from orca_recipes.run.store import Store
+from orca_recipes.shards.curriculum import DatasetSize
 from orca_recipes.shards.manifest import NAME, inspect_manifest
 
 
@@ -29,7 +37,8 @@ class StageView:
 class RowsView:
     """What a dataset takes of a collection.
 
-    state: "exact" where the collection was scanned, "declared" where its size is known without, else "unknown".
+    rows: of the collection; state: "exact" where it was scanned, "declared" where its size is known without, else
+    "unknown".
     """
 
     dataset: str
@@ -43,12 +52,26 @@ class RowsView:
 class Preview:
     stages: tuple[StageView, ...]
     rows: tuple[RowsView, ...]
+    mixtures: Mapping[str, MixtureView]
+    rules: tuple[RuleView, ...]
+    paper: PaperTable | None
+    phases: tuple[PhaseView, ...]
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def __str__(self) -> str:
-        return "\n\n".join(part for part in (_stage_table(self.stages), _row_table(self.rows)) if part)
+        return "\n\n".join(part for part in self._tables() if part)
+
+    def _tables(self) -> tuple[str, ...]:
+        return (
+            _stage_table(self.stages),
+            mixture_table(self.mixtures),
+            _row_table(self.rows),
+            rule_table(self.rules),
+            paper_text(self.paper) if self.paper is not None else "",
+            in_columns(phase_lines(self.phases)) if self.phases else "",
+        )
 
 
 def preview(asked: Asked, prepared: Prepared) -> Preview:
@@ -66,13 +89,59 @@ def preview(asked: Asked, prepared: Prepared) -> Preview:
             "" if here else reasons[stage.name] or ("not in the build" if stage.verb == "write" else "not in the store")
         )
         views.append(StageView(stage.name, stage.kind, stage.fingerprint, "cached" if here else "will run", reason))
-    scanned = {name: _scanned(store, prepared, name) for name in used_collections(recipe)}
-    return Preview(tuple(views), _rows(recipe, scanned, asked.limit))
+    known = {name: _scanned(store, prepared, recipe, name) for name in used_collections(recipe)}
+
+    def report(mixture: str, collection: str) -> Mapping[str, Any] | None:
+        folder = store.folder(prepared.plan[f"mix {mixture}/{collection}"])
+        return folder.receipt["report"] if asked.limit is None and folder.finished else None
+
+    mixtures = mixture_views(recipe, known, report)
+    packed = {name: _packed(store, prepared, name) for name in recipe.datasets}
+    rules = exact_coverage(prepared, store, mixtures)
+    return _preview(recipe, tuple(views), known, mixtures, rules, asked.limit, packed)
 
 
 def declared(recipe: Recipe, *, limit: int | None) -> Preview:
     """The plan offline: no lock, no fingerprints, and no file is read for more than its size."""
-    return Preview((), _rows(recipe, {}, limit))
+    known = {name: _declared(recipe, name) for name in used_collections(recipe)}
+    mixtures = mixture_views(recipe, known, lambda mixture, collection: None)
+    return _preview(recipe, (), known, mixtures, declared_coverage(recipe, mixtures), limit, {})
+
+
+def _preview(
+    recipe: Recipe,
+    stages: tuple[StageView, ...],
+    known: Mapping[str, Known],
+    mixtures: Mapping[str, MixtureView],
+    rules: tuple[RuleView, ...],
+    limit: int | None,
+    packed: Mapping[str, DatasetSize | None],
+) -> Preview:
+    rows = _rows(recipe, known, mixtures, limit)
+    counts = {
+        name: {WHOLE: view.rows, **{found: part.rows for found, part in view.collections.items()}}
+        for name, view in mixtures.items()
+    }
+    taken: dict[str, int | None] = {}
+    for view in rows:
+        before = taken.setdefault(view.dataset, 0)
+        taken[view.dataset] = None if before is None or view.taken is None else before + view.taken
+    return Preview(
+        stages=stages,
+        rows=rows,
+        mixtures=mixtures,
+        rules=rules,
+        paper=None if recipe.paper is None else paper_table(recipe.paper, counts),
+        phases=phase_views(recipe, taken=taken, packed={name: size for name, size in packed.items() if size}),
+    )
+
+
+def _packed(store: Store, prepared: Prepared, dataset: str) -> DatasetSize | None:
+    folder = store.folder(prepared.plan[f"pack {dataset}"])
+    if not folder.finished:
+        return None
+    report = folder.receipt["report"]
+    return DatasetSize(report["rows"], report["tokens"], report["trained_tokens"])
 
 
 def _built(asked: Asked) -> dict[str, str]:
@@ -82,30 +151,41 @@ def _built(asked: Asked) -> dict[str, str]:
     return {stage.name: stage.fingerprint for stage in manifest.plan}
 
 
-def _scanned(store: Store, prepared: Prepared, collection: str) -> int | None:
+def _scanned(store: Store, prepared: Prepared, recipe: Recipe, collection: str) -> Known:
     folder = store.folder(prepared.plan[f"read {collection}"])
-    return folder.receipt["report"]["out"] if folder.finished else None
+    if not folder.finished:
+        return _declared(recipe, collection)
+    report = folder.receipt["report"]
+    return Known(report["out"], report["tasks"], EXACT)
 
 
-def _rows(recipe: Recipe, scanned: Mapping[str, int | None], limit: int | None) -> tuple[RowsView, ...]:
+def _declared(recipe: Recipe, collection: str) -> Known:
+    """What is known of a collection before it was scanned: what the recipe expects, else what its source declares."""
+    source = recipe.collections[collection]
+    tasks = source.declared_tasks()
+    rows = source.expected_rows
+    if rows is None:
+        rows = source.declared_rows() if tasks is None else sum(tasks.values())
+    return Known(rows, tasks, DECLARED if rows is not None else UNKNOWN)
+
+
+def _rows(
+    recipe: Recipe, known: Mapping[str, Known], mixtures: Mapping[str, MixtureView], limit: int | None
+) -> tuple[RowsView, ...]:
     views = []
     for dataset, chosen in recipe.datasets.items():
         for name in taken_collections(recipe, dataset):
-            exact = scanned.get(name)
-            rows = exact if exact is not None else recipe.collections[name].declared_rows()
-            asked = recipe.mixtures[chosen.mixture].take[name].rows
-            taken = asked if asked is not None else rows
+            taken = mixtures[chosen.mixture].collections[name].rows
             if limit is not None:
                 taken = limit if taken is None else min(taken, limit)
-            state = "exact" if exact is not None else "declared" if rows is not None else "unknown"
-            views.append(RowsView(dataset, name, rows, taken, state))
+            views.append(RowsView(dataset, name, known[name].rows, taken, known[name].state))
     return tuple(views)
 
 
 def _stage_table(stages: tuple[StageView, ...]) -> str:
     lines = [("stage", "fingerprint", "state", "why", "kinds")]
     lines += [(view.name, view.fingerprint[:12], view.state, view.why, view.kind) for view in stages]
-    return _columns(lines) if stages else ""
+    return in_columns(lines) if stages else ""
 
 
 def _row_table(rows: tuple[RowsView, ...]) -> str:
@@ -113,11 +193,4 @@ def _row_table(rows: tuple[RowsView, ...]) -> str:
     for view in rows:
         shown = ("?" if number is None else f"{number:,}" for number in (view.rows, view.taken))
         lines.append((view.dataset, view.collection, *shown, view.state))
-    return _columns(lines)
-
-
-def _columns(lines: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return in_columns(lines)

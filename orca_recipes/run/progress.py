@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
@@ -11,9 +12,12 @@ from typing import TYPE_CHECKING, Self, TextIO
 from orca_recipes.shards.visible import visible
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.progress import Progress as Bars
 
 _LINE_EVERY_SECONDS = 10.0
+
+Lines = Callable[[], Sequence[str]]
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -30,6 +34,14 @@ class Progress(AbstractContextManager["Progress"]):
 
     def say(self, sentence: str) -> None:
         """A sentence for the user."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether `board` is seen."""
+        return False
+
+    def board(self, lines: Lines | None) -> None:
+        """Lines that stand below the bars and are asked for again and again, None for none any more."""
 
     def __enter__(self) -> Self:
         return self
@@ -77,6 +89,7 @@ class _BarProgress(Progress):
 
     def __enter__(self) -> Self:
         from rich.console import Console
+        from rich.live import Live
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._console = Console(stderr=True)
@@ -86,15 +99,16 @@ class _BarProgress(Progress):
             TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]}", markup=False),
             TimeRemainingColumn(),
             console=self._console,
-            transient=True,
         )
-        self._bars.start()
+        self._lines: Lines | None = None
+        self._live = Live(get_renderable=self._shown, console=self._console, transient=True, refresh_per_second=5)
+        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        self._live.stop()
 
     def begin(self, stage: str, *, total: int, unit: str) -> None:
         self._stage, self._unit, self._started = stage, unit, time.monotonic()
@@ -109,6 +123,20 @@ class _BarProgress(Progress):
         seconds = time.monotonic() - self._started
         self._bars.remove_task(self._task)
         self.say(f"{self._stage}: {summary} ({seconds:.1f} s)")
+
+    @property
+    def is_live(self) -> bool:
+        return True
+
+    def board(self, lines: Lines | None) -> None:
+        self._lines = lines
+
+    def _shown(self) -> Group:
+        from rich.console import Group
+        from rich.text import Text
+
+        lines = self._lines() if self._lines is not None else ()
+        return Group(self._bars, *(Text(visible(line), no_wrap=True, overflow="ellipsis") for line in lines))
 
     def say(self, sentence: str) -> None:
         self._console.print(visible(sentence, keep="\n"), markup=False, highlight=False, soft_wrap=True)

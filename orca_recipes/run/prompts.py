@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from orca_recipes.contract.chat_template import Refused
 from orca_recipes.contract.kinds import Encoder
+from orca_recipes.contract.markup import Role
 from orca_recipes.errors import TemplateError
 from orca_recipes.run.inference import Inference
 from orca_recipes.run.proof import control_table
@@ -73,7 +74,18 @@ class PromptChecker:
                 else:
                     found.faults.append((example, _other_ids(ids[begin:stop].tolist(), expected, begin)))
                 return
-        self._check_template(ids, ends, modes, example, found)
+        self._check_template(ids, ends, modes, example, found, told=dict(zip(pieces, texts, strict=True)))
+
+    def parted(self, ids: np.ndarray, ends: list[int], modes: np.ndarray) -> list[Mapping[str, str]] | None:
+        """The messages before an example's last answer, None where they cannot be told apart.
+
+        Args:
+            ids: of the example. ends: of its segments, from its start. modes: of its segments.
+        """
+        last = int(np.flatnonzero(is_trained(modes))[-1])
+        text = self._encoder.decode(ids=ids[: ends[last - 1] if last else 0])
+        roles = possible_roles(role_codes(modes[:last]).tolist(), is_trained(modes[:last]).tolist())
+        return next((found for chosen in roles if (found := self._printed(text, chosen)) is not None), None)
 
     def _doubt(self, ids: np.ndarray, pieces: list[tuple[int, int]], texts: list[str]) -> str | None:
         """Why the texts do not tell which ids they came from."""
@@ -99,29 +111,38 @@ class PromptChecker:
         return "".join(part for pair in zip(kept, [*controls, ""], strict=True) for part in pair)
 
     def _check_template(
-        self, ids: np.ndarray, ends: list[int], modes: np.ndarray, example: int, found: PromptCheck
+        self,
+        ids: np.ndarray,
+        ends: list[int],
+        modes: np.ndarray,
+        example: int,
+        found: PromptCheck,
+        told: Mapping[tuple[int, int], str],
     ) -> None:
-        """The text up to the last answer is one that the template prints."""
+        """The text up to the last answer is one that the template prints; told: the text of some spans of ids."""
         last = int(np.flatnonzero(is_trained(modes))[-1])
-        text = self._encoder.decode(ids=ids[: ends[last - 1] if last else 0])
+        stop = ends[last - 1] if last else 0
+        text = told[0, stop] if (0, stop) in told else self._encoder.decode(ids=ids[:stop])
         codes = role_codes(modes[:last]).tolist()
         tried = list(possible_roles(codes, is_trained(modes[:last]).tolist()))
-        if any(self._prints(text, roles) for roles in tried):
+        if any(self._printed(text, roles) is not None for roles in tried):
             found.checked += 1
         elif ROLES.index("mixed") in codes or not any(map(self._is_kept, tried)):
             found.not_checked[CANNOT_BE_PARTED] += 1
         else:
             found.faults.append((example, self._other_text(text, tried[0])))
 
-    def _prints(self, text: str, roles: tuple[str, ...]) -> bool:
+    def _printed(self, text: str, roles: Sequence[Role]) -> list[Mapping[str, str]] | None:
+        """The messages of these roles of which the template prints a text."""
         messages = self._skeletons.messages(text, roles)
         if messages is None:
-            return False
+            return None
         try:
             printed = self._inference.prompt(messages)
         except (Refused, TemplateError):
-            return False
-        return printed == text or self._inference.ids([printed]) == self._inference.ids([text])
+            return None
+        same = printed == text or self._inference.ids([printed]) == self._inference.ids([text])
+        return messages if same else None
 
     def _is_kept(self, roles: tuple[str, ...]) -> bool:
         """Whether the tokenizer keeps what the template prints around such messages, so that it can be looked for."""

@@ -6,13 +6,15 @@ one piece: spans of trained tokens between control tokens. Everything works on t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from orca_recipes.contract.kinds import Encoder
-from orca_recipes.shards.layout import is_trained
+from orca_recipes.run.arrow import indices, string_buffers
+from orca_recipes.run.ragged import ragged
+from orca_recipes.shards.layout import TRAINED, is_trained
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,33 +22,30 @@ if TYPE_CHECKING:
 
 def texts_to_train(
     *, texts: pa.LargeStringArray, opens: np.ndarray, owners: np.ndarray, examples: int, encoder: Encoder
-) -> list[bytes]:
+) -> pa.LargeBinaryArray:
     """The trained text of each example as the template and the tokenizer's normalizer leave it, in UTF-8.
 
     Args:
         texts: large_string [runs], of trained runs alone, in order. opens: bool [runs], as for `Encoder.encode`.
         owners: int64 [runs], the example of each run, rising.
+    Returns: large_binary [examples].
     """
-    import pyarrow as pa
 
-    found: list[bytes] = [b""] * len(texts)
-    for kind in (True, False):
-        group = np.flatnonzero(opens == kind)
-        if len(group):
-            normal = encoder.normalized(texts=texts.take(pa.array(group)), opens=kind)
-            for run, text in zip(group.tolist(), normal.cast(pa.large_binary()).to_pylist(), strict=True):
-                found[run] = text
-    return _joined(found, owners, examples)
+    def normal(group: np.ndarray, kind: bool) -> pa.LargeStringArray:
+        return encoder.normalized(texts=texts if len(group) == len(texts) else texts.take(indices(group)), opens=kind)
+
+    return _joined(_in_order(opens, normal), owners, examples)
 
 
 def trained_texts(
     *, tokens: np.ndarray, lengths: np.ndarray, modes: np.ndarray, example_starts: np.ndarray, encoder: Encoder
-) -> list[bytes]:
+) -> pa.LargeBinaryArray:
     """The text of each example's trained segments without their control tokens, in UTF-8.
 
     Args:
         tokens: integers [tokens]. lengths: [segments], those of a cut example's end may be 0. modes: int8 [segments].
         example_starts: int64 [examples + 1] into tokens.
+    Returns: large_binary [examples].
     """
     is_control = control_table(encoder)
     starts, stops = _runs(tokens, lengths, modes, is_control)
@@ -54,13 +53,20 @@ def trained_texts(
     at_start = starts == example_starts[owners]
     after_control = is_control[tokens[np.maximum(starts - 1, 0)]]
     opens = at_start | (after_control & (not encoder.prefix_only_at_start))
-    found: list[bytes] = [b""] * len(starts)
-    for kind in (True, False):
-        group = np.flatnonzero(opens == kind)
-        if len(group):
-            for run, text in zip(group.tolist(), _decoded(tokens, starts, stops, group, kind, encoder), strict=True):
-                found[run] = text.encode()
-    return _joined(found, owners, len(example_starts) - 1)
+
+    def read(group: np.ndarray, kind: bool) -> pa.LargeStringArray:
+        return _decoded(tokens, starts, stops, group, kind, encoder)
+
+    return _joined(_in_order(opens, read), owners, len(example_starts) - 1)
+
+
+def context_texts(
+    *, tokens: np.ndarray, lengths: np.ndarray, modes: np.ndarray, example_starts: np.ndarray, encoder: Encoder
+) -> list[str]:
+    """The text of each example's segments that are not trained, without control tokens. As `trained_texts`."""
+    turned = (modes ^ TRAINED).astype(modes.dtype)
+    texts = trained_texts(tokens=tokens, lengths=lengths, modes=turned, example_starts=example_starts, encoder=encoder)
+    return [text.decode() for text in texts.to_pylist()]
 
 
 def control_table(encoder: Encoder) -> np.ndarray:
@@ -84,19 +90,33 @@ def _runs(
 
 def _decoded(
     tokens: np.ndarray, starts: np.ndarray, stops: np.ndarray, group: np.ndarray, opens: bool, encoder: Encoder
-) -> Sequence[str]:
+) -> pa.LargeStringArray:
     counts = (stops - starts)[group]
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    places = np.repeat(starts[group] - offsets[:-1], counts) + np.arange(offsets[-1])
-    return encoder.decode_runs(ids=tokens[places], offsets=offsets, opens=opens)
+    return encoder.decode_runs(ids=tokens[ragged(starts[group], counts)], offsets=offsets, opens=opens)
 
 
-def _joined(texts: Sequence[bytes], owners: np.ndarray, examples: int) -> list[bytes]:
-    """One text an example; nearly all have one run."""
-    found = [b""] * examples
-    for owner, text in zip(owners.tolist(), texts, strict=True):
-        found[owner] = found[owner] + text if found[owner] else text
-    return found
+def _in_order(opens: np.ndarray, texts_of: Callable[[np.ndarray, bool], pa.LargeStringArray]) -> pa.LargeStringArray:
+    """The texts of all runs in their order, worked out for those that open and for the others apart."""
+    import pyarrow as pa
+
+    groups = [group for kind in (True, False) if len(group := np.flatnonzero(opens == kind))]
+    found = [texts_of(group, bool(opens[group[0]])) for group in groups]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        return cast("pa.LargeStringArray", pa.array([], type=pa.large_string()))
+    return cast("pa.LargeStringArray", pa.concat_arrays(found).take(indices(np.argsort(np.concatenate(groups)))))
+
+
+def _joined(texts: pa.LargeStringArray, owners: np.ndarray, examples: int) -> pa.LargeBinaryArray:
+    """One text an example: those of its runs stand one after the other in memory."""
+    import pyarrow as pa
+
+    offsets, data = string_buffers(texts)
+    bounds = pa.py_buffer(offsets[np.searchsorted(owners, np.arange(examples + 1))])
+    joined = pa.LargeBinaryArray.from_buffers(pa.large_binary(), examples, [None, bounds, data])
+    return cast("pa.LargeBinaryArray", joined)
 
 
 def blocks(example_starts: np.ndarray, block_tokens: int) -> Iterator[tuple[int, int]]:

@@ -15,14 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from orca_recipes.contract.draws import digests, draw_keys
+from orca_recipes.contract.draws import binary_digests, draw_keys
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.errors import BuildError, DamagedShard
 from orca_recipes.recipe.choice import Kinds
+from orca_recipes.run.apart import check_apart, pairs_apart
 from orca_recipes.run.plan_counts import check_plan_counts
 from orca_recipes.run.progress import Progress
 from orca_recipes.run.prompts import PromptCheck, PromptChecker
 from orca_recipes.run.proof import blocks, trained_texts
+from orca_recipes.run.prove_erasing import check_erasing
 from orca_recipes.run.shipped import ShippedStudent, Untold, open_shipped
 from orca_recipes.shards.invariants import first_few
 from orca_recipes.shards.layout import records_path, tokens_path
@@ -57,7 +59,9 @@ def prove(directory: Path, *, kinds: Kinds, sample: float | None = None, progres
         return structure
     damaged = {finding.file for finding in structure.findings if finding.row is None}
     proof = _Proof(directory, promised, sampler, progress, damaged)
-    proof.findings += [*structure.findings, *check_plan_counts(promised)]
+    proof.findings += [*structure.findings, *check_plan_counts(promised), *check_apart(directory, promised)]
+    if pairs := pairs_apart(promised):
+        proof.checked["pairs_of_datasets_kept_apart"] = pairs
     proof.not_checked += structure.not_checked
     proof.run(kinds)
     return Report(tuple(proof.findings), {**structure.checked, **proof.checked}, tuple(proof.not_checked))
@@ -119,6 +123,7 @@ class _Proof:
             self._prove_texts(shard_counts.prefix, chosen, records, student)
             readable += shard.segments.examples
             looked_at += self._check_prompts(shard_counts.prefix, chosen, records, checker, share, prompts)
+            self._check_erasing(shard_counts.prefix, chosen, records, checker, student)
             self.progress.advance(shard_counts.tokens - int(chosen.segments.token_starts[-1]))
         self.checked["prompts"] += prompts.checked
         self._tell_unchecked(name, readable, self.checked["texts"] - texts, looked_at, prompts)
@@ -152,10 +157,10 @@ class _Proof:
                 example_starts=segments.example_bounds[start : stop + 1] - begin,
                 encoder=student.encoder,
             )
-            found = np.stack(digests(texts), axis=1)
+            found = np.stack(binary_digests(texts), axis=1)
             for at in np.flatnonzero((found != promised[chosen.examples[start:stop]]).any(axis=1)).tolist():
                 wrong.append(start + at)
-                told[start + at] = (texts[at][: 4 * _SHOWN].decode(errors="replace"), found[at])
+                told[start + at] = (texts[at].as_py()[: 4 * _SHOWN].decode(errors="replace"), found[at])
             self.progress.advance(int(end - begin))
         self.checked["texts"] += segments.examples
         for at, sentence in first_few(np.array(wrong, dtype=np.int64), lambda at: _other_text(*told[at], records)):
@@ -182,6 +187,17 @@ class _Proof:
         for at, sentence in first_few(np.array(list(sentences), dtype=np.int64), lambda at: sentences[at]):
             self._find(prefix, chosen, at, records, sentence)
         return len(looked_at)
+
+    def _check_erasing(
+        self, prefix: str, chosen: ChosenRows, records: Records, checker: PromptChecker, student: ShippedStudent
+    ) -> None:
+        """Nothing that was erased stands in what the student sees, and its question is what it was."""
+        found = check_erasing(chosen, records, checker, student.encoder)
+        self.checked["erased_prompts"] += found.checked
+        for at, sentence in first_few(np.array(sorted(found.faults), dtype=np.int64), lambda at: found.faults[at]):
+            self._find(prefix, chosen, at, records, sentence)
+        for why, number in sorted(found.not_checked.items()):
+            self.not_checked.append(f"{number:,} erased prompts of {prefix}: they {why}")
 
     def _find(self, prefix: str, chosen: ChosenRows, at: int, records: Records, sentence: str) -> None:
         row = int(chosen.rows[chosen.segments.example_rows[at]])

@@ -11,21 +11,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from orca_recipes.errors import BuildError
 from orca_recipes.plan.compile import taken_collections
 from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.run.account import Account, ids_of, read_account
+from orca_recipes.run.answer_counts import answer_counts
 from orca_recipes.run.arrow import read_frame
 from orca_recipes.run.execute import Execution, joined_counts
+from orca_recipes.run.mix import conserved
+from orca_recipes.run.phases import asked_phases
 from orca_recipes.run.pin import TOKENIZER_FILES, Student
 from orca_recipes.run.place import make_aside, put_in_place, refuse_foreign, settle
-from orca_recipes.run.write import WriteTask, WrittenShard, write_shard
+from orca_recipes.run.write import WriteTask, Written, WrittenShard, write_half
 from orca_recipes.shards import curriculum, manifest, records
 from orca_recipes.shards.digests import file_digest
 from orca_recipes.shards.layout import token_dtype
-from orca_recipes.shards.table_digest import content_digest_of_table
+from orca_recipes.shards.table_digest import content_digest_of_table, rows_of_table
 
 VERSIONED = ("orca-recipes", "gigatoken", "numpy", "polars", "pyarrow", "tokenizers")
 """Packages whose versions a manifest tells, apart from what is hashed."""
@@ -50,6 +53,7 @@ class Publication:
         try:
             written = {name: self._write_dataset(name, aside / name) for name in self.loaded.recipe.datasets}
             self._write_student(aside)
+            self._write_curriculum(aside, written)
             settle(aside)
             made = self._write_manifest(aside, written)
             put_in_place(aside, self.directory)
@@ -57,33 +61,40 @@ class Publication:
             shutil.rmtree(aside, ignore_errors=True)
         return made
 
-    def _write_dataset(self, name: str, folder: Path) -> list[WrittenShard]:
+    def _write_dataset(self, name: str, folder: Path) -> list[Written]:
+        """Write a dataset; what was written is in the order of shards."""
         execution = self.execution
-        packed = execution.folder(f"pack {name}")
-        self._refuse_empty(name, packed.receipt["report"])
+        self._refuse_empty(name, execution.folder(f"pack {name}").receipt["report"])
         folder.mkdir()
-        units = tuple(execution.units(name))
-        shards = [part for part in packed.parts() if "shard" in part.report]
-        tasks = [
+        tasks = self._write_tasks(name, folder)
+        execution.progress.begin(f"write {name}", total=len(tasks), unit="files")
+        engine, written = self.loaded.recipe.engine, {}
+        for number, result in engine.map(function=write_half, tasks=tasks, workers=execution.workers):
+            written[number] = result
+            execution.progress.advance(1)
+        self._write_rejected(name, folder / records.REJECTED_NAME)
+        ordered = [written[number] for number in sorted(written)]
+        shards = _shards(ordered)
+        execution.progress.end(f"{len(shards)} shards, {sum(shard.rows for shard in shards):,} rows")
+        return ordered
+
+    def _write_tasks(self, name: str, folder: Path) -> list[WriteTask]:
+        units = tuple(self.execution.units(name))
+        halves: tuple[Literal["tokens", "records"], ...] = ("tokens", "records")
+        return [
             WriteTask(
                 order=part.file(".order.arrow"),
                 rows=part.file(".rows.arrow"),
                 units=units,
                 prefix=folder / f"{part.report['shard']:05d}",
-                vocabulary_size=execution.student.size,
+                vocabulary_size=self.execution.student.size,
                 writer=self.loaded.recipe.output,
+                half=half,
             )
-            for part in shards
+            for part in self.execution.folder(f"pack {name}").parts()
+            if "shard" in part.report
+            for half in halves
         ]
-        execution.progress.begin(f"write {name}", total=len(tasks), unit="shards")
-        engine, written = self.loaded.recipe.engine, {}
-        for number, result in engine.map(function=write_shard, tasks=tasks, workers=execution.workers):
-            written[number] = result
-            execution.progress.advance(1)
-        self._write_rejected(name, folder / records.REJECTED_NAME)
-        ordered = [written[number] for number in sorted(written)]
-        execution.progress.end(f"{len(ordered)} shards, {sum(shard.rows for shard in ordered):,} rows")
-        return ordered
 
     def _refuse_empty(self, name: str, report: Mapping[str, Any]) -> None:
         if report["out"]:
@@ -120,18 +131,23 @@ class Publication:
         _write_json(folder / "tokenizer_config.json", config)
         (folder / "chat_template.jinja").write_text(student.markup.chat_template, encoding="utf-8")
         _write_json(folder / "generation_config.json", generation_settings(student))
-        phases = [
-            curriculum.CurriculumPhase(dataset=phase.dataset, epochs=phase.epochs)
-            for phase in self.loaded.recipe.curriculum
-        ]
-        curriculum.write_curriculum(aside, curriculum.Curriculum(phases=tuple(phases)))
 
-    def _write_manifest(self, aside: Path, written: Mapping[str, Sequence[WrittenShard]]) -> manifest.Manifest:
+    def _write_curriculum(self, aside: Path, written: Mapping[str, Sequence[Written]]) -> None:
+        sizes = {name: _size(_shards(found)) for name, found in written.items()}
+        recipe = self.loaded.recipe
+        compiled = curriculum.compiled_curriculum(asked_phases(recipe), sizes)
+        tables = {"model": recipe.model, "training": recipe.training}
+        curriculum.write_curriculum(aside, compiled.model_copy(update=tables))
+
+    def _write_manifest(self, aside: Path, written: Mapping[str, Sequence[Written]]) -> manifest.Manifest:
         recipe, student = self.loaded.recipe, self.execution.student
         bos = student.control[student.bos] if student.bos is not None else None
         begins = bos is not None and begins_with_bos(student)
         paths = sorted(path for path in aside.rglob("*") if path.is_file())
         tables = [path for path in paths if path.suffix == ".parquet"]
+        found = [one for files in written.values() for one in files]
+        digests = {path: digest for one in found for path, digest in one.digests.items()}
+        contents_of = {path: digest for one in found for path, digest in one.content_digests.items()}
         contents = manifest.Contents(
             name=recipe.name,
             recipe=self.loaded.resolved,
@@ -154,14 +170,15 @@ class Publication:
             vocabulary_size=student.size,
             dtype="uint16" if token_dtype(student.size).itemsize == 2 else "int32",
             longest_example=max(self._packed(name)["longest_example"] for name in written),
-            datasets={name: self._counts(name, shards) for name, shards in written.items()},
-            files=tuple(_file(path, aside) for path in paths if path not in tables),
-            tables=tuple(_table(path, aside) for path in tables),
+            datasets={name: self._counts(name, _shards(found)) for name, found in written.items()},
+            files=tuple(_file(path, aside, digests) for path in paths if path not in tables),
+            tables=tuple(_table(path, aside, contents_of) for path in tables),
         )
         made = manifest.Made(
+            answers=answer_counts(self.execution),
             timings=self.execution.timings,
             versions={name: metadata.version(name) for name in VERSIONED},
-            table_files=tuple(_file(path, aside) for path in tables),
+            table_files=tuple(_file(path, aside, digests) for path in tables),
         )
         sealed = manifest.sealed(contents, made=made)
         manifest.write_manifest(aside, sealed)
@@ -181,7 +198,8 @@ class Publication:
         stages = []
         for collection, account in self._accounts(name).items():
             for verb, report in account.reports.items():
-                subject = collection if verb == "read" else f"{name}/{collection}"
+                mixture = self.loaded.recipe.datasets[name].mixture
+                subject = {"read": collection, "mix": f"{mixture}/{collection}"}.get(verb, f"{name}/{collection}")
                 stages.append(_conservation(f"{verb} {subject}", report))
         return [*stages, _conservation(f"pack {name}", self._packed(name))]
 
@@ -195,6 +213,7 @@ class Publication:
             fill=manifest.fill(tokens=tokens, rows=rows, row_tokens=self.loaded.recipe.packing.row_tokens),
             collections=_by_collection(shards),
             stages=tuple(manifest.StageCounts.model_validate(stage) for stage in self._stages(name)),
+            echoes=sum(account.reports["converse"].get("echoes", 0) for account in self._accounts(name).values()),
             shards=tuple(
                 manifest.ShardCounts(
                     prefix=f"{name}/{shard.name}",
@@ -237,11 +256,17 @@ def generation_settings(student: Student) -> dict[str, Any]:
     return settings
 
 
+def _size(shards: Sequence[WrittenShard]) -> curriculum.DatasetSize:
+    return curriculum.DatasetSize(
+        rows=sum(shard.rows for shard in shards),
+        tokens=sum(shard.tokens for shard in shards),
+        trained_tokens=sum(shard.trained_tokens for shard in shards),
+    )
+
+
 def _conservation(name: str, report: Mapping[str, Any]) -> dict[str, Any]:
-    rejected = dict(report["rejected"])
-    if report.get("not_drawn"):
-        rejected[records.NOT_DRAWN] = report["not_drawn"]
-    return {"name": name, "in": report["in"], "created": {}, "out": report["out"], "rejected": rejected}
+    created, rejected = conserved(report)
+    return {"name": name, "in": report["in"], "created": created, "out": report["out"], "rejected": rejected}
 
 
 def _by_collection(shards: Sequence[WrittenShard]) -> dict[str, manifest.CollectionCounts]:
@@ -264,19 +289,19 @@ def _named(counts: Sequence[int]) -> dict[str, int]:
     return dict(zip(("examples", "tokens", "trained_tokens"), counts, strict=True))
 
 
-def _file(path: Path, root: Path) -> manifest.FileDigest:
-    return manifest.FileDigest(
-        path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, digest=file_digest(path)
-    )
+def _shards(written: Sequence[Written]) -> list[WrittenShard]:
+    return [one.shard for one in written if one.shard is not None]
 
 
-def _table(path: Path, root: Path) -> manifest.TableDigest:
-    import pyarrow.parquet as pq
+def _file(path: Path, root: Path, known: Mapping[Path, str]) -> manifest.FileDigest:
+    """A file as it is promised; known: digests that were taken where files were written."""
+    digest = known.get(path) or file_digest(path)
+    return manifest.FileDigest(path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, digest=digest)
 
-    rows = pq.read_metadata(path).num_rows
-    return manifest.TableDigest(
-        path=path.relative_to(root).as_posix(), rows=rows, content_digest=content_digest_of_table(path)
-    )
+
+def _table(path: Path, root: Path, known: Mapping[Path, str]) -> manifest.TableDigest:
+    digest = known.get(path) or content_digest_of_table(path)
+    return manifest.TableDigest(path=path.relative_to(root).as_posix(), rows=rows_of_table(path), content_digest=digest)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

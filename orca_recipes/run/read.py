@@ -7,6 +7,7 @@ turns digests into ids once all parts are there.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_recipes.contract.draws import canonical, splitmix64, text_digests
 from orca_recipes.contract.frames import completed, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Slice, Source
 from orca_recipes.errors import SourceError
-from orca_recipes.run.arrow import read_frame, string_buffers, write_frame
+from orca_recipes.run.arrow import read_frame, write_frame
 from orca_recipes.run.digests import Pinned, changed, unchanged
+from orca_recipes.run.identity import CONTRADICTED, FREE, TAKEN, numbered_ids, with_identity
 from orca_recipes.run.store import Part, PartWriter, StageFolder
 
 if TYPE_CHECKING:
@@ -97,13 +98,18 @@ def read_part(task: ReadTask) -> int:
     writer = PartWriter(task.folder, task.name)
     batches: list[dict[str, Any]] = []
     rejected: list[pl.DataFrame] = []
+    passed_over: Counter[str] = Counter()
     with unchanged(task.pinned):
-        for frame in _gathered(_examples(task, rejected)):
+        for frame in _gathered(_examples(task, rejected, passed_over)):
             suffix = f"-{len(batches):05d}.arrow"
-            write_frame(writer.path(suffix), _with_identity(frame, task.collection))
+            write_frame(writer.path(suffix), with_identity(frame, task.collection))
             batches.append({"suffix": suffix, "rows": frame.height})
     write_frame(writer.path(".rejected.arrow"), _joined_rejections(rejected))
-    report = {"batches": batches, "rejected": sum(frame.height for frame in rejected)}
+    report = {
+        "batches": batches,
+        "rejected": sum(frame.height for frame in rejected),
+        "passed_over": dict(passed_over),
+    }
     writer.keep([batch["suffix"] for batch in batches] + [".rejected.arrow"], report)
     return sum(batch["rows"] for batch in batches)
 
@@ -116,14 +122,16 @@ def index_examples(folder: StageFolder, names: Sequence[str], *, collection: str
     import polars as pl
 
     parts = [folder.part(name) for name in names]
-    columns = [read_frame(path).select("digest_hi", "digest_lo", "content", "task") for path in _paths(parts)]
+    # Only these: a frame over all columns looks at every text, and the whole collection is then in memory.
+    wanted = ["digest_hi", "digest_lo", "content", "task"]
+    columns = [read_frame(path, columns=wanted) for path in _paths(parts)]
     identity = pl.concat(columns) if columns else None
     if identity is None or not identity.height:
         hi = lo = np.empty(0, dtype=np.uint64)
-        taken = np.empty(0, dtype="U1")
+        taken = np.empty(0, dtype=np.int8)
     else:
-        hi, lo, taken = _ids(identity)
-    keep = taken == ""
+        hi, lo, taken = numbered_ids(identity)
+    keep = taken == FREE
     rejected = pl.concat([read_frame(part.file(".rejected.arrow")) for part in parts] + [_taken_rows(parts, taken)])
     _refuse_many_bad_rows(rejected, len(keep), collection, source)
     writer = PartWriter(folder.path, IDS)
@@ -135,6 +143,7 @@ def index_examples(folder: StageFolder, names: Sequence[str], *, collection: str
         "in": len(keep) + sum(part.report["rejected"] for part in parts),
         "out": int(keep.sum()),
         "rejected": count_reasons(rejected["reason"]),
+        "passed_over": dict(sorted(sum((Counter(part.report["passed_over"]) for part in parts), Counter()).items())),
         "tasks": dict(sorted(by_task.iter_rows())),
     }
 
@@ -155,12 +164,13 @@ def count_reasons(reasons: pl.Series) -> dict[str, int]:
     return dict(counts.iter_rows())
 
 
-def _examples(task: ReadTask, rejected: list[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+def _examples(task: ReadTask, rejected: list[pl.DataFrame], passed_over: Counter[str]) -> Iterator[pl.DataFrame]:
     import polars as pl
 
     for piece in task.slices:
         file = pl.lit(piece.file.name if piece.file else None, dtype=pl.String).alias("file")
         for reading in task.source.read(slice=piece):
+            passed_over.update(reading.passed_over)
             rows = completed(reading.rows, rows_schema()).with_columns(file, pl.col("task").fill_null(task.collection))
             reasons = _unfit(rows)
             bad = rows.with_columns(reasons.alias("reason")).filter(reasons.is_not_null()).select("place", "reason")
@@ -187,58 +197,6 @@ def _unfit(rows: pl.DataFrame) -> pl.Series:
     )["reason"]
 
 
-def _with_identity(rows: pl.DataFrame, collection: str) -> pl.DataFrame:
-    import polars as pl
-
-    lists = {
-        "references": _texts_of_lists(rows["references"], pl.col("references")),
-        "messages": _texts_of_lists(
-            rows["messages"],
-            pl.col("messages").struct.field("role"),
-            pl.col("messages").struct.field("content"),
-            pl.col("messages").struct.field("trained").cast(pl.String),
-        ),
-    }
-    names = ("task", "question", "references", "system", "answer", "messages")
-    content = canonical(*(pl.col(name) for name in names))
-    texts = rows.with_columns(**lists).select(
-        content=content,
-        identity=pl.when(pl.col("id").is_null())
-        .then(pl.concat_str([canonical(pl.lit(collection), pl.lit("content")), content]))
-        .otherwise(canonical(pl.lit(collection), pl.lit("id"), pl.col("id"))),
-    )
-    hi, lo = text_digests(texts["identity"])
-    named = rows["id"].is_not_null().to_numpy()
-    content_digest = np.zeros(rows.height, dtype=np.uint64)
-    content_digest[named] = text_digests(texts["content"].filter(rows["id"].is_not_null()))[0]
-    return rows.drop("id").with_columns(
-        pl.Series("digest_hi", hi),
-        pl.Series("digest_lo", lo),
-        pl.Series("content", content_digest),
-    )
-
-
-def _texts_of_lists(lists: pl.Series, *parts: pl.Expr) -> pl.Series:
-    """One text a list, the canonical texts of its elements one after the other; null for null.
-
-    The elements' texts stand one after the other in memory as they are: a list's text is a longer span of the same.
-    """
-    import polars as pl
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if lists.null_count() == len(lists):
-        return pl.Series(lists.name, [None] * len(lists), dtype=pl.String)
-    column = lists.rechunk().to_arrow()
-    ends = np.cumsum(np.asarray(pc.list_value_length(column).fill_null(0)), dtype=np.int64)
-    elements: Any = pl.from_arrow(column.flatten())
-    texts = elements.alias(lists.name).to_frame().select(text=canonical(*parts))["text"].rechunk().to_arrow()
-    offsets, data = string_buffers(texts)
-    spans = pa.py_buffer(np.ascontiguousarray(offsets[np.concatenate([[0], ends])]))
-    joined: Any = pl.from_arrow(pa.LargeStringArray.from_buffers(len(lists), spans, data))
-    return pl.select(pl.when(lists.is_not_null()).then(joined).alias(lists.name)).to_series()
-
-
 def _gathered(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     """Join small frames into batches."""
     import polars as pl
@@ -255,46 +213,22 @@ def _gathered(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         yield pl.concat(waiting, rechunk=True)
 
 
-def _ids(identity: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids of all rows, and why a row's id is taken ("" where it is not).
-
-    Rows without an id of their own that are equal get the ids of their occurrence numbers; of rows with the same own
-    id the first is kept.
-    """
-    hi, lo = identity["digest_hi"].to_numpy().copy(), identity["digest_lo"].to_numpy().copy()
-    content = identity["content"].to_numpy()
-    taken = np.full(len(hi), "", dtype="U70")
-    order = np.lexsort((np.arange(len(hi)), lo, hi))
-    repeats = np.append(False, (hi[order][1:] == hi[order][:-1]) & (lo[order][1:] == lo[order][:-1]))[: len(hi)]
-    if not repeats.any():
-        return hi, lo, taken
-    first = np.maximum.accumulate(np.where(repeats, 0, np.arange(len(hi))))
-    occurrence = np.arange(len(hi)) - first
-    rows, heads, numbers = order[repeats], order[first[repeats]], occurrence[repeats].astype(np.uint64)
-    named = content[rows] != 0  # rows without an id of their own keep no digest of their content apart
-    same = content[rows] == content[heads]
-    taken[rows[named & same]] = "id: an earlier row has the same id and the same content"
-    taken[rows[named & ~same]] = "id: an earlier row has the same id and other content"
-    plain = rows[~named]
-    hi[plain] = splitmix64(hi[plain] ^ numbers[~named])
-    lo[plain] = splitmix64(lo[plain] + numbers[~named])
-    return hi, lo, taken
-
-
 def _taken_rows(parts: Sequence[Part], taken: np.ndarray) -> pl.DataFrame:
     """The rejections of rows whose id is taken; equal rows are no bad rows."""
     import polars as pl
 
     frames = [_joined_rejections([])]
     start = 0
-    for path in _paths(parts):
-        rows = read_frame(path).select("place", "file")
-        reasons = pl.Series("reason", taken[start : start + rows.height], dtype=pl.String)
-        start += rows.height
-        found = rows.with_columns(reasons).filter(pl.col("reason") != "")
-        frames.append(
-            found.select("place", "reason", "file", pl.col("reason").str.ends_with("other content").alias("bad"))
-        )
+    counts = [batch["rows"] for part in parts for batch in part.report["batches"]]
+    for path, count in zip(_paths(parts), counts, strict=True):
+        reasons = taken[start : start + count]
+        start += count
+        lost = np.flatnonzero(reasons != FREE)
+        if len(lost):
+            rows = read_frame(path, columns=["place", "file"])[lost]
+            named = pl.Series("reason", TAKEN, dtype=pl.String).gather(reasons[lost])
+            bad = pl.Series("bad", reasons[lost] == CONTRADICTED)
+            frames.append(rows.with_columns(named, bad).select("place", "reason", "file", "bad"))
     return pl.concat(frames)
 
 

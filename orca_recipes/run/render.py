@@ -15,11 +15,11 @@ import numpy as np
 from orca_recipes.contract.kinds import Encoder
 from orca_recipes.contract.markup import Markup
 from orca_recipes.run import pieces as kinds_of
-from orca_recipes.run.arrow import string_buffers
+from orca_recipes.run.arrow import indices, string_buffers
 from orca_recipes.run.messages import UNKNOWN, FlatMessages, flatten
 from orca_recipes.run.pieces import END_CODE, PieceTables
 from orca_recipes.run.proof import texts_to_train
-from orca_recipes.run.ragged import ragged
+from orca_recipes.run.ragged import interleaved, ragged
 from orca_recipes.shards.layout import ROLES, segment_modes
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ class Rendered:
         tokens: uint32 [tokens]. example_starts: int64 [examples + 1] into tokens.
         segment_lengths: int32 [segments], segment_modes: int8 [segments], segment_starts: int64 [examples + 1].
         trained_tokens: int32 [examples], the sum of the loss mask.
-        trained_texts: the text of each example's trained tokens but its control tokens, as the tokenizer keeps it.
+        trained_texts: large_binary [examples], the text of each example's trained tokens but its control tokens, as the
+            tokenizer keeps it.
         reasons: why a conversation gave no tokens, by position; such an example has no segments.
         disagreeing: positions of checked examples where the fast tokenizer is not the reference.
     """
@@ -67,7 +68,7 @@ class Rendered:
     segment_modes: np.ndarray
     segment_starts: np.ndarray
     trained_tokens: np.ndarray
-    trained_texts: list[bytes]
+    trained_texts: pa.LargeBinaryArray
     reasons: dict[int, str]
     disagreeing: np.ndarray
 
@@ -164,7 +165,7 @@ class Renderer:
         taken = np.where(
             items.what[position] == kinds_of.TEXT, items.payload[position] + len(contents), items.payload[position]
         )
-        texts = pool.take(pa.array(taken))
+        texts = pool.take(indices(taken))
         follows = np.zeros(len(items.what), dtype=bool)
         follows[1:] = is_text[:-1] & (items.example[1:] == items.example[:-1])
         first = np.flatnonzero(~follows[position])
@@ -181,31 +182,24 @@ class Renderer:
 
     def _encode(self, runs: Runs, exact: bool) -> tuple[np.ndarray, np.ndarray]:
         """Encode opening and following runs apart and put them back in order."""
-        import pyarrow as pa
 
-        groups = [np.flatnonzero(runs.opens), np.flatnonzero(~runs.opens)]
         counts = np.zeros(len(runs.opens), dtype=np.int64)
-        encoded = []
-        for group, opens in zip(groups, (True, False), strict=True):
-            if not len(group):
-                encoded.append(np.empty(0, dtype=np.uint32))
-                continue
-            texts = runs.texts.take(pa.array(group))
-            ids, offsets = self.encoder.encode(texts=texts, opens=opens, exact=exact)
-            counts[group] = np.diff(offsets)
-            encoded.append(ids)
+        encoded = [np.empty(0, dtype=np.uint32)] * 2
+        for opens in (True, False):
+            group = np.flatnonzero(runs.opens == opens)
+            if len(group):
+                texts = runs.texts if len(group) == len(runs.opens) else runs.texts.take(indices(group))
+                encoded[opens], offsets = self.encoder.encode(texts=texts, opens=opens, exact=exact)
+                counts[group] = np.diff(offsets)
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        tokens = np.empty(int(starts[-1]), dtype=np.uint32)
-        for group, ids in zip(groups, encoded, strict=True):
-            tokens[ragged(starts[group], counts[group])] = ids
-        return tokens, starts
+        following, opening = encoded
+        return interleaved(runs.opens, counts, opening, following), starts
 
-    def _trained_texts(self, items: Items, runs: Runs, examples: int) -> list[bytes]:
-        import pyarrow as pa
+    def _trained_texts(self, items: Items, runs: Runs, examples: int) -> pa.LargeBinaryArray:
 
         trained = np.flatnonzero(items.trained[runs.first_item])
         return texts_to_train(
-            texts=runs.texts.take(pa.array(trained)),
+            texts=runs.texts.take(indices(trained)),
             opens=runs.opens[trained],
             owners=runs.example[trained],
             examples=examples,
@@ -225,13 +219,12 @@ class Renderer:
 
     def _disagreeing(self, runs: Runs, tokens: np.ndarray, starts: np.ndarray, suspects: np.ndarray) -> np.ndarray:
         """Examples among the suspects whose runs the reference encodes otherwise."""
-        import pyarrow as pa
 
         checked = np.flatnonzero(suspects[runs.example])
         if not len(checked):
             return np.empty(0, dtype=np.int64)
         part = Runs(
-            runs.texts.take(pa.array(checked)), runs.opens[checked], runs.first_item[checked], runs.example[checked]
+            runs.texts.take(indices(checked)), runs.opens[checked], runs.first_item[checked], runs.example[checked]
         )
         truth, truth_starts = self._encode(part, exact=True)
         counts = np.diff(starts)[checked]
@@ -279,7 +272,7 @@ def _assemble(
     run_starts: np.ndarray,
     text_offsets: np.ndarray,
     examples: int,
-    trained_texts: list[bytes],
+    trained_texts: pa.LargeBinaryArray,
     reasons: dict[int, str],
     disagreeing: np.ndarray,
 ) -> Rendered:
@@ -287,10 +280,8 @@ def _assemble(
     element = _elements(items, runs, text_offsets)
     lengths = np.ones(len(element.item), dtype=np.int64)
     lengths[element.is_run] = np.diff(run_starts)
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    tokens = np.empty(int(starts[-1]), dtype=np.uint32)
-    tokens[ragged(starts[:-1][element.is_run], lengths[element.is_run])] = run_tokens
-    tokens[starts[:-1][~element.is_run]] = items.payload[element.item[~element.is_run]].astype(np.uint32)
+    control = items.payload[element.item[~element.is_run]].astype(np.uint32)
+    tokens = interleaved(element.is_run, lengths, run_tokens, control)
     present = lengths > 0
     example, role, trained = (column[present] for column in (element.example, element.role, element.trained))
     begins = np.append(True, example[1:] != example[:-1])[: len(example)]

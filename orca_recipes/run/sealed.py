@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from threading import get_native_id
 from typing import Any
 
 from orca_recipes.errors import StoreError
@@ -29,7 +30,7 @@ def flush(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file aside, flush, rename; what was not written to the end is removed."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{get_native_id()}")
     try:
         with aside.open("w", encoding="utf-8") as file:
             file.write(text)

@@ -176,7 +176,7 @@ class Store:
         self._claims = Claims(root / "running")
 
     def folder(self, stage: Stage) -> StageFolder:
-        label = stage.name.replace("/", "-").replace(" ", "-")
+        label = stage.label.replace(" ", "-")
         return StageFolder(self.root / "stages" / f"{label}-{stage.fingerprint[:20]}")
 
     def claim(self, stages: Iterable[Stage], say: Say = quiet) -> None:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_recipes.contract.draws import digests, draw_keys
-from orca_recipes.contract.kinds import Tokenizer
+from orca_recipes.contract.draws import binary_digests, draw_keys
+from orca_recipes.contract.kinds import Encoder, Tokenizer
 from orca_recipes.contract.markup import Markup
 from orca_recipes.run.arrow import read_frame, write_frame
+from orca_recipes.run.erasing import kept_question_digests
 from orca_recipes.run.loaded import opened
 from orca_recipes.run.read import count_reasons
 from orca_recipes.run.render import Rendered, Renderer
@@ -66,7 +67,7 @@ def tokenize_part(task: TokenizeTask) -> Tokenized:
         return Tokenized(conversations.height, len(rendered.disagreeing))
     keep = rendered.trained_tokens > 0
     rejected = _rejected(conversations, rendered, keep)
-    report = _store(task, conversations, rendered, keep, rejected, renderer.encoder.vocabulary.size)
+    report = _store(task, conversations, rendered, keep, rejected, renderer.encoder)
     PartWriter(task.folder, task.name).keep([".bin", ".idx", ".records.arrow", ".rejected.arrow"], report)
     return Tokenized(conversations.height, 0)
 
@@ -111,7 +112,7 @@ def _store(
     rendered: Rendered,
     keep: np.ndarray,
     rejected: pl.DataFrame,
-    vocabulary_size: int,
+    encoder: Encoder,
 ) -> dict[str, Any]:
     writer = PartWriter(task.folder, task.name)
     counts = np.diff(rendered.example_starts)
@@ -120,13 +121,13 @@ def _store(
     tokens = rendered.tokens if keep.all() else rendered.tokens[np.repeat(keep, counts)]
     write_pair(
         prefix=writer.path(""),
-        vocabulary_size=vocabulary_size,
+        vocabulary_size=encoder.vocabulary.size,
         blocks=iter([tokens]),
         segment_lengths=rendered.segment_lengths[kept_segments],
         segment_modes=rendered.segment_modes[kept_segments],
         row_starts=np.concatenate([[0], np.cumsum(segments[keep])]).astype(np.int64),
     )
-    write_frame(writer.path(".records.arrow"), _records(conversations, rendered, keep, counts))
+    write_frame(writer.path(".records.arrow"), _records(conversations, rendered, keep, counts, encoder))
     write_frame(writer.path(".rejected.arrow"), rejected)
     return {
         "in": conversations.height,
@@ -136,16 +137,31 @@ def _store(
     }
 
 
-def _records(conversations: pl.DataFrame, rendered: Rendered, keep: np.ndarray, counts: np.ndarray) -> pl.DataFrame:
+def _records(
+    conversations: pl.DataFrame, rendered: Rendered, keep: np.ndarray, counts: np.ndarray, encoder: Encoder
+) -> pl.DataFrame:
     import polars as pl
 
-    hi, lo = digests(rendered.trained_texts)
-    names = ["id_hi", "id_lo", "task", "file", "place", "strategy", "system_message", "teacher"]
+    hi, lo = binary_digests(rendered.trained_texts)
+    names = [
+        "id_hi",
+        "id_lo",
+        "question_hi",
+        "question_lo",
+        "task",
+        "file",
+        "place",
+        "strategy",
+        "system_message",
+        "teacher",
+        "teacher_view",
+    ]
     frame = conversations.select(names).with_columns(
         pl.Series("tokens", counts.astype(np.int32)),
         pl.Series("trained_tokens", rendered.trained_tokens),
         (conversations["cut"].cast(pl.Int8) * CUT).alias("flags"),
         pl.Series("text_hi", hi),
         pl.Series("text_lo", lo),
+        *kept_question_digests(conversations, encoder),
     )
     return frame.filter(pl.Series(keep))

@@ -132,6 +132,9 @@ when = { task = "sum-1" }
 strategy = "direct"
 system_messages = ["set/slow", "set/fast"]
 
+[[rules]]
+strategy = "direct"
+
 [[curriculum]]
 dataset = "side"
 

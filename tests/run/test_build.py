@@ -11,7 +11,7 @@ import pytest
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.errors import BuildError, LockError, OverlongExample, Shortfall, SourceError
 from orca_recipes.recipe.load import load_recipe
-from orca_recipes.run import execute
+from orca_recipes.run import making
 from orca_recipes.run.build import Asked, build, lock_recipe, prepare
 from orca_recipes.run.preview import preview
 from orca_recipes.run.progress import Progress
@@ -79,7 +79,7 @@ def test_every_row_is_accounted_for(recipe: Path):
         ("chats", "chats.jsonl", 61, "pack", "longer than a row"),
         ("chats", "chats.jsonl", 62, "filter length", "too long: more than 2000 characters"),
     ]
-    undrawn = next(stage for stage in main.stages if stage.name == "mix main/sums")
+    undrawn = next(stage for stage in main.stages if stage.name == "mix both/sums")
     assert undrawn.rejected == {"not drawn": 52}
 
 
@@ -89,7 +89,7 @@ def test_workers_part_sizes_and_places_never_change_a_byte(
     one = made(recipe)
     elsewhere = tmp_path / "another place"
     shutil.copytree(recipe.parent, elsewhere, ignore=shutil.ignore_patterns("store", "out", "*.lock"))
-    monkeypatch.setattr(execute, "SLICE_BYTES", 700)
+    monkeypatch.setattr(making, "SLICE_BYTES", 700)
     monkeypatch.setattr("orca_recipes.run.read.BATCH_BYTES", 500)
     small_parts = made(elsewhere / recipe.name)
     assert promised(elsewhere / "out") == promised(recipe.parent / "out")
@@ -129,6 +129,7 @@ def test_adding_a_collection_does_not_reshuffle_the_draws_of_others(recipe: Path
     before = made(recipe, "output.shard_tokens=1000000")
     drawn = set(pl.read_parquet(recipe.parent / "out/main/00000.records.parquet").filter(collection="sums")["id"])
     text = recipe.read_text().replace("take.chats", "take.extra = { rows = 5 }\ntake.chats")
+    text = text.replace("[mixtures.both]", '[mixtures.both]\nduplicates = "keep"')
     recipe.write_text(
         text + '\n[collections.extra]\nkind = "files"\npath = "chats.jsonl"\ncolumns = { messages = "messages" }\n'
     )
@@ -205,6 +206,7 @@ def test_rules_draw_system_messages_and_erasing_shows_the_student_another(recipe
         )
         + '\n[system_messages.set.messages]\nplain = "Help."\nslow = "Think slowly."\nfast = "Be quick."\n'
         + '\n[[rules]]\nwhen = { task = "sum-*" }\nstrategy = "direct"\nsystem_messages = ["set/slow", "set/fast"]\n'
+        + '\n[[rules]]\nstrategy = "direct"\n'
     )
     made(recipe, "output.shard_tokens=1000000")
     records = pl.read_parquet(recipe.parent / "out/main/00000.records.parquet")

@@ -13,7 +13,7 @@ from orca_recipes.catalogue import Catalogue
 from orca_recipes.contract.kinds import SourceFile
 from orca_recipes.errors import SourceError
 from orca_recipes.recipe.load import load_recipe
-from orca_recipes.run import execute
+from orca_recipes.run import making
 from orca_recipes.run.build import Asked, build
 from orca_recipes.run.digests import FileDigests, _stamp
 from orca_recipes.run.progress import Progress
@@ -76,7 +76,7 @@ class Once:
 @pytest.fixture
 def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[[Once, str], None]:
     """Plants a change between pinning and the end of the stage, in parts of a few lines."""
-    monkeypatch.setattr(execute, "SLICE_BYTES", 1000)
+    monkeypatch.setattr(making, "SLICE_BYTES", 1000)
 
     def plant(change: Once, when: str) -> None:
         slices, read = Files.slices, Files.read

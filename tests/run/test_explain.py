@@ -8,8 +8,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from orca_recipes.catalogue import Catalogue
 from orca_recipes.errors import BuildError, UserError
-from orca_recipes.run.explain import explain_example
+from orca_recipes.recipe.load import load_recipe
+from orca_recipes.run.build import Asked, build
+from orca_recipes.run.explain import explain_example, explain_place
+from orca_recipes.run.progress import Progress
+from orca_recipes.run.store import Store
 
 
 def test_an_example_is_traced_back_to_its_line(built):
@@ -47,26 +52,26 @@ def test_an_id_that_no_example_has_is_refused(built):
 def test_the_rule_that_matched_is_named_with_its_condition_and_its_message(built):
     record = built.records().filter(collection="sums", task="sum-1").row(0, named=True)
     text = str(built.example(record["id"]))
-    assert "2 of 2, when task is sum-1" in text
+    assert "2 of 3, when task is sum-1" in text
     words = {"set/slow": "Think slowly.", "set/fast": "Be quick."}[record["system_message"]]
     assert f'{record["system_message"]}, drawn by key: "{words}"' in text
 
 
-def test_an_example_without_a_rule_says_so(built):
+def test_an_example_of_the_rule_without_conditions_says_so(built):
     text = str(built.place("chats.jsonl:3"))
-    assert "none of 2 matches, so direct" in text
+    assert "3 of 3, which matches everything" in text
     assert "none drawn: the conversation has its own" in text
 
 
 def test_a_rule_by_category_is_found_with_the_store(built):
     assert built.fates("lone.jsonl:1")["side"].making.rule.number == 1
-    assert built.fates("lone.jsonl:2")["side"].making.rule.number is None
+    assert built.fates("lone.jsonl:2")["side"].making.rule.number == 3
 
 
 def test_without_the_store_a_rule_by_category_is_left_open(built):
     rule = built.without_store().fates("lone.jsonl:1")["side"].making.rule
     assert rule.number is None
-    assert rule.unknown.startswith("1 or none of 2: its task and category decide, and there is no store at ")
+    assert rule.unknown.startswith("1 or 3 of 3: its task and category decide, and there is no store at ")
 
 
 def test_what_is_recorded_tells_rules_apart_without_the_store(built):
@@ -272,3 +277,32 @@ def test_the_niv2_build_is_explained_both_ways(shared: Path, built):
     (story,) = niv2.token(3, 700).stories
     (again,) = niv2.place(f"{story.origin.collection}/{story.origin.file}:{story.origin.place}").stories
     assert again.origin == story.origin
+
+
+def test_conditions_of_every_sort_are_told_in_words(recipe, explainable):
+    rules = '\n[[rules]]\nwhen = { task = "sum-*", options = false, max_tokens = 900 }\nstrategy = "direct"\n'
+    recipe.write_text(recipe.read_text() + rules + '\n[[rules]]\nstrategy = "direct"\n')
+    built = explainable(recipe)
+    record = built.records().filter(collection="sums").row(0, named=True)
+    assert "1 or 2 of 2: more of the row decides" in str(built.example(record["id"]))
+
+
+def test_a_row_that_was_expanded_and_repeated_is_told_as_what_was_made_of_it_and_never_as_not_drawn(recipe: Path):
+    path = recipe.with_name("many.toml")
+    rule = '\n[[rules]]\nstrategy = "direct"\nsystem_messages = ["s"]\nexpand = "each"\n'
+    rule += '\n[system_messages.s]\nmessages = { a = "Be brief.", b = "Be kind." }\n'
+    path.write_text(recipe.read_text().replace("rows = 150", "rows = 40, repeat = 2") + rule)
+    store, out = recipe.parent / "store", recipe.parent / "many"
+    loaded = load_recipe(path, catalogue=Catalogue())
+    build(Asked(loaded=loaded, store=Store(store), directory=out, workers=1), Progress())
+    told = [explain_place(out, f"sums.jsonl:{line}", store=store).stories for line in range(1, 60)]
+    kept = [stories for stories in told if stories[0].fates[0].outcome == "kept"]
+    assert kept
+    for stories in kept:
+        assert [len(story.fates) for story in stories] == [1, 1, 1, 1], "two messages, twice"
+        assert {story.fates[0].outcome for story in stories} == {"kept"}
+        assert {(story.fates[0].making.system_message, story.fates[0].making.is_expanded) for story in stories} == {
+            ("s/a", True),
+            ("s/b", True),
+        }
+    assert {len(stories) for stories in told if stories not in kept} == {1}

@@ -102,7 +102,7 @@ def number_of_swap(recipe: Path, log: Path) -> int:
 # Damage
 
 
-@pytest.mark.parametrize("label", ["tokenize-main-sums", "tokenize-main-chats", "pack-main"])
+@pytest.mark.parametrize("name", ["tokenize main/sums", "tokenize main/chats", "pack main"])
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
@@ -111,13 +111,13 @@ def number_of_swap(recipe: Path, log: Path) -> int:
         (lambda path: os.truncate(path, 3), "has 3 bytes, not"),
     ],
 )
-def test_a_damaged_stage_is_made_again_and_the_build_says_so(recipe: Path, label: str, harm, told: str):
+def test_a_damaged_stage_is_made_again_and_the_build_says_so(recipe: Path, name: str, harm, told: str):
     made(recipe)
     before = promised(recipe.parent / "out")
+    label = name.replace("main/", "").removesuffix(" main").replace(" ", "-")
     file = max(stage_folder(recipe, label).glob("*.*"), key=lambda path: path.stat().st_size)
     harm(file)
     heard = made_again(recipe)
-    name = label.replace("-", " ", 1).replace("main-", "main/")
     assert heard.stages == [name, "write main"]
     assert len(heard.said) == 1
     assert heard.said[0].startswith(f"{name}: damaged in the store ({file.name} {told}")
@@ -126,10 +126,10 @@ def test_a_damaged_stage_is_made_again_and_the_build_says_so(recipe: Path, label
 
 def test_only_the_damaged_part_of_a_stage_is_made_again(recipe: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("orca_recipes.run.read.BATCH_BYTES", 500)
-    monkeypatch.setattr("orca_recipes.run.execute.SLICE_BYTES", 700)
+    monkeypatch.setattr("orca_recipes.run.making.SLICE_BYTES", 700)
     made(recipe)
     before = promised(recipe.parent / "out")
-    parts = sorted(stage_folder(recipe, "tokenize-main-sums").glob("part-*.bin"))
+    parts = sorted(stage_folder(recipe, "tokenize-sums").glob("part-*.bin"))
     assert len(parts) > 3
     inodes = {path: path.stat().st_ino for path in parts}
     change_a_byte(parts[1])
@@ -163,7 +163,7 @@ def test_a_half_deleted_store_heals(recipe: Path):
 def test_stages_that_nothing_needs_any_more_are_not_made_again(recipe: Path):
     made(recipe)
     before = promised(recipe.parent / "out")
-    for label in ("read-sums", "read-chats", "mix-main-sums", "converse-main-sums", "converse-main-chats"):
+    for label in ("read-sums", "read-chats", "mix-sums", "converse-sums", "converse-chats"):
         shutil.rmtree(stage_folder(recipe, label))
     assert made_again(recipe).stages == ["write main"]
     assert promised(recipe.parent / "out") == before

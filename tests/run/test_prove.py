@@ -336,7 +336,7 @@ def test_counts_that_the_recipe_did_not_ask_for_are_found(directory: Path):
 
     reseal(directory, change)
     (finding,) = proven(directory).findings
-    assert finding == Finding("manifest.json", "stage mix main/sums gave 300 rows, where 290 were asked for")
+    assert finding == Finding("manifest.json", "stage mix both/sums gave 300 rows, where 290 were asked for")
 
 
 def test_rows_lost_between_stages_are_found(directory: Path):
@@ -348,7 +348,7 @@ def test_rows_lost_between_stages_are_found(directory: Path):
     reseal(directory, change)
     told = [finding.sentence for finding in proven(directory).findings]
     assert told == [
-        "stage converse main/sums took in 299 rows, where stage mix main/sums gave 300",
+        "stage converse main/sums took in 299 rows, where stage mix both/sums gave 300",
         "stage tokenize main/sums took in 300 rows, where stage converse main/sums gave 299",
     ]
 

@@ -1,0 +1,81 @@
+"""Where a build's answers came from and what they cost, for its manifest and for the end of a build."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from orca_recipes.plan.compile import collects, taken_collections
+from orca_recipes.run.account import read_account
+from orca_recipes.run.answered import summed
+from orca_recipes.run.collect import Bought
+from orca_recipes.shards.manifest import AnswerCounts, Manifest, RejectionCounts, SpentCounts, StrategyCounts
+
+if TYPE_CHECKING:
+    from orca_recipes.run.execute import Execution
+
+
+def answer_counts(execution: Execution) -> dict[str, AnswerCounts]:
+    """The counts of each dataset whose answers are collected."""
+    datasets = [name for name in execution.recipe.datasets if collects(execution.recipe, name)]
+    return {name: _of_dataset(execution, name) for name in datasets}
+
+
+def told(manifest: Manifest) -> Iterator[str]:
+    """What a user reads at the end of a build: answers and money, by teacher and collection, then by strategy."""
+    for name, counts in manifest.made.answers.items():
+        yield (
+            f"{name}: answers of {counts.teacher}: {counts.stored:,} stored, {counts.asked:,} asked, "
+            f"{counts.rejected:,} rejected"
+        )
+        for collection, spent in counts.spent.items():
+            usd = "cost unknown (no prices)" if spent.usd is None else f"{float(spent.usd):.2f} USD"
+            usd += f", {spent.unpriced:,} answers without usage" if spent.unpriced else ""
+            tokens = f"{spent.input_tokens:,} tokens in, {spent.output_tokens:,} out"
+            yield f"  {counts.teacher} for {collection}: {spent.answers:,} answers, {tokens}, {usd}"
+        for strategy, earned in counts.strategies.items():
+            share = earned.kept / earned.answers if earned.answers else 0.0
+            each = (earned.input_tokens + earned.output_tokens) / max(earned.kept, 1)
+            kept = f"{share:.1%} of {earned.answers:,} answers kept"
+            yield f"  strategy {strategy}: {kept}, {each:,.0f} tokens, in and out, for each kept"
+
+
+def _of_dataset(execution: Execution, name: str) -> AnswerCounts:
+    collections = taken_collections(execution.recipe, name)
+    teacher = execution.recipe.datasets[name].teacher
+    priced = execution.recipe.teachers[teacher].money().prices is not None
+    accounts = {found: read_account(execution.folder(f"tokenize {name}/{found}")) for found in collections}
+    answers = {found: account.reports["answer"] for found, account in accounts.items()}
+    bought = {found: execution.answering.bought.get(f"{name}/{found}", Bought()) for found in collections}
+    asked = sum(each.asked for each in bought.values())
+    return AnswerCounts(
+        stored=max(sum(report["requests"] for report in answers.values()) - asked, 0),
+        asked=asked,
+        rejected=sum(report["refused"] for report in answers.values()),
+        teacher=teacher,
+        digest={found: report["digest"] for found, report in answers.items()},
+        spent={found: _spent(each, priced=priced) for found, each in bought.items() if each.answers},
+        rejections=tuple(
+            RejectionCounts(collection=found, task=task, strategy=strategy, stage=stage, reason=reason, answers=number)
+            for found, account in accounts.items()
+            for task, strategy, stage, reason, number in account.reports["converse"]["rejections"]
+        ),
+        strategies=_strategies(account.reports["converse"]["strategies"] for account in accounts.values()),
+    )
+
+
+def _spent(bought: Bought, *, priced: bool) -> SpentCounts:
+    return SpentCounts(
+        answers=bought.answers,
+        input_tokens=bought.input_tokens,
+        output_tokens=bought.output_tokens,
+        usd=f"{bought.usd:.6f}" if priced else None,
+        unpriced=bought.unpriced if priced else 0,
+    )
+
+
+def _strategies(parts: Iterable[Mapping[str, Sequence[int]]]) -> dict[str, StrategyCounts]:
+    return {
+        name: StrategyCounts(answers=counts[0], kept=counts[1], input_tokens=counts[2], output_tokens=counts[3])
+        for name, counts in summed(parts).items()
+    }

@@ -1,0 +1,72 @@
+"""Verb `measure`: the tokens of every question of a collection, for shares that are of tokens.
+
+Answers do not exist yet when a mixture is drawn, so what counts is what stands before them: the system message that a
+row brings and its question, as texts, without the template around them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from orca_recipes.contract.kinds import Encoder, Tokenizer
+from orca_recipes.run.arrow import read_frame, write_frame
+from orca_recipes.run.loaded import opened
+from orca_recipes.run.questions import RowsTask, before_answer
+from orca_recipes.run.store import PartWriter, StageFolder
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class MeasureTask:
+    """Count the tokens of some batches."""
+
+    rows: RowsTask
+    tokenizer: Tokenizer
+    tokenizer_folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.rows.name
+
+
+def measure_part(task: MeasureTask) -> int:
+    """Store the tokens of one part's questions; return how many questions."""
+    import polars as pl
+
+    encoder = opened(task.tokenizer, task.tokenizer_folder)
+    columns = ["system", "question", "messages"]
+    counts = [_tokens(read_frame(path, columns=columns), encoder) for path in task.rows.batches]
+    frame = pl.DataFrame({"tokens": np.concatenate(counts)})
+    writer = PartWriter(task.rows.folder, task.name)
+    write_frame(writer.path(".arrow"), frame)
+    writer.keep([".arrow"], {"rows": frame.height})
+    return frame.height
+
+
+def read_tokens(folder: StageFolder) -> np.ndarray:
+    """Tokens of the questions of a finished `measure` stage, aligned with ids: int64 [rows]."""
+    counts = [read_frame(part.file(".arrow"))["tokens"].to_numpy() for part in folder.parts()]
+    return np.concatenate([np.empty(0, dtype=np.int64), *counts])
+
+
+def _tokens(frame: pl.DataFrame, encoder: Encoder) -> np.ndarray:
+    """int64 [rows]."""
+    import polars as pl
+
+    content = pl.element().struct.field("content")
+    texts = frame.select(
+        system=pl.concat_list("system").list.drop_nulls(),
+        question=pl.concat_list("question").list.drop_nulls(),
+        messages=before_answer(frame["messages"], system=True).list.eval(content).fill_null([]),
+    )
+    lists = texts.select(texts=pl.concat_list("system", "question", "messages").list.drop_nulls())["texts"]
+    owners = np.repeat(np.arange(frame.height), lists.list.len().to_numpy())
+    runs = lists.filter(lists.list.len() > 0).explode().cast(pl.String).to_arrow()
+    _, offsets = encoder.encode(texts=runs, opens=True)
+    return np.bincount(owners, weights=np.diff(offsets), minlength=frame.height).astype(np.int64)

@@ -1,0 +1,380 @@
+"""Answers that are bought: once, whatever is edited, and never lost."""
+
+import errno
+import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from orca_recipes.catalogue import Catalogue
+from orca_recipes.errors import BudgetSpent, LockError, TeacherError, TraceError
+from orca_recipes.recipe.load import load_recipe
+from orca_recipes.run.build import Asked, build
+from orca_recipes.run.explain import explain_place
+from orca_recipes.run.progress import Progress
+from orca_recipes.run.store import Store
+from orca_recipes.shards.manifest import AnswerCounts, Manifest
+from orca_recipes.shards.verify import verify
+from orca_recipes.traces.segments import SegmentWriter
+from orca_recipes.traces.store import TraceStore
+from tests.run.oracle import Delphi, was_asked
+
+HOME = Path(__file__).parents[2]
+
+RECIPE = """\
+name = "small"
+seed = 7
+
+[collections.sums]
+kind = "files"
+path = "sums.jsonl"
+columns = {{ question = "q", reference = "a", task = "t" }}
+
+[system_messages.set.messages]
+slow = "Think slowly."
+fast = "Be quick."
+
+[[rules]]
+when = {{ task = "sum-1" }}
+strategy = "direct"
+system_messages = ["set"]
+
+[[rules]]
+strategy = "direct"
+
+[teachers.oracle]
+kind = "oracle"
+asked = "asked.jsonl"
+
+[datasets.main]
+teacher = "oracle"
+
+[tokenizer]
+kind = "hf"
+path = "{tokenizer}"
+
+[template]
+kind = "chatml"
+
+[packing]
+row_tokens = 128
+"""
+
+
+@dataclass
+class World:
+    """A recipe whose teacher writes down what it is asked, and a trace store of its own."""
+
+    folder: Path
+    text: str = ""
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def recipe(self) -> Path:
+        return self.folder / "small.toml"
+
+    def asked(self, *overrides: str, store: str = "store", out: str = "out", **more) -> Asked:
+        self.recipe.write_text(self.text)
+        return Asked(
+            loaded=load_recipe(self.recipe, catalogue=Catalogue([Delphi()]), overrides=overrides),
+            store=Store(self.folder / store),
+            directory=self.folder / out,
+            workers=1,
+            traces=self.folder / more.pop("traces", "traces"),
+            **more,
+        )
+
+    def build(self, *overrides: str, **more) -> Manifest:
+        return build(self.asked(*overrides, **more), Progress())[0]
+
+    def counts(self, *overrides: str, **more) -> AnswerCounts:
+        return self.build(*overrides, **more).made.answers["main"]
+
+    def edit(self, old: str, new: str) -> None:
+        assert old in self.text
+        self.text = self.text.replace(old, new)
+
+    @property
+    def questions(self) -> list[dict]:
+        return was_asked(self.folder / "asked.jsonl")
+
+    def bytes_of(self, out: str = "out") -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in sorted((self.folder / out / "main").glob("*.[bi]*"))}
+
+    def rejected(self, out: str = "out") -> list[str]:
+        return pl.read_parquet(self.folder / out / "main" / "rejected.parquet")["reason"].to_list()
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rows = [{"q": f"What is {n} + {n * 7}?", "a": f"It is {n * 8}.", "t": f"sum-{n % 3}"} for n in range(60)]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tokenizer = HOME / "recipes" / "quickstart" / "tokenizer.json"
+    return World(tmp_path, RECIPE.format(tokenizer=tokenizer.as_posix()))
+
+
+def test_a_build_asks_every_question_once_and_trains_on_the_answers(world: World) -> None:
+    counts = world.counts()
+    assert (counts.stored, counts.asked, counts.rejected) == (0, 60, 0)
+    assert len({question["key"] for question in world.questions}) == len(world.questions) == 60
+    assert not verify(world.folder / "out").findings
+    records = pl.read_parquet(world.folder / "out" / "main" / "00000.records.parquet")
+    assert set(records["teacher"]) == {"oracle"}
+
+
+def test_the_same_recipe_into_another_directory_asks_nothing_and_gives_the_same_bytes(world: World) -> None:
+    first = world.build()
+    again = world.build(store="other store", out="other")
+    assert (again.made.answers["main"].stored, again.made.answers["main"].asked) == (60, 0)
+    assert world.bytes_of() == world.bytes_of("other")
+    assert (len(world.questions), first.digest) == (60, again.digest)
+
+
+def test_one_rule_edited_asks_only_its_questions(world: World) -> None:
+    world.build()
+    world.edit('fast = "Be quick."', 'fast = "Be very quick."')
+    counts = world.counts()
+    new = world.questions[60:]
+    assert counts.asked == len(new) > 0
+    assert {question["messages"][0][1] for question in new} == {"Be very quick."}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("[datasets.main]", '[datasets.main]\nfilters = [{ kind = "length", max_chars = 90 }]'),
+        ("[datasets.main]", '[datasets.main]\nstudent = { erase = true, system_message = "set/fast" }'),
+        ("row_tokens = 128", "row_tokens = 256"),
+        ('asked = "asked.jsonl"', 'asked = "asked.jsonl"\nbudget_usd = 3.0'),
+    ],
+)
+def test_filters_students_view_packing_and_budget_buy_nothing_again(world: World, old: str, new: str) -> None:
+    world.build()
+    world.edit(old, new)
+    assert (world.counts().asked, len(world.questions)) == (0, 60)
+
+
+def test_a_collection_added_asks_only_its_own_questions(world: World) -> None:
+    world.build()
+    (world.folder / "more.jsonl").write_text('{"q": "Why?"}\n{"q": "How?"}\n')
+    world.edit(
+        "[system_messages",
+        '[collections.more]\nkind = "files"\npath = "more.jsonl"\ncolumns = { question = "q" }\n\n[system_messages',
+    )
+    assert world.counts().asked == 2
+
+
+def test_a_question_that_stands_twice_is_bought_once(world: World) -> None:
+    with (world.folder / "sums.jsonl").open("a") as file:
+        file.write(json.dumps({"q": "What is 0 + 0?", "a": "It is 0.", "t": "sum-0"}) + "\n")
+    counts = world.counts()
+    assert (counts.stored, counts.asked) == (1, 60)
+
+
+def test_rows_that_bring_their_answer_are_not_asked(world: World) -> None:
+    messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello!"}]
+    (world.folder / "chats.jsonl").write_text(json.dumps({"m": messages}) + "\n")
+    world.edit(
+        "[system_messages",
+        '[collections.chats]\nkind = "files"\npath = "chats.jsonl"\ncolumns = { messages = "m" }\n\n[system_messages',
+    )
+    manifest = world.build()
+    assert manifest.made.answers["main"].asked == 60
+    assert manifest.datasets["main"].examples == 61
+
+
+def test_what_a_teacher_refuses_is_rejected_with_its_reason_and_not_asked_again(world: World) -> None:
+    world.edit('asked = "asked.jsonl"', 'asked = "asked.jsonl"\nrefuses = "What is 1"')
+    counts = world.counts()
+    assert counts.rejected == world.rejected().count("content filter") == 11
+    assert world.counts(store="other store", out="again").asked == 0
+
+
+def test_an_answer_that_was_cut_is_rejected_kept_or_asked_again(world: World) -> None:
+    world.edit('asked = "asked.jsonl"', 'asked = "asked.jsonl"\nmax_tokens = 12')
+    counts = world.counts()
+    cut = world.rejected().count("cut: the answer was not finished within max_tokens")
+    assert 0 < cut == counts.rejected < 60
+    kept = world.build('teachers.oracle.on_length="keep"', out="kept")
+    assert (kept.made.answers["main"].asked, kept.datasets["main"].examples) == (0, 60)
+    again = world.build('teachers.oracle.on_length="ask_again"', out="again")
+    assert (again.made.answers["main"].asked, again.datasets["main"].examples) == (cut, 60)
+    assert {question["max_tokens"] for question in world.questions[60:]} == {48}
+
+
+def test_a_finished_answer_serves_any_limit_that_is_not_smaller_than_its_length(world: World) -> None:
+    world.build()
+    assert world.counts("teachers.oracle.max_tokens=30", out="b").asked == 0
+    assert 0 < world.counts("teachers.oracle.max_tokens=12", out="c").asked < 60
+
+
+def test_a_teacher_that_stops_loses_nothing_that_was_answered(world: World) -> None:
+    with pytest.raises(TeacherError, match="the key is refused"):
+        world.build("teachers.oracle.stops_after=20")
+    assert world.counts().asked == 60 - len(world.questions[:20])
+    assert len({question["key"] for question in world.questions}) == len(world.questions) == 60
+
+
+def test_a_budget_stops_before_it_is_passed_and_stays_stopped(world: World) -> None:
+    world.edit('asked = "asked.jsonl"', 'asked = "asked.jsonl"\nprices = { input = 1000.0, output = 1000.0 }')
+    for _ in range(2):
+        with pytest.raises(BudgetSpent, match=r"budget_usd = 0.5 is reached: 0\.\d\d USD are spent"):
+            world.build("teachers.oracle.budget_usd=0.5")
+    asked = len(world.questions)
+    assert 0 < asked < 60
+    counts = world.counts()
+    assert counts.asked == 60 - asked
+    assert float(counts.spent["sums"].usd or 0) > 0
+
+
+def test_locked_builds_buy_nothing_and_say_what_is_missing(world: World) -> None:
+    first = world.build()
+    world.build(store="second store", out="second", locked=True)
+    with pytest.raises(LockError, match=r"60 of the answers .* are not in the trace store"):
+        world.build(store="third store", out="third", locked=True, traces="nowhere")
+    assert f'"{first.made.answers["main"].digest["sums"]}"' in (world.folder / "small.lock").read_text()
+
+
+def test_other_answers_than_those_that_were_locked_are_told_before_anything_is_made_of_them(world: World) -> None:
+    world.build()
+    with TraceStore(world.folder / "traces") as traces, TraceStore(world.folder / "others") as others:
+        others.append([replace(trace, answer=replace(trace.answer, text="Else.")) for trace in traces.traces()])
+    with pytest.raises(LockError, match=r"answers to main/sums: the trace store .*others holds others than"):
+        world.build(store="second store", out="second", locked=True, traces="others")
+    assert not list((world.folder / "second store" / "stages").glob("converse-*"))
+
+
+def test_two_teachers_get_the_same_system_messages_from_one_draw_and_others_from_two(world: World) -> None:
+    better = '[teachers.better]\nkind = "oracle"\nmodel = "oracle-2"\nasked = "better.jsonl"'
+    world.edit("[teachers.oracle]", f"{better}\n\n[teachers.oracle]")
+    world.edit("[datasets.main]", '[datasets.second]\nteacher = "better"\n\n[datasets.main]')
+    manifest = world.build()
+    assert [manifest.made.answers[name].asked for name in ("main", "second")] == [60, 60]
+    first = {question["messages"][-1][1]: question["messages"][0][1] for question in world.questions}
+    others = was_asked(world.folder / "better.jsonl")
+    assert {question["messages"][-1][1]: question["messages"][0][1] for question in others} == first
+    world.edit('teacher = "better"', 'teacher = "better"\ndraw = "own"')
+    counts = world.build().made.answers
+    assert (counts["main"].asked, counts["main"].stored) == (0, 60)
+    assert 0 < counts["second"].asked < 20
+    again = was_asked(world.folder / "better.jsonl")[60:]
+    assert all(first[question["messages"][-1][1]] != question["messages"][0][1] for question in again)
+
+
+def test_best_of_keeps_the_first_answer_that_all_filters_keep(world: World) -> None:
+    world.edit("[datasets.main]", '[datasets.main]\nfilters = [{ kind = "length", max_answer_chars = 40 }]')
+    alone = world.build(out="alone")
+    world.edit("[datasets.main]", "[datasets.main]\nbest_of = 4")
+    manifest = world.build(out="best")
+    counts = manifest.made.answers["main"]
+    assert manifest.datasets["main"].examples > alone.datasets["main"].examples
+    samples = Counter(question["sample"] for question in world.questions)
+    assert [samples[number] for number in range(4)] == sorted(samples.values(), reverse=True)
+    assert samples[0] == 60
+    assert samples[1] == 60 - alone.datasets["main"].examples, "only where the first answer was refused"
+    assert counts.asked == sum(samples.values()) - 60
+    stages = {stage.name: stage for stage in manifest.datasets["main"].stages}
+    assert stages["ask main/sums"].created == {"best of": 180}
+    converse = stages["converse main/sums"]
+    assert converse.taken == 240 == converse.out + sum(converse.rejected.values())
+    assert converse.rejected["best of: an answer before it was kept"] > 0
+    records = pl.read_parquet(world.folder / "best" / "main" / "00000.records.parquet")
+    assert records["id"].n_unique() == records.height == manifest.datasets["main"].examples
+    assert not verify(world.folder / "best").findings
+    alone_kept = pl.read_parquet(world.folder / "alone" / "main" / "00000.records.parquet")
+    assert set(alone_kept["id"]) < set(records["id"]), "a first answer that is kept stays the one that is kept"
+
+
+def test_a_strategy_is_told_by_the_share_that_filters_keep_and_the_tokens_they_took(world: World) -> None:
+    world.edit("[datasets.main]", '[datasets.main]\nfilters = [{ kind = "length", max_answer_chars = 40 }]')
+    manifest = world.build()
+    earned = manifest.made.answers["main"].strategies["direct"]
+    assert earned.kept == manifest.datasets["main"].examples < earned.answers == 60
+    assert earned.input_tokens == sum(len(each["messages"][-1][1].split()) for each in world.questions)
+
+
+def test_two_builds_at_once_buy_each_answer_once(world: World) -> None:
+    def run(number: int) -> Manifest:
+        return build(asked[number], Progress())[0]
+
+    asked = [world.asked(store=f"store {number}", out=f"out{number}") for number in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        made = list(threads.map(run, range(2)))
+    assert len({question["key"] for question in world.questions}) == len(world.questions) == 60
+    assert sum(each.made.answers["main"].asked for each in made) == 60
+    assert world.bytes_of("out0") == world.bytes_of("out1")
+
+
+def test_a_full_disk_stops_the_collection_in_a_sentence_and_keeps_what_it_has(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = SegmentWriter.append
+    calls = []
+
+    def full(self: SegmentWriter, lines: bytes) -> None:
+        calls.append(1)
+        if len(calls) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(self, lines)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentWriter, "append", full)
+        with pytest.raises(TraceError, match=r"the trace store .* cannot be written: no space is left"):
+            world.build()
+    asked = len(world.questions)
+    counts = world.counts()
+    assert counts.stored > 0
+    assert counts.asked == 60 - counts.stored
+    assert asked < 60
+
+
+def test_where_a_row_went_is_explained_for_answers_too(world: World) -> None:
+    world.edit('asked = "asked.jsonl"', 'asked = "asked.jsonl"\nrefuses = "What is 1 +"')
+    world.build()
+    (story,) = explain_place(world.folder / "out", "sums.jsonl:2", store=world.folder / "store").stories
+    (fate,) = story.fates
+    assert (fate.stage, fate.reason) == ("teacher oracle", "content filter")
+
+
+def test_explain_tells_the_trace_of_an_answer_and_what_is_not_known_of_it(world: World) -> None:
+    world.edit(
+        "[datasets.main]", '[datasets.main]\nbest_of = 2\nfilters = [{ kind = "length", max_answer_chars = 20 }]'
+    )
+    world.build()
+    build, where = world.folder / "out", {"store": world.folder / "store", "traces": world.folder / "traces"}
+    told = explain_place(build, "sums.jsonl:2", **where)
+    for fate in told.stories[0].fates:
+        assert fate.making
+        first, second = fate.making.exchanges
+        assert (first.sample, second.sample) == (0, 1)
+        assert (first.model_asked, first.endpoint, first.input_tokens) == ("oracle-1", "head", 5)
+        assert first.time.endswith("+00:00")
+    assert "oracle-1 at head, 2" in str(told)
+    gone = explain_place(build, "sums.jsonl:2", store=world.folder / "store", traces=world.folder / "none")
+    assert "asked           unknown: there are no traces at" in str(gone)
+    gone = explain_place(build, "sums.jsonl:2", store=world.folder / "none", traces=world.folder / "traces")
+    assert "no longer holds what was asked" in str(gone)
+
+
+def test_rejections_are_counted_by_collection_task_strategy_and_reason(world: World) -> None:
+    world.edit('asked = "asked.jsonl"', 'asked = "asked.jsonl"\nrefuses = "What is 1 "')
+    world.edit("[datasets.main]", '[datasets.main]\nfilters = [{ kind = "length", max_answer_chars = 40 }]')
+    manifest = world.build()
+    counts = manifest.made.answers["main"].rejections
+    (refused,) = [each for each in counts if each.stage == "teacher oracle"]
+    assert refused.model_dump() == {
+        "collection": "sums",
+        "task": "sum-1",
+        "strategy": "direct",
+        "stage": "teacher oracle",
+        "reason": "content filter",
+        "answers": 1,
+    }
+    (stage,) = [stage for stage in manifest.datasets["main"].stages if stage.name == "converse main/sums"]
+    assert sum(each.answers for each in counts) == sum(stage.rejected.values())
+    assert {each.task for each in counts if each.stage == "filter length"} == {"sum-0", "sum-1", "sum-2"}
