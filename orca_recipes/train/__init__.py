@@ -1,0 +1,1 @@
+"""The trainer: reads shards, knows nothing of recipes."""

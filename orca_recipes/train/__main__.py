@@ -1,0 +1,46 @@
+"""One rank of a training: `torchrun --nproc-per-node 8 -m orca_recipes.train BUILD --tensor-parallel 4`.
+
+Faults are one sentence and an exit status.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import click
+
+from orca_recipes.errors import OrcaError
+from orca_recipes.shards.visible import visible
+from orca_recipes.train.options import request_of, train_options
+
+
+def main() -> None:
+    """Train as the command line says."""
+    command = click.Command("orca_recipes.train", params=train_options(), callback=_train, help=_HELP)
+    command.main(prog_name="torchrun -m orca_recipes.train")
+
+
+_HELP = """Train as one rank of those that torchrun starts; the ranks of all machines share RUN.
+
+BUILD is a folder that orca-recipe build made. Where an option is left out, the build's own [model] and [training] hold,
+and the default shown where they say nothing either. On one machine, orca-recipe train BUILD starts the ranks itself.
+"""
+
+
+def _train(**options: Any) -> None:
+    # Megatron tells of every package that it could use and does not find, and of names that it will change.
+    warnings.simplefilter("ignore")
+    from orca_recipes.train.rank import train_as_rank
+
+    try:
+        stopped = train_as_rank(request_of(options))
+    except OrcaError as error:
+        print(visible(str(error), keep="\n"), file=sys.stderr, flush=True)
+        sys.exit(error.exit_status)
+    sys.exit(130 if stopped else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""What a training tells: a line a step on the terminal, `log.jsonl`, and TensorBoard scalars.
+
+Only rank 0 keeps one. A resumed run cuts the log back to the step of its checkpoint, so that every step stands in it
+once and the curve is that of an undisturbed run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from orca_recipes.shards.files import write_whole
+from orca_recipes.shards.visible import visible
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+LOG = "log.jsonl"
+TENSORBOARD = "tensorboard"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step as it is logged: numbers of the global batch.
+
+    step: from 1, over all phases. loss: mean over target tokens. rows: trained on in this step.
+    """
+
+    step: int
+    phase: int
+    loss: float
+    target_tokens: int
+    rows: int
+    learning_rate: float
+    gradient_norm: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What a person is shown beside a step and a log does not need.
+
+    steps: of the whole run. fill: stored tokens / room of the step's rows. utilization: model FLOP utilization, where
+    the device's peak is known. seconds_left: at the recent pace.
+    """
+
+    steps: int
+    fill: float
+    utilization: float | None
+    seconds_left: float
+
+
+class Journal(Protocol):
+    """Where a training's numbers go."""
+
+    def step(self, step: Step, glance: Glance) -> None: ...
+
+    def validation(self, *, step: int, phase: int, loss: float, target_tokens: int) -> None: ...
+
+    def say(self, sentence: str) -> None: ...
+
+
+class Silence:
+    """The journal of every rank but the first."""
+
+    def step(self, step: Step, glance: Glance) -> None:
+        pass
+
+    def validation(self, *, step: int, phase: int, loss: float, target_tokens: int) -> None:
+        pass
+
+    def say(self, sentence: str) -> None:
+        pass
+
+
+class RunJournal:
+    """The journal of rank 0."""
+
+    def __init__(self, log: TextIO, scalars: SummaryWriter, stream: TextIO) -> None:
+        self._log, self._scalars, self._stream = log, scalars, stream
+
+    def step(self, step: Step, glance: Glance) -> None:
+        self._write(asdict(step))
+        for name in ("loss", "learning_rate", "gradient_norm"):
+            self._scalars.add_scalar(name, getattr(step, name), step.step)
+        self._scalars.add_scalar("target_tokens_per_second", step.target_tokens / step.seconds, step.step)
+        self._scalars.add_scalar("row_fill", glance.fill, step.step)
+        if glance.utilization is not None:
+            self._scalars.add_scalar("flop_utilization", glance.utilization, step.step)
+        self.say(step_line(step, glance))
+
+    def validation(self, *, step: int, phase: int, loss: float, target_tokens: int) -> None:
+        self._write({"step": step, "phase": phase, "validation_loss": loss, "target_tokens": target_tokens})
+        self._scalars.add_scalar("validation_loss", loss, step)
+        self.say(f"step {step:,}: validation loss {loss:.4f} over {target_tokens:,} target tokens")
+
+    def say(self, sentence: str) -> None:
+        print(visible(sentence), file=self._stream, flush=True)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._log.write(json.dumps(line) + "\n")
+        self._log.flush()
+
+
+@contextmanager
+def open_journal(run: Path, *, after_step: int) -> Iterator[RunJournal]:
+    """The journal of a run that goes on after a step; what an earlier try logged beyond it is cut off."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    path = run / LOG
+    kept = [line for line in read_log(path) if line["step"] <= after_step]
+    write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+    with path.open("a", encoding="utf-8") as log:
+        scalars = SummaryWriter(str(run / TENSORBOARD), purge_step=after_step + 1)
+        try:
+            yield RunJournal(log, scalars, sys.stdout)
+        finally:
+            scalars.close()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log; the last one may have been cut off in mid-write, and then is none."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
+
+
+def step_line(step: Step, glance: Glance) -> str:
+    """One step in a line of a terminal."""
+    parts = [
+        f"step {step.step:,}/{glance.steps:,}",
+        f"phase {step.phase}",
+        f"loss {step.loss:.4f}",
+        f"lr {step.learning_rate:.2e}",
+        f"norm {step.gradient_norm:.2f}",
+        f"{step.target_tokens / step.seconds:,.0f} target tokens/s",
+        f"fill {glance.fill:.0%}",
+    ]
+    if glance.utilization is not None:
+        parts.append(f"FLOPs {glance.utilization:.0%}")
+    return "  ".join([*parts, f"{clock(glance.seconds_left)} left"])
+
+
+def clock(seconds: float) -> str:
+    """A span of time: "0:42", "1:05:00", "2d 03:10"."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours >= 24:
+        return f"{hours // 24}d {hours % 24:02d}:{minute:02d}"
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

@@ -1,0 +1,70 @@
+"""Starting the ranks of a training on this machine, with torchrun's own launcher.
+
+The ranks run `python -m orca_recipes.train`, as on a cluster, so there is one way to train. Whatever is wrong with what
+the user asked is said by rank 0; the launcher adds a sentence only where a rank was killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from dataclasses import replace
+
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from orca_recipes.train.options import words_of
+from orca_recipes.train.settings import Request, resolve
+from orca_recipes.train.spread import chosen_device, ranks_here
+
+_INTERRUPTED = 130
+
+
+def launch(request: Request) -> int:
+    """Train with as many ranks as the request needs, and wait for them.
+
+    Returns: the exit status: that of the first rank that failed, 0 where none did.
+    Raises: TrainingError and the other faults of a request that can be told before any rank is started.
+    """
+    resolve(request)
+    request = replace(request, device=chosen_device(request))
+    ranks = ranks_here(request)
+    # Its log repeats, with a stack of its own, what the ranks have said.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
+    try:
+        elastic_launch(_config(ranks), sys.executable)("-m", "orca_recipes.train", *words_of(request))
+    except ChildFailedError as error:
+        return _status(error.get_first_failure()[1])
+    except SignalException:
+        return _INTERRUPTED
+    return 0
+
+
+def _config(ranks: int) -> LaunchConfig:
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=ranks,
+        run_id=f"orca-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.5,
+    )
+
+
+def _status(failure: ProcessFailure) -> int:
+    status = int(failure.exitcode)
+    if status >= 0:
+        return status
+    name = signal.Signals(-status).name
+    print(
+        f"rank {failure.local_rank} was ended by {name}; the last checkpoint stands: "
+        "run the same command again to go on",
+        file=sys.stderr,
+    )
+    return 1

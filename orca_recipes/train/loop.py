@@ -1,0 +1,214 @@
+"""The training itself: steps, phases in order, validation, checkpoints, and stopping well.
+
+A step is the mean over all target tokens of its rows, whatever the layout: every rank sums its losses, gradients are
+summed, and both are divided by the one global count. Ranks agree in each step on whether to stop, so that a signal that
+reaches one of them first ends all after the same step.
+
+B = rows of a micro-batch, T = row_tokens.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from orca_recipes.errors import NonFiniteLoss
+from orca_recipes.shards.training import Training
+from orca_recipes.train.batches import Batch, Share, micro_batches
+from orca_recipes.train.flops import peak_flops, step_flops
+from orca_recipes.train.journal import Glance, Journal, Step
+from orca_recipes.train.layout import Layout, Place
+from orca_recipes.train.network import losses, network_of
+from orca_recipes.train.optimizer import Optimizer
+from orca_recipes.train.order import PhaseOrder, RowPlace
+from orca_recipes.train.phases import TrainingPhase
+from orca_recipes.train.position import Position
+from orca_recipes.train.provenance import describe
+from orca_recipes.train.rows import Rows
+from orca_recipes.train.schedule import Rates
+from orca_recipes.train.settings import Settings
+
+_PACE_KEPT = 0.9
+"""How much of the pace told so far stays in the next one."""
+
+
+class Keeper(Protocol):
+    """What the loop needs of checkpoints: one that ends a phase is never removed."""
+
+    def save(self, position: Position, *, ended: TrainingPhase | None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over the rows of a step, of one rank or of all."""
+
+    loss: float = 0.0
+    target_tokens: int = 0
+    stored_tokens: int = 0
+    flops: float = 0.0
+    stop: bool = False
+    bad_rows: tuple[RowPlace, ...] = ()
+
+
+@dataclass
+class Trainer:
+    """One rank's part of a training.
+
+    stop_requested: asked once a step; true where this rank was told to stop.
+    """
+
+    settings: Settings
+    layout: Layout
+    place: Place
+    rows: Rows
+    optimizer: Optimizer
+    rates: Rates
+    keeper: Keeper
+    journal: Journal
+    stop_requested: Callable[[], bool]
+    _pace: float | None = field(default=None, init=False)
+
+    def run(self, position: Position) -> tuple[Position, bool]:
+        """Train from a position to the end, or until told to stop; a checkpoint stands at either.
+
+        Returns: where it ended, and whether it was told to stop before the end.
+        Raises: NonFiniteLoss, naming the rows; DamagedShard where a row cannot be read.
+        """
+        saved = position
+        while self._goes_on(position):
+            phase = self.settings.phases[position.phase - 1]
+            position, stop = self._step(phase, position)
+            ended = position.row >= phase.rows
+            if ended or position.step % phase.training.validate_every == 0:
+                self._validate(phase.training, position)
+            if ended:
+                position = Position(position.step, position.phase + 1)
+            if ended or position.step % phase.training.checkpoint_every == 0:
+                self.keeper.save(position, ended=phase if ended else None)
+                saved = position
+            if stop:
+                break
+        if saved != position:
+            self.keeper.save(position, ended=None)
+        return position, self._goes_on(position)
+
+    def _goes_on(self, position: Position) -> bool:
+        asked = self.settings.request.steps
+        return position.phase <= len(self.settings.phases) and (asked is None or position.step < asked)
+
+    def _step(self, phase: TrainingPhase, position: Position) -> tuple[Position, bool]:
+        started = time.perf_counter()
+        order, share = phase.order(), self._share(phase.training)
+        stop_row = min(position.row + phase.training.batch_rows, phase.rows)
+        batches = micro_batches(rows=self.rows, order=order, share=share, start=position.row, stop=stop_row)
+        own = self._gone_through(batches, learn=True)
+        totals = self._joined(own)
+        here = f"step {position.step + 1} (phase {phase.number}, rows {position.row} to {stop_row - 1})"
+        if not math.isfinite(totals.loss):
+            raise NonFiniteLoss(self._why_not_finite(here, totals.bad_rows))
+        rate = self.rates.at(self._schedule_step(phase, position))
+        taken = self.optimizer.step(learning_rate=rate, target_tokens=own.target_tokens)
+        if not taken.is_taken:
+            every = [order[row] for row in range(position.row, stop_row)]
+            raise NonFiniteLoss(f"{here}: the gradient is not finite; its rows are {describe(self.rows, every)}")
+        done = Position(position.step + 1, phase.number, stop_row)
+        step = Step(
+            step=done.step,
+            phase=phase.number,
+            loss=totals.loss / max(totals.target_tokens, 1),
+            target_tokens=totals.target_tokens,
+            rows=stop_row - position.row,
+            learning_rate=rate,
+            gradient_norm=taken.gradient_norm,
+            seconds=time.perf_counter() - started,
+        )
+        self.journal.step(step, self._glance(step, totals))
+        return done, totals.stop
+
+    def _gone_through(self, batches: Iterable[Batch], *, learn: bool) -> Totals:
+        """Forward, and backward where it learns, over this rank's micro-batches."""
+        model, totals = self.optimizer.gradients, Totals(stop=self.stop_requested())
+        for batch in batches:
+            on_device = batch.to(self.place.device)
+            is_target_BT = on_device.loss_mask_BT > 0
+            # Chosen, not multiplied: where a pad's loss is no number, 0 times it would be none either.
+            loss_BT = torch.where(is_target_BT, losses(model, on_device), 0.0)
+            if learn:
+                loss_BT.sum().backward()  # type: ignore[no-untyped-call]
+            row_losses = loss_BT.detach().sum(dim=1, dtype=torch.float64).tolist()
+            bad = [place for place, loss in zip(batch.places, row_losses, strict=False) if not math.isfinite(loss)]
+            spans = [bounds.tolist() for bounds in batch.cu_seqlens[: len(batch.places)]]
+            totals = Totals(
+                loss=totals.loss + sum(row_losses),
+                target_tokens=totals.target_tokens + batch.target_tokens,
+                stored_tokens=totals.stored_tokens + batch.stored_tokens,
+                flops=totals.flops + step_flops(network_of(model).architecture, spans),
+                stop=totals.stop,
+                bad_rows=(*totals.bad_rows, *bad),
+            )
+        return totals
+
+    def _joined(self, totals: Totals) -> Totals:
+        """The totals of all ranks: ranks of one copy hold equal ones, of which one counts; any rank may stop all."""
+        counts = self.place.tensor_rank == 0
+        numbers = [totals.loss, totals.target_tokens, totals.stored_tokens, totals.flops]
+        mine = [number if counts else 0.0 for number in numbers] + [float(totals.stop)]
+        joined = torch.tensor(mine, dtype=torch.float64, device=self.place.device)
+        torch.distributed.all_reduce(joined)
+        loss, target_tokens, stored_tokens, flops, stop = joined.tolist()
+        bad = totals.bad_rows
+        if not math.isfinite(loss):
+            gathered: list[tuple[RowPlace, ...]] = [()] * self.layout.processes
+            torch.distributed.all_gather_object(gathered, totals.bad_rows if counts else ())
+            bad = tuple(place for places in gathered for place in places)
+        return Totals(loss, round(target_tokens), round(stored_tokens), flops, stop > 0, bad)
+
+    def _validate(self, training: Training, position: Position) -> None:
+        """The loss on rows that are held out, always the same ones."""
+        if training.validation is None:
+            return
+        held = self.rows.count(training.validation)
+        order = PhaseOrder(
+            seed=training.seed,
+            phase=0,
+            held={training.validation: held},
+            taken={training.validation: min(held, training.validation_rows)},
+        )
+        batches = micro_batches(rows=self.rows, order=order, share=self._share(training), start=0, stop=order.rows)
+        with torch.no_grad():
+            totals = self._joined(self._gone_through(batches, learn=False))
+        self.journal.validation(
+            step=position.step,
+            phase=position.phase,
+            loss=totals.loss / max(totals.target_tokens, 1),
+            target_tokens=totals.target_tokens,
+        )
+
+    def _schedule_step(self, phase: TrainingPhase, position: Position) -> int:
+        """Where the schedule stands, told by rows: so it fits also where batches were of another size before."""
+        before = sum(earlier.steps for earlier in self.settings.chosen if earlier.number < phase.number)
+        return before + position.row // phase.training.batch_rows
+
+    def _share(self, training: Training) -> Share:
+        return Share(self.place.data_rank, self.layout.data_parallel, training.micro_batch_rows)
+
+    def _glance(self, step: Step, totals: Totals) -> Glance:
+        pace = step.seconds if self._pace is None else _PACE_KEPT * self._pace + (1 - _PACE_KEPT) * step.seconds
+        self._pace = pace
+        peak = peak_flops(self.place.device)
+        whole = step.seconds * self.layout.processes
+        return Glance(
+            steps=self.settings.steps,
+            fill=totals.stored_tokens / (step.rows * self.rows.manifest.row_tokens),
+            utilization=totals.flops / (whole * peak) if peak is not None else None,
+            seconds_left=pace * (self.settings.steps - step.step),
+        )
+
+    def _why_not_finite(self, here: str, bad: tuple[RowPlace, ...]) -> str:
+        named = describe(self.rows, bad) if bad else "none by itself: the sum of all is too large"
+        return f"{here}: the loss is not finite; the rows that caused it: {named}"

@@ -1,0 +1,251 @@
+"""AdamW over a whole model, behind one interface: torch's on CPU, megatron-core's DistributedOptimizer on GPU.
+
+Gradients are summed over micro-batches and ranks, and divided once by the number of target tokens of the global batch:
+so the step is the exact mean over target tokens, whatever the layout and however rows are filled. Norms do not decay.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.dist_checkpointing.optimizer import (
+    get_param_id_to_sharded_param_map,
+    make_sharded_optimizer_tensor,
+)
+from megatron.core.distributed import (
+    DistributedDataParallel,
+    DistributedDataParallelConfig,
+    finalize_model_grads,
+)
+from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
+from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
+from megatron.core.tensor_parallel import param_is_not_tensor_parallel_duplicate
+
+from orca_recipes.train.layout import Layout
+from orca_recipes.train.network import Network
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Options of the optimizer. clip: the norm of the whole model's gradient is at most this."""
+
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-8
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step was. gradient_norm: of the mean gradient, before clipping. target_tokens: of the global batch.
+
+    is_taken is False where the norm is not finite: the weights are then as they were.
+    """
+
+    gradient_norm: float
+    target_tokens: int
+    is_taken: bool
+
+
+def build_optimizer(model: Network, layout: Layout, options: AdamW) -> Optimizer:
+    """The optimizer of a model, which from now on collects its gradients."""
+    return _OnGpu(model, options) if layout.device == "cuda" else _OnCpu(model, options)
+
+
+class Optimizer(ABC):
+    """Collects gradients between two steps: call `backward` on summed losses, any number of times, then `step`."""
+
+    name: str
+    """In checkpoints: the state of one optimizer means nothing to the other."""
+
+    def __init__(self, model: Network, options: AdamW, *, distributed: bool) -> None:
+        self.options = options
+        config = DistributedDataParallelConfig(grad_reduce_in_fp32=True, use_distributed_optimizer=distributed)
+        self.gradients = DistributedDataParallel(config=model.config, ddp_config=config, module=model)
+        self.gradients.zero_grad_buffer()
+
+    @torch.no_grad()
+    def step(self, *, learning_rate: float, target_tokens: int) -> Step:
+        """Reduce the gradients, take one step, and begin to collect anew.
+
+        Args:
+            target_tokens: of the losses that were summed on this data-parallel rank since the last step.
+        Raises: ZeroDivisionError where no rank had a target token.
+        """
+        everywhere = torch.tensor([target_tokens], dtype=torch.int64, device=self._device())
+        torch.distributed.all_reduce(everywhere, group=parallel_state.get_data_parallel_group())
+        total = int(everywhere.item())
+        finalize_model_grads([self.gradients])
+        self.gradients.scale_gradients(1 / total)
+        norm = self._norm()
+        is_taken = math.isfinite(norm)
+        if is_taken:
+            self._take(norm, learning_rate)
+        self.gradients.zero_grad_buffer()
+        return Step(norm, total, is_taken)
+
+    @abstractmethod
+    def sharded_state(self, model_state: Mapping[str, Any], *, loading: bool) -> dict[str, Any]:
+        """The state for `dist_checkpointing`, built on the model's `sharded_state_dict`."""
+
+    @abstractmethod
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what was loaded into `sharded_state(..., loading=True)`."""
+
+    @abstractmethod
+    def weights_changed(self) -> None:
+        """To be called when weights were loaded behind the optimizer's back."""
+
+    @abstractmethod
+    def _norm(self) -> float:
+        """Of the mean gradient of the whole model, equal on all ranks."""
+
+    @abstractmethod
+    def _take(self, norm: float, learning_rate: float) -> None:
+        """Clip and step."""
+
+    def _device(self) -> torch.device:
+        first: torch.nn.Parameter = next(self.gradients.parameters())
+        return first.device
+
+
+class _OnCpu(Optimizer):
+    name = "torch AdamW"
+
+    def __init__(self, model: Network, options: AdamW) -> None:
+        super().__init__(model, options, distributed=False)
+        self._weights: list[Any] = list(model.parameters())
+        decaying: dict[str, Any] = {"params": [weight for weight in self._weights if weight.ndim > 1]}
+        norms: dict[str, Any] = {"params": [weight for weight in self._weights if weight.ndim == 1]}
+        self._inner = torch.optim.AdamW(
+            [decaying, {**norms, "weight_decay": 0.0}],
+            lr=0.0,
+            betas=(options.beta1, options.beta2),
+            eps=options.epsilon,
+            weight_decay=options.weight_decay,
+        )
+
+    def sharded_state(self, model_state: Mapping[str, Any], *, loading: bool) -> dict[str, Any]:
+        if loading or not self._inner.state:
+            self._begin()
+        shards = get_param_id_to_sharded_param_map(model_state, self._weights)
+        return {
+            "step": int(self._inner.state[self._weights[0]]["step"]),
+            "moments": {
+                place: {
+                    moment: make_sharded_optimizer_tensor(
+                        shards[place], self._inner.state[weight][moment], prefix=f"optimizer.state.{moment}"
+                    )
+                    for moment in _MOMENTS
+                }
+                for place, weight in enumerate(self._weights)
+            },
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        for place, weight in enumerate(self._weights):
+            own = self._inner.state[weight]
+            own["step"].fill_(state["step"])
+            for moment in _MOMENTS:
+                own[moment].copy_(state["moments"][place][moment])
+
+    def weights_changed(self) -> None:
+        """Nothing: it steps on the weights themselves."""
+
+    def _begin(self) -> None:
+        for weight in self._weights:
+            moments = {moment: torch.zeros_like(weight) for moment in _MOMENTS}
+            self._inner.state[weight] = {"step": torch.zeros((), dtype=torch.float32), **moments}
+
+    def _norm(self) -> float:
+        # A weight that every tensor parallel rank holds whole is counted once.
+        own = [weight.main_grad for weight in self._weights if param_is_not_tensor_parallel_duplicate(weight)]
+        square = torch.stack([gradient.double().square().sum() for gradient in own]).sum()
+        torch.distributed.all_reduce(square, group=parallel_state.get_model_parallel_group())
+        return math.sqrt(square.item())
+
+    def _take(self, norm: float, learning_rate: float) -> None:
+        if norm > self.options.clip:
+            self.gradients.scale_gradients(self.options.clip / norm)
+        for weight in self._weights:
+            weight.grad = weight.main_grad
+        for group in self._inner.param_groups:
+            group["lr"] = learning_rate
+        self._inner.step()
+        for weight in self._weights:
+            weight.grad = None
+
+
+class _OnGpu(Optimizer):
+    name = "megatron-core DistributedOptimizer"
+
+    def __init__(self, model: Network, options: AdamW) -> None:
+        super().__init__(model, options, distributed=True)
+        config = OptimizerConfig(
+            optimizer="adam",
+            lr=0.0,
+            min_lr=0.0,
+            weight_decay=options.weight_decay,
+            adam_beta1=options.beta1,
+            adam_beta2=options.beta2,
+            adam_eps=options.epsilon,
+            clip_grad=options.clip,
+            bf16=bool(model.config.bf16),
+            params_dtype=model.config.params_dtype,
+            use_distributed_optimizer=True,
+        )
+        chained = get_megatron_optimizer(config, [self.gradients], use_gloo_process_groups=False)
+        # One model without experts: a chain of one.
+        [self._inner] = chained.chained_optimizers
+        for group in self._inner.param_groups:
+            # megatron-core leaves this product to its own scheduler of rates, which is not used here.
+            group["weight_decay"] = options.weight_decay * group["wd_mult"]
+
+    def sharded_state(self, model_state: Mapping[str, Any], *, loading: bool) -> dict[str, Any]:
+        self._begin()
+        state: dict[str, Any] = self._inner.sharded_state_dict(
+            model_state, is_loading=loading, metadata={"distrib_optim_sharding_type": "fully_reshardable"}
+        )
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        moments = state.pop("param_state")
+        self._inner.load_state_dict(state)
+        # With torch's AdamW, megatron-core 0.16 looks for every weight's number of steps among the moments, where it
+        # never is: so the numbers, loaded just before, step aside. It also gives all weights one tensor, which every
+        # weight's step would raise: so each gets its own.
+        steps = {weight: own.pop("step") for weight, own in self._inner.optimizer.state.items() if "step" in own}
+        self._inner.load_parameter_state_from_fully_reshardable(moments)
+        for weight, step in steps.items():
+            self._inner.optimizer.state[weight]["step"] = step.clone()
+
+    def weights_changed(self) -> None:
+        self._inner.reload_model_params()
+
+    def _begin(self) -> None:
+        """The moments of an optimizer that has not stepped yet, which megatron-core expects to be there."""
+        adam = self._inner.optimizer
+        for weight in (weight for group in adam.param_groups for weight in group["params"]):
+            if not adam.state[weight]:
+                adam.state[weight] = {moment: torch.zeros_like(weight) for moment in _MOMENTS}
+                if isinstance(adam, torch.optim.AdamW):
+                    adam.state[weight]["step"] = torch.zeros((), dtype=torch.float32)
+
+    def _norm(self) -> float:
+        self._inner.prepare_grads()
+        return float(self._inner.get_grad_norm())
+
+    def _take(self, norm: float, learning_rate: float) -> None:
+        for group in self._inner.param_groups:
+            group["lr"] = learning_rate
+        clip_grad_by_total_norm_fp32(self._inner.get_parameters(), self.options.clip, norm)
+        self._inner.step_with_ready_grads()

@@ -1,0 +1,103 @@
+"""What a training will do, before it does it: `orca-recipe train BUILD --dry-run`.
+
+Memory is an estimate from the shapes alone, so it is told as "about"; rows, steps and tokens are exact, but for phases
+that end inside an epoch, whose tokens are told by their share of the dataset's rows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+
+from orca_recipes.train.architecture import Architecture
+from orca_recipes.train.journal import LOG, clock, read_log
+from orca_recipes.train.layout import Layout
+from orca_recipes.train.phases import TrainingPhase
+from orca_recipes.train.settings import Settings
+
+_RECENT_STEPS = 50
+
+
+def plan_text(settings: Settings, architecture: Architecture, layout: Layout) -> str:
+    """The plan in lines for a person."""
+    phases = settings.chosen
+    lines = [
+        f"{settings.request.build}: {settings.manifest.name}, rows of {settings.manifest.row_tokens:,} tokens",
+        f"model {settings.model}: {architecture.parameters:,} parameters, vocabulary {architecture.vocabulary_size:,} "
+        f"(padded to {architecture.padded_vocabulary_size:,})",
+        f"layout: {layout}, {layout.processes} rank{'s' if layout.processes > 1 else ''}",
+        f"memory of a rank: about {_size(_held_bytes(architecture, layout))} of weights, gradients and optimizer, and "
+        f"{_size(_activation_bytes(settings, architecture, layout))} of activations",
+        *(_phase_line(settings, phase) for phase in phases),
+        f"in all: {settings.steps:,} steps" + _cut(settings),
+        _time_line(settings),
+    ]
+    return "\n".join(lines)
+
+
+def known_row_seconds(run: Path) -> float | None:
+    """Seconds a row in the last steps that a run has logged; None where it logged none."""
+    steps = [line for line in read_log(run / LOG) if "seconds" in line][-_RECENT_STEPS:]
+    return median(line["seconds"] / line["rows"] for line in steps) if steps else None
+
+
+def _phase_line(settings: Settings, phase: TrainingPhase) -> str:
+    datasets = ", ".join(f"{name} {rows / phase.held[name]:.4g} times" for name, rows in phase.taken.items())
+    tokens, trained = _tokens(settings, phase)
+    training = phase.training
+    return (
+        f"phase {phase.number}: {datasets}; {phase.rows:,} rows, {phase.steps:,} steps of {training.batch_rows}, "
+        f"{tokens:,} tokens ({trained:,} trained), learning rate {training.learning_rate:g} {training.schedule}"
+    )
+
+
+def _tokens(settings: Settings, phase: TrainingPhase) -> tuple[int, int]:
+    """Tokens and trained tokens of a phase's rows."""
+    held = {name: settings.manifest.datasets[name] for name in phase.taken}
+    tokens = sum(held[name].tokens * rows // held[name].rows for name, rows in phase.taken.items())
+    trained = sum(held[name].trained_tokens * rows // held[name].rows for name, rows in phase.taken.items())
+    return tokens, trained
+
+
+def _cut(settings: Settings) -> str:
+    whole = sum(phase.steps for phase in settings.chosen)
+    return f" of the curriculum's {whole:,} (--steps)" if settings.steps < whole else ""
+
+
+def _time_line(settings: Settings) -> str:
+    pace = known_row_seconds(settings.request.run)
+    if pace is None:
+        return f"time: unknown until {settings.request.run / LOG} tells a rate"
+    left, rows = settings.steps, 0
+    for phase in settings.chosen:
+        rows += min(phase.rows, left * phase.training.batch_rows)
+        left -= min(left, phase.steps)
+    return f"time: about {clock(rows * pace)}, at the {pace:.3g} seconds a row of {settings.request.run / LOG}"
+
+
+def _held_bytes(architecture: Architecture, layout: Layout) -> float:
+    """Weights, gradients, AdamW's two moments; on a GPU bfloat16 weights beside float32 that ranks share."""
+    here = architecture.parameters / layout.tensor_parallel
+    return here * (16 if layout.device == "cpu" else 6 + 12 / layout.data_parallel)
+
+
+def _activation_bytes(settings: Settings, architecture: Architecture, layout: Layout) -> float:
+    """What forward keeps for backward: of each layer what enters its products, and the logits in float32 twice."""
+    training = settings.chosen[0].training
+    tokens = training.micro_batch_rows * settings.manifest.row_tokens
+    width = 4 if layout.device == "cpu" else 2
+    whole = 4 * architecture.hidden / (layout.tensor_parallel if layout.sequence_parallel else 1)
+    cut = (
+        2 * architecture.head_dim * (architecture.heads + architecture.kv_heads) + 3 * architecture.mlp_hidden
+    ) / layout.tensor_parallel
+    layer = tokens * width * (whole + cut)
+    layers = layer + architecture.layers * tokens * width * architecture.hidden
+    kept = layers if training.recompute else architecture.layers * layer
+    return kept + tokens * 8 * architecture.padded_vocabulary_size / layout.tensor_parallel
+
+
+def _size(number: float) -> str:
+    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number / 1e3:.1f} kB"

@@ -1,0 +1,132 @@
+"""Asking a checkpoint: one answer, greedy or drawn, to see what a model has learned.
+
+The whole text runs through the model for every token: nothing is cached, so an answer is exactly what the training's
+own forward pass predicts. For long answers at speed, export the checkpoint and use what serves models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from orca_recipes.errors import CheckpointError, TemplateError
+from orca_recipes.train.checkpoint import TOKENIZER, load_weights, newest_checkpoint, read_checkpoint
+from orca_recipes.train.layout import Layout, running
+from orca_recipes.train.network import Network, build_model, logits
+from orca_recipes.train.start import CHECKPOINTS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How an answer is made. temperature 0: always the likeliest token; else drawn from the likeliest tokens that
+    together have the probability top_p. max_tokens: where an answer without an end is cut."""
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 1
+
+
+def sample(checkpoint: Path, question: str, *, system: str | None, manner: Manner) -> str:
+    """The answer of a checkpoint, or of the newest of a run.
+
+    Args:
+        system: the system message; None for none.
+    Raises: CheckpointError where there is none; TemplateError where the text holds a control token's.
+    """
+    place = checkpoint_at(checkpoint)
+    asked = Asked.open(place)
+    prompt = asked.prompt(question, system)
+    with running(Layout(), seed=manner.seed):
+        model = build_model(read_checkpoint(place).architecture, Layout(), initialize=False)
+        load_weights(place, model)
+        return asked.text(list(generate(model, prompt, manner, ends=asked.ends)))
+
+
+def checkpoint_at(place: Path) -> Path:
+    """A checkpoint's folder: the one named, or the newest of the run that is named."""
+    return newest_checkpoint(place / CHECKPOINTS) or place
+
+
+@torch.no_grad()
+def generate(model: Network, prompt: Sequence[int], manner: Manner, *, ends: frozenset[int]) -> Iterator[int]:
+    """The tokens of an answer, without the one that ends it; call it while a layout of one rank runs."""
+    chance = torch.Generator().manual_seed(manner.seed)
+    tokens = list(prompt)
+    room = min(manner.max_tokens, model.architecture.max_positions - len(tokens))
+    for _ in range(room):
+        token = _next(logits(model, _Text(tokens))[0, -1].float().cpu(), manner, chance)
+        if token in ends:
+            return
+        tokens.append(token)
+        yield token
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A checkpoint's tokenizer and chat template. ends: the tokens that end an answer."""
+
+    tokenizer: PreTrainedTokenizerBase
+    ends: frozenset[int]
+
+    @classmethod
+    def open(cls, checkpoint: Path) -> Asked:
+        """Raises: CheckpointError where the checkpoint has no tokenizer."""
+        from transformers import AutoTokenizer
+
+        folder = checkpoint / TOKENIZER
+        if not folder.is_dir():
+            read_checkpoint(checkpoint)
+            raise CheckpointError(
+                f"{checkpoint} has no tokenizer to ask it with: train it, or name one that was trained"
+            )
+        settings = json.loads((folder / "generation_config.json").read_bytes())
+        ends = settings["eos_token_id"]
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return cls(tokenizer, frozenset(ends if isinstance(ends, list) else [ends]))
+
+    def prompt(self, question: str, system: str | None) -> list[int]:
+        """The tokens before the answer, as the template lays them out.
+
+        Raises: TemplateError where the text holds a control token's, which would become one.
+        """
+        texts = [("system", system), ("user", question)]
+        messages = [{"role": role, "content": text} for role, text in texts if text is not None]
+        control = [str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+        for message in messages:
+            held = next((token for token in control if token in message["content"]), None)
+            if held is not None:
+                raise TemplateError(f"the {message['role']} message holds the control token {held}; leave it out")
+        found = self.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        return [int(token) for token in found]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+
+class _Text:
+    """One text as the model takes rows: a row of its own length, without pads."""
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self.tokens_BT = torch.tensor([list(tokens)])
+        self.labels_BT = torch.zeros_like(self.tokens_BT)
+        self.cu_seqlens = (torch.tensor([0, len(tokens)], dtype=torch.int32),)
+
+
+def _next(scores_V: torch.Tensor, manner: Manner, chance: torch.Generator) -> int:
+    if manner.temperature == 0:
+        return int(scores_V.argmax())
+    likely, order = torch.softmax(scores_V / manner.temperature, dim=-1).sort(descending=True, stable=True)
+    before = likely.cumsum(dim=-1) - likely
+    kept = torch.where(before < manner.top_p, likely, 0.0)
+    return int(order[torch.multinomial(kept, 1, generator=chance)])

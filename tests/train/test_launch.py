@@ -1,0 +1,124 @@
+"""The real launcher: the command, torchrun's agent, ranks as processes of their own."""
+
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orca_recipes.train.checkpoint import newest_checkpoint
+from orca_recipes.train.journal import read_log
+from tests.train.builds import HOME, make_build, read_steps, run_command
+
+FOREVER = """
+[[curriculum]]
+dataset = "sums"
+epochs = 1000
+
+[training]
+batch_rows = 4
+checkpoint_every = 2
+"""
+
+SYLLOGISM = """\
+Consider these statements:
+1. All dolphins are teachers
+2. No teachers are lawyers
+
+Does it logically follow that:
+Some dolphins are not lawyers?
+(Answer Yes or No)"""
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build whose training lasts longer than a test."""
+    return make_build(tmp_path_factory.mktemp("endless") / "project", FOREVER, sums=30)
+
+
+def test_the_quickstart_trained_as_the_readme_says_comes_well_under_the_uniform_loss(tmp_path: Path):
+    recipe = HOME / "recipes" / "quickstart"
+    (tmp_path / "recipes").mkdir()
+    for name in ("quickstart.toml", "quickstart"):
+        (tmp_path / "recipes" / name).symlink_to(recipe.with_name(name))
+    run_command("build", "recipes/quickstart.toml", folder=tmp_path)
+    plan = run_command("train", "build/quickstart", "--tensor-parallel", "2", "--dry-run", folder=tmp_path)
+    assert re.search(r"phase 1: main 3 times; 429 rows, 215 steps of 2, 868,950 tokens \(55,026 trained\)", plan)
+    assert "time: unknown until" in plan
+    told = run_command("train", "build/quickstart", "--tensor-parallel", "2", "--steps", "200", folder=tmp_path)
+    assert "step 200/200  phase 1  loss" in told
+    losses = [step["loss"] for step in read_steps(tmp_path / "runs" / "quickstart")]
+    assert len(losses) == 200
+    assert sum(losses[-20:]) / 20 < 0.25 * math.log(4096)
+    assert run_command("sample", "runs/quickstart", SYLLOGISM, folder=tmp_path) in ("Yes\n", "No\n")
+    folder = run_command("export-hf", "runs/quickstart", "hf", folder=tmp_path)
+    assert folder.startswith("hf: exported")
+    again = run_command("train", "build/quickstart", "--steps", "200", "--dry-run", folder=tmp_path)
+    assert re.search(r"time: about \d+:\d\d, at the \S+ seconds a row", again)
+
+
+def test_what_cannot_be_trained_is_one_sentence(endless: Path, tmp_path: Path):
+    words = ("train", str(endless), "--out", str(tmp_path / "run"), "--tensor-parallel", "3")
+    told = run_command(*words, folder=tmp_path, status=2)
+    assert told.count("\n") == 1
+    assert told.startswith("tensor parallel 3 does not divide")
+
+
+def test_a_rank_that_dies_ends_the_others_and_the_last_checkpoint_stands(endless: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    with started(endless, run, "--data-parallel", "2") as process:
+        wait_for_steps(run, 3)
+        os.kill(ranks_of(process.pid)[1], signal.SIGKILL)
+        told = process.communicate(timeout=60)[0]
+    assert process.returncode == 1
+    assert "the last checkpoint stands: run the same command again to go on" in told
+    assert "Traceback" not in told
+    newest = newest_checkpoint(run / "checkpoints")
+    assert newest is not None
+    assert int(newest.name[-8:]) % 2 == 0
+
+
+def test_ctrl_c_leaves_a_checkpoint_of_the_last_step(endless: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    with started(endless, run) as process:
+        wait_for_steps(run, 3)
+        os.killpg(process.pid, signal.SIGINT)
+        told = process.communicate(timeout=60)[0]
+    assert process.returncode == 130
+    assert "run the same command again to go on from" in told
+    newest = newest_checkpoint(run / "checkpoints")
+    assert newest is not None
+    assert int(newest.name[-8:]) == read_steps(run)[-1]["step"]
+
+
+def started(build: Path, run: Path, *words: str) -> subprocess.Popen[str]:
+    """The command in a process group of its own, as a shell starts it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "orca_recipes.cli", "train", str(build), "--out", str(run), *words],
+        cwd=HOME,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_steps(run: Path, steps: int) -> None:
+    for _ in range(1200):
+        if len(read_log(run / "log.jsonl")) >= steps:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{run} has not come to step {steps}")
+
+
+def ranks_of(launcher: int) -> list[int]:
+    """The processes that the launcher started as ranks, in order."""
+    children = [int(child) for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()]
+    commands = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    return [child for child in children if b"orca_recipes.train" in commands[child].split(b"\0")]

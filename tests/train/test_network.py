@@ -1,0 +1,90 @@
+"""What the model makes of packed rows, at every layout."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from orca_recipes.train.layout import Layout, Place
+from orca_recipes.train.network import build_model, logits, losses
+from tests.train.rows import Packed, packed, small
+
+LAYOUTS = [Layout(), Layout(tensor_parallel=2), Layout(tensor_parallel=2, sequence_parallel=True)]
+
+
+def one_by_one(batch: Packed) -> list[Packed]:
+    return [
+        Packed(
+            batch.tokens_BT[row : row + 1, start:end],
+            batch.labels_BT[row : row + 1, start:end],
+            batch.loss_mask_BT[row : row + 1, start:end],
+            [np.array([0, end - start], dtype=np.int32)],
+        )
+        for row, bounds in enumerate(batch.cu_seqlens)
+        for start, end in pairwise(bounds)
+    ]
+
+
+def test_a_packed_row_gives_the_loss_that_its_examples_give_alone(run_layout: Callable[..., list[Any]]):
+    batch = packed([7, 20, 5], [32], [16, 16], vocabulary=500)
+
+    def compare(place: Place) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        model = build_model(small(), Layout())
+        alone = torch.cat([losses(model, example).detach().flatten() for example in one_by_one(batch)])
+        together = losses(model, batch).detach().flatten()
+        return alone, together, losses(model, batch.without_isolation()).detach().flatten()
+
+    [(alone, together, mixed)] = run_layout(Layout(), compare)
+    assert torch.allclose(alone, together, atol=1e-5)
+    assert (mixed - together).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("layout", LAYOUTS[1:], ids=str)
+@pytest.mark.parametrize("vocabulary", [500, 60])
+def test_a_seed_gives_one_model_whose_loss_is_the_same_at_every_layout(
+    run_layout: Callable[..., list[Any]], layout: Layout, vocabulary: int
+):
+    batch = packed([7, 20, 5], [16, 16], vocabulary=vocabulary)
+
+    def loss(place: Place) -> torch.Tensor:
+        return losses(build_model(small(vocabulary), chosen), batch).detach()
+
+    chosen = Layout()
+    [alone] = run_layout(chosen, loss)
+    chosen = layout
+    for shared in run_layout(chosen, loss):
+        assert torch.allclose(alone, shared, atol=1e-5)
+
+
+def test_what_pads_the_vocabulary_is_never_predicted_and_costs_no_loss(run_layout: Callable[..., list[Any]]):
+    batch = packed([32], vocabulary=500)
+
+    def look(place: Place) -> tuple[torch.Tensor, torch.Tensor]:
+        model = build_model(small(500), Layout(tensor_parallel=2))
+        return logits(model, batch).detach(), losses(model, batch).detach()
+
+    for scores, loss in run_layout(Layout(tensor_parallel=2), look):
+        assert scores.shape == (1, 32, 512)
+        assert torch.isinf(scores[..., 500:]).all()
+        expected = torch.nn.functional.cross_entropy(scores[0, :, :500], batch.labels_BT[0], reduction="none")
+        assert torch.allclose(loss[0], expected, atol=1e-5)
+
+
+def test_running_layers_again_for_their_gradients_changes_no_gradient(run_layout: Callable[..., list[Any]]):
+    batch = packed([7, 20, 5], [16, 16], vocabulary=500)
+    layout = Layout(tensor_parallel=2, sequence_parallel=True)
+
+    def gradients(place: Place) -> list[list[torch.Tensor]]:
+        found = []
+        for recompute in (False, True):
+            torch.manual_seed(3)
+            model = build_model(small(), layout, recompute=recompute)
+            losses(model, batch).sum().backward()
+            found.append([weight.grad for weight in model.parameters()])
+        return found
+
+    for kept, run_again in run_layout(layout, gradients):
+        assert all(torch.equal(one, other) for one, other in zip(kept, run_again, strict=True))
