@@ -216,8 +216,8 @@ def _missing(what: str, offer: Offer, module: str) -> str:
 def _extra_that_installs(module: str, distribution: str) -> str | None:
     """The extra of a distribution that brings a module, by the names in its metadata.
 
-    A package's name begins with its module's ("megatron-core" brings megatron); the extra for tests is the last resort,
-    because it repeats what the others install.
+    A package's name begins with its module's ("megatron-core" brings megatron). Of several extras the one named as the
+    module is told; the extra for tests is the last resort, because it repeats what the others install.
     """
     try:
         requirements = metadata.requires(distribution) or []
@@ -228,7 +228,7 @@ def _extra_that_installs(module: str, distribution: str) -> str | None:
         found = re.match(r"([\w.-]+).*;.*\bextra\s*==\s*['\"]([\w.-]+)['\"]", requirement)
         if found and f"{_normal(found[1])}-".startswith(f"{_normal(module)}-"):
             extras.append(found[2])
-    return min(extras, key=lambda extra: extra == "test", default=None)
+    return min(extras, key=lambda extra: (extra == "test", extra != module), default=None)
 
 
 def _checked(found: Any, offer: Offer) -> type[Kind]:

@@ -6,38 +6,35 @@ once. A user's mistake is one sentence and exit status 2, a failure one sentence
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from orca_recipes import __version__
+from orca_recipes.cli_answers import ask_command, collect, traces
+from orca_recipes.cli_hf import export_hf, import_hf
+from orca_recipes.cli_parts import (
+    BUILD,
+    STORE,
+    TRACES,
+    ask,
+    counted,
+    load,
+    print_json,
+    print_text,
+    recipe_options,
+    store_options,
+    with_line,
+)
+from orca_recipes.cli_train import sample, train
 from orca_recipes.errors import OrcaError
-from orca_recipes.shards.visible import visible
 
 if TYPE_CHECKING:
-    from orca_recipes.recipe.load import LoadedRecipe
-    from orca_recipes.run.build import Asked
     from orca_recipes.shards.report import Report
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-RECIPE = click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
-BUILD = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-STORE = click.option(
-    "--store",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".orca/store"),
-    envvar="ORCA_STORE",
-    show_default=True,
-    show_envvar=True,
-    help="Where finished stages are kept.",
-)
 
 
 class _Group(click.Group):
@@ -49,7 +46,7 @@ class _Group(click.Group):
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except OrcaError as error:
-            _fail(ctx, str(error), error.exit_status)
+            _fail(ctx, with_line(ctx, str(error)), error.exit_status)
         except KeyboardInterrupt:
             _fail(ctx, "stopped; what was finished is kept: run the same command again to go on", 130)
         except BrokenPipeError:
@@ -63,28 +60,14 @@ class _Group(click.Group):
 
 def _fail(ctx: click.Context, sentence: str, status: int) -> NoReturn:
     if ctx.params.get("traceback"):
-        _print(traceback.format_exc(), err=True)
-    _print(sentence, err=True)
+        print_text(traceback.format_exc(), err=True)
+    print_text(sentence, err=True)
     sys.exit(status)
-
-
-def _print(text: str, *, err: bool = False) -> None:
-    """Print what may hold names and texts out of data sets: none of it steers a terminal."""
-    click.echo(visible(text, keep="\n\t"), err=err)
-
-
-def _print_json(value: Any) -> None:
-    """In ASCII, so that nothing that steers a terminal is in it, and nothing is changed."""
-    click.echo(json.dumps(value, indent=1))
 
 
 def _told(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}; what was finished is kept: mend this and run the same command again"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -101,67 +84,16 @@ def main(traceback: bool) -> None:
     orca-recipe explain build/NAME    why a row is where it is, and where a source's row went
     orca-recipe verify build/NAME     prove that nothing is damaged
     orca-recipe kinds                 what a recipe can choose from
+    orca-recipe import-hf MODEL RUN   a Hugging Face model to train on, and export-hf back
     """
-
-
-def _recipe_options(command: Command) -> Command:
-    """What every command that reads a recipe takes."""
-    options = [
-        RECIPE,
-        click.option("--profile", metavar="NAME", help="Merge [profiles.NAME] into the recipe."),
-        click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="PATH=VALUE",
-            help="Override one value: packing.row_tokens=4096.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _store_options(command: Command) -> Command:
-    """What every command that touches the store takes."""
-    options = [
-        STORE,
-        click.option("--out", type=click.Path(path_type=Path), help="The build directory.  [default: build/<name>]"),
-        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take at most N examples a collection."),
-        click.option("--rehash", is_flag=True, help="Read every source file again, changed or not."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _load(recipe: Path, profile: str | None, overrides: tuple[str, ...]) -> LoadedRecipe:
-    from orca_recipes.catalogue import Catalogue
-    from orca_recipes.recipe.load import load_recipe
-
-    return load_recipe(recipe, catalogue=Catalogue(), profile=profile, overrides=overrides)
-
-
-def _ask(loaded: LoadedRecipe, *, store: Path, out: Path | None, limit: int | None, rehash: bool, **more: Any) -> Asked:
-    from orca_recipes.run.build import Asked
-    from orca_recipes.run.store import Store
-
-    name = loaded.recipe.name + (f".{loaded.profile}" if loaded.profile else "") + (f".limit-{limit}" if limit else "")
-    workers = more.pop("workers", None) or os.cpu_count() or 1
-    return Asked(
-        loaded=loaded,
-        store=Store(store),
-        directory=out or Path("build") / name,
-        workers=workers,
-        limit=limit,
-        rehash=rehash,
-        **more,
-    )
+    # Parts are what runs side by side: more threads inside a process cost CPU and gain nothing. Read when polars loads.
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
 
 @main.command()
-@_recipe_options
-@_store_options
+@recipe_options
+@store_options
+@TRACES
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: one a core]")
 @click.option("--locked", is_flag=True, help="Refuse to build anything but what the lock pins.")
 def build(
@@ -172,65 +104,98 @@ def build(
     Finished stages are kept in the store: building again does only what changed. The lock is written beside the recipe
     when there is none, or when what it pins changed; with --set or --limit it is left alone.
     """
+    from orca_recipes.run.answer_counts import told as answers_told
     from orca_recipes.run.build import build
     from orca_recipes.run.progress import progress_for
 
-    asked = _ask(_load(recipe, profile, overrides), workers=workers, locked=locked, **options)
+    asked = ask(load(recipe, profile, overrides), workers=workers, locked=locked, **options)
     with progress_for() as progress:
         manifest, fresh = build(asked, progress)
     for name, dataset in manifest.datasets.items():
-        _print(
-            f"{asked.directory / name}: {_counted(len(dataset.shards), 'shard')}, {dataset.rows:,} rows of "
+        print_text(
+            f"{asked.directory / name}: {counted(len(dataset.shards), 'shard')}, {dataset.rows:,} rows of "
             f"{manifest.row_tokens:,} tokens, {dataset.examples:,} examples, {dataset.tokens:,} tokens "
             f"({dataset.trained_tokens:,} trained), {float(dataset.fill):.2%} full"
         )
-    _print(f"{asked.directory}: {'built' if fresh else 'nothing to do'}, {manifest.digest}")
+    if fresh:
+        for line in answers_told(manifest):
+            print_text(line)
+    print_text(f"{asked.directory}: {'built' if fresh else 'nothing to do'}, {manifest.digest}")
 
 
 @main.command()
-@_recipe_options
-@_store_options
+@recipe_options
+@store_options
+@TRACES
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--declared", "offline", is_flag=True, help="Only what is known without reading: no fingerprints.")
+@click.option("--scan", "scanned", is_flag=True, help="Read the sources and draw first: exact counts, nothing asked.")
 def plan(
-    recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json: bool, offline: bool, **options: Any
+    recipe: Path,
+    profile: str | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    offline: bool,
+    scanned: bool,
+    **options: Any,
 ) -> None:
-    """Show what a build would do: stages, what is cached, what will run and why, and how many rows are taken."""
-    from orca_recipes.run.build import prepare
-    from orca_recipes.run.preview import declared, preview
+    """Show what a build would do: stages, what is cached, what will run and why, and how many rows are taken.
 
-    loaded = _load(recipe, profile, overrides)
+    Where answers are bought, its questions are made ready (the build uses them again): how many answers are stored, how
+    many must be bought, and what they may cost. Where data would have to be loaded first, it plans from known sizes.
+    """
+    from orca_recipes.run.bill import billed
+    from orca_recipes.run.build import prepare, scan
+    from orca_recipes.run.lock import lock_path, read_lock
+    from orca_recipes.run.preview import declared, preview
+    from orca_recipes.run.settle import sources_away
+
+    loaded, bill = load(recipe, profile, overrides), None
     if offline:
         shown = declared(loaded.recipe, limit=options["limit"])
     else:
-        asked = _ask(loaded, **options)
-        shown = preview(asked, prepare(asked))
+        asked = ask(loaded, **options)
+        lock = read_lock(lock_path(loaded.path, loaded.profile))
+        away = [] if scanned else sources_away(loaded.recipe, lock)
+        for sentence in away:
+            print_text(f"planned from known sizes: {sentence}", err=True)
+        if away:
+            shown = declared(loaded.recipe, limit=options["limit"])
+        else:
+            prepared = prepare(asked)
+            if scanned:
+                from orca_recipes.run.progress import progress_for
+
+                with progress_for() as progress:
+                    scan(asked, prepared, progress)
+            bill = billed(asked, prepared)
+            shown = preview(asked, prepared)
     if as_json:
-        _print_json(shown.as_json())
+        print_json({**shown.as_json(), "answers": bill.as_json() if bill else None})
     else:
-        _print(str(shown))
+        print_text("\n\n".join(map(str, filter(None, (shown, bill)))))
 
 
 @main.command()
-@_recipe_options
-@_store_options
+@recipe_options
+@store_options
 def lock(recipe: Path, profile: str | None, overrides: tuple[str, ...], **options: Any) -> None:
     """Pin every moving name of a recipe: files, tokenizer, template, versions. Writes RECIPE's .lock beside it."""
     from orca_recipes.run.build import lock_recipe
 
-    path, changed = lock_recipe(_ask(_load(recipe, profile, overrides), **options))
+    path, changed = lock_recipe(ask(load(recipe, profile, overrides), **options))
     for line in changed:
-        _print(line)
-    _print(f"{path}: locked")
+        print_text(line)
+    print_text(f"{path}: locked")
 
 
 @main.command()
-@_recipe_options
+@recipe_options
 def check(recipe: Path, profile: str | None, overrides: tuple[str, ...]) -> None:
     """Say what is wrong with a recipe: all faults at once, each with its line. Reads nothing but the recipe."""
-    loaded = _load(recipe, profile, overrides)
-    collections = _counted(len(loaded.recipe.collections), "collection")
-    _print(f"{recipe}: a sound recipe ({collections}, {_counted(len(loaded.recipe.datasets), 'dataset')})")
+    loaded = load(recipe, profile, overrides)
+    collections = counted(len(loaded.recipe.collections), "collection")
+    print_text(f"{recipe}: a sound recipe ({collections}, {counted(len(loaded.recipe.datasets), 'dataset')})")
 
 
 @main.command()
@@ -241,7 +206,7 @@ def kinds(name: str | None) -> None:
     from orca_recipes.catalogue_pages import kind_page, list_page
 
     catalogue = Catalogue()
-    _print(kind_page(catalogue, name) if name else list_page(catalogue))
+    print_text(kind_page(catalogue, name) if name else list_page(catalogue))
 
 
 @main.command()
@@ -258,7 +223,7 @@ def schema(of_manifest: bool) -> None:
     from orca_recipes.shards.manifest import manifest_schema
 
     chosen = manifest_schema() if of_manifest else json_schema(Catalogue())
-    _print_json(chosen)
+    print_json(chosen)
 
 
 @main.command()
@@ -282,16 +247,16 @@ def verify(directory: Path, sample: float | None, as_json: bool) -> None:
     with progress_for() as progress:
         report = prove(directory, kinds=Catalogue(), sample=sample, progress=progress)
     if as_json:
-        _print_json(report.as_json())
+        print_json(report.as_json())
     else:
-        _print(_verdict(directory, report))
+        print_text(_verdict(directory, report))
     if not report.is_sound:
         sys.exit(1)
 
 
 def _verdict(directory: Path, report: Report) -> str:
     checked = ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in report.checked.items())
-    verdict = "sound" if report.is_sound else _counted(len(report.findings), "fault")
+    verdict = "sound" if report.is_sound else counted(len(report.findings), "fault")
     lines = [*map(str, report.findings), *(f"not checked: {what}" for what in report.not_checked)]
     return "\n".join([*lines, f"{directory}: {verdict}" + (f" ({checked} checked)" if checked else "")])
 
@@ -302,14 +267,20 @@ def _verdict(directory: Path, report: Report) -> str:
 @click.option("--task", metavar="TASK", help="The first examples of a task, or of collection/task.")
 @click.option("--example", metavar="ID", help="The example with this id, or whose id begins so.")
 @click.option("--raw", is_flag=True, help="Token ids and segments instead of text.")
-def show(directory: Path, row: int | None, task: str | None, example: str | None, raw: bool) -> None:
+@click.option("--views", is_flag=True, help="What the teacher was asked beside what the student sees.")
+def show(directory: Path, row: int | None, task: str | None, example: str | None, raw: bool, views: bool) -> None:
     """Look at rows: text by role, what is trained, where examples begin, and where each one came from.
 
     Without options, the first row of each dataset.
     """
+    from orca_recipes.catalogue import Catalogue
+    from orca_recipes.run.show_views import view_teller
     from orca_recipes.shards.show import show
 
-    show(directory, out=sys.stdout, row=row, task=task, example=example, raw=raw)
+    if views and raw:
+        raise click.UsageError("--views shows texts and --raw token ids: give one of them")
+    teller = view_teller(directory, Catalogue()) if views else None
+    show(directory, out=sys.stdout, row=row, task=task, example=example, raw=raw, views=teller)
 
 
 @main.command()
@@ -319,6 +290,7 @@ def show(directory: Path, row: int | None, task: str | None, example: str | None
 @click.option("--at", type=click.IntRange(min=0), metavar="TOKEN", help="The token at this place of the row, from 0.")
 @click.option("--source", metavar="FILE:LINE", help="Forward from here; COLLECTION/FILE:LINE tells files apart.")
 @STORE
+@TRACES
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain(
     directory: Path,
@@ -327,13 +299,15 @@ def explain(
     at: int | None,
     source: str | None,
     store: Path,
+    traces: Path | None,
     as_json: bool,
 ) -> None:
     """Say why a row is where it is: one of --example, --row with --at, or --source.
 
     From an example or a token back to the place it was read from, with all that happened on the way; or from a source's
     place forward, to where its row went or why it was rejected. FILE is the name that `show` prints; where rows are
-    generated, COLLECTION:N means the Nth. What a draw left out, and ranks in draws, only the store knows.
+    generated, COLLECTION:N means the Nth. What a draw left out, and ranks in draws, only the store knows; what a
+    teacher was asked, the store and the traces.
     """
     from orca_recipes.run.explain import explain_example, explain_place, explain_token
 
@@ -342,16 +316,16 @@ def explain(
     ):
         raise click.UsageError("give one of --example ID, --row R with --at TOKEN, or --source FILE:LINE")
     if example is not None:
-        explanation = explain_example(directory, example, store=store)
+        explanation = explain_example(directory, example, store=store, traces=traces)
     elif row is not None and at is not None:
-        explanation = explain_token(directory, row, at, store=store)
+        explanation = explain_token(directory, row, at, store=store, traces=traces)
     else:
         assert source is not None
-        explanation = explain_place(directory, source, store=store)
+        explanation = explain_place(directory, source, store=store, traces=traces)
     if as_json:
-        _print_json(explanation.as_json())
+        print_json(explanation.as_json())
     else:
-        _print(str(explanation))
+        print_text(str(explanation))
 
 
 @main.command()
@@ -364,7 +338,16 @@ def clean(store: Path, keep_nothing: bool) -> None:
 
     with progress_for() as progress:
         removed, freed = Store(store).clean(keep_nothing=keep_nothing, say=progress.say)
-    _print(f"{store}: {removed} stages removed, {freed / 1e6:.1f} MB freed")
+    print_text(f"{store}: {removed} stages removed, {freed / 1e6:.1f} MB freed")
+
+
+main.add_command(import_hf)
+main.add_command(export_hf)
+main.add_command(ask_command)
+main.add_command(collect)
+main.add_command(traces)
+main.add_command(train)
+main.add_command(sample)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,54 @@ def test_help_teaches_the_commands():
         assert orca(command, "--help").returncode == 0
 
 
+LATE = """\
+name = "late"
+
+[collections.sums]
+kind = "files"
+path = "sums.jsonl"
+
+[mixtures.all]
+take.sums = { rows = 5 }
+
+[datasets.main]
+mixture = "all"
+
+[[rules]]
+when.task = "sums"
+strategy = "direct"
+
+[tokenizer]
+kind = "hf"
+path = "tokenizer.json"
+
+[template]
+kind = "chatml"
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "path"),
+    [
+        (("rows = 5", "rows = 50"), 8, "mixtures.all.take.sums"),
+        (("sums.jsonl", "summs.jsonl"), 3, "collections.sums"),
+        (('when.task = "sums"', 'when.task = "sum"'), 14, "rules.0.when.task"),
+        (('when.task = "sums"', 'when.language = "en"'), 13, "rules"),
+        (("tokenizer.json", "none.json"), 17, "tokenizer"),
+    ],
+)
+def test_a_fault_that_only_the_data_show_is_told_with_its_line_as_well(
+    tmp_path: Path, change: tuple[str, str], line: int, path: str
+):
+    (tmp_path / "sums.jsonl").write_text('{"question": "1 + 1", "reference": "2"}\n' * 9)
+    tokenizer = (HOME / "recipes" / "quickstart" / "tokenizer.json").as_posix()
+    recipe = tmp_path / "late.toml"
+    recipe.write_text(LATE.replace(*change).replace("tokenizer.json", tokenizer))
+    done = orca("build", recipe, "--workers", "1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-2].startswith(f"{recipe}:{line}: {path}"), done.stderr
+
+
 def test_a_recipe_with_seven_mistakes_gets_seven_sentences_with_their_lines(tmp_path: Path):
     recipe = tmp_path / "faulty.toml"
     recipe.write_text(FAULTS)
