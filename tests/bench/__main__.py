@@ -1,15 +1,25 @@
 """The bench, run by hand from the project's root; README.md beside this file says what its columns mean.
 
+python -m tests.bench collect     a teacher: requests a second, limits, memory
 python -m tests.bench compile     the compiler, part by part, and its peers
 python -m tests.bench pack        packing alone
+python -m tests.bench draw        drawing mixtures alone
 python -m tests.bench large       millions of examples, and how the cost grows
+python -m tests.bench traces      answers made durable, and a long queue of questions
+python -m tests.bench train       the trainer's data path and start; --gpu: steps beside TRL's
+python -m tests.bench views       rule matching and both views of a prompt
 """
 
 import click
 
+from tests.bench.collect import collect
 from tests.bench.compile import compile
+from tests.bench.draw import draw
 from tests.bench.large import large
 from tests.bench.pack import pack
+from tests.bench.traces import traces
+from tests.bench.train import train
+from tests.bench.views import views
 
 
 @click.group()
@@ -17,9 +27,14 @@ def bench() -> None:
     """Measure the compiler on the machine at hand."""
 
 
+bench.add_command(collect)
 bench.add_command(compile)
 bench.add_command(pack)
+bench.add_command(draw)
 bench.add_command(large)
+bench.add_command(traces)
+bench.add_command(views)
+bench.add_command(train)
 
 if __name__ == "__main__":
     bench()

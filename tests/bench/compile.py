@@ -25,7 +25,7 @@ STUDENTS = ("sentencepiece", "byte-level")
 
 
 @click.command()
-@click.option("--size", default=150.0, show_default=True, help="MB of text of the corpus.")
+@click.option("--size", default=600.0, show_default=True, help="MB of text of the corpus.")
 @click.option("--work", type=click.Path(path_type=Path), default=WORK, show_default=True, help="Corpora are kept here.")
 @click.option("--shared", type=click.Path(path_type=Path, exists=True), default=SHARED, help="The shared data.")
 @click.option("--only", multiple=True, type=click.Choice(PARTS), help="This part, and the cold build it stands on.")

@@ -1,4 +1,4 @@
-"""Issue 4's figures against those of one run: reached or not, and by how much.
+"""The figures that are to be reached against those of one run: reached or not, and by how much.
 
 Where a figure is about both tokenizers or several corpora, the worst one counts.
 """

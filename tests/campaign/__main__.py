@@ -5,6 +5,7 @@ python -m tests.campaign kill     from the project's root
 
 import click
 
+from tests.campaign.answers import answers
 from tests.campaign.bits import bits
 from tests.campaign.fuzz import fuzz
 from tests.campaign.kill import kill
@@ -15,6 +16,7 @@ def campaign() -> None:
     """Try to break a build, and print what was tried and what survived."""
 
 
+campaign.add_command(answers)
 campaign.add_command(kill)
 campaign.add_command(fuzz)
 campaign.add_command(bits)

@@ -1,0 +1,192 @@
+"""Kill collections at random moments, again and again until one ends, and count at the server what was asked twice.
+
+An answer that is on the disk at a kill must never be asked again nor be lost, and the build must have the bytes of an
+undisturbed one.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from orca_recipes.traces.lines import Trace, decode
+from orca_recipes.traces.segments import segments
+from tests.campaign.trial import HOME, end_group, promise_of, table
+from tests.servers.running import running_apart
+from tests.servers.stub import key_of
+
+RECIPE = """\
+name = "killed"
+[collections.sums]
+kind = "files"
+path = "sums.jsonl"
+columns = {{ question = "q", reference = "a" }}
+[teachers.stub]
+kind = "openai"
+model = "stub-1"
+max_tokens = 400
+endpoints = [{{ base_url = "{base_url}", concurrency = {concurrency} }}]
+[datasets.main]
+teacher = "stub"
+[tokenizer]
+kind = "hf"
+path = "{tokenizer}"
+[template]
+kind = "chatml"
+[packing]
+row_tokens = 512
+"""
+
+
+@dataclass
+class Killed:
+    """What killing a collection showed; asked: times by key of the server."""
+
+    questions: int
+    kills: int = 0
+    asked: Counter[str] = field(default_factory=Counter)
+    again: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def in_flight_again(self) -> int:
+        """Requests that were sent again because they were in flight at a kill."""
+        return self.asked.total() - len(self.asked)
+
+
+@click.command()
+@click.option("--questions", default=5000, help="questions of the collection")
+@click.option("--seed", default=1, help="decides the moments")
+@click.option("--delay", default=0.1, help="seconds that the server takes for an answer")
+def answers(questions: int, seed: int, delay: float) -> None:
+    """Kill a collection of answers at random moments until it is done."""
+    with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
+        words = ("--delay", str(delay))
+        with running_apart(Path(folder), *words) as base_url:
+            started = time.monotonic()
+            found = killed(Path(folder), base_url, questions, random.Random(seed), most=60, latest=6.0)
+            seconds = time.monotonic() - started
+    row = [questions, found.kills, found.asked.total(), found.in_flight_again, found.again.total(), f"{seconds:.0f} s"]
+    head = ("questions", "kills", "requests", "in flight again", "durable asked again", "took")
+    click.echo(table("kill -9 at random moments of a collection", head, [row]))
+    for fault in found.faults:
+        click.echo(fault)
+    click.echo(f"{len(found.faults)} faults" if found.faults else "everything survived")
+    sys.exit(1 if found.faults else 0)
+
+
+def killed(folder: Path, base_url: str, questions: int, chance: random.Random, *, most: int, latest: float) -> Killed:
+    """Kill a build whenever it has collected for a while, at most so often, and let the last one end.
+
+    Args:
+        latest: seconds after its first answer within which a build is killed.
+    """
+    recipe = written(folder, base_url, questions)
+    found = Killed(questions)
+    durable: dict[str, int] = {}
+    while found.kills < most:
+        process = begun(recipe, folder, "killed")
+        if not _killed_while_collecting(process, folder / "killed" / "traces", chance, latest):
+            break
+        found.kills += 1
+        asked = Counter(asked_at(base_url))
+        for key in kept(folder / "killed" / "traces"):
+            durable.setdefault(key, asked[key])
+    else:
+        begun(recipe, folder, "killed").wait()
+    found.asked = Counter(asked_at(base_url))
+    found.again = Counter({key: found.asked[key] - before for key, before in durable.items()})
+    final = kept(folder / "killed" / "traces")
+    found.faults += _faults(found, durable, final)
+    undisturbed = begun(recipe, folder, "undisturbed")
+    if undisturbed.wait():
+        return Killed(questions, faults=["the undisturbed build failed"])
+    if promise_of(folder / "killed" / "out") != promise_of(folder / "undisturbed" / "out"):
+        found.faults.append("other bytes than those of an undisturbed build")
+    return found
+
+
+def written(folder: Path, base_url: str, questions: int, concurrency: int = 32) -> Path:
+    """The recipe with so many questions."""
+    rows = [{"q": f"What is {n} + {n * 7}?", "a": f"{n * 8}"} for n in range(questions)]
+    (folder / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    tokenizer = (HOME / "recipes" / "quickstart" / "tokenizer.json").as_posix()
+    path = folder / "killed.toml"
+    path.write_text(RECIPE.format(base_url=base_url, tokenizer=tokenizer, concurrency=concurrency), encoding="utf-8")
+    return path
+
+
+def begun(recipe: Path, folder: Path, name: str) -> "subprocess.Popen[bytes]":
+    """The build, in a process group of its own; what it says is in a file."""
+    here = folder / name
+    here.mkdir(exist_ok=True)
+    places = ["--store", here / "store", "--out", here / "out", "--traces", here / "traces", "--workers", "1"]
+    command = [sys.executable, "-m", "orca_recipes.cli", "build", str(recipe), *map(str, places)]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(here / "cache")}
+    with (here / "said.txt").open("ab") as said:
+        return subprocess.Popen(command, cwd=HOME, stdout=said, stderr=said, start_new_session=True, env=environment)
+
+
+def asked_at(base_url: str) -> dict[str, int]:
+    """How often the server was asked each question."""
+    with urllib.request.urlopen(base_url.removesuffix("/v1") + "/_asked") as answer:
+        found: dict[str, int] = json.loads(answer.read())
+    return found
+
+
+def kept(traces: Path) -> set[str]:
+    """The questions whose answers are on the disk, as the server knows them."""
+    found = set()
+    for path in segments(traces / "segments"):
+        for line in path.read_bytes().splitlines(keepends=True):
+            trace = decode(line) if line.endswith(b"\n") else None
+            if trace is not None:
+                found.add(key_of(_body(trace)))
+    return found
+
+
+def _body(trace: Trace) -> dict[str, object]:
+    assert trace.question is not None, "an answer was kept without its question"
+    messages = [{"role": role, "content": content} for role, content in trace.question.messages]
+    return {**trace.question.sampling, "messages": messages}
+
+
+def _killed_while_collecting(
+    process: "subprocess.Popen[bytes]", traces: Path, chance: random.Random, latest: float
+) -> bool:
+    """Kill a build some time after it kept its first answer; False where it ended by itself."""
+    size = _size(traces)
+    while process.poll() is None and _size(traces) == size:
+        time.sleep(0.02)
+    ends = time.monotonic() + chance.uniform(0, latest)
+    while process.poll() is None and time.monotonic() < ends:
+        time.sleep(0.01)
+    if process.poll() is not None:
+        return False
+    end_group(process, signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def _size(traces: Path) -> int:
+    return sum(path.stat().st_size for path in segments(traces / "segments"))
+
+
+def _faults(found: Killed, durable: dict[str, int], final: set[str]) -> list[str]:
+    faults = []
+    if found.again.total():
+        faults.append(f"{found.again.total()} requests for answers that were on the disk")
+    if not durable.keys() <= final:
+        faults.append(f"{len(durable.keys() - final)} answers were lost")
+    if len(final) != found.questions:
+        faults.append(f"{len(final)} answers of {found.questions} are kept")
+    return faults
