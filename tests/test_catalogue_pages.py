@@ -76,14 +76,16 @@ def test_the_list_names_each_hook_its_table_and_who_offers_each_kind() -> None:
     page = list_page(Catalogue(plugins=[Kitchen()]))
     assert all(f"{piece.hook}  {piece.table}\n" in page for piece in PIECES)
     block = page[page.index("orca_filters") :].split("\n\n")[0].splitlines()
-    assert "  bare    Kitchen" in block
-    assert [line for line in block if line.startswith("  length  orca-recipes ")]
+    offers = [line.split()[:2] for line in block]
+    assert ["bare", "Kitchen"] in offers
+    assert ["length", "orca-recipes"] in offers
 
 
 def test_the_list_marks_a_kind_that_is_offered_twice() -> None:
     page = list_page(Catalogue(plugins=[Kitchen(), Cellar()]))
-    assert '  sieve   Cellar  (offered more than once: write kind = "Cellar:sieve")\n' in page
-    assert '  sieve   Kitchen  (offered more than once: write kind = "Kitchen:sieve")\n' in page
+    lines = [" ".join(line.split()) for line in page.splitlines()]
+    assert 'sieve Cellar (offered more than once: write kind = "Cellar:sieve")' in lines
+    assert 'sieve Kitchen (offered more than once: write kind = "Kitchen:sieve")' in lines
 
 
 def test_the_list_ends_with_the_plugins_that_do_not_load() -> None:

@@ -24,12 +24,40 @@ from orca_recipes.plan.stages import REVISIONS
 
 HOME = Path(__file__).parents[1]
 RECORD = Path(__file__).parent / "revisions.toml"
+DRAWING = [
+    "run/mixing",
+    "run/takes",
+    "run/pools",
+    "run/drawing",
+    "plan/mixture",
+    "plan/arrivals",
+    "contract/draws",
+]
 VERBS = {
     "tokenizer": ["run/pin"],
     "template": ["run/pin", "run/conformance", "run/conversations", "run/inference", "contract/markup"],
-    "read": ["run/read", "contract/draws", "contract/frames"],
-    "mix": ["run/mix", "contract/draws"],
-    "converse": ["run/converse", "contract/draws", "contract/frames"],
+    "read": ["run/read", "run/identity", "contract/draws", "contract/frames"],
+    "questions": ["run/questions", "contract/draws"],
+    "measure": ["run/measure", "run/questions"],
+    "allot": ["run/allot", *DRAWING],
+    "mix": ["run/mix", *DRAWING],
+    "prepare": ["run/prepared"],
+    "ask": ["run/ask", "run/rules", "run/system_messages", "run/shots", "contract/answers", "contract/draws"],
+    "answer": ["run/answer", "contract/answers"],
+    "keep": ["run/keep", "run/takes"],
+    "converse": [
+        "run/converse",
+        "run/combinations",
+        "run/rules",
+        "run/shots",
+        "run/system_messages",
+        "run/teaching",
+        "run/views",
+        "contract/draws",
+        "contract/frames",
+        "contract/messages",
+        "contract/quotes",
+    ],
     "tokenize": [
         "run/tokenize",
         "run/render",
@@ -37,6 +65,7 @@ VERBS = {
         "run/pieces",
         "run/ragged",
         "run/proof",
+        "run/erasing",
         "shards/layout",
     ],
     "pack": ["run/pack", "run/overlong", "run/proof", "contract/draws"],

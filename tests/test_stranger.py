@@ -36,6 +36,11 @@ def orca_sources():
 
 
 @hookimpl
+def orca_strategies():
+    return {"aloud": "counting_kinds.aloud:Aloud"}
+
+
+@hookimpl
 def orca_filters():
     return {"even_only": "counting_kinds.even_only:EvenOnly"}
 """
@@ -104,14 +109,46 @@ class EvenOnly(Filter):
         odd = answer.str.contains("[13579]$")
         return conversations.select(pl.when(odd).then(pl.lit("odd answer")).alias("reason")).to_series()
 '''
+STRATEGY = '''\
+from typing import Annotated, Literal
+
+import polars as pl
+from pydantic import Field
+
+from orca_recipes.contract.kinds import Strategy
+from orca_recipes.contract.messages import Turn, conversations_of, heading
+
+
+class Aloud(Strategy):
+    """Ask the teacher to count aloud.
+
+        [strategies.loudly]
+        kind = "aloud"
+        times = 2
+    """
+
+    kind: Literal["aloud"] = "aloud"
+    times: Annotated[int, Field(gt=0, description="how often it is said")] = 1
+
+    def ask(self, *, examples: pl.DataFrame) -> pl.Series:
+        words = pl.lit(" ".join(["Count every single number aloud before you answer."] * self.times))
+        system = examples.select(system=pl.concat_str(words, "system", separator=" ", ignore_nulls=True))["system"]
+        return conversations_of([Turn("system", system), Turn("user", examples["question"])])
+
+    def teach(self, *, examples: pl.DataFrame, answers: pl.Series) -> pl.Series:
+        asked = [Turn("system", heading(examples["system"])), Turn("user", examples["question"])]
+        return conversations_of([*asked, Turn("assistant", answers, trained=True)])
+'''
 CONFORMANCE = """\
+from counting_kinds.aloud import Aloud
 from counting_kinds.counting import Counting
 from counting_kinds.even_only import EvenOnly
-from orca_recipes.contract.testing import check_filter, check_source
+from orca_recipes.contract.testing import check_filter, check_source, check_strategy
 import pathlib, sys
 
 check_source(Counting(up_to=30), pathlib.Path(sys.argv[1]))
 check_filter(EvenOnly())
+check_strategy(Aloud(times=2))
 print("conforms")
 """
 RECIPE = """\
@@ -140,7 +177,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     package = folder / "package" / "counting_kinds"
     package.mkdir(parents=True)
     (package.parent / "pyproject.toml").write_text(PYPROJECT)
-    for name, text in {"__init__": HOOKS, "counting": SOURCE, "even_only": FILTER}.items():
+    for name, text in {"__init__": HOOKS, "counting": SOURCE, "even_only": FILTER, "aloud": STRATEGY}.items():
         (package / f"{name}.py").write_text(text)
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
@@ -183,6 +220,22 @@ def test_a_recipe_uses_a_strangers_source_and_filter(stranger: Path):
     assert main["examples"] == 50
     converse = next(stage for stage in main["stages"] if stage["name"] == "converse main/numbers")
     assert converse["rejected"] == {"odd answer": 50}
+
+
+def test_a_recipe_uses_a_strangers_strategy_and_erases_its_words(stranger: Path):
+    recipe = stranger / "aloud.toml"
+    text = RECIPE.format(tokenizer=(HOME / "recipes/quickstart/tokenizer.json").as_posix())
+    text = text.replace("[datasets.main]", "[datasets.main]\nstudent = { erase = true }")
+    recipe.write_text(text.replace("numbers", "aloud", 1) + '\n[[rules]]\nstrategy = "aloud"\n')
+    done = orca(stranger, "build", recipe)
+    assert done.returncode == 0, done.stderr
+    proof = orca(stranger, "verify", "build/aloud")
+    assert proof.returncode == 0
+    assert "50 erased prompts" in proof.stdout
+    shown = orca(stranger, "show", "build/aloud", "--views").stdout
+    teacher, student = shown.index("the teacher was asked"), shown.index("the student sees")
+    assert "Count every single number aloud" in shown[teacher:student]
+    assert "Count every single number aloud" not in shown[student : shown.index("example", student)]
 
 
 def test_a_strangers_kinds_can_be_held_to_the_contract(stranger: Path, tmp_path: Path):
