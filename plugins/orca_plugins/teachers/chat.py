@@ -6,7 +6,7 @@ changes no key.
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -58,9 +58,9 @@ class ChatTeacher(Teacher, ABC):
         """Names of the options that decide no answer."""
         return frozenset({"prices", "budget_usd"})
 
+    @abstractmethod
     def model_name(self) -> str:
         """The model, as the server is asked for it."""
-        raise NotImplementedError
 
     def sampling(self) -> Mapping[str, Any]:
         """The model and the options that were set; not max_tokens."""
