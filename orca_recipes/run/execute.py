@@ -85,9 +85,14 @@ class Execution:
             run_in_order(names, lambda name: self._stage(name, works[name]))
             return
         self.progress = SharedProgress(self.progress)
+        # Stages that two datasets share are made once, by the first: the second would wait for it and say so.
+        makers = {self.plan[name].fingerprint: name for name in reversed(names)}
         run_side_by_side(
-            names,
-            inputs={stage.name: stage.inputs for stage in self.plan},
+            [name for name in names if makers[self.plan[name].fingerprint] == name],
+            inputs={
+                name: [makers.get(self.plan[needed].fingerprint, needed) for needed in self.plan[name].inputs]
+                for name in names
+            },
             work=lambda name: self._stage(name, works[name]),
             at_once=self.workers + 1,
             stop=self._halt,
