@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from orca_recipes.run.arrow import read_frame, write_frame
 from orca_recipes.run.read import IDS
 from orca_recipes.run.store import PartWriter, StageFolder
-from orca_recipes.run.write import hexadecimal
+from orca_recipes.run.tell import hexadecimal
 
 if TYPE_CHECKING:
     import polars as pl

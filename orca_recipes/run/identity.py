@@ -5,16 +5,19 @@ Digests are taken part by part; which of equal rows is which is told once all pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_recipes.contract.draws import canonical, splitmix64, text_digests
-from orca_recipes.run.arrow import string_buffers
+from orca_recipes.contract.draws import binary_digests, splitmix64
+from orca_recipes.run.arrow import one_piece, string_buffers
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 TAKEN = (
     None,
@@ -24,41 +27,40 @@ TAKEN = (
 FREE, _AGAIN, CONTRADICTED = range(3)
 """Whether a row's id is taken, as places in TAKEN."""
 
+_ALWAYS = ("task", "question", "references", "system", "answer", "messages")
+_GIVEN = ("options", "language", "reasoning", "extra")
+"""Columns that few sources have: nothing at all where a row has none, so that its id does not tell whether its source
+could have had them."""
 
-def with_identity(rows: pl.DataFrame, collection: str) -> pl.DataFrame:
-    """Rows with the digest of what each is known by: its own id, else its content; and of its content beside an id."""
-    import polars as pl
+_Texts = Any  # pa.LargeStringArray; the stubs' kernels tell no more
+_Piece = str | _Texts
+"""A text of each row, or one that all rows have."""
 
-    lists = {
-        "references": _texts_of_lists(rows["references"], pl.col("references")),
-        "options": _texts_of_lists(rows["options"], pl.col("options")),
-        "extra": _texts_of_lists(
-            rows["extra"], pl.col("extra").struct.field("name"), pl.col("extra").struct.field("value")
-        ),
-        "messages": _texts_of_lists(
-            rows["messages"],
-            pl.col("messages").struct.field("role"),
-            pl.col("messages").struct.field("content"),
-            pl.col("messages").struct.field("trained").cast(pl.String),
-        ),
-    }
-    names = ("task", "question", "references", "system", "answer", "messages")
-    content = pl.concat_str(canonical(*(pl.col(name) for name in names)), *_given(rows, lists))
-    texts = rows.with_columns(**lists).select(
-        content=content,
-        identity=pl.when(pl.col("id").is_null())
-        .then(pl.concat_str([canonical(pl.lit(collection), pl.lit("content")), content]))
-        .otherwise(canonical(pl.lit(collection), pl.lit("id"), pl.col("id"))),
-    )
-    hi, lo = text_digests(texts["identity"])
-    named = rows["id"].is_not_null().to_numpy()
-    content_digest = np.zeros(rows.height, dtype=np.uint64)
-    content_digest[named] = text_digests(texts["content"].filter(rows["id"].is_not_null()))[0]
-    return rows.with_columns(
-        pl.Series("digest_hi", hi),
-        pl.Series("digest_lo", lo),
-        pl.Series("content", content_digest),
-    )
+
+def with_identity(rows: pl.DataFrame, collection: str) -> pa.Table:
+    """Rows with the digest of what each is known by: its own id, else its content; and of its content beside an id.
+
+    An Arrow table, because to make one copies the texts, and they are copied once: for the digests and for the file.
+    """
+    import pyarrow as pa
+
+    table = rows.rechunk().to_arrow()
+    columns = {name: one_piece(table.column(name)) for name in table.column_names}
+    content = _content(columns)
+    named = columns["id"].is_valid().to_numpy(zero_copy_only=False)
+    hi, lo, content_digest = np.zeros((3, len(table)), dtype=np.uint64)
+    if not named.all():
+        whole = _joined([_spelt(collection, "content"), *content], len(table))
+        hi[~named], lo[~named] = binary_digests(whole.filter(pa.array(~named)) if named.any() else whole)
+    if named.any():
+        own = pa.array(named)
+        known = _joined([_spelt(collection, "id"), *_measured(columns["id"])], len(table))
+        hi[named], lo[named] = binary_digests(known.filter(own))
+        content_digest[named] = binary_digests(_joined(content, len(table)).filter(own))[0]
+    digests = {"digest_hi": hi, "digest_lo": lo, "content": content_digest}
+    for name, digest in digests.items():
+        table = table.append_column(name, pa.array(digest))
+    return table
 
 
 def numbered_ids(identity: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -88,38 +90,97 @@ def numbered_ids(identity: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.nda
     return hi, lo, taken
 
 
-def _given(rows: pl.DataFrame, lists: Mapping[str, pl.Series]) -> list[pl.Expr]:
-    """The content of columns that few sources have: nothing at all where a row has none, so that its id does not tell
-    whether its source could have had them."""
-    import polars as pl
-
-    given = [name for name in ("options", "language", "reasoning", "extra") if rows[name].null_count() < rows.height]
-    texts = {name: pl.lit(lists[name]) if name in lists else pl.col(name) for name in given}
-    return [
-        pl.when(text.is_null()).then(pl.lit("")).otherwise(canonical(pl.lit(name), text))
-        for name, text in texts.items()
-    ]
+def _content(columns: Mapping[str, Any]) -> list[_Piece]:
+    """What each row holds as one text that can be taken apart again (`draws.canonical`), in pieces for `_joined`."""
+    texts = {name: _texts_of(name, columns[name]) for name in (*_ALWAYS, *_GIVEN)}
+    always = [piece for name in _ALWAYS for piece in _measured(texts[name])]
+    given = [name for name in _GIVEN if texts[name].null_count < len(texts[name])]
+    return always + [piece for name in given for piece in _measured(texts[name], before=_spelt(name), null="")]
 
 
-def _texts_of_lists(lists: pl.Series, *parts: pl.Expr) -> pl.Series:
+def _texts_of(name: str, column: Any) -> _Texts:
+    match name:
+        case "references" | "options":
+            return _texts_of_lists(column, _measured)
+        case "extra":
+            return _texts_of_lists(column, partial(_measured_fields, names=("name", "value")))
+        case "messages":
+            return _texts_of_lists(column, _measured_messages)
+    return column
+
+
+def _texts_of_lists(lists: Any, pieces_of: Callable[[Any], list[_Piece]]) -> _Texts:
     """One text a list, the canonical texts of its elements one after the other; null for null.
 
     The elements' texts stand one after the other in memory as they are: a list's text is a longer span of the same.
     """
-    import polars as pl
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if lists.null_count() == len(lists):
-        return pl.Series(lists.name, [None] * len(lists), dtype=pl.String)
-    column = lists.rechunk().to_arrow()
-    ends = np.cumsum(np.asarray(pc.list_value_length(column).fill_null(0)), dtype=np.int64)
-    elements: Any = pl.from_arrow(column.flatten())
-    texts = elements.alias(lists.name).to_frame().select(text=canonical(*parts))["text"].rechunk().to_arrow()
-    offsets, data = string_buffers(texts)
+    if lists.null_count == len(lists):
+        return pa.nulls(len(lists), pa.large_string())
+    ends = np.cumsum(np.asarray(pc.list_value_length(lists).fill_null(0)), dtype=np.int64)
+    elements = lists.flatten()
+    offsets, data = string_buffers(_joined(pieces_of(elements), len(elements)))
     spans = pa.py_buffer(np.ascontiguousarray(offsets[np.concatenate([[0], ends])]))
-    joined: Any = pl.from_arrow(pa.LargeStringArray.from_buffers(len(lists), spans, data))
-    return pl.select(pl.when(lists.is_not_null()).then(joined).alias(lists.name)).to_series()
+    valid = pa.array(lists.is_valid().to_numpy(zero_copy_only=False)).buffers()[1] if lists.null_count else None
+    return pa.LargeStringArray.from_buffers(len(lists), spans, data, valid)
+
+
+def _measured_fields(elements: Any, names: Sequence[str]) -> list[_Piece]:
+    import pyarrow.compute as pc
+
+    return [piece for name in names for piece in _measured(pc.struct_field(elements, name))]
+
+
+def _measured_messages(messages: Any) -> list[_Piece]:
+    """As `_measured_fields`; each of the few roles is measured once, and is one piece where others are three."""
+    import pyarrow.compute as pc
+
+    roles = pc.struct_field(messages, "role").dictionary_encode()
+    known = _joined(_measured(roles.dictionary), len(roles.dictionary)).take(roles.indices)
+    return [known.fill_null("-"), *_measured_fields(messages, ("content", "trained"))]
+
+
+def _measured(column: Any, *, before: str = "", null: str = "-") -> list[_Piece]:
+    """Each value, its length before it; `before` stands before that, `null` in the place of a null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if column.null_count == len(column):
+        return [null]
+    if pa.types.is_boolean(column.type):  # each of both words is measured once
+        return [pc.if_else(column, *(_constant(_spelt(word)) for word in ("true", "false"))).fill_null(null)]
+    lengths = pc.binary_length(column).cast(pa.large_string())
+    if not column.null_count:
+        return [before, lengths, ":", column]
+    heads = pc.binary_join_element_wise(_constant(before), lengths, _constant(":"), _constant(""))
+    return [heads.fill_null(null), column]
+
+
+def _spelt(*texts: str) -> str:
+    """Texts that are the same for all rows, as `_measured` tells them."""
+    return "".join(f"{len(text.encode())}:{text}" for text in texts)
+
+
+def _joined(pieces: Sequence[_Piece], rows: int) -> _Texts:
+    """The pieces of each row, one after the other; null is nothing. Each text is copied once."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns: list[Any] = []
+    for alike, run in groupby(pieces, key=lambda piece: isinstance(piece, str)):
+        found = list(run)
+        columns += [_constant("".join(found))] if alike else found
+    if len(columns) == 1 and alike:
+        return pa.repeat(columns[0], rows)
+    return pc.binary_join_element_wise(*columns, _constant(""), null_handling="replace", null_replacement="")
+
+
+def _constant(text: str) -> pa.Scalar:
+    import pyarrow as pa
+
+    return pa.scalar(text, pa.large_string())
 
 
 def _possible_repeats(values: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 from orca_recipes.contract.frames import completed, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Slice, Source
 from orca_recipes.errors import SourceError
-from orca_recipes.run.arrow import read_frame, write_frame
+from orca_recipes.run.arrow import read_frame, write_frame, write_table
 from orca_recipes.run.digests import Pinned, changed, unchanged
 from orca_recipes.run.identity import CONTRADICTED, FREE, TAKEN, numbered_ids, with_identity
 from orca_recipes.run.store import Part, PartWriter, StageFolder
@@ -102,7 +102,7 @@ def read_part(task: ReadTask) -> int:
     with unchanged(task.pinned):
         for frame in _gathered(_examples(task, rejected, passed_over)):
             suffix = f"-{len(batches):05d}.arrow"
-            write_frame(writer.path(suffix), with_identity(frame, task.collection))
+            write_table(writer.path(suffix), with_identity(frame, task.collection))
             batches.append({"suffix": suffix, "rows": frame.height})
     write_frame(writer.path(".rejected.arrow"), _joined_rejections(rejected))
     report = {
@@ -176,7 +176,7 @@ def _examples(task: ReadTask, rejected: list[pl.DataFrame], passed_over: Counter
             bad = rows.with_columns(reasons.alias("reason")).filter(reasons.is_not_null()).select("place", "reason")
             for frame in (completed(reading.rejected, rejected_rows_schema()), bad):
                 rejected.extend([frame.with_columns(file, pl.lit(True).alias("bad"))] if frame.height else [])
-            yield rows.filter(reasons.is_null())
+            yield rows.filter(reasons.is_null()) if bad.height else rows
 
 
 def _unfit(rows: pl.DataFrame) -> pl.Series:

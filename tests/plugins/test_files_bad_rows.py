@@ -37,6 +37,12 @@ BAD_LINES = {
     b'{"question": "a"}\x00': "a line that goes on after its object",
     b'{"question": "a", "x": Inf}': "bad JSON",
     b'{"question": "a", "x": -NaN}': "bad JSON",
+    b'{"question": Inf}': "bad JSON",
+    b'{"question": "a", "id": -NaN}': "bad JSON",
+    b'{"question": "a", "id": -Inf}': "bad JSON",
+    b'{"question": "a", "reference": [Inf]}': "bad JSON",
+    b'{"messages": [{"role": "user", "content": -NaN}]}': "bad JSON",
+    b'{"messages": Inf }': "bad JSON",
     b'{"question": "a", "id": 01}': "bad JSON",
     b'{"question": "\\x"}': "bad JSON",
     b'\xef\xbb\xbf{"question": "a"}': "bad JSON",
@@ -79,6 +85,9 @@ BAD_LINES = {
     b'{"messages": [{"role": "user", "content": "\\ud800"}]}': "messages: half of a surrogate pair",
     b'{"question": ' + b"[" * 5000 + b"]" * 5000 + b"}": "brackets nested more than 100 deep",
     b'{"question": "a", "x": ' + b'{"y":' * 5000 + b"1" + b"}" * 5000 + b"}": "brackets nested more than 100 deep",
+    b'{"messages": [{"role": "user", "content": ' + b"[" * 5000 + b"]" * 5000 + b"}]}": (
+        "brackets nested more than 100 deep"
+    ),
     b"[" * 100_000: "brackets nested more than 100 deep",
 }
 WRONG_TYPES = {b"true": "a boolean", b'["x"]': "a list", b'{"x": "y"}': "an object"}
@@ -123,6 +132,15 @@ def test_a_bad_line_does_not_hide_among_many(tmp_path: Path):
     rows, rejected = read(written(tmp_path / "rows.jsonl", b"\n".join(lines)))
     assert rows == [(number, f"row {number}") for number in range(1, 3001) if number not in (1235, 3000)]
     assert rejected == [(1235, "question: a number with a fraction or exponent"), (3000, "bad JSON")]
+
+
+def test_columns_that_nobody_asked_for_may_begin_in_any_row(tmp_path: Path):
+    lines = [json.dumps({"question": f"row {number}"}).encode() for number in range(1, 1001)]
+    lines[600:] = [line[:-1] + b', "other": [-1, "{"]}' for line in lines[600:]]
+    lines[700], lines[800] = b'{"question": "a", "other": Inf}', b'{"question": "a", "other": -NaN}'
+    rows, rejected = read(written(tmp_path / "rows.jsonl", b"\n".join(lines)))
+    assert rows == [(number, f"row {number}") for number in range(1, 1001) if number not in (701, 801)]
+    assert rejected == [(701, "bad JSON"), (801, "bad JSON")]
 
 
 def test_an_object_over_two_lines_beside_two_on_one_line_is_no_two_rows(tmp_path: Path):

@@ -5,7 +5,7 @@ and those are read one by one: so one bad row in a million costs little, and fas
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -26,7 +26,9 @@ _LARGEST_SPAN = 1 << 30
 
 def read_lines(lines: Lines, wanted: Wanted) -> list[Table]:
     """The rows of some lines, in order, in tables as large as the fast reader takes them."""
-    return list(_tables(lines, wanted, _schema(lines, wanted)))
+    schema = _schema(lines, wanted)
+    whole = None if schema is None else _fast(lines, wanted, schema, others="error")
+    return [whole] if whole is not None else list(_tables(lines.sure(), wanted, schema))
 
 
 def objects_in(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -42,7 +44,7 @@ def objects_in(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 
 def _tables(lines: Lines, wanted: Wanted, schema: "pa.Schema | None") -> Iterator[Table]:
     """The lines in order, in tables as large as the fast reader takes them."""
-    table = None if schema is None else _fast(lines, wanted, schema)
+    table = None if schema is None else _fast(lines, wanted, schema, others="ignore")
     if table is not None:
         yield table
     elif schema is None or len(lines) <= _FEW:
@@ -53,8 +55,13 @@ def _tables(lines: Lines, wanted: Wanted, schema: "pa.Schema | None") -> Iterato
         yield from _tables(lines.part(middle, len(lines)), wanted, schema)
 
 
-def _fast(lines: Lines, wanted: Wanted, schema: "pa.Schema") -> Table | None:
-    """The lines by pyarrow, or None where one of them needs a closer look."""
+def _fast(lines: Lines, wanted: Wanted, schema: "pa.Schema", others: Literal["error", "ignore"]) -> Table | None:
+    """The lines by pyarrow, or None where one of them needs a closer look.
+
+    Args:
+        others: what to do about columns that are not wanted. Where they are an error, every value that is read has a
+            type, so that none can be misread, and lines need not be sure (`Lines.sure`), which takes as long again.
+    """
     import pyarrow as pa
     import pyarrow.json
 
@@ -62,7 +69,7 @@ def _fast(lines: Lines, wanted: Wanted, schema: "pa.Schema") -> Table | None:
     if not lines.plain.all() or len(span) > _LARGEST_SPAN or not _is_utf8(span):
         return None
     reading = pyarrow.json.ReadOptions(use_threads=False, block_size=len(span))
-    parsing = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    parsing = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=others)
     try:
         table = pyarrow.json.read_json(pa.BufferReader(span), read_options=reading, parse_options=parsing)
     except pa.ArrowException:
@@ -113,7 +120,8 @@ def _pick(table: "pa.Table", path: str) -> "pa.Array":
 
     found = []
     for first, *rest in routes(path):
-        array = table.column(first).combine_chunks()
+        array = table.column(first)
+        array = array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
         for key in rest:
             array = pc.struct_field(array, key)
         found.append(array)

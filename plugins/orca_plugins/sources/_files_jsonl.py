@@ -10,7 +10,7 @@ from typing import Any
 from orca_plugins.sources._files_columns import Wanted, require_rows, shown_path
 from orca_plugins.sources._files_fast import objects_in, read_lines
 from orca_plugins.sources._files_found import compression_of
-from orca_plugins.sources._files_lines import index_lines
+from orca_plugins.sources._files_lines import count_feeds, index_lines
 from orca_plugins.sources._files_records import has_column, names_in
 from orca_plugins.sources._files_stream import chunks, head_lines, line_blocks, said_of, whole_file
 from orca_plugins.sources._files_tables import Finish
@@ -47,7 +47,7 @@ def read(slice: Slice, *, file: SourceFile, wanted: Wanted, finish: Finish) -> I
         lines = index_lines(block, first_place=place)
         if len(lines):
             yield finish.reading(read_lines(lines, wanted))
-        place += block.count(b"\n")
+        place = lines.next_place
 
 
 def _cuts(file: SourceFile, slice_bytes: int, size: int) -> Iterator[tuple[int, int]]:
@@ -57,12 +57,12 @@ def _cuts(file: SourceFile, slice_bytes: int, size: int) -> Iterator[tuple[int, 
         while piece := stream.read(_COUNTED_BYTES):
             done = 0
             while (feed := piece.find(b"\n", max(done, target - 1 - offset))) >= 0:
-                line += piece.count(b"\n", done, feed + 1)
+                line += count_feeds(piece[done : feed + 1])
                 done = feed + 1
                 if offset + done < size:
                     yield offset + done, line
                 target = offset + done + max(slice_bytes, 1)
-            line += piece.count(b"\n", done)
+            line += count_feeds(piece[done:])
             offset += len(piece)
 
 

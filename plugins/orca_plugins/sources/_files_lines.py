@@ -3,17 +3,22 @@
 pyarrow reads objects, not lines: it joins an object over two lines and takes two from one. In JSON no `}` is ever
 followed by `{` inside of a value, so where each line begins with `{` and ends with `}`, each line holds whole objects,
 and as many rows as lines then means one a line. All of it is done on the bytes at once.
+
+What it reads otherwise than JSON says stands in columns that it skips, but for NUL; so those looks are taken only where
+it has to skip any (`Lines.sure`).
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from orca_plugins.sources._files_json import NESTING, nested_too_deep
 
 _SPACE = b" \t\r"
+_IN_CACHE = 1 << 18
+"""Bytes looked at together where several looks are taken at the same ones."""
 _INFINITY = re.compile(rb"Inf[ \t\r]*[,\]}]")
 """What pyarrow takes for a number in a column that it skips, and JSON does not know; nor `-NaN`."""
 
@@ -23,7 +28,8 @@ class Lines:
     """The lines of a block that are not blank.
 
     starts, ends: int64 [lines], bytes in the block, without the line feed. places: int64 [lines], physical lines.
-    plain: bool [lines], True where the fast reader's answer for the line can be trusted.
+    plain: bool [lines], True where the fast reader's answer for the line can be trusted, if it skips nothing.
+    next_place: the physical line that the block is followed by.
     """
 
     block: bytes
@@ -31,6 +37,7 @@ class Lines:
     ends: np.ndarray
     places: np.ndarray
     plain: np.ndarray
+    next_place: int
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -43,7 +50,15 @@ class Lines:
     def part(self, first: int, last: int) -> "Lines":
         """Lines first to last, last excluded."""
         cut = slice(first, last)
-        return Lines(self.block, self.starts[cut], self.ends[cut], self.places[cut], self.plain[cut])
+        return replace(
+            self, starts=self.starts[cut], ends=self.ends[cut], places=self.places[cut], plain=self.plain[cut]
+        )
+
+    def sure(self) -> "Lines":
+        """The lines with only those plain for which the fast reader can be trusted whatever it skips."""
+        plain = self.plain.copy()
+        plain[_misread(self)] = False
+        return replace(self, plain=plain)
 
     def span(self) -> memoryview:
         """The bytes from the first line to the last."""
@@ -64,11 +79,17 @@ def index_lines(block: bytes, *, first_place: int) -> Lines:
         text = block[starts[row] : ends[row]].strip(_SPACE)
         blank[row] = not text
         plain[row] = text.startswith(b"{") and text.endswith(b"}")
-    for row in _doubtful(block, codes, starts, ends):
-        plain[row] = False
+    if b"\0" in block:
+        plain[_rows_of(np.flatnonzero(codes == 0), starts)] = False
     places = np.arange(first_place, first_place + len(starts), dtype=np.int64)
     held = ~blank
-    return Lines(block, starts[held], ends[held], places[held], plain[held])
+    feeds = len(starts) if block.endswith(b"\n") else len(starts) - 1
+    return Lines(block, starts[held], ends[held], places[held], plain[held], first_place + feeds)
+
+
+def count_feeds(data: bytes) -> int:
+    """Line feeds in bytes: a third of the time of `bytes.count`, which begins anew at each."""
+    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n")))
 
 
 def _look_like_objects(codes: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -77,15 +98,31 @@ def _look_like_objects(codes: np.ndarray, starts: np.ndarray, ends: np.ndarray) 
     return np.asarray((bare > starts) & (codes[starts] == ord("{")) & (codes[bare - 1] == ord("}")))
 
 
-def _doubtful(block: bytes, codes: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> set[int]:
-    """Lines that pyarrow might read otherwise than JSON says: NUL, its own numbers, and deep nesting."""
-    odd = [match.start() for match in _INFINITY.finditer(block)]
-    if b"\0" in block:
-        odd += np.flatnonzero(codes == 0).tolist()
-    if b"-NaN" in block:
-        odd += [match.start() for match in re.finditer(b"-NaN", block)]
-    rows = set((np.searchsorted(starts, odd, side="right") - 1).tolist())
+def _misread(lines: Lines) -> np.ndarray:
+    """Lines that pyarrow might read otherwise than JSON says where it skips values: its own numbers, deep nesting."""
+    block, starts = lines.block, lines.starts
+    codes = np.frombuffer(block, np.uint8)
+    nan = _places_of(codes, b"NaN")
+    odd = nan[(nan > 0) & (codes[nan - 1] == ord("-"))].tolist()
+    odd += [at for at in _places_of(codes, b"Inf").tolist() if _INFINITY.match(block, at)]
     opening = np.flatnonzero((codes | 0x20) == ord("{"))
     many = np.diff(np.searchsorted(opening, np.append(starts, len(block)))) > NESTING
-    deep = {row for row in np.flatnonzero(many).tolist() if nested_too_deep(block[starts[row] : ends[row]])}
-    return rows | deep
+    deep = [row for row in np.flatnonzero(many).tolist() if nested_too_deep(block[starts[row] : lines.ends[row]])]
+    return np.concatenate([_rows_of(np.array(odd, np.int64), starts), np.array(deep, np.int64)])
+
+
+def _places_of(codes: np.ndarray, word: bytes) -> np.ndarray:
+    """Where a word stands that begins with a rare letter, int64 [places]: half the time of `bytes.find`."""
+    found = []
+    for start in range(0, len(codes), _IN_CACHE):
+        places = np.flatnonzero(codes[start : start + _IN_CACHE] == word[0]) + start
+        places = places[places <= len(codes) - len(word)]
+        for offset, code in enumerate(word):
+            places = places[codes[places + offset] == code]
+        found.append(places)
+    return np.concatenate(found)
+
+
+def _rows_of(offsets: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """The lines in which bytes stand."""
+    return np.searchsorted(starts, offsets, side="right") - 1
