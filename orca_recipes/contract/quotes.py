@@ -37,6 +37,8 @@ def quoting(texts: pl.Series, sources: pl.Series, *, fewest_words: int = FEWEST_
     """
     import polars as pl
 
+    if sources.null_count() == len(sources):
+        return pl.repeat(value=False, n=len(sources), dtype=pl.Boolean, eager=True)
     frame = pl.DataFrame({"text": texts, "source": sources}).with_row_index("row")
     known = frame.filter(pl.col("text").is_not_null() & pl.col("source").is_not_null())
     found = [pl.Series("row", [], dtype=frame["row"].dtype)]

@@ -105,7 +105,7 @@ def passing(conversations: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, 
     for kind in course.filters:
         reasons = kind.reasons(conversations=conversations)
         rejected.append(rejections(conversations, reasons, f"filter {kind.kind}"))
-        conversations = conversations.filter(reasons.is_null())
+        conversations = _only(conversations, reasons.is_null())
     return conversations, rejected
 
 
@@ -129,7 +129,8 @@ def selected_examples(task: ConverseTask) -> pl.DataFrame:
     if task.questions is not None:
         halves = zip(("question_hi", "question_lo"), task.questions, strict=True)
         frame = frame.with_columns(pl.Series(name, half) for name, half in halves)
-    return completed(repeated(frame, task.selected), examples_schema())
+    every_row_once = bool((task.selected == 1).all())
+    return completed(frame if every_row_once else repeated(frame, task.selected), examples_schema())
 
 
 def ask(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
@@ -147,17 +148,17 @@ def ask(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.D
     rule_of = first_matching(examples, [rule.when for rule in course.rules], course.counter)
     if (rule_of == UNMATCHED).any():
         raise _unmatched(examples.filter(pl.Series(rule_of == UNMATCHED)), course)
-    asked, rejected = [pl.DataFrame(schema=_asked_schema())], []
+    asked, rejected = [], []
     for number, rule in enumerate(course.rules):
-        group = examples.filter(pl.Series(rule_of == number))
+        group = _only(examples, pl.Series(rule_of == number))
         if group.height:
             stage = f"strategy {rule.strategy_name}"
             refused = _refused(group, rule)
             rejected.append(rejections(group, refused, stage))
-            made = _asked(group.filter(refused.is_null()), number, rule, course)
+            made = _asked(_only(group, refused.is_null()), number, rule, course)
             rejected.append(rejections(made, made["lacks"], stage))
-            asked.append(made.filter(pl.col("lacks").is_null()).drop("lacks"))
-    return pl.concat(asked), rejected
+            asked.append(_only(made, made["lacks"].is_null()).drop("lacks"))
+    return _stacked(asked, _asked_schema()), rejected
 
 
 def teach(asked: pl.DataFrame, answers: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
@@ -169,18 +170,17 @@ def teach(asked: pl.DataFrame, answers: pl.DataFrame, course: Course) -> tuple[p
     Returns: columns of `frames.CONVERSATIONS`, and the rejections.
     Raises: PluginError where a strategy erases more than the prompt.
     """
-    import polars as pl
 
     reasons = answers["reason"]
     rejected = [rejections(asked, reasons, f"teacher {course.teacher_name}")]
     answered = reasons.is_null()
-    asked, answers = asked.filter(answered), answers.filter(answered)
-    made = [pl.DataFrame(schema=conversations_schema())]
+    asked, answers = _only(asked, answered), _only(answers, answered)
+    made = []
     for number, rule in enumerate(course.rules):
         of_rule = asked["rule"] == number
         if of_rule.any():
-            made.append(taught(asked.filter(of_rule), answers.filter(of_rule), rule, course))
-    return pl.concat(made), rejected
+            made.append(taught(_only(asked, of_rule), _only(answers, of_rule), rule, course))
+    return _stacked(made, conversations_schema()), rejected
 
 
 def count_echoes(conversations: pl.DataFrame) -> int:
@@ -192,11 +192,11 @@ def rejections(frame: pl.DataFrame, reasons: pl.Series, stage: str) -> pl.DataFr
     """The rows that have a reason, as parts store them."""
     import polars as pl
 
-    return (
-        frame.select("id_hi", "id_lo", "file", "place")
-        .with_columns(reasons.alias("reason"), pl.lit(stage).alias("stage"))
-        .filter(pl.col("reason").is_not_null())
-    )
+    if reasons.null_count() == len(reasons):
+        return _joined([])
+    rejected = reasons.is_not_null()
+    rows = frame.select("id_hi", "id_lo", "file", "place").filter(rejected)
+    return rows.with_columns(reasons.filter(rejected).alias("reason"), pl.lit(stage).alias("stage"))
 
 
 def _converse(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame], int]:
@@ -231,7 +231,7 @@ def _asked(examples: pl.DataFrame, number: int, rule: BoundRule, course: Course)
     examples = headed(examples, rule.messages, seed=course.seed, is_expanded=rule.is_expanded)
     examples = with_shots(examples, rule.strategy.shots(), course.shots, seed=course.seed)
     able = examples["lacks"].is_null()
-    requests = pl.Series("request", [None] * examples.height, dtype=messages_type())
+    requests = pl.repeat(None, examples.height, dtype=messages_type(), eager=True)
     if course.teacher.reads_requests or course.erase:
         requests = _requests(examples, able, rule)
         able &= requests.is_not_null()
@@ -274,13 +274,25 @@ def _refused(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
     import polars as pl
 
     if rule.strategy.keeps_own_words or rule.replace:
-        return pl.Series("reason", [None] * examples.height, dtype=pl.String)
+        return pl.repeat(None, examples.height, dtype=pl.String, eager=True)
     own = pl.any_horizontal(pl.col("system", "answer").is_not_null(), pl.col("messages").is_not_null())
     return examples.select(
         reason=pl.when(own).then(
             pl.lit("the row brings its own answer or system message; say replace = true to replace it")
         )
     )["reason"]
+
+
+def _only(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:
+    """Rows of a frame; all of them, as nearly always, without a copy."""
+    return frame if mask.all() else frame.filter(mask)
+
+
+def _stacked(frames: Sequence[pl.DataFrame], schema: dict[str, Any]) -> pl.DataFrame:
+    """Frames of a schema one under the other; a single one, as nearly always, as it is."""
+    import polars as pl
+
+    return frames[0] if len(frames) == 1 else pl.concat([pl.DataFrame(schema=schema), *frames])
 
 
 def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:

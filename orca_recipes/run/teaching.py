@@ -31,7 +31,7 @@ def taught(asked: pl.DataFrame, answers: pl.DataFrame, rule: BoundRule, course: 
     import polars as pl
 
     examples, answer = asked.select(list(examples_schema())), answers["answer"]
-    system = pl.Series([None] * asked.height, dtype=pl.String)
+    system = pl.repeat(None, asked.height, dtype=pl.String, eager=True)
     if course.erase:
         system = drawn_texts(examples, course.student_messages, seed=course.seed, purpose="student system message")
         seen = examples.with_columns(system.alias("system"), without_system(examples["messages"]).alias("messages"))

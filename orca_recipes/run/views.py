@@ -50,6 +50,9 @@ def teacher_view(requests: pl.Series, taught: pl.Series, student_system: pl.Seri
     """
     import polars as pl
 
+    if requests.null_count() == len(requests):
+        nothing = pl.repeat(None, len(requests), dtype=pl.String, eager=True)
+        return TeacherView(nothing, nothing)
     asked = _beside(flat_messages(requests), flat_messages(taught), student_system)
     lengths = requests.list.len().fill_null(0).to_numpy().astype(np.int64)
     groups, firsts = _alike(asked, lengths)

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+_WHOLE, _ANSWER = "", "answer "
+"""What is too long or too short, as reasons begin: the conversation, or its answer."""
+
+_CHAR_BYTES = 4
+"""Most bytes of one character."""
+
+
 class Length(Filter):
     """Keep conversations whose number of characters lies within limits, both ends included.
 
@@ -46,25 +53,56 @@ class Length(Filter):
         return self
 
     def reasons(self, *, conversations: pl.DataFrame) -> pl.Series:
+        """Characters are counted only where bytes, of which a character has one to four, leave the answer open."""
         import polars as pl
 
-        message = pl.element().struct
-        chars = message.field("content").str.len_chars().cast(pl.Int64)
-        whole = pl.col("messages").list.eval(chars).list.sum()
-        answer = pl.col("messages").list.eval(chars.filter(message.field("trained"))).list.sum()
-        broken = [
-            *_outside(whole, least=self.min_chars, most=self.max_chars, what=""),
-            *_outside(answer, least=self.min_answer_chars, most=self.max_answer_chars, what="answer "),
-        ]
-        reason = pl.coalesce(broken) if broken else pl.lit(None, dtype=pl.String)
-        return conversations.select("messages", reason=reason)["reason"]
+        messages = conversations["messages"].alias("messages")
+        reasons = pl.repeat(None, len(messages), dtype=pl.String, eager=True)
+        doubts = [doubt for name, least, most in self._limits() for doubt in _doubts(pl.col(name), least, most)]
+        if not doubts:
+            return reasons
+        sizes = self._sizes(messages, pl.element().struct.field("content").str.len_bytes())
+        places = sizes.select(doubt=pl.any_horizontal(doubts))["doubt"].arg_true()
+        return reasons.scatter(places, self._exact(messages.gather(places))) if len(places) else reasons
+
+    def _exact(self, messages: pl.Series) -> pl.Series:
+        """Why conversations are not kept, by their characters."""
+        import polars as pl
+
+        sizes = self._sizes(messages, pl.element().struct.field("content").str.len_chars())
+        broken = [broken for name, least, most in self._limits() for broken in _broken(name, least, most)]
+        return sizes.select(reason=pl.coalesce(broken))["reason"]
+
+    def _limits(self) -> list[tuple[str, int | None, int | None]]:
+        """The limits that are set: of what, least, most."""
+        whole, answer = (self.min_chars, self.max_chars), (self.min_answer_chars, self.max_answer_chars)
+        return [(name, *both) for name, both in ((_WHOLE, whole), (_ANSWER, answer)) if both != (None, None)]
+
+    def _sizes(self, messages: pl.Series, size: pl.Expr) -> pl.DataFrame:
+        """The sizes of conversations and of their answers, whichever is limited."""
+        import polars as pl
+
+        # No filter: what is worked out for each message by itself is worked out for all conversations at once.
+        answer = pl.when(pl.element().struct.field("trained")).then(size.cast(pl.Int64))
+        sizes = {_WHOLE: size.cast(pl.Int64), _ANSWER: answer}
+        return messages.to_frame().select(
+            pl.col("messages").list.eval(sizes[name]).list.sum().alias(name) for name, *_ in self._limits()
+        )
 
 
-def _outside(chars: pl.Expr, *, least: int | None, most: int | None, what: str) -> Iterator[pl.Expr]:
+def _doubts(size: pl.Expr, least: int | None, most: int | None) -> Iterator[pl.Expr]:
+    """Where bytes do not tell that a limit is kept, for each that is set."""
+    if most is not None:
+        yield size > most
+    if least is not None:
+        yield size < _CHAR_BYTES * least
+
+
+def _broken(name: str, least: int | None, most: int | None) -> Iterator[pl.Expr]:
     """A reason, or null, for each limit that is set."""
     import polars as pl
 
     if most is not None:
-        yield pl.when(chars > most).then(pl.lit(f"{what}too long: more than {most} characters"))
+        yield pl.when(pl.col(name) > most).then(pl.lit(f"{name}too long: more than {most} characters"))
     if least is not None:
-        yield pl.when(chars < least).then(pl.lit(f"{what}too short: fewer than {least} characters"))
+        yield pl.when(pl.col(name) < least).then(pl.lit(f"{name}too short: fewer than {least} characters"))

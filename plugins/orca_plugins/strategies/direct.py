@@ -44,6 +44,8 @@ class Direct(Strategy):
 
         answers = pl.select(pl.coalesce(examples["answer"], answers).alias("answer")).to_series()
         brought = examples["messages"].is_not_null()
+        if brought.all():  # as in most collections of conversations
+            return _headed(examples, _answered(examples["messages"], answers))
         talks, told = examples.filter(brought), examples.filter(~brought)
         taught = conversations_of([*_opening(told), Turn("assistant", answers.filter(~brought), trained=True)])
         return _placed(brought, _headed(talks, _answered(talks["messages"], answers.filter(brought))), taught)

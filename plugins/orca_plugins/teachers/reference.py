@@ -30,7 +30,8 @@ class Reference(Teacher):
         """`requests` decide nothing: what an example brings is kept."""
         import polars as pl
 
-        found = pl.coalesce(pl.col("answer"), _last_answer(), _drawn_reference(examples, seed))
+        last = pl.lit(_last_answer(examples["messages"]))
+        found = pl.coalesce(pl.col("answer"), last, _drawn_reference(examples, seed))
         answers = examples.select(answer=found).with_columns(
             finish_reason=pl.when(pl.col("answer").is_not_null()).then(pl.lit("stop")),
             reason=pl.when(pl.col("answer").is_null()).then(pl.lit("no reference answer")),
@@ -38,18 +39,22 @@ class Reference(Teacher):
         return completed(answers, answers_schema())
 
 
-def _last_answer() -> pl.Expr:
+def _last_answer(messages: pl.Series) -> pl.Series:
     """Content of the last assistant message of the messages, null where there is none."""
     import polars as pl
 
+    last = messages.list.last().struct
+    if bool((last.field("role") == "assistant").fill_null(value=True).all()):
+        return last.field("content")  # nearly all end with an answer: a quick look
     message = pl.element().struct
-    answers = pl.col("messages").list.eval(message.field("content").filter(message.field("role") == "assistant"))
-    return answers.list.last()
+    return messages.list.eval(message.field("content").filter(message.field("role") == "assistant")).list.last()
 
 
 def _drawn_reference(examples: pl.DataFrame, seed: int) -> pl.Expr:
     import polars as pl
 
+    if examples["references"].null_count() == examples.height:
+        return pl.lit(None, dtype=pl.String)
     references = pl.col("references").list.drop_nulls()
     counts = examples.select(references.list.len().fill_null(0).cast(pl.Int64)).to_series().to_numpy()
     keys = draw_keys(
