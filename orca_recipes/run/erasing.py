@@ -6,36 +6,40 @@ can be read back from tokens behind any template.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from orca_recipes.contract.draws import digests
 from orca_recipes.contract.kinds import Encoder
+from orca_recipes.run.arrow import indices
 from orca_recipes.run.messages import PYTHON_SPACE
 
 if TYPE_CHECKING:
-    import polars as pl
+    import pyarrow as pa
 
 
-def kept_question_digests(conversations: pl.DataFrame, encoder: Encoder) -> tuple[pl.Series, pl.Series]:
+def kept_question_digests(conversations: pa.Table, encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
     """Of what the user says last; 0 where nothing was erased.
 
-    Returns: UInt64 [conversations] each, kept_question_hi and kept_question_lo.
+    Returns: uint64 [conversations] each, high and low half.
     """
     import polars as pl
     import pyarrow as pa
 
-    high, low = np.zeros((2, conversations.height), dtype=np.uint64)
-    erased = np.flatnonzero(conversations["teacher_view"].is_not_null().to_numpy())
-    if len(erased):
-        said = pl.element().struct
-        users = said.field("content").filter(said.field("role") == "user")
-        questions = conversations["messages"].gather(pl.Series(erased)).list.eval(users).list.last().fill_null("")
-        texts = questions.rechunk().to_arrow().cast(pa.large_string())
-        kept = encoder.normalized(texts=texts, opens=False).to_pylist()
-        high[erased], low[erased] = digests(_stripped(text) for text in kept)
-    return pl.Series("kept_question_hi", high), pl.Series("kept_question_lo", low)
+    high, low = np.zeros((2, conversations.num_rows), dtype=np.uint64)
+    views = conversations["teacher_view"]
+    if views.null_count == len(views):
+        return high, low
+    erased = np.flatnonzero(views.is_valid())
+    messages: Any = pl.from_arrow(conversations["messages"].take(indices(erased)))
+    said = pl.element().struct
+    users = said.field("content").filter(said.field("role") == "user")
+    questions = messages.list.eval(users).list.last().fill_null("")
+    texts = questions.rechunk().to_arrow().cast(pa.large_string())
+    kept = encoder.normalized(texts=texts, opens=False).to_pylist()
+    high[erased], low[erased] = digests(_stripped(text) for text in kept)
+    return high, low
 
 
 def kept_question_digest(text: str) -> tuple[int, int]:

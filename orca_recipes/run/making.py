@@ -35,7 +35,7 @@ from orca_recipes.run.read import IDS, batches_of, index_examples, read_part, re
 from orca_recipes.run.rules import BoundRule, Message, QuestionCounter
 from orca_recipes.run.shots import write_pool
 from orca_recipes.run.store import StageFolder
-from orca_recipes.run.tokenize import Tokenized, TokenizeTask, tokenize_part
+from orca_recipes.run.tokenize import Tokenized, TokenizeTask, together, tokenize_part
 from orca_recipes.run.warm import SLICE_BYTES
 
 if TYPE_CHECKING:
@@ -202,20 +202,20 @@ class Making:
     def _tokenized(
         self, folder: StageFolder, conversations: StageFolder, subject: str, *, exact: bool
     ) -> tuple[list[TokenizeTask], list[Tokenized]]:
-        parts = [part for part in conversations.parts() if part.name != ACCOUNT]
+        groups = together([part for part in conversations.parts() if part.name != ACCOUNT])
         tasks = [
             TokenizeTask(
-                name=f"{part.name}-{'exact' if exact else 'fast'}",
+                name=f"{group[0].name}-x{len(group)}-{'exact' if exact else 'fast'}",
                 folder=folder.path,
-                conversations=part.file(".arrow"),
+                conversations=tuple(part.file(".arrow") for part in group),
                 tokenizer=self.execution.recipe.tokenizer,
                 tokenizer_folder=self.execution.student.folder,
                 markup=self.execution.student.markup,
                 exact=exact,
             )
-            for part in parts
+            for group in groups
         ]
-        sizes = [part.report["out"] for part in parts]
+        sizes = [sum(part.report["out"] for part in group) for group in groups]
         return tasks, self.execution.map_parts(folder, f"tokenize {subject}", tokenize_part, tasks, sizes, "examples")
 
     def _known_tasks(self) -> dict[str, list[str]]:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orca_recipes.contract.markup import START, Markup
+from orca_recipes.run.arrow import different, indices
 from orca_recipes.run.pieces import ASSISTANT, START_CODE, PieceTables
 from orca_recipes.shards.layout import ROLES
 
 if TYPE_CHECKING:
-    import polars as pl
     import pyarrow as pa
 
 UNKNOWN = 0
@@ -22,14 +22,13 @@ PYTHON_SPACE = "".join(chr(code) for code in range(0x3001) if chr(code).isspace(
 """What `str.strip()` takes away, which is what a template's `trim` does."""
 
 
-def flatten(messages: pl.Series) -> FlatMessages:
+def flatten(messages: pa.LargeListArray) -> FlatMessages:
     """Conversations (`frames.MESSAGES`) as flat columns; only assistants are ever trained."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    column = messages.rechunk().to_arrow()
-    counts = np.asarray(pc.list_value_length(column).fill_null(0))
-    flat = column.flatten()
+    counts = np.asarray(pc.list_value_length(messages).fill_null(0))
+    flat = messages.flatten()
     role, content, trained = (flat.field(name) for name in ("role", "content", "trained"))
     known = np.asarray(pc.index_in(role, value_set=pa.array(ROLES, type=role.type)).fill_null(UNKNOWN)).astype(np.int64)
     return FlatMessages(
@@ -37,27 +36,31 @@ def flatten(messages: pl.Series) -> FlatMessages:
         trained=np.asarray(trained.fill_null(False)) & (known == ASSISTANT),
         example=np.repeat(np.arange(len(messages), dtype=np.int64), counts),
         contents=content.cast(pa.large_string()).fill_null(""),
+        place=np.arange(len(known)),
         examples=len(messages),
     )
 
 
 @dataclass(frozen=True)
 class FlatMessages:
-    """All messages of a part, one after the other."""
+    """All messages of a part, one after the other.
+
+    contents: large_string, those of messages that are not kept included: they are large, and stay where they are.
+    place: int64 [messages], into contents.
+    """
 
     role: np.ndarray
     trained: np.ndarray
     example: np.ndarray
     contents: pa.LargeStringArray
+    place: np.ndarray
     examples: int
 
     def keep(self, mask: np.ndarray) -> FlatMessages:
-        import pyarrow as pa
-
         if mask.all():
             return self
-        contents = self.contents.filter(pa.array(mask))
-        return FlatMessages(self.role[mask], self.trained[mask], self.example[mask], contents, self.examples)
+        role, trained, example, place = (column[mask] for column in (self.role, self.trained, self.example, self.place))
+        return FlatMessages(role, trained, example, self.contents, place, self.examples)
 
     def trim(self, markup: Markup) -> FlatMessages:
         """Strip contents as the template does."""
@@ -72,10 +75,12 @@ class FlatMessages:
         for earlier, role in markup.unstripped:
             earlier_code = START_CODE if earlier == START else ROLES.index(earlier)
             right_only |= stripped & (before == earlier_code) & (self.role == ROLES.index(role))
-        both = pc.utf8_trim(self.contents, characters=PYTHON_SPACE)
-        right = pc.utf8_rtrim(self.contents, characters=PYTHON_SPACE)
-        contents = pc.if_else(pa.array(stripped), pc.if_else(pa.array(right_only), right, both), self.contents)
-        return FlatMessages(self.role, self.trained, self.example, contents, self.examples)
+        kept = self._kept()
+        both = pc.utf8_trim(kept, characters=PYTHON_SPACE)
+        right = pc.utf8_rtrim(kept, characters=PYTHON_SPACE)
+        contents = pc.if_else(pa.array(stripped), pc.if_else(pa.array(right_only), right, both), kept)
+        place = np.arange(len(self.role))
+        return FlatMessages(self.role, self.trained, self.example, contents, place, self.examples)
 
     def blank(self, roles: frozenset[str]) -> np.ndarray:
         """Positions of messages of these roles that hold nothing but white space."""
@@ -83,9 +88,13 @@ class FlatMessages:
 
         if not roles:
             return np.empty(0, dtype=np.int64)
-        text = pc.utf8_trim(self.contents, characters=PYTHON_SPACE)
+        text = pc.utf8_trim(self._kept(), characters=PYTHON_SPACE)
         empty = np.asarray(pc.equal(pc.binary_length(text), 0))
         return np.flatnonzero(empty & np.isin(self.role, [ROLES.index(role) for role in roles]))
+
+    def different(self, mask: np.ndarray) -> np.ndarray:
+        """int32 [chosen]: the same number for the same text, of the contents of some messages."""
+        return different(self.contents.take(indices(self.place[mask])))
 
     def last_trained(self) -> np.ndarray:
         """Position of each example's last trained message, -1 where none is."""
@@ -108,3 +117,8 @@ class FlatMessages:
         before = np.where(begins, START_CODE, np.roll(self.role, 1))
         before_trained = np.where(begins, False, np.roll(self.trained, 1))
         return before, self.role, PieceTables.code(before, before_trained, self.role, self.trained)
+
+    def _kept(self) -> pa.LargeStringArray:
+        """The contents of the messages alone."""
+        whole = len(self.place) == len(self.contents)
+        return self.contents if whole else self.contents.take(indices(self.place))

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,11 +23,12 @@ START_CODE = 0
 ASSISTANT = ROLES.index("assistant")
 END_CODE = len(ROLES)
 MISSING = -1
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One piece; payload is the index of a text or the id of a control token."""
+    """One piece; payload is the index of a text or of a control token."""
 
     what: int
     payload: int
@@ -43,20 +45,24 @@ class PieceTables:
 
     Attributes:
         starts: int64 [codes + 1] into the flat arrays; a joint that the template does not have is in `missing`.
+        counts: int64 [codes], pieces of each.
+        texts, controls: what payloads point into, the texts and the ids of control tokens.
     """
 
     markup: Markup
     vocabulary: Vocabulary
     texts: list[str] = field(default_factory=list)
+    controls: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         pieces = [self._pieces(code) for code in range(self.code_count)]
         self.missing = np.array([found is None for found in pieces])
         lists = [found or [] for found in pieces]
-        self.starts = np.concatenate([[0], np.cumsum([len(found) for found in lists])]).astype(np.int64)
+        self.counts = np.array([len(found) for found in lists], dtype=np.int64)
+        self.starts = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
         flat = [piece for found in lists for piece in found]
         self.what = np.array([piece.what for piece in flat], dtype=np.int8)
-        self.payload = np.array([piece.payload for piece in flat], dtype=np.int64)
+        self.payload = np.array([piece.payload for piece in flat], dtype=np.int32)
         self.role = np.array([piece.role for piece in flat], dtype=np.int8)
         self.trained = np.array([piece.trained for piece in flat], dtype=bool)
 
@@ -104,13 +110,15 @@ class PieceTables:
         end = 0
         for match in self._control.finditer(text):
             if match.start() > end:
-                yield Piece(TEXT, self._text(text[end : match.start()]), role, trained)
-            yield Piece(CONTROL, self.vocabulary.control[match.group()], role, trained)
+                yield Piece(TEXT, _place(self.texts, text[end : match.start()]), role, trained)
+            yield Piece(CONTROL, _place(self.controls, self.vocabulary.control[match.group()]), role, trained)
             end = match.end()
         if end < len(text):
-            yield Piece(TEXT, self._text(text[end:]), role, trained)
+            yield Piece(TEXT, _place(self.texts, text[end:]), role, trained)
 
-    def _text(self, text: str) -> int:
-        if text not in self.texts:
-            self.texts.append(text)
-        return self.texts.index(text)
+
+def _place(values: list[Value], value: Value) -> int:
+    """Where a value stands in the list, which gets it if it has it not."""
+    if value not in values:
+        values.append(value)
+    return values.index(value)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from orca_plugins.strategies.step_by_step import StepByStep
@@ -208,9 +209,9 @@ def test_words_that_a_strategy_leaves_behind_are_found(
 
 
 def test_a_question_that_is_not_what_it_was_is_found(tmp_path: Path, quickstart: str, monkeypatch: pytest.MonkeyPatch):
-    def other(conversations: pl.DataFrame, encoder: object) -> tuple[pl.Series, pl.Series]:
-        ones = np.ones(conversations.height, dtype=np.uint64)
-        return pl.Series("kept_question_hi", ones), pl.Series("kept_question_lo", ones)
+    def other(conversations: pa.Table, encoder: object) -> tuple[np.ndarray, np.ndarray]:
+        ones = np.ones(conversations.num_rows, dtype=np.uint64)
+        return ones, ones
 
     monkeypatch.setattr(tokenize, "kept_question_digests", other)
     made(path := write_recipe(tmp_path, quickstart))

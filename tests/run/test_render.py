@@ -22,7 +22,8 @@ from orca_recipes.contract.frames import messages_type
 from orca_recipes.contract.kinds import Template
 from orca_recipes.contract.markup import Markup, assemble_text
 from orca_recipes.run.proof import trained_texts
-from orca_recipes.run.render import Rendered, Renderer
+from orca_recipes.run.render import Renderer
+from orca_recipes.run.rendered import Rendered
 from orca_recipes.shards.layout import ROLES, is_trained, role_codes, starts_example
 
 LLAMA_3_SPLIT = (
@@ -63,7 +64,7 @@ class Student:
     def render(self, *conversations: list[dict[str, Any]], cut: bool = False) -> Rendered:
         count = len(conversations)
         return self.renderer.render(
-            messages=pl.Series(conversations, dtype=messages_type()),
+            messages=pl.Series(conversations, dtype=messages_type()).to_arrow(),
             cut=np.full(count, cut),
             check=np.ones(count, dtype=bool),
             exact=False,
@@ -283,6 +284,42 @@ def test_the_part_that_a_conversation_stands_in_does_not_change_its_tokens(stude
     together = student.render(*conversations)
     for place, conversation in enumerate(conversations):
         assert example_of(together, place) == example_of(student.render(conversation), 0)
+
+
+SYSTEMS = st.sampled_from([None, "", "You are brief.", "You are", " You are brief.", "Think.\n", "<|im_end|>"])
+TALKS = st.lists(TEXTS, min_size=1, max_size=4).filter(lambda texts: any(len(text) < 30 for text in texts))
+
+
+@pytest.mark.parametrize("name", [*STUDENTS, "llama2", "gemma"])
+@given(talks=st.lists(st.tuples(SYSTEMS, TALKS), min_size=2, max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_conversations_that_share_texts_are_rendered_as_each_alone(students, name, talks):
+    student = students(name)
+    conversations = [spoken(*contents, system=None if name in WITHOUT_SYSTEM else system) for system, contents in talks]
+    together = student.render(*conversations)
+    for place, conversation in enumerate(conversations):
+        alone = student.render(conversation)
+        assert example_of(together, place) == example_of(alone, 0)
+        assert together.trained_texts[place] == alone.trained_texts[0]
+        assert together.trained_tokens[place] == alone.trained_tokens[0]
+        assert together.reasons.get(place) == alone.reasons.get(0)
+
+
+@pytest.mark.parametrize("name", ["sentencepiece chatml", "bytes chatml"])
+def test_a_system_message_that_many_conversations_share_is_encoded_once(students, name, monkeypatch):
+    student = students(name)
+    encode, texts = student.encoder.encode, []
+
+    def heard(**given: Any) -> Any:
+        if not given.get("exact"):
+            texts.extend(given["texts"].to_pylist())
+        return encode(**given)
+
+    monkeypatch.setattr(student.encoder, "encode", heard)
+    student.render(*(spoken(f"question {number}", "yes", system="You are brief.") for number in range(5)))
+    assert sum("You are brief." in text for text in texts) == 1
+    assert sum("question" in text for text in texts) == 5
+    assert texts.count("yes") == 5, "what is trained is encoded for each"
 
 
 def laid_out(student: Student, markup: Markup) -> Student:

@@ -1,0 +1,96 @@
+"""Which parts of conversations are tokenized at once."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orca_recipes.catalogue import Catalogue
+from orca_recipes.recipe.load import load_recipe
+from orca_recipes.run import making, tokenize
+from orca_recipes.run.build import Asked, build
+from orca_recipes.run.progress import Progress
+from orca_recipes.run.store import Part, Store
+from orca_recipes.run.tokenize import together
+
+QUICKSTART_TOKENIZER = Path(__file__).parents[2] / "recipes" / "quickstart" / "tokenizer.json"
+RECIPE = """\
+name = "grouped"
+seed = 1
+
+[collections.chats]
+kind = "files"
+path = "chats.jsonl"
+task = "chat"
+columns = {{ messages = "messages" }}
+
+[tokenizer]
+kind = "hf"
+path = "{tokenizer}"
+
+[template]
+kind = "chatml"
+"""
+
+
+class Sized(Part):
+    """A part whose file says that it has so many bytes."""
+
+    def file(self, suffix: str) -> Path:
+        path = self.folder / f"{self.name}{suffix}"
+        if not path.exists():
+            with path.open("wb") as file:
+                file.truncate(self.report["bytes"])
+        return path
+
+
+def parts(folder: Path, sizes: list[int]) -> list[Part]:
+    return [Sized(f"part-{place}", folder, {"bytes": size}) for place, size in enumerate(sizes)]
+
+
+def test_small_parts_of_a_large_collection_are_tokenized_together(tmp_path: Path):
+    groups = together(parts(tmp_path, [8 << 20] * 60))
+    assert {len(group) for group in groups} == {4}
+
+
+def test_a_small_collection_is_cut_into_a_group_for_each_of_some_workers(tmp_path: Path):
+    assert [len(group) for group in together(parts(tmp_path, [8 << 20] * 8))] == [1] * 8
+
+
+def test_no_parts_make_no_groups(tmp_path: Path):
+    assert together([]) == []
+
+
+@given(sizes=st.lists(st.integers(0, 50), min_size=1, max_size=40))
+def test_groups_hold_all_parts_in_their_order_and_are_of_bounded_size(
+    sizes: list[int], tmp_path_factory: pytest.TempPathFactory
+):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenize, "GROUP_BYTES", 100)
+        found = together(parts(tmp_path_factory.mktemp("sizes"), sizes))
+    assert [part.name for group in found for part in group] == [f"part-{place}" for place in range(len(sizes))]
+    assert all(sum(part.report["bytes"] for part in group) <= 100 + 50 for group in found)
+
+
+def test_what_is_tokenized_together_changes_no_byte_of_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    chats = [
+        {"role": role, "content": f"{role} {number % 7} " * (1 + number % 3)}
+        for number in range(400)
+        for role in ("system", "user", "assistant")
+    ]
+    lines = [json.dumps({"messages": chats[at : at + 3]}) for at in range(0, len(chats), 3)]
+    (tmp_path / "chats.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "grouped.toml").write_text(RECIPE.format(tokenizer=QUICKSTART_TOKENIZER.as_posix()), encoding="utf-8")
+    monkeypatch.setattr(making, "SLICE_BYTES", 4000)
+    counts, files = [], []
+    for fewest in (1, 4, 1000):
+        monkeypatch.setattr(tokenize, "FEWEST_GROUPS", fewest)
+        store, out = tmp_path / f"store-{fewest}", tmp_path / f"out-{fewest}"
+        loaded = load_recipe(tmp_path / "grouped.toml", catalogue=Catalogue(), profile=None, overrides=())
+        build(Asked(loaded, Store(store), out, workers=1), Progress())
+        counts.append(len(list(store.glob("stages/tokenize-*/*.idx"))))
+        files.append({path.name: path.read_bytes() for path in (out / "main").iterdir()})
+    assert counts[0] == 1 < counts[1] < counts[2]
+    assert files[0] == files[1] == files[2]
