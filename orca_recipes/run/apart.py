@@ -7,7 +7,7 @@ stands more often than its take lets it is found too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,17 +28,22 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def check_apart(directory: Path, promised: Manifest) -> Iterator[Finding]:
+Halves = Mapping[str, np.ndarray]
+"""Prefix of a shard to the high halves of its examples' ids, uint64 [examples], in any order."""
+
+
+def check_apart(directory: Path, promised: Manifest, halves: Halves) -> Iterator[Finding]:
     """No question stands in two datasets that are kept apart, no example more often than its mixture says.
 
-    Files that cannot be read are told by others.
+    Args:
+        halves: of shards that were read already; others are read. Files that cannot be read are told by others.
     """
     mixtures = mixtures_of(promised)
     if isinstance(mixtures, Finding):
         return
     chosen = {dataset: mixture_of(promised, dataset, mixtures) for dataset in promised.datasets}
     for dataset in promised.datasets:
-        yield from _check_repeats(directory, promised, dataset, _most(mixtures, chosen[dataset]))
+        yield from _check_repeats(directory, promised, dataset, _most(mixtures, chosen[dataset]), halves)
     for one, other in combinations(promised.datasets, 2):
         if are_apart(mixtures, chosen[one], chosen[other]):
             yield from _check_pair(directory, promised, one, other)
@@ -59,12 +64,14 @@ def _most(mixtures: Mapping[str, Mixture], name: str) -> dict[str, int]:
     return {collection: take.most for collection, take in outermost.take.items()}
 
 
-def _check_repeats(directory: Path, promised: Manifest, dataset: str, most: Mapping[str, int]) -> Iterator[Finding]:
+def _check_repeats(
+    directory: Path, promised: Manifest, dataset: str, most: Mapping[str, int], halves: Halves
+) -> Iterator[Finding]:
     """Examples by the high half of their ids; those that a rule made several conversations of are told apart."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    tables = list(_of_repeated(directory, promised, dataset))
+    tables = list(_of_repeated(directory, promised, dataset, halves))
     if not tables:
         return
     table = pa.concat_tables(tables)
@@ -77,16 +84,19 @@ def _check_repeats(directory: Path, promised: Manifest, dataset: str, most: Mapp
             yield Finding(dataset, f"an example of collection {line['collection']} {words}", example=line["half"])
 
 
-def _of_repeated(directory: Path, promised: Manifest, dataset: str) -> Iterator[pa.Table]:
+def _of_repeated(directory: Path, promised: Manifest, dataset: str, halves: Halves) -> Iterator[pa.Table]:
     """The records of examples whose half stands more than once in a dataset, which is looked for among numbers: as a
     rule there are none, and grouping texts costs ten times as much."""
-    halves = [records.ids[:, 0].copy() for records in _records(directory, promised, dataset) if records.ids is not None]
-    ordered = np.sort(np.concatenate([np.empty(0, np.uint64), *halves]))
+    prefixes = [shard.prefix for shard in promised.datasets[dataset].shards]
+    unread = [prefix for prefix in prefixes if prefix not in halves]
+    known = [halves[prefix] for prefix in prefixes if prefix in halves]
+    found = [records.ids[:, 0] for records in _records(directory, unread) if records.ids is not None]
+    ordered = np.sort(np.concatenate([np.empty(0, np.uint64), *known, *found]))
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
-    for records in _records(directory, promised, dataset) if len(repeated) else ():
+    for records in _records(directory, prefixes) if len(repeated) else ():
         if records.ids is not None:
-            found = np.flatnonzero(np.isin(records.ids[:, 0], repeated))
-            yield records.table.select(["id", "collection", "strategy", "system_message"]).take(indices(found))
+            places = np.flatnonzero(np.isin(records.ids[:, 0], repeated))
+            yield records.table.select(["id", "collection", "strategy", "system_message"]).take(indices(places))
 
 
 def _check_pair(directory: Path, promised: Manifest, one: str, other: str) -> Iterator[Finding]:
@@ -95,7 +105,8 @@ def _check_pair(directory: Path, promised: Manifest, one: str, other: str) -> It
 
     digests = []
     for dataset in (one, other):
-        tables = [records.table.select(["question_digest"]) for records in _records(directory, promised, dataset)]
+        prefixes = [shard.prefix for shard in promised.datasets[dataset].shards]
+        tables = [records.table.select(["question_digest"]) for records in _records(directory, prefixes)]
         column = pa.chunked_array([chunk for table in tables for chunk in table[0].chunks], pa.large_string())
         if column.null_count:
             words = f"{column.null_count} records of dataset {dataset} tell no question"
@@ -110,11 +121,11 @@ def _check_pair(directory: Path, promised: Manifest, one: str, other: str) -> It
         yield Finding(one, f"{words} (the first has digest {example})")
 
 
-def _records(directory: Path, promised: Manifest, dataset: str) -> Iterator[Records]:
+def _records(directory: Path, prefixes: Iterable[str]) -> Iterator[Records]:
     """Those of each shard that can be read."""
-    for shard in promised.datasets[dataset].shards:
+    for prefix in prefixes:
         try:
-            records, faults = read_records(records_path(directory / shard.prefix))
+            records, faults = read_records(records_path(directory / prefix))
         except DamagedShard:
             continue
         if records is not None and not faults:

@@ -7,6 +7,7 @@ one piece: spans of trained tokens between control tokens. Everything works on t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -48,14 +49,14 @@ def trained_texts(
     Returns: large_binary [examples].
     """
     is_control = control_table(encoder)
-    starts, stops = _runs(tokens, lengths, modes, is_control)
-    owners = np.searchsorted(example_starts, starts, side="right") - 1
-    at_start = starts == example_starts[owners]
-    after_control = is_control[tokens[np.maximum(starts - 1, 0)]]
+    runs = _runs(tokens, lengths, modes, is_control)
+    owners = np.searchsorted(example_starts, runs.starts, side="right") - 1
+    at_start = runs.starts == example_starts[owners]
+    after_control = is_control[tokens[np.maximum(runs.starts - 1, 0)]]
     opens = at_start | (after_control & (not encoder.prefix_only_at_start))
 
     def read(group: np.ndarray, kind: bool) -> pa.LargeStringArray:
-        return _decoded(tokens, starts, stops, group, kind, encoder)
+        return _decoded(runs, group, kind, encoder)
 
     return _joined(_in_order(opens, read), owners, len(example_starts) - 1)
 
@@ -77,23 +78,38 @@ def control_table(encoder: Encoder) -> np.ndarray:
     return table
 
 
-def _runs(
-    tokens: np.ndarray, lengths: np.ndarray, modes: np.ndarray, is_control: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where the runs of trained text begin and end."""
-    text = np.repeat(is_trained(modes), lengths) & ~is_control[tokens]
-    bounds = np.ones(len(tokens) + 1, dtype=np.bool_)
+@dataclass(frozen=True)
+class _Runs:
+    """Runs of trained text: ids [tokens of all runs], offsets int64 [runs + 1] into them, and where each run starts
+    among the tokens that it was found in, int64 [runs]."""
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    starts: np.ndarray
+
+
+def _runs(tokens: np.ndarray, lengths: np.ndarray, modes: np.ndarray, is_control: np.ndarray) -> _Runs:
+    """The runs of trained text. Only trained tokens are looked at, which are few among all."""
+    trained = np.flatnonzero(is_trained(modes))
+    counts = lengths[trained].astype(np.int64)
+    places = ragged(np.cumsum(lengths, dtype=np.int64)[trained] - counts, counts)
+    ids = tokens.take(places)
+    text = ~is_control.take(ids)
+    bounds = np.ones(len(ids) + 1, dtype=np.bool_)
     bounds[1:-1] = text[1:] != text[:-1]
-    bounds[np.cumsum(lengths, dtype=np.int64)] = True
-    return np.flatnonzero(text & bounds[:-1]), np.flatnonzero(text & bounds[1:]) + 1
+    bounds[np.cumsum(counts)] = True
+    starts, stops = np.flatnonzero(text & bounds[:-1]), np.flatnonzero(text & bounds[1:]) + 1
+    offsets = np.concatenate([[0], np.cumsum(stops - starts)])
+    return _Runs(ids[text], offsets, places[starts])
 
 
-def _decoded(
-    tokens: np.ndarray, starts: np.ndarray, stops: np.ndarray, group: np.ndarray, opens: bool, encoder: Encoder
-) -> pa.LargeStringArray:
-    counts = (stops - starts)[group]
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return encoder.decode_runs(ids=tokens[ragged(starts[group], counts)], offsets=offsets, opens=opens)
+def _decoded(runs: _Runs, group: np.ndarray, opens: bool, encoder: Encoder) -> pa.LargeStringArray:
+    ids, offsets = runs.ids, runs.offsets
+    if len(group) < len(runs.starts):
+        counts = np.diff(offsets)[group]
+        ids = ids.take(ragged(offsets[group], counts))
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+    return encoder.decode_runs(ids=ids, offsets=offsets, opens=opens)
 
 
 def _in_order(opens: np.ndarray, texts_of: Callable[[np.ndarray, bool], pa.LargeStringArray]) -> pa.LargeStringArray:

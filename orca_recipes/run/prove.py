@@ -17,9 +17,9 @@ import numpy as np
 
 from orca_recipes.contract.draws import binary_digests, draw_keys
 from orca_recipes.contract.spelling import quoted
-from orca_recipes.errors import BuildError, DamagedShard
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.run.apart import check_apart, pairs_apart
+from orca_recipes.run.arrow import keep_pandas_out
 from orca_recipes.run.plan_counts import check_plan_counts
 from orca_recipes.run.progress import Progress
 from orca_recipes.run.prompts import PromptCheck, PromptChecker
@@ -27,19 +27,19 @@ from orca_recipes.run.proof import blocks, trained_texts
 from orca_recipes.run.prove_erasing import check_erasing
 from orca_recipes.run.shipped import ShippedStudent, Untold, open_shipped
 from orca_recipes.shards.invariants import first_few
-from orca_recipes.shards.layout import records_path, tokens_path
-from orca_recipes.shards.manifest import DatasetCounts, Manifest, inspect_manifest
+from orca_recipes.shards.layout import tokens_path
+from orca_recipes.shards.manifest import Manifest, ShardCounts
 from orca_recipes.shards.reader import Shard
-from orca_recipes.shards.records import Records, read_records
+from orca_recipes.shards.records import Records
 from orca_recipes.shards.report import Finding, Report
 from orca_recipes.shards.sampling import ChosenRows, Sampler, choose_rows
-from orca_recipes.shards.shard_checks import unordered_tokens
+from orca_recipes.shards.shard_checks import OpenShard
 from orca_recipes.shards.verify import verify
 
 PROMPTS_CHECKED = 2048
 """About how many examples of a dataset have their prompts encoded again, drawn by key: the reference is slow."""
 
-_BLOCK_TOKENS = 1 << 22
+_BLOCK_TOKENS = 1 << 20
 _SHOWN = 60
 
 
@@ -51,20 +51,23 @@ def prove(directory: Path, *, kinds: Kinds, sample: float | None = None, progres
         sample: the share of rows whose tokens and text are looked at, 0 to 1; then no digest of a file is taken.
     Raises: BuildError where there is no such directory.
     """
+    keep_pandas_out()
     sampler = None if sample is None else partial(sampled_rows, sample)
-    structure = verify(directory, sampler=sampler, watcher=progress)
-    try:
-        promised, _ = inspect_manifest(directory)
-    except (BuildError, DamagedShard):
+    proof = _Proof(directory, kinds, sampler, progress)
+    structure = verify(directory, sampler=sampler, watcher=progress, onlooker=proof)
+    promised = proof.promised
+    if promised is None:
         return structure
-    damaged = {finding.file for finding in structure.findings if finding.row is None}
-    proof = _Proof(directory, promised, sampler, progress, damaged)
-    proof.findings += [*structure.findings, *check_plan_counts(promised), *check_apart(directory, promised)]
+    proof.tell_unchecked()
+    checked: dict[str, int] = {**structure.checked}
     if pairs := pairs_apart(promised):
-        proof.checked["pairs_of_datasets_kept_apart"] = pairs
-    proof.not_checked += structure.not_checked
-    proof.run(kinds)
-    return Report(tuple(proof.findings), {**structure.checked, **proof.checked}, tuple(proof.not_checked))
+        checked["pairs_of_datasets_kept_apart"] = pairs
+    others = [*check_plan_counts(promised), *check_apart(directory, promised, proof.halves)]
+    return Report(
+        (*structure.findings, *others, *proof.findings),
+        {**checked, **proof.checked},
+        (*structure.not_checked, *proof.not_checked),
+    )
 
 
 def sampled_rows(share: float, prefix: str, rows: int) -> np.ndarray:
@@ -79,69 +82,93 @@ def sampled_rows(share: float, prefix: str, rows: int) -> np.ndarray:
 
 
 @dataclass
-class _Proof:
-    """The proof of text, as far as it is.
+class _DatasetProof:
+    """How far the proof of one dataset is.
 
-    damaged: files that are damaged as a whole, rather than at one row.
+    readable: examples of shards that could be read; texts, looked_at: those whose text was proven, and those whose
+    prompts were looked at.
+    """
+
+    prompts: PromptCheck = field(default_factory=PromptCheck)
+    readable: int = 0
+    texts: int = 0
+    looked_at: int = 0
+    not_checked: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Proof:
+    """The proof of text, as far as it is: an onlooker of `verify`.
+
+    halves: prefix to uint64 [examples], the high halves of the ids of shards whose records could be read.
     """
 
     directory: Path
-    promised: Manifest
+    kinds: Kinds
     sampler: Sampler | None
     progress: Progress
-    damaged: set[str]
+    promised: Manifest | None = None
+    student: ShippedStudent | Untold = field(init=False)
+    checker: PromptChecker = field(init=False)
     findings: list[Finding] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
+    halves: dict[str, np.ndarray] = field(default_factory=dict)
+    datasets: dict[str, _DatasetProof] = field(default_factory=dict)
 
-    def run(self, kinds: Kinds) -> None:
-        student = open_shipped(self.directory, self.promised, kinds, self.damaged)
+    def begin(self, promised: Manifest, damaged: frozenset[str]) -> None:
+        self.promised = promised
+        student = open_shipped(self.directory, promised, self.kinds, damaged)
         if isinstance(student, Finding):
             self.findings.append(student)
             student = Untold("the tokenizer could not be used")
         if isinstance(student, Untold):
             self.not_checked.append(f"the text of all examples: {student.why}")
+        self.student = student
+        self.datasets = {name: _DatasetProof() for name in promised.datasets}
+        if isinstance(student, ShippedStudent):
+            self.checker = PromptChecker(student.encoder, student.inference)
+
+    def look(self, dataset: str, counts: ShardCounts, opened: OpenShard) -> None:
+        records, done = opened.records, 0
+        if records is not None and records.ids is not None:
+            self.halves[counts.prefix] = records.ids[:, 0].copy()
+        if isinstance(self.student, ShippedStudent):
+            if opened.shard is None or records is None or not self._is_provable(opened, opened.shard):
+                told = f"the text of {counts.prefix}: its files are damaged"
+                self.datasets[dataset].not_checked.append(told)
+            else:
+                done = self._prove_shard(dataset, counts.prefix, opened.shard, records, self.student)
+        self.progress.advance(counts.tokens - done)
+
+    def summary(self) -> str:
+        prompts = sum(dataset.prompts.checked for dataset in self.datasets.values())
+        return f"{self.checked['texts']:,} texts and {prompts:,} prompts"
+
+    def tell_unchecked(self) -> None:
+        """Say of every dataset what was looked at, and what was not."""
+        if not isinstance(self.student, ShippedStudent):
             return
-        total = sum(counts.tokens for counts in self.promised.datasets.values())
-        self.progress.begin("text", total=total, unit="tokens")
-        for name, counts in self.promised.datasets.items():
-            self._prove_dataset(name, counts, student)
-        self.progress.end(f"{self.checked['texts']:,} texts and {self.checked['prompts']:,} prompts")
+        for name, dataset in self.datasets.items():
+            self.checked["prompts"] += dataset.prompts.checked
+            self.not_checked += dataset.not_checked
+            self._tell_unchecked(name, dataset)
 
-    def _prove_dataset(self, name: str, counts: DatasetCounts, student: ShippedStudent) -> None:
-        prompts, looked_at, readable, texts = PromptCheck(), 0, 0, self.checked["texts"]
-        checker = PromptChecker(student.encoder, student.inference)
-        share = PROMPTS_CHECKED / max(counts.examples, 1)
-        for shard_counts in counts.shards:
-            opened = self._opened(shard_counts.prefix)
-            self.progress.advance(0 if opened else shard_counts.tokens)
-            if opened is None:
-                self.not_checked.append(f"the text of {shard_counts.prefix}: its files are damaged")
-                continue
-            shard, records = opened
-            chosen = choose_rows(shard, self.sampler, shard_counts.prefix)
-            self._prove_texts(shard_counts.prefix, chosen, records, student)
-            readable += shard.segments.examples
-            looked_at += self._check_prompts(shard_counts.prefix, chosen, records, checker, share, prompts)
-            self._check_erasing(shard_counts.prefix, chosen, records, checker, student)
-            self.progress.advance(shard_counts.tokens - int(chosen.segments.token_starts[-1]))
-        self.checked["prompts"] += prompts.checked
-        self._tell_unchecked(name, readable, self.checked["texts"] - texts, looked_at, prompts)
+    def _is_provable(self, opened: OpenShard, shard: Shard) -> bool:
+        """Whether index and records can be trusted to say which tokens are whose."""
+        assert self.promised is not None
+        return opened.agree and int(shard.tokens.max()) < self.promised.vocabulary_size
 
-    def _opened(self, prefix: str) -> tuple[Shard, Records] | None:
-        """A shard whose index and records can be trusted to say which tokens are whose."""
-        if records_path(Path(prefix)).as_posix() in self.damaged:
-            return None
-        try:
-            shard = Shard.open(self.directory / prefix)
-            records, faults = read_records(records_path(self.directory / prefix))
-        except DamagedShard:
-            return None
-        if records is None or faults or len(records.table) != shard.segments.examples or not shard.rows:
-            return None
-        if unordered_tokens(shard, self.promised) is not None:
-            return None
-        return (shard, records) if int(shard.tokens.max()) < self.promised.vocabulary_size else None
+    def _prove_shard(self, dataset: str, prefix: str, shard: Shard, records: Records, student: ShippedStudent) -> int:
+        """Prove a shard, or a sample of its rows; returns how many tokens the watcher was told of."""
+        proof = self.datasets[dataset]
+        chosen = choose_rows(shard, self.sampler, prefix)
+        self._prove_texts(prefix, chosen, records, student)
+        proof.readable += shard.segments.examples
+        proof.texts += chosen.segments.examples
+        proof.looked_at += self._check_prompts(dataset, prefix, chosen, records)
+        self._check_erasing(prefix, chosen, records, student, proof)
+        return int(chosen.segments.token_starts[-1])
 
     def _prove_texts(self, prefix: str, chosen: ChosenRows, records: Records, student: ShippedStudent) -> None:
         """Hold the decoded text of each example against the digest in its record."""
@@ -166,51 +193,47 @@ class _Proof:
         for at, sentence in first_few(np.array(wrong, dtype=np.int64), lambda at: _other_text(*told[at], records)):
             self._find(prefix, chosen, at, records, sentence)
 
-    def _check_prompts(
-        self,
-        prefix: str,
-        chosen: ChosenRows,
-        records: Records,
-        checker: PromptChecker,
-        share: float,
-        found: PromptCheck,
-    ) -> int:
+    def _check_prompts(self, dataset: str, prefix: str, chosen: ChosenRows, records: Records) -> int:
         """Check the prompts of a keyed sample; return how many examples were looked at."""
-        if records.ids is None:
+        if records.ids is None or self.promised is None:
             return 0
+        found = self.datasets[dataset].prompts
+        share = PROMPTS_CHECKED / max(self.promised.datasets[dataset].examples, 1)
         ids = records.ids[chosen.examples]
         keys = draw_keys(id_hi=ids[:, 0], id_lo=ids[:, 1], seed=0, purpose="verify prompts")
         looked_at, before = np.flatnonzero(_drawn(keys, share)), len(found.faults)
         for example in looked_at.tolist():
-            checker.check(chosen.tokens, chosen.segments, example, found)
+            self.checker.check(chosen.tokens, chosen.segments, example, found)
         sentences = dict(found.faults[before:])
         for at, sentence in first_few(np.array(list(sentences), dtype=np.int64), lambda at: sentences[at]):
             self._find(prefix, chosen, at, records, sentence)
         return len(looked_at)
 
     def _check_erasing(
-        self, prefix: str, chosen: ChosenRows, records: Records, checker: PromptChecker, student: ShippedStudent
+        self, prefix: str, chosen: ChosenRows, records: Records, student: ShippedStudent, proof: _DatasetProof
     ) -> None:
         """Nothing that was erased stands in what the student sees, and its question is what it was."""
-        found = check_erasing(chosen, records, checker, student.encoder)
+        found = check_erasing(chosen, records, self.checker, student.encoder)
         self.checked["erased_prompts"] += found.checked
         for at, sentence in first_few(np.array(sorted(found.faults), dtype=np.int64), lambda at: found.faults[at]):
             self._find(prefix, chosen, at, records, sentence)
         for why, number in sorted(found.not_checked.items()):
-            self.not_checked.append(f"{number:,} erased prompts of {prefix}: they {why}")
+            proof.not_checked.append(f"{number:,} erased prompts of {prefix}: they {why}")
 
     def _find(self, prefix: str, chosen: ChosenRows, at: int, records: Records, sentence: str) -> None:
         row = int(chosen.rows[chosen.segments.example_rows[at]])
         file = tokens_path(Path(prefix)).as_posix()
         self.findings.append(Finding(file, sentence, row, records.example_id(int(chosen.examples[at]))))
 
-    def _tell_unchecked(self, name: str, examples: int, texts: int, looked_at: int, prompts: PromptCheck) -> None:
+    def _tell_unchecked(self, name: str, dataset: _DatasetProof) -> None:
+        examples = dataset.readable
         if self.sampler is not None:
-            self.not_checked.append(f"the text of {examples - texts:,} of the {examples:,} examples of dataset {name}")
-        if looked_at < examples:
-            left = f"the prompts of {examples - looked_at:,} of the {examples:,} examples of dataset {name}"
-            self.not_checked.append(f"{left}: a keyed sample was encoded again")
-        for why, number in sorted(prompts.not_checked.items()):
+            left = examples - dataset.texts
+            self.not_checked.append(f"the text of {left:,} of the {examples:,} examples of dataset {name}")
+        if dataset.looked_at < examples:
+            told = f"the prompts of {examples - dataset.looked_at:,} of the {examples:,} examples of dataset {name}"
+            self.not_checked.append(f"{told}: a keyed sample was encoded again")
+        for why, number in sorted(dataset.prompts.not_checked.items()):
             self.not_checked.append(f"the prompts of {number:,} sampled examples of dataset {name}: they {why}")
 
 

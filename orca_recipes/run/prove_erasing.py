@@ -46,7 +46,10 @@ class ErasingCheck:
 def check_erasing(chosen: ChosenRows, records: Records, checker: PromptChecker, encoder: Encoder) -> ErasingCheck:
     """Check every example of the rows whose record tells another view of its teacher."""
     found = ErasingCheck()
-    told = records.table["teacher_view"].take(chosen.examples).to_pylist()
+    views_told = records.table["teacher_view"]
+    if views_told.null_count == len(views_told):
+        return found
+    told = views_told.take(chosen.examples).to_pylist()
     erased = np.flatnonzero([view is not None for view in told])
     if not len(erased):
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -36,7 +37,7 @@ class Untold:
 
 
 def open_shipped(
-    directory: Path, promised: Manifest, kinds: Kinds, damaged: set[str]
+    directory: Path, promised: Manifest, kinds: Kinds, damaged: Collection[str]
 ) -> ShippedStudent | Finding | Untold:
     """Open what a build ships.
 

@@ -13,10 +13,11 @@ from orca_recipes.errors import DamagedShard
 from orca_recipes.shards.invariants import first_few
 from orca_recipes.shards.layout import records_path, token_dtype
 from orca_recipes.shards.manifest import NAME, DatasetCounts, Manifest, TaskCounts, fill
-from orca_recipes.shards.records import COUNTED, read_table, rejected_schema
+from orca_recipes.shards.records import COUNTED, rejected_schema, with_columns
 from orca_recipes.shards.report import Finding, finding_of
 
 if TYPE_CHECKING:
+    from orca_recipes.shards.file_checks import TableChecks
     from orca_recipes.shards.shard_checks import ShardCheck
 
 Totals = tuple[int, int, int]
@@ -64,6 +65,8 @@ def check_twins(checks: Sequence[ShardCheck]) -> Iterator[Finding]:
         return
     ids, rows = (np.concatenate([getattr(check, name) for check in checks]) for name in ("ids", "example_rows"))
     shards = np.repeat(np.arange(len(checks)), [len(check.ids) for check in checks])
+    if not _repeats(ids[:, 0]):
+        return
     order = np.lexsort((ids[:, 1], ids[:, 0]))
     again = order[1:][(ids[order[1:]] == ids[order[:-1]]).all(axis=1)]
     for at, sentence in first_few(again, lambda _: "the example stands in the dataset more than once"):
@@ -71,25 +74,33 @@ def check_twins(checks: Sequence[ShardCheck]) -> Iterator[Finding]:
         yield Finding(file, sentence, int(rows[at]), f"{ids[at, 0]:016x}{ids[at, 1]:016x}")
 
 
-def check_rejected(directory: Path, path: str, counts: DatasetCounts) -> Iterator[Finding]:
+def _repeats(values: np.ndarray) -> bool:
+    """Whether a value is there twice; halves of ids hardly ever are, and one sort is a twentieth of ordering pairs."""
+    rising = np.sort(values)
+    return bool((rising[1:] == rising[:-1]).any())
+
+
+def check_rejected(directory: Path, path: str, counts: DatasetCounts, tables: TableChecks) -> Iterator[Finding]:
     """Every rejected row is listed: by reason, as many lines as the stages of the dataset count together.
 
     Rows that a mixture left out are counted, never listed: they may outnumber the dataset itself.
     """
     try:
-        table = read_table(directory / path, rejected_schema())
+        stored = tables.read(path)
+        if stored is None:
+            return
+        table = with_columns(directory / path, stored, rejected_schema())
     except DamagedShard as error:
         yield finding_of(error, directory, path)
         return
-    grouped = table.group_by("reason").aggregate([([], "count_all")])
-    listed = dict(zip(grouped["reason"].to_pylist(), grouped["count_all"].to_pylist(), strict=True))
+    listed = Counter({found["values"]: found["counts"] for found in table["reason"].value_counts().to_pylist()})
     counted: Counter[str] = Counter()
     for stage in counts.stages:
         counted.update(stage.rejected)
     for reason in COUNTED:
         del counted[reason]
     for reason in sorted(listed.keys() | counted.keys(), key=str):
-        lines, number = listed.get(reason, 0), counted[reason]
+        lines, number = listed[reason], counted[reason]
         if lines != number:
             yield Finding(path, f'it lists {lines} rows rejected as "{reason}", where the stages count {number}')
 

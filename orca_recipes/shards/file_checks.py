@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orca_recipes.errors import DamagedShard
 from orca_recipes.shards import curriculum, manifest
 from orca_recipes.shards.digests import file_digest
 from orca_recipes.shards.layout import TOKENIZER, index_path, records_path, tokens_path
-from orca_recipes.shards.manifest import FileDigest, Manifest
-from orca_recipes.shards.records import REJECTED_NAME
+from orca_recipes.shards.manifest import FileDigest, Manifest, TableDigest
+from orca_recipes.shards.records import REJECTED_NAME, stored_table
 from orca_recipes.shards.report import Finding, Watcher, finding_of
-from orca_recipes.shards.table_digest import content_digest_of_table, rows_of_table
+from orca_recipes.shards.table_digest import content_digest_of, content_digest_of_table, rows_of_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def check_files(directory: Path, promised: Manifest, watcher: Watcher, *, digests: bool) -> Iterator[Finding]:
@@ -26,20 +31,74 @@ def check_files(directory: Path, promised: Manifest, watcher: Watcher, *, digest
         yield Finding(path, "the manifest does not list this file; remove it")
 
 
-def check_tables(directory: Path, promised: Manifest, damaged: frozenset[str]) -> Iterator[Finding]:
-    """Contents of the tables; those whose bytes are damaged are not read."""
-    for table in promised.tables:
-        if table.path in damaged:
-            continue
+class TableChecks:
+    """Contents of the tables; those whose bytes are damaged are not read.
+
+    A table that another check looks into is digested as that check reads it, so that it is read once.
+    """
+
+    def __init__(self, directory: Path, promised: Manifest, damaged: frozenset[str], *, digests: bool) -> None:
+        """digests: whether contents are looked at."""
+        self._directory = directory
+        self._damaged = damaged
+        self._listed = [table for table in promised.tables if digests and table.path not in damaged]
+        self._paths = {table.path for table in self._listed}
+        self._contents: dict[str, _Content] = {}
+
+    def read(self, path: str) -> pa.Table | None:
+        """A table as it is stored, None where its bytes are damaged. Raises: DamagedShard where it cannot be read."""
+        if path in self._damaged:
+            return None
+        stored = stored_table(self._directory / path)
+        if path in self._paths:
+            self._contents[path] = self._content(path, stored)
+        return stored
+
+    def is_sound(self, path: str) -> bool:
+        """Whether a table that was read holds what is promised, however many rows the manifest counts in it."""
+        found = (finding for table in self._listed if table.path == path for finding in self._compared(table))
+        return path not in self._damaged and all(finding.file != path for finding in found)
+
+    def findings(self) -> Iterator[Finding]:
+        """What is found in all tables, in the order of the manifest; those that nobody read are read now."""
+        for table in self._listed:
+            if table.path not in self._contents:
+                self._contents[table.path] = self._content(table.path, None)
+            yield from self._compared(table)
+
+    def _content(self, path: str, stored: pa.Table | None) -> _Content:
+        file = self._directory / path
         try:
-            digest = content_digest_of_table(directory / table.path)
+            if stored is None:
+                return _Content(content_digest_of_table(file), rows_of_table(file))
+            return _Content(content_digest_of(stored, file), len(stored))
         except DamagedShard as error:
-            yield finding_of(error, directory, table.path)
-            continue
-        if digest != table.content_digest:
-            yield Finding(table.path, f"its content has digest {digest}, where {table.content_digest} is promised")
-        elif (rows := rows_of_table(directory / table.path)) != table.rows:
-            yield Finding(manifest.NAME, f"it counts {table.rows} rows in {table.path}, which holds {rows}")
+            return _Content("", 0, finding_of(error, self._directory, path))
+
+    def _compared(self, table: TableDigest) -> list[Finding]:
+        """What is wrong with a table, as far as it was read."""
+        held = self._contents.get(table.path)
+        if held is None:
+            return []
+        if held.fault is not None:
+            return [held.fault]
+        if held.digest != table.content_digest:
+            return [
+                Finding(table.path, f"its content has digest {held.digest}, where {table.content_digest} is promised")
+            ]
+        if held.rows != table.rows:
+            words = f"it counts {table.rows} rows in {table.path}, which holds {held.rows}"
+            return [Finding(manifest.NAME, words)]
+        return []
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a table holds, or why that cannot be told."""
+
+    digest: str
+    rows: int
+    fault: Finding | None = None
 
 
 def _check_file(directory: Path, file: FileDigest, *, digests: bool) -> Iterator[Finding]:

@@ -51,6 +51,8 @@ def room_breaches(segments: Segments, *, row_tokens: int, align: int) -> Iterato
 
 def vocabulary_breaches(segments: Segments, tokens: np.ndarray, *, vocabulary_size: int) -> Iterator[Breach]:
     """Every token is below the vocabulary's size; tokens: uint16 or int32 [tokens], in row order."""
+    if not len(tokens) or (tokens.max() < vocabulary_size and tokens.min() >= 0):
+        return
     outside = _places(tokens, lambda part: (part >= vocabulary_size) | (part < 0))
     yield from _of_tokens(
         segments, outside, lambda at: f"token {tokens[at]} is outside the vocabulary of {vocabulary_size}"

@@ -13,12 +13,13 @@ import numpy as np
 
 from orca_recipes.errors import DamagedShard
 from orca_recipes.shards import invariants, manifest
+from orca_recipes.shards.file_checks import TableChecks
 from orca_recipes.shards.invariants import Breach
 from orca_recipes.shards.layout import index_path, records_path, tokens_path
 from orca_recipes.shards.manifest import Manifest, ShardCounts
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.record_checks import record_breaches
-from orca_recipes.shards.records import Records, read_records
+from orca_recipes.shards.records import Records, records_of
 from orca_recipes.shards.report import Finding, finding_of
 from orca_recipes.shards.sampling import ChosenRows, Sampler, choose_rows
 from orca_recipes.shards.segments import Segments
@@ -45,57 +46,78 @@ class ShardCheck:
     example_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
 
 
+@dataclass(frozen=True)
+class OpenShard:
+    """What could be opened of a shard, for those who look into it further.
+
+    shard: None where the pair cannot be read, or its tokens do not lie as its rows do. records: None where they cannot
+    be used whole. agree: the records are those promised, one for each example of the pair.
+    """
+
+    shard: Shard | None = None
+    records: Records | None = None
+    agree: bool = False
+
+
 def check_shard(
-    directory: Path,
-    promised: Manifest,
-    counts: ShardCounts,
-    *,
-    records_sound: bool,
-    sampler: Sampler | None = None,
-) -> ShardCheck:
+    directory: Path, promised: Manifest, counts: ShardCounts, *, tables: TableChecks, sampler: Sampler | None = None
+) -> tuple[ShardCheck, OpenShard]:
     """Check one pair and its records.
 
     Args:
-        records_sound: whether the bytes of the records table are those promised; else it is not read.
+        tables: by which records are read.
         sampler: the rows whose tokens are looked at; index and records are checked whole.
     A pair that is missing is for `file_checks` to tell.
     """
     check = ShardCheck(counts.prefix)
-    records = _records(directory, check) if records_sound else None
-    pair = [path(Path(counts.prefix)).as_posix() for path in (index_path, tokens_path)]
-    if not all((directory / file).is_file() for file in pair):
-        return check
-    try:
-        shard = Shard.open(directory / counts.prefix)
-    except DamagedShard as error:
-        check.findings.append(finding_of(error, directory, *pair))
-        return check
-    if not shard.rows:
-        check.findings.append(Finding(pair[0], "it holds no rows, and Megatron cannot open such a shard"))
-        return check
+    file = records_path(Path(counts.prefix)).as_posix()
+    records, whole = _records(directory, file, check, tables)
+    shard = _shard(directory, check)
+    if shard is None:
+        return check, OpenShard(None, whole)
     _count(check, shard)
     check.findings.extend(_count_findings(check, counts))
     if records is not None and len(records.table) != check.examples:
         sentence = f"it has {len(records.table)} lines for {check.examples} examples"
-        check.findings.append(Finding(records_path(Path(counts.prefix)).as_posix(), sentence))
+        check.findings.append(Finding(file, sentence))
         records = None
     if records is not None:
         check.counts = records.counts()
         if records.ids is not None:
             check.ids, check.example_rows = records.ids, shard.segments.example_rows.astype(np.int32)
-    check.findings.extend(_named(check.prefix, shard, promised, records, sampler))
-    return check
+    unordered = _unordered_tokens(shard, promised)
+    check.findings.extend(_named(check.prefix, shard, promised, records, sampler, unordered))
+    agree = records is not None and tables.is_sound(file)
+    return check, OpenShard(shard if unordered is None else None, whole, agree)
 
 
-def _records(directory: Path, check: ShardCheck) -> Records | None:
-    file = records_path(Path(check.prefix)).as_posix()
+def _records(
+    directory: Path, file: str, check: ShardCheck, tables: TableChecks
+) -> tuple[Records | None, Records | None]:
+    """The records as far as they can be used, and again where nothing is wrong with them."""
     try:
-        records, faults = read_records(directory / file)
+        stored = tables.read(file)
+        records, faults = (None, []) if stored is None else records_of(directory / file, stored)
     except DamagedShard as error:
         check.findings.append(finding_of(error, directory, file))
-        return None
+        return None, None
     check.findings.extend(Finding(file, fault) for fault in faults)
-    return records
+    return records, None if faults else records
+
+
+def _shard(directory: Path, check: ShardCheck) -> Shard | None:
+    pair = [path(Path(check.prefix)).as_posix() for path in (index_path, tokens_path)]
+    if not all((directory / file).is_file() for file in pair):
+        return None
+    try:
+        shard = Shard.open(directory / check.prefix)
+    except DamagedShard as error:
+        check.findings.append(finding_of(error, directory, *pair))
+        return None
+    if not shard.rows:
+        check.findings.append(Finding(pair[0], "it holds no rows, and Megatron cannot open such a shard"))
+        return None
+    return shard
 
 
 def _count(check: ShardCheck, shard: Shard) -> None:
@@ -115,12 +137,16 @@ def _count_findings(check: ShardCheck, counts: ShardCounts) -> Iterator[Finding]
 
 
 def _named(
-    prefix: str, shard: Shard, promised: Manifest, records: Records | None, sampler: Sampler | None
+    prefix: str,
+    shard: Shard,
+    promised: Manifest,
+    records: Records | None,
+    sampler: Sampler | None,
+    unordered: str | None,
 ) -> Iterator[Finding]:
     """What the index, the tokens and the records tell, each with the file it is told by."""
     path = Path(prefix)
     yield from _findings(index_path(path), _index_breaches(shard, promised), records)
-    unordered = unordered_tokens(shard, promised)
     if unordered is not None:
         yield Finding(index_path(path).as_posix(), f"{unordered}; its tokens were not checked")
     else:
@@ -137,7 +163,7 @@ def _findings(file: Path, breaches: Iterator[Breach], records: Records | None) -
         yield Finding(file.as_posix(), breach.sentence, breach.row, example)
 
 
-def unordered_tokens(shard: Shard, promised: Manifest) -> str | None:
+def _unordered_tokens(shard: Shard, promised: Manifest) -> str | None:
     """Why tokens do not lie as rows do, from the first byte to the last, as those of a build must."""
     if shard.dtype.name != promised.dtype:
         return f"its tokens are {shard.dtype.name}, where {promised.dtype} is promised"

@@ -1,7 +1,7 @@
 """Proving a build from its directory alone: digests, the format's invariants, records, counts and conservation.
 
 Every check goes on after what it finds, so one run tells everything that can be told; memory is bounded by one shard,
-plus 20 bytes for each example of a dataset.
+plus 20 bytes for each example of a dataset (and what an onlooker keeps).
 """
 
 from __future__ import annotations
@@ -10,28 +10,48 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from orca_recipes.errors import BuildError, DamagedShard
 from orca_recipes.shards import manifest as manifests
 from orca_recipes.shards.count_checks import check_dataset, check_numbers, check_rejected, check_twins
 from orca_recipes.shards.curriculum_checks import check_curriculum
-from orca_recipes.shards.file_checks import check_files, check_tables
-from orca_recipes.shards.layout import records_path
-from orca_recipes.shards.manifest import Manifest, inspect_manifest
+from orca_recipes.shards.file_checks import TableChecks, check_files
+from orca_recipes.shards.manifest import Manifest, ShardCounts, inspect_manifest
 from orca_recipes.shards.records import REJECTED_NAME
 from orca_recipes.shards.report import Finding, Nobody, Report, Watcher, finding_of
 from orca_recipes.shards.sampling import Sampler
-from orca_recipes.shards.shard_checks import ShardCheck, check_shard
+from orca_recipes.shards.shard_checks import OpenShard, ShardCheck, check_shard
 
 _NOBODY = Nobody()
 
 
-def verify(directory: Path, *, sampler: Sampler | None = None, watcher: Watcher = _NOBODY) -> Report:
+class Onlooker(Protocol):
+    """Looks into every shard while it is open, so that nothing is read twice."""
+
+    def begin(self, promised: Manifest, damaged: frozenset[str]) -> None:
+        """The shards are next; damaged: files that are missing, or whose bytes are others."""
+
+    def look(self, dataset: str, counts: ShardCounts, opened: OpenShard) -> None:
+        """A shard, in the order of the manifest; tells a watcher of `counts.tokens` tokens."""
+
+    def summary(self) -> str:
+        """What it did, after the last shard."""
+
+
+def verify(
+    directory: Path,
+    *,
+    sampler: Sampler | None = None,
+    watcher: Watcher = _NOBODY,
+    onlooker: Onlooker | None = None,
+) -> Report:
     """Check the structure of a build directory; its text is for `run` to prove.
 
     Args:
         sampler: for very large builds: no digest of a file is taken, and tokens are looked at in these rows alone.
         watcher: is told how far the work is.
+        onlooker: is shown every shard; never where there is no readable manifest.
     Returns: what was found; a directory without a readable manifest gives that one finding.
     Raises: BuildError where there is no such directory.
     """
@@ -44,37 +64,47 @@ def verify(directory: Path, *, sampler: Sampler | None = None, watcher: Watcher 
         return Report((replace(told, sentence=f"{told.sentence}; nothing else was checked"),), {})
     checked: Counter[str] = Counter()
     findings = [] if edit is None else [Finding(manifests.NAME, edit)]
-    findings += _check(directory, promised, checked, sampler, watcher)
+    findings += _check(directory, promised, checked, sampler, watcher, onlooker)
     return Report(tuple(findings), dict(checked), tuple(_not_checked(promised, sampler)))
 
 
 def _check(
-    directory: Path, promised: Manifest, checked: Counter[str], sampler: Sampler | None, watcher: Watcher
+    directory: Path,
+    promised: Manifest,
+    checked: Counter[str],
+    sampler: Sampler | None,
+    watcher: Watcher,
+    onlooker: Onlooker | None,
 ) -> list[Finding]:
-    findings = _check_files(directory, promised, sampler, watcher)
-    damaged = frozenset(finding.file for finding in findings)
+    of_files = _check_files(directory, promised, sampler, watcher)
+    damaged = frozenset(finding.file for finding in of_files)
     checked["files"] = len(promised.files) + len(promised.tables)
-    if sampler is None:
-        findings += check_tables(directory, promised, damaged)
-    findings += check_numbers(promised)
-    findings += check_curriculum(directory, promised)
+    tables = TableChecks(directory, promised, damaged, digests=sampler is None)
+    findings = [*check_numbers(promised), *check_curriculum(directory, promised)]
     longest = [0]
     total = sum(counts.tokens for counts in promised.datasets.values())
-    watcher.begin("structure", total=total, unit="tokens")
+    watcher.begin("shards", total=total, unit="tokens")
+    if onlooker is not None:
+        onlooker.begin(promised, damaged)
     for dataset in promised.datasets:
         checks = []
         for counts in promised.datasets[dataset].shards:
-            sound = records_path(Path(counts.prefix)).as_posix() not in damaged
-            checks.append(check_shard(directory, promised, counts, records_sound=sound, sampler=sampler))
-            watcher.advance(counts.tokens)
+            check, opened = check_shard(directory, promised, counts, tables=tables, sampler=sampler)
+            checks.append(check)
+            if onlooker is None:
+                watcher.advance(counts.tokens)
+            else:
+                onlooker.look(dataset, counts, opened)
+            del opened  # the next shard is opened when this one is let go
         findings += (finding for check in checks for finding in check.findings)
         findings += check_dataset(dataset, promised, checks)
         findings += check_twins(checks)
-        findings += _check_rejected(directory, promised, dataset, damaged)
+        findings += check_rejected(directory, f"{dataset}/{REJECTED_NAME}", promised.datasets[dataset], tables)
         longest += (check.longest_example for check in checks)
         _count(checked, checks)
-    watcher.end(f"{checked['rows']:,} rows in {checked['shards']:,} shards")
-    return findings + list(_check_longest(promised, max(longest)))
+    told = "" if onlooker is None else f", {onlooker.summary()}"
+    watcher.end(f"{checked['rows']:,} rows in {checked['shards']:,} shards{told}")
+    return [*of_files, *tables.findings(), *findings, *_check_longest(promised, max(longest))]
 
 
 def _check_files(directory: Path, promised: Manifest, sampler: Sampler | None, watcher: Watcher) -> list[Finding]:
@@ -94,12 +124,6 @@ def _not_checked(promised: Manifest, sampler: Sampler | None) -> Iterator[str]:
     for name, counts in promised.datasets.items():
         chosen = sum(len(sampler(shard.prefix, shard.rows)) for shard in counts.shards)
         yield f"the tokens of {counts.rows - chosen:,} of the {counts.rows:,} rows of dataset {name}"
-
-
-def _check_rejected(directory: Path, promised: Manifest, dataset: str, damaged: frozenset[str]) -> Iterator[Finding]:
-    path = f"{dataset}/{REJECTED_NAME}"
-    if path not in damaged:
-        yield from check_rejected(directory, path, promised.datasets[dataset])
 
 
 def _check_longest(promised: Manifest, longest: int) -> Iterator[Finding]:

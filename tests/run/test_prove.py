@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -337,6 +338,38 @@ def test_counts_that_the_recipe_did_not_ask_for_are_found(directory: Path):
     reseal(directory, change)
     (finding,) = proven(directory).findings
     assert finding == Finding("manifest.json", "stage mix both/sums gave 300 rows, where 290 were asked for")
+
+
+def test_a_table_that_is_miscounted_in_the_manifest_is_proven_all_the_same(directory: Path):
+    def miscount(table: dict[str, Any]) -> None:
+        for listed in table["tables"]:
+            listed["rows"] += 1
+
+    reseal(directory, miscount)
+    report = proven(directory)
+    assert {finding.file for finding in report.findings} == {"manifest.json"}
+    assert report.checked["texts"] == report.checked["examples"]
+
+
+def test_a_table_whose_content_is_not_promised_leaves_its_text_unchecked(directory: Path):
+    path = directory / "main/00000.records.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(5, "file", pa.array(["other"] * len(table), pa.large_string())), path)
+    manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+    promised = {listed["path"]: listed["content_digest"] for listed in manifest["tables"]}
+    reseal(directory)
+    manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+    made = manifest.pop("made")
+    for listed in manifest["tables"]:
+        listed["content_digest"] = promised[listed["path"]]
+    contents = {key: value for key, value in manifest.items() if key not in ("digest", "seal")}
+    write_manifest(
+        directory,
+        sealed(Contents.model_validate_json(json.dumps(contents)), made=Made.model_validate_json(json.dumps(made))),
+    )
+    report = proven(directory)
+    assert [finding.file for finding in report.findings] == ["main/00000.records.parquet"]
+    assert "the text of main/00000: its files are damaged" in report.not_checked
 
 
 def test_rows_lost_between_stages_are_found(directory: Path):

@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from orca_recipes.errors import BuildError
+from orca_recipes.shards.count_checks import check_twins
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.report import Finding
+from orca_recipes.shards.shard_checks import ShardCheck
 from orca_recipes.shards.verify import verify
 from orca_recipes.shards.writer import write_pair
 
@@ -288,6 +290,17 @@ def test_an_example_that_stands_twice_in_a_dataset_is_found(
     assert found == Finding(
         "main/00001.records.parquet", "the example stands in the dataset more than once", 0, twin.id
     )
+
+
+def test_examples_that_share_half_an_id_are_no_twins():
+    ids = np.array([[7, 1], [7, 2], [3, 1], [7, 1]], dtype=np.uint64)
+    one, other = (
+        ShardCheck(f"main/{at}", ids=half, example_rows=np.arange(2)) for at, half in enumerate((ids[:2], ids[2:]))
+    )
+    assert list(check_twins([one, ShardCheck("main/2")])) == []
+    assert [(found.file, found.row, found.example) for found in check_twins([one, other])] == [
+        ("main/1.records.parquet", 1, f"{7:016x}{1:016x}")
+    ]
 
 
 def test_one_example_may_stand_in_two_datasets(build, reseal, write_shard, build_rows, tokenizer):
