@@ -6,6 +6,8 @@ once. A user's mistake is one sentence and exit status 2, a failure one sentence
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 import traceback
@@ -35,6 +37,8 @@ from orca_recipes.errors import OrcaError
 
 if TYPE_CHECKING:
     from orca_recipes.shards.report import Report
+
+_OBJECTS_A_COLLECTION = 200_000
 
 
 class _Group(click.Group):
@@ -86,8 +90,14 @@ def main(traceback: bool) -> None:
     orca-recipe kinds                 what a recipe can choose from
     orca-recipe import-hf MODEL RUN   a Hugging Face model to train on, and export-hf back
     """
-    # Parts are what runs side by side: more threads inside a process cost CPU and gain nothing. Read when polars loads.
+    # Parts are what runs side by side: more threads inside a process cost CPU and gain nothing. Read when polars and
+    # numpy load; the threads of numpy's linear algebra, which nothing here needs, wait by spinning.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Imports and a tokenizer's JSON are a million objects and no garbage: looking through them again and again was a
+    # tenth of a short command.
+    gc.set_threshold(_OBJECTS_A_COLLECTION, *gc.get_threshold()[1:])
+    atexit.register(gc.freeze)  # nor when all of it goes anyway: a sixth of a second
 
 
 @main.command()
@@ -106,8 +116,10 @@ def build(
     """
     from orca_recipes.run.answer_counts import told as answers_told
     from orca_recipes.run.build import build
+    from orca_recipes.run.heap import keep_heap
     from orca_recipes.run.progress import progress_for
 
+    keep_heap()
     asked = ask(load(recipe, profile, overrides), workers=workers, locked=locked, **options)
     with progress_for() as progress:
         manifest, fresh = build(asked, progress)
@@ -241,9 +253,11 @@ def verify(directory: Path, sample: float | None, as_json: bool) -> None:
     What was not checked is said. Exit status 1 where something is wrong.
     """
     from orca_recipes.catalogue import Catalogue
+    from orca_recipes.run.heap import keep_heap
     from orca_recipes.run.progress import progress_for
     from orca_recipes.run.prove import prove
 
+    keep_heap()
     with progress_for() as progress:
         report = prove(directory, kinds=Catalogue(), sample=sample, progress=progress)
     if as_json:

@@ -19,10 +19,12 @@ from orca_recipes.contract.frames import messages_type
 from orca_recipes.contract.kinds import Encoder
 from orca_recipes.contract.markup import Markup, assemble_text
 from orca_recipes.errors import TemplateError, TokenizerError
+from orca_recipes.run.arrow import keep_pandas_out
 from orca_recipes.run.conversations import Conversation, conversations
 from orca_recipes.run.inference import Inference
 from orca_recipes.run.proof import control_table, trained_texts
-from orca_recipes.run.render import Rendered, Renderer
+from orca_recipes.run.render import Renderer
+from orca_recipes.run.rendered import Rendered
 from orca_recipes.shards.layout import is_trained
 
 _SHOWN = 40
@@ -84,8 +86,9 @@ class _Trial:
         """As a build renders: by the fast tokenizer, or where it differs on one by the reference."""
         import polars as pl
 
+        keep_pandas_out()
         renderer = Renderer(markup=self._markup, encoder=self._encoder)
-        messages = pl.Series([list(case.messages) for case in tried], dtype=messages_type())
+        messages = pl.Series([list(case.messages) for case in tried], dtype=messages_type()).to_arrow()
         cut = np.array([case.cut for case in tried])
         rendered = renderer.render(messages=messages, cut=cut, check=np.ones(len(tried), dtype=bool), exact=False)
         if len(rendered.disagreeing):

@@ -24,7 +24,7 @@ from orca_recipes.plan.stages import Plan
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.account import Account, keep_account
 from orca_recipes.run.answering import Answering
-from orca_recipes.run.arrow import read_frame
+from orca_recipes.run.arrow import keep_pandas_out, read_frame
 from orca_recipes.run.making import Making
 from orca_recipes.run.mixing import Mixing
 from orca_recipes.run.pack import Unit, units_of
@@ -81,6 +81,8 @@ class Execution:
         works = self._works()
         self.lacking = self._lacking(works, verbs)
         names = [name for name in works if name in self.lacking]
+        if names:
+            keep_pandas_out()
         if not self._is_spread:
             run_in_order(names, lambda name: self._stage(name, works[name]))
             return

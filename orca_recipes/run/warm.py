@@ -12,6 +12,7 @@ from pathlib import Path
 
 from orca_recipes.contract.kinds import Tokenizer
 from orca_recipes.recipe.model import Recipe
+from orca_recipes.run.arrow import keep_pandas_out
 from orca_recipes.run.loaded import opened
 
 SLICE_BYTES = 8 << 20
@@ -41,6 +42,7 @@ def import_libraries(_: None) -> None:
 
     # An expression once: polars readies its engine with the first.
     polars.select(polars.lit(1))
+    keep_pandas_out()
 
 
 def load_tokenizer(task: Loading) -> None:

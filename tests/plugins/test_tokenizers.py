@@ -17,6 +17,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 from orca_plugins.tokenizers import fast
+from orca_plugins.tokenizers.definition import without_control
 from orca_plugins.tokenizers.encoder import HFEncoder
 from orca_plugins.tokenizers.hf import HF
 from orca_recipes.contract.kinds import Encoder
@@ -174,6 +175,45 @@ def test_a_whole_conversation_decodes_with_its_control_tokens(opened: Open, shap
     assert encoder.decode(ids=np.array([end, start])) == "<|im_end|><|im_start|>"
 
 
+@pytest.fixture(scope="session")
+def twins(opened: Open) -> Callable[[str], tuple[HFEncoder, HFEncoder]]:
+    """A tokenizer twice: one that reads ids by the reference, and one that read so many that it keeps a table."""
+    made: dict[str, tuple[HFEncoder, HFEncoder]] = {}
+
+    def of_shape(shape: str) -> tuple[HFEncoder, HFEncoder]:
+        if shape not in made:
+            few, many = (HFEncoder(opened(shape)._definition, opened(shape).vocabulary) for _ in range(2))
+            count = many.vocabulary.size + 1
+            a_run = encoded(opened(shape), "a")[0][-1:]
+            many.decode_runs(ids=np.array(a_run * count), offsets=np.array([0, count]), opens=False)
+            made[shape] = few, many
+        return made[shape]
+
+    return of_shape
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@ANYTHING
+@given(texts=st.lists(st.text(), max_size=4), places=st.data())
+def test_many_ids_read_the_same_as_few_whatever_stands_beside_them(
+    twins: Callable[[str], tuple[HFEncoder, HFEncoder]], shape: str, texts: list[str], places: Any
+) -> None:
+    few, many = twins(shape)
+    said = [token for text in texts for token in encoded(few, text, exact=True)[0]]
+    control = sorted(few.vocabulary.control.values())
+    anything = st.sampled_from([*said, *control, *range(300)])
+    ids = np.array(places.draw(st.permutations([*said, *places.draw(st.lists(anything, max_size=9))])), dtype=np.int64)
+    assert many.decode(ids=ids) == few.decode(ids=ids)
+    runs = ids[~np.isin(ids, control)]
+    offsets = np.array([0, len(runs) // 3, len(runs) // 2, len(runs)])
+    for opens in (True, False):
+        asked: dict[str, Any] = {"offsets": offsets, "opens": opens}
+        expected = few.decode_runs(ids=runs, **asked).to_pylist()
+        for kind in (np.int64, np.uint32, np.int32, np.uint16):
+            assert many.decode_runs(ids=runs.astype(kind), **asked).to_pylist() == expected
+        few._read_ids = 0
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_control_token_in_user_text_stays_text(opened: Open, shape: str, exact: bool) -> None:
@@ -283,6 +323,20 @@ def test_a_control_token_that_the_model_finds_whole_stays_text(tmp_path: Path) -
     tokenizer.save(str(tmp_path / "unigram.json"))
     encoder = shipped(HF(path=tmp_path / "unigram.json"), tmp_path)
     assert 1 not in encoded(encoder, "a</s>b")[0]
+
+
+PIECES = st.text("<a> ", min_size=1, max_size=3).filter(lambda piece: not piece.startswith(" "))
+
+
+@given(st.lists(st.tuples(PIECES.filter(lambda piece: " " not in piece), PIECES), max_size=6), st.booleans())
+def test_merges_that_take_or_make_a_control_token_are_left_out(merges: list[tuple[str, str]], as_text: bool) -> None:
+    written = [f"{left} {right}" if as_text else [left, right] for left, right in merges]
+    token = {"id": 0, "content": "<a>", "special": True}
+    model = {"type": "BPE", "vocab": {"<a>": 0, "a": 1}, "merges": written}
+    left_in = without_control({"model": model, "added_tokens": [token]})["model"]["merges"]
+    assert left_in == [
+        merge for merge, (left, right) in zip(written, merges, strict=True) if "<a>" not in (left, right, left + right)
+    ]
 
 
 def test_a_tokenizer_that_strips_text_refuses_runs_that_go_on(llama_json: dict[str, Any], tmp_path: Path) -> None:

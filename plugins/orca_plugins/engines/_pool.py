@@ -6,6 +6,7 @@ task; a parent whose pipe ends is gone, and the worker goes too.
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -214,7 +215,9 @@ class _Worker:
 def _start(*, threads: int) -> _Worker:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, threads), name="orca-worker", daemon=True)
+    process = context.Process(
+        target=_serve, args=(theirs, threads, gc.get_threshold()), name="orca-worker", daemon=True
+    )
     process.start()
     theirs.close()
     return _Worker(process, ours)
@@ -246,19 +249,15 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _serve(pipe: Connection, threads: int) -> None:
-    """The life of a worker: its parent decides when it ends."""
+def _serve(pipe: Connection, threads: int, collections: tuple[int, int, int]) -> None:
+    """The life of a worker: its parent decides when it ends, and how often it collects garbage."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.set_threshold(*collections)
     _limit_threads(threads)
-    while True:
-        try:
-            order = pipe.recv_bytes()
-        except (EOFError, OSError):
-            return
-        try:
-            pipe.send_bytes(_carried_out(order))
-        except OSError:
-            return
+    with suppress(EOFError, OSError):
+        while True:
+            pipe.send_bytes(_carried_out(pipe.recv_bytes()))
+    gc.freeze()  # the process ends: no garbage is worth looking for
 
 
 def _limit_threads(threads: int) -> None:

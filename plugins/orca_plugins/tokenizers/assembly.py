@@ -14,7 +14,7 @@ from orca_plugins.tokenizers.definition import (
     for_runs,
     model_vocabulary,
 )
-from orca_plugins.tokenizers.reference import Reference
+from orca_plugins.tokenizers.reference import EMPTY_MODEL, Reference
 from orca_plugins.tokenizers.settings import DeclaredToken
 from orca_recipes.errors import TokenizerError
 
@@ -83,6 +83,9 @@ def _check_ids(definition: Definition) -> None:
 
 
 def _check_prefix(definition: Definition) -> None:
-    """A run that goes on from text gets nothing before it, now that the steps known to put a prefix are gone."""
-    if Reference(for_runs(definition, opens=False)).puts_before_text():
+    """A run that goes on from text gets nothing before it, now that the steps known to put a prefix are gone.
+
+    What stands before text is there before the model sees it, so that no model is loaded.
+    """
+    if Reference(for_runs({**definition, "model": EMPTY_MODEL, "added_tokens": []}, opens=False)).puts_before_text():
         raise TokenizerError("the tokenizer puts a space before text in a way that is not known here; use another one")

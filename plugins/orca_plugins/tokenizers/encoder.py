@@ -52,6 +52,7 @@ class HFEncoder(Encoder):
 
     def __init__(self, definition: Definition, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
+        self._puts_prefix = bool(prefix_schemes(definition))
         self.prefix_only_at_start = prefix_schemes(definition) == {"first"}
         self._definition = definition
         self._engines: dict[bool, _Engines] = {}
@@ -98,7 +99,7 @@ class HFEncoder(Encoder):
         Many ids are read by a table of what each spells, seen to be the reference's; what it does not tell, the
         reference reads.
         """
-        strips = bool(opens and prefix_schemes(self._definition))
+        strips = opens and self._puts_prefix
         spelling = self._spelling_for(len(ids))
         if spelling is None:
             return _column(self._read_by_reference(ids, offsets, np.arange(len(offsets) - 1), strips))
@@ -117,10 +118,23 @@ class HFEncoder(Encoder):
         """
         ids = np.asarray(ids, dtype=np.int64)
         is_control = self._forbidden[ids]
+        spelling = self._spelling_for(0)
+        text = None if spelling is None else spelling.whole(ids, self._opening(is_control))
+        return self._decoded(ids, is_control) if text is None else text
+
+    def _opening(self, is_control: np.ndarray) -> np.ndarray:
+        """Where text loses the dummy prefix: behind control tokens, or at the start alone."""
+        if not self._puts_prefix or not len(is_control):
+            return np.empty(0, dtype=np.int64)
+        if self.prefix_only_at_start:
+            return np.flatnonzero(~is_control[:1])
+        return np.flatnonzero(~is_control & np.concatenate([[True], is_control[:-1]]))
+
+    def _decoded(self, ids: np.ndarray, is_control: np.ndarray) -> str:
         bounds = np.flatnonzero(np.diff(is_control, prepend=False, append=False))
         parts = [part.tolist() for part in np.split(ids, bounds)]
         texts = self._texts_of(parts[::2])
-        if prefix_schemes(self._definition):
+        if self._puts_prefix:
             opening = [place == 0 or not self.prefix_only_at_start for place in range(len(texts))]
             texts = [text.removeprefix(" ") if opens else text for text, opens in zip(texts, opening, strict=True)]
         controls = ["".join(map(self._control_texts.__getitem__, part)) for part in parts[1::2]]
@@ -184,7 +198,7 @@ class HFEncoder(Encoder):
             )
         if opens not in self._engines:
             other = self._engines.get(not opens)
-            same = other is not None and not prefix_schemes(self._definition)
+            same = other is not None and not self._puts_prefix
             self._engines[opens] = other if other is not None and same else self._loaded(opens, other)
         return self._engines[opens]
 
@@ -208,10 +222,11 @@ class HFEncoder(Encoder):
         """Nothing that text becomes is a control token or past the vocabulary."""
         if not len(ids):
             return
-        if int(ids.max()) >= self.vocabulary.size:
-            raise TokenizerError(
-                f"the tokenizer gave id {int(ids.max())}, past its vocabulary of {self.vocabulary.size}"
-            )
+        low, high = int(ids.min()), int(ids.max())
+        if high >= self.vocabulary.size:
+            raise TokenizerError(f"the tokenizer gave id {high}, past its vocabulary of {self.vocabulary.size}")
+        if not self._forbidden[low : high + 1].any():  # control tokens stand at the ends of most vocabularies
+            return
         found = self._forbidden[ids]
         if found.any():
             token = self._control_texts[int(ids[found][0])]
@@ -246,7 +261,8 @@ class HFEncoder(Encoder):
 
     @cached_property
     def _spelling(self) -> Spelling | None:
-        return Spelling.of(for_decoding(self._runs), self._decoder, self.vocabulary.size)
+        control = {token: self._control_texts[token] for token in self._control_ids.tolist()}
+        return Spelling.of(for_decoding(self._runs), self._decoder, self.vocabulary.size, control)
 
 
 class _Engines:

@@ -50,10 +50,10 @@ class NormalRule:
 
     def doubtful(self, texts: pa.LargeStringArray) -> np.ndarray:
         """bool [texts]: where the rule does not say what is given back."""
-        import polars as pl
-
         if not self._takers or not len(texts):
             return np.zeros(len(texts), dtype=bool)
+        import polars as pl
+
         column: Any = pl.from_arrow(texts)
         return np.asarray(column.str.contains_any(self._takers).to_numpy(), dtype=bool)
 

@@ -21,6 +21,8 @@ _BATCH = 4096
 _SPACES = ("\u2581", "\u0120", " ")
 """How tokenizers write a space: SentencePiece's, the byte-level alphabet's, and plain."""
 
+EMPTY_MODEL = {"type": "BPE", "vocab": {}, "merges": []}
+
 
 class Reference:
     """A definition loaded by the tokenizers library."""
@@ -107,8 +109,7 @@ def _sharing(definition: Definition, model: Any) -> Any:
     """The definition around a model that is loaded already."""
     from tokenizers import AddedToken
 
-    empty = {"type": "BPE", "vocab": {}, "merges": []}
-    engine = _load(dump({**definition, "model": empty, "added_tokens": []}))
+    engine = _load(dump({**definition, "model": EMPTY_MODEL, "added_tokens": []}))
     engine.model = model
     flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
     engine.add_tokens(

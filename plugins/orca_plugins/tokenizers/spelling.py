@@ -7,7 +7,7 @@ fallback. There is a table only for decoders that join what their ids spell, wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -24,33 +24,40 @@ _UNKNOWN_CHARACTER = "\ufffd"
 class Spelling:
     """The bytes of each id."""
 
-    def __init__(self, spelt: Sequence[bytes]) -> None:
+    def __init__(self, spelt: Sequence[bytes], control: Mapping[int, str]) -> None:
+        """control: what stands for ids that are no text."""
         import pyarrow as pa
 
         self._spelt = list(spelt)
         self._size = len(spelt)
         # The second half is for an id at a place where a leading space is taken away.
-        self._table = pa.array([*spelt, *(text.removeprefix(b" ") for text in spelt)], type=pa.large_binary())
+        stripped = [text.removeprefix(b" ") for text in spelt]
+        self._table = pa.array([*spelt, *stripped], type=pa.large_binary())
         self._is_empty = np.array([not text for text in spelt])
+        self._whole = [*spelt, *stripped]
+        for token, text in control.items():
+            self._whole[token] = text.encode()
 
     @classmethod
-    def of(cls, definition: Definition, reference: Reference, size: int) -> Spelling | None:
+    def of(cls, definition: Definition, reference: Reference, size: int, control: Mapping[int, str]) -> Spelling | None:
         """The table for ids below size, None where ids do not spell one by one.
 
         Args:
             definition: one whose decoder keeps the start of a text, as the reference was loaded with.
+            control: the control tokens, id to text.
         """
         steps = decoding_steps(definition)
         if not steps or not all(map(_joins, steps)):
             return None
-        bytes_of = _partial_bytes(definition, {step["type"] for step in steps})
-        spelt = []
-        for token, text in enumerate(reference.decode([[token] for token in range(size)])):
-            found = text.encode() if _UNKNOWN_CHARACTER not in text else bytes_of.get(token, b"")
-            if found.decode(errors="replace") != text:
+        texts = reference.decode([[token] for token in range(size)])
+        spelt = list(map(str.encode, texts))
+        parts = {token: text for token, text in enumerate(texts) if _UNKNOWN_CHARACTER in text}
+        bytes_of = _partial_bytes(definition, {step["type"] for step in steps}, parts)
+        for token, text in parts.items():
+            spelt[token] = bytes_of.get(token, b"")
+            if spelt[token].decode(errors="replace") != text:
                 return None
-            spelt.append(found)
-        return cls(spelt)
+        return cls(spelt, control)
 
     def texts(self, *, ids: np.ndarray, offsets: np.ndarray, strips: bool) -> tuple[pa.LargeStringArray, np.ndarray]:
         """The text of each run, and the runs (int64, rising) that the reference must read: their text is empty here.
@@ -61,17 +68,36 @@ class Spelling:
         """
         import pyarrow as pa
 
-        places = np.asarray(ids, dtype=np.int64)
+        places = np.ascontiguousarray(ids)
         filled = np.flatnonzero(np.diff(offsets))
         unsure = filled[self._is_empty[places[offsets[filled]]]] if strips else filled[:0]
         if strips:
-            places = places.copy()
+            places = places.astype(np.int64)
             places[offsets[filled]] += self._size
-        _, bounds, data = self._table.take(pa.array(places)).buffers()
+        # Handed over as they are: to widen or convert them would cost as much as to look them up.
+        memory = [None, pa.py_buffer(places)]
+        wanted = pa.Array.from_buffers(pa.from_numpy_dtype(places.dtype), len(places), memory)
+        _, bounds, data = self._table.take(wanted).buffers()
         starts = np.frombuffer(bounds, dtype=np.int64)[offsets] if bounds is not None else np.zeros_like(offsets)
         texts = _text_array(starts, data)
         unsure = np.union1d(unsure, _broken(texts, 0))
         return texts if not len(unsure) else _without(texts, unsure), unsure
+
+    def whole(self, ids: np.ndarray, opening: np.ndarray) -> str | None:
+        """The text of ids with control tokens among them, None where the reference must read it.
+
+        Args:
+            ids: int64 [tokens]. opening: int64, the places where a leading space of text is taken away.
+        """
+        if len(opening):
+            if self._is_empty[ids[opening]].any():
+                return None
+            ids = ids.copy()
+            ids[opening] += self._size
+        try:
+            return b"".join(map(self._whole.__getitem__, ids.tolist())).decode()
+        except UnicodeDecodeError:
+            return None
 
     def text(self, ids: Sequence[int]) -> str | None:
         """The text of some ids, None where they end within a character."""
@@ -90,10 +116,10 @@ def _joins(step: dict[str, Any]) -> bool:
     return step["type"] in ("ByteLevel", "ByteFallback", "Fuse", "Metaspace")
 
 
-def _partial_bytes(definition: Definition, steps: set[str]) -> dict[int, bytes]:
-    """The bytes of ids that may spell a part of a character."""
-    texts = {token: text for text, token in model_vocabulary(definition).items()}
-    texts |= {token["id"]: token["content"] for token in added_tokens(definition)}
+def _partial_bytes(definition: Definition, steps: set[str], wanted: Container[int]) -> dict[int, bytes]:
+    """The bytes of those ids that are wanted, which may spell a part of a character."""
+    texts = {token: text for text, token in model_vocabulary(definition).items() if token in wanted}
+    texts |= {token["id"]: token["content"] for token in added_tokens(definition) if token["id"] in wanted}
     if "ByteLevel" in steps:
         alphabet = _alphabet()
         return {
