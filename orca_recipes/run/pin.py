@@ -23,8 +23,9 @@ from orca_recipes.run.conformance import conform
 from orca_recipes.run.digests import FileDigests, Pinned, unchanged
 from orca_recipes.run.loaded import opened
 from orca_recipes.run.placed import placed
-from orca_recipes.run.sealed import flush_and_digest, write_sealed
+from orca_recipes.run.sealed import flush, write_sealed
 from orca_recipes.run.store import StageFolder, Store
+from orca_recipes.shards.digests import file_digest
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -131,7 +132,8 @@ def _materialize(recipe: Recipe, pinned: Sequence[Pinned], folder: StageFolder) 
         recipe.tokenizer.materialize(files=[found.file for found in pinned], folder=aside)
     files = []
     for name in TOKENIZER_FILES:
-        digest = flush_and_digest(aside / name)
+        flush(aside / name)
+        digest = file_digest(aside / name)
         (aside / name).replace(folder.path / name)
         files.append({"name": name, "bytes": (folder.path / name).stat().st_size, "digest": digest})
     shutil.rmtree(aside)

@@ -10,7 +10,7 @@ from orca_recipes.contract.frames import completed, examples_schema
 from orca_recipes.contract.kinds import Teacher
 from orca_recipes.run.arrow import read_frame
 from orca_recipes.run.read import IDS, batches_of
-from orca_recipes.run.sealed import flush_and_digest, write_sealed
+from orca_recipes.run.sealed import promise, write_sealed
 from orca_recipes.run.store import StageFolder
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def prepare_teacher(teacher: Teacher, folder: StageFolder, reads: Sequence[Stage
     counts = dict(teacher.prepare(examples=_examples(reads), folder=aside))
     files = []
     for made in sorted(aside.iterdir()):
-        files.append({"name": made.name, "bytes": made.stat().st_size, "digest": flush_and_digest(made)})
+        files.append({"name": made.name, "bytes": made.stat().st_size, "digest": promise(made)})
         made.replace(folder.path / made.name)
     aside.rmdir()
     write_sealed(folder.path / f"{PREPARED}.json", {"files": files, "report": {}})

@@ -1,8 +1,10 @@
-"""Files that the store trusts: brought to the disk before they are renamed, and JSON that carries its own digest.
+"""Files that the store trusts: digests of what was written, and JSON that carries its own digest.
 
-A receipt says what other files must be; its seal says that the receipt itself is what was written.
+A receipt says what other files must be; its seal says that the receipt itself is what was written. Receipts hold
+BLAKE3, four times as fast as the BLAKE2b of everything that leaves the store: each part is digested as it is written.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -10,16 +12,23 @@ from pathlib import Path
 from threading import get_native_id
 from typing import Any
 
+from blake3 import blake3
+
 from orca_recipes.errors import StoreError
 from orca_recipes.shards.digests import file_digest, json_digest
 
 SEAL = "seal"
 
 
-def flush_and_digest(path: Path) -> str:
-    """Bring a file to the disk and give its digest, "blake2b:<64 hex>"."""
-    flush(path)
-    return file_digest(path)
+def promise(path: Path) -> str:
+    """The digest of a file for a receipt, "blake3:<64 hex>". Raises: OSError."""
+    with path.open("rb") as file:
+        return f"blake3:{hashlib.file_digest(file, blake3).hexdigest()}"  # type: ignore[arg-type]
+
+
+def is_promised(path: Path, digest: str) -> bool:
+    """Whether a file's bytes have the digest of a receipt, of either kind. Raises: OSError."""
+    return digest == (promise(path) if digest.startswith("blake3:") else file_digest(path))
 
 
 def flush(path: Path) -> None:
@@ -28,23 +37,25 @@ def flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file aside, flush, rename; what was not written to the end is removed."""
+def write_text(path: Path, text: str, *, flushed: bool = True) -> None:
+    """Write a file aside, bring it to the disk unless that may wait, rename; what was not written to the end is
+    removed."""
     aside = path.with_name(f".{path.name}.{get_native_id()}")
     try:
         with aside.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if flushed:
+                os.fsync(file.fileno())
         os.replace(aside, path)
     except OSError:
         aside.unlink(missing_ok=True)
         raise
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any], *, flushed: bool = True) -> None:
     """Write JSON as `write_text` does."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", flushed=flushed)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -58,10 +69,10 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON with its seal."""
+def write_sealed(path: Path, value: Mapping[str, Any], *, flushed: bool = True) -> None:
+    """Write JSON with its seal, as `write_text` does."""
     plain = json.loads(json.dumps(value))
-    write_json(path, {**plain, SEAL: json_digest(plain)})
+    write_json(path, {**plain, SEAL: json_digest(plain)}, flushed=flushed)
 
 
 def read_sealed(path: Path) -> dict[str, Any]:

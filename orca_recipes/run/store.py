@@ -1,7 +1,8 @@
 """Where finished stages live, by fingerprint and under readable names.
 
-A stage is a folder of parts. A part's files are written aside, flushed and renamed, then its receipt (what it holds,
-with sizes and digests); the stage's own receipt comes last, so that its presence means the stage is whole. One lock
+A stage is a folder of parts. A part's files are written aside and renamed, then its receipt (what it holds, with sizes
+and digests); the stage's own receipt comes last, so that its presence means the stage is whole. Parts are not forced to
+the disk, for which every worker would wait: a part that a machine lost with its power is none by its digest. One lock
 a stage lets two builds over one store wait for each other's work instead of doing it twice. What a receipt promises is
 held against the bytes before another stage is made of them; a part that does not keep it is made again, and only that.
 """
@@ -23,8 +24,7 @@ from orca_recipes.errors import StoreError
 from orca_recipes.plan.stages import Stage
 from orca_recipes.run.claims import Claims, Say, patiently, quiet
 from orca_recipes.run.disk import writing
-from orca_recipes.run.sealed import flush_and_digest, read_json, read_sealed, write_json, write_sealed
-from orca_recipes.shards.digests import file_digest
+from orca_recipes.run.sealed import is_promised, promise, read_json, read_sealed, write_json, write_sealed
 from orca_recipes.shards.files import sync_folder
 
 RECEIPT = "receipt.json"
@@ -150,15 +150,13 @@ class PartWriter:
         return self.folder / f".{_WRITER}.{self.name}{suffix}"
 
     def keep(self, suffixes: Sequence[str], report: Mapping[str, Any]) -> None:
-        """Flush and rename the part's files, then write its receipt."""
+        """Rename the part's files, then write its receipt."""
         files = []
         for suffix in suffixes:
             aside, final = self.path(suffix), self.folder / f"{self.name}{suffix}"
-            digest = flush_and_digest(aside)
-            files.append({"name": final.name, "bytes": aside.stat().st_size, "digest": digest})
+            files.append({"name": final.name, "bytes": aside.stat().st_size, "digest": promise(aside)})
             os.replace(aside, final)
-        write_sealed(self.folder / f"{self.name}.json", {"files": files, "report": dict(report)})
-        sync_folder(self.folder)
+        write_sealed(self.folder / f"{self.name}.json", {"files": files, "report": dict(report)}, flushed=False)
 
 
 class Store:
@@ -275,7 +273,7 @@ def _content_fault(path: Path, promised: Mapping[str, Any]) -> str | None:
     if fault is not None:
         return fault
     try:
-        return None if file_digest(path) == promised["digest"] else "holds other bytes than were written"
+        return None if is_promised(path, promised["digest"]) else "holds other bytes than were written"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
 
