@@ -12,7 +12,7 @@ import click
 
 from tests.bench.competition import HOW_TO_INSTALL, PEERS, PeerTrial, compete
 from tests.bench.corpus import SHARED, WORK, Corpus, Library, workshop
-from tests.bench.machine import load, machine
+from tests.bench.machine import load, machine, two_at_once
 from tests.bench.measure import Cost, measure
 from tests.bench.reach import reach
 from tests.bench.recipes import Build, Student, students
@@ -64,9 +64,11 @@ def compile(
             return
         starts = start_ups(folder)
         click.echo(_starts(starts))
+        click.echo(f"{two_at_once()} before the first build\n")
         added = library.of_rows(ADDED_ROWS, skip=corpus.rows)
         trials = _trials(folder / "trial", asked, corpora, added, workers or (1, 2), only or PARTS)
         click.echo(_table(trials))
+        click.echo(f"{two_at_once()} after the last build\n")
         others = [
             compete(PEERS[name], student, python=python, library=library, folder=folder)
             for name, python in rivals.items()

@@ -94,6 +94,7 @@ def _table(built: list[Sized], workers: int) -> str:
         "MB/CPU s",
         "peak MiB",
         "largest",
+        "own MiB",
         "disk MB",
         "fill",
         "verify s",
@@ -108,6 +109,7 @@ def _table(built: list[Sized], workers: int) -> str:
             f"{sized.corpus.megabytes / sized.build.cpu_seconds:.1f}",
             f"{sized.build.peak_bytes >> 20}",
             f"{sized.build.largest_bytes >> 20}",
+            f"{sized.build.own_bytes >> 20}",
             f"{sized.disk_bytes / 1e6:.0f}",
             f"{sized.fill:.2%}",
             f"{sized.verify.wall_seconds:.1f}",
@@ -115,5 +117,6 @@ def _table(built: list[Sized], workers: int) -> str:
         )
         for sized in built
     ]
-    grown = built[-1].build.peak_bytes / max(1, built[0].build.peak_bytes)
-    return table(f"Cold builds with {workers} workers; peak memory grew {grown:.2f}-fold", heads, rows)
+    grown = built[-1].build.own_bytes / max(1, built[0].build.own_bytes)
+    title = f"Cold builds with {workers} workers; the most that a process holds of its own grew {grown:.2f}-fold"
+    return table(title, heads, rows)

@@ -2,9 +2,20 @@
 
 import os
 import platform
+import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+
+_LOOP = """
+import hashlib, time
+block, start = bytes(1 << 16), time.perf_counter()
+for _ in range(10_000):
+    hashlib.blake2b(block)
+print(time.perf_counter() - start)
+"""
+"""Work for one core that needs no memory, no disk and nothing of another process."""
 
 _TOLD = ("orca-recipes", "gigatoken", "numpy", "polars", "pyarrow", "tokenizers")
 
@@ -23,6 +34,20 @@ def machine() -> str:
 def load() -> str:
     """Processes that wanted a core in the last minute, on average; 0 on a quiet machine."""
     return f"{os.getloadavg()[0]:.1f}"
+
+
+def two_at_once() -> str:
+    """How many times as fast as one two processes are that share nothing: what workers can gain here at most."""
+    alone, both = (min(_seconds(processes) for _ in range(3)) for processes in (1, 2))
+    return f"two processes that share nothing do {2 * alone / both:.2f} times the work of one"
+
+
+def _seconds(processes: int) -> float:
+    """Of the slowest of some processes that run the loop at the same time."""
+    started = [
+        subprocess.Popen([sys.executable, "-c", _LOOP], stdout=subprocess.PIPE, text=True) for _ in range(processes)
+    ]
+    return max(float(process.communicate()[0]) for process in started)
 
 
 def _model() -> str:
