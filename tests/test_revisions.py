@@ -63,13 +63,25 @@ VERBS = {
         "run/render",
         "run/messages",
         "run/pieces",
+        "run/items",
+        "run/runs",
+        "run/encoded",
+        "run/rendered",
         "run/ragged",
         "run/proof",
         "run/erasing",
         "shards/layout",
     ],
     "pack": ["run/pack", "run/overlong", "run/proof", "contract/draws"],
-    "write": ["run/write", "run/publish", "shards/writer", "shards/index", "shards/layout", "shards/records"],
+    "write": [
+        "run/write",
+        "run/tell",
+        "run/publish",
+        "shards/writer",
+        "shards/index",
+        "shards/layout",
+        "shards/records",
+    ],
 }
 
 
