@@ -77,11 +77,15 @@ def _check_repeats(
     table = pa.concat_tables(tables)
     table = table.set_column(0, "half", pc.utf8_slice_codeunits(table["id"], 0, 16))
     counted = table.group_by(table.column_names).aggregate([([], "count_all")])
-    for line in counted.filter(pc.greater(counted["count_all"], 1)).sort_by("half").to_pylist():
-        allowed = most.get(line["collection"], 1)
-        if line["count_all"] > allowed:
-            words = f"stands {line['count_all']} times in the dataset, and its mixture lets it stand {allowed} times"
-            yield Finding(dataset, f"an example of collection {line['collection']} {words}", example=line["half"])
+    names = pc.unique(counted["collection"])
+    limits = pa.array([most.get(name, 1) for name in names.to_pylist()], pa.int64())
+    allowed = limits.take(pc.index_in(counted["collection"], value_set=names))
+    counted = counted.append_column("allowed", allowed).filter(pc.greater(counted["count_all"], allowed))
+    for line in counted.sort_by("half").to_pylist():
+        words = (
+            f"stands {line['count_all']} times in the dataset, and its mixture lets it stand {line['allowed']} times"
+        )
+        yield Finding(dataset, f"an example of collection {line['collection']} {words}", example=line["half"])
 
 
 def _of_repeated(directory: Path, promised: Manifest, dataset: str, halves: Halves) -> Iterator[pa.Table]:

@@ -170,7 +170,6 @@ def teach(asked: pl.DataFrame, answers: pl.DataFrame, course: Course) -> tuple[p
     Returns: columns of `frames.CONVERSATIONS`, and the rejections.
     Raises: PluginError where a strategy erases more than the prompt.
     """
-
     reasons = answers["reason"]
     rejected = [rejections(asked, reasons, f"teacher {course.teacher_name}")]
     answered = reasons.is_null()

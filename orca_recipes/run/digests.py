@@ -5,7 +5,6 @@ was taken, and who reads the file holds that against what the system tells after
 fingerprint of that content, or not at all.
 """
 
-import hashlib
 import os
 import sqlite3
 import time
@@ -18,10 +17,9 @@ from orca_recipes.contract.kinds import SourceFile
 from orca_recipes.contract.spelling import printable
 from orca_recipes.errors import SourceError, StoreError
 from orca_recipes.plan.pins import FilePin
+from orca_recipes.shards.digests import file_digest
 
 _TABLE = "create table if not exists digests (path text primary key, stamp text not null, digest text not null)"
-_BLOCK_BYTES = 16 << 20
-"""Hashed at once: after each block, a thread beside a busy one waits milliseconds for its turn with the interpreter."""
 _SETTLED_NS = 2_000_000_000
 """How long ago a file must have changed for its digest to be remembered: within one tick of the file system's clock it
 can change again and be told the same."""
@@ -90,8 +88,7 @@ class FileDigests:
             known = memory.execute("select digest from digests where path = ? and stamp = ?", (key, stamp)).fetchone()
             if known and not self._rehash:
                 return Pinned(file, FilePin(file.name, size, known[0]), stamp)
-            digest = _digest(file.path)
-            found = Pinned(file, FilePin(file.name, size, f"blake2b:{digest}"), stamp)
+            found = Pinned(file, FilePin(file.name, size, file_digest(file.path)), stamp)
         except OSError as error:
             raise SourceError(f"{printable(str(file.path))}: it cannot be read ({error.strerror})") from error
         found.check()
@@ -136,15 +133,6 @@ def unchanged(pinned: Iterable[Pinned]) -> Iterator[None]:
 def changed(path: Path) -> SourceError:
     """The fault of a file that is not what it was when its digest was taken."""
     return SourceError(f"{printable(str(path))}: it changed while it was read; run the same command again")
-
-
-def _digest(path: Path) -> str:
-    """BLAKE2b-256 of a file's bytes. Raises: OSError."""
-    state, room = hashlib.blake2b(digest_size=32), memoryview(bytearray(_BLOCK_BYTES))
-    with path.open("rb", buffering=0) as stream:
-        while size := stream.readinto(room):
-            state.update(room[:size])
-    return state.hexdigest()
 
 
 def _stamp(status: os.stat_result) -> str:

@@ -1,7 +1,8 @@
 """The C library's heap: kept while a build works, not given back to the system after each array.
 
 glibc maps large arrays one by one and unmaps them when they are freed, so that every batch pays for the same pages
-again: a fifth of a build's CPU, by luck more or less. Other C libraries are left alone.
+again: a few hundredths of a build's CPU on a quiet machine, and more where pages are dear. Other C libraries are left
+alone.
 """
 
 import ctypes

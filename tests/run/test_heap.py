@@ -1,10 +1,13 @@
 """Memory that was freed is kept, unless a user wants something else of the C library."""
 
+import ctypes
 import os
 import subprocess
 import sys
 
 import pytest
+
+pytestmark = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="this C library has no such switches")
 
 PROGRAM = """
 import os
@@ -39,6 +42,5 @@ def test_processes_to_come_keep_it_too_and_a_users_choice_is_left_alone() -> Non
     assert said(PROGRAM, MALLOC_MMAP_MAX_="7") == "7 1073741824"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the C library of Linux alone has these switches")
 def test_arrays_of_megabytes_are_made_in_memory_that_was_there() -> None:
     assert int(said(REUSED)) < 768, "twenty arrays of 768 pages each took as many pages as one"

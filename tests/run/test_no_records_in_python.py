@@ -9,34 +9,13 @@ from types import FrameType
 import pytest
 
 from orca_recipes.catalogue import Catalogue
-from orca_recipes.recipe.load import load_recipe
-from orca_recipes.run.build import Asked, build
 from orca_recipes.run.progress import Progress
 from orca_recipes.run.prove import prove
-from orca_recipes.run.store import Store
+from tests.run.chats import built, recipe_of
 
-QUICKSTART_TOKENIZER = Path(__file__).parents[2] / "recipes" / "quickstart" / "tokenizer.json"
 SIZES = (2_000, 8_000)
 LESS_THAN_A_TENTH = 0.1
 """Calls for each further row; what is drawn by key (one row in 512 is held against the reference) varies a little."""
-
-RECIPE = """\
-name = "sized"
-seed = 1
-
-[collections.chats]
-kind = "files"
-path = "chats.jsonl"
-task = "chat"
-columns = {{ messages = "messages" }}
-
-[tokenizer]
-kind = "hf"
-path = "{tokenizer}"
-
-[template]
-kind = "chatml"
-"""
 
 
 def chat(number: int) -> str:
@@ -44,15 +23,7 @@ def chat(number: int) -> str:
         {"role": "user", "content": f"What is {number} + {number * 7}?"},
         {"role": "assistant", "content": f"It is {number * 8}."},
     ]
-    return json.dumps({"messages": messages}) + "\n"
-
-
-def recipe_of(folder: Path, rows: int) -> Path:
-    folder.mkdir()
-    (folder / "chats.jsonl").write_text("".join(map(chat, range(rows))), encoding="utf-8")
-    path = folder / "sized.toml"
-    path.write_text(RECIPE.format(tokenizer=QUICKSTART_TOKENIZER.as_posix()), encoding="utf-8")
-    return path
+    return json.dumps({"messages": messages})
 
 
 def calls_of(work: Callable[[], object]) -> int:
@@ -72,9 +43,8 @@ def calls_of(work: Callable[[], object]) -> int:
     return count
 
 
-def built(path: Path) -> None:
-    loaded = load_recipe(path, catalogue=Catalogue(), profile=None, overrides=())
-    build(Asked(loaded, Store(path.parent / "store"), path.parent / "out", workers=1), Progress())
+def made(path: Path) -> None:
+    built(path, store=path.parent / "store", out=path.parent / "out")
 
 
 def proven(path: Path) -> None:
@@ -87,10 +57,10 @@ def proven(path: Path) -> None:
 def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Recipes over few and over many rows; what is imported and loaded once is there already."""
     folder = tmp_path_factory.mktemp("sizes")
-    first = recipe_of(folder / "first", 600)
-    built(first)
+    first = recipe_of(folder / "first", map(chat, range(600)))
+    made(first)
     proven(first)
-    return [recipe_of(folder / str(size), size) for size in SIZES]
+    return [recipe_of(folder / str(size), map(chat, range(size))) for size in SIZES]
 
 
 def a_row(calls: list[int]) -> float:
@@ -101,7 +71,7 @@ def test_neither_building_nor_verifying_calls_python_for_each_row(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orca_recipes.run.prove.PROMPTS_CHECKED", 0)  # each of these is looked at by itself
-    assert a_row([calls_of(lambda path=path: built(path)) for path in paths]) < LESS_THAN_A_TENTH
+    assert a_row([calls_of(lambda path=path: made(path)) for path in paths]) < LESS_THAN_A_TENTH
     assert a_row([calls_of(lambda path=path: proven(path)) for path in paths]) < LESS_THAN_A_TENTH
 
 

@@ -7,32 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca_recipes.catalogue import Catalogue
-from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run import making, tokenize
-from orca_recipes.run.build import Asked, build
-from orca_recipes.run.progress import Progress
-from orca_recipes.run.store import Part, Store
+from orca_recipes.run.store import Part
 from orca_recipes.run.tokenize import together
-
-QUICKSTART_TOKENIZER = Path(__file__).parents[2] / "recipes" / "quickstart" / "tokenizer.json"
-RECIPE = """\
-name = "grouped"
-seed = 1
-
-[collections.chats]
-kind = "files"
-path = "chats.jsonl"
-task = "chat"
-columns = {{ messages = "messages" }}
-
-[tokenizer]
-kind = "hf"
-path = "{tokenizer}"
-
-[template]
-kind = "chatml"
-"""
+from tests.run.chats import built, recipe_of
 
 
 class Sized(Part):
@@ -81,15 +59,13 @@ def test_what_is_tokenized_together_changes_no_byte_of_a_build(tmp_path: Path, m
         for role in ("system", "user", "assistant")
     ]
     lines = [json.dumps({"messages": chats[at : at + 3]}) for at in range(0, len(chats), 3)]
-    (tmp_path / "chats.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    (tmp_path / "grouped.toml").write_text(RECIPE.format(tokenizer=QUICKSTART_TOKENIZER.as_posix()), encoding="utf-8")
+    recipe = recipe_of(tmp_path, lines)
     monkeypatch.setattr(making, "SLICE_BYTES", 4000)
     counts, files = [], []
     for fewest in (1, 4, 1000):
         monkeypatch.setattr(tokenize, "FEWEST_GROUPS", fewest)
         store, out = tmp_path / f"store-{fewest}", tmp_path / f"out-{fewest}"
-        loaded = load_recipe(tmp_path / "grouped.toml", catalogue=Catalogue(), profile=None, overrides=())
-        build(Asked(loaded, Store(store), out, workers=1), Progress())
+        built(recipe, store=store, out=out)
         counts.append(len(list(store.glob("stages/tokenize-*/*.idx"))))
         files.append({path.name: path.read_bytes() for path in (out / "main").iterdir()})
     assert counts[0] == 1 < counts[1] < counts[2]
