@@ -77,15 +77,20 @@ class Records:
 
     def counts(self) -> Mapping[tuple[str, str], tuple[int, int, int]]:
         """(collection, task) to examples, tokens and trained tokens."""
+        import pyarrow as pa
+
         (collections, of_collection), (tasks, of_task) = self._coded("collection"), self._coded("task")
-        pairs = of_collection * max(len(tasks), 1) + of_task
+        pairs = np.ascontiguousarray(of_collection * max(len(tasks), 1) + of_task)
+        # Those that there are: rows may name as many tasks as they like.
+        coded = pa.Array.from_buffers(pa.int64(), len(pairs), [None, pa.py_buffer(pairs)]).dictionary_encode()
+        pair = numbers(coded.indices)
         # Sums stay far below 2^53, up to which doubles are exact.
-        tokens, trained = (np.bincount(pairs, weights=self.column(name)) for name in ("tokens", "trained_tokens"))
-        examples = np.bincount(pairs)
+        sums = (np.bincount(pair, weights=self.column(name)) for name in ("tokens", "trained_tokens"))
         found: dict[tuple[str, str], tuple[int, int, int]] = {}
-        for at in np.flatnonzero(examples).tolist():
-            collection, task = divmod(at, len(tasks))
-            found[collections[collection], tasks[task]] = int(examples[at]), int(tokens[at]), int(trained[at])
+        for number, *counts in zip(coded.dictionary.to_pylist(), np.bincount(pair), *sums, strict=True):
+            collection, task = divmod(number, len(tasks))
+            examples, tokens, trained = map(int, counts)
+            found[collections[collection], tasks[task]] = examples, tokens, trained
         return found
 
     def _coded(self, name: str) -> tuple[list[str], np.ndarray]:
