@@ -14,11 +14,13 @@ import click
 from orca_recipes.errors import OrcaError
 from orca_recipes.shards.visible import visible
 from orca_recipes.train.options import request_of, train_options
+from orca_recipes.train.parent import end_with, loaded_prctl
 
 
 def main() -> None:
     """Train as the command line says."""
-    command = click.Command("orca_recipes.train", params=train_options(), callback=_train, help=_HELP)
+    launched_by = click.Option(["--launched-by"], type=int, hidden=True)
+    command = click.Command("orca_recipes.train", params=[*train_options(), launched_by], callback=_train, help=_HELP)
     command.main(prog_name="torchrun -m orca_recipes.train")
 
 
@@ -29,7 +31,9 @@ and the default shown where they say nothing either. On one machine, orca-recipe
 """
 
 
-def _train(**options: Any) -> None:
+def _train(launched_by: int | None, **options: Any) -> None:
+    if launched_by is not None:
+        end_with(launched_by, loaded_prctl())
     # Megatron tells of every package that it could use and does not find, and of names that it will change.
     warnings.simplefilter("ignore")
     from orca_recipes.train.rank import train_as_rank

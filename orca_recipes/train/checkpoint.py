@@ -38,6 +38,7 @@ from orca_recipes.train.checkpoint_files import (
 from orca_recipes.train.embedding import grow
 from orca_recipes.train.network import Network
 from orca_recipes.train.optimizer import Optimizer
+from orca_recipes.train.writers import ending_with_their_rank
 
 NAME = "checkpoint.json"
 TOKENIZER = "tokenizer"
@@ -197,7 +198,8 @@ def _write_state(aside: Path, model: Network, optimizer: Optimizer | None) -> No
     # They would also measure their memory, for a log, with a package that megatron-core does not require.
     filesystem_async._process_memory = _unmeasured
     try:
-        dist_checkpointing.save(state, str(aside))
+        with ending_with_their_rank():
+            dist_checkpointing.save(state, str(aside))
     except (CheckpointException, OSError) as error:
         raise StoreError(
             f"{aside}: it cannot be written ({_last_line(error)}); the checkpoint before it stands"

@@ -1,7 +1,8 @@
 """Starting the ranks of a training on this machine, with torchrun's own launcher.
 
-The ranks run `python -m orca_recipes.train`, as on a cluster, so there is one way to train. Whatever is wrong with what
-the user asked is said by rank 0; the launcher adds a sentence only where a rank was killed.
+The ranks run `python -m orca_recipes.train`, as on a cluster, so there is one way to train. What is wrong with a
+request is found before any of them starts, by the check that each makes for itself; what only the data tell is said by
+rank 0, and the launcher adds a sentence only where a rank was killed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from orca_recipes.train.options import words_of
-from orca_recipes.train.settings import Request, resolve
+from orca_recipes.train.rank import prepare
+from orca_recipes.train.settings import Request
 from orca_recipes.train.spread import chosen_device, ranks_here
 
 _INTERRUPTED = 130
@@ -27,21 +29,26 @@ def launch(request: Request) -> int:
     """Train with as many ranks as the request needs, and wait for them.
 
     Returns: the exit status: that of the first rank that failed, 0 where none did.
-    Raises: TrainingError and the other faults of a request that can be told before any rank is started.
+    Raises: the exact fault of a request that can be told before any rank is started; see `prepare`.
     """
-    resolve(request)
     request = replace(request, device=chosen_device(request))
     ranks = ranks_here(request)
+    prepare(request, ranks)
     # Its log repeats, with a stack of its own, what the ranks have said.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
     try:
-        elastic_launch(_config(ranks), sys.executable)("-m", "orca_recipes.train", *words_of(request))
+        elastic_launch(_config(ranks), sys.executable)(*_command(request))
     except ChildFailedError as error:
         return _status(error.get_first_failure()[1])
     except SignalException:
         return _INTERRUPTED
     return 0
+
+
+def _command(request: Request) -> list[str]:
+    # Ranks are no children of the terminal: where the launcher is killed, nothing else would end them.
+    return ["-m", "orca_recipes.train", *words_of(request), "--launched-by", str(os.getpid())]
 
 
 def _config(ranks: int) -> LaunchConfig:

@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orca_recipes.errors import LayoutError, ModelError, TrainingError, UserError
+from orca_recipes.train import launch
 from orca_recipes.train.checkpoint import newest_checkpoint
 from orca_recipes.train.journal import read_log
+from orca_recipes.train.settings import Request
 from tests.train.builds import HOME, make_build, read_steps, run_command
 
 FOREVER = """
@@ -69,6 +73,24 @@ def test_what_cannot_be_trained_is_one_sentence(endless: Path, tmp_path: Path):
     assert told.startswith("tensor parallel 3 does not divide")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "fault"),
+    [
+        ({"tensor_parallel": 3}, LayoutError),
+        ({"sequence_parallel": True}, LayoutError),
+        ({"model": "gigantic"}, ModelError),
+        ({"first_phase": 7}, TrainingError),
+    ],
+)
+def test_what_a_layout_or_a_model_forbids_is_told_before_any_rank_starts(
+    wrong: dict[str, Any], fault: type[UserError], endless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(launch, "elastic_launch", lambda *_: pytest.fail("ranks were started"))
+    with pytest.raises(fault):
+        launch.launch(Request(build=endless, out=tmp_path / "run", device="cpu", **wrong))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_rank_that_dies_ends_the_others_and_the_last_checkpoint_stands(endless: Path, tmp_path: Path):
     run = tmp_path / "run"
     with started(endless, run, "--data-parallel", "2") as process:
@@ -81,6 +103,18 @@ def test_a_rank_that_dies_ends_the_others_and_the_last_checkpoint_stands(endless
     newest = newest_checkpoint(run / "checkpoints")
     assert newest is not None
     assert int(newest.name[-8:]) % 2 == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_no_rank_outlives_a_launcher_that_is_killed(ranks: int, endless: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    with started(endless, run, "--data-parallel", str(ranks)) as process:
+        wait_for_steps(run, 3)
+        assert len(ranks_of(process.pid)) == ranks
+        process.kill()
+        # Ranks and writers hold the output: it ends with the last of them.
+        process.communicate(timeout=60)
 
 
 def test_ctrl_c_leaves_a_checkpoint_of_the_last_step(endless: Path, tmp_path: Path):
