@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orca_recipes.cli_parts import TRACES, ask, counted, load, print_text, recipe_options, store_options
+from orca_recipes.cli_parts import TRACES, ask, load, print_text, recipe_options, store_options
+from orca_recipes.counted import counted
 
 if TYPE_CHECKING:
     from orca_recipes.traces.store import TraceStore

@@ -30,8 +30,10 @@ HEAVY = {
     "torch",
     "transformers",
 }
+EVERYONES = {"errors", "counted"}
 ROOMS = {
     "errors": set(),
+    "counted": set(),
     "shards": set(),
     "contract": {"shards"},
     "recipe": {"contract"},
@@ -84,7 +86,7 @@ def test_a_room_imports_only_its_neighbours(path: Path):
     room = path.relative_to(CORE).parts[0].removesuffix(".py")
     if room == "__init__":
         return
-    allowed = {room, "errors"} | ROOMS[room] | ({"__version__"} if room == "cli" else set())
+    allowed = {room, *EVERYONES} | ROOMS[room] | ({"__version__"} if room == "cli" else set())
     ours = {name.split(".")[1] for name in imports(path) if name.startswith("orca_recipes.")}
     assert ours <= allowed, f"{room} may not import {ours - allowed}"
     assert not any(name.startswith("orca_plugins") for name in imports(path)), "the core never imports a plugin"
@@ -95,7 +97,7 @@ def test_a_plugin_imports_the_contract_and_never_another_plugin(path: Path):
     folder = path.relative_to(PLUGINS).parts[0]
     for name in imports(path):
         if name.startswith("orca_recipes."):
-            assert name.split(".")[1] in {"contract", "shards", "errors"}, name
+            assert name.split(".")[1] in {"contract", "shards", *EVERYONES}, name
         if name.startswith("orca_plugins."):
             assert name.split(".")[1] == folder, name
 

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from orca_recipes.contract.kinds import Kind
 from orca_recipes.contract.spelling import hint, nearest, quoted
+from orca_recipes.counted import counted
 from orca_recipes.recipe.lines import Path
 from orca_recipes.recipe.words import described, dotted
 
@@ -121,10 +122,10 @@ class _Speaker:
             "union_tag_not_found": lambda: f"needs the option {_requoted(context.get('discriminator'))}",
             "value_error": lambda: str(context.get("error", error["msg"])),
             "assertion_error": lambda: str(context.get("error", error["msg"])),
-            "too_short": lambda: f"must hold at least {_counted(context.get('min_length'), 'item')}",
-            "too_long": lambda: f"must hold at most {_counted(context.get('max_length'), 'item')}",
-            "string_too_short": lambda: f"must have at least {_counted(context.get('min_length'), 'character')}",
-            "string_too_long": lambda: f"must have at most {_counted(context.get('max_length'), 'character')}",
+            "too_short": lambda: f"must hold at least {counted(context['min_length'], 'item')}",
+            "too_long": lambda: f"must hold at most {counted(context['max_length'], 'item')}",
+            "string_too_short": lambda: f"must have at least {counted(context['min_length'], 'character')}",
+            "string_too_long": lambda: f"must have at most {counted(context['max_length'], 'character')}",
             "string_pattern_mismatch": lambda: (
                 f"must match the pattern {context.get('pattern')}, and {described(error['input'])} does not"
             ),
@@ -172,10 +173,6 @@ def _of_tag(context: Mapping[str, Any]) -> str:
 def _requoted(shown: Any) -> str:
     """Names as pydantic quotes them, quoted as we do."""
     return str(shown).replace("'", '"') if "'" in str(shown) else quoted(str(shown))
-
-
-def _counted(number: Any, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _untagged(error: ErrorDetails, table: Any) -> Path:

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from orca_recipes.counted import counted
 from orca_recipes.errors import UserError
 from orca_recipes.shards.curriculum import read_curriculum
 from orca_recipes.shards.files import damage
@@ -152,9 +153,9 @@ def _of_phases(directory: Path) -> list[Section]:
     """What each phase of the curriculum sees."""
     sections = []
     for number, phase in enumerate(read_curriculum(directory).phases, start=1):
-        asked = f"{phase.tokens:,} tokens" if phase.epochs is None else f"{phase.epochs} epochs"
-        rows = " and ".join(f"{rows:,} rows of {name}" for name, rows in phase.rows.items())
-        counts = f"{phase.seen_tokens:,} tokens, {phase.seen_trained_tokens:,} trained"
+        asked = counted(phase.tokens or 0, "token") if phase.epochs is None else counted(phase.epochs, "epoch")
+        rows = " and ".join(f"{counted(rows, 'row')} of {name}" for name, rows in phase.rows.items())
+        counts = f"{counted(phase.seen_tokens, 'token')}, {phase.seen_trained_tokens:,} trained"
         sections.append(Section(f"phase {number} ({asked}): {rows}; {counts}"))
     return sections
 
@@ -183,7 +184,7 @@ def _of_task(build: _Build, task: str) -> list[Section | SideBySide]:
             sections += (opened.section(example, with_row=True) for example in wanted)
     if not found:
         raise UserError(_no_task(build.manifest, task))
-    return [Section(f"task {task}: {found} examples, {len(sections)} of them here"), *sections]
+    return [Section(f"task {task}: {counted(found, 'example')}, {len(sections)} of them here"), *sections]
 
 
 def _of_example(build: _Build, wanted: str) -> list[Section | SideBySide]:
@@ -210,7 +211,7 @@ def _open_at(build: _Build, row: int) -> _OpenShard:
         if first <= row < first + shard.rows:
             return _OpenShard.open(build, first, shard, build.records(shard))
     rows = sum(counts.rows for counts in build.manifest.datasets.values())
-    raise UserError(f"{build.directory} has {rows} rows, counted from 0, and no row {row}")
+    raise UserError(f"{build.directory} has {counted(rows, 'row')}, counted from 0, and no row {row}")
 
 
 def _row_heading(opened: _OpenShard, row: int, examples: int) -> str:
@@ -218,8 +219,7 @@ def _row_heading(opened: _OpenShard, row: int, examples: int) -> str:
     room = opened.build.manifest.row_tokens
     tokens, trained = int(segments.token_starts[-1]), int(segments.example_trained_tokens.sum())
     place = f"row {opened.first + row} ({opened.prefix} row {row})"
-    held = "1 example" if examples == 1 else f"{examples} examples"
-    return f"{place}: {held}, {tokens} of {room} tokens, {trained} trained"
+    return f"{place}: {counted(examples, 'example')}, {tokens:,} of {counted(room, 'token')}, {trained:,} trained"
 
 
 def _texts(decoder: SpanDecoder | None, ids: list[int], bounds: list[int], modes: Any) -> list[str]:
@@ -230,7 +230,7 @@ def _texts(decoder: SpanDecoder | None, ids: list[int], bounds: list[int], modes
         modes.tolist(), starts_example(modes).tolist(), pairwise(bounds), strict=True
     ):
         span = " ".join(map(str, ids[start:stop]))
-        texts.append(f"mode {mode}{' starts' if first else ''}, {stop - start} tokens from {start}: {span}")
+        texts.append(f"mode {mode}{' starts' if first else ''}, {counted(stop - start, 'token')} from {start}: {span}")
     return texts
 
 
@@ -240,7 +240,7 @@ def _provenance(record: dict[str, Any]) -> str:
         f"{word.replace('_', ' ')} {record[word]}" for word in ("strategy", "system_message", "teacher") if record[word]
     )
     flags = "".join(f", {words}" for bit, words in _FLAGS.items() if record["flags"] & bit)
-    counts = f"{record['tokens']} tokens, {record['trained_tokens']} trained"
+    counts = f"{counted(record['tokens'], 'token')}, {record['trained_tokens']:,} trained"
     return "; ".join(
         part for part in (f"{record['collection']}/{record['task']}", source, names, counts + flags) if part
     )

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from orca_recipes.counted import counted
 from orca_recipes.errors import BuildError, DamagedShard
 from orca_recipes.shards import manifest as manifests
 from orca_recipes.shards.count_checks import check_dataset, check_numbers, check_rejected, check_twins
@@ -103,7 +104,7 @@ def _check(
         longest += (check.longest_example for check in checks)
         _count(checked, checks)
     told = "" if onlooker is None else f", {onlooker.summary()}"
-    watcher.end(f"{checked['rows']:,} rows in {checked['shards']:,} shards{told}")
+    watcher.end(f"{counted(checked['rows'], 'row')} in {counted(checked['shards'], 'shard')}{told}")
     return [*of_files, *tables.findings(), *findings, *_check_longest(promised, max(longest))]
 
 
@@ -111,7 +112,7 @@ def _check_files(directory: Path, promised: Manifest, sampler: Sampler | None, w
     files = (*promised.files, *promised.made.table_files)
     watcher.begin("files", total=sum(file.bytes for file in files), unit="B")
     findings = list(check_files(directory, promised, watcher, digests=sampler is None))
-    watcher.end(f"{len(files):,} {'digests' if sampler is None else 'sizes'}")
+    watcher.end(counted(len(files), "digest" if sampler is None else "size"))
     return findings
 
 
@@ -119,11 +120,11 @@ def _not_checked(promised: Manifest, sampler: Sampler | None) -> Iterator[str]:
     if sampler is None:
         return
     files = (*promised.files, *promised.made.table_files)
-    size = sum(file.bytes for file in files)
-    yield f"the digests of {len(files):,} files ({size:,} bytes), of which only the sizes were compared"
+    size = counted(sum(file.bytes for file in files), "byte")
+    yield f"the digests of {counted(len(files), 'file')} ({size}), of which only the sizes were compared"
     for name, counts in promised.datasets.items():
         chosen = sum(len(sampler(shard.prefix, shard.rows)) for shard in counts.shards)
-        yield f"the tokens of {counts.rows - chosen:,} of the {counts.rows:,} rows of dataset {name}"
+        yield f"the tokens of {counts.rows - chosen:,} of the {counted(counts.rows, 'row')} of dataset {name}"
 
 
 def _check_longest(promised: Manifest, longest: int) -> Iterator[Finding]:

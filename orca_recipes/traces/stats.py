@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from orca_recipes.counted import counted
 from orca_recipes.traces.lines import Trace
 from orca_recipes.traces.segments import damaged_lines, segments
 from orca_recipes.traces.store import TraceStore
@@ -35,8 +36,9 @@ class ModelCounts:
             self.reported[answer.model_reported] += 1
 
     def line(self, model: str) -> str:
-        told = f"{model}: {self.answers:,} answers ({self.cut:,} cut), {self.rejections:,} rejections, "
-        told += f"{self.input_tokens:,} tokens in, {self.output_tokens:,} out"
+        told = f"{model}: {counted(self.answers, 'answer')} ({self.cut:,} cut), "
+        told += f"{counted(self.rejections, 'rejection')}, "
+        told += f"{counted(self.input_tokens, 'token')} in, {self.output_tokens:,} out"
         if self.uncounted:
             told += f" ({self.uncounted:,} came without usage)"
         others = ", ".join(f"{name} x {number:,}" for name, number in self.reported.most_common(3))
@@ -52,10 +54,10 @@ def stats(traces: TraceStore) -> Iterator[str]:
         models.setdefault(trace.answer.model_asked, ModelCounts()).add(trace)
         keys.add(trace.answer.key)
         number += 1
-    yield f"{traces.root}: {number:,} traces of {len(keys):,} requests"
+    yield f"{traces.root}: {counted(number, 'trace')} of {counted(len(keys), 'request')}"
     for name, counts in sorted(models.items()):
         yield counts.line(name)
     files = segments(traces.folder)
     damaged = sum(map(damaged_lines, files))
     size = sum(path.stat().st_size for path in files)
-    yield f"{len(files):,} segment files, {size / 1e6:.1f} MB; {damaged:,} lines cut or damaged"
+    yield f"{counted(len(files), 'segment file')}, {size / 1e6:.1f} MB; {counted(damaged, 'line')} cut or damaged"

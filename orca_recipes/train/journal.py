@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from orca_recipes.counted import counted
 from orca_recipes.shards.files import write_whole
 from orca_recipes.shards.visible import visible
 
@@ -97,7 +98,7 @@ class RunJournal:
     def validation(self, *, step: int, phase: int, loss: float, target_tokens: int) -> None:
         self._write({"step": step, "phase": phase, "validation_loss": loss, "target_tokens": target_tokens})
         self._scalars.add_scalar("validation_loss", loss, step)
-        self.say(f"step {step:,}: validation loss {loss:.4f} over {target_tokens:,} target tokens")
+        self.say(f"step {step:,}: validation loss {loss:.4f} over {counted(target_tokens, 'target token')}")
 
     def say(self, sentence: str) -> None:
         print(visible(sentence), file=self._stream, flush=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import median
 
+from orca_recipes.counted import counted
 from orca_recipes.train.architecture import Architecture
 from orca_recipes.train.journal import LOG, clock, read_log
 from orca_recipes.train.layout import Layout
@@ -22,14 +23,14 @@ def plan_text(settings: Settings, architecture: Architecture, layout: Layout) ->
     """The plan in lines for a person."""
     phases = settings.chosen
     lines = [
-        f"{settings.request.build}: {settings.manifest.name}, rows of {settings.manifest.row_tokens:,} tokens",
+        f"{settings.request.build}: {settings.manifest.name}, rows of {counted(settings.manifest.row_tokens, 'token')}",
         f"model {settings.model}: {architecture.parameters:,} parameters, vocabulary {architecture.vocabulary_size:,} "
         f"(padded to {architecture.padded_vocabulary_size:,})",
-        f"layout: {layout}, {layout.processes} rank{'s' if layout.processes > 1 else ''}",
+        f"layout: {layout}, {counted(layout.processes, 'rank')}",
         f"memory of a rank: about {_size(_held_bytes(architecture, layout))} of weights, gradients and optimizer, and "
         f"{_size(_activation_bytes(settings, architecture, layout))} of activations",
         *(_phase_line(settings, phase) for phase in phases),
-        f"in all: {settings.steps:,} steps" + _cut(settings),
+        f"in all: {counted(settings.steps, 'step')}" + _cut(settings),
         _time_line(settings),
     ]
     return "\n".join(lines)
@@ -46,8 +47,9 @@ def _phase_line(settings: Settings, phase: TrainingPhase) -> str:
     tokens, trained = _tokens(settings, phase)
     training = phase.training
     return (
-        f"phase {phase.number}: {datasets}; {phase.rows:,} rows, {phase.steps:,} steps of {training.batch_rows}, "
-        f"{tokens:,} tokens ({trained:,} trained), learning rate {training.learning_rate:g} {training.schedule}"
+        f"phase {phase.number}: {datasets}; {counted(phase.rows, 'row')}, {counted(phase.steps, 'step')} of "
+        f"{training.batch_rows}, {counted(tokens, 'token')} ({trained:,} trained), "
+        f"learning rate {training.learning_rate:g} {training.schedule}"
     )
 
 

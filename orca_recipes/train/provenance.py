@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from orca_recipes.counted import counted
 from orca_recipes.shards.layout import records_path
 from orca_recipes.shards.records import read_records
 from orca_recipes.shards.visible import visible
@@ -25,7 +26,7 @@ def describe(rows: Rows, places: Sequence[RowPlace]) -> str:
     """
     told = [_row(rows, place) for place in places[:_NAMED_ROWS]]
     if len(places) > _NAMED_ROWS:
-        told.append(f"and {len(places) - _NAMED_ROWS} rows more")
+        told.append(f"and {counted(len(places) - _NAMED_ROWS, 'row')} more")
     return "; ".join(told)
 
 

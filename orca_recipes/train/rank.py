@@ -18,6 +18,7 @@ from types import FrameType
 
 import torch
 
+from orca_recipes.counted import counted
 from orca_recipes.errors import DamagedShard, Failure, OrcaError
 from orca_recipes.shards.training import Training
 from orca_recipes.train.checkpoint import NAME as CHECKPOINT
@@ -192,7 +193,7 @@ def _opening(prepared: Prepared) -> str:
     begins = f"goes on from {start.resumed}" if start.resumed else f"begins in {settings.request.run}"
     return (
         f"{settings.request.build}: {start.architecture.parameters:,} parameters, {prepared.layout}, "
-        f"{settings.steps:,} steps; {begins}"
+        f"{counted(settings.steps, 'step')}; {begins}"
     )
 
 
@@ -200,7 +201,7 @@ def _closing(settings: Settings, position: Position, stopped: bool) -> str:
     folder = settings.request.run / CHECKPOINTS
     if stopped:
         return f"stopped after step {position.step:,}; run the same command again to go on from {folder}"
-    return f"{position.step:,} steps done; the last checkpoint is {folder / f'step-{position.step:08d}'}"
+    return f"{counted(position.step, 'step')} done; the last checkpoint is {folder / f'step-{position.step:08d}'}"
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def test_raw_shows_ids_and_modes_and_needs_no_tokenizer(build):
     assert shown(build, row=4, raw=True).splitlines()[3:6] == [
         "  user              │ mode 10 starts, 2 tokens from 0: 256 88",
         "  tool              │ mode 16, 2 tokens from 2: 90 92",
-        "  assistant trained ┃ mode 13, 1 tokens from 4: 257",
+        "  assistant trained ┃ mode 13, 1 token from 4: 257",
     ]
 
 

@@ -68,9 +68,9 @@ def test_stats_tell_models_tokens_other_names_and_damage(filled: TraceStore) -> 
     head, model, tail = stats(filled)
     assert head.endswith("5 traces of 4 requests")
     assert model == (
-        "m: 4 answers (1 cut), 1 rejections, 28 tokens in, 15 out (1 came without usage); it called itself another x 1"
+        "m: 4 answers (1 cut), 1 rejection, 28 tokens in, 15 out (1 came without usage); it called itself another x 1"
     )
-    assert tail.endswith("1 lines cut or damaged")
+    assert tail.endswith("1 line cut or damaged")
 
 
 def test_an_answer_to_something_that_nobody_asked_is_kept_and_not_taken_elsewhere(
