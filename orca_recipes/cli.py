@@ -10,7 +10,9 @@ import atexit
 import gc
 import os
 import sys
+import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,7 +26,6 @@ from orca_recipes.cli_parts import (
     STORE,
     TRACES,
     ask,
-    counted,
     load,
     print_json,
     print_text,
@@ -33,6 +34,7 @@ from orca_recipes.cli_parts import (
     with_line,
 )
 from orca_recipes.cli_train import sample, train
+from orca_recipes.counted import counted
 from orca_recipes.errors import OrcaError
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class _Group(click.Group):
         except OrcaError as error:
             _fail(ctx, with_line(ctx, str(error)), error.exit_status)
         except KeyboardInterrupt:
-            _fail(ctx, "stopped; what was finished is kept: run the same command again to go on", 130)
+            _stop(ctx)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
@@ -67,6 +69,19 @@ def _fail(ctx: click.Context, sentence: str, status: int) -> NoReturn:
         print_text(traceback.format_exc(), err=True)
     print_text(sentence, err=True)
     sys.exit(status)
+
+
+def _stop(ctx: click.Context) -> NoReturn:
+    try:
+        _fail(ctx, "stopped; what was finished is kept: run the same command again to go on", 130)
+    finally:
+        if any(thread.daemon for thread in threading.enumerate()):
+            # A stage that is still deep in a library would meet an interpreter that is being taken down, and might
+            # crash: the process ends as a whole, which the store survives at any moment.
+            with suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(130)
 
 
 def _told(error: OSError) -> str:
@@ -125,9 +140,9 @@ def build(
         manifest, fresh = build(asked, progress)
     for name, dataset in manifest.datasets.items():
         print_text(
-            f"{asked.directory / name}: {counted(len(dataset.shards), 'shard')}, {dataset.rows:,} rows of "
-            f"{manifest.row_tokens:,} tokens, {dataset.examples:,} examples, {dataset.tokens:,} tokens "
-            f"({dataset.trained_tokens:,} trained), {float(dataset.fill):.2%} full"
+            f"{asked.directory / name}: {counted(len(dataset.shards), 'shard')}, {counted(dataset.rows, 'row')} of "
+            f"{counted(manifest.row_tokens, 'token')}, {counted(dataset.examples, 'example')}, "
+            f"{counted(dataset.tokens, 'token')} ({dataset.trained_tokens:,} trained), {float(dataset.fill):.2%} full"
         )
     if fresh:
         for line in answers_told(manifest):
@@ -269,7 +284,9 @@ def verify(directory: Path, sample: float | None, as_json: bool) -> None:
 
 
 def _verdict(directory: Path, report: Report) -> str:
-    checked = ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in report.checked.items())
+    checked = ", ".join(
+        counted(number, what.replace("_", " ").removesuffix("s")) for what, number in report.checked.items()
+    )
     verdict = "sound" if report.is_sound else counted(len(report.findings), "fault")
     lines = [*map(str, report.findings), *(f"not checked: {what}" for what in report.not_checked)]
     return "\n".join([*lines, f"{directory}: {verdict}" + (f" ({checked} checked)" if checked else "")])
@@ -352,7 +369,7 @@ def clean(store: Path, keep_nothing: bool) -> None:
 
     with progress_for() as progress:
         removed, freed = Store(store).clean(keep_nothing=keep_nothing, say=progress.say)
-    print_text(f"{store}: {removed} stages removed, {freed / 1e6:.1f} MB freed")
+    print_text(f"{store}: {counted(removed, 'stage')} removed, {freed / 1e6:.1f} MB freed")
 
 
 main.add_command(import_hf)

@@ -117,10 +117,6 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=1))
 
 
-def counted(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
-
-
 def need_the_trainer() -> None:
     """Before what the trainer stands on is imported: is it there? Its warnings about itself are not shown.
 

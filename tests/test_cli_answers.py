@@ -58,7 +58,7 @@ def test_a_build_ends_with_what_it_asked_and_what_that_cost(desk: Desk) -> None:
 
 def test_collect_buys_and_builds_nothing_and_build_finds_all_stored(desk: Desk) -> None:
     done = desk.run("collect", str(desk.recipe), "--workers", "1")
-    assert "main/sums: 8 answers of stub are stored, 8 of them asked now; 0 cannot be used" in done.stdout
+    assert "main/sums: 8 answers of stub stored, 8 of them asked now; 0 cannot be used" in done.stdout
     assert not list((desk.folder / "store" / "stages").glob("tokenize-*"))
     assert "8 stored, 0 asked" in desk.build("--out", str(desk.folder / "out")).stdout
     assert desk.stub.asked.total() == 8

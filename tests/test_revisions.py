@@ -34,8 +34,8 @@ DRAWING = [
     "contract/draws",
 ]
 VERBS = {
-    "tokenizer": ["run/pin"],
-    "template": ["run/pin", "run/conformance", "run/conversations", "run/inference", "contract/markup"],
+    "tokenizer": ["run/student"],
+    "template": ["run/student", "run/conformance", "run/conversations", "run/inference", "contract/markup"],
     "read": ["run/read", "run/identity", "contract/draws", "contract/frames"],
     "questions": ["run/questions", "contract/draws"],
     "measure": ["run/measure", "run/questions"],

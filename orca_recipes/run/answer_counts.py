@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from orca_recipes.counted import counted
 from orca_recipes.plan.compile import collects, taken_collections
 from orca_recipes.run.account import read_account
 from orca_recipes.run.answered import summed
@@ -30,14 +31,14 @@ def told(manifest: Manifest) -> Iterator[str]:
         )
         for collection, spent in counts.spent.items():
             usd = "cost unknown (no prices)" if spent.usd is None else f"{float(spent.usd):.2f} USD"
-            usd += f", {spent.unpriced:,} answers without usage" if spent.unpriced else ""
-            tokens = f"{spent.input_tokens:,} tokens in, {spent.output_tokens:,} out"
-            yield f"  {counts.teacher} for {collection}: {spent.answers:,} answers, {tokens}, {usd}"
+            usd += f", {counted(spent.unpriced, 'answer')} without usage" if spent.unpriced else ""
+            tokens = f"{counted(spent.input_tokens, 'token')} in, {spent.output_tokens:,} out"
+            yield f"  {counts.teacher} for {collection}: {counted(spent.answers, 'answer')}, {tokens}, {usd}"
         for strategy, earned in counts.strategies.items():
             share = earned.kept / earned.answers if earned.answers else 0.0
             each = (earned.input_tokens + earned.output_tokens) / max(earned.kept, 1)
-            kept = f"{share:.1%} of {earned.answers:,} answers kept"
-            yield f"  strategy {strategy}: {kept}, {each:,.0f} tokens, in and out, for each kept"
+            kept = f"{share:.1%} of {counted(earned.answers, 'answer')} kept"
+            yield f"  strategy {strategy}: {kept}, {counted(round(each), 'token')}, in and out, for each kept"
 
 
 def _of_dataset(execution: Execution, name: str) -> AnswerCounts:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from orca_recipes.contract.kinds import Teacher
+from orca_recipes.counted import counted
 from orca_recipes.errors import LockError, TraceError
 from orca_recipes.plan.compile import collects, taken_collections
 from orca_recipes.run.account import account_of_reading, keep_account, read_account
@@ -49,7 +50,7 @@ class Answering:
         read, mix = execution.folder(f"read {collection}"), execution.mixed(dataset, collection)
         before = account_of_reading(read).followed_by("mix", mix.receipt["report"], [])
         names = [task.name for task in tasks]
-        execution.finish_counted(folder, names, "ask", "questions", before)
+        execution.finish_counted(folder, names, "ask", "question", before)
 
     def answer(self, folder: StageFolder, dataset: str, collection: str) -> None:
         """Make stage `answer`, buying what the traces lack of all that its teacher is asked."""
@@ -89,7 +90,7 @@ class Answering:
             "strategies": summed(report["strategies"] for report in reports),
             "rejections": added(report["rejections"] for report in reports),
         }
-        execution.finish_counted(folder, names, "converse", "conversations", read_account(answers), facts)
+        execution.finish_counted(folder, names, "converse", "conversation", read_account(answers), facts)
 
     def questions(self, teacher: str) -> list[Questions]:
         """All that a teacher is asked, in recipe order, as far as it was rendered."""
@@ -148,8 +149,8 @@ class Answering:
             return
         if not self.execution.may_buy:
             raise LockError(
-                f"teachers.{name}: {number:,} of the answers that the recipe needs are not in the trace store "
-                f"{traces.root}, and --locked buys none; bring the traces (`orca-recipe traces import`), say where "
+                f"teachers.{name}: the trace store {traces.root} lacks {number:,} of the answers that the "
+                f"recipe needs, and --locked buys none; bring the traces (`orca-recipe traces import`), say where "
                 "they are with --traces, or build without --locked"
             )
         spent = spent_before(asked, teacher, traces)
@@ -174,6 +175,6 @@ def _unless_gone(traces: TraceStore, work: Callable[[], Result]) -> Result:
         return work()
     except KeyError as error:
         raise TraceError(
-            f"{error.args[0]:,} answers were asked for and are not in the trace store {traces.root}: the teacher did "
+            f"the trace store {traces.root} lacks {counted(error.args[0], 'answer')} just asked for: the teacher did "
             "not keep them, or something removed them; run the same command again"
         ) from error

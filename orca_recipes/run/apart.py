@@ -22,6 +22,7 @@ from orca_recipes.run.plan_counts import mixture_of, mixtures_of
 from orca_recipes.shards.layout import records_path
 from orca_recipes.shards.manifest import Manifest
 from orca_recipes.shards.records import Records, read_records
+from orca_recipes.shards.repeats import repeated_values
 from orca_recipes.shards.report import Finding
 
 if TYPE_CHECKING:
@@ -95,8 +96,7 @@ def _of_repeated(directory: Path, promised: Manifest, dataset: str, halves: Halv
     unread = [prefix for prefix in prefixes if prefix not in halves]
     known = [halves[prefix] for prefix in prefixes if prefix in halves]
     found = [records.ids[:, 0] for records in _records(directory, unread) if records.ids is not None]
-    ordered = np.sort(np.concatenate([np.empty(0, np.uint64), *known, *found]))
-    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    repeated = repeated_values([*known, *found])
     for records in _records(directory, prefixes) if len(repeated) else ():
         if records.ids is not None:
             places = np.flatnonzero(np.isin(records.ids[:, 0], repeated))

@@ -49,7 +49,8 @@ def read_frame(path: Path, *, columns: list[str] | None = None) -> pl.DataFrame:
     import polars as pl
 
     table = read_table(path)
-    frame = pl.from_arrow(table.select(columns) if columns else table)
+    # To join the pieces of a large file would copy it.
+    frame = pl.from_arrow(table.select(columns) if columns else table, rechunk=False)
     assert isinstance(frame, pl.DataFrame)
     return frame
 
@@ -67,11 +68,16 @@ def one_piece(column: pa.ChunkedArray) -> pa.Array:
 
 
 def indices(places: np.ndarray) -> pa.Int64Array:
-    """Positions [n] as `take` wants them. Made of the memory as it is: `pa.array` imports pandas where there is one."""
+    """Positions [n] as `take` wants them."""
+    return cast("pa.Int64Array", column_of(places.astype(np.int64, copy=False)))
+
+
+def column_of(values: np.ndarray) -> pa.Array[Any]:
+    """Numbers [n] as a column. Made of the memory as it is: `pa.array` imports pandas where there is one."""
     import pyarrow as pa
 
-    flat = np.ascontiguousarray(places, dtype=np.int64)
-    return cast("pa.Int64Array", pa.Array.from_buffers(pa.int64(), len(flat), [None, pa.py_buffer(flat)]))
+    flat = np.ascontiguousarray(values)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)])
 
 
 def different(values: pa.Array[Any]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +21,14 @@ from orca_recipes.run.disk import writing
 from orca_recipes.run.execute import Execution
 from orca_recipes.run.lock import Lock, lock_path, read_lock, write_lock
 from orca_recipes.run.message_texts import look_up
-from orca_recipes.run.pin import Student, pin_recipe
+from orca_recipes.run.pin import pin_recipe
 from orca_recipes.run.place import put_back, refuse_foreign
 from orca_recipes.run.progress import Progress
 from orca_recipes.run.publish import Publication
 from orca_recipes.run.settle import settled
 from orca_recipes.run.store import Store
-from orca_recipes.run.warm import Loading, import_libraries, is_worth_workers, load_tokenizer
+from orca_recipes.run.student import Student
+from orca_recipes.run.warm import HERE, Work, Workers, is_worth_workers
 from orca_recipes.shards.manifest import Manifest, read_manifest
 
 
@@ -65,11 +66,11 @@ class Prepared:
     recipe: Recipe
 
 
-def prepare(asked: Asked, say: Say = quiet, ready: Callable[[Path], None] = lambda folder: None) -> Prepared:
+def prepare(asked: Asked, say: Say = quiet, work: Work = HERE) -> Prepared:
     """Pin and compile; the recipe then holds the texts of all system messages.
 
     Args:
-        ready: as for `pin_recipe`.
+        work: as for `pin_recipe`.
     Raises: as `look_up`, `pin_recipe`.
     """
     lock = read_lock(lock_path(asked.loaded.path, asked.loaded.profile))
@@ -82,7 +83,7 @@ def prepare(asked: Asked, say: Say = quiet, ready: Callable[[Path], None] = lamb
         rehash=asked.rehash,
         say=say,
         workers=asked.workers,
-        ready=ready,
+        work=work,
     )
     return Prepared(pins, student, compile_plan(texts.recipe, pins, limit=asked.limit), texts.recipe)
 
@@ -105,7 +106,7 @@ def _build(asked: Asked, progress: Progress) -> tuple[Manifest, bool]:
         raise LockError(f"{path}: there is no lock; run `orca-recipe lock {asked.loaded.path}` first")
     refuse_foreign(asked.directory)
     asked = replace(asked, loaded=settled(asked.loaded, lock, insist=asked.locked))
-    prepared = prepare(asked, progress.say, _warmed(asked))
+    prepared = prepare(asked, progress.say, _workers(asked))
     if lock is not None and (found := differences(lock.pins, prepared.pins)):
         _tell_differences(asked, path, found, progress)
     if asked.locked and lock is not None:
@@ -173,16 +174,13 @@ def _make(asked: Asked, prepared: Prepared, progress: Progress, lock: Lock | Non
     return Publication(asked.loaded, execution, prepared.pins.digest(), asked.directory).publish()
 
 
-def _warmed(asked: Asked) -> Callable[[Path], None]:
-    """Workers of a build that is large and begins anew are started; what to do once there is a tokenizer for them."""
-    recipe, workers = asked.loaded.recipe, asked.workers
-    anew = workers > 1 and not (asked.directory / "manifest.json").is_file()
+def _workers(asked: Asked) -> Work:
+    """The workers of a build that is large and begins anew, else this process."""
+    recipe = asked.loaded.recipe
+    anew = asked.workers > 1 and not (asked.directory / "manifest.json").is_file()
     if not anew or not is_worth_workers(recipe, used_collections(recipe)):
-        return lambda folder: None
-    recipe.engine.warm(function=import_libraries, task=None, workers=workers)
-    return lambda folder: recipe.engine.warm(
-        function=load_tokenizer, task=Loading(recipe.tokenizer, folder), workers=workers
-    )
+        return HERE
+    return Workers(recipe.engine, asked.workers)
 
 
 def _as_planned(directory: Path, loaded: LoadedRecipe, prepared: Prepared) -> Manifest | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orca_recipes.counted import counted
 from orca_recipes.errors import BuildError
 from orca_recipes.plan.compile import collects, taken_collections
 from orca_recipes.run.collect import Bought
@@ -24,7 +25,7 @@ def collected(execution: Execution) -> list[str]:
             report = execution.folder(f"answer {name}/{collection}").receipt["report"]
             bought = execution.answering.bought.get(f"{name}/{collection}", Bought())
             lines.append(
-                f"{name}/{collection}: {report['requests']:,} answers of {recipe.datasets[name].teacher} are stored, "
-                f"{bought.asked:,} of them asked now; {report['refused']:,} cannot be used"
+                f"{name}/{collection}: {counted(report['requests'], 'answer')} of {recipe.datasets[name].teacher} "
+                f"stored, {bought.asked:,} of them asked now; {report['refused']:,} cannot be used"
             )
     return lines

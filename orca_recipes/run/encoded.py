@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orca_recipes.run.arrow import indices, string_buffers
+from orca_recipes.run.ragged import gathered_rows
 from orca_recipes.shards.layout import token_dtype
 
 
@@ -50,13 +50,7 @@ class Encoded:
 
     def gathered(self, rows: np.ndarray) -> np.ndarray:
         """The tokens of some rows, one row after the other."""
-        import pyarrow as pa
-
-        size = self.tokens.itemsize
-        buffers = [None, pa.py_buffer(self.starts * size), pa.py_buffer(self.tokens)]
-        column = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(self.starts) - 1, buffers)
-        offsets, data = string_buffers(column.take(indices(rows)))
-        return np.frombuffer(data if data is not None else b"", dtype=self.tokens.dtype, count=int(offsets[-1]) // size)
+        return gathered_rows(self.tokens, self.starts, rows)
 
     def differs(self, other: Encoded, rows: np.ndarray) -> np.ndarray:
         """bool [n]: where our first n rows are not those rows of the other."""

@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from orca_recipes.counted import counted
 from orca_recipes.errors import Failure
 from orca_recipes.plan.compile import (
     collects,
@@ -27,12 +28,12 @@ from orca_recipes.run.answering import Answering
 from orca_recipes.run.arrow import keep_pandas_out, read_frame
 from orca_recipes.run.making import Making
 from orca_recipes.run.mixing import Mixing
-from orca_recipes.run.pack import Unit, units_of
-from orca_recipes.run.pin import Student
 from orca_recipes.run.progress import Progress
 from orca_recipes.run.schedule import run_in_order, run_side_by_side
 from orca_recipes.run.shared_progress import SharedProgress
 from orca_recipes.run.store import StageFolder, Store
+from orca_recipes.run.student import Student
+from orca_recipes.run.units import Unit, units_of
 from orca_recipes.run.warm import TASKS_WORTH_WORKERS, is_worth_workers
 
 
@@ -200,11 +201,14 @@ class Execution:
         folder: StageFolder,
         names: Sequence[str],
         verb: str,
-        unit: str,
+        noun: str,
         before: Account,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        """Finish a stage whose parts rejected rows; before: where rows went until then."""
+        """Finish a stage whose parts rejected rows.
+
+        noun: one of what it gives, for people. before: where rows went until then.
+        """
         parts = [folder.part(name) for name in names]
         report = {
             "in": sum(part.report["in"] for part in parts),
@@ -217,12 +221,12 @@ class Execution:
         rejected = [read_frame(part.file(".rejected.arrow")) for part in parts]
         account = before.followed_by(verb, report, rejected)
         folder.finish([*names, keep_account(folder, account)], report)
-        self.end(report, unit)
+        self.end(report, noun)
 
-    def end(self, report: Mapping[str, Any], unit: str) -> None:
+    def end(self, report: Mapping[str, Any], noun: str) -> None:
         rejected = sum(report["rejected"].values())
         passed_over = sum(report.get("passed_over", {}).values())
-        told = f"{report['out']:,} {unit}" + (f", {rejected:,} rejected" if rejected else "")
+        told = counted(report["out"], noun) + (f", {rejected:,} rejected" if rejected else "")
         self.progress.end(told + (f", {passed_over:,} passed over" if passed_over else ""))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orca_recipes.counted import counted
 from orca_recipes.errors import UserError
 from orca_recipes.run.explain_page import TokenView
 from orca_recipes.shards.files import damage
@@ -150,7 +151,7 @@ class BuildTables:
             if shard.first <= row < shard.first + shard.counts.rows:
                 return shard
         rows = sum(counts.rows for counts in self.manifest.datasets.values())
-        raise UserError(f"{self.directory} has {rows} rows, counted from 0, and no row {row}")
+        raise UserError(f"{self.directory} has {counted(rows, 'row')}, counted from 0, and no row {row}")
 
     def _refuse_pads(self, row: int, at: int, held: Row) -> None:
         stored, room = int(held.segments.token_starts[-1]), self.manifest.row_tokens

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from orca_recipes.counted import counted
 from orca_recipes.shards.visible import visible
 
 KEPT = "kept"
@@ -259,10 +260,10 @@ def _draw_lines(draw: Draw) -> Iterator[tuple[str, str]]:
     limit = ", cut by --limit" if draw.is_limited else ""
     order = ", the first in keyed order" if draw.taken - draw.repeats < draw.there else ""
     again = f", {draw.repeats:,} of them repeats" if draw.repeats else ""
-    text = f"{draw.take}{limit}: {draw.taken:,} of {draw.there:,} rows{order}{again}"
+    text = f"{draw.take}{limit}: {draw.taken:,} of {counted(draw.there, 'row')}{order}{again}"
     yield "draw", f"mixtures.{draw.mixture} takes {text}"
     for reason, number in draw.left_out.items():
-        yield "left out", f"{number:,} rows: {reason}"
+        yield "left out", f"{counted(number, 'row')}: {reason}"
     if draw.key is None:
         return
     if draw.rank is None:
@@ -294,7 +295,7 @@ def _exchange(exchange: Exchange) -> str:
     if exchange.model_reported not in (None, model):
         model = f"{model} (the server says {exchange.model_reported})"
     tokens = (
-        "? tokens" if number is None else f"{number:,} tokens"
+        "? tokens" if number is None else counted(number, "token")
         for number in (exchange.input_tokens, exchange.output_tokens)
     )
     limit = "" if exchange.max_tokens is None else f" of at most {exchange.max_tokens:,}"

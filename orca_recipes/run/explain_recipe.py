@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from orca_recipes.contract.kinds import Kind, Packer, Writer
 from orca_recipes.contract.pieces import Offer
+from orca_recipes.counted import counted
 from orca_recipes.errors import PluginError
 from orca_recipes.recipe.defaults import filled_in
 from orca_recipes.recipe.model import Recipe
@@ -40,7 +41,7 @@ class WrittenRecipe:
     def packing(self) -> str:
         overlong = self._table["packing"].get("overlong", Packer.model_fields["overlong"].default)
         row_tokens = self._table["packing"].get("row_tokens", Packer.model_fields["row_tokens"].default)
-        return f"a row holds {row_tokens:,} tokens, and overlong = {json.dumps(overlong)}"
+        return f"a row holds {counted(row_tokens, 'token')}, and overlong = {json.dumps(overlong)}"
 
     def source(self, collection: str) -> tuple[str, str]:
         """A collection's kind and its other options."""

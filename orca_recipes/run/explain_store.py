@@ -150,7 +150,7 @@ class StoreMemory:
         batch = next(batch for batch in self._batches(collection) if batch.start <= number < batch.stop)
         columns = ["file", "place", "task", "category"]
         file, place, task, category = read_frame(batch.path, columns=columns).row(number - batch.start)
-        hi, lo, keep = (column[number] for column in self._ids(collection))
+        hi, lo, keep = read_frame(self._folder(collection).path / f"{IDS}.arrow").row(number)
         return StoredRow(id_text(int(hi), int(lo)), bool(keep), file, place, task, category)
 
 

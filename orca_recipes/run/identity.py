@@ -6,6 +6,7 @@ Digests are taken part by part; which of equal rows is which is told once all pa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,12 @@ TAKEN = (
 )
 FREE, _AGAIN, CONTRADICTED = range(3)
 """Whether a row's id is taken, as places in TAKEN."""
+
+Digests = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""uint64 [rows] each: digest_hi, digest_lo and content, as `with_identity` appends them."""
+
+_ROWS_AT_ONCE = 1 << 20
+"""Rows that are looked at together, about, to find repeats: 16 bytes each are held."""
 
 _ALWAYS = ("task", "question", "references", "system", "answer", "messages")
 _GIVEN = ("options", "language", "reasoning", "extra")
@@ -63,31 +70,82 @@ def with_identity(rows: pl.DataFrame, collection: str) -> pa.Table:
     return table
 
 
-def numbered_ids(identity: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids of all rows, and whether a row's id is taken (int8 [rows], a place in TAKEN).
+@dataclass(frozen=True)
+class Repeats:
+    """The rows that an earlier row is the same as, rising.
+
+    rows: int64 [repeats]. id_hi, id_lo: uint64 [repeats], their ids. taken: int8 [repeats], places in TAKEN.
+    """
+
+    rows: np.ndarray
+    id_hi: np.ndarray
+    id_lo: np.ndarray
+    taken: np.ndarray
+
+
+def repeats_of(digests: Sequence[Digests]) -> Repeats:
+    """What becomes of the rows that stand more than once; all others are known by their digest.
 
     Rows without an id of their own that are equal get the ids of their occurrence numbers; of rows with the same own
-    id the first is kept.
+    id the first is kept. Rows whose digests begin alike are looked at together, some millions at a time: of a row that
+    stands once nothing is held.
+
+    Args:
+        digests: of consecutive rows, batch by batch; best mapped from files.
     """
-    hi, lo = identity["digest_hi"].to_numpy().copy(), identity["digest_lo"].to_numpy().copy()
-    content = identity["content"].to_numpy()
-    taken = np.full(len(hi), FREE, dtype=np.int8)
-    order = _possible_repeats(hi)
-    order = order[np.lexsort((lo[order], hi[order]))]
+    starts = np.cumsum([0, *(len(hi) for hi, _, _ in digests)])
+    bits = (int(starts[-1]) // _ROWS_AT_ONCE).bit_length()
+    found = [_repeats_among(digests, starts, _possible_repeats(digests, starts, bits, n)) for n in range(1 << bits)]
+    rows, *columns = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.argsort(rows)
+    return Repeats(rows[order], *(column[order] for column in columns))
+
+
+def _possible_repeats(digests: Sequence[Digests], starts: np.ndarray, bits: int, number: int) -> np.ndarray:
+    """The rows, rising, whose digests begin with these bits and are nearly or wholly alike: int64 [rows]."""
+    rows, values = [], []
+    for (hi, _, _), start in zip(digests, starts, strict=False):
+        here = np.flatnonzero(hi >> np.uint64(64 - bits) == number) if bits else np.arange(len(hi))
+        rows.append(here + start)
+        values.append(hi[here] << np.uint64(bits))
+    joined = np.concatenate([np.empty(0, dtype=np.uint64), *values])
+    # Places stand in the low bits, so that one sort of numbers, several times faster than one of places, tells them.
+    places = np.uint64((1 << len(joined).bit_length()) - 1)
+    joined &= ~places
+    joined |= np.arange(len(joined), dtype=np.uint64)
+    joined.sort()
+    same = (joined[1:] ^ joined[:-1]) <= places
+    alike = joined[np.append(same, [False]) | np.append([False], same)[: len(joined)]] & places if same.any() else []
+    return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *rows])[np.asarray(alike, dtype=np.int64)])
+
+
+def _repeats_among(
+    digests: Sequence[Digests], starts: np.ndarray, candidates: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The columns of `Repeats`, of the candidates."""
+    hi, lo, content = _gathered(digests, starts, candidates)
+    order = np.lexsort((lo, hi))
     repeats = np.append(False, (hi[order][1:] == hi[order][:-1]) & (lo[order][1:] == lo[order][:-1]))[: len(order)]
-    if not repeats.any():
-        return hi, lo, taken
     first = np.maximum.accumulate(np.where(repeats, 0, np.arange(len(order))))
-    occurrence = np.arange(len(order)) - first
-    rows, heads, numbers = order[repeats], order[first[repeats]], occurrence[repeats].astype(np.uint64)
+    rows, heads = order[repeats], order[first[repeats]]
+    numbers = (np.arange(len(order)) - first)[repeats].astype(np.uint64)
     named = content[rows] != 0  # rows without an id of their own keep no digest of their content apart
     same = content[rows] == content[heads]
-    taken[rows[named & same]] = _AGAIN
-    taken[rows[named & ~same]] = CONTRADICTED
-    plain = rows[~named]
-    hi[plain] = splitmix64(hi[plain] ^ numbers[~named])
-    lo[plain] = splitmix64(lo[plain] + numbers[~named])
-    return hi, lo, taken
+    taken = np.where(named, np.where(same, _AGAIN, CONTRADICTED), FREE).astype(np.int8)
+    id_hi = np.where(named, hi[rows], splitmix64(hi[rows] ^ numbers))
+    id_lo = np.where(named, lo[rows], splitmix64(lo[rows] + numbers))
+    return candidates[rows], id_hi, id_lo, taken
+
+
+def _gathered(digests: Sequence[Digests], starts: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The digests of some rows, which rise."""
+    bounds = np.searchsorted(rows, starts)
+    found: tuple[list[np.ndarray], ...] = ([], [], [])
+    for number in np.flatnonzero(np.diff(bounds)).tolist():
+        here = rows[bounds[number] : bounds[number + 1]] - starts[number]
+        for column, pieces in zip(digests[number], found, strict=True):
+            pieces.append(column[here])
+    return tuple(np.concatenate([np.empty(0, dtype=np.uint64), *pieces]) for pieces in found)
 
 
 def _content(columns: Mapping[str, Any]) -> list[_Piece]:
@@ -181,11 +239,3 @@ def _constant(text: str) -> pa.Scalar:
     import pyarrow as pa
 
     return pa.scalar(text, pa.large_string())
-
-
-def _possible_repeats(values: np.ndarray) -> np.ndarray:
-    """The places of all values that stand more than once, rising: sorting values costs a tenth of sorting places, and
-    nearly all stand once."""
-    ordered = np.sort(values)
-    again = ordered[1:][ordered[1:] == ordered[:-1]]
-    return np.flatnonzero(np.isin(values, again)) if len(again) else np.empty(0, dtype=np.int64)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orca_recipes.counted import counted
 from orca_recipes.plan.compile import (
     collects,
     course_seed,
@@ -72,7 +73,7 @@ class Making:
         sizes = [int(task.selected.sum()) for task in tasks]
         self.execution.map_parts(folder, f"converse {dataset}/{collection}", converse_part, tasks, sizes, "examples")
         before = account_of_reading(read).followed_by("mix", mix.receipt["report"], [])
-        self.execution.finish_counted(folder, [task.name for task in tasks], "converse", "conversations", before)
+        self.execution.finish_counted(folder, [task.name for task in tasks], "converse", "conversation", before)
 
     def keep(self, folder: StageFolder, dataset: str, collection: str) -> None:
         """Make stage `keep`."""
@@ -84,9 +85,9 @@ class Making:
         messages = {message.name for rule in rules if rule.is_expanded for message in rule.messages}
         names, questions = keep_first(mix, converse, folder, messages=sorted(messages), where=where)
         asked = mix.receipt["report"]["kept_at_most"]
-        self.execution.finish_counted(folder, names, "keep", "conversations", read_account(converse), {"asked": asked})
+        self.execution.finish_counted(folder, names, "keep", "conversation", read_account(converse), {"asked": asked})
         if questions < asked and self.execution.limit is None:
-            left = f"{questions:,} of {asked:,} rows are left after the filters"
+            left = f"the filters leave {questions:,} of {counted(asked, 'row')}"
             self.execution.progress.say(f"{where}: {left}; raise the reserve")
 
     def tokenize(self, folder: StageFolder, dataset: str, collection: str) -> None:
@@ -97,11 +98,13 @@ class Making:
         wrong = sum(result.disagreeing for result in results)
         if wrong:
             verdict = "reference"
-            self.execution.progress.end(f"the fast tokenizer disagrees with the reference on {wrong} examples checked")
+            self.execution.progress.end(
+                f"the fast tokenizer disagrees with the reference on {counted(wrong, 'example')} checked"
+            )
             tasks, _ = self._tokenized(folder, conversations, subject, exact=True)
         before = read_account(conversations)
         names = [task.name for task in tasks]
-        self.execution.finish_counted(folder, names, "tokenize", "examples", before, {"tokenizer": verdict})
+        self.execution.finish_counted(folder, names, "tokenize", "example", before, {"tokenizer": verdict})
 
     def pack(self, folder: StageFolder, dataset: str) -> None:
         """Make stage `pack`."""
@@ -115,7 +118,7 @@ class Making:
             open_encoder=partial(opened, self.execution.recipe.tokenizer, self.execution.student.folder),
         )
         folder.finish(names, report)
-        self.execution.end(report, "examples")
+        self.execution.end(report, "example")
 
     def batches(self, folder: StageFolder, dataset: str, collection: str) -> list[ConverseTask]:
         """The examples of a dataset's collection, batch by batch, as a stage in this folder works on them."""
@@ -186,7 +189,7 @@ class Making:
         report = index_examples(folder, names, collection=collection, source=source)
         self._pinned(collection)
         folder.finish([*names, IDS], report)
-        self.execution.end(report, "examples")
+        self.execution.end(report, "example")
 
     def _pinned(self, collection: str) -> Mapping[str, Pinned]:
         """The files of a collection, seen to be those that the plan was made of."""

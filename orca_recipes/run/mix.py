@@ -70,9 +70,11 @@ def taken_copies(mix: StageFolder) -> np.ndarray:
 
 def limited(selection: np.ndarray, ids: pl.DataFrame, *, limit: int, seed: int) -> np.ndarray:
     """The first `limit` examples of a selection in keyed order."""
+    import polars as pl
+
     rows = np.flatnonzero(selection > 0)
     copies = selection[rows].astype(np.int64)
-    hi, lo = (ids[name].to_numpy()[rows] for name in ("id_hi", "id_lo"))
+    hi, lo = (ids[name].gather(pl.Series(rows)).to_numpy() for name in ("id_hi", "id_lo"))
     group = np.zeros(len(rows), dtype=np.int32)
 
     def pool() -> list[Chunk]:
@@ -93,13 +95,12 @@ def limited(selection: np.ndarray, ids: pl.DataFrame, *, limit: int, seed: int) 
 
 def report_of(selection: np.ndarray, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The report of a `mix` stage: in + created = out + left out by reason."""
-    drawn = selection[selection > 0].astype(np.int64)
-    repeats = int(drawn.sum()) - len(drawn)
+    rows, out = int((selection > 0).sum()), int(np.maximum(selection, 0).sum(dtype=np.int64))
     left = {reason: int((selection == number).sum()) for number, reason in REASONS.items()}
     return {
         "in": int((selection != UNREAD).sum()),
-        "created": {"repeat": repeats} if repeats else {},
-        "out": int(drawn.sum()),
+        "created": {"repeat": out - rows} if out > rows else {},
+        "out": out,
         "rejected": {},
         "left_out": {reason: number for reason, number in left.items() if number},
         **(facts or {}),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orca_recipes.counted import counted
 from orca_recipes.plan.mixing import MIXING, by_rate, earlier_holders, fixed_target, mixture_collections
 from orca_recipes.plan.mixture import divided_counts, task_rates
 from orca_recipes.plan.stages import Plan
@@ -83,7 +84,7 @@ class Mixing:
     def _finish(self, folder: StageFolder, names: Sequence[str]) -> None:
         report = questions_report(folder, names)
         folder.finish(names, report)
-        self.execution.progress.end(f"{report['out']:,} questions")
+        self.execution.progress.end(counted(report["out"], "question"))
 
     def _allot(self, folder: StageFolder, subject: str) -> None:
         mixture = self._recipe.mixtures[subject]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from orca_recipes.counted import counted
 from orca_recipes.run.mixture_views import MixtureView, TakenView
 
 _HEAD = ("mixture", "collection", "pool", "taken", "notes", "state")
@@ -18,7 +19,7 @@ def mixture_table(mixtures: Mapping[str, MixtureView]) -> str:
         if len(view.collections) > 1:
             lines.append((name, "in all", "", _shown(view.rows), "", ""))
     short = [
-        f"mixtures.{name}{'.take.' if found else ''}{found}: {number:,} rows too few"
+        f"mixtures.{name}{'.take.' if found else ''}{found}: {counted(number, 'row')} too few"
         for name, view in mixtures.items()
         for found, number in view.short.items()
     ]

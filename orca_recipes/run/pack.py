@@ -1,77 +1,32 @@
 """Verb `pack`: which examples stand in which rows of which shards.
 
 Packing is indexing: nothing here touches a token, but where an overlong example is cut. The shard of an example is the
-low half of its id modulo the number of shards; inside a shard the packer sees examples in keyed order.
+low half of its id modulo the number of shards, so that one shard after the other is gathered and packed, and memory
+grows with a shard; inside a shard the packer sees examples in keyed order.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_recipes.contract.draws import draw_keys, id_text
+from orca_recipes.contract.draws import draw_keys
 from orca_recipes.contract.kinds import Encoder, Packer
-from orca_recipes.errors import OverlongExample
-from orca_recipes.run.arrow import one_piece, read_frame, read_table, write_frame
-from orca_recipes.run.overlong import Cut, cut_example
+from orca_recipes.run.arrow import column_of, write_frame, write_table
+from orca_recipes.run.fit import CHANGED, Fitted, fit, rejected_of
 from orca_recipes.run.read import count_reasons
 from orca_recipes.run.store import PartWriter, StageFolder
+from orca_recipes.run.units import STORED, Columns, Unit
 from orca_recipes.shards.records import TRUNCATED, TURNS_DROPPED
-from orca_recipes.shards.text_columns import numbers
 
 if TYPE_CHECKING:
     import polars as pl
-    import pyarrow as pa
 
-
-@dataclass(frozen=True)
-class Unit:
-    """One part of tokenized examples: `<prefix>.bin`, `.idx`, `.records.arrow`."""
-
-    collection: str
-    prefix: Path
-
-    @property
-    def records(self) -> Path:
-        return self.prefix.with_name(self.prefix.name + ".records.arrow")
-
-
-@dataclass
-class _Examples:
-    """All examples of a dataset; unit and index say where each one's tokens stand."""
-
-    id_hi: np.ndarray
-    id_lo: np.ndarray
-    tokens: np.ndarray
-    trained_tokens: np.ndarray
-    flags: np.ndarray
-    unit: np.ndarray
-    index: np.ndarray
-    text_hi: np.ndarray
-    text_lo: np.ndarray
-
-    def take(self, chosen: np.ndarray) -> _Examples:
-        return _Examples(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
-
-
-def units_of(folders: Sequence[tuple[str, StageFolder]]) -> list[Unit]:
-    """The tokenized parts of a dataset: (collection, its finished `tokenize` stage)."""
-    return [
-        Unit(collection, part.file(""))
-        for collection, folder in folders
-        for part in folder.parts()
-        if "tokens" in part.report  # the others tell where rows went
-    ]
-
-
-def places_of(order: pa.Table, examples: Sequence[int]) -> np.ndarray:
-    """int64 [examples of the shard]: where each stands, counted over units that hold so many examples."""
-    firsts = np.cumsum([0, *examples])
-    return np.asarray(firsts[numbers(one_piece(order["unit"]))] + numbers(one_piece(order["index"])))
+_ORDER = ("id_hi", "id_lo", "tokens", "trained_tokens", "flags", "unit", "index", "text_hi", "text_lo")
+_SUMS = ("out", "truncated", "turns_dropped", "rows", "trained_tokens")
 
 
 def pack_dataset(
@@ -89,126 +44,98 @@ def pack_dataset(
         open_encoder: loads what decodes the rest of examples that are cut; called only where some are.
     Raises: OverlongExample where the recipe wants that.
     """
-    examples = _load(units)
-    total = len(examples.tokens)
-    examples, rejected = _fit(examples, units, packer, open_encoder)
-    tokens = int(examples.tokens.sum())
+    stored = [unit.columns() for unit in units]
+    fitted = fit(stored, units, packer, open_encoder)
+    tokens = sum(_tokens_left(columns, one) for columns, one in zip(stored, fitted, strict=True))
     shards = max(1, -(-tokens // shard_tokens))
-    keys = draw_keys(id_hi=examples.id_hi, id_lo=examples.id_lo, seed=seed, purpose="rows")
-    order, bounds = by_shard(id_hi=examples.id_hi, id_lo=examples.id_lo, keys=keys, shards=shards)
-    names = []
+    placed = [_shards_of(columns["id_lo"], one, shards) for columns, one in zip(stored, fitted, strict=True)]
+    rejected = rejected_of(stored, units, fitted)
+    names, sums, longest = [], Counter(dict.fromkeys(_SUMS, 0)), 0
     for shard in range(shards):
-        chosen = order[bounds[shard] : bounds[shard + 1]]
-        if len(chosen):
-            names.append(_pack_shard(folder, shard, examples.take(chosen), keys[chosen], packer))
-    rows = sum(folder.part(name).report["rows"] for name in names)
+        examples = _gathered(stored, fitted, placed, shard)
+        if len(examples["tokens"]):
+            names.append(_pack_shard(folder, shard, examples, packer, seed))
+            sums.update(_sums(examples), rows=folder.part(names[-1]).report["rows"])
+            longest = max(longest, int(examples["tokens"].max()))
     names.append(_keep_rejected(folder, rejected))
-    return names, {
-        "in": total,
-        "out": len(examples.tokens),
-        "rejected": count_reasons(rejected["reason"]),
-        "truncated": int((examples.flags & TRUNCATED > 0).sum()),
-        "turns_dropped": int((examples.flags & TURNS_DROPPED > 0).sum()),
-        "rows": rows,
-        "tokens": tokens,
-        "trained_tokens": int(examples.trained_tokens.sum()),
-        "longest_example": int(examples.tokens.max(initial=0)),
-        "shards": shards,
-    }
+    total = sum(len(columns["tokens"]) for columns in stored)
+    report = {"in": total, "rejected": count_reasons(rejected["reason"]), "tokens": tokens, **sums}
+    return names, {**report, "longest_example": longest, "shards": shards}
 
 
-def by_shard(*, id_hi: np.ndarray, id_lo: np.ndarray, keys: np.ndarray, shards: int) -> tuple[np.ndarray, np.ndarray]:
-    """The order of all examples, by shard and then by key, and where each shard begins in it.
+def keyed_order(*, id_hi: np.ndarray, id_lo: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """The order of a shard's examples by key and, as rarely as two keys of 64 bits are equal, by id.
 
     Args:
         id_hi, id_lo, keys: uint64 [examples].
-    Returns: int64 [examples] and int64 [shards + 1].
+    Returns: int64 [examples].
     """
-    shard = (id_lo % np.uint64(shards)).astype(np.min_scalar_type(shards))
     order = np.argsort(keys)
     sorted_keys = keys[order]
-    if (sorted_keys[1:] == sorted_keys[:-1]).any():  # ids decide, as rarely as two keys of 64 bits are equal
+    if (sorted_keys[1:] == sorted_keys[:-1]).any():
         order = np.lexsort((id_lo, id_hi, keys))
-    order = order[np.argsort(shard[order], kind="stable")] if shards > 1 else order
-    return order, np.searchsorted(shard[order], np.arange(shards + 1))
+    return order
 
 
-def _load(units: Sequence[Unit]) -> _Examples:
+def _sums(examples: Columns) -> dict[str, int]:
+    return {
+        "out": len(examples["tokens"]),
+        "truncated": int((examples["flags"] & TRUNCATED > 0).sum()),
+        "turns_dropped": int((examples["flags"] & TURNS_DROPPED > 0).sum()),
+        "trained_tokens": int(examples["trained_tokens"].sum(dtype=np.int64)),
+    }
+
+
+def _tokens_left(columns: Columns, fitted: Fitted) -> int:
+    changed = np.concatenate([fitted.cut["index"], np.array(list(fitted.lost), dtype=np.int64)])
+    over = int(columns["tokens"][changed].sum(dtype=np.int64)) - int(fitted.cut["tokens"].sum(dtype=np.int64))
+    return int(columns["tokens"].sum(dtype=np.int64)) - over
+
+
+def _shards_of(id_lo: np.ndarray, fitted: Fitted, shards: int) -> np.ndarray:
+    """The shard of each example of a unit, `shards` where it is lost; as narrow as may be, because all are held."""
+    found = (id_lo % np.uint64(shards)).astype(np.min_scalar_type(shards))
+    found[list(fitted.lost)] = shards
+    return found
+
+
+def _gathered(stored: Sequence[Columns], fitted: Sequence[Fitted], placed: Sequence[np.ndarray], shard: int) -> Columns:
+    """The examples of a shard as they fit, unit after unit; unit and index say where each one's tokens stand."""
+    chosen = [np.flatnonzero(shards == shard) for shards in placed]
+    pieces = [_piece(*parts) for parts in zip(stored, fitted, chosen, strict=True)]
+    if not pieces:
+        return {"tokens": np.empty(0, dtype=np.int32)}
+    examples = {name: np.concatenate([piece.pop(name) for piece in pieces]) for name in STORED}
+    examples["unit"] = np.repeat(np.arange(len(chosen), dtype=np.int32), [len(rows) for rows in chosen])
+    examples["index"] = np.concatenate(chosen).astype(np.int32)
+    return examples
+
+
+def _piece(columns: Columns, fitted: Fitted, rows: np.ndarray) -> Columns:
+    """Some examples of a unit, which rise, as they fit."""
+    piece = {name: columns[name][rows] for name in STORED}
+    at = np.searchsorted(rows, fitted.cut["index"])
+    here = np.flatnonzero(np.append(rows, -1)[at] == fitted.cut["index"])
+    for name in CHANGED:
+        piece[name][at[here]] = fitted.cut[name][here]
+    return piece
+
+
+def _pack_shard(folder: StageFolder, shard: int, examples: Columns, packer: Packer, seed: int) -> str:
+    import polars as pl
     import pyarrow as pa
 
-    if not units:
-        return _Examples(*(np.empty(0, dtype=np.uint64) for _ in _Examples.__dataclass_fields__))
-    tables = [read_table(unit.records) for unit in units]
-    counts = [table.num_rows for table in tables]
-    names = ["id_hi", "id_lo", "tokens", "trained_tokens", "flags", "text_hi", "text_lo"]
-    joined = pa.concat_tables([table.select(names) for table in tables])
-    return _Examples(
-        **{name: numbers(one_piece(joined[name])).copy() for name in names},
-        unit=np.repeat(np.arange(len(units), dtype=np.int32), counts),
-        index=np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
-    )
-
-
-def _fit(
-    examples: _Examples, units: Sequence[Unit], packer: Packer, open_encoder: Callable[[], Encoder]
-) -> tuple[_Examples, pl.DataFrame]:
-    """Cut or reject what is longer than a row."""
-    over = np.flatnonzero(examples.tokens > packer.row_tokens)
-    reasons: dict[int, str] = {}
-    encoder = open_encoder() if len(over) and packer.overlong in ("drop_turns", "truncate") else None
-    for position in over.tolist():
-        unit, index = units[examples.unit[position]], int(examples.index[position])
-        if packer.overlong == "error":
-            raise OverlongExample(_complaint(examples, position, unit, packer.row_tokens))
-        cut: Cut | str = "longer than a row"
-        if encoder is not None:
-            cut = cut_example(unit.prefix, index, packer=packer, flags=int(examples.flags[position]), encoder=encoder)
-        if isinstance(cut, str):
-            reasons[position] = cut
-        else:
-            for name in ("tokens", "trained_tokens", "flags", "text_hi", "text_lo"):
-                getattr(examples, name)[position] = getattr(cut, name)
-    rejected = _rejected(examples, units, reasons)
-    if reasons:
-        keep = np.ones(len(examples.tokens), dtype=bool)
-        keep[list(reasons)] = False
-        examples = examples.take(keep)
-    return examples, rejected
-
-
-def _pack_shard(folder: StageFolder, shard: int, examples: _Examples, keys: np.ndarray, packer: Packer) -> str:
-    import polars as pl
-
-    room = -(-examples.tokens // packer.align) * packer.align
-    packing = packer.pack(lengths=room.astype(np.int32), keys=keys, row_tokens=packer.row_tokens)
+    ids = {name: examples[name] for name in ("id_hi", "id_lo")}
+    keys = draw_keys(**ids, seed=seed, purpose="rows")
+    order = keyed_order(**ids, keys=keys)
+    room = -(-examples["tokens"][order] // packer.align) * packer.align
+    packing = packer.pack(lengths=room.astype(np.int32), keys=keys[order], row_tokens=packer.row_tokens)
+    order = order[packing.order]
     writer = PartWriter(folder.path, f"shard-{shard:05d}")
-    ordered = examples.take(packing.order)
-    write_frame(
-        writer.path(".order.arrow"), pl.DataFrame({n: getattr(ordered, n) for n in ordered.__dataclass_fields__})
-    )
+    write_table(writer.path(".order.arrow"), pa.table({name: column_of(examples[name][order]) for name in _ORDER}))
     write_frame(writer.path(".rows.arrow"), pl.DataFrame({"start": packing.row_starts.astype(np.int64)}))
     writer.keep([".order.arrow", ".rows.arrow"], {"shard": shard, "rows": len(packing.row_starts) - 1})
     return writer.name
-
-
-def _rejected(examples: _Examples, units: Sequence[Unit], reasons: dict[int, str]) -> pl.DataFrame:
-    import polars as pl
-
-    rows = [_place(units[examples.unit[position]], int(examples.index[position])) for position in reasons]
-    chosen = list(reasons)
-    return pl.DataFrame(
-        {
-            "id_hi": examples.id_hi[chosen],
-            "id_lo": examples.id_lo[chosen],
-            "file": pl.Series([file for file, _ in rows], dtype=pl.String),
-            "place": pl.Series([place for _, place in rows], dtype=pl.Int64),
-            "reason": pl.Series(list(reasons.values()), dtype=pl.String),
-            "stage": pl.Series(["pack"] * len(rows), dtype=pl.String),
-            "collection": pl.Series(
-                [units[examples.unit[position]].collection for position in chosen], dtype=pl.String
-            ),
-        }
-    )
 
 
 def _keep_rejected(folder: StageFolder, rejected: pl.DataFrame) -> str:
@@ -216,17 +143,3 @@ def _keep_rejected(folder: StageFolder, rejected: pl.DataFrame) -> str:
     write_frame(writer.path(".rejected.arrow"), rejected)
     writer.keep([".rejected.arrow"], {})
     return writer.name
-
-
-def _place(unit: Unit, index: int) -> tuple[str | None, int]:
-    row = read_frame(unit.records, columns=["file", "place"]).row(index)
-    return row[0], int(row[1])
-
-
-def _complaint(examples: _Examples, position: int, unit: Unit, row_tokens: int) -> str:
-    file, place = _place(unit, int(examples.index[position]))
-    name = id_text(int(examples.id_hi[position]), int(examples.id_lo[position]))
-    return (
-        f"packing: example {name} ({unit.collection}, {file}:{place}) has {examples.tokens[position]} tokens and a row "
-        f'holds {row_tokens}; raise row_tokens, or set overlong = "drop", "drop_turns" or "truncate"'
-    )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orca_recipes.contract.answers import Answer, Money
+from orca_recipes.counted import counted
 from orca_recipes.run.progress import Progress
 
 _LINE_EVERY_SECONDS = 10.0
@@ -126,7 +127,7 @@ class Panel:
 
     def lines(self) -> list[str]:
         """What stands on the terminal."""
-        head = f"teacher {self._teacher}: {self._done:,} of {self._total:,} answers"
+        head = f"teacher {self._teacher}: {self._done:,} of {counted(self._total, 'answer')}"
         if self._rejected:
             head += f", {self._rejected:,} rejected by the server"
         found = [head + self._time_left()]
@@ -139,7 +140,7 @@ class Panel:
         return found
 
     def __enter__(self) -> Panel:
-        self._progress.say(f"teacher {self._teacher}: {self._total:,} answers are not stored yet and are asked for")
+        self._progress.say(f"teacher {self._teacher}: {counted(self._total, 'answer')} not stored yet, asked for now")
         self._progress.board(self.lines)
         return self
 
@@ -168,7 +169,7 @@ class Panel:
         if self._money.budget_usd is not None:
             told += f" (budget {self._money.budget_usd:,.2f}, {self._before:.2f} spent before)"
         if self._unpriced:
-            told += f"; {self._unpriced:,} answers came without usage, and their cost is not known"
+            told += f"; {counted(self._unpriced, 'answer')} came without usage, at an unknown cost"
         return told
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from orca_recipes.counted import counted
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.shards.curriculum import AskedPhase, DatasetSize, compiled_curriculum
 
@@ -85,6 +86,6 @@ def _datasets(view: PhaseView) -> str:
 
 
 def _length(view: PhaseView) -> str:
-    if view.epochs is None:
-        return f"{view.asked_tokens:,} tokens"
-    return f"{view.epochs} epoch" + ("" if view.epochs == 1 else "s")
+    if view.epochs is not None:
+        return counted(view.epochs, "epoch")
+    return counted(view.asked_tokens or 0, "token")

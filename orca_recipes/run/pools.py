@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Grouping = Literal["task", "category"] | None
 
-_CHUNK_ROWS = 1 << 20
+_CHUNK_ROWS = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,15 @@ class Collection:
 
     def fresh(self) -> np.ndarray:
         """The selection before anything is drawn or left out: int16 [rows]."""
-        return np.where(self.ids["keep"].to_numpy(), 0, UNREAD).astype(np.int16)
+        return np.where(self.ids["keep"].to_numpy(), np.int16(0), np.int16(UNREAD))
 
     def chunks(self, selection: np.ndarray) -> Iterator[Chunk]:
         """The rows whose number is 0 in groups, all others in none."""
-        hi, lo = self.ids["id_hi"].to_numpy(), self.ids["id_lo"].to_numpy()
         for start, stop, group in self._groups():
-            rows = slice(start, stop)
-            drawable = np.where(selection[rows] == 0, group, np.int32(-1))
-            yield Chunk(hi[rows], lo[rows], drawable, None if self.weight is None else self.weight[rows])
+            # A span of the ids at a time: a large collection's are in several pieces, and joined they would be held.
+            hi, lo = (self.ids[name].slice(start, stop - start).to_numpy() for name in ("id_hi", "id_lo"))
+            drawable = np.where(selection[start:stop] == 0, group, np.int32(-1))
+            yield Chunk(hi, lo, drawable, None if self.weight is None else self.weight[start:stop])
 
     def _groups(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """Spans of rows with the group of each: int32 [rows]."""

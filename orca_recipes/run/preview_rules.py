@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from orca_recipes.counted import counted
 from orca_recipes.plan.compile import taken_collections
 from orca_recipes.plan.mixture import largest_remainder
 from orca_recipes.recipe.mixtures import Take
@@ -95,10 +96,10 @@ def _tasks(view: RuleView) -> str:
 
 def _remarks(rules: tuple[RuleView, ...]) -> list[str]:
     found = [
-        f"dataset {view.dataset}: no rule is for {view.examples:,} examples; a build will refuse them: add a rule, or "
-        "one without `when` at the end"
+        f"dataset {view.dataset}: no rule is for {counted(view.examples, 'example')}, which a build will refuse: "
+        "add a rule, or one without `when` at the end"
         for view in rules
-        if view.number is None
+        if view.number is None and view.examples is not None
     ]
     counts: dict[tuple[int, str], set[int | None]] = {}
     for view in rules:

@@ -17,6 +17,7 @@ import numpy as np
 
 from orca_recipes.contract.draws import binary_digests, draw_keys
 from orca_recipes.contract.spelling import quoted
+from orca_recipes.counted import counted
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.run.apart import check_apart, pairs_apart
 from orca_recipes.run.arrow import keep_pandas_out
@@ -132,7 +133,8 @@ class _Proof:
     def look(self, dataset: str, counts: ShardCounts, opened: OpenShard) -> None:
         records, done = opened.records, 0
         if records is not None and records.ids is not None:
-            self.halves[counts.prefix] = records.ids[:, 0].copy()
+            # No copy: the checks of structure hold all ids anyway.
+            self.halves[counts.prefix] = records.ids[:, 0]
         if isinstance(self.student, ShippedStudent):
             if opened.shard is None or records is None or not self._is_provable(opened, opened.shard):
                 told = f"the text of {counts.prefix}: its files are damaged"
@@ -143,7 +145,7 @@ class _Proof:
 
     def summary(self) -> str:
         prompts = sum(dataset.prompts.checked for dataset in self.datasets.values())
-        return f"{self.checked['texts']:,} texts and {prompts:,} prompts"
+        return f"{counted(self.checked['texts'], 'text')} and {counted(prompts, 'prompt')}"
 
     def tell_unchecked(self) -> None:
         """Say of every dataset what was looked at, and what was not."""
@@ -218,7 +220,7 @@ class _Proof:
         for at, sentence in first_few(np.array(sorted(found.faults), dtype=np.int64), lambda at: found.faults[at]):
             self._find(prefix, chosen, at, records, sentence)
         for why, number in sorted(found.not_checked.items()):
-            proof.not_checked.append(f"{number:,} erased prompts of {prefix}: they {why}")
+            proof.not_checked.append(f"{counted(number, 'erased prompt')} of {prefix}: they {why}")
 
     def _find(self, prefix: str, chosen: ChosenRows, at: int, records: Records, sentence: str) -> None:
         row = int(chosen.rows[chosen.segments.example_rows[at]])
@@ -227,14 +229,17 @@ class _Proof:
 
     def _tell_unchecked(self, name: str, dataset: _DatasetProof) -> None:
         examples = dataset.readable
+        whole = f"{counted(examples, 'example')} of dataset {name}"
         if self.sampler is not None:
             left = examples - dataset.texts
-            self.not_checked.append(f"the text of {left:,} of the {examples:,} examples of dataset {name}")
+            self.not_checked.append(f"the text of {left:,} of the {whole}")
         if dataset.looked_at < examples:
-            told = f"the prompts of {examples - dataset.looked_at:,} of the {examples:,} examples of dataset {name}"
-            self.not_checked.append(f"{told}: a keyed sample was encoded again")
+            left = examples - dataset.looked_at
+            self.not_checked.append(f"the prompts of {left:,} of the {whole}: a keyed sample was encoded again")
         for why, number in sorted(dataset.prompts.not_checked.items()):
-            self.not_checked.append(f"the prompts of {number:,} sampled examples of dataset {name}: they {why}")
+            self.not_checked.append(
+                f"the prompts of {counted(number, 'sampled example')} of dataset {name}: they {why}"
+            )
 
 
 def _drawn(keys: np.ndarray, share: float) -> np.ndarray:

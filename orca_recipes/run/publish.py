@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from orca_recipes.counted import counted
 from orca_recipes.errors import BuildError
 from orca_recipes.plan.compile import taken_collections
 from orca_recipes.recipe.load import LoadedRecipe
@@ -22,8 +23,8 @@ from orca_recipes.run.arrow import read_frame
 from orca_recipes.run.execute import Execution, joined_counts
 from orca_recipes.run.mix import conserved
 from orca_recipes.run.phases import asked_phases
-from orca_recipes.run.pin import TOKENIZER_FILES, Student
 from orca_recipes.run.place import make_aside, put_in_place, refuse_foreign, settle
+from orca_recipes.run.student import TOKENIZER_FILES, Student
 from orca_recipes.run.write import WriteTask, Written, WrittenShard, write_half
 from orca_recipes.shards import curriculum, manifest, records
 from orca_recipes.shards.digests import file_digest
@@ -75,7 +76,8 @@ class Publication:
         self._write_rejected(name, folder / records.REJECTED_NAME)
         ordered = [written[number] for number in sorted(written)]
         shards = _shards(ordered)
-        execution.progress.end(f"{len(shards)} shards, {sum(shard.rows for shard in shards):,} rows")
+        rows = sum(shard.rows for shard in shards)
+        execution.progress.end(f"{counted(len(shards), 'shard')}, {counted(rows, 'row')}")
         return ordered
 
     def _write_tasks(self, name: str, folder: Path) -> list[WriteTask]:

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 DIALOGUE = b"dialogue"
 """Sets the digests of several messages apart from that of one text."""
 
-_HELD_AT_ONCE = 1 << 24
+_HELD_AT_ONCE = 1 << 21
+_NONE = np.empty(0, dtype=np.uint64)
+_SIDE = np.uint64(1)
+_FEW = 16
+"""Where fewer than one in so many rows may be among the others, those rows are sought out first."""
 
 Digests = tuple[np.ndarray, np.ndarray]
 """uint64 [rows] twice, high and low half."""
@@ -71,28 +75,54 @@ def read_questions(folder: StageFolder) -> Digests:
 def stand_in(mine: Digests, others: Sequence[Digests]) -> np.ndarray:
     """bool [rows]: whose digest stands among the others.
 
-    In slices by the first bits of the digests, so that no more than some millions are held in a table at a time.
+    In slices by the first bits of the digests, so that no more than some millions are held a second time; and whole
+    digests are looked up only where high halves are nearly alike, because to sort numbers costs a third of a table.
     """
-    import polars as pl
-
     found = np.zeros(len(mine[0]), dtype=np.bool_)
-    slices = 1 + (len(found) + sum(len(other[0]) for other in others)) // _HELD_AT_ONCE
-    for number in range(slices):
-        rows = _slice(mine, number, slices)
-        held = [tuple(half[chosen] for half in other) for other in others for chosen in [_slice(other, number, slices)]]
-        left = pl.DataFrame({"hi": mine[0][rows], "lo": mine[1][rows], "row": rows})
-        right = pl.DataFrame(
-            {name: np.concatenate([half[at] for half in held]) for at, name in enumerate(("hi", "lo"))},
-            schema={"hi": pl.UInt64, "lo": pl.UInt64},
-        )
-        found[left.join(right, on=["hi", "lo"], how="semi")["row"].to_numpy()] = True
+    total = len(found) + sum(len(other[0]) for other in others)
+    bits = (total // _HELD_AT_ONCE).bit_length()
+    for number in range(1 << bits):
+        rows = _slice(mine[0], number, bits)
+        held = [(other, _slice(other[0], number, bits)) for other in others]
+        shared = _shared(mine[0][rows], np.concatenate([_NONE, *(other[0][chosen] for other, chosen in held)]))
+        if not len(shared):
+            continue
+        if len(shared) * _FEW < len(rows):
+            rows = rows[_is_among(mine[0][rows], shared)]
+            held = [(other, chosen[_is_among(other[0][chosen], shared)]) for other, chosen in held]
+        hi, lo = (np.concatenate([other[at][chosen] for other, chosen in held]) for at in (0, 1))
+        found[rows[_members((mine[0][rows], mine[1][rows]), (hi, lo))]] = True
     return found
 
 
-def _slice(digests: Digests, number: int, slices: int) -> np.ndarray:
-    if slices == 1:
-        return np.arange(len(digests[0]))
-    return np.flatnonzero(digests[0] % np.uint64(slices) == np.uint64(number))
+def _slice(values: np.ndarray, number: int, bits: int) -> np.ndarray:
+    if not bits:
+        return np.arange(len(values))
+    return np.flatnonzero(values >> np.uint64(64 - bits) == number)
+
+
+def _shared(mine: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The values but for their last bit, rising, that stand on both sides: sorted together, the side as last bit, they
+    are where it changes and nothing else does."""
+    joined = np.concatenate([mine, others]) & ~_SIDE
+    joined[: len(mine)] |= _SIDE
+    joined.sort()
+    return np.asarray(joined[:-1][(joined[1:] ^ joined[:-1]) == _SIDE])
+
+
+def _is_among(values: np.ndarray, shared: np.ndarray) -> np.ndarray:
+    """bool [values]: which are among the shared ones, but for their last bit."""
+    even = values & ~_SIDE
+    return np.asarray(shared[np.minimum(np.searchsorted(shared, even), len(shared) - 1)] == even)
+
+
+def _members(mine: Digests, others: Digests) -> np.ndarray:
+    """int64: the places of those that stand among the others."""
+    import polars as pl
+
+    left = pl.DataFrame({"hi": mine[0], "lo": mine[1], "row": np.arange(len(mine[0]))})
+    right = pl.DataFrame({"hi": others[0], "lo": others[1]})
+    return left.join(right, on=["hi", "lo"], how="semi")["row"].to_numpy()
 
 
 def questions_text(messages: pl.Series) -> pl.DataFrame:

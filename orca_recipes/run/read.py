@@ -2,7 +2,8 @@
 
 Parts are read on their own; identity needs all of them, because equal rows are numbered among each other and one
 explicit id must not stand on two contents. So a part keeps the digest of each row's identity, and `index_examples`
-turns digests into ids once all parts are there.
+turns digests into ids once all parts are there. It holds nothing of a row that stands once: digests stay in the
+mapped files.
 """
 
 from __future__ import annotations
@@ -17,19 +18,23 @@ import numpy as np
 
 from orca_recipes.contract.frames import completed, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Slice, Source
+from orca_recipes.counted import counted
 from orca_recipes.errors import SourceError
-from orca_recipes.run.arrow import read_frame, write_frame, write_table
+from orca_recipes.run.arrow import column_of, indices, one_piece, read_frame, read_table, write_frame, write_table
 from orca_recipes.run.digests import Pinned, changed, unchanged
-from orca_recipes.run.identity import CONTRADICTED, FREE, TAKEN, numbered_ids, with_identity
+from orca_recipes.run.identity import CONTRADICTED, FREE, TAKEN, Digests, Repeats, repeats_of, with_identity
 from orca_recipes.run.store import Part, PartWriter, StageFolder
+from orca_recipes.shards.text_columns import numbers
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 BATCH_BYTES = 4 << 20
 """Text of one batch of examples, about: the unit of work of the stages that follow."""
 
 IDS = "ids"
+_IDS_AT_ONCE = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -122,29 +127,23 @@ def index_examples(folder: StageFolder, names: Sequence[str], *, collection: str
     import polars as pl
 
     parts = [folder.part(name) for name in names]
-    # Only these: a frame over all columns looks at every text, and the whole collection is then in memory.
-    wanted = ["digest_hi", "digest_lo", "content", "task"]
-    columns = [read_frame(path, columns=wanted) for path in _paths(parts)]
-    identity = pl.concat(columns) if columns else None
-    if identity is None or not identity.height:
-        hi = lo = np.empty(0, dtype=np.uint64)
-        taken = np.empty(0, dtype=np.int8)
-    else:
-        hi, lo, taken = numbered_ids(identity)
-    keep = taken == FREE
-    rejected = pl.concat([read_frame(part.file(".rejected.arrow")) for part in parts] + [_taken_rows(parts, taken)])
-    _refuse_many_bad_rows(rejected, len(keep), collection, source)
+    tables = [read_table(path) for path in _paths(parts)]
+    digests = [_digests(table) for table in tables]
+    repeats = repeats_of(digests)
+    total, lost = sum(len(hi) for hi, _, _ in digests), int((repeats.taken != FREE).sum())
+    lost_rows, tasks = _lost(tables, repeats)
+    rejected = pl.concat([read_frame(part.file(".rejected.arrow")) for part in parts] + [lost_rows])
+    _refuse_many_bad_rows(rejected, total, collection, source)
     writer = PartWriter(folder.path, IDS)
-    write_frame(writer.path(".arrow"), pl.DataFrame({"id_hi": hi, "id_lo": lo, "keep": keep}))
+    _write_ids(writer.path(".arrow"), digests, repeats)
     write_frame(writer.path(".rejected.arrow"), rejected)
-    by_task = identity.filter(keep)["task"].value_counts(sort=True) if identity is not None else pl.DataFrame()
     writer.keep([".arrow", ".rejected.arrow"], {})
     return {
-        "in": len(keep) + sum(part.report["rejected"] for part in parts),
-        "out": int(keep.sum()),
+        "in": total + sum(part.report["rejected"] for part in parts),
+        "out": total - lost,
         "rejected": count_reasons(rejected["reason"]),
         "passed_over": dict(sorted(sum((Counter(part.report["passed_over"]) for part in parts), Counter()).items())),
-        "tasks": dict(sorted(by_task.iter_rows())),
+        "tasks": dict(sorted(tasks.items())),
     }
 
 
@@ -213,23 +212,65 @@ def _gathered(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         yield pl.concat(waiting, rechunk=True)
 
 
-def _taken_rows(parts: Sequence[Part], taken: np.ndarray) -> pl.DataFrame:
-    """The rejections of rows whose id is taken; equal rows are no bad rows."""
+def _digests(table: pa.Table) -> Digests:
+    hi, lo, content = (numbers(one_piece(table[name])) for name in ("digest_hi", "digest_lo", "content"))
+    return hi, lo, content
+
+
+def _lost(tables: Sequence[pa.Table], repeats: Repeats) -> tuple[pl.DataFrame, Counter[str]]:
+    """The rejections of rows whose id is taken, where equal rows are no bad rows; and the tasks of all others."""
     import polars as pl
 
-    frames = [_joined_rejections([])]
-    start = 0
-    counts = [batch["rows"] for part in parts for batch in part.report["batches"]]
-    for path, count in zip(_paths(parts), counts, strict=True):
-        reasons = taken[start : start + count]
-        start += count
-        lost = np.flatnonzero(reasons != FREE)
-        if len(lost):
-            rows = read_frame(path, columns=["place", "file"])[lost]
-            named = pl.Series("reason", TAKEN, dtype=pl.String).gather(reasons[lost])
-            bad = pl.Series("bad", reasons[lost] == CONTRADICTED)
-            frames.append(rows.with_columns(named, bad).select("place", "reason", "file", "bad"))
-    return pl.concat(frames)
+    frames, tasks = [_joined_rejections([])], Counter[str]()
+    lost = np.flatnonzero(repeats.taken != FREE)
+    starts = np.cumsum([0, *(table.num_rows for table in tables)])
+    bounds = np.searchsorted(repeats.rows[lost], starts)
+    for number, table in enumerate(tables):
+        tasks.update(_counted(table["task"]))
+        here = lost[bounds[number] : bounds[number + 1]]
+        if not len(here):
+            continue
+        rows = table.select(["place", "file", "task"]).take(indices(repeats.rows[here] - starts[number]))
+        tasks.subtract(_counted(rows["task"]))
+        reasons = repeats.taken[here]
+        named = pl.Series("reason", TAKEN, dtype=pl.String).gather(reasons)
+        bad = pl.Series("bad", reasons == CONTRADICTED)
+        frame = pl.DataFrame(rows).with_columns(named, bad)
+        frames.append(frame.select("place", "reason", "file", "bad"))
+    return pl.concat(frames), +tasks
+
+
+def _counted(texts: pa.ChunkedArray[Any]) -> dict[str, int]:
+    return {found["values"]: found["counts"] for found in texts.value_counts().to_pylist()}
+
+
+def _write_ids(path: Path, digests: Sequence[Digests], repeats: Repeats) -> None:
+    """The ids of all rows, and whether a row is kept, some hundred thousand rows at a time.
+
+    No batch is cut in two: whoever looks at one finds it in one piece.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema([("id_hi", pa.uint64()), ("id_lo", pa.uint64()), ("keep", pa.bool_())])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        start = 0
+        for hi, lo in _joined_digests(digests):
+            first, stop = np.searchsorted(repeats.rows, [start, start + len(hi)])
+            rows, keep = repeats.rows[first:stop] - start, np.ones(len(hi), dtype=np.bool_)
+            hi[rows], lo[rows] = repeats.id_hi[first:stop], repeats.id_lo[first:stop]
+            keep[rows] = repeats.taken[first:stop] == FREE
+            writer.write_batch(pa.record_batch([column_of(hi), column_of(lo), pa.array(keep)], schema=schema))
+            start += len(hi)
+
+
+def _joined_digests(digests: Sequence[Digests]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The digests of several batches at a time, high and low, copied."""
+    waiting: list[Digests] = []
+    for number, batch in enumerate(digests, 1):
+        waiting.append(batch)
+        if number == len(digests) or sum(len(hi) for hi, _, _ in waiting) >= _IDS_AT_ONCE:
+            yield np.concatenate([hi for hi, _, _ in waiting]), np.concatenate([lo for _, lo, _ in waiting])
+            waiting = []
 
 
 def _joined_rejections(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -254,7 +295,7 @@ def _refuse_many_bad_rows(rejected: pl.DataFrame, others: int, collection: str, 
     file, place, reason = bad.sort("file", "place").select("file", "place", "reason").row(0)
     share = "" if source.on_bad_row else " (more than one in a hundred)"
     raise SourceError(
-        f"collections.{collection}: {bad.height} of {rows} rows cannot be used{share}, "
+        f"collections.{collection}: {bad.height:,} of {counted(rows, 'row')} cannot be used{share}, "
         f"the first at {file or 'row'}:{place}: "
         f'{reason}; mend the rows, or set on_bad_row = "reject" to go on without them'
     )

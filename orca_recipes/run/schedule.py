@@ -7,12 +7,15 @@ what a stage makes is decided by its inputs, so the order in which stages run ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TypeVar
 
-_PATIENCE_SECONDS = 5.0
+_PATIENCE_SECONDS = 0.5
+"""How long an interrupt waits for the stages that run: those that hear of it have ended by then, and one that is deep
+in a library may be there for many seconds."""
 _LOOK_UP_SECONDS = 0.2
 """How long is waited before an interrupt is looked for. polars has the system go on with a wait that a signal broke
 off, so that Ctrl-C would be heard of only once the stage is over."""
@@ -39,7 +42,7 @@ def run_side_by_side(
     Args:
         names: in an order in which they could run one after the other; earlier ones begin first.
         at_once: how many run at the same time.
-        stop: makes running stages end soon; called on an interrupt.
+        stop: makes running stages end soon; called on an interrupt, which one that cannot is not waited for.
     Raises: where several stages fail, what the earliest of them raises: after a failure none begins any more, and those
         that run go on to their end.
     """
@@ -68,11 +71,16 @@ def run_side_by_side(
                 errors[name] = error
     except BaseException:
         stop()
-        for thread in running.values():
-            thread.join(_PATIENCE_SECONDS)
+        _wait_for(running.values())
         raise
     if errors:
         raise errors[min(errors, key=list(names).index)]
+
+
+def _wait_for(threads: Iterable[Thread]) -> None:
+    ends = time.monotonic() + _PATIENCE_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, ends - time.monotonic()))
 
 
 def _next(queue: SimpleQueue[Item]) -> Item:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from orca_recipes.counted import counted
 from orca_recipes.errors import StoreError
 from orca_recipes.plan.stages import Stage
 from orca_recipes.run.claims import Claims, Say, patiently, quiet
@@ -117,7 +118,7 @@ class StageFolder:
         faults = self.faults(readers=readers)
         if faults:
             (self.path / RECEIPT).unlink(missing_ok=True)
-            more = f" and {len(faults) - 1} more faults" if len(faults) > 1 else ""
+            more = f" and {counted(len(faults) - 1, 'more fault')}" if len(faults) > 1 else ""
             say(f"{name}: damaged in the store ({faults[0]}{more}); what is damaged is made again")
         return not faults
 

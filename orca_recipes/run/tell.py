@@ -1,6 +1,6 @@
 """The records of a shard: where each of its examples came from, one line an example in row order.
 
-Columns are gathered from the records of all units at once, in Arrow, which copies each text once.
+Columns are gathered from the records of one unit after the other and then put in order, in Arrow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orca_recipes.run.arrow import indices, one_piece, read_table
-from orca_recipes.run.pack import Unit, places_of
+from orca_recipes.run.places import Places
+from orca_recipes.run.units import Unit
 from orca_recipes.shards.records import records_schema
 from orca_recipes.shards.text_columns import is_null, numbers
 
@@ -66,11 +67,19 @@ def _told(order: pa.Table, units: Sequence[Unit]) -> dict[str, pa.Array[Any]]:
     """What the records of the units say of the examples."""
     import pyarrow as pa
 
-    tables = [read_table(unit.records) for unit in units]
-    chosen = indices(places_of(order, [table.num_rows for table in tables]))
-    names = [*_AS_TOLD, *_DIGESTS, "place"]
-    joined = pa.concat_tables([table.select(names) for table in tables])
-    return {name: one_piece(joined[name].take(chosen)) for name in names}
+    places = Places.of(order)
+    chosen = indices(places.rank)
+    parts = [(read_table(units[unit].records), indices(rows)) for unit, rows in places.by_unit()]
+
+    def column(name: str) -> pa.Array[Any]:
+        held = [one_piece(table[name]) for table, _ in parts]
+        if all(part.null_count == len(part) for part in held):
+            return pa.nulls(len(chosen), type=held[0].type)
+        found = [part.take(rows) for part, (_, rows) in zip(held, parts, strict=True)]
+        return pa.concat_arrays(found).take(chosen)
+
+    # One column after the other: each is held twice while it is put in order.
+    return {name: column(name) for name in (*_AS_TOLD, *_DIGESTS, "place")}
 
 
 def _collections(order: pa.Table, units: Sequence[Unit]) -> pa.Array[Any]:

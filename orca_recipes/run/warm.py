@@ -1,19 +1,25 @@
 """Workers get ready while the main process pins: what takes them a second each then costs no time.
 
-Only a build that is large enough to be worth workers starts them early, and what is done here decides nothing: a worker
-that was never warmed imports and loads with its first part.
+Only a build that is large enough to be worth workers starts them early. The template is then tried by one of them: each
+has to load the tokenizer, and the main process need not. Beyond that what is done here decides nothing: a worker that
+was never warmed imports and loads with its first part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from orca_recipes.contract.kinds import Tokenizer
-from orca_recipes.recipe.model import Recipe
+from orca_recipes.contract.kinds import Engine, Result, Task, Tokenizer
 from orca_recipes.run.arrow import keep_pandas_out
+from orca_recipes.run.aside import Aside
 from orca_recipes.run.loaded import opened
+
+if TYPE_CHECKING:
+    from orca_recipes.recipe.model import Recipe
 
 SLICE_BYTES = 8 << 20
 """Input of one unit of reading, about."""
@@ -28,6 +34,48 @@ class Loading:
 
     tokenizer: Tokenizer
     folder: Path
+
+
+class Work(Protocol):
+    """Who does a piece of work that any process can do."""
+
+    def do(self, function: Callable[[Task], Result], task: Task) -> Result:
+        """What the function makes of the task. Raises: what it raises."""
+
+    def expect(self, tokenizer: Tokenizer, folder: Path) -> None:
+        """Parts are coming that need this tokenizer, which is in the store now."""
+
+
+class _Here:
+    """The calling process; it loads what a part needs when it comes."""
+
+    def do(self, function: Callable[[Task], Result], task: Task) -> Result:
+        return function(task)
+
+    def expect(self, tokenizer: Tokenizer, folder: Path) -> None:
+        pass
+
+
+HERE: Work = _Here()
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The workers of an engine, which begin to get ready at once."""
+
+    engine: Engine
+    number: int
+
+    def __post_init__(self) -> None:
+        self.engine.warm(function=import_libraries, task=None, workers=self.number)
+        Aside(partial(import_libraries, None))  # or this process imports them while all workers wait for it
+
+    def do(self, function: Callable[[Task], Result], task: Task) -> Result:
+        ((_, result),) = self.engine.map(function=function, tasks=[task], workers=self.number)
+        return result
+
+    def expect(self, tokenizer: Tokenizer, folder: Path) -> None:
+        self.engine.warm(function=load_tokenizer, task=Loading(tokenizer, folder), workers=self.number)
 
 
 def is_worth_workers(recipe: Recipe, collections: Sequence[str]) -> bool:

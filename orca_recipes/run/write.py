@@ -1,7 +1,8 @@
 """Verb `write`: rows become shards and their records.
 
-Tokens are gathered from the unpacked pairs in row order, a block at a time, so that what leaves the store is one
-sequential read a row. A shard is two tasks, tokens and records, and whoever writes a file takes its digest.
+Tokens are gathered from the unpacked pairs into row order, so that what a trainer reads is one sequential read a row;
+each pair is read from front to back, and only a band of tokens is held meanwhile. A shard is two tasks, tokens and
+records, and whoever writes a file takes its digest.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from orca_recipes.contract.kinds import Writer
-from orca_recipes.run.arrow import one_piece, read_table, string_buffers
-from orca_recipes.run.pack import Unit, places_of
-from orca_recipes.run.ragged import ragged
+from orca_recipes.run.arrow import indices, one_piece, read_table, string_buffers
+from orca_recipes.run.places import Places
+from orca_recipes.run.ragged import gathered_rows, ragged
 from orca_recipes.run.tell import records_of
+from orca_recipes.run.units import Unit
 from orca_recipes.shards.digests import file_digest
+from orca_recipes.shards.files import map_file
 from orca_recipes.shards.layout import index_path, records_path, starts_example, tokens_path
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.records import Records, write_table
@@ -31,7 +34,10 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-BLOCK_TOKENS = 4 << 20
+BAND_TOKENS = 1 << 27
+"""Tokens that are read together from all units and held until they are written: a quarter or half of a GiB."""
+BLOCK_TOKENS = 1 << 20
+"""Tokens that are gathered, looked at and written together: few enough to stay in a processor's cache meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -88,43 +94,26 @@ def write_half(task: WriteTask) -> Written:
 
 def _write_tokens(task: WriteTask, order: pa.Table, rows: np.ndarray) -> Sequence[Path]:
     pairs = _opened(tuple(unit.prefix for unit in task.units), _stamps(task.units))
-    tokens = numbers(one_piece(order["tokens"]))
-    places = places_of(order, pairs.rows)
-    segments = _segments(pairs.segments, places, tokens)
+    places, tokens = Places.of(order), numbers(one_piece(order["tokens"]))
+    segments = _segments(pairs, places, tokens)
     return task.writer.write(
         prefix=task.prefix,
         vocabulary_size=task.vocabulary_size,
-        blocks=_blocks(pairs, places, tokens),
+        blocks=_blocks(pairs, places, order),
         segment_lengths=segments.lengths,
         segment_modes=segments.modes,
         row_starts=segments.example_starts[rows],
     )
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """The unpacked pairs of a dataset, one after the other.
-
-    rows: of each pair. segments: of all. stored: Binary [examples], the tokens of every example; nothing is copied.
-    """
-
-    rows: Sequence[int]
-    dtype: np.dtype[Any]
-    segments: Segments
-    stored: pl.Series
-
-
 @lru_cache(maxsize=1)
-def _opened(prefixes: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> _Pairs:
+def _opened(prefixes: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> tuple[Shard, ...]:
     """Opened and checked once a process, whatever the number of shards: each shard takes rows of nearly all pairs.
 
     Args:
         stamps: of the files, because a pair that is made again has the name of the one before.
     """
-    pairs = [Shard.open(prefix) for prefix in prefixes]
-    return _Pairs(
-        [pair.rows for pair in pairs], pairs[0].dtype, _joined([pair.segments for pair in pairs]), _stored(pairs)
-    )
+    return tuple(Shard.open(prefix) for prefix in prefixes)
 
 
 def _stamps(units: Sequence[Unit]) -> tuple[tuple[int, int], ...]:
@@ -139,16 +128,14 @@ class _Segments:
     example_starts: np.ndarray
 
 
-def _segments(stored: Segments, places: np.ndarray, tokens: np.ndarray) -> _Segments:
-    """The segments of a shard's examples in order, without what lies past a cut.
-
-    Args:
-        places: int64 [examples], counted over all pairs. tokens: int32 [examples].
-    """
-    counts = np.diff(stored.row_starts)[places]
+def _segments(pairs: Sequence[Shard], places: Places, tokens: np.ndarray) -> _Segments:
+    """The segments of a shard's examples in order, without what lies past a cut; tokens: int32 [examples]."""
+    stored = _stored_segments(pairs, places)
+    counts = np.diff(stored.row_starts)[places.rank]
     starts = np.concatenate([[0], np.cumsum(counts)])
-    source = ragged(stored.row_starts[places], counts)
-    lengths, modes = stored.lengths[source], stored.modes[source]
+    lengths, modes = (
+        gathered_rows(column, stored.row_starts, places.rank) for column in (stored.lengths, stored.modes)
+    )
     held = np.add.reduceat(lengths, starts[:-1]) if len(tokens) else tokens
     if np.array_equal(held, tokens):
         return _Segments(lengths, modes, starts)
@@ -162,43 +149,66 @@ def _segments(stored: Segments, places: np.ndarray, tokens: np.ndarray) -> _Segm
     return _Segments(lengths, modes, np.append(np.flatnonzero(starts_example(modes)), len(modes)))
 
 
-def _joined(segments: Sequence[Segments]) -> Segments:
-    """The segments of all pairs, one pair after the other."""
-    firsts = np.cumsum([0, *(len(part.lengths) for part in segments)])
-    starts = [part.row_starts[:-1] + first for part, first in zip(segments, firsts[:-1], strict=True)]
-    return Segments(
-        lengths=np.concatenate([part.lengths for part in segments]),
-        modes=np.concatenate([part.modes for part in segments]),
-        row_starts=np.concatenate([*starts, firsts[-1:]]),
-    )
+def _stored_segments(pairs: Sequence[Shard], places: Places) -> Segments:
+    """Those of a shard's examples in the order of units."""
+    lengths, modes, counts = [], [], []
+    for unit, rows in places.by_unit():
+        held = pairs[unit].segments
+        starts = held.row_starts[rows]
+        counts.append(held.row_starts[rows + 1] - starts)
+        source = ragged(starts, counts[-1])
+        lengths.append(held.lengths[source])
+        modes.append(held.modes[source])
+    row_starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
+    return Segments(np.concatenate(lengths), np.concatenate(modes), row_starts)
 
 
-def _blocks(pairs: _Pairs, places: np.ndarray, tokens: np.ndarray) -> Iterator[np.ndarray]:
+def _blocks(pairs: Sequence[Shard], places: Places, order: pa.Table) -> Iterator[np.ndarray]:
+    """The tokens of a shard, band after band, each in blocks."""
+    tokens = numbers(one_piece(order["tokens"]))
+    for start, stop in _spans(tokens, BAND_TOKENS):
+        band = places if stop - start == len(tokens) else Places.of(order.slice(start, stop - start))
+        stored = _stored(pairs, band)
+        for first, last in _spans(tokens[start:stop], BLOCK_TOKENS):
+            yield _gathered(stored, band.rank[first:last], tokens[start + first : start + last], pairs[0].dtype)
+
+
+def _spans(tokens: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
+    """Consecutive examples that have so many tokens at most, or one that has more."""
     ends = np.cumsum(tokens, dtype=np.int64)
     start = 0
     while start < len(tokens):
         done = int(ends[start - 1]) if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, done + BLOCK_TOKENS, side="right")))
-        yield _gathered(pairs.stored, places[start:stop], tokens[start:stop], pairs.dtype)
+        stop = max(start + 1, int(np.searchsorted(ends, done + most, side="right")))
+        yield start, stop
         start = stop
 
 
-def _stored(pairs: Sequence[Shard]) -> pl.Series:
-    """The tokens of every example as bytes, pair after pair; nothing is copied.
+def _stored(pairs: Sequence[Shard], places: Places) -> pl.Series:
+    """The tokens of some examples as bytes, in the order of units.
 
-    A column of polars, because Arrow gathers long values from many pieces three times slower.
+    Each unit is read from front to back and let go of: what stays mapped counts as this process' memory, and a dataset
+    that is larger than the machine's would be read from the disk again and again. A column of polars, because Arrow
+    gathers long values from many pieces three times slower.
     """
     import polars as pl
+
+    return pl.concat([pl.Series(_taken(pairs[unit], rows)) for unit, rows in places.by_unit()], rechunk=False)
+
+
+def _taken(pair: Shard, rows: np.ndarray) -> pa.LargeBinaryArray:
+    """The tokens of some rows of a pair, which rise, as bytes."""
     import pyarrow as pa
 
-    def column(pair: Shard) -> pl.Series:
-        # Not `token_starts`, which a pair keeps: eight bytes for each segment of the whole dataset.
-        starts = np.append(0, np.cumsum(pair.segments.lengths, dtype=np.int64))
-        bounds = starts[pair.segments.row_starts] * pair.dtype.itemsize
-        buffers = [None, pa.py_buffer(bounds), pa.py_buffer(pair.tokens)]
-        return pl.Series(pa.LargeBinaryArray.from_buffers(pa.large_binary(), pair.rows, buffers))
-
-    return pl.concat([column(pair) for pair in pairs if pair.rows], rechunk=False)
+    held, last = pair.segments, pair.segments.row_starts[rows + 1] - 1
+    bounds = np.empty(2 * len(rows) + 1, dtype=np.int64)
+    bounds[:-1:2] = pair.offsets[held.row_starts[rows]]
+    bounds[1::2] = pair.offsets[last] + held.lengths[last].astype(np.int64) * pair.dtype.itemsize
+    bounds[-1] = bounds[-2]
+    # Between every two rows stands what is not wanted, so that no more than bounds are made.
+    buffers = [None, pa.py_buffer(bounds), pa.py_buffer(map_file(tokens_path(pair.prefix)))]
+    both = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 2 * len(rows), buffers)
+    return cast("pa.LargeBinaryArray", both.take(indices(np.arange(0, 2 * len(rows), 2))))
 
 
 def _gathered(stored: pl.Series, places: np.ndarray, tokens: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:

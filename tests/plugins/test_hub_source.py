@@ -15,7 +15,7 @@ from orca_plugins.sources.hub import Hub as HubSource
 from orca_recipes.contract.kinds import Reading, Source
 from orca_recipes.contract.testing import check_source
 from orca_recipes.errors import SourceError
-from tests.plugins.hub_server import Hub, HubSet, running
+from tests.servers.hub import NOWHERE, Hub, HubSet, lead_to, running
 
 OLD, NEW = "0" * 39 + "1", "0" * 39 + "2"
 COLUMNS = {"question": "q", "answer": "a"}
@@ -50,19 +50,10 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         {"main": NEW, "before": OLD}, {NEW: FILES, OLD: {**FILES, "more.jsonl": lines({"q": "old", "a": "0"})}}
     )
     with running(Hub({"org/name": held})) as hub:
-        resolve = "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.address + resolve)
+        lead_to(hub.address, monkeypatch)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
-        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.address)
         monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets-cache")
         yield hub
-
-
-def unplug(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub is not there any more: nothing listens where it was."""
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
 
 
 def settled(
@@ -130,14 +121,14 @@ def test_without_the_hub_the_locked_commit_is_read_from_the_cache(hub, monkeypat
     moving = HubSource(name="org/name", columns=COLUMNS)
     online = settled(moving)
     names = tuple(file.name for file in online.files())
-    unplug(hub, monkeypatch)
+    lead_to(NOWHERE, monkeypatch)
     offline = settled(moving, names, revision=NEW)
     assert offline == online
     assert questions(offline) == ["one", "two", "three"]
 
 
 def test_without_the_hub_and_without_a_cache_it_is_one_sentence(hub, monkeypatch):
-    unplug(hub, monkeypatch)
+    lead_to(NOWHERE, monkeypatch)
     with pytest.raises(SourceError, match=r"org/name at main cannot be had .*, nor is it in the cache; connect once"):
         settled(HubSource(name="org/name"))
     with pytest.raises(SourceError, match="connect once"):

@@ -1,6 +1,5 @@
 """A small real recipe for tests of the whole path: files, a tokenizer of our own, two collections."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,26 +7,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from orca_recipes.catalogue import Catalogue
-from orca_recipes.recipe.load import load_recipe
-from orca_recipes.run.build import Asked, build
+from orca_recipes.run.build import build
 from orca_recipes.run.explain import explain_example, explain_place, explain_token
 from orca_recipes.run.explain_page import Explanation, Fate
 from orca_recipes.run.progress import Progress
-from orca_recipes.run.store import Store
+from tests.run.small import STUDENT, SUMS, asked, sums, write_rows
 
-HOME = Path(__file__).parents[2]
-QUICKSTART_TOKENIZER = HOME / "recipes" / "quickstart" / "tokenizer.json"
-
-RECIPE = """\
-name = "small"
-seed = 7
-
-[collections.sums]
-kind = "files"
-path = "sums.jsonl"
-columns = {{ question = "q", reference = "a", task = "t" }}
-
+RECIPE = f"""{SUMS}
 [collections.chats]
 kind = "files"
 path = "chats.jsonl"
@@ -41,24 +27,10 @@ take.chats = {{ all = true }}
 [datasets.main]
 mixture = "both"
 filters = [{{ kind = "length", max_chars = 2000 }}]
-
-[tokenizer]
-kind = "hf"
-path = "{tokenizer}"
-
-[template]
-kind = "chatml"
-
-[packing]
-row_tokens = 128
-
+{STUDENT}
 [output]
 shard_tokens = 4_000
 """
-
-
-def write_rows(path: Path, rows: list[dict]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 @pytest.fixture
@@ -81,9 +53,7 @@ def recipe_maker() -> Callable[[Path], Path]:
 
 def make_recipe(folder: Path) -> Path:
     folder.mkdir(parents=True)
-    sums = [{"q": f"What is {n} + {n * 7}?", "a": f"It is {n * 8}.", "t": f"sum-{n % 3}"} for n in range(200)]
-    sums += [{"q": "What is 1 + 7?", "a": "It is 8.", "t": "sum-1"}] * 2
-    write_rows(folder / "sums.jsonl", sums)
+    write_rows(folder / "sums.jsonl", sums(200) + [{"q": "What is 1 + 7?", "a": "It is 8.", "t": "sum-1"}] * 2)
     chats = [
         {
             "messages": [
@@ -100,7 +70,7 @@ def make_recipe(folder: Path) -> Path:
     chats.append({"messages": [{"role": "user", "content": "longer"}, {"role": "assistant", "content": "word " * 900}]})
     write_rows(folder / "chats.jsonl", chats)
     path = folder / "small.toml"
-    path.write_text(RECIPE.format(tokenizer=QUICKSTART_TOKENIZER.as_posix()), encoding="utf-8")
+    path.write_text(RECIPE, encoding="utf-8")
     return path
 
 
@@ -182,10 +152,8 @@ class Explainable:
 
 
 def make_explainable(recipe: Path, *, limit: int | None = None) -> Explainable:
-    loaded = load_recipe(recipe, catalogue=Catalogue())
-    store, out = recipe.parent / "store", recipe.parent / "out"
-    build(Asked(loaded=loaded, store=Store(store), directory=out, workers=1, limit=limit), Progress())
-    return Explainable(out, store)
+    build(asked(recipe, limit=limit), Progress())
+    return Explainable(recipe.parent / "out", recipe.parent / "store")
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +164,7 @@ def built(lasting_recipe: Path) -> Explainable:
     with (recipe.parent / "sums.jsonl").open("a") as file:
         file.write('{"q": 1.5}\n')
     lone = [{"q": "Why?", "a": "So.", "t": "ask", "c": "hard"}, {"q": "How?", "a": "Thus.", "t": "ask", "c": "easy"}]
-    (recipe.parent / "lone.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lone))
+    write_rows(recipe.parent / "lone.jsonl", lone)
     return make_explainable(recipe)
 
 

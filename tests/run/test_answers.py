@@ -12,28 +12,17 @@ import pytest
 
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.errors import BudgetSpent, LockError, TeacherError, TraceError
-from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build
 from orca_recipes.run.explain import explain_place
 from orca_recipes.run.progress import Progress
-from orca_recipes.run.store import Store
 from orca_recipes.shards.manifest import AnswerCounts, Manifest
 from orca_recipes.shards.verify import verify
 from orca_recipes.traces.segments import SegmentWriter
 from orca_recipes.traces.store import TraceStore
 from tests.run.oracle import Delphi, was_asked
+from tests.run.small import STUDENT, SUMS, asked, sums, write_rows
 
-HOME = Path(__file__).parents[2]
-
-RECIPE = """\
-name = "small"
-seed = 7
-
-[collections.sums]
-kind = "files"
-path = "sums.jsonl"
-columns = {{ question = "q", reference = "a", task = "t" }}
-
+RECIPE = f"""{SUMS}
 [system_messages.set.messages]
 slow = "Think slowly."
 fast = "Be quick."
@@ -52,17 +41,7 @@ asked = "asked.jsonl"
 
 [datasets.main]
 teacher = "oracle"
-
-[tokenizer]
-kind = "hf"
-path = "{tokenizer}"
-
-[template]
-kind = "chatml"
-
-[packing]
-row_tokens = 128
-"""
+{STUDENT}"""
 
 
 @dataclass
@@ -79,11 +58,12 @@ class World:
 
     def asked(self, *overrides: str, store: str = "store", out: str = "out", **more) -> Asked:
         self.recipe.write_text(self.text)
-        return Asked(
-            loaded=load_recipe(self.recipe, catalogue=Catalogue([Delphi()]), overrides=overrides),
-            store=Store(self.folder / store),
-            directory=self.folder / out,
-            workers=1,
+        return asked(
+            self.recipe,
+            *overrides,
+            store=self.folder / store,
+            out=self.folder / out,
+            catalogue=Catalogue([Delphi()]),
             traces=self.folder / more.pop("traces", "traces"),
             **more,
         )
@@ -112,10 +92,8 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    rows = [{"q": f"What is {n} + {n * 7}?", "a": f"It is {n * 8}.", "t": f"sum-{n % 3}"} for n in range(60)]
-    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    tokenizer = HOME / "recipes" / "quickstart" / "tokenizer.json"
-    return World(tmp_path, RECIPE.format(tokenizer=tokenizer.as_posix()))
+    write_rows(tmp_path / "sums.jsonl", sums(60))
+    return World(tmp_path, RECIPE)
 
 
 def test_a_build_asks_every_question_once_and_trains_on_the_answers(world: World) -> None:
@@ -235,7 +213,7 @@ def test_a_budget_stops_before_it_is_passed_and_stays_stopped(world: World) -> N
 def test_locked_builds_buy_nothing_and_say_what_is_missing(world: World) -> None:
     first = world.build()
     world.build(store="second store", out="second", locked=True)
-    with pytest.raises(LockError, match=r"60 of the answers .* are not in the trace store"):
+    with pytest.raises(LockError, match=r"the trace store .* lacks 60 of the answers"):
         world.build(store="third store", out="third", locked=True, traces="nowhere")
     assert f'"{first.made.answers["main"].digest["sums"]}"' in (world.folder / "small.lock").read_text()
 

@@ -1,6 +1,5 @@
 """The whole path, from a recipe to a build directory, and what makes two builds the same."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -8,54 +7,18 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from orca_recipes.catalogue import Catalogue
 from orca_recipes.errors import BuildError, LockError, OverlongExample, Shortfall, SourceError
-from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run import making
-from orca_recipes.run.build import Asked, build, lock_recipe, prepare
+from orca_recipes.run.build import build, lock_recipe, prepare
 from orca_recipes.run.preview import preview
 from orca_recipes.run.progress import Progress
-from orca_recipes.run.store import Store
 from orca_recipes.shards.manifest import Manifest
 from orca_recipes.shards.verify import verify
-
-
-class Heard(Progress):
-    """Keeps what a build says."""
-
-    def __init__(self) -> None:
-        self.stages: list[str] = []
-        self.said: list[str] = []
-
-    def begin(self, stage: str, *, total: int, unit: str) -> None:
-        self.stages.append(stage)
-
-    def say(self, sentence: str) -> None:
-        self.said.append(sentence)
-
-
-def asked(recipe: Path, *overrides: str, store: Path | None = None, out: Path | None = None, **more) -> Asked:
-    return Asked(
-        loaded=load_recipe(recipe, catalogue=Catalogue(), overrides=overrides),
-        store=Store(store or recipe.parent / "store"),
-        directory=out or recipe.parent / "out",
-        workers=more.pop("workers", 1),
-        **more,
-    )
+from tests.run.small import Heard, asked, promised
 
 
 def made(recipe: Path, *overrides: str, **more) -> Manifest:
     return build(asked(recipe, *overrides, **more), Progress())[0]
-
-
-def promised(directory: Path) -> dict[str, str]:
-    """Digest of every file whose bytes are promised."""
-    files = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name != "manifest.json"]
-    return {
-        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-        if path.suffix != ".parquet"
-    }
 
 
 def test_a_recipe_becomes_a_sound_build(recipe: Path):

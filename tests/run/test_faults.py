@@ -3,7 +3,6 @@
 `python -m tests.campaign kill` tries the same everywhere, for minutes.
 """
 
-import hashlib
 import os
 import resource
 import shutil
@@ -16,59 +15,28 @@ from pathlib import Path
 
 import pytest
 
-from orca_recipes.catalogue import Catalogue
 from orca_recipes.errors import BuildError, Failure, StoreError
-from orca_recipes.recipe.load import load_recipe
-from orca_recipes.run.build import Asked, build
-from orca_recipes.run.progress import Progress
-from orca_recipes.run.store import Store
+from orca_recipes.run.build import build
 from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.shards.verify import verify
-
-HOME = Path(__file__).parents[2]
-
-
-class Heard(Progress):
-    """Keeps which stages ran, and what the build said."""
-
-    def __init__(self) -> None:
-        self.stages: list[str] = []
-        self.said: list[str] = []
-
-    def begin(self, stage: str, *, total: int, unit: str) -> None:
-        self.stages.append(stage)
-
-    def say(self, sentence: str) -> None:
-        self.said.append(sentence)
+from tests.run.small import HOME, Heard, asked, promised
 
 
-def made(recipe: Path, *overrides: str, store: Path | None = None, out: Path | None = None, **more) -> Heard:
-    asked = Asked(
-        loaded=load_recipe(recipe, catalogue=Catalogue(), overrides=overrides),
-        store=Store(store or recipe.parent / "store"),
-        directory=out or recipe.parent / "out",
-        workers=1,
-        **more,
-    )
+def made(recipe: Path, *overrides: str, **more) -> Heard:
     heard = Heard()
-    build(asked, heard)
+    build(asked(recipe, *overrides, **more), heard)
     return heard
+
+
+def promised_and_tables(directory: Path) -> dict[str, str]:
+    """What is promised, and the manifest's digest, which covers the contents of tables."""
+    return promised(directory) | {"manifest": read_manifest(directory).digest}
 
 
 def made_again(recipe: Path, *overrides: str) -> Heard:
     """Build anew from the store."""
     shutil.rmtree(recipe.parent / "out")
     return made(recipe, *overrides)
-
-
-def promised(directory: Path) -> dict[str, str]:
-    """Digest of every file whose bytes are promised; the manifest's own covers the contents of tables."""
-    found = {
-        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.suffix != ".parquet" and path.name != "manifest.json"
-    }
-    return found | {"manifest": read_manifest(directory).digest}
 
 
 def stage_folder(recipe: Path, label: str) -> Path:
@@ -113,7 +81,7 @@ def number_of_swap(recipe: Path, log: Path) -> int:
 )
 def test_a_damaged_stage_is_made_again_and_the_build_says_so(recipe: Path, name: str, harm, told: str):
     made(recipe)
-    before = promised(recipe.parent / "out")
+    before = promised_and_tables(recipe.parent / "out")
     label = name.replace("main/", "").removesuffix(" main").replace(" ", "-")
     file = max(stage_folder(recipe, label).glob("*.*"), key=lambda path: path.stat().st_size)
     harm(file)
@@ -121,52 +89,52 @@ def test_a_damaged_stage_is_made_again_and_the_build_says_so(recipe: Path, name:
     assert heard.stages == [name, "write main"]
     assert len(heard.said) == 1
     assert heard.said[0].startswith(f"{name}: damaged in the store ({file.name} {told}")
-    assert promised(recipe.parent / "out") == before
+    assert promised_and_tables(recipe.parent / "out") == before
 
 
 def test_only_the_damaged_part_of_a_stage_is_made_again(recipe: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("orca_recipes.run.read.BATCH_BYTES", 500)
     monkeypatch.setattr("orca_recipes.run.making.SLICE_BYTES", 700)
     made(recipe)
-    before = promised(recipe.parent / "out")
+    before = promised_and_tables(recipe.parent / "out")
     parts = sorted(stage_folder(recipe, "tokenize-sums").glob("part-*.bin"))
     assert len(parts) > 3
     inodes = {path: path.stat().st_ino for path in parts}
     change_a_byte(parts[1])
     made_again(recipe)
     assert [path for path in parts if path.stat().st_ino != inodes[path]] == [parts[1]]
-    assert promised(recipe.parent / "out") == before
+    assert promised_and_tables(recipe.parent / "out") == before
 
 
 def test_damage_to_the_tokenizer_in_the_store_is_mended(recipe: Path):
     made(recipe)
-    before = promised(recipe.parent / "out")
+    before = promised_and_tables(recipe.parent / "out")
     change_a_byte(stage_folder(recipe, "tokenizer") / "tokenizer.json")
     heard = made_again(recipe)
     assert heard.said == [
         "tokenizer: damaged in the store (tokenizer.json holds other bytes than were written); "
         "what is damaged is made again"
     ]
-    assert promised(recipe.parent / "out") == before
+    assert promised_and_tables(recipe.parent / "out") == before
 
 
 def test_a_half_deleted_store_heals(recipe: Path):
     made(recipe)
-    before = promised(recipe.parent / "out")
+    before = promised_and_tables(recipe.parent / "out")
     for number, path in enumerate(sorted((recipe.parent / "store" / "stages").rglob("*.*"))):
         if number % 2 and path.is_file():
             path.unlink()
     made_again(recipe)
-    assert promised(recipe.parent / "out") == before
+    assert promised_and_tables(recipe.parent / "out") == before
 
 
 def test_stages_that_nothing_needs_any_more_are_not_made_again(recipe: Path):
     made(recipe)
-    before = promised(recipe.parent / "out")
+    before = promised_and_tables(recipe.parent / "out")
     for label in ("read-sums", "read-chats", "mix-sums", "converse-sums", "converse-chats"):
         shutil.rmtree(stage_folder(recipe, label))
     assert made_again(recipe).stages == ["write main"]
-    assert promised(recipe.parent / "out") == before
+    assert promised_and_tables(recipe.parent / "out") == before
     assert made_again(recipe, "packing.row_tokens=256").stages == ["pack main", "write main"]
 
 
@@ -213,7 +181,7 @@ def test_a_source_that_changed_a_moment_ago_is_read_again_next_time(recipe: Path
 def test_a_build_killed_at_any_rename_or_flush_goes_on_to_the_same_bytes(recipe: Path, tmp_path: Path):
     log = tmp_path / "log"
     assert run_stopped(recipe, log, "-").returncode == 0
-    before, points = promised(recipe.parent / "out"), log.read_text().splitlines()
+    before, points = promised_and_tables(recipe.parent / "out"), log.read_text().splitlines()
     assert len(points) >= 20
     swap = number_of_swap(recipe, log)
     for stop in (f"{len(points) // 3}:after", f"{len(points) // 2}:before", f"{swap}:before", f"{swap}:after"):
@@ -221,13 +189,13 @@ def test_a_build_killed_at_any_rename_or_flush_goes_on_to_the_same_bytes(recipe:
             shutil.rmtree(left)
         assert run_stopped(recipe, log, f"{stop}:SIGKILL").returncode == -signal.SIGKILL
         made(recipe)
-        assert promised(recipe.parent / "out") == before, stop
+        assert promised_and_tables(recipe.parent / "out") == before, stop
         assert [path.name for path in recipe.parent.iterdir() if path.name.startswith(".out")] == []
 
 
 def test_an_older_build_is_put_back_where_its_successor_was_killed(recipe: Path, tmp_path: Path):
     made(recipe)
-    older, text = promised(recipe.parent / "out"), recipe.read_text()
+    older, text = promised_and_tables(recipe.parent / "out"), recipe.read_text()
     recipe.write_text(text.replace("row_tokens = 128", "row_tokens = 256"))
     shutil.copytree(recipe.parent, tmp_path / "rehearsal")
     rehearsed = tmp_path / "rehearsal" / recipe.name
@@ -237,7 +205,7 @@ def test_an_older_build_is_put_back_where_its_successor_was_killed(recipe: Path,
     assert not (recipe.parent / "out").exists()
     recipe.write_text(text)
     assert made(recipe).stages == []
-    assert promised(recipe.parent / "out") == older
+    assert promised_and_tables(recipe.parent / "out") == older
 
 
 @pytest.mark.parametrize(("how", "status"), [("SIGINT", 130), ("SIGTERM", -signal.SIGTERM)])
@@ -247,7 +215,7 @@ def test_a_build_that_is_told_to_stop_goes_on_to_the_same_bytes(recipe: Path, tm
     assert stopped.returncode == status
     assert "Traceback" not in stopped.stderr
     made(recipe)
-    assert promised(recipe.parent / "out") == promised(tmp_path / "out")
+    assert promised_and_tables(recipe.parent / "out") == promised_and_tables(tmp_path / "out")
 
 
 # Two at once
@@ -262,7 +230,7 @@ def test_two_builds_over_one_store_share_the_work(recipe: Path, tmp_path: Path):
     stages = [line.partition(":")[0] for text in told for line in text.splitlines()]
     for name in ("read sums", "converse main/chats", "tokenize main/sums", "pack main"):
         assert stages.count(name) == 1, told
-    assert promised(recipe.parent / "one") == promised(recipe.parent / "two")
+    assert promised_and_tables(recipe.parent / "one") == promised_and_tables(recipe.parent / "two")
 
 
 def test_two_builds_into_one_directory_are_one_sentence(recipe: Path):
@@ -314,7 +282,7 @@ def test_a_full_disk_is_one_sentence_and_what_was_finished_is_used(recipe: Path,
     finished = {path.parent.name: path.stat().st_ino for path in (small_disk / "store/stages").glob("*/receipt.json")}
     ballast.unlink()
     made(recipe, store=small_disk / "store", out=recipe.parent / "other")
-    assert promised(recipe.parent / "other") == promised(recipe.parent / "out")
+    assert promised_and_tables(recipe.parent / "other") == promised_and_tables(recipe.parent / "out")
     for name, inode in finished.items():
         assert (small_disk / "store" / "stages" / name / "receipt.json").stat().st_ino == inode
 
@@ -327,7 +295,7 @@ def test_a_disk_that_is_full_of_the_build_itself_is_one_sentence(recipe: Path, s
     assert [path.name for path in small_disk.iterdir()] == ["ballast"]
     ballast.unlink()
     assert made(recipe, out=small_disk / "out").stages == ["write main"]
-    assert promised(small_disk / "out") == promised(recipe.parent / "out")
+    assert promised_and_tables(small_disk / "out") == promised_and_tables(recipe.parent / "out")
 
 
 def test_a_read_only_store_is_one_sentence(recipe: Path, small_disk: Path):

@@ -3,12 +3,16 @@
 import hashlib
 from typing import Any
 
+import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orca_recipes.contract.draws import splitmix64
 from orca_recipes.contract.frames import rows_schema
-from orca_recipes.run.identity import with_identity
+from orca_recipes.run import identity
+from orca_recipes.run.identity import CONTRADICTED, FREE, repeats_of, with_identity
 
 TEXTS = st.sampled_from(["", "a", "1:a", "-", "é", "😀\0", "<|im_end|>", "x" * 1000]) | st.text(max_size=5)
 GIVEN = st.none() | TEXTS
@@ -73,3 +77,39 @@ def test_the_ids_of_a_part_of_some_rows_are_those_that_they_have_among_all() -> 
     frame = pl.DataFrame([*rows, {"messages": None}], schema=rows_schema())
     whole, part = (pl.DataFrame(with_identity(some, "c")) for some in (frame, frame[3:8]))
     assert part["digest_hi"].to_list() == whole["digest_hi"][3:8].to_list()
+
+
+HALVES = st.integers(0, 2) | st.integers(2**64 - 2, 2**64 - 1) | st.integers(0, 2**64 - 1)
+IDENTITIES = st.lists(st.lists(st.tuples(HALVES, HALVES, st.sampled_from([0, 0, 7, 8])), max_size=12), max_size=5)
+"""Batches of rows: digest_hi, digest_lo, and content, 0 where a row has no id of its own."""
+
+
+def one_by_one(rows: list[tuple[int, int, int]]) -> dict[int, tuple[int, int, int]]:
+    """What becomes of the rows that an earlier row is the same as: the slow and obvious way."""
+    seen: dict[tuple[int, int], list[int]] = {}
+    found = {}
+    for place, (hi, lo, content) in enumerate(rows):
+        earlier = seen.setdefault((hi, lo), [])
+        if earlier and content:
+            found[place] = (hi, lo, 1 if earlier[0] == content else CONTRADICTED)
+        elif earlier:
+            number = np.array([hi ^ len(earlier), (lo + len(earlier)) % 2**64], dtype=np.uint64)
+            found[place] = (*splitmix64(number).tolist(), FREE)
+        earlier.append(content)
+    return found
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 1000])
+@given(batches=IDENTITIES)
+def test_equal_rows_are_numbered_and_of_one_id_the_first_row_is_kept(
+    at_once: int, batches: list[list[tuple[int, int, int]]]
+) -> None:
+    columns = [np.array(rows, dtype=np.uint64).reshape(-1, 3).T for rows in batches]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(identity, "_ROWS_AT_ONCE", at_once)
+        found = repeats_of([(hi, lo, content) for hi, lo, content in columns])
+    expected = one_by_one([row for rows in batches for row in rows])
+    assert found.rows.tolist() == list(expected)
+    assert list(zip(found.id_hi.tolist(), found.id_lo.tolist(), found.taken.tolist(), strict=True)) == [
+        *expected.values()
+    ]

@@ -4,11 +4,8 @@ import gzip
 import hashlib
 import io
 import json
-import re
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import polars as pl
 import pytest
@@ -22,6 +19,7 @@ from orca_recipes.run.lock import read_lock
 from orca_recipes.run.message_texts import Texts, look_up
 from orca_recipes.run.progress import Progress
 from orca_recipes.run.store import Store
+from tests.servers.hub import NOWHERE, Hub, HubSet, lead_to, running
 
 HOME = Path(__file__).parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -174,96 +172,37 @@ def test_a_published_variant_of_the_message_that_is_meant_is_named(recipe: Path,
 # --- the hub, on this machine ----------------------------------------------------------------------------------------
 
 
-class HubOfOne(ThreadingHTTPServer):
-    """A hub that holds one data set, "org/name", with one Parquet file."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(("127.0.0.1", 0), Answers)
-        self.data = data
-
-
-class Answers(BaseHTTPRequestHandler):
-    server: HubOfOne
-
-    def do_GET(self) -> None:
-        path, data = self.path.split("?")[0], self.server.data
-        entry = {"type": "file", "path": "rows.parquet", "size": len(data), "oid": "0" * 40}
-        if not path.removeprefix("/api").startswith("/datasets/org/name"):
-            self.answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-        elif "/tree/" in path or path.startswith("/api/datasets/org/name/paths-info/"):
-            self.answer(200, json.dumps([entry]).encode())
-        elif path.startswith("/api/"):
-            self.answer(200, json.dumps({"id": "org/name", "sha": COMMIT, "siblings": []}).encode())
-        else:
-            asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-            start, stop = (int(asked[1]), int(asked[2] or len(data) - 1) + 1) if asked else (0, len(data))
-            more = {"ETag": '"1"', "X-Repo-Commit": COMMIT, "Content-Range": f"bytes {start}-{stop - 1}/{len(data)}"}
-            self.answer(206 if asked else 200, data[start:stop], more)
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.do_GET()
-
-    def answer(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {**(headers or {}), "Content-Length": str(len(data))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubOfOne]:
-    from huggingface_hub import HfApi, HfFileSystem, constants
-
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub that holds one data set, "org/name", with one Parquet file."""
     data = io.BytesIO()
     pl.DataFrame({"s": ["A", "B"], "other": ["x", "y"]}).write_parquet(data)
-    server = HubOfOne(data.getvalue())
-    Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(HfApi, "__init__", _told_of(HfApi.__init__, address))
-    HfFileSystem.clear_instance_cache()
-    yield server
-    server.shutdown()
-    server.server_close()
-    HfFileSystem.clear_instance_cache()
-
-
-def _told_of(init, address: str):
-    def initialized(self, endpoint: str | None = None, **options: object) -> None:
-        init(self, endpoint=endpoint or address, **options)
-
-    return initialized
+    held = HubSet({"main": COMMIT}, {COMMIT: {"rows.parquet": data.getvalue()}})
+    with running(Hub({"org/name": held})) as hub:
+        lead_to(hub.address, monkeypatch)
+        yield hub
 
 
 HUB = 'kind = "column"\nhub = "org/name"\ncolumn = "s"\n'
 
 
-def test_a_column_of_the_hub_is_pinned_by_commit(recipe: Path, hub: HubOfOne):
+def test_a_column_of_the_hub_is_pinned_by_commit(recipe: Path, hub: Hub):
     texts = found(recipe, HUB)
     assert sorted(messages(texts).values()) == ["A", "B"]
     assert texts.pins["set"].revision == COMMIT
 
 
-def test_what_the_lock_pins_serves_where_the_hub_cannot_be_reached(recipe: Path, hub: HubOfOne):
+def test_what_the_lock_pins_serves_where_the_hub_cannot_be_reached(
+    recipe: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+):
     before = found(recipe, HUB)
-    hub.shutdown()
-    hub.server_close()
+    lead_to(NOWHERE, monkeypatch)
     locked = Pins({}, SourcePin(), "", "", {}, before.pins)
     assert messages(found(recipe, HUB, locked=locked)) == messages(before)
     with pytest.raises(SourceError, match="org/name cannot be had from the hub"):
         found(recipe, HUB)
 
 
-def test_a_data_set_that_the_hub_does_not_have_is_told(recipe: Path, hub: HubOfOne):
+def test_a_data_set_that_the_hub_does_not_have_is_told(recipe: Path, hub: Hub):
     with pytest.raises(SourceError, match="the hub has no data set org/other"):
         found(recipe, HUB.replace("org/name", "org/other"))

@@ -96,4 +96,4 @@ def test_answers_without_usage_are_said_to_have_an_unknown_cost() -> None:
     session = Session(money=Money(Prices(input=1.0, output=2.0)))
     with session.panel:
         session.answer(2, usd=None)
-        assert "2 answers came without usage, and their cost is not known" in session.heard.shown()[-1]
+        assert "2 answers came without usage, at an unknown cost" in session.heard.shown()[-1]

@@ -14,7 +14,7 @@ from orca_recipes.run.progress import Progress
 from orca_recipes.run.prove import prove
 from orca_recipes.run.store import Store
 from orca_recipes.shards.manifest import Manifest
-from tests.run.conftest import QUICKSTART_TOKENIZER
+from tests.run.small import QUICKSTART_TOKENIZER
 
 RECIPE = """
 name = "replayed"

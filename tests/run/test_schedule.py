@@ -94,6 +94,21 @@ def test_an_interrupt_stops_what_runs_and_waits_for_it():
     assert tidied in (["read a"], ["read a", "read b"], ["read b", "read a"])
 
 
+def test_an_interrupt_does_not_wait_for_a_stage_that_cannot_hear_of_it():
+    let_go, ended = threading.Event(), []
+
+    def work(name: str) -> None:
+        if name == "read a":
+            os.kill(os.getpid(), signal.SIGINT)
+        let_go.wait(timeout=60)
+        ended.append(name)
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(work)
+    assert ended == []
+    let_go.set()
+
+
 class Heard(Progress):
     def __init__(self) -> None:
         self.said: list[str] = []

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orca_plugins.writers.megatron import Megatron
+from orca_recipes.run import write
 from orca_recipes.run.arrow import write_frame
-from orca_recipes.run.pack import Unit
+from orca_recipes.run.units import Unit
 from orca_recipes.run.write import WriteTask, write_half
 from orca_recipes.shards.layout import STARTS, records_path
 from orca_recipes.shards.reader import Shard
@@ -78,7 +79,10 @@ def test_a_shard_holds_the_chosen_examples_cut_where_packing_cut_them(units: lis
     cuts = data.draw(st.booleans())
     whole = [sum(units[unit][index]) for unit, index in order]
     tokens = [data.draw(st.integers(1, total)) if cuts else total for total in whole]
-    with TemporaryDirectory() as folder:
+    band, block = data.draw(st.sampled_from([(1, 1), (9, 4), (write.BAND_TOKENS, write.BLOCK_TOKENS)]))
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "BAND_TOKENS", band)
+        patch.setattr(write, "BLOCK_TOKENS", block)
         chosen = [(unit, index, count) for (unit, index), count in zip(order, tokens, strict=True)]
         _, records = packed(Path(folder), units, chosen)
         shard = Shard.open(Path(folder) / "00000")

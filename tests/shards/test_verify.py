@@ -11,8 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orca_recipes.errors import BuildError
+from orca_recipes.shards import repeats
 from orca_recipes.shards.count_checks import check_twins
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.report import Finding
@@ -290,6 +293,28 @@ def test_an_example_that_stands_twice_in_a_dataset_is_found(
     assert found == Finding(
         "main/00001.records.parquet", "the example stands in the dataset more than once", 0, twin.id
     )
+
+
+HALVES = st.sampled_from([0, 1, 2**63, 2**64 - 1])
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 20])
+@given(shards=st.lists(st.lists(st.tuples(HALVES, HALVES), max_size=4), max_size=4))
+def test_an_id_is_told_for_every_example_that_has_it_again(at_once: int, shards: list[list[tuple[int, int]]]):
+    checks = [
+        ShardCheck(
+            f"main/{number}",
+            ids=np.array(ids, dtype=np.uint64).reshape(-1, 2),
+            example_rows=np.arange(len(ids), dtype=np.int32),
+        )
+        for number, ids in enumerate(shards)
+    ]
+    every = [(f"{hi:016x}{lo:016x}") for ids in shards for hi, lo in ids]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repeats, "_SORTED_AT_ONCE", at_once)
+        found = {finding.example for finding in check_twins(checks)}
+    assert found <= {name for name in every if every.count(name) > 1}
+    assert bool(found) == (len(set(every)) < len(every))
 
 
 def test_examples_that_share_half_an_id_are_no_twins():

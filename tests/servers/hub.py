@@ -9,6 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
+
+NOWHERE = "http://127.0.0.1:9"
+"""Where nothing listens."""
+
 
 @dataclass
 class HubSet:
@@ -44,6 +49,18 @@ def running(hub: Hub) -> Iterator[Hub]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def lead_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `huggingface_hub` and `datasets` take what answers there, or nothing, for the hub; its cache stays."""
+    import datasets
+    from huggingface_hub import HfFileSystem, constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", address)
+    # It keeps one object for each choice of options, and in it what it saw.
+    HfFileSystem.clear_instance_cache()
 
 
 class _Server(ThreadingHTTPServer):

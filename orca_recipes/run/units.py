@@ -1,0 +1,50 @@
+"""Parts of tokenized examples, and what packing looks at of them: mapped columns, held where they are gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from orca_recipes.run.arrow import one_piece, read_frame, read_table
+from orca_recipes.run.store import StageFolder
+from orca_recipes.shards.text_columns import numbers
+
+STORED = ("id_hi", "id_lo", "tokens", "trained_tokens", "flags", "text_hi", "text_lo")
+"""The columns that packing looks at."""
+
+Columns = dict[str, np.ndarray]
+"""Columns of examples by name: [examples] each."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One part of tokenized examples: `<prefix>.bin`, `.idx`, `.records.arrow`."""
+
+    collection: str
+    prefix: Path
+
+    @property
+    def records(self) -> Path:
+        return self.prefix.with_name(self.prefix.name + ".records.arrow")
+
+    def columns(self) -> Columns:
+        """STORED, mapped."""
+        table = read_table(self.records)
+        return {name: numbers(one_piece(table[name])) for name in STORED}
+
+    def lines(self, rows: Sequence[int]) -> list[tuple[str | None, int]]:
+        """The file that each of some examples was read from, and where it stands there."""
+        return read_frame(self.records, columns=["file", "place"])[list(rows)].rows() if rows else []
+
+
+def units_of(folders: Sequence[tuple[str, StageFolder]]) -> list[Unit]:
+    """The tokenized parts of a dataset: (collection, its finished `tokenize` stage)."""
+    return [
+        Unit(collection, part.file(""))
+        for collection, folder in folders
+        for part in folder.parts()
+        if "tokens" in part.report  # the others tell where rows went
+    ]
