@@ -3,11 +3,14 @@
 import gzip
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orca_plugins.sources.files import Files
 from orca_recipes.contract.kinds import Reading
@@ -168,6 +171,22 @@ def test_slices_are_about_as_large_as_asked_for_and_cover_the_file(tmp_path: Pat
     assert [piece.start for piece in pieces[1:]] == [piece.stop for piece in pieces[:-1]]
     assert (pieces[0].start, pieces[-1].stop) == (0, len(LINES))
     assert all(2000 <= piece.stop - piece.start < 2100 for piece in pieces[:-1])
+
+
+@given(st.lists(st.sampled_from(["\n", "a", "bb", "cc\n", "a long piece"]), max_size=60), st.integers(0, 40))
+def test_a_slice_begins_at_the_first_line_that_lies_far_enough_behind_the_last_and_knows_its_number(
+    texts: list[str], slice_bytes: int
+):
+    data = "".join(texts).encode()
+    with TemporaryDirectory() as folder:
+        pieces = Files(path=written(Path(folder) / "rows.jsonl", data)).slices(slice_bytes=slice_bytes)
+    begins = [0]
+    for end, code in enumerate(data, start=1):
+        if code == ord("\n") and end - begins[-1] >= max(slice_bytes, 1) and end < len(data):
+            begins.append(end)
+    assert [piece.start for piece in pieces] == begins
+    assert [piece.stop for piece in pieces] == [*begins[1:], len(data)]
+    assert [piece.first_place for piece in pieces] == [1 + data[:start].count(b"\n") for start in begins]
 
 
 def test_lines_longer_than_a_slice_make_no_empty_slices(tmp_path: Path):

@@ -5,6 +5,10 @@ whole file gives.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Any
 
 from orca_plugins.sources._files_columns import Wanted, require_rows, shown_path
@@ -17,15 +21,22 @@ from orca_plugins.sources._files_tables import Finish
 from orca_recipes.contract.kinds import Reading, Slice, SourceFile
 
 _HEAD_ROWS = 100
-_COUNTED_BYTES = 1 << 20
+_COUNTED_BYTES = 1 << 19
+"""Bytes whose lines are counted at a time: they stay in the cache between being read and being looked at."""
+_COUNTERS = 4
+"""Slices whose lines are counted side by side, while all workers wait for the first of them."""
 
 
 def slices(file: SourceFile, *, slice_bytes: int) -> list[Slice]:
     """A plain file cut after line feeds, each piece with the physical line that it begins on."""
     size = whole_file(file).stop
-    cuts = [(0, 1), *_cuts(file, slice_bytes, size)] if size > slice_bytes else [(0, 1)]
-    stops = [start for start, _ in cuts[1:]] + [size]
-    return [Slice(file, start, stop, line) for (start, line), stop in zip(cuts, stops, strict=True)]
+    with said_of(file.path):
+        bounds = [0, *_cuts(file.path, max(slice_bytes, 1), size), size]
+        spans = list(pairwise(bounds))
+        with ThreadPoolExecutor(_COUNTERS) as pool:
+            feeds = pool.map(partial(_feeds, file.path), spans[:-1])
+            lines = accumulate(feeds, initial=1)
+            return [Slice(file, start, stop, line) for (start, stop), line in zip(spans, lines, strict=True)]
 
 
 def column_names(file: SourceFile) -> list[str]:
@@ -50,20 +61,28 @@ def read(slice: Slice, *, file: SourceFile, wanted: Wanted, finish: Finish) -> I
         place = lines.next_place
 
 
-def _cuts(file: SourceFile, slice_bytes: int, size: int) -> Iterator[tuple[int, int]]:
-    """Offset and line of each further slice: the first line that begins slice_bytes or more after the last cut."""
-    offset, line, target = 0, 1, max(slice_bytes, 1)
-    with said_of(file.path), file.path.open("rb", buffering=0) as stream:
-        while piece := stream.read(_COUNTED_BYTES):
-            done = 0
-            while (feed := piece.find(b"\n", max(done, target - 1 - offset))) >= 0:
-                line += count_feeds(piece[done : feed + 1])
-                done = feed + 1
-                if offset + done < size:
-                    yield offset + done, line
-                target = offset + done + max(slice_bytes, 1)
-            line += count_feeds(piece[done:])
-            offset += len(piece)
+def _cuts(path: Path, slice_bytes: int, size: int) -> Iterator[int]:
+    """Where each further slice begins: at the first line that begins slice_bytes or more after the last cut."""
+    with path.open("rb") as stream:
+        cut = 0
+        while cut + slice_bytes <= size:
+            stream.seek(cut + slice_bytes - 1)
+            while (piece := stream.readline(_COUNTED_BYTES)) and not piece.endswith(b"\n"):
+                pass  # of a line of any length, no more than this is held
+            cut = stream.tell() if piece else size
+            if cut < size:
+                yield cut
+
+
+def _feeds(path: Path, span: tuple[int, int]) -> int:
+    """Line feeds in a span of bytes."""
+    found, (start, stop) = 0, span
+    with path.open("rb", buffering=0) as stream:
+        stream.seek(start)
+        while start < stop and (piece := stream.read(min(_COUNTED_BYTES, stop - start))):
+            found += count_feeds(piece)
+            start += len(piece)
+    return found
 
 
 def _look_at_head(file: SourceFile, wanted: Wanted) -> None:

@@ -12,8 +12,9 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from orca_plugins.sources import _files_array, _files_delimited, _files_jsonl, _files_parquet
-from orca_plugins.sources._files_columns import Wanted, require_known, wanted_columns
+from orca_plugins.sources._files_columns import Wanted, wanted_columns
 from orca_plugins.sources._files_found import Format, compression_of, find_files, format_of
+from orca_plugins.sources._files_options import Columns, Extra, Task, TrainOn
 from orca_plugins.sources._files_stream import whole_file
 from orca_plugins.sources._files_tables import Finish
 from orca_recipes.contract.kinds import Place, Reading, Slice, Source, SourceFile
@@ -51,34 +52,10 @@ class Files(Source):
             description='csv, tsv: what encloses a field; unset: " in csv and nothing in tsv; "" turns quotes into text'
         ),
     ] = None
-    columns: Annotated[
-        dict[str, str] | None,
-        Field(
-            description="our columns to the file's: question, reference, task, id, system, answer, category, messages, "
-            "options, language, reasoning; a.b is b inside of a; unset: the first eight, where the file has them"
-        ),
-    ] = None
-    extra: Annotated[
-        tuple[str, ...],
-        Field(description="columns of the file that are kept as they are, for strategies that name them"),
-    ] = ()
-    task: Annotated[str | None, Field(min_length=1, description="one task for all rows, in place of a column")] = None
-    train_on: Annotated[
-        Literal["all", "last"], Field(description="which assistant messages of `messages` are trained")
-    ] = "all"
-
-    @field_validator("columns")
-    @classmethod
-    def _known_columns(cls, columns: dict[str, str] | None) -> dict[str, str] | None:
-        require_known(columns or {})
-        return columns
-
-    @field_validator("extra")
-    @classmethod
-    def _named_once(cls, extra: tuple[str, ...]) -> tuple[str, ...]:
-        if "" in extra or len(set(extra)) != len(extra):
-            raise PydanticCustomError("extra", "name each extra column of the file once")
-        return extra
+    columns: Columns = None
+    extra: Extra = ()
+    task: Task = None
+    train_on: TrainOn = "all"
 
     @field_validator("quote")
     @classmethod

@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from orca_plugins.sources import _hub_datasets
-from orca_plugins.sources._files_columns import require_known, wanted_columns
+from orca_plugins.sources._files_columns import wanted_columns
 from orca_plugins.sources._files_found import format_of
+from orca_plugins.sources._files_options import Columns, Extra, Task, TrainOn
 from orca_plugins.sources._files_tables import Finish
 from orca_plugins.sources._hub_files import HubName, Revision, away, chosen, fetched, is_commit, looked_up
 from orca_plugins.sources.files import Files
@@ -53,20 +54,10 @@ class Hub(Source):
     streaming: Annotated[
         bool, Field(description="read rows as they come, without keeping files: slower, in one process")
     ] = False
-    columns: Annotated[
-        dict[str, str] | None, Field(description="our columns to the data set's, as in the source `files`")
-    ] = None
-    extra: Annotated[tuple[str, ...], Field(description="columns that are kept beside ours")] = ()
-    task: Annotated[str | None, Field(min_length=1, description="one task for all rows, in place of a column")] = None
-    train_on: Annotated[
-        Literal["all", "last"], Field(description="which assistant messages of `messages` are trained")
-    ] = "all"
-
-    @field_validator("columns")
-    @classmethod
-    def _known_columns(cls, columns: dict[str, str] | None) -> dict[str, str] | None:
-        require_known(columns or {})
-        return columns
+    columns: Columns = None
+    extra: Extra = ()
+    task: Task = None
+    train_on: TrainOn = "all"
 
     @model_validator(mode="after")
     def _streams_a_split(self) -> Self:

@@ -19,6 +19,7 @@ from orca_plugins.sources._niv2_task import TaskFile, read_instances, read_task
 from orca_recipes.contract.frames import completed, rows_schema
 from orca_recipes.contract.kinds import Place, Reading, Slice, Source, SourceFile
 from orca_recipes.contract.spelling import hint, quoted
+from orca_recipes.counted import counted
 from orca_recipes.errors import SourceError
 
 _SUFFIXES = (".json", ".json.gz")
@@ -127,9 +128,10 @@ def _matching(found: Mapping[str, SourceFile], globs: Sequence[str], path: Path)
 def _named(found: Mapping[str, SourceFile], names: Sequence[str], tasks_file: Path, path: Path) -> Sequence[SourceFile]:
     missing = [name for name in names if name not in found]
     if missing:
-        count = f"{len(missing)} tasks" if len(missing) > 1 else "a task"
         first = f"{missing[0]!r}, the first of them," if len(missing) > 1 else repr(missing[0])
-        raise SourceError(f"{tasks_file}: names {count} that {path} does not have ({first} is missing)")
+        raise SourceError(
+            f"{tasks_file}: names {counted(len(missing), 'task')} that {path} does not have ({first} is missing)"
+        )
     return [found[name] for name in sorted(set(names))]
 
 
