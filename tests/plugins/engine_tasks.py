@@ -1,5 +1,6 @@
 """Tasks for tests of engines: importable, as workers need them."""
 
+import atexit
 import os
 import signal
 import time
@@ -69,6 +70,10 @@ def die(number: int) -> int:
 
 def leave(_: int) -> None:
     os._exit(3)
+
+
+def touch_at_the_end(path: Path) -> None:
+    atexit.register(path.touch)
 
 
 def report_and_sleep(task: tuple[Path, float]) -> None:

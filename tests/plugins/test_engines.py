@@ -94,6 +94,16 @@ def test_close_ends_the_processes_and_the_engine_can_be_used_again(engine: Local
     assert len(pids(engine, work, 2)) == 2
 
 
+def test_what_a_task_leaves_for_the_end_of_its_process_is_done_when_the_engine_is_closed(
+    engine: Local, work: ModuleType, tmp_path: Path
+) -> None:
+    paths = [tmp_path / "one", tmp_path / "two"]
+    list(engine.map(function=work.touch_at_the_end, tasks=paths, workers=2))
+    assert not any(path.exists() for path in paths)
+    engine.close()
+    assert all(path.exists() for path in paths)
+
+
 def test_an_engine_that_nobody_closes_does_not_keep_the_program_from_ending(tmp_path: Path) -> None:
     script = tmp_path / "forgetful.py"
     script.write_text(
