@@ -236,9 +236,9 @@ def _checked(found: Any, offer: Offer) -> type[Kind]:
     what = f"{piece.word} {quoted(offer.name)} of {offer}"
     if not (inspect.isclass(found) and issubclass(found, piece.contract)):
         raise PluginError(f"{what} is no {piece.contract.__name__}: {offer.target} must subclass it")
-    if inspect.isabstract(found):
-        left = ", ".join(sorted(found.__abstractmethods__))
-        raise PluginError(f"{what} is not finished: {offer.target} lacks {left}")
+    left = found.methods_missing()
+    if left:
+        raise PluginError(f"{what} is not finished: {offer.target} lacks {', '.join(left)}")
     names = _names_it_takes(found)
     if names and offer.name not in names:
         raise PluginError(f"{what} calls itself {' or '.join(quoted(name) for name in names)} in {offer.target}")

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 
 from orca_recipes.catalogue import Catalogue
+from orca_recipes.catalogue_pages import kind_page
 from orca_recipes.contract.hooks import hookimpl
-from orca_recipes.contract.kinds import Filter
+from orca_recipes.contract.kinds import Filter, Teacher
 from orca_recipes.contract.pieces import PIECES, piece_of_kind
 from orca_recipes.errors import PluginError
 
@@ -33,6 +34,37 @@ class NoFilter:
     pass
 
 
+class Collector(Teacher):
+    kind: Literal["collector"] = "collector"
+    collects: ClassVar[bool] = True
+
+    def sampling(self) -> dict[str, Any]:
+        return {}
+
+
+class Eavesdropper(Teacher):
+    """Says that it collects, and answers at once."""
+
+    kind: Literal["eavesdropper"] = "eavesdropper"
+    collects: ClassVar[bool] = True
+
+    def answer(self, **options: Any) -> Any:
+        raise AssertionError("the catalogue runs no kind")
+
+
+class Mute(Teacher):
+    kind: Literal["mute"] = "mute"
+
+
+class Prompter(Teacher):
+    """Answers by what it prepared."""
+
+    kind: Literal["prompter"] = "prompter"
+
+    def answer_prepared(self, **options: Any) -> Any:
+        raise AssertionError("the catalogue runs no kind")
+
+
 class Kitchen:
     """A plugin; its distribution is called as its class."""
 
@@ -46,6 +78,13 @@ class Kitchen:
             "no_module": "no_such_package.sieves:Sieve",
             "misnamed": f"{__name__}:Sieve",
         }
+
+
+class School:
+    @hookimpl
+    def orca_teachers(self) -> dict[str, str]:
+        teachers = (Collector, Eavesdropper, Mute, Prompter)
+        return {teacher.__name__.lower(): f"{__name__}:{teacher.__name__}" for teacher in teachers}
 
 
 class Cellar:
@@ -161,6 +200,22 @@ def test_a_class_that_is_not_what_its_plugin_promises_is_named_with_it(name: str
     with pytest.raises(PluginError) as caught:
         Catalogue(plugins=[Kitchen()]).kind("orca_filters", name)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "lacks"), [("collector", "collect"), ("eavesdropper", "sampling, collect"), ("mute", "answer")]
+)
+def test_a_teacher_that_cannot_do_what_it_says_is_refused_before_it_is_asked(name: str, lacks: str) -> None:
+    catalogue = Catalogue(plugins=[School()])
+    with pytest.raises(PluginError) as caught:
+        kind_page(catalogue, name)
+    assert str(caught.value) == (
+        f'teacher "{name}" of School is not finished: {__name__}:{name.capitalize()} lacks {lacks}'
+    )
+
+
+def test_a_teacher_may_answer_by_what_it_prepared_alone() -> None:
+    assert Catalogue(plugins=[School()]).kind("orca_teachers", "prompter") is Prompter
 
 
 def test_a_package_that_an_extra_installs_is_asked_for_by_that_extra(install: Install) -> None:

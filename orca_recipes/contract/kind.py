@@ -31,6 +31,11 @@ class Kind(BaseModel):
     kind: str
     revision: ClassVar[int] = 1
 
+    @classmethod
+    def methods_missing(cls) -> tuple[str, ...]:
+        """Names of the methods that a class still needs to be a kind; of a finished one none."""
+        return tuple(sorted(getattr(cls, "__abstractmethods__", ())))
+
     def identity(self) -> dict[str, Any]:
         """The options that decide the output: all but the places, as JSON values."""
         places = {

@@ -24,6 +24,13 @@ class Teacher(Kind):
     reads_requests: ClassVar[bool] = True
     collects: ClassVar[bool] = False
 
+    @classmethod
+    def methods_missing(cls) -> tuple[str, ...]:
+        """As of every kind; which of a teacher's methods are needed depends on whether it collects."""
+        needed = (("sampling",), ("collect",)) if cls.collects else (("answer", "answer_prepared"),)
+        own = (names[0] for names in needed if not any(_is_written(cls, name) for name in names))
+        return (*super().methods_missing(), *own)
+
     def answer(self, *, examples: pl.DataFrame, requests: pl.Series, seed: int) -> pl.DataFrame:
         """Answer each request.
 
@@ -95,3 +102,7 @@ class Teacher(Kind):
         messages = [{"role": role, "content": content} for role, content in request.messages]
         limit = {} if request.max_tokens is None else {"max_tokens": request.max_tokens}
         return {**self.sampling(), **limit, "messages": messages}
+
+
+def _is_written(kind: type[Teacher], name: str) -> bool:
+    return getattr(kind, name) is not getattr(Teacher, name)
