@@ -108,6 +108,24 @@ def test_a_batch_that_the_server_refuses_stops_with_its_words(tmp_path: Path) ->
     assert len(again.last) == 3
 
 
+@pytest.mark.parametrize(("fault", "share"), [("quota", 0.5), ("unknown_model", 1.0), ("bad_option", 1.0)])
+def test_what_stops_a_batch_and_is_mended_at_the_server_stops_no_later_run(
+    tmp_path: Path, fault: str, share: float
+) -> None:
+    stub = Stub(faults=Faults({fault: share}))
+    with running(stub) as url:
+        asked = batching(url)
+        requests = requests_of(asked, texts(20))
+        refused = collected(asked, requests, notes=tmp_path)
+        stub.faults = Faults()
+        missing = [request for request in requests if request.key not in refused.last]
+        found = collected(asked, missing, notes=tmp_path)
+    assert isinstance(refused.fault, TeacherError)
+    assert found.fault is None
+    assert found.last.keys() | refused.last.keys() == {request.key for request in requests}
+    assert not found.last.keys() & refused.last.keys()
+
+
 def test_a_full_queue_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai_batch, "MOST_QUESTIONS", 10)
     stub = Stub(batch_seconds=0.2, queue_limit=25)
@@ -139,6 +157,24 @@ def test_cut_answers_are_asked_again_for_more_tokens(tmp_path: Path) -> None:
     assert len({answer.max_tokens for answer in found.last.values()}) > 1
     cut = [answer for answer in found.answers if answer.finish_reason == "length"]
     assert all(answer.text for answer in cut)
+
+
+def test_batches_that_were_refused_for_the_name_of_the_limit_are_asked_again_under_the_other(tmp_path: Path) -> None:
+    prices = {"input": 1.0, "output": 1.0}
+    options: dict[str, Any] = {"max_tokens": 20, "on_length": "ask_again", "prices": prices, "budget_usd": 1.0}
+    stub = Stub(reasons=True)
+    with running(stub) as url:
+        asked = batching(url, **options)
+        refused = collected(asked, requests_of(asked, texts(30)), notes=tmp_path)
+        asked = batching(url, token_limit="max_completion_tokens", **options)
+        budget = Budget(1.0)
+        found = collected(asked, requests_of(asked, texts(30)), notes=tmp_path, budget=budget)
+    assert isinstance(refused.fault, TeacherError)
+    assert "Use 'max_completion_tokens' instead" in str(refused.fault)
+    assert found.fault is None
+    assert {answer.finish_reason for answer in found.last.values()} == {"stop"}
+    assert len({answer.max_tokens for answer in found.last.values()}) > 1
+    assert budget.reserved_usd == pytest.approx(0)
 
 
 def test_a_budget_holds_and_what_was_handed_over_is_kept(tmp_path: Path) -> None:

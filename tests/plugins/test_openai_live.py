@@ -321,6 +321,31 @@ def test_a_server_is_sent_what_the_recipe_says_and_nothing_else() -> None:
     assert teacher().as_sent(request=Request(b"k", (), 0, None)) == {"model": "m", "messages": []}
 
 
+def test_a_model_that_reasons_is_sent_the_limit_under_the_name_that_it_takes() -> None:
+    options: dict[str, Any] = {"max_tokens": 25, "on_length": "ask_again"}
+    stub = Stub(reasons=True)
+    with running(stub) as url:
+        refused = collected(teacher(url, **options), requests_of(teacher(url, **options), texts(10)))
+        asked = teacher(url, token_limit="max_completion_tokens", **options)
+        found = collected(asked, requests_of(asked, texts(10)))
+    assert isinstance(refused.fault, TeacherError)
+    assert "Use 'max_completion_tokens' instead" in str(refused.fault)
+    assert found.fault is None
+    assert {answer.finish_reason for answer in found.last.values()} == {"stop"}
+    assert set(stub.limits_seen) == {25, 50}
+    assert {answer.max_tokens for answer in found.last.values()} == {25, 50}
+
+
+def test_answers_that_are_stored_serve_either_name_of_the_limit() -> None:
+    asked, other = teacher(max_tokens=7), teacher(max_tokens=7, token_limit="max_completion_tokens")
+    assert asked.identity() == other.identity()
+    assert [request.key for request in requests_of(asked, texts(3))] == [
+        request.key for request in requests_of(other, texts(3))
+    ]
+    request = Request(b"k", (("user", "Hi"),), 0, 7)
+    assert other.as_sent(request=request).keys() - asked.as_sent(request=request).keys() == {"max_completion_tokens"}
+
+
 def test_what_decides_no_answer_is_no_part_of_identity_or_keys() -> None:
     plain = teacher("http://one/v1", temperature=0.5)
     prices = {"input": 1.0, "output": 2.0}
@@ -337,6 +362,10 @@ def test_what_decides_no_answer_is_no_part_of_identity_or_keys() -> None:
         ({"budget_usd": 5}, "budget_usd needs prices and max_tokens"),
         ({"on_length": "ask_again"}, "needs max_tokens"),
         ({"extra_body": {"temperature": 1}}, "extra_body.temperature is set by this teacher"),
+        (
+            {"extra_body": {"max_completion_tokens": 1}, "token_limit": "max_completion_tokens"},
+            "extra_body.max_completion_tokens is set by this teacher",
+        ),
         ({"endpoints": [{}, {}]}, "two endpoints are called api.openai.com"),
         ({"endpoints": [{"base_url": "https://user:secret@host/v1"}]}, "must hold no user, password"),
         ({"endpoints": [{"base_url": "file:///etc/passwd"}]}, "must begin with http"),

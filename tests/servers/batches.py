@@ -168,6 +168,8 @@ class Batches:
 
     def _response(self, line: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
         key = _key(line)
+        if (wrong := self.stub.fault_of(line["body"])) is not None:
+            return _line(line, {"error": wrong}, None, status=400), wrong["code"]
         body = self.stub.completion(line["body"])
         fault = self.stub.faults.drawn(key, self.stub.asked[key])
         if fault is None:
@@ -175,10 +177,22 @@ class Batches:
             return _line(line, body, None), None
         if fault == "refusal":
             return _line(line, with_choice(body, content=None, refusal="No."), None), None
-        if fault == "context":
-            code = {"code": "context_length_exceeded", "message": "maximum context length", "param": "messages"}
-            return {**_line(line, {"error": code}, None, status=400)}, fault
+        if fault in _REFUSALS:
+            status, said = _REFUSALS[fault]
+            return _line(line, {"error": said}, None, status=status), fault
         return _line(line, {"error": {"message": "The server had an error", "code": None}}, None, status=500), fault
+
+
+_REFUSALS = {
+    "context": (
+        400,
+        {"code": "context_length_exceeded", "message": "maximum context length", "param": "messages"},
+    ),
+    "quota": (429, {"code": "insufficient_quota", "message": "You exceeded your current quota"}),
+    "unknown_model": (404, {"code": "model_not_found", "message": "The model does not exist"}),
+    "bad_option": (400, {"code": "invalid_value", "message": "Invalid 'temperature'", "param": "temperature"}),
+}
+"""What the server says of a question that it does not answer: status and error."""
 
 
 def _key(line: Mapping[str, Any]) -> str:

@@ -35,6 +35,11 @@ def key_of(body: Mapping[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
+def limit_of(body: Mapping[str, Any]) -> int | None:
+    """The limit of tokens that a body names, by either name."""
+    return next((body[name] for name in _LIMITS if body.get(name) is not None), None)
+
+
 def answer_to(key: str) -> str:
     """The answer to a question, by its key: some 5 to 40 words, or a letter, or a number."""
     state = int(key, 16)
@@ -57,6 +62,7 @@ class Stub:
         expires_after: answers after which the key is refused.
         delay_seconds: how long an answer takes.
         requests_per_minute: more than that in any sliding minute is answered by 429.
+        reasons: whether it refuses max_tokens and takes max_completion_tokens, as models that reason do.
     """
 
     faults: Faults = field(default_factory=Faults)
@@ -67,6 +73,7 @@ class Stub:
     batch_seconds: float = 0.0
     queue_limit: int | None = None
     requests_per_minute: int | None = None
+    reasons: bool = False
     asked: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
     log: list[tuple[float, int, int, int]] = field(default_factory=list)
@@ -93,11 +100,19 @@ class Stub:
             return error(401, f"Incorrect API key provided: {sent}.", "invalid_api_key", type="invalid_request_error")
         return None
 
+    def fault_of(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What is wrong with a body, as OpenAI words it: the limit of tokens goes by a name that is not taken."""
+        if not (self.reasons and "max_tokens" in body):
+            return None
+        message = "Unsupported parameter: 'max_tokens' is not supported with this model."
+        message += " Use 'max_completion_tokens' instead."
+        return {"message": message, "code": "unsupported_parameter", "param": "max_tokens"}
+
     def completion(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The good answer to a body, cut where it is longer than the limit."""
         key = key_of(body)
         text = answer_to(key)
-        limit = next((body[name] for name in _LIMITS if body.get(name) is not None), None)
+        limit = limit_of(body)
         cut = limit is not None and tokens_of(text) > limit
         text = text.encode()[: limit * 4].decode() if cut and limit is not None else text
         asked = sum(tokens_of(message["content"]) + 4 for message in body["messages"])
@@ -136,9 +151,11 @@ class Stub:
             return refused
         key = key_of(body)
         self.asked[key] += 1
-        self.limits_seen.append(body.get("max_tokens"))
+        self.limits_seen.append(limit_of(body))
         if self.models and body["model"] not in self.models:
             return error(404, f"The model {body['model']} does not exist", "model_not_found")
+        if (wrong := self.fault_of(body)) is not None:
+            return error(400, **wrong)
         if self._is_over_its_limit(arrived):
             self.log.append((arrived, 0, 0, 429))
             return error(429, "Rate limit reached", "rate_limit_exceeded", **{"Retry-After": "1"})

@@ -41,7 +41,7 @@ class ChatTeacher(Teacher, ABC):
 
     @model_validator(mode="after")
     def _options_fit_together(self) -> ChatTeacher:
-        for name in sorted(set(self.extra_body) & _OWN_NAMES):
+        for name in sorted(set(self.extra_body) & {*_OWN_NAMES, self.limit_name()}):
             raise ValueError(f"extra_body.{name} is set by this teacher itself; use its options")
         if self.on_length == "ask_again" and self.max_tokens is None:
             raise ValueError('on_length = "ask_again" needs max_tokens, which it raises')
@@ -61,6 +61,10 @@ class ChatTeacher(Teacher, ABC):
     @abstractmethod
     def model_name(self) -> str:
         """The model, as the server is asked for it."""
+
+    def limit_name(self) -> str:
+        """What the server calls max_tokens."""
+        return "max_tokens"
 
     def sampling(self) -> Mapping[str, Any]:
         """The model and the options that were set; not max_tokens."""
@@ -86,7 +90,7 @@ class ChatTeacher(Teacher, ABC):
         if self.seed is not None:
             chosen["seed"] = self.seed + request.sample
         if request.max_tokens is not None:
-            chosen["max_tokens"] = request.max_tokens
+            chosen[self.limit_name()] = request.max_tokens
         return {**chosen, "messages": _messages(request.messages), **more}
 
 

@@ -44,7 +44,11 @@ class OpenAI(ChatTeacher):
 
     Keys are taken from environment variables when questions are sent, and written nowhere. With `mode = "batch"`
     questions go through files and batches, which cost less and take up to a day; a run that is killed picks up the
-    batches it left. Needs the extra `orca-recipes[openai]`.
+    batches it left.
+
+    OpenAI's newer models, and all that reason, refuse `max_tokens`: `token_limit = "max_completion_tokens"` sends the
+    same limit under that name, which then bounds an answer together with its hidden reasoning. Stored answers serve
+    either name. Needs the extra `orca-recipes[openai]`.
     """
 
     kind: Literal["openai"] = "openai"
@@ -55,6 +59,10 @@ class OpenAI(ChatTeacher):
     mode: Annotated[Literal["live", "batch"], Field(description="one by one, or in files (cheaper, within a day)")] = (
         "live"
     )
+    token_limit: Annotated[
+        Literal["max_tokens", "max_completion_tokens"],
+        Field(description="what the server calls max_tokens; models that reason take max_completion_tokens alone"),
+    ] = "max_tokens"
     timeout_seconds: Annotated[float, Field(gt=0, description="how long one answer may take")] = 600.0
     processes: Annotated[
         int, Field(gt=0, le=64, description="processes that exchange with servers, all behind the same limits")
@@ -70,11 +78,15 @@ class OpenAI(ChatTeacher):
 
     def only_fetching(self) -> frozenset[str]:
         """Names of the options that decide no answer."""
-        return super().only_fetching() | {"endpoints", "mode", "timeout_seconds", "processes"}
+        return super().only_fetching() | {"endpoints", "mode", "token_limit", "timeout_seconds", "processes"}
 
     def model_name(self) -> str:
         """The model, as the server is asked for it."""
         return self.model
+
+    def limit_name(self) -> str:
+        """What the server calls max_tokens."""
+        return self.token_limit
 
     def money(self) -> Money:
         """Prices and budget; batches have their discount."""
@@ -127,6 +139,9 @@ class OpenAI(ChatTeacher):
                 'mode = "batch" needs a folder for its notes: collect with a build, or use mode = "live"'
             )
         told = {**self.sampling(), "endpoints": sorted(endpoint.base_url for endpoint in self.endpoints)}
+        if self.token_limit != "max_tokens":
+            # The questions of a batch that is under way are read by the name that they were sent under.
+            told["token_limit"] = self.token_limit
         with Notes(notes, teacher=told) as held:
             batches = Batches(self, self.endpoints, notes=held, keep=keep, panel=panel, budget=budget)
             await batches.run(requests)

@@ -10,9 +10,9 @@ from orca_plugins.teachers.chat import ChatTeacher
 from orca_plugins.teachers.openai_answers import most_cost
 from orca_plugins.teachers.openai_batch_api import BatchApi, Gone, QueueFull
 from orca_plugins.teachers.openai_batch_notes import Line, Note, Notes
-from orca_plugins.teachers.openai_batch_results import Results
-from orca_plugins.teachers.openai_measure import size_of
+from orca_plugins.teachers.openai_batch_results import Results, asked_of
 from orca_recipes.contract.answers import Answer, Budget, CollectPanel
+from orca_recipes.counted import counted
 from orca_recipes.errors import BudgetSpent, TeacherError
 
 FIRST_LOOK_SECONDS = 1.0
@@ -51,8 +51,8 @@ class Following:
         prices = self.teacher.money().prices
         if prices is None:
             return 0.0
-        messages = [(message["role"], message["content"]) for message in line.body["messages"]]
-        return most_cost(prices, size_of(messages, exact=False), line.body.get("max_tokens"), batch=True)
+        asked = asked_of(line.body, limit_name=self.teacher.limit_name())
+        return most_cost(prices, asked.size, asked.max_tokens, batch=True)
 
     async def reserve(self, note: Note) -> float | None:
         """Put aside what a batch can cost; None where it is paid for already and over the budget, or has no price.
@@ -131,14 +131,18 @@ class Following:
 
     async def _taken(self, note: Note, results: Results, reserved: float | None) -> str:
         """Wait for a batch and keep its answers; gives its status. Raises: TeacherError for one that is refused."""
-        api = self.apis[note.endpoint]
+        api, refused = self.apis[note.endpoint], None
         try:
             end = await self._end_of(note)
-            await results.keep(api, list(end.files), self.keep, self.panel)
+            refused = await results.keep(api, list(end.files), self.keep, self.panel)
         except Gone:
             end = End("gone")
         finally:
             await self._settle(reserved, results.spent_usd)
+        if refused is not None:
+            # Its answers are kept. Whoever mends what is wrong asks the others anew: these results never change.
+            self.notes.drop(note)
+            raise refused
         if end.status == "failed" and "token_limit" not in end.words:
             self.notes.drop(note)
             raise TeacherError(f"endpoint {note.endpoint} refuses a batch ({end.words or 'no reason given'})")
@@ -185,4 +189,6 @@ class Following:
         self.standing[note.name] = (note.endpoint, done, note.count)
         mine = [(some, count) for endpoint, some, count in self.standing.values() if endpoint == note.endpoint]
         done, count = sum(some for some, _ in mine), sum(count for _, count in mine)
-        self.panel.endpoint_state(note.endpoint, f"{len(mine)} batches: {done:,} of {count:,} done")
+        self.panel.endpoint_state(
+            note.endpoint, f"{counted(len(mine), 'batch', 'batches')}: {done:,} of {count:,} done"
+        )

@@ -36,13 +36,19 @@ class Asked:
     max_tokens: int | None
 
 
+def asked_of(body: Mapping[str, Any], *, limit_name: str) -> Asked:
+    """What is remembered of a question, by its body as sent."""
+    messages = [(message["role"], message["content"]) for message in body["messages"]]
+    return Asked(size_of(messages, exact=False), body.get(limit_name))
+
+
 class Results:
     """The results of one batch; `answered` questions, and what they cost, are known after `keep`."""
 
     def __init__(self, teacher: ChatTeacher, notes: Notes, note: Note) -> None:
         self._teacher, self._notes, self._note = teacher, notes, note
-        self._prices = teacher.money().prices
-        self._asked = {line.key: _asked(line.body) for line in notes.lines(note)}
+        self._prices, self._limit = teacher.money().prices, teacher.limit_name()
+        self._asked = {line.key: asked_of(line.body, limit_name=self._limit) for line in notes.lines(note)}
         self._doubtful: dict[bytes, Doubtful] = {}
         self._failures: dict[bytes, Again] = {}
         self._longer: dict[bytes, int | None] = {}
@@ -52,10 +58,10 @@ class Results:
 
     async def keep(
         self, api: BatchApi, files: list[str], keep: Callable[[Answer], Awaitable[None]], panel: CollectPanel
-    ) -> None:
+    ) -> TeacherError | None:
         """Fetch result files and keep their answers.
 
-        Raises: TeacherError where the questions were refused for what the recipe says; answers are kept first.
+        Returns: why asking on is useless, where the results say so; None elsewhere.
         """
         useless: Useless | None = None
         for file in files:
@@ -74,10 +80,11 @@ class Results:
             await _keep_all(waiting, keep, panel)
             path.unlink()
         if useless is not None:
-            raise useless.fault(api.endpoint)
+            return useless.fault(api.endpoint)
         if self._doubtful and not self.answered:
             words = next(iter(self._doubtful.values())).words
-            raise TeacherError(f"endpoint {self._note.endpoint} refuses every question ({words}): change its options")
+            return TeacherError(f"endpoint {self._note.endpoint} refuses every question ({words}): change its options")
+        return None
 
     async def reject(
         self, keep: Callable[[Answer], Awaitable[None]], panel: CollectPanel, *, give_up: bool, rounds: int
@@ -94,7 +101,7 @@ class Results:
         lines = []
         for line in self._notes.lines(self._note):
             if line.key in self._longer:
-                lines.append(Line(line.key, {**line.body, "max_tokens": self._longer[line.key]}))
+                lines.append(Line(line.key, {**line.body, self._limit: self._longer[line.key]}))
             elif line.key not in self._done:
                 lines.append(line)
         return lines
@@ -180,8 +187,3 @@ def _key(custom_id: object) -> bytes | None:
         return bytes.fromhex(custom_id) if isinstance(custom_id, str) else None
     except ValueError:
         return None
-
-
-def _asked(body: Mapping[str, Any]) -> Asked:
-    messages = [(message["role"], message["content"]) for message in body["messages"]]
-    return Asked(size_of(messages, exact=False), body.get("max_tokens"))

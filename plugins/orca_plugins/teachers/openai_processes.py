@@ -15,6 +15,7 @@ import signal
 import struct
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,6 @@ from orca_plugins.teachers.openai_wire import ClientWire, NoReply, Reply, needed
 from orca_recipes.errors import Failure
 
 _LENGTH = struct.Struct("<Q")
-_STOPPING_SECONDS = 5.0
 _BUFFER_BYTES = 1 << 20
 
 
@@ -68,15 +68,12 @@ class ProcessWire:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        # They hold nothing that is worth a moment: who still waits for a reply was told to stop waiting.
         for worker in self._workers:
-            _pipe(worker.process.stdin).close()
-        for worker in self._workers:
-            try:
-                async with asyncio.timeout(_STOPPING_SECONDS):
-                    await worker.process.wait()
-            except TimeoutError:
+            with suppress(ProcessLookupError):
                 worker.process.kill()
-                await worker.process.wait()
+        for worker in self._workers:
+            await worker.process.wait()
             if worker.reading is not None:
                 await worker.reading
 
