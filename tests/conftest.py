@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,10 @@ from hypothesis import settings
 # The same examples on every run, and no clock: the suite says what holds, the campaigns look for what does not.
 settings.register_profile("suite", derandomize=True, deadline=None)
 settings.load_profile("suite")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has its background jobs ignore Ctrl-C, and so would everything that tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
