@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.abc import MetaPathFinder
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -24,11 +25,12 @@ def keep_pandas_out() -> None:
 
     if "pandas" in sys.modules:
         return
-    sys.meta_path.insert(0, _NoPandas())
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
     try:
         pa.array([0])
     finally:
-        del sys.meta_path[0]
+        sys.meta_path.remove(finder)
 
 
 def write_frame(path: Path, frame: pl.DataFrame) -> None:
@@ -95,8 +97,11 @@ def string_buffers(texts: pa.LargeStringArray | pa.LargeBinaryArray) -> tuple[np
 
 
 class _NoPandas(MetaPathFinder):
-    """Finds that there is no pandas."""
+    """Finds that there is no pandas, for the thread that made it: another may be importing what needs pandas."""
+
+    def __init__(self) -> None:
+        self._thread = get_ident()
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> None:
-        if fullname == "pandas":
+        if fullname == "pandas" and get_ident() == self._thread:
             raise ModuleNotFoundError("pandas is left out", name=fullname)

@@ -30,3 +30,26 @@ def test_pandas_that_is_there_already_stays():
     subprocess.run(
         [sys.executable, "-c", f"{asked}; import pandas; assert sys.modules['pandas'] is pandas"], check=True
     )
+
+
+MEANWHILE = """
+import threading
+import pyarrow
+from orca_recipes.run.arrow import keep_pandas_out
+
+found, array = [], pyarrow.array
+
+def array_while_another_thread_imports_pandas(values):
+    other = threading.Thread(target=lambda: found.append(__import__("pandas")))
+    other.start()
+    other.join()
+    return array(values)
+
+pyarrow.array = array_while_another_thread_imports_pandas
+keep_pandas_out()
+assert found[0].DataFrame
+"""
+
+
+def test_another_thread_gets_pandas_even_at_that_very_moment():
+    subprocess.run([sys.executable, "-c", MEANWHILE], check=True)
