@@ -28,21 +28,24 @@ def is_null(values: pa.Array[Any]) -> np.ndarray:
     bits = values.buffers()[0]
     if bits is None or not values.null_count:
         return np.zeros(len(values), dtype=np.bool_)
-    byte, bit = divmod(values.offset, 8)
-    is_there = np.unpackbits(np.frombuffer(bits, dtype=np.uint8)[byte:], count=bit + len(values), bitorder="little")
-    return np.asarray(is_there[bit:] == 0)
+    return np.asarray(_bits(bits, values.offset, len(values)) == 0)
 
 
 def numbers(values: pa.Array[Any]) -> np.ndarray:
-    """Numbers without nulls, little-endian, as they lie in memory; booleans, which lie there as bits, one byte each."""
+    """Numbers without nulls, little-endian, as they lie in memory; booleans, which lie there as bits, one byte each.
+
+    Arrow's own names for numpy's types are not asked: before pyarrow 26 they cannot be told without pandas.
+    """
     import pyarrow as pa
 
     bits = values.buffers()[1]
-    if pa.types.is_boolean(values.type) or bits is None:
-        found = values.to_numpy(zero_copy_only=False)
-    else:
-        found = np.frombuffer(bits, dtype=values.type.to_pandas_dtype())[values.offset : values.offset + len(values)]
-    return np.asarray(found, dtype=found.dtype.newbyteorder("<"))
+    if pa.types.is_boolean(values.type):
+        return np.empty(0, dtype=np.bool_) if bits is None else _bits(bits, values.offset, len(values)).astype(np.bool_)
+    sort = "f" if pa.types.is_floating(values.type) else "i" if pa.types.is_signed_integer(values.type) else "u"
+    dtype = np.dtype(f"<{sort}{values.type.bit_width // 8}")
+    if bits is None:
+        return np.empty(0, dtype=dtype)
+    return np.frombuffer(bits, dtype=dtype)[values.offset : values.offset + len(values)]
 
 
 def text_bytes(values: pa.LargeBinaryArray) -> memoryview:
@@ -62,3 +65,10 @@ def hex_halves(values: pa.LargeBinaryArray) -> np.ndarray | None:
     if text.translate(None, b"0123456789abcdef"):
         return None
     return np.frombuffer(unhexlify(text), dtype=">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def _bits(bits: pa.Buffer, offset: int, count: int) -> np.ndarray:
+    """uint8 [count]: bits of a bitmap from an offset, 0 or 1 each."""
+    byte, bit = divmod(offset, 8)
+    found = np.unpackbits(np.frombuffer(bits, dtype=np.uint8)[byte:], count=bit + count, bitorder="little")
+    return found[bit:]
