@@ -25,7 +25,8 @@ class Batch:
     """Some rows as tensors, FORMAT's training view one below the other.
 
     tokens_BT, labels_BT, position_ids_BT: int64. loss_mask_BT: float32, 0 or 1.
-    cu_seqlens: for each row int32 [spans + 1], its bounds of attention; the last is T. max_seqlen: the longest span.
+    cu_seqlens: for each row int32 [spans + 1], its bounds of attention; the last is T. They stay on the host, which lays
+    them end to end and counts with them. max_seqlen: the longest span.
     stored_tokens: those that are no pads. places: where the rows stand; fewer than B where the last ones are masked.
     """
 
@@ -33,7 +34,7 @@ class Batch:
     labels_BT: torch.Tensor
     position_ids_BT: torch.Tensor
     loss_mask_BT: torch.Tensor
-    cu_seqlens: tuple[torch.Tensor, ...]
+    cu_seqlens: tuple[np.ndarray, ...]
     max_seqlen: int
     stored_tokens: int
     places: tuple[RowPlace, ...]
@@ -43,13 +44,13 @@ class Batch:
         return int(self.loss_mask_BT.sum().item())
 
     def to(self, device: torch.device) -> Batch:
-        """The same on a device; bounds too, since attention kernels read them there."""
+        """The same on a device, but for the bounds: the model makes a table of all rows' bounds and sends that."""
         return Batch(
             tokens_BT=self.tokens_BT.to(device, non_blocking=True),
             labels_BT=self.labels_BT.to(device, non_blocking=True),
             position_ids_BT=self.position_ids_BT.to(device, non_blocking=True),
             loss_mask_BT=self.loss_mask_BT.to(device, non_blocking=True),
-            cu_seqlens=tuple(bounds.to(device, non_blocking=True) for bounds in self.cu_seqlens),
+            cu_seqlens=self.cu_seqlens,
             max_seqlen=self.max_seqlen,
             stored_tokens=self.stored_tokens,
             places=self.places,
@@ -89,7 +90,7 @@ def read_batch(rows: Rows, places: Sequence[RowPlace], micro_rows: int) -> Batch
         labels_BT=_stacked([view.labels for view in views]),
         position_ids_BT=_stacked([view.position_ids for view in views]),
         loss_mask_BT=_stacked([view.loss_mask for view in views]),
-        cu_seqlens=tuple(torch.from_numpy(view.cu_seqlens) for view in views),
+        cu_seqlens=tuple(view.cu_seqlens for view in views),
         max_seqlen=max(view.max_seqlen for view in views),
         stored_tokens=sum(view.stored_tokens for view in views),
         places=tuple(places),

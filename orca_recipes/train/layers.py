@@ -9,7 +9,7 @@ N = tokens of all rows of a micro-batch, end to end; h = heads on this rank; d =
 from __future__ import annotations
 
 import importlib.util
-from itertools import pairwise
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -53,6 +53,16 @@ class RMSNorm(torch.nn.Module):
         return torch.nn.functional.rms_norm(hidden, self.weight.shape, self.weight, self.eps)
 
 
+@dataclass
+class PackedSpans(PackedSeqParams):  # type: ignore[misc]
+    """Bounds of packed spans on the device, and the tokens of each span on the host.
+
+    Every layer asks for the lengths; read from the device, each time would halt it until it has caught up.
+    """
+
+    lengths: list[int] = field(default_factory=list)
+
+
 class SegmentAttention(torch.nn.Module):
     """Causal attention inside each segment of packed rows, never across a bound."""
 
@@ -67,15 +77,15 @@ class SegmentAttention(torch.nn.Module):
         value_Ngd: torch.Tensor,
         attention_mask: None,
         *,
-        packed_seq_params: PackedSeqParams,
+        packed_seq_params: PackedSpans,
         **_: Any,
     ) -> torch.Tensor:
         """Returns: float [N, h, d], attended values."""
         key_Nhd = key_Ngd.repeat_interleave(self.shared_by, dim=1)
         value_Nhd = value_Ngd.repeat_interleave(self.shared_by, dim=1)
         # Split once: the gradient of each slice by itself would be a tensor of the size of all rows.
-        lengths = [end - start for start, end in pairwise(packed_seq_params.cu_seqlens_q.tolist())]
-        parts = zip(*(torch.split(whole, lengths) for whole in (query_Nhd, key_Nhd, value_Nhd)), strict=True)
+        wholes = (query_Nhd, key_Nhd, value_Nhd)
+        parts = zip(*(torch.split(whole, packed_seq_params.lengths) for whole in wholes), strict=True)
         return torch.cat([_causal(query, key, value) for query, key, value in parts])
 
 

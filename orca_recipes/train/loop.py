@@ -1,8 +1,8 @@
 """The training itself: steps, phases in order, validation, checkpoints, and stopping well.
 
 A step is the mean over all target tokens of its rows, whatever the layout: every rank sums its losses, gradients are
-summed, and both are divided by the one global count. Ranks agree in each step on whether to stop, so that a signal that
-reaches one of them first ends all after the same step.
+summed, and both are divided by the one global count. Ranks agree before each step on whether to stop, so that a signal
+that reaches one of them in the middle of a step ends all after that step.
 
 B = rows of a micro-batch, T = row_tokens.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -51,7 +51,6 @@ class Totals:
     target_tokens: int = 0
     stored_tokens: int = 0
     flops: float = 0.0
-    stop: bool = False
     bad_rows: tuple[RowPlace, ...] = ()
 
 
@@ -59,7 +58,7 @@ class Totals:
 class Trainer:
     """One rank's part of a training.
 
-    stop_requested: asked once a step; true where this rank was told to stop.
+    stop_requested: asked before each step; true where this rank was told to stop.
     """
 
     settings: Settings
@@ -80,9 +79,9 @@ class Trainer:
         Raises: NonFiniteLoss, naming the rows; DamagedShard where a row cannot be read.
         """
         saved = position
-        while self._goes_on(position):
+        while self._goes_on(position) and not self._told_to_stop():
             phase = self.settings.phases[position.phase - 1]
-            position, stop = self._step(phase, position)
+            position = self._step(phase, position)
             ended = position.row >= phase.rows
             if ended or position.step % phase.training.validate_every == 0:
                 self._validate(phase.training, position)
@@ -91,8 +90,6 @@ class Trainer:
             if ended or position.step % phase.training.checkpoint_every == 0:
                 self.keeper.save(position, ended=phase if ended else None)
                 saved = position
-            if stop:
-                break
         if saved != position:
             self.keeper.save(position, ended=None)
         return position, self._goes_on(position)
@@ -101,7 +98,13 @@ class Trainer:
         asked = self.settings.request.steps
         return position.phase <= len(self.settings.phases) and (asked is None or position.step < asked)
 
-    def _step(self, phase: TrainingPhase, position: Position) -> tuple[Position, bool]:
+    def _told_to_stop(self) -> bool:
+        """Whether any rank was; every rank calls it."""
+        told = torch.tensor([float(self.stop_requested())], device=self.place.device)
+        torch.distributed.all_reduce(told)
+        return bool(told.item())
+
+    def _step(self, phase: TrainingPhase, position: Position) -> Position:
         started = time.perf_counter()
         order, share = phase.order(), self._share(phase.training)
         stop_row = min(position.row + phase.training.batch_rows, phase.rows)
@@ -128,11 +131,14 @@ class Trainer:
             seconds=time.perf_counter() - started,
         )
         self.journal.step(step, self._glance(step, totals))
-        return done, totals.stop
+        return done
 
     def _gone_through(self, batches: Iterable[Batch], *, learn: bool) -> Totals:
-        """Forward, and backward where it learns, over this rank's micro-batches."""
-        model, totals = self.optimizer.gradients, Totals(stop=self.stop_requested())
+        """Forward, and backward where it learns, over this rank's micro-batches.
+
+        Losses stay on the device until all are made: reading one would halt it while the next micro-batch is read.
+        """
+        model, totals, losses_B = self.optimizer.gradients, Totals(), []
         for batch in batches:
             on_device = batch.to(self.place.device)
             is_target_BT = on_device.loss_mask_BT > 0
@@ -140,33 +146,34 @@ class Trainer:
             loss_BT = torch.where(is_target_BT, losses(model, on_device), 0.0)
             if learn:
                 loss_BT.sum().backward()  # type: ignore[no-untyped-call]
-            row_losses = loss_BT.detach().sum(dim=1, dtype=torch.float64).tolist()
-            bad = [place for place, loss in zip(batch.places, row_losses, strict=False) if not math.isfinite(loss)]
+            losses_B.append((batch.places, loss_BT.detach().sum(dim=1, dtype=torch.float64)))
             spans = [bounds.tolist() for bounds in batch.cu_seqlens[: len(batch.places)]]
-            totals = Totals(
-                loss=totals.loss + sum(row_losses),
+            totals = replace(
+                totals,
                 target_tokens=totals.target_tokens + batch.target_tokens,
                 stored_tokens=totals.stored_tokens + batch.stored_tokens,
                 flops=totals.flops + step_flops(network_of(model).architecture, spans),
-                stop=totals.stop,
-                bad_rows=(*totals.bad_rows, *bad),
             )
+        for places, loss_B in losses_B:
+            row_losses = loss_B.tolist()
+            bad = [place for place, loss in zip(places, row_losses, strict=False) if not math.isfinite(loss)]
+            totals = replace(totals, loss=totals.loss + sum(row_losses), bad_rows=(*totals.bad_rows, *bad))
         return totals
 
     def _joined(self, totals: Totals) -> Totals:
-        """The totals of all ranks: ranks of one copy hold equal ones, of which one counts; any rank may stop all."""
+        """The totals of all ranks: ranks of one copy hold equal ones, of which one counts."""
         counts = self.place.tensor_rank == 0
         numbers = [totals.loss, totals.target_tokens, totals.stored_tokens, totals.flops]
-        mine = [number if counts else 0.0 for number in numbers] + [float(totals.stop)]
+        mine = [number if counts else 0.0 for number in numbers]
         joined = torch.tensor(mine, dtype=torch.float64, device=self.place.device)
         torch.distributed.all_reduce(joined)
-        loss, target_tokens, stored_tokens, flops, stop = joined.tolist()
+        loss, target_tokens, stored_tokens, flops = joined.tolist()
         bad = totals.bad_rows
         if not math.isfinite(loss):
             gathered: list[tuple[RowPlace, ...]] = [()] * self.layout.processes
             torch.distributed.all_gather_object(gathered, totals.bad_rows if counts else ())
             bad = tuple(place for places in gathered for place in places)
-        return Totals(loss, round(target_tokens), round(stored_tokens), flops, stop > 0, bad)
+        return Totals(loss, round(target_tokens), round(stored_tokens), flops, bad)
 
     def _validate(self, training: Training, position: Position) -> None:
         """The loss on rows that are held out, always the same ones."""

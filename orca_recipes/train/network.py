@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
-from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.tensor_parallel import (
     ColumnParallelLinear,
     RowParallelLinear,
@@ -30,19 +29,22 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch.utils.checkpoint import checkpoint
 
 from orca_recipes.train.architecture import Architecture, RopeScaling
-from orca_recipes.train.layers import layer_specs, transformer_engine_is_installed
+from orca_recipes.train.layers import PackedSpans, layer_specs, transformer_engine_is_installed
 from orca_recipes.train.layout import Layout
 
 
 class Rows(Protocol):
-    """What the model needs of a batch: int64 [B, T] tokens and labels, and int32 [spans + 1] bounds of each row."""
+    """What the model needs of a batch: int64 [B, T] tokens and labels, and int32 [spans + 1] bounds of each row.
+
+    Bounds are on the host, whatever device the tensors are on.
+    """
 
     @property
     def tokens_BT(self) -> torch.Tensor: ...
     @property
     def labels_BT(self) -> torch.Tensor: ...
     @property
-    def cu_seqlens(self) -> Sequence[np.ndarray | torch.Tensor]: ...
+    def cu_seqlens(self) -> Sequence[np.ndarray]: ...
 
 
 class Network(GPTModel):  # type: ignore[misc]
@@ -151,22 +153,24 @@ def _logits(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
     return logits_N1v
 
 
-def _packed(cu_seqlens: Sequence[np.ndarray | torch.Tensor], device: torch.device) -> PackedSeqParams:
+def _packed(cu_seqlens: Sequence[np.ndarray], device: torch.device) -> PackedSpans:
     """Bounds of all rows laid end to end."""
     ends, so_far = [np.zeros(1, dtype=np.int32)], 0
     for bounds in cu_seqlens:
-        ends.append(np.asarray(bounds[1:], dtype=np.int32) + so_far)
+        ends.append(bounds[1:] + np.int32(so_far))
         so_far = int(ends[-1][-1])
     joined = np.concatenate(ends).astype(np.int32)
+    lengths = np.diff(joined).tolist()
     # The exact longest span: megatron-core reads a bound equal to N as a table of positions that never restart.
-    longest = int(np.diff(joined).max())
+    longest = max(lengths)
     on_device = torch.from_numpy(joined).to(device)
-    return PackedSeqParams(
+    return PackedSpans(
         qkv_format="thd",
         cu_seqlens_q=on_device,
         cu_seqlens_kv=on_device,
         max_seqlen_q=longest,
         max_seqlen_kv=longest,
+        lengths=lengths,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from orca_recipes.errors import CheckpointError, TemplateError
@@ -120,7 +121,7 @@ class _Text:
     def __init__(self, tokens: Sequence[int]) -> None:
         self.tokens_BT = torch.tensor([list(tokens)])
         self.labels_BT = torch.zeros_like(self.tokens_BT)
-        self.cu_seqlens = (torch.tensor([0, len(tokens)], dtype=torch.int32),)
+        self.cu_seqlens = (np.array([0, len(tokens)], dtype=np.int32),)
 
 
 def _next(scores_V: torch.Tensor, manner: Manner, chance: torch.Generator) -> int:
