@@ -25,8 +25,8 @@ class Batch:
     """Some rows as tensors, FORMAT's training view one below the other.
 
     tokens_BT, labels_BT, position_ids_BT: int64. loss_mask_BT: float32, 0 or 1.
-    cu_seqlens: for each row int32 [spans + 1], its bounds of attention; the last is T. They stay on the host, which lays
-    them end to end and counts with them. max_seqlen: the longest span.
+    cu_seqlens: for each row int32 [spans + 1], its bounds of attention; the last is T. They stay on the host, which
+    lays them end to end and counts with them. max_seqlen: the longest span.
     stored_tokens: those that are no pads. places: where the rows stand; fewer than B where the last ones are masked.
     """
 

@@ -1,14 +1,22 @@
-"""A CPU that answers to the name of CUDA, so that the optimizer for GPUs can be stepped where there is none.
+"""A CPU that answers to the name of CUDA, so that what is for GPUs can be run where there is none.
 
-megatron-core's optimizers make small tensors on 'cuda' by name and look at the types of gradients by name. Both are
-answered here; kernels, precision of GPUs and NCCL are not, and are for tests/gpu.
+`PretendedGpu` is enough for the optimizer: megatron-core's makes small tensors on 'cuda' by name and looks at the types
+of gradients by name. `a_pretended_gpu` is a whole machine for a training: what is sent to its device becomes `OnGpu`,
+and so does all that is made of it; numpy cannot read it, as it cannot read a GPU's memory. Kernels, precision of GPUs
+and NCCL are not answered, and are for tests/gpu.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import torch
+from megatron.core.tensor_parallel import random as tensor_parallel_random
 from torch.overrides import TorchFunctionMode
+
+GPU = torch.device("cuda", 0)
 
 
 class PretendedGpu(TorchFunctionMode):
@@ -22,10 +30,85 @@ class PretendedGpu(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         options = dict(kwargs or {})
-        if str(options.get("device", "")).startswith("cuda"):
+        if _is_gpu(options.get("device")):
             options["device"] = "cpu"
         if function is torch.Tensor.type and len(args) == 1 and not options:
             return function(*args).replace("torch.", "torch.cuda.")
         if function is torch.Tensor.cuda:
             return args[0]
         return function(*args, **options)
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that was sent to the pretended GPU, or was made of one that was: numpy cannot read it."""
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func in (torch.Tensor.numpy, torch.Tensor.__array__):
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+        found = super().__torch_function__(func, types, args, kwargs or {})
+        if func is torch.Tensor.cpu or (func is torch.Tensor.to and "cpu" in map(str, args[1:])):
+            return found.as_subclass(torch.Tensor)
+        return found
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+
+class _Machine(PretendedGpu):
+    """As PretendedGpu, and what is sent to the device is marked."""
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if function is torch.Tensor.to and any(_is_gpu(word) for word in (*args[1:], *(kwargs or {}).values())):
+            words = ["cpu" if _is_gpu(word) else word for word in args[1:]]
+            options = {name: "cpu" if _is_gpu(word) else word for name, word in (kwargs or {}).items()}
+            sent = function(args[0], *words, **options)
+            # Weights and their gradients stay what they are: megatron-core knows them by attributes.
+            return sent if isinstance(args[0], torch.nn.Parameter) else sent.as_subclass(OnGpu)
+        return super().__torch_function__(function, types, args, kwargs)
+
+
+@contextmanager
+def a_pretended_gpu() -> Iterator[torch.device]:
+    """Inside, this machine has one GPU, and a layout of one rank can train on it."""
+    init, seeded = torch.distributed.init_process_group, tensor_parallel_random.model_parallel_cuda_manual_seed
+
+    def gloo(backend: str, *, device_id: object = None, **options: Any) -> None:
+        init("gloo", **options)
+
+    def seed_the_cpu(seed: int, **_: object) -> None:
+        seeded(seed, inference_rng_tracker=True, force_reset_rng=True)
+
+    answers: dict[str, Any] = {
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "current_device": lambda: 0,
+        "set_device": lambda device: None,
+        "synchronize": lambda device=None: None,
+        "get_device_name": lambda device=None: "a pretended GPU",
+    }
+    with (
+        mock.patch.multiple(torch.cuda, **answers),
+        mock.patch.object(torch.distributed, "init_process_group", gloo),
+        mock.patch.object(tensor_parallel_random, "model_parallel_cuda_manual_seed", seed_the_cpu),
+        _Machine(),
+    ):
+        yield GPU
+
+
+def _is_gpu(device: object) -> bool:
+    """As torch takes devices: a number is a GPU's."""
+    is_number = isinstance(device, int) and not isinstance(device, bool)
+    return is_number or (isinstance(device, str | torch.device) and str(device).startswith("cuda"))

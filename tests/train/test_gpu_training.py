@@ -1,0 +1,72 @@
+"""A training on a device whose memory numpy cannot read: a real build, the real loop, a CPU that pretends."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orca_recipes.shards.manifest import read_manifest
+from orca_recipes.train.batches import read_batch
+from orca_recipes.train.journal import read_log
+from orca_recipes.train.order import RowPlace
+from orca_recipes.train.rank import train_as_rank
+from orca_recipes.train.rows import Rows
+from orca_recipes.train.settings import Request
+from tests.train.builds import make_build, read_steps
+from tests.train.pretended_gpu import OnGpu, a_pretended_gpu
+
+Fork = Callable[..., list[Any]]
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build of which one dataset is for validation."""
+    curriculum = '[[curriculum]]\ndataset = "sums"\nepochs = 2\n'
+    return make_build(tmp_path_factory.mktemp("held out") / "project", curriculum, sums=40, odds=20)
+
+
+def train(fork_ranks: Fork, request: Request) -> None:
+    def on_a_gpu(rendezvous: str) -> None:
+        with a_pretended_gpu():
+            train_as_rank(request, rendezvous=rendezvous)
+
+    fork_ranks(1, on_a_gpu if request.device == "cuda" else lambda rendezvous: train_as_rank(request))
+
+
+def losses(run: Path) -> list[float]:
+    return [line.get("loss", line.get("validation_loss")) for line in read_log(run / "log.jsonl")]
+
+
+def test_a_training_on_a_gpu_has_the_losses_of_one_on_a_cpu(held_out: Path, tmp_path: Path, fork_ranks: Fork):
+    settings = {
+        "batch_rows": 8,
+        "micro_batch_rows": 3,
+        "learning_rate": 1e-3,
+        "validation": "odds",
+        "validate_every": 2,
+    }
+    asked = Request(build=held_out, out=tmp_path / "cpu", device="cpu", training=settings)
+    train(fork_ranks, asked)
+    train(fork_ranks, replace(asked, out=tmp_path / "gpu", device="cuda", steps=3))
+    train(fork_ranks, replace(asked, out=tmp_path / "gpu", device="cuda"))
+    expected = losses(tmp_path / "cpu")
+    assert len(expected) > len(read_steps(tmp_path / "cpu"))
+    # Weights are bfloat16 there and float32 here.
+    assert losses(tmp_path / "gpu") == pytest.approx(expected, rel=0.02)
+
+
+def test_the_bounds_of_rows_stay_on_the_host_and_the_rest_goes_to_the_device(held_out: Path):
+    rows = Rows(held_out, read_manifest(held_out))
+    batch = read_batch(rows, [RowPlace("sums", 0, 0), RowPlace("sums", 1, 0)], 3)
+    with a_pretended_gpu() as device:
+        there = batch.to(device)
+        tensors = [there.tokens_BT, there.labels_BT, there.position_ids_BT, there.loss_mask_BT]
+        assert all(isinstance(tensor, OnGpu) for tensor in tensors)
+        for tensor in tensors:
+            with pytest.raises(TypeError, match="can't convert cuda:0"):
+                np.asarray(tensor)
+        assert [bounds.tolist() for bounds in there.cu_seqlens] == [bounds.tolist() for bounds in batch.cu_seqlens]
+    assert all(type(bounds) is np.ndarray for bounds in there.cu_seqlens)
