@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -28,6 +29,7 @@ from orca_recipes.cli_parts import (
     ask,
     load,
     print_json,
+    print_json_lines,
     print_text,
     recipe_options,
     store_options,
@@ -299,19 +301,44 @@ def _verdict(directory: Path, report: Report) -> str:
 @click.option("--example", metavar="ID", help="The example with this id, or whose id begins so.")
 @click.option("--raw", is_flag=True, help="Token ids and segments instead of text.")
 @click.option("--views", is_flag=True, help="What the teacher was asked beside what the student sees.")
-def show(directory: Path, row: int | None, task: str | None, example: str | None, raw: bool, views: bool) -> None:
+@click.option("--rejected", is_flag=True, help="The rows that were lost: where each stood, which stage lost it, why.")
+@click.option("--dataset", metavar="NAME", help="Nothing of other datasets.")
+@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each example: all of them, without a choice.")
+def show(
+    directory: Path, raw: bool, views: bool, rejected: bool, dataset: str | None, as_json: bool, **chosen: Any
+) -> None:
     """Look at rows: text by role, what is trained, where examples begin, and where each one came from.
 
     Without options, the first row of each dataset.
     """
+    if sum((views, raw, rejected or as_json)) > 1:
+        raise click.UsageError("give one of --views, --raw, and --json or --rejected")
+    if rejected:
+        _show_rejected(directory, dataset, as_json, chosen)
+        return
+    if as_json:
+        from orca_recipes.shards.show_lines import example_lines
+
+        print_json_lines(example_lines(directory, dataset=dataset, **chosen))
+        return
     from orca_recipes.catalogue import Catalogue
     from orca_recipes.run.show_views import view_teller
     from orca_recipes.shards.show import show
 
-    if views and raw:
-        raise click.UsageError("--views shows texts and --raw token ids: give one of them")
     teller = view_teller(directory, Catalogue()) if views else None
-    show(directory, out=sys.stdout, row=row, task=task, example=example, raw=raw, views=teller)
+    show(directory, out=sys.stdout, raw=raw, views=teller, dataset=dataset, **chosen)
+
+
+def _show_rejected(directory: Path, dataset: str | None, as_json: bool, chosen: Mapping[str, Any]) -> None:
+    from orca_recipes.shards.show_lines import rejected_lines, rejected_text
+
+    if any(value is not None for value in chosen.values()):
+        raise click.UsageError("--rejected lists all lost rows: --row, --task and --example choose examples")
+    if as_json:
+        print_json_lines(rejected_lines(directory, dataset=dataset))
+        return
+    for line in rejected_text(directory, dataset=dataset):
+        print_text(line)
 
 
 @main.command()

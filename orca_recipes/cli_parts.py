@@ -6,7 +6,7 @@ import importlib.util
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -115,6 +115,12 @@ def print_text(text: str, *, err: bool = False) -> None:
 def print_json(value: Any) -> None:
     """In ASCII, so that nothing that steers a terminal is in it, and nothing is changed."""
     click.echo(json.dumps(value, indent=1))
+
+
+def print_json_lines(values: Iterable[Any]) -> None:
+    """A line each, in ASCII."""
+    for value in values:
+        click.echo(json.dumps(value))
 
 
 def need_the_trainer() -> None:

@@ -179,6 +179,21 @@ def test_show_of_a_row_that_is_not_there_is_one_sentence(built: Path):
     assert "Traceback" not in done.stderr
 
 
+def test_show_gives_programs_a_line_an_example_and_a_line_a_lost_row(built: Path):
+    lines = [json.loads(line) for line in orca("show", built, "--json").stdout.splitlines()]
+    manifest = json.loads((built / "manifest.json").read_text())
+    assert len(lines) == manifest["datasets"]["main"]["examples"]
+    trained = sum(len(part["tokens"]) for line in lines for part in line["segments"] if part["trained"])
+    assert trained == manifest["datasets"]["main"]["trained_tokens"]
+    done = orca("show", built, "--rejected", "--json")
+    assert done.returncode == 0, done.stderr
+    rejected = json.loads((built / "manifest.json").read_text())["tables"]
+    assert len(done.stdout.splitlines()) == sum(table["rows"] for table in rejected if "rejected" in table["path"])
+    assert orca("show", built, "--rejected").stdout.startswith("dataset main: ")
+    for words in (["--json", "--raw"], ["--rejected", "--views"], ["--rejected", "--row", "0"]):
+        assert orca("show", built, *words).returncode == 2
+
+
 def test_explain_goes_both_ways_between_a_token_and_its_source(built: Path):
     store = ["--store", built.parent / "store"]
     back = json.loads(orca("explain", built, "--row", "0", "--at", "5", "--json", *store).stdout)["stories"][0]

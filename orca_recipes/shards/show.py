@@ -49,6 +49,7 @@ def show(
     example: str | None = None,
     raw: bool = False,
     views: ViewTeller | None = None,
+    dataset: str | None = None,
 ) -> None:
     """Print rows or examples of a build.
 
@@ -59,11 +60,13 @@ def show(
         example: the example with this id, or the one whose id begins so.
         raw: token ids and modes instead of text.
         views: tells what the teacher was asked and what the student sees of it, to be shown side by side.
-    Raises: BuildError, UserError where there is no such row, task or example; DamagedShard.
+        dataset: nothing of other datasets.
+    Raises: BuildError, UserError where there is no such row, task, example or dataset; DamagedShard.
     """
     from rich.console import Console
 
-    build = _Build(directory, read_manifest(directory), None if raw else SpanDecoder(directory / TOKENIZER), views)
+    decoder = None if raw else SpanDecoder(directory / TOKENIZER)
+    build = ShownBuild(directory, read_manifest(directory), decoder, views, dataset)
     if example is not None:
         sections = _of_example(build, example)
     elif task is not None:
@@ -76,25 +79,41 @@ def show(
 
 
 @dataclass(frozen=True)
-class _Build:
-    """A build that is looked at; decoder: None where token ids are shown."""
+class ShownBuild:
+    """A build that is looked at, whole or one dataset of it.
+
+    decoder: None where token ids are shown.
+    Raises: UserError where it has no such dataset.
+    """
 
     directory: Path
     manifest: Manifest
     decoder: SpanDecoder | None
     views: ViewTeller | None = None
+    dataset: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.dataset is not None and self.dataset not in self.manifest.datasets:
+            near = get_close_matches(self.dataset, self.manifest.datasets, n=1)
+            hint = f'; did you mean "{near[0]}"?' if near else f"; it has {', '.join(self.manifest.datasets)}"
+            raise UserError(f'{self.directory} has no dataset "{self.dataset}"{hint}')
+
+    def datasets(self) -> list[str]:
+        return list(self.manifest.datasets) if self.dataset is None else [self.dataset]
 
     def shards(self) -> Iterator[tuple[int, ShardCounts]]:
-        """Each shard with the number of its first row."""
+        """Each shard that is looked at, with the number of its first row in the whole build."""
         first = 0
-        for counts in self.manifest.datasets.values():
+        for name, counts in self.manifest.datasets.items():
             for shard in counts.shards:
-                yield first, shard
+                if self.dataset in (None, name):
+                    yield first, shard
                 first += shard.rows
 
     def first_rows(self) -> list[int]:
         firsts = {shard.prefix: first for first, shard in self.shards()}
-        return [firsts[counts.shards[0].prefix] for counts in self.manifest.datasets.values() if counts.shards]
+        shards = (self.manifest.datasets[name].shards for name in self.datasets())
+        return [firsts[found[0].prefix] for found in shards if found]
 
     def records(self, shard: ShardCounts) -> pa.Table:
         path = records_path(self.directory / shard.prefix)
@@ -105,17 +124,17 @@ class _Build:
 
 
 @dataclass(frozen=True)
-class _OpenShard:
+class OpenShard:
     """A shard with its records; first: the number of its first row in the build."""
 
-    build: _Build
+    build: ShownBuild
     prefix: str
     first: int
     shard: Shard
     records: pa.Table
 
     @classmethod
-    def open(cls, build: _Build, first: int, counts: ShardCounts, records: pa.Table) -> _OpenShard:
+    def open(cls, build: ShownBuild, first: int, counts: ShardCounts, records: pa.Table) -> OpenShard:
         prefix = build.directory / counts.prefix
         shard = Shard.open(prefix)
         if len(records) != shard.segments.examples:
@@ -126,25 +145,35 @@ class _OpenShard:
         start, stop = (int(bound) for bound in self.shard.segments.row_examples[row : row + 2])
         return range(start, stop)
 
-    def section(self, example: int, *, with_row: bool) -> Section | SideBySide:
-        """One example: where it came from, and what it holds."""
-        segments = self.shard.segments
-        row = int(segments.example_rows[example])
+    def row_of(self, example: int) -> int:
+        """The row of the shard that holds an example."""
+        return int(self.shard.segments.example_rows[example])
+
+    def record(self, example: int) -> dict[str, Any]:
+        return {name: self.records[name][example].as_py() for name in self.records.column_names}
+
+    def tokens(self, example: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The tokens of an example, the bounds of its segments in them, [segments + 1], and the segments' modes."""
+        row = self.row_of(example)
         held = self.shard.row(row)
         inside = example - self.examples_of(row).start
         first, stop = (int(at) for at in held.segments.example_starts[inside : inside + 2])
         bounds = held.segments.token_starts[first : stop + 1]
-        ids = held.tokens[bounds[0] : bounds[-1]].tolist()
-        modes = held.segments.modes[first:stop]
-        texts = _texts(self.build.decoder, ids, (bounds - bounds[0]).tolist(), modes)
+        return held.tokens[bounds[0] : bounds[-1]], bounds - bounds[0], held.segments.modes[first:stop]
+
+    def section(self, example: int, *, with_row: bool) -> Section | SideBySide:
+        """One example: where it came from, and what it holds."""
+        row = self.row_of(example)
+        ids, bounds, modes = self.tokens(example)
+        texts = _texts(self.build.decoder, ids.tolist(), bounds.tolist(), modes)
         labels = zip(role_codes(modes).tolist(), is_trained(modes).tolist(), texts, strict=True)
         pieces = [Piece(ROLES[role], trained, text) for role, trained, text in labels]
         where = f"row {self.first + row} ({self.prefix} row {row}), " if with_row else ""
-        record = {name: self.records[name][example].as_py() for name in self.records.column_names}
+        record = self.record(example)
         heading = f"example {record['id']}: {where}{_provenance(record)}"
         if self.build.views is None:
             return Section(heading, pieces)
-        told = self.build.views(record, held.tokens[bounds[0] : bounds[-1]], (bounds[1:] - bounds[0]).tolist(), modes)
+        told = self.build.views(record, ids, bounds[1:].tolist(), modes)
         title = _UNPARTED if record["teacher_view"] else _SAME
         return SideBySide(heading, told, pieces, title)
 
@@ -160,10 +189,10 @@ def _of_phases(directory: Path) -> list[Section]:
     return sections
 
 
-def _of_rows(build: _Build, rows: Iterable[int]) -> list[Section | SideBySide]:
+def _of_rows(build: ShownBuild, rows: Iterable[int]) -> list[Section | SideBySide]:
     sections: list[Section | SideBySide] = []
     for row in rows:
-        opened = _open_at(build, row)
+        opened = open_at(build, row)
         inside = row - opened.first
         examples = opened.examples_of(inside)
         sections.append(Section(_row_heading(opened, inside, len(examples))))
@@ -171,23 +200,23 @@ def _of_rows(build: _Build, rows: Iterable[int]) -> list[Section | SideBySide]:
     return sections
 
 
-def _of_task(build: _Build, task: str) -> list[Section | SideBySide]:
+def _of_task(build: ShownBuild, task: str) -> list[Section | SideBySide]:
     sections: list[Section | SideBySide] = []
     found = 0
     for first, shard in build.shards():
         records = build.records(shard)
-        places = _places_of_task(records, task)
+        places = places_of_task(records, task)
         wanted = places[: max(0, _EXAMPLES_OF_A_TASK - found)]
         found += len(places)
         if wanted:
-            opened = _OpenShard.open(build, first, shard, records)
+            opened = OpenShard.open(build, first, shard, records)
             sections += (opened.section(example, with_row=True) for example in wanted)
     if not found:
-        raise UserError(_no_task(build.manifest, task))
+        raise UserError(no_task(build.manifest, task))
     return [Section(f"task {task}: {counted(found, 'example')}, {len(sections)} of them here"), *sections]
 
 
-def _of_example(build: _Build, wanted: str) -> list[Section | SideBySide]:
+def _of_example(build: ShownBuild, wanted: str) -> list[Section | SideBySide]:
     import pyarrow.compute as pc
 
     found = []
@@ -195,7 +224,7 @@ def _of_example(build: _Build, wanted: str) -> list[Section | SideBySide]:
         records = build.records(shard)
         places = pc.indices_nonzero(pc.starts_with(records["id"], wanted.lower())).to_pylist()
         if places:
-            opened = _OpenShard.open(build, first, shard, records)
+            opened = OpenShard.open(build, first, shard, records)
             found += [opened.section(example, with_row=True) for example in places[:2]]
     if not found:
         raise UserError(f"{build.directory} holds no example {wanted}; `orca-recipe show --row 0` prints ids")
@@ -206,15 +235,17 @@ def _of_example(build: _Build, wanted: str) -> list[Section | SideBySide]:
     return found
 
 
-def _open_at(build: _Build, row: int) -> _OpenShard:
+def open_at(build: ShownBuild, row: int) -> OpenShard:
     for first, shard in build.shards():
         if first <= row < first + shard.rows:
-            return _OpenShard.open(build, first, shard, build.records(shard))
+            return OpenShard.open(build, first, shard, build.records(shard))
     rows = sum(counts.rows for counts in build.manifest.datasets.values())
+    if 0 <= row < rows:
+        raise UserError(f"row {row} of {build.directory} is not of dataset {build.dataset}")
     raise UserError(f"{build.directory} has {counted(rows, 'row')}, counted from 0, and no row {row}")
 
 
-def _row_heading(opened: _OpenShard, row: int, examples: int) -> str:
+def _row_heading(opened: OpenShard, row: int, examples: int) -> str:
     segments = opened.shard.row(row).segments
     room = opened.build.manifest.row_tokens
     tokens, trained = int(segments.token_starts[-1]), int(segments.example_trained_tokens.sum())
@@ -246,7 +277,7 @@ def _provenance(record: dict[str, Any]) -> str:
     )
 
 
-def _places_of_task(records: pa.Table, task: str) -> list[int]:
+def places_of_task(records: pa.Table, task: str) -> list[int]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -255,7 +286,7 @@ def _places_of_task(records: pa.Table, task: str) -> list[int]:
     return list(pc.indices_nonzero(pc.or_(pc.equal(records["task"], task), pc.equal(named, task))).to_pylist())
 
 
-def _no_task(manifest: Manifest, task: str) -> str:
+def no_task(manifest: Manifest, task: str) -> str:
     tasks = {
         name
         for counts in manifest.datasets.values()
