@@ -1,6 +1,7 @@
-"""Each paper's recipe, built whole from small real data: several datasets, a curriculum, proven."""
+"""Each paper's recipe, built whole from small data: several datasets, a curriculum, proven."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,18 +20,20 @@ def run(*words: str) -> str:
     return result.stdout
 
 
-def built(name: str, shared: Path, folder: Path) -> Path:
-    """The sample profile of a recipe, with its data wherever the shared data lie."""
-    text = (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
-    (folder / "system_messages").mkdir()
-    (folder / "system_messages/house.toml").write_bytes((RECIPES / "system_messages/house.toml").read_bytes())
-    recipe = folder / f"{name}.toml"
-    recipe.write_text(text.replace("../../shared", shared.as_posix()), encoding="utf-8")
-    run("build", str(recipe), "--profile", "sample", "--store", str(folder / "store"), "--out", str(folder / name))
-    return folder / name
+def copied(folder: Path) -> Path:
+    """The recipes alone, as a clone holds them, with nothing beside them."""
+    shutil.copytree(RECIPES, folder / "recipes")
+    return folder / "recipes"
 
 
-@pytest.mark.parametrize(
+def built(recipe: Path, *, profile: str) -> Path:
+    folder = recipe.parents[1]
+    out = folder / recipe.stem
+    run("build", str(recipe), "--profile", profile, "--store", str(folder / "store"), "--out", str(out))
+    return out
+
+
+SAMPLES = pytest.mark.parametrize(
     ("name", "datasets", "passes"),
     [
         ("orca-1", ["explain-chatgpt", "explain-gpt4"], [4, 4]),
@@ -40,18 +43,41 @@ def built(name: str, shared: Path, folder: Path) -> Path:
         ("flan-v2", ["main"], [1]),
     ],
 )
-def test_the_sample_of_a_paper_is_built_whole_and_proven(name, datasets, passes, shared, tmp_path):
-    build = built(name, shared, tmp_path)
+
+
+def assert_whole_and_proven(build: Path, datasets: list[str], passes: list[int]) -> None:
     manifest, phases = read_manifest(build), read_curriculum(build).phases
     assert sorted(manifest.datasets) == datasets
     assert [phase.epochs for phase in phases] == passes
     for phase in phases:
         assert all(rows == (phase.epochs or 0) * manifest.datasets[found].rows for found, rows in phase.rows.items())
     assert json.loads(run("verify", str(build), "--json"))["findings"] == []
+
+
+@SAMPLES
+def test_the_sample_of_a_paper_is_built_in_a_bare_clone(name, datasets, passes, tmp_path):
+    build = built(copied(tmp_path) / f"{name}.toml", profile="sample")
+    assert_whole_and_proven(build, datasets, passes)
     if name == "orca-2":
-        assert manifest.vocabulary_size == 32_003
-        shown = run("show", str(build), "--views")
-        assert "You are a careful assistant." in shown
+        assert "You are a careful assistant." in run("show", str(build), "--views")
+
+
+def test_the_sample_of_niv2_is_built_in_a_bare_clone(tmp_path):
+    build = built(copied(tmp_path) / "niv2.toml", profile="sample")
+    assert_whole_and_proven(build, ["main"], [1])
+    assert sorted(read_manifest(build).datasets["main"].collections) == ["chat", "gsm8k", "niv2"]
+
+
+@SAMPLES
+def test_the_recipe_of_a_paper_is_built_whole_from_real_data(name, datasets, passes, shared, tmp_path):
+    recipe = copied(tmp_path) / f"{name}.toml"
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace("../../shared", shared.as_posix()), encoding="utf-8")
+    build = built(recipe, profile="shared")
+    assert_whole_and_proven(build, datasets, passes)
+    if name == "orca-2":
+        assert read_manifest(build).vocabulary_size == 32_003
+        assert "You are a careful assistant." in run("show", str(build), "--views")
 
 
 def test_a_sample_without_its_data_says_so_in_a_sentence(tmp_path):
@@ -59,4 +85,4 @@ def test_a_sample_without_its_data_says_so_in_a_sentence(tmp_path):
     recipe.write_bytes((RECIPES / "openorca.toml").read_bytes())
     result = CliRunner().invoke(main, ["build", str(recipe), "--profile", "sample", "--store", str(tmp_path / "store")])
     assert result.exit_code == 2
-    assert "openorca_like.jsonl: no such file or folder" in result.output
+    assert "openorca.jsonl.gz: no such file or folder" in result.output

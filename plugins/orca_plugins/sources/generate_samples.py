@@ -223,7 +223,14 @@ def _item(texts: Mapping[str, Any], family: str, number: int) -> Item:
 def _shopping(texts: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
     count, price, left = draw.between(2, 12), draw.between(2, 15), draw.between(1, 40)
     named = {"name": draw.one(texts["names"]), "thing": draw.one(texts["things"])}
-    return {**named, "count": count, "price": price, "left": left, "cost": count * price, "answer": count * price + left}
+    return {
+        **named,
+        "count": count,
+        "price": price,
+        "left": left,
+        "cost": count * price,
+        "answer": count * price + left,
+    }
 
 
 def _sharing(texts: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
