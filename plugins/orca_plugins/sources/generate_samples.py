@@ -65,10 +65,8 @@ class Draw:
 
     def some(self, values: Sequence[str], count: int) -> list[str]:
         """Draw `count` different values, in the order drawn."""
-        left, chosen = list(values), []
-        for _ in range(count):
-            chosen.append(left.pop(self.below(len(left))))
-        return chosen
+        left = list(values)
+        return [left.pop(self.below(len(left))) for _ in range(count)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
