@@ -8,7 +8,7 @@ open. Raise `revision` when equal options would give different output: it is par
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
@@ -77,6 +77,14 @@ class Strategy(Kind, ABC):
         said = pl.struct(role=pl.lit("assistant"), content=pl.lit(answers), trained=pl.lit(value=True))
         asked = self.ask(examples=examples).alias("messages")
         return examples.select(pl.concat_list(pl.lit(asked), said).cast(asked.dtype).alias("messages"))["messages"]
+
+    def columns(self) -> Collection[str] | None:
+        """What else of a row it asks or teaches with, so that rows which differ there are no duplicates.
+
+        Returns: names of `extra` columns, "options", "task", "category", "language", "reasoning"; question, messages
+            and system message always count. None: any of them may, as where nobody says it.
+        """
+        return None
 
     def shots(self) -> tuple[int, int]:
         """The fewest and the most answered examples of the same task that each example is handed (column `shots`)."""

@@ -13,7 +13,7 @@ from orca_recipes.plan.stages import PlanBuilder
 from orca_recipes.recipe.mixtures import Mixture, Take
 from orca_recipes.recipe.model import Recipe
 
-MIXING = ("questions", "measure", "allot", "mix")
+MIXING = ("contexts", "questions", "measure", "allot", "mix")
 """Verbs that decide what is taken, before anything is asked."""
 
 
@@ -83,7 +83,7 @@ def by_rate(recipe: Recipe, name: str) -> tuple[str, ...]:
 
 
 def earlier_holders(recipe: Recipe, name: str, collection: str) -> tuple[str, ...]:
-    """The collections of a mixture to which questions belong that this one holds too."""
+    """The collections of a mixture to which rows belong that this one holds too."""
     if recipe.mixtures[name].duplicates == "keep":
         return ()
     taken = mixture_collections(recipe, name)
@@ -105,6 +105,14 @@ def add_mixtures(plan: PlanBuilder, recipe: Recipe, tokenizer: str, limit: int |
             stages.add_holdout_of(limit)
         else:
             stages.add_takes(limit)
+
+
+def context_columns(recipe: Recipe) -> tuple[str, ...] | None:
+    """The columns beside the conversation by which rows differ: all that some strategy of a rule asks with; None: any
+    that a row has."""
+    told = [recipe.strategies[rule.strategy].columns() for rule in recipe.rules]
+    known = [columns for columns in told if columns is not None]
+    return None if len(known) < len(told) else tuple(sorted({name for columns in known for name in columns}))
 
 
 def questions_stage(plan: PlanBuilder, collection: str) -> str:
@@ -191,9 +199,11 @@ class _Stages:
         take = self._mixture.take[collection]
         inputs = [f"read {collection}"]
         earlier = earlier_holders(self._recipe, self._name, collection)
-        if earlier or self._mixture.exclude:
-            inputs += [questions_stage(self._plan, found) for found in (*earlier, collection)]
+        if earlier:
+            inputs += [self._contexts(found) for found in (*earlier, collection)]
             inputs += [f"read {found}" for found in earlier]
+        if self._mixture.exclude:
+            inputs.append(questions_stage(self._plan, collection))
         inputs += self._of_excluded()
         if take.is_by_rate:
             inputs += [f"read {found}" for found in self._by_rate()]
@@ -201,6 +211,12 @@ class _Stages:
             read = f"read {collection}"
             inputs.append(self._plan.add("measure", collection, kind="", decisive={}, inputs=(read, self._tokenizer)))
         return inputs
+
+    def _contexts(self, collection: str) -> str:
+        """The stage that keeps the digest of all that stands before each answer of a collection."""
+        columns = context_columns(self._recipe)
+        decisive = {"columns": None if columns is None else list(columns)}
+        return self._plan.add("contexts", collection, kind="", decisive=decisive, inputs=(f"read {collection}",))
 
     def _of_excluded(self) -> list[str]:
         return [

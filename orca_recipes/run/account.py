@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orca_recipes.contract.frames import completed
 from orca_recipes.run.arrow import read_frame, write_frame
+from orca_recipes.run.duplicates import read_duplicates, rejected_duplicates
 from orca_recipes.run.read import IDS
 from orca_recipes.run.store import PartWriter, StageFolder
 from orca_recipes.run.tell import hexadecimal
@@ -27,7 +29,8 @@ class Account:
 
     Attributes:
         reports: verb to what its stage reported, in the order in which they ran.
-        rejected: one line a lost row: id_hi, id_lo (null where it was never read), file, place, stage, reason.
+        rejected: one line a lost row: id_hi, id_lo (null where it was never read), file, place, stage, reason; and
+            twin_hi, twin_lo, the id of the row that holds a duplicate's context, null elsewhere.
     """
 
     reports: Mapping[str, Mapping[str, Any]]
@@ -37,18 +40,21 @@ class Account:
         """The account after one more stage."""
         import polars as pl
 
-        frames = [self.rejected, *(frame.select(self.rejected.columns) for frame in rejected)]
+        schema = rejected_schema()
+        frames = [completed(frame, schema) for frame in (self.rejected, *rejected)]
         return Account({**self.reports, verb: report}, pl.concat(frames))
 
 
-def account_of_reading(read: StageFolder) -> Account:
-    """The account as it begins, from a finished `read` stage."""
+def account_of_drawing(read: StageFolder, mix: StageFolder) -> Account:
+    """The account as it begins, from finished stages `read` and `mix`."""
     import polars as pl
 
     table = read_frame(read.path / f"{IDS}.rejected.arrow")
     no_id = [pl.lit(None, dtype=pl.UInt64).alias(name) for name in ("id_hi", "id_lo")]
     rejected = table.select(*no_id, "file", "place", pl.lit("read").alias("stage"), "reason")
-    return Account({"read": read.receipt["report"]}, rejected)
+    return Account({"read": read.receipt["report"]}, rejected).followed_by(
+        "mix", mix.receipt["report"], [rejected_duplicates(read, read_duplicates(mix))]
+    )
 
 
 def keep_account(folder: StageFolder, account: Account) -> str:
@@ -65,10 +71,19 @@ def read_account(folder: StageFolder) -> Account:
     return Account(dict(part.report["reports"]), read_frame(part.file(".arrow")))
 
 
-def ids_of(table: pl.DataFrame) -> pl.Series:
-    """The ids of lost rows as people read them, null for those that were never read."""
+def rejected_schema() -> dict[str, Any]:
+    """The columns of an account's rejections."""
     import polars as pl
 
-    known = table["id_hi"].is_not_null()
-    text = hexadecimal(table["id_hi"].fill_null(0), table["id_lo"].fill_null(0))
+    ids = {"id_hi": pl.UInt64, "id_lo": pl.UInt64}
+    told = {"file": pl.String, "place": pl.Int64, "stage": pl.String, "reason": pl.String}
+    return {**ids, **told, "twin_hi": pl.UInt64, "twin_lo": pl.UInt64}
+
+
+def ids_of(table: pl.DataFrame, name: str = "id") -> pl.Series:
+    """The ids of lost rows, or of their twins, as people read them, null where there is none."""
+    import polars as pl
+
+    known = table[f"{name}_hi"].is_not_null()
+    text = hexadecimal(table[f"{name}_hi"].fill_null(0), table[f"{name}_lo"].fill_null(0))
     return pl.DataFrame({"known": known, "text": text}).select(id=pl.when("known").then("text"))["id"]

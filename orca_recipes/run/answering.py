@@ -15,7 +15,7 @@ from orca_recipes.contract.kinds import Teacher
 from orca_recipes.counted import counted
 from orca_recipes.errors import LockError, TraceError
 from orca_recipes.plan.compile import collects, taken_collections
-from orca_recipes.run.account import account_of_reading, keep_account, read_account
+from orca_recipes.run.account import account_of_drawing, keep_account, read_account
 from orca_recipes.run.answer import answer_parts, missing
 from orca_recipes.run.answered import AnsweredTask, added, answered_part, summed
 from orca_recipes.run.ask import AskTask, ask_part, asked_parts
@@ -48,7 +48,7 @@ class Answering:
         sizes = [int(task.batch.selected.sum()) for task in tasks]
         execution.map_parts(folder, f"ask {subject}", ask_part, tasks, sizes, "examples")
         read, mix = execution.folder(f"read {collection}"), execution.mixed(dataset, collection)
-        before = account_of_reading(read).followed_by("mix", mix.receipt["report"], [])
+        before = account_of_drawing(read, mix)
         names = [task.name for task in tasks]
         execution.finish_counted(folder, names, "ask", "question", before)
 

@@ -25,7 +25,7 @@ from orca_recipes.run.explain_recipe import WrittenRecipe
 from orca_recipes.run.explain_store import StoredRow, StoreMemory, key_of
 from orca_recipes.shards.curriculum import read_curriculum
 from orca_recipes.shards.manifest import StageCounts, read_manifest
-from orca_recipes.shards.records import CUT, TRUNCATED, TURNS_DROPPED
+from orca_recipes.shards.records import CUT, TRUNCATED, TURNS_DROPPED, TWIN
 from orca_recipes.shards.records import NOT_DRAWN as LEFT_BY_THE_DRAW
 
 _FLAGS = {CUT: "cut", TRUNCATED: "truncated", TURNS_DROPPED: "turns_dropped"}
@@ -187,12 +187,24 @@ class BuildStories:
         stage, reason = found.record["stage"], found.record["reason"]
         if stage == "read":
             return Fate(found.dataset, REJECTED, stage, reason)
+        if stage == "mix":
+            return Fate(found.dataset, NOT_DRAWN, reason=self._with_twin(reason, found.record.get(TWIN)), draw=draw)
         if stage == "pack":
             reason = f"{reason} ({self.recipe.packing})"
         recorded = {"id": found.record["id"]}
         recorded |= {"strategy": stage.removeprefix("strategy ")} if stage.startswith("strategy ") else {}
         making = self._making(found.dataset, origin, recorded, self._passed(found.dataset, stage))
         return Fate(found.dataset, REJECTED, stage, reason, draw, making)
+
+    def _with_twin(self, reason: str, twin: str | None) -> str:
+        """Why a duplicate was passed over, with the row that holds its context, as far as that can be told."""
+        if twin is None:
+            return reason
+        for collection in self.collections():
+            row = self.memory.row(collection, twin)
+            if row is not None and row.id == twin:
+                return f"{reason} (example {twin}, {collection}/{row.file}:{row.place})"
+        return f"{reason} (example {twin})"
 
     def _passed(self, dataset: str, stage: str) -> list[str] | None:
         """The filters that kept a row which a stage rejected; None where it never came to them."""

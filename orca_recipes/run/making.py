@@ -21,7 +21,7 @@ from orca_recipes.plan.compile import (
     used_collections,
 )
 from orca_recipes.plan.mixing import is_kept_apart
-from orca_recipes.run.account import ACCOUNT, account_of_reading, read_account
+from orca_recipes.run.account import ACCOUNT, account_of_drawing, read_account
 from orca_recipes.run.converse import ConverseTask, Course, converse_part
 from orca_recipes.run.coverage import check_patterns
 from orca_recipes.run.digests import FileDigests, Pinned, pinned_as
@@ -31,7 +31,7 @@ from orca_recipes.run.mix import taken_copies
 from orca_recipes.run.pack import pack_dataset
 from orca_recipes.run.placed import placed
 from orca_recipes.run.prepared import prepare_teacher
-from orca_recipes.run.questions import read_questions
+from orca_recipes.run.questions import read_digests
 from orca_recipes.run.read import IDS, batches_of, index_examples, read_part, read_tasks
 from orca_recipes.run.rules import BoundRule, Message, QuestionCounter
 from orca_recipes.run.shots import write_pool
@@ -72,7 +72,7 @@ class Making:
         tasks = self.batches(folder, dataset, collection)
         sizes = [int(task.selected.sum()) for task in tasks]
         self.execution.map_parts(folder, f"converse {dataset}/{collection}", converse_part, tasks, sizes, "examples")
-        before = account_of_reading(read).followed_by("mix", mix.receipt["report"], [])
+        before = account_of_drawing(read, mix)
         self.execution.finish_counted(folder, [task.name for task in tasks], "converse", "conversation", before)
 
     def keep(self, folder: StageFolder, dataset: str, collection: str) -> None:
@@ -125,7 +125,7 @@ class Making:
         read, mix = self.execution.folder(f"read {collection}"), self.execution.mixed(dataset, collection)
         selected, digests = taken_copies(mix), None
         if is_kept_apart(self.execution.recipe, dataset):
-            digests = read_questions(self.execution.folder(f"questions {collection}"))
+            digests = read_digests(self.execution.folder(f"questions {collection}"))
         check_patterns(self.execution.recipe, self._known_tasks())
         course = self.course(dataset, collection)
         if any(rule.strategy.shots()[1] for rule in course.rules):

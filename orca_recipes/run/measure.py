@@ -63,7 +63,7 @@ def _tokens(frame: pl.DataFrame, encoder: Encoder) -> np.ndarray:
     texts = frame.select(
         system=pl.concat_list("system").list.drop_nulls(),
         question=pl.concat_list("question").list.drop_nulls(),
-        messages=before_answer(frame["messages"], system=True).list.eval(content).fill_null([]),
+        messages=before_answer(frame["messages"]).list.eval(content).fill_null([]),
     )
     lists = texts.select(texts=pl.concat_list("system", "question", "messages").list.drop_nulls())["texts"]
     owners = np.repeat(np.arange(frame.height), lists.list.len().to_numpy())

@@ -16,7 +16,7 @@ from orca_recipes.contract.draws import draw_keys, splitmix64
 from orca_recipes.plan.mixture import cut_of
 from orca_recipes.run.drawing import Chunk, drawn_copies, measured
 from orca_recipes.run.store import PartWriter, StageFolder
-from orca_recipes.shards.records import ELSEWHERE, EXCLUDED, HELD_OUT, NOT_DRAWN
+from orca_recipes.shards.records import DUPLICATE, EXCLUDED, HELD_OUT, NOT_DRAWN
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,9 +30,9 @@ ASKED = "asked"
 
 UNREAD = -1
 """The number of rows whose id is taken: they are no examples."""
-HELD_ELSEWHERE_ROW, EXCLUDED_ROW, HELD_OUT_ROW = -2, -3, -4
+DUPLICATE_ROW, EXCLUDED_ROW, HELD_OUT_ROW = -2, -3, -4
 REASONS: Mapping[int, str] = {
-    HELD_ELSEWHERE_ROW: ELSEWHERE,
+    DUPLICATE_ROW: DUPLICATE,
     EXCLUDED_ROW: EXCLUDED,
     HELD_OUT_ROW: HELD_OUT,
     0: NOT_DRAWN,

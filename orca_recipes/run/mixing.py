@@ -5,7 +5,7 @@ All of them run before anything is asked, so that whatever is refused for its co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -14,18 +14,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orca_recipes.counted import counted
-from orca_recipes.plan.mixing import MIXING, by_rate, earlier_holders, fixed_target, mixture_collections
+from orca_recipes.plan.mixing import (
+    MIXING,
+    by_rate,
+    context_columns,
+    earlier_holders,
+    fixed_target,
+    mixture_collections,
+)
 from orca_recipes.plan.mixture import divided_counts, task_rates
 from orca_recipes.plan.stages import Plan
 from orca_recipes.recipe.mixtures import Mixture
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.allot import first_of, held_out, held_questions, keep_questions
+from orca_recipes.run.contexts import ContextsTask, contexts_part
+from orca_recipes.run.duplicates import (
+    DUPLICATES,
+    Contexts,
+    duplicate_rows,
+    duplicates,
+    keep_duplicates,
+    no_duplicates,
+    read_duplicates,
+)
 from orca_recipes.run.keep import keep_order
 from orca_recipes.run.measure import MeasureTask, measure_part, read_tokens
 from orca_recipes.run.mix import (
     ASKED,
+    DUPLICATE_ROW,
     EXCLUDED_ROW,
-    HELD_ELSEWHERE_ROW,
     HELD_OUT_ROW,
     TRIED,
     UNREAD,
@@ -36,11 +53,13 @@ from orca_recipes.run.mix import (
     report_of,
 )
 from orca_recipes.run.pools import Collection, mark
-from orca_recipes.run.questions import Digests, digest_part, questions_report, read_questions, rows_tasks
+from orca_recipes.run.questions import Questions, digest_part, questions_report, read_questions, rows_tasks
 from orca_recipes.run.store import StageFolder
 from orca_recipes.run.takes import TakeDraw, grouping_of
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from orca_recipes.run.execute import Execution
 
 
@@ -52,7 +71,13 @@ class Mixing:
 
     def works(self) -> dict[str, Callable[[StageFolder], None]]:
         """What makes each stage, in the order of the plan."""
-        makers = {"questions": self._questions, "measure": self._measure, "allot": self._allot, "mix": self._mix}
+        makers = {
+            "contexts": self._contexts,
+            "questions": self._questions,
+            "measure": self._measure,
+            "allot": self._allot,
+            "mix": self._mix,
+        }
         return {
             stage.name: partial(makers[stage.verb], subject=stage.subject)
             for stage in self._plan
@@ -66,6 +91,12 @@ class Mixing:
     @property
     def _recipe(self) -> Recipe:
         return self.execution.recipe
+
+    def _contexts(self, folder: StageFolder, subject: str) -> None:
+        columns = context_columns(self._recipe)
+        tasks = [ContextsTask(rows, columns) for rows in rows_tasks(self._read(subject), folder)]
+        self.execution.map_parts(folder, f"contexts {subject}", contexts_part, tasks, [1] * len(tasks), "parts")
+        self._finish(folder, [task.name for task in tasks])
 
     def _questions(self, folder: StageFolder, subject: str) -> None:
         tasks = rows_tasks(self._read(subject), folder)
@@ -88,8 +119,16 @@ class Mixing:
 
     def _allot(self, folder: StageFolder, subject: str) -> None:
         mixture = self._recipe.mixtures[subject]
-        made = self._part(subject, mixture) if mixture.from_ is not None else self._set_aside(subject, mixture, folder)
+        collections = mixture_collections(self._recipe, subject)
+        if mixture.from_ is not None:
+            made = self._part(subject, mixture)
+            known = {found: read_duplicates(self._folder(f"mix {mixture.from_}/{found}")) for found in collections}
+        else:
+            known = {found: self._duplicates(subject, found) for found in collections}
+            made = self._set_aside(subject, mixture, folder, known)
         names = [keep_selection(folder, selection, f"of-{name}") for name, selection in made.items()]
+        for found, twins in known.items():
+            names += keep_duplicates(folder, twins, _duplicates_of(found))
         names += ["questions"] if mixture.holdout is not None else []
         total = sum(int(np.maximum(selection, 0).astype(np.int64).sum()) for selection in made.values())
         folder.finish(names, {"in": total, "out": total, "rejected": {}})
@@ -111,15 +150,16 @@ class Mixing:
         where = f"mixtures.{name}"
         return first_of(outer, ids, rows=mixture.rows, seed=self._recipe.seed, where=where)
 
-    def _set_aside(self, name: str, mixture: Mixture, folder: StageFolder) -> dict[str, np.ndarray]:
-        """The rows that a mixture holds out; their questions are stored beside."""
+    def _set_aside(
+        self, name: str, mixture: Mixture, folder: StageFolder, known: Mapping[str, pl.DataFrame]
+    ) -> dict[str, np.ndarray]:
+        """The rows that a mixture holds out; their questions are stored beside. known: the duplicates."""
         assert mixture.holdout is not None
-        draws = [self._draw(name, found, allot=None) for found in mixture_collections(self._recipe, name)]
+        draws = [self._draw(name, found, None, twins) for found, twins in known.items()]
         made = held_out(draws, rows=mixture.holdout, where=f"mixtures.{name}.holdout")
         digests = []
         for found, selection in made.items():
-            hi, lo = self._digests(found)
-            digests.append((hi[selection > 0], lo[selection > 0]))
+            digests.append(self._questions_of(found).of(selection > 0))
         keep_questions(folder, digests)
         return made
 
@@ -130,13 +170,17 @@ class Mixing:
         parts = []
         if mixture.take:
             allot = self._folder(f"allot {name}") if mixture.holdout is not None else None
-            draw = self._draw(name, found, allot)
+            twins = self._duplicates(name, found)
+            draw = self._draw(name, found, allot, twins)
             selection, facts = draw.drawn()
             if draw.take.reserve is not None:
                 parts.append(keep_order(folder, *draw.order(selection)))
                 parts.append(keep_selection(folder, draw.asked(), ASKED))
         else:
-            selection = read_selection(self._folder(f"allot {mixture.holdout_of or name}"), f"of-{found}")
+            allotted = self._folder(f"allot {mixture.holdout_of or name}")
+            selection = read_selection(allotted, f"of-{found}")
+            twins = read_duplicates(allotted, _duplicates_of(found))
+        parts += keep_duplicates(folder, twins)
         if self.execution.limit is not None:
             ids = Collection(self._read(found)).ids
             tried = limited(selection, ids, limit=self.execution.limit, seed=self._recipe.seed)
@@ -146,20 +190,19 @@ class Mixing:
             report = report_of(selection, facts)
         folder.finish([keep_selection(folder, selection), *parts], report)
 
-    def _draw(self, name: str, found: str, allot: StageFolder | None) -> TakeDraw:
-        """A take over what is left to it; allot: what the mixture holds out, where that is known already."""
+    def _draw(self, name: str, found: str, allot: StageFolder | None, twins: pl.DataFrame) -> TakeDraw:
+        """A take over what is left to it; allot: what the mixture holds out, where that is known already. twins: the
+        rows that an earlier collection holds."""
         mixture = self._recipe.mixtures[name]
         take = mixture.take[found]
         is_of_tokens = take.divides and mixture.tokens is not None
         weight = read_tokens(self._folder(f"measure {found}")) if is_of_tokens else None
         collection = Collection(self._read(found), grouping_of(take), weight)
         selection = collection.fresh()
-        earlier = earlier_holders(self._recipe, name, found)
-        if earlier:
-            mark(selection, self._digests(found), [self._readable(other) for other in earlier], HELD_ELSEWHERE_ROW)
+        selection[duplicate_rows(twins)] = DUPLICATE_ROW
         self._mark_excluded(selection, found, mixture)
         if allot is not None:
-            mark(selection, self._digests(found), [held_questions(allot)], HELD_OUT_ROW)
+            mark(selection, self._questions_of(found), [held_questions(allot)], HELD_OUT_ROW)
         return TakeDraw(
             take=take,
             name=found,
@@ -185,17 +228,18 @@ class Mixing:
             held = []
             for holder in mixture_collections(self._recipe, other):
                 drawn = read_selection(self._folder(f"mix {other}/{holder}")) > 0
-                hi, lo = self._digests(holder)
-                held.append((hi[drawn], lo[drawn]))
-            mark(selection, self._digests(found), held, EXCLUDED_ROW)
+                held.append(self._questions_of(holder).of(drawn))
+            mark(selection, self._questions_of(found), held, EXCLUDED_ROW)
 
-    def _readable(self, collection: str) -> Digests:
-        """The digests of a collection's examples, without rows that are none."""
-        keep = Collection(self._read(collection)).ids["keep"].to_numpy()
-        hi, lo = self._digests(collection)
-        return hi[keep], lo[keep]
+    def _duplicates(self, name: str, found: str) -> pl.DataFrame:
+        """The rows of a collection whose whole context an earlier one of a mixture holds."""
+        earlier = earlier_holders(self._recipe, name, found)
+        if not earlier:
+            return no_duplicates()
+        *pools, mine = [Contexts(self._read(one), self._folder(f"contexts {one}")) for one in (*earlier, found)]
+        return duplicates(mine, pools)
 
-    def _digests(self, collection: str) -> Digests:
+    def _questions_of(self, collection: str) -> Questions:
         return read_questions(self._folder(f"questions {collection}"))
 
     def _read(self, collection: str) -> StageFolder:
@@ -203,3 +247,8 @@ class Mixing:
 
     def _folder(self, stage: str) -> StageFolder:
         return self.execution.folder(stage)
+
+
+def _duplicates_of(collection: str) -> str:
+    """The part of an allotment that holds a collection's duplicates."""
+    return f"{DUPLICATES}-of-{collection}"

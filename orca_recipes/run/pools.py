@@ -15,7 +15,7 @@ import numpy as np
 from orca_recipes.run.arrow import read_frame
 from orca_recipes.run.drawing import Chunk
 from orca_recipes.run.mix import UNREAD
-from orca_recipes.run.questions import Digests, stand_in
+from orca_recipes.run.questions import Digests, Questions
 from orca_recipes.run.read import IDS, batches_of
 from orca_recipes.run.store import StageFolder
 
@@ -76,11 +76,10 @@ class Collection:
             yield batch.start, batch.stop, _codes(column, self.names)
 
 
-def mark(selection: np.ndarray, mine: Digests, others: Sequence[Digests], number: int) -> None:
-    """Give the rows that can still be drawn, and whose question stands among the others, this number."""
+def mark(selection: np.ndarray, mine: Questions, others: Sequence[Digests], number: int) -> None:
+    """Give the rows that can still be drawn, and one of whose questions stands among the others, this number."""
     rows = np.flatnonzero(selection == 0)
-    held = stand_in((mine[0][rows], mine[1][rows]), others)
-    selection[rows[held]] = number
+    selection[rows[mine.among(others, rows)]] = number
 
 
 def _codes(column: pl.Series, names: Sequence[str | None]) -> np.ndarray:

@@ -13,11 +13,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from orca_recipes.contract.frames import completed
 from orca_recipes.counted import counted
 from orca_recipes.errors import BuildError
 from orca_recipes.plan.compile import taken_collections
 from orca_recipes.recipe.load import LoadedRecipe
-from orca_recipes.run.account import Account, ids_of, read_account
+from orca_recipes.run.account import Account, ids_of, read_account, rejected_schema
 from orca_recipes.run.answer_counts import answer_counts
 from orca_recipes.run.arrow import read_frame
 from orca_recipes.run.execute import Execution, joined_counts
@@ -114,12 +115,13 @@ class Publication:
             for collection, account in self._accounts(name).items()
         ]
         frames.append(read_frame(self.execution.folder(f"pack {name}").path / "rejected.rejected.arrow"))
-        columns = ["id_hi", "id_lo", "collection", "file", "place", "stage", "reason"]
-        table = pl.concat([frame.select(columns) for frame in frames])
-        named = table.with_columns(ids_of(table).alias("id")).rename({"place": "line"})
+        schema = {**rejected_schema(), "collection": pl.String}
+        table = pl.concat([completed(frame, schema) for frame in frames])
+        ids = {"id": ids_of(table), "twin": ids_of(table, "twin")}
+        named = table.with_columns(**ids).rename({"place": "line"})
         ordered = named.sort("collection", "file", "line", "stage", "id", nulls_last=True)
-        schema = records.rejected_schema()
-        records.write_table(path, ordered.select(schema.names).to_arrow().cast(schema))
+        told = records.rejected_schema()
+        records.write_table(path, ordered.select(told.names).to_arrow().cast(told))
 
     def _write_student(self, aside: Path) -> None:
         """The tokenizer as trained, with chat template and generation settings."""

@@ -1,7 +1,9 @@
 """Verb `questions`: the digest of every question of a collection, by which mixtures are kept apart by content.
 
-The question of a row with messages is what stands before its first trained answer, without a system message; one user
-message alone is the same question as a row that has its text. The stage is made only where a mixture asks for it.
+The question of a conversation is what its user asks first; where answers stand as history, which nobody is trained on,
+it also is what the first trained answer answers. System messages and answers are part of neither, so that a question
+that is held out is found under whatever stands around it; a row that has its text alone holds the same question. The
+stage is made only where a mixture asks for it.
 """
 
 from __future__ import annotations
@@ -35,6 +37,35 @@ Digests = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
+class Questions:
+    """The questions of a collection.
+
+    first: what each row asks first, aligned with the ids of its collection. last_rows: int64 [n], rising, the rows
+    whose first trained answer stands behind others; last: what it answers.
+    """
+
+    first: Digests
+    last_rows: np.ndarray
+    last: Digests
+
+    def of(self, rows: np.ndarray) -> Digests:
+        """All questions of some rows: bool [rows]."""
+        chosen = rows[self.last_rows]
+        hi, lo = (np.concatenate([self.first[at][rows], self.last[at][chosen]]) for at in (0, 1))
+        return hi, lo
+
+    def among(self, others: Sequence[Digests], rows: np.ndarray) -> np.ndarray:
+        """Which of some rows (their places, rising) have a question that stands among the others: bool [rows]."""
+        found = stand_in((self.first[0][rows], self.first[1][rows]), others)
+        if len(self.last_rows):
+            place = np.minimum(np.searchsorted(rows, self.last_rows), max(len(rows) - 1, 0))
+            chosen = np.flatnonzero(rows[place] == self.last_rows) if len(rows) else place[:0]
+            held = stand_in((self.last[0][chosen], self.last[1][chosen]), others)
+            found[place[chosen[held]]] = True
+        return found
+
+
+@dataclass(frozen=True)
 class RowsTask:
     """Look at some batches of examples."""
 
@@ -55,20 +86,35 @@ def digest_part(task: RowsTask) -> int:
     """Store the digests of one part's questions; return how many."""
     import polars as pl
 
-    frames = [_digests(read_frame(path, columns=["question", "messages"])) for path in task.batches]
-    frame = pl.concat(frames)
+    frames, lasts, rows = [], [], 0
+    for path in task.batches:
+        frame, last = _digests(read_frame(path, columns=["question", "messages"]))
+        frames.append(frame)
+        lasts.append(last.with_columns(pl.col("row") + rows))
+        rows += frame.height
     writer = PartWriter(task.folder, task.name)
-    write_frame(writer.path(".arrow"), frame)
-    writer.keep([".arrow"], {"rows": frame.height})
-    return frame.height
+    write_frame(writer.path(".arrow"), pl.concat(frames))
+    write_frame(writer.path(".last.arrow"), pl.concat(lasts))
+    writer.keep([".arrow", ".last.arrow"], {"rows": rows})
+    return rows
 
 
-def read_questions(folder: StageFolder) -> Digests:
-    """The digests of a finished `questions` stage, aligned with the ids of its collection."""
-    frames = [read_frame(part.file(".arrow")) for part in folder.parts()]
-    if not frames:
-        return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint64)
-    hi, lo = (np.concatenate([frame[name].to_numpy() for frame in frames]) for name in ("hi", "lo"))
+def read_questions(folder: StageFolder) -> Questions:
+    """Those of a finished `questions` stage."""
+    parts = folder.parts()
+    starts = np.cumsum([0, *(part.report["rows"] for part in parts)])
+    lasts = [read_frame(part.file(".last.arrow")) for part in parts]
+    rows = [last["row"].to_numpy() + start for last, start in zip(lasts, starts, strict=False)]
+    return Questions(read_digests(folder), np.concatenate([np.empty(0, dtype=np.int64), *rows]), _joined(lasts))
+
+
+def read_digests(folder: StageFolder) -> Digests:
+    """One digest a row of a finished stage, aligned with the ids of its collection."""
+    return _joined([read_frame(part.file(".arrow")) for part in folder.parts()])
+
+
+def _joined(frames: Sequence[pl.DataFrame]) -> Digests:
+    hi, lo = (np.concatenate([_NONE, *(frame[name].to_numpy() for frame in frames)]) for name in ("hi", "lo"))
     return hi, lo
 
 
@@ -126,49 +172,72 @@ def _members(mine: Digests, others: Digests) -> np.ndarray:
 
 
 def questions_text(messages: pl.Series) -> pl.DataFrame:
-    """The messages before the first trained one of each conversation, without system messages, as texts.
+    """What the user of each conversation asks, as texts.
 
-    Returns: one (String): the only message's content, where it is one of a user; several (String): all of them.
+    First is what stands before the first answer: turns before a user's are left out, as are system messages.
+    Returns: one (String): the only message's content, where it is one of a user; several (String): all of them; last
+        (String): what the user says last before the first trained answer, null where no other answer stands before it.
     """
     import polars as pl
 
-    before = before_answer(messages)
+    said, element = pl.element().struct, pl.element()
+    users, answers = (messages.list.eval(said.field("role").eq_missing(pl.lit(role))) for role in ("user", "assistant"))
+    frame = pl.DataFrame({"m": messages, "users": users, "answers": answers})
+    start = pl.when(pl.col("users").list.any()).then(pl.col("users").list.arg_max()).otherwise(0)
+    frame = frame.with_columns(pl.col("m", "answers").list.slice(start))
+    stop = pl.when(pl.col("answers").list.any()).then(pl.col("answers").list.arg_max())
+    frame = frame.with_columns(q=pl.col("m").list.head(stop.fill_null(pl.col("m").list.len())))
+    last = _last_question(frame["m"], frame["q"].list.len())
+    frame = frame.select(q=pl.col("q").list.eval(element.filter(said.field("role").ne_missing(pl.lit("system")))))
     only = (pl.col("q").list.len() == 1) & (pl.col("q").list.first().struct.field("role") == "user")
-    element = pl.element()
-    joined = (
-        pl.col("q").list.eval(canonical(element.struct.field("role"), element.struct.field("content"))).list.join("")
-    )
-    return before.to_frame("q").select(
+    joined = pl.col("q").list.eval(canonical(said.field("role"), said.field("content"))).list.join("")
+    return frame.select(
         one=pl.when(only).then(pl.col("q").list.first().struct.field("content")),
         several=pl.when(~only).then(joined),
+        last=last,
     )
 
 
-def before_answer(messages: pl.Series, *, system: bool = False) -> pl.Series:
-    """The messages of each conversation up to its first trained one; system: whether system messages stay."""
+def _last_question(messages: pl.Series, first_answer: pl.Series) -> pl.Series:
+    """The last question before the first trained answer, null where the first answer is trained."""
+    import polars as pl
+
+    said = pl.element().struct
+    before = before_answer(messages)
+    asked = before.list.eval(said.field("content").filter(said.field("role") == "user")).list.last()
+    has_history = before.list.len() > first_answer
+    return pl.DataFrame({"asked": asked}).select(last=pl.when(has_history).then("asked"))["last"]
+
+
+def before_answer(messages: pl.Series) -> pl.Series:
+    """The messages of each conversation up to its first trained one."""
     import polars as pl
 
     column = pl.col("m")
     first = column.list.eval(pl.element().struct.field("trained").fill_null(False).arg_max()).list.first()
     any_trained = column.list.eval(pl.element().struct.field("trained").fill_null(False)).list.any()
-    context = pl.when(any_trained).then(column.list.head(first)).otherwise(column)
-    if not system:
-        context = context.list.eval(pl.element().filter(pl.element().struct.field("role") != "system"))
-    return messages.to_frame("m").select(q=context)["q"]
+    return messages.to_frame("m").select(q=pl.when(any_trained).then(column.list.head(first)).otherwise(column))["q"]
 
 
-def _digests(frame: pl.DataFrame) -> pl.DataFrame:
+def _digests(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What each row asks first: hi, lo; and what some rows ask after untrained answers: row, hi, lo."""
     import polars as pl
 
     hi, lo = text_digests(frame["question"])
     talks = np.flatnonzero(frame["messages"].is_not_null().to_numpy())
+    rows, last = np.empty(0, dtype=np.int64), (_NONE, _NONE)
     if len(talks):
         texts = questions_text(frame["messages"].gather(talks.tolist()))
         alone = texts["several"].is_null().to_numpy()
-        for rows, name, person in ((alone, "one", b""), (~alone, "several", DIALOGUE)):
-            digests = text_digests(texts[name].filter(pl.Series(rows)), person=person)
-            hi[talks[rows]], lo[talks[rows]] = digests
-    return pl.DataFrame({"hi": hi, "lo": lo})
+        for chosen, name, person in ((alone, "one", b""), (~alone, "several", DIALOGUE)):
+            digests = text_digests(texts[name].filter(pl.Series(chosen)), person=person)
+            hi[talks[chosen]], lo[talks[chosen]] = digests
+        again = texts["last"].is_not_null()
+        rows, last = talks[again.to_numpy()], text_digests(texts["last"].filter(again))
+    return (
+        pl.DataFrame({"hi": hi, "lo": lo}),
+        pl.DataFrame({"row": rows, "hi": last[0], "lo": last[1]}, schema_overrides={"row": pl.Int64}),
+    )
 
 
 def questions_report(folder: StageFolder, names: Sequence[str]) -> dict[str, Any]:

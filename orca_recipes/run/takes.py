@@ -19,7 +19,7 @@ from orca_recipes.plan.arrivals import arrival_counts, arrival_times
 from orca_recipes.plan.mixture import cut_of, group_counts, water_level, with_reserve
 from orca_recipes.recipe.mixtures import Take
 from orca_recipes.run.drawing import Chunk, Sizes, drawn_copies, measured
-from orca_recipes.run.mix import HELD_ELSEWHERE_ROW, REASONS, mixture_keys, repeated
+from orca_recipes.run.mix import DUPLICATE_ROW, REASONS, mixture_keys, repeated
 from orca_recipes.run.pools import Collection, Grouping
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class TakeDraw:
         knobs = [f"ask for at most {capacity}"] if capacity else []
         if there and self.take.most == 1:
             knobs.append(f"say max_repeat = {ceil(asked / there)} to repeat rows")
-        if (self.selection == HELD_ELSEWHERE_ROW).any():
+        if (self.selection == DUPLICATE_ROW).any():
             knobs.append('say duplicates = "keep" for the mixture')
         knobs += ["say allow_shortfall = true to take what there is", "or add to the collection"]
         return (

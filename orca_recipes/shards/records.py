@@ -32,8 +32,12 @@ TURNS_DROPPED = 4
 """Flag: packing took away the newest turns."""
 
 REJECTED_NAME = "rejected.parquet"
+TWIN = "twin"
+"""The last column of rejected rows; builds of format 1 have none, and list no duplicates."""
 NOT_DRAWN = "not drawn"
 ELSEWHERE = "an earlier collection holds its question"
+"""What builds said of rows whose opening stands in an earlier collection, before whole contexts were compared."""
+DUPLICATE = "duplicate: an earlier collection holds its whole context"
 EXCLUDED = "an excluded mixture holds its question"
 HELD_OUT = "its question is held out"
 COUNTED = (NOT_DRAWN, ELSEWHERE, EXCLUDED, HELD_OUT)
@@ -135,7 +139,10 @@ def records_schema() -> pa.Schema:
 
 
 def rejected_schema() -> pa.Schema:
-    """One line a row that went nowhere; id is null where the row was never read."""
+    """One line a row that went nowhere.
+
+    id is null where the row was never read. twin: the id of the row that holds the context of a duplicate, else null.
+    """
     import pyarrow as pa
 
     columns: list[tuple[str, pa.DataType]] = [
@@ -145,6 +152,7 @@ def rejected_schema() -> pa.Schema:
         ("line", pa.int64()),
         ("stage", pa.large_string()),
         ("reason", pa.large_string()),
+        ("twin", pa.large_string()),
     ]
     return pa.schema(columns)
 
@@ -191,6 +199,8 @@ def with_columns(path: Path, stored: pa.Table, schema: pa.Schema) -> pa.Table:
     """
     import pyarrow as pa
 
+    if stored.schema.names == [name for name in schema.names if name != TWIN] != schema.names:
+        stored = stored.append_column(TWIN, pa.nulls(len(stored), pa.large_string()))
     if stored.schema.names != schema.names:
         raise damage(path, f"its columns are {', '.join(stored.schema.names)}, not {', '.join(schema.names)}")
     try:

@@ -29,6 +29,7 @@ from orca_recipes.run.prove import prove
 from orca_recipes.run.read import batches_of
 from orca_recipes.run.store import PartWriter, StageFolder, Store
 from orca_recipes.shards.manifest import Contents, Manifest, read_manifest, sealed, write_manifest
+from orca_recipes.shards.records import DUPLICATE
 
 TOKENIZER = (Path(__file__).parents[2] / "recipes" / "quickstart" / "tokenizer.json").as_posix()
 HEAD = f"""\
@@ -144,7 +145,7 @@ def test_all_rows_and_shares_give_exactly_what_is_asked(draw: Draw):
     takes = "rows = 101\ntake.apples = { share = 0.5 }\ntake.pears = { share = 0.25 }\ntake.talks = { share = 0.25 }\n"
     assert draw(f"[mixtures.m]\n{takes}").out("m") == {"apples": 51, "pears": 25, "talks": 25}
     takes = "take.apples = { rows = 77 }\ntake.talks = { all = true }\n"
-    assert draw(f"[mixtures.m]\n{takes}").out("m") == {"apples": 77, "talks": 90}
+    assert draw(f"[mixtures.m]\n{takes}").out("m") == {"apples": 77, "talks": 100}
 
 
 def test_at_most_so_many_of_each_task_or_category(draw: Draw):
@@ -190,17 +191,17 @@ def test_shares_of_tokens_end_before_the_row_that_would_be_too_many(draw: Draw):
     assert tokens.tolist() == [len(encoding.ids) for encoding in encoded]
 
 
-def test_a_question_of_two_collections_is_the_first_ones(draw: Draw):
+def test_a_context_of_two_collections_is_the_first_ones(draw: Draw):
     takes = "take.apples = { rows = 1 }\ntake.pears = { all = true }\ntake.talks = { all = true }\n"
     drawn = draw(f"[mixtures.m]\n{takes}")
-    assert drawn.out("m") == {"apples": 1, "pears": 480, "talks": 90}
-    assert drawn.report("m", "pears")["left_out"] == {"an earlier collection holds its question": 20}
+    assert drawn.out("m") == {"apples": 1, "pears": 480, "talks": 100}
+    assert drawn.report("m", "pears")["left_out"] == {DUPLICATE: 20}
     assert draw(f"[mixtures.m]\nduplicates = 'keep'\n{takes}").out("m") == {"apples": 1, "pears": 500, "talks": 100}
 
 
 def test_a_mixture_of_one_collection_looks_at_no_question(draw: Draw):
     verbs = {stage.verb for stage in draw("[mixtures.m]\ntake.pears = { rows = 10 }\n").execution.plan}
-    assert not verbs & {"questions", "measure", "allot", "keep"}
+    assert not verbs & {"contexts", "questions", "measure", "allot", "keep"}
 
 
 def test_a_part_is_a_random_part_and_a_smaller_one_is_its_beginning(draw: Draw):
@@ -246,7 +247,7 @@ def test_a_repeated_row_stands_often_and_its_repeats_have_ids_of_their_own(draw:
     takes = "take.talks = { rows = 250, max_repeat = 3 }\ntake.pears = { all = true, repeat = 2 }\n"
     drawn = draw(f"[mixtures.m]\n{takes}take.apples = {{ rows = 1 }}\n")
     talks = drawn.rows("m", "talks")
-    assert Counter(talks["copies"].to_list()) == {3: 70, 2: 20}
+    assert Counter(talks["copies"].to_list()) == {3: 50, 2: 50}
     assert drawn.report("m", "talks")["created"] == {"repeat": 250 - talks.height}
     assert drawn.report("m", "pears")["out"] == 2 * drawn.rows("m", "pears").height
     ids = copy_ids(np.full(1000, 7, dtype=np.uint64), np.arange(1000))
@@ -459,8 +460,9 @@ def test_a_repeat_is_explained_by_the_row_that_it_repeats(apart: tuple[Manifest,
 def test_a_row_left_out_for_its_question_is_told_why(apart: tuple[Manifest, Path], folder: Path):
     (story,) = explain_place(apart[1], "pears.jsonl:1", store=folder / "store").stories
     fate = next(fate for fate in story.fates if fate.dataset == "main")
-    assert (fate.outcome, fate.reason) == ("not drawn", "an earlier collection holds its question")
-    assert fate.draw.left_out["an earlier collection holds its question"] == 20
+    twin = explain_place(apart[1], "apples.jsonl:1", store=folder / "store").stories[0].origin.id
+    assert (fate.outcome, fate.reason) == ("not drawn", f"{DUPLICATE} (example {twin}, apples/apples.jsonl:1)")
+    assert fate.draw.left_out[DUPLICATE] == 20
     held = records(apart[1], "validation").filter(collection="apples")["line"][0]
     (story,) = explain_place(apart[1], f"apples.jsonl:{held}", store=folder / "store").stories
     fate = next(fate for fate in story.fates if fate.dataset == "main")

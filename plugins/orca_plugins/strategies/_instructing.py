@@ -43,6 +43,10 @@ class Instructing(Strategy):
         """The words themselves count, wherever they lie."""
         return {**super().identity(), "instructions": dict(self._table)}
 
+    def columns(self) -> tuple[str, ...]:
+        """The words that its words are told by."""
+        return tuple(word for table, word in zip(_TABLES, ("task", "category"), strict=True) if self._table.get(table))
+
     def ask(self, *, examples: pl.DataFrame) -> pl.Series:
         """System message and words, then the question. A row that brings a conversation has no question to ask."""
         import polars as pl

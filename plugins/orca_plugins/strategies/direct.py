@@ -28,6 +28,9 @@ class Direct(Strategy):
     kind: Literal["direct"] = "direct"
     keeps_own_words: ClassVar[bool] = True
 
+    def columns(self) -> tuple[str, ...]:
+        return ()
+
     def ask(self, *, examples: pl.DataFrame) -> pl.Series:
         """The system message and the question, or a brought conversation up to before its last answer."""
         brought = examples["messages"].is_not_null()

@@ -43,6 +43,10 @@ class FewShot(Strategy):
             raise ValueError(f"fewest = {self.fewest} is above most = {self.most}")
         return self
 
+    def columns(self) -> tuple[str, ...]:
+        """Shots are drawn for an example, and no part of its row."""
+        return ()
+
     def shots(self) -> tuple[int, int]:
         return self.fewest, self.most
 

@@ -56,6 +56,11 @@ class Instruct(Strategy):
             raise ValueError("prompt: it must hold {question}")
         return self
 
+    def columns(self) -> tuple[str, ...]:
+        """Those that its words name."""
+        named = {name for text in (self.system or "", self.prompt) for _, name in _pieces(text) if name is not None}
+        return tuple(sorted(named - {"question"}))
+
     def ask(self, *, examples: pl.DataFrame) -> pl.Series:
         """The words filled in; null where a row lacks something that they name.
 

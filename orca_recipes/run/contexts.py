@@ -1,0 +1,151 @@
+"""Verb `contexts`: the digest of all that stands before a row's answer, by which duplicates are found.
+
+That is the system message, every turn up to the answer that closes a conversation, and those other columns that some
+strategy of the recipe asks with: two rows are duplicates where the student or the teacher would see the same. A row
+with a question alone is the same as a conversation with that one turn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from orca_recipes.contract.draws import canonical, splitmix64, text_digests
+from orca_recipes.run.arrow import read_frame, write_frame
+from orca_recipes.run.questions import DIALOGUE, Digests, RowsTask
+from orca_recipes.run.store import PartWriter
+
+if TYPE_CHECKING:
+    import polars as pl
+
+OPTIONS = "options"
+_COLUMNS = b"columns"
+WORDS = ("task", "category", "language", "reasoning")
+
+
+@dataclass(frozen=True)
+class ContextsTask:
+    """Look at some batches; columns: those beside the conversation that count, None: all that a row has."""
+
+    rows: RowsTask
+    columns: tuple[str, ...] | None
+
+    @property
+    def name(self) -> str:
+        return self.rows.name
+
+
+def contexts_part(task: ContextsTask) -> int:
+    """Store the digests of one part's contexts; return how many."""
+    import polars as pl
+
+    needed = ["system", "question", "messages"]
+    if task.columns is None or task.columns:
+        needed += [*WORDS, OPTIONS, "extra"]
+    frames = [_digests(read_frame(path, columns=needed), task.columns) for path in task.rows.batches]
+    frame = pl.concat(frames)
+    writer = PartWriter(task.rows.folder, task.name)
+    write_frame(writer.path(".arrow"), frame)
+    writer.keep([".arrow"], {"rows": frame.height})
+    return frame.height
+
+
+def _digests(frame: pl.DataFrame, columns: tuple[str, ...] | None) -> pl.DataFrame:
+    import polars as pl
+
+    system = frame["system"].replace("", None)
+    texts = frame.select(one="question").with_columns(several=_after_system(frame["question"], system))
+    talks = np.flatnonzero(frame["messages"].is_not_null().to_numpy())
+    alone = texts["several"].is_null().to_numpy()
+    one, several = text_digests(texts["one"].filter(pl.Series(alone))), texts["several"].filter(pl.Series(~alone))
+    hi, lo = (np.zeros(frame.height, dtype=np.uint64) for _ in range(2))
+    hi[alone], lo[alone] = one
+    hi[~alone], lo[~alone] = text_digests(several, person=DIALOGUE)
+    if len(talks):
+        told = _conversations(frame["messages"].gather(talks.tolist()), system.gather(talks.tolist()))
+        alone = told["several"].is_null().to_numpy()
+        for chosen, name, person in ((alone, "one", b""), (~alone, "several", DIALOGUE)):
+            hi[talks[chosen]], lo[talks[chosen]] = text_digests(told[name].filter(pl.Series(chosen)), person=person)
+    if columns is None or columns:
+        _add_columns((hi, lo), _beside(frame, columns))
+    return pl.DataFrame({"hi": hi, "lo": lo})
+
+
+def _after_system(question: pl.Series, system: pl.Series) -> pl.Series:
+    """A question under a system message as one text; null where there is no system message."""
+    import polars as pl
+
+    if system.null_count() == len(system):
+        return pl.Series([None], dtype=pl.String).new_from_index(0, len(system))
+    frame = pl.DataFrame({"system": system, "question": question})
+    both = pl.concat_str(*(canonical(pl.lit(role), pl.col(name)) for role, name in _ROLES))
+    return frame.select(several=pl.when(pl.col("system").is_not_null()).then(both))["several"]
+
+
+_ROLES = (("system", "system"), ("user", "question"))
+
+
+def _conversations(messages: pl.Series, system: pl.Series) -> pl.DataFrame:
+    """The turns before the answer that closes each conversation, under the system message that a template would print.
+
+    Returns: one (String): the only message's content, where it is one of a user; several (String): all of them.
+    """
+    import polars as pl
+
+    said = pl.element().struct
+    frame = pl.DataFrame({"m": messages, "system": system})
+    frame = frame.with_columns(
+        m=pl.col("m").list.eval(
+            pl.element().filter(
+                said.field("role").ne_missing(pl.lit("system")) | (said.field("content").str.len_bytes() > 0)
+            )
+        )
+    )
+    closes = pl.col("m").list.last().struct.field("role").eq_missing(pl.lit("assistant"))
+    turns = pl.col("m").list.len().cast(pl.Int64)
+    frame = frame.with_columns(m=pl.col("m").list.head(turns - closes.cast(pl.Int64)))
+    first = pl.col("m").list.first().struct.field("role").eq_missing(pl.lit("system"))
+    frame = frame.with_columns(system=pl.when(~first).then("system"))
+    only = (
+        (pl.col("m").list.len() == 1)
+        & (pl.col("m").list.first().struct.field("role") == "user")
+        & pl.col("system").is_null()
+    )
+    joined = pl.col("m").list.eval(canonical(said.field("role"), said.field("content"))).list.join("")
+    head = canonical(pl.lit("system"), pl.col("system"))
+    return frame.select(
+        one=pl.when(only).then(pl.col("m").list.first().struct.field("content")),
+        several=pl.when(~only).then(
+            pl.concat_str(pl.when(pl.col("system").is_not_null()).then(head), joined, ignore_nulls=True)
+        ),
+    )
+
+
+def _beside(frame: pl.DataFrame, columns: tuple[str, ...] | None) -> pl.Series:
+    """The other columns that count, as one text; null where a row has none of them."""
+    import polars as pl
+
+    said = pl.element().struct
+    names, kept = said.field("name"), said.field("value").is_not_null()
+    if columns is not None:
+        kept &= names.is_in(list(columns))
+    pairs = pl.col("extra").list.eval(
+        pl.concat_str(pl.lit("+"), canonical(names, said.field("value"))).filter(kept).sort()
+    )
+    parts = [pairs.list.join("")]
+    if columns is None or OPTIONS in columns:
+        listed = pl.col(OPTIONS).list.eval(canonical(pl.element())).list.join("")
+        parts.append(pl.when(pl.col(OPTIONS).list.len() > 0).then(pl.concat_str(pl.lit("?"), listed)))
+    words = [word for word in WORDS if columns is None or word in columns]
+    parts += [pl.when(pl.col(word).is_not_null()).then(canonical(pl.lit(word), pl.col(word))) for word in words]
+    text = pl.concat_str(parts, ignore_nulls=True)
+    return frame.select(text=pl.when(text != "").then(text))["text"]
+
+
+def _add_columns(digests: Digests, beside: pl.Series) -> None:
+    """Let the other columns count, in place, for the rows that have some."""
+    rows = np.flatnonzero(beside.is_not_null().to_numpy())
+    for half, other in zip(digests, text_digests(beside.drop_nulls(), person=_COLUMNS), strict=True):
+        half[rows] = splitmix64(splitmix64(half[rows]) ^ other)
