@@ -147,12 +147,23 @@ def test_what_is_no_parquet_is_refused_in_a_sentence(tmp_path, data):
 def test_a_table_of_either_writer_is_read_with_the_schema_of_records(tmp_path):
     schema = rejected_schema()
     line = {"id": None, "collection": "cot", "file": "a.tsv", "line": 3, "stage": "read", "reason": "empty"}
+    line["twin"] = None
     write_table(tmp_path / "arrow.parquet", pa.Table.from_pylist([line], schema=schema))
     pl.DataFrame([line], schema_overrides={"id": pl.String}).write_parquet(tmp_path / "polars.parquet")
     for name in ("arrow", "polars"):
         table = read_table(tmp_path / f"{name}.parquet", schema)
         assert table.schema == schema
         assert table.to_pylist() == [line]
+
+
+def test_rejected_rows_of_an_older_build_have_no_twins(tmp_path):
+    line = {"id": None, "collection": "cot", "file": "a.tsv", "line": 3, "stage": "read", "reason": "empty"}
+    schema = pa.schema([field for field in rejected_schema() if field.name != "twin"])
+    write_table(tmp_path / "old.parquet", pa.Table.from_pylist([line], schema=schema))
+    assert read_table(tmp_path / "old.parquet", rejected_schema()).to_pylist() == [{**line, "twin": None}]
+    with pytest.raises(DamagedShard, match="its columns are id"):
+        read_table(tmp_path / "old.parquet", records_schema())
+
 
 
 def test_a_table_with_other_columns_is_refused_by_their_names(tmp_path):
