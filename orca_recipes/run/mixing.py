@@ -96,7 +96,7 @@ class Mixing:
         columns = context_columns(self._recipe)
         tasks = [ContextsTask(rows, columns) for rows in rows_tasks(self._read(subject), folder)]
         self.execution.map_parts(folder, f"contexts {subject}", contexts_part, tasks, [1] * len(tasks), "parts")
-        self._finish(folder, [task.name for task in tasks])
+        self._finish(folder, [task.name for task in tasks], "context")
 
     def _questions(self, folder: StageFolder, subject: str) -> None:
         tasks = rows_tasks(self._read(subject), folder)
@@ -112,10 +112,10 @@ class Mixing:
         self.execution.map_parts(folder, f"measure {subject}", measure_part, tasks, [1] * len(tasks), "parts")
         self._finish(folder, [task.name for task in tasks])
 
-    def _finish(self, folder: StageFolder, names: Sequence[str]) -> None:
+    def _finish(self, folder: StageFolder, names: Sequence[str], noun: str = "question") -> None:
         report = questions_report(folder, names)
         folder.finish(names, report)
-        self.execution.progress.end(counted(report["out"], "question"))
+        self.execution.progress.end(counted(report["out"], noun))
 
     def _allot(self, folder: StageFolder, subject: str) -> None:
         mixture = self._recipe.mixtures[subject]
