@@ -89,7 +89,7 @@ def test_conversations_that_open_alike_are_all_kept(make: Make):
 
 def test_a_conversation_with_the_same_turns_up_to_another_answer_is_a_duplicate(make: Make):
     first = [talk("hello", "hi", "tell me about rain", "wet"), talk("same q", "x", system="S1")]
-    second = [talk("same q", "other", system="S1"), talk("hello", "hi", "tell me about rain", "other"), talk("new", "n")]
+    second = [talk("same q", "else", system="S1"), talk("hello", "hi", "tell me about rain", "else"), talk("new", "n")]
     manifest, rejected, out = make(first, second, TALKS)
     assert left_of(manifest) == {DUPLICATE: 2}
     assert places(out) == [3]
@@ -128,14 +128,16 @@ def test_a_row_is_the_same_as_a_conversation_that_says_the_same(make: Make):
     assert sorted(rejected["line"]) == [1, 2, 3]
 
 
+ASKED = "[strategies.asked]\nkind = 'instruct'\nprompt = '{question} {input}'\n"
+
+
 @pytest.mark.parametrize(
     ("rules", "duplicates"),
     [
         (DIRECT, [1, 2, 3]),
-        ("[strategies.asked]\nkind = 'instruct'\nprompt = '{question} {input}'\n[[rules]]\nstrategy = 'asked'\n", [1, 3]),
+        (f"{ASKED}[[rules]]\nstrategy = 'asked'\n", [1, 3]),
         (
-            "[strategies.asked]\nkind = 'instruct'\nprompt = '{question} {input}'\nsystem = '{other}'\n"
-            "[[rules]]\nwhen = { min_tokens = 9_000 }\nstrategy = 'asked'\n" + DIRECT,
+            f"{ASKED}system = '{{other}}'\n[[rules]]\nwhen = {{ min_tokens = 9_000 }}\nstrategy = 'asked'\n" + DIRECT,
             [3],
         ),
     ],
@@ -169,7 +171,8 @@ def test_the_duplicates_of_a_mixture_are_listed_by_its_parts_and_its_hold_out_to
     second = [{"q": f"q{number}", "r": "y"} for number in range(15, 40)]
     tables = "[mixtures.m]\nholdout = 6\ntake.a.all = true\ntake.b.all = true\n[mixtures.v]\nholdout_of = 'm'\n"
     tables += "[mixtures.p]\nfrom = 'm'\nrows = 20\n"
-    tables += "".join(f"[datasets.{name}]\nmixture = '{mix}'\n" for name, mix in (("main", "m"), ("v", "v"), ("p", "p")))
+    for dataset, mixture in (("main", "m"), ("v", "v"), ("p", "p")):
+        tables += f"[datasets.{dataset}]\nmixture = '{mixture}'\n"
     manifest, rejected, out = make(first, second, ROWS, tables)
     assert left_of(manifest)[DUPLICATE] == 5
     for dataset in ("main", "v", "p"):

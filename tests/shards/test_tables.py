@@ -165,7 +165,6 @@ def test_rejected_rows_of_an_older_build_have_no_twins(tmp_path):
         read_table(tmp_path / "old.parquet", records_schema())
 
 
-
 def test_a_table_with_other_columns_is_refused_by_their_names(tmp_path):
     write_table(tmp_path / "table.parquet", pa.table({"id": ["a"]}))
     with pytest.raises(DamagedShard, match="its columns are id, not id, collection, file, line, stage, reason"):
