@@ -6,10 +6,15 @@ once. A user's mistake is one sentence and exit status 2, a failure one sentence
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 import sys
+
+if __name__ == "__main__" and sys.path[0] == os.getcwd():
+    # `python -m` looks for modules in the current folder first: a socket.py that lies beside a recipe would run.
+    del sys.path[0]
+
+import atexit
+import gc
 import threading
 import traceback
 from collections.abc import Mapping
@@ -110,6 +115,8 @@ def main(traceback: bool) -> None:
     # Parts are what runs side by side: more threads inside a process cost CPU and gain nothing. Read when polars and
     # numpy load; the threads of numpy's linear algebra, which nothing here needs, wait by spinning.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
+    # Whoever starts a process of Python, we or a library: modules that lie in the current folder do not run in it.
+    os.environ["PYTHONSAFEPATH"] = "1"
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imports and a tokenizer's JSON are a million objects and no garbage: looking through them again and again was a
     # tenth of a short command.

@@ -213,7 +213,7 @@ def _read_apart(source: Source, tmp_path: Path) -> tuple[pl.DataFrame, pl.DataFr
     path = os.pathsep.join(place for place in sys.path if place)
     program = "import sys, pathlib, orca_recipes.contract.testing as t; t.read_apart(pathlib.Path(sys.argv[1]))"
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)],
+        [sys.executable, "-P", "-c", program, str(tmp_path)],
         env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": path},
         capture_output=True,
         text=True,

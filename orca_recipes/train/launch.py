@@ -36,6 +36,8 @@ def launch(request: Request) -> int:
     prepare(request, ranks)
     # Its log repeats, with a stack of its own, what the ranks have said.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    # Ranks begin with `python -m`, which would run a torch.py that lies in the current folder.
+    os.environ["PYTHONSAFEPATH"] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
     try:
         elastic_launch(_config(ranks), sys.executable)(*_command(request))

@@ -26,6 +26,9 @@ from orca_recipes.contract.kinds import Result, Task
 from orca_recipes.errors import Failure
 
 _PATIENCE_SECONDS = 5.0
+_SAFE_PATH = "PYTHONSAFEPATH"
+_STARTING = threading.Lock()
+"""Held while the environment is that of a process which is started: it belongs to all threads."""
 _THREAD_LIMITS = ("POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -151,7 +154,7 @@ class Pool:
                 self._changed.wait()
 
     def _started(self) -> _Worker:
-        with _interrupts_held_back():
+        with _safe_path(), _interrupts_held_back():
             self._workers.append(_start(threads=max(1, _cores() // self.size)))
         return self._workers[-1]
 
@@ -222,6 +225,24 @@ def _start(*, threads: int) -> _Worker:
     process.start()
     theirs.close()
     return _Worker(process, ours)
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Start processes that look for no module in the current folder; what the user put into PYTHONPATH they find.
+
+    They begin with `python -c`, which would import a socket.py that lies there before it is told where to look.
+    """
+    with _STARTING:
+        before = os.environ.get(_SAFE_PATH)
+        os.environ[_SAFE_PATH] = "1"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[_SAFE_PATH]
+            else:
+                os.environ[_SAFE_PATH] = before
 
 
 @contextmanager

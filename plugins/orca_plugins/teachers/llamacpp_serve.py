@@ -38,6 +38,7 @@ async def serving(model: Path, settings: Mapping[str, Any]) -> AsyncIterator[str
     with tempfile.TemporaryFile() as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # else modules that lie in the current folder would run in it
             "-m",
             "orca_plugins.teachers.llamacpp_serve",
             stdin=asyncio.subprocess.PIPE,

@@ -55,6 +55,7 @@ class ProcessWire:
         for _ in range(self._processes):
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # else modules that lie in the current folder would run in it
                 "-m",
                 "orca_plugins.teachers.openai_processes",
                 stdin=asyncio.subprocess.PIPE,
