@@ -43,9 +43,12 @@ class Strategy(Kind, ABC):
 
     keeps_own_words: whether rows that bring their own answer or system message keep them; under a strategy that does
     not, such rows are rejected unless the rule says `replace = true`.
+    asks_conversations: whether it surely asks what a brought conversation leaves open. Any other strategy is called to
+    see: rows for which `ask` returns null are rejected, whoever answers.
     """
 
     keeps_own_words: ClassVar[bool] = False
+    asks_conversations: ClassVar[bool] = False
 
     @abstractmethod
     def ask(self, *, examples: pl.DataFrame) -> pl.Series:
@@ -62,8 +65,9 @@ class Strategy(Kind, ABC):
         """What the student is trained on once the prompt is erased, each message marked trained or not.
 
         Args:
-            examples: as for `ask`, but `system` holds the student's system message, and brought messages none.
-            answers: String [examples], the teacher's.
+            examples: as for `ask`, but `system` holds the student's system message, and brought messages none. Where
+                a brought conversation gets another answer, `messages` ends before it.
+            answers: String [examples], the teacher's; null where a row keeps the conversation that it brings.
         Returns: `frames.MESSAGES` [examples]: question and answer untouched, and none of the strategy's own words.
         """
 

@@ -105,3 +105,44 @@ def heading(system: pl.Series) -> pl.Series:
     import polars as pl
 
     return pl.select(pl.when(system.str.len_bytes() > 0).then(system).alias("system")).to_series()
+
+
+def ends_with_answer(messages: pl.Series) -> pl.Series:
+    """Whether the last message of each conversation is an assistant's; a null or empty one has none.
+
+    Only that message tells whether a conversation is answered: one that ends on any other is history, and its answer
+    stands elsewhere.
+    """
+    return (messages.list.last().struct.field("role") == "assistant").fill_null(value=False).alias("ends_with_answer")
+
+
+def without_last_answer(messages: pl.Series) -> pl.Series:
+    """Conversations up to the answer that ends them; those that end on another message stay as they are."""
+    import polars as pl
+
+    answered = ends_with_answer(messages)
+    if not answered.any():
+        return messages
+    column = pl.col("messages")
+    length = column.list.len() - pl.lit(answered).cast(pl.UInt32)
+    return messages.alias("messages").to_frame().select(column.list.head(length))["messages"]
+
+
+def last_answer(messages: pl.Series) -> pl.Series:
+    """The content of each conversation's last assistant message, wherever it stands; null where there is none."""
+    import polars as pl
+
+    last = messages.list.last().struct
+    if bool((last.field("role") == "assistant").fill_null(value=True).all()):
+        return last.field("content")  # nearly all end with an answer: a quick look
+    message = pl.element().struct
+    return messages.list.eval(message.field("content").filter(message.field("role") == "assistant")).list.last()
+
+
+def untrained(messages: pl.Series) -> pl.Series:
+    """The same conversations, none of whose messages is trained."""
+    import polars as pl
+
+    message = pl.element().struct
+    plain = pl.struct(role=message.field("role"), content=message.field("content"), trained=pl.lit(value=False))
+    return messages.list.eval(plain).cast(messages_type())

@@ -106,6 +106,11 @@ class Source(Kind, ABC):
         """What else decides the rows, name to version (a generator's package), kept in the lock."""
         return {}
 
+    def trains_history(self) -> bool:
+        """Whether the recipe says that every answer of a brought conversation is trained, also where a new answer ends
+        it; else that answer alone is trained."""
+        return False
+
     @abstractmethod
     def slices(self, *, slice_bytes: int) -> Sequence[Slice]:
         """Cut the reading into units of roughly `slice_bytes` of input (a unit that cannot be cut may be larger)."""

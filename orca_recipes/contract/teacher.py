@@ -17,11 +17,14 @@ class Teacher(Kind):
     """The model that answers: it has `answer`, or it says `collects = True` and has `sampling` and `collect`.
 
     reads_requests: whether `answer` looks at what the strategy asks; for a teacher that does not, nothing is asked.
+    gives_own_words: whether its answers are those that rows bring. Rows that keep their own words are none of another
+        teacher's, and bear no teacher's name.
     collects: whether its answers are bought, kept as traces and used again. What only decides how they are fetched
         (endpoints, limits, prices, keys) is left out of its `identity`, so that changing it makes nothing anew.
     """
 
     reads_requests: ClassVar[bool] = True
+    gives_own_words: ClassVar[bool] = False
     collects: ClassVar[bool] = False
 
     @classmethod
@@ -39,7 +42,8 @@ class Teacher(Kind):
             requests: `frames.MESSAGES` [examples], what the strategy asks; nulls under `reads_requests = False`.
             seed: the recipe's, for draws.
         Returns: columns of `frames.ANSWERS` in the same order: answer, finish_reason ("stop", "length"), and where
-            there is no answer the reason of the rejection.
+            there is no answer the reason of the rejection; answer and reason are null where a row keeps the
+            conversation that it brings as it is.
         """
         raise NotImplementedError(f"teacher {self.kind} does not answer at once")
 

@@ -224,6 +224,7 @@ def _converse_decisive(recipe: Recipe, name: str, collection: str) -> dict[str, 
         "filters": [decisive(kind) for kind in dataset.filters],
         "student": _student(recipe, dataset),
         "seed": course_seed(recipe, name),
+        **({"trains_history": True} if recipe.collections[collection].trains_history() else {}),
     }
 
 

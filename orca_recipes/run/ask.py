@@ -14,6 +14,7 @@ import numpy as np
 from orca_recipes.contract.answers import Request, request_key
 from orca_recipes.run.arrow import read_frame
 from orca_recipes.run.converse import ConverseTask, Course, ask, keep_part, selected_examples
+from orca_recipes.run.rules import keeps_own_answer
 from orca_recipes.run.store import Part, PartWriter, StageFolder
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def told(messages: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
 def _keys(asked: pl.DataFrame, course: Course, samples: int) -> list[list[bytes | None]]:
     """The key of each request, sample by sample."""
     sampling = course.teacher.sampling()
-    answered = _brings_its_answer(asked, course)
+    answered = keeps_own_answer(asked, course.rules)
     keys: list[list[bytes | None]] = [[] for _ in range(samples)]
     for messages, is_answered in zip(asked["request"], answered, strict=True):
         request = () if is_answered else told(messages)
@@ -104,22 +105,12 @@ def _keys(asked: pl.DataFrame, course: Course, samples: int) -> list[list[bytes 
     return keys
 
 
-def _brings_its_answer(asked: pl.DataFrame, course: Course) -> pl.Series:
-    """Rows whose own answer stays under their strategy: buying another would be for nothing."""
-    import polars as pl
-
-    keeping = [number for number, rule in enumerate(course.rules) if rule.strategy.keeps_own_words and not rule.replace]
-    answers = pl.col("messages").list.eval(pl.element().struct.field("role") == "assistant").list.any()
-    own = pl.col("answer").is_not_null() | answers.fill_null(value=False)
-    return asked.select(own=pl.col("rule").is_in(keeping) & own)["own"]
-
-
 def _told(asked: pl.DataFrame, course: Course, samples: int) -> dict[str, list[int]]:
     """Strategy to requests and their characters, for the estimate of what they cost."""
     import polars as pl
 
     chars = pl.col("request").list.eval(pl.element().struct.field("content").str.len_chars()).list.sum()
-    kept = asked.filter(~_brings_its_answer(asked, course)).select("rule", chars=chars.cast(pl.Int64))
+    kept = asked.filter(~keeps_own_answer(asked, course.rules)).select("rule", chars=chars.cast(pl.Int64))
     sums: dict[str, list[int]] = {}
     for rule, number, total in kept.group_by("rule").agg(pl.len(), pl.col("chars").sum()).sort("rule").iter_rows():
         entry = sums.setdefault(course.rules[rule].strategy_name, [0, 0])

@@ -22,6 +22,7 @@ from orca_recipes.contract.frames import (
     stored_conversations_schema,
 )
 from orca_recipes.contract.kinds import Filter, Teacher
+from orca_recipes.contract.messages import ends_with_answer, last_answer
 from orca_recipes.contract.quotes import quoting
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.errors import RuleError
@@ -29,7 +30,7 @@ from orca_recipes.run.arrow import read_frame, write_frame
 from orca_recipes.run.mix import repeated
 from orca_recipes.run.placed import placed
 from orca_recipes.run.read import count_reasons
-from orca_recipes.run.rules import UNMATCHED, BoundRule, Message, QuestionCounter, first_matching
+from orca_recipes.run.rules import UNMATCHED, BoundRule, Message, QuestionCounter, first_matching, keeps_own_answer
 from orca_recipes.run.shots import with_shots
 from orca_recipes.run.store import PartWriter
 from orca_recipes.run.system_messages import headed
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 
 
 _NOTHING_TO_ASK = "it lacks what the strategy asks with"
+_ASKS_QUESTIONS = "the row brings a conversation, and the strategy asks with a question alone"
+_TWO_ANSWERS = (
+    "the row brings two answers: one ends its messages, another stands as answer; leave one out, or say replace = true"
+)
 _TASKS_SHOWN = 5
 
 
@@ -49,7 +54,8 @@ class Course:
 
     student_messages: what the student sees where prompts are erased, one drawn for each example; none: no system
     message. prepared: what the teacher looks its answers up in, where it does. counter: where some rule counts tokens.
-    shots: the pool of answered examples (`run/shots`), where some strategy shows them.
+    shots: the pool of answered examples (`run/shots`), where some strategy shows them. trains_history: whether earlier
+    answers of a conversation stay trained where a new one ends it.
     """
 
     collection: str
@@ -63,6 +69,7 @@ class Course:
     seed: int
     counter: QuestionCounter | None = None
     shots: Path | None = None
+    trains_history: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,12 +214,20 @@ def _converse(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, lis
 
 
 def _answers(asked: pl.DataFrame, course: Course) -> pl.DataFrame:
+    """What the teacher answers; nulls for rows that keep their own answer under a teacher that does not give those."""
+    import polars as pl
+
     examples, requests = asked.select(list(examples_schema())), asked["request"]
     if course.prepared is None:
-        return course.teacher.answer(examples=examples, requests=requests, seed=course.seed)
-    return course.teacher.answer_prepared(
-        folder=course.prepared, examples=examples, requests=requests, seed=course.seed
-    )
+        answers = course.teacher.answer(examples=examples, requests=requests, seed=course.seed)
+    else:
+        answers = course.teacher.answer_prepared(
+            folder=course.prepared, examples=examples, requests=requests, seed=course.seed
+        )
+    own = keeps_own_answer(asked, course.rules)
+    if course.teacher.gives_own_words or not own.any():
+        return answers
+    return answers.with_columns(pl.when(pl.lit(~own)).then(name).alias(name) for name in answers.columns)
 
 
 def _asked_schema() -> dict[str, Any]:
@@ -230,16 +245,20 @@ def _asked(examples: pl.DataFrame, number: int, rule: BoundRule, course: Course)
     examples = headed(examples, rule.messages, seed=course.seed, is_expanded=rule.is_expanded)
     examples = with_shots(examples, rule.strategy.shots(), course.shots, seed=course.seed)
     able = examples["lacks"].is_null()
+    talks = examples["messages"].is_not_null() & examples["question"].is_null()
     requests = pl.repeat(None, examples.height, dtype=messages_type(), eager=True)
     if course.teacher.reads_requests or course.erase:
         requests = _requests(examples, able, rule)
         able &= requests.is_not_null()
+    elif not rule.strategy.asks_conversations and talks.any():
+        able &= ~talks | _requests(examples, able & talks, rule).is_not_null()
+    lacks = pl.when(pl.lit(talks)).then(pl.lit(_ASKS_QUESTIONS)).otherwise(pl.lit(_NOTHING_TO_ASK))
     return examples.select(
         *examples_schema(),
         "message_id",
         pl.lit(number, dtype=pl.Int64).alias("rule"),
         requests.alias("request"),
-        pl.when(able).then(None).otherwise(pl.coalesce("lacks", pl.lit(_NOTHING_TO_ASK))).alias("lacks"),
+        pl.when(able).then(None).otherwise(pl.coalesce("lacks", lacks)).alias("lacks"),
     )
 
 
@@ -269,17 +288,32 @@ def _unmatched(examples: pl.DataFrame, course: Course) -> RuleError:
 
 
 def _refused(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
-    """Rows that bring their own words, under a strategy that would put others in their place."""
+    """Rows that bring their own words, under a strategy that would put others in their place, and rows of which nobody
+    can tell which answer is theirs."""
     import polars as pl
 
-    if rule.strategy.keeps_own_words or rule.replace:
+    if rule.replace:
         return pl.repeat(None, examples.height, dtype=pl.String, eager=True)
+    if rule.strategy.keeps_own_words:
+        return _two_answers(examples)
     own = pl.any_horizontal(pl.col("system", "answer").is_not_null(), pl.col("messages").is_not_null())
     return examples.select(
         reason=pl.when(own).then(
             pl.lit("the row brings its own answer or system message; say replace = true to replace it")
         )
     )["reason"]
+
+
+def _two_answers(examples: pl.DataFrame) -> pl.Series:
+    """Why rows are refused whose conversation ends on one answer, and whose `answer` is another."""
+    import polars as pl
+
+    none = pl.repeat(None, examples.height, dtype=pl.String, eager=True)
+    both = examples["answer"].is_not_null() & ends_with_answer(examples["messages"])
+    if not both.any():
+        return none
+    differ = both & examples["answer"].ne_missing(last_answer(examples["messages"]))
+    return pl.select(pl.when(differ).then(pl.lit(_TWO_ANSWERS)).otherwise(none)).to_series()
 
 
 def _only(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:

@@ -176,6 +176,7 @@ class Making:
             erase=chosen.student.erase,
             student_messages=self._messages([student] if student else []),
             seed=course_seed(self.execution.recipe, dataset),
+            trains_history=self.execution.recipe.collections[collection].trains_history(),
             counter=QuestionCounter(self.execution.recipe.tokenizer, self.execution.student.folder),
         )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orca_recipes.contract.kinds import Strategy, Tokenizer
+from orca_recipes.contract.messages import ends_with_answer
 from orca_recipes.recipe.rules import When
 from orca_recipes.run.combinations import combinations
 from orca_recipes.run.loaded import opened
@@ -47,6 +48,17 @@ class BoundRule:
     messages: tuple[Message, ...]
     replace: bool
     is_expanded: bool = False
+
+
+def keeps_own_answer(asked: pl.DataFrame, rules: Sequence[BoundRule]) -> pl.Series:
+    """Whether each row keeps the answer that it brings, alone or at the end of its conversation.
+
+    Args:
+        asked: columns answer, messages, and rule (place in the rules).
+    """
+    keeping = [number for number, rule in enumerate(rules) if rule.strategy.keeps_own_words and not rule.replace]
+    own = asked["answer"].is_not_null() | ends_with_answer(asked["messages"])
+    return asked["rule"].is_in(keeping) & own
 
 
 @dataclass(frozen=True)

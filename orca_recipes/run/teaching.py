@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orca_recipes.contract.frames import completed, conversations_schema, examples_schema
+from orca_recipes.contract.messages import ends_with_answer, last_answer, untrained, without_last_answer
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.errors import PluginError
-from orca_recipes.run.rules import BoundRule
+from orca_recipes.run.rules import BoundRule, keeps_own_answer
 from orca_recipes.run.system_messages import drawn_texts
 from orca_recipes.run.views import teacher_view, without_system
 
@@ -30,7 +31,11 @@ def taught(asked: pl.DataFrame, answers: pl.DataFrame, rule: BoundRule, course: 
     """
     import polars as pl
 
-    examples, answer = asked.select(list(examples_schema())), answers["answer"]
+    answer = answers["answer"]
+    own = asked["answer"] if rule.strategy.keeps_own_words else asked["answer"].clear(asked.height)
+    given = pl.select(pl.coalesce(own, answer)).to_series()
+    messages = _as_taught(asked["messages"], given, rule, course)
+    examples = asked.select(list(examples_schema())).with_columns(messages.alias("messages"))
     system = pl.repeat(None, asked.height, dtype=pl.String, eager=True)
     if course.erase:
         system = drawn_texts(examples, course.student_messages, seed=course.seed, purpose="student system message")
@@ -42,19 +47,58 @@ def taught(asked: pl.DataFrame, answers: pl.DataFrame, rule: BoundRule, course: 
         if course.teacher.reads_requests:
             plain = rule.strategy.teach(examples=examples, answers=answer)
     view = teacher_view(asked["request"], plain, system)
-    own = pl.col("answer") if rule.strategy.keeps_own_words else pl.lit(None, dtype=pl.String)
     conversations = asked.with_columns(
         pl.lit(rule.strategy_name).alias("strategy"),
         pl.col("message_id").alias("system_message"),
-        pl.lit(course.teacher_name).alias("teacher"),
+        _teacher(asked, course).alias("teacher"),
         (answers["finish_reason"] == "length").fill_null(False).alias("cut"),
         messages.alias("messages"),
         pl.lit(view.told if course.erase else None, dtype=pl.String).alias("teacher_view"),
-        pl.coalesce(own, pl.lit(answer)).alias("answer"),
+        _answer(given, asked["messages"]).alias("answer"),
         answers["finish_reason"],
         view.instruction.alias("instruction"),
     )
     return completed(conversations, conversations_schema())
+
+
+def _as_taught(messages: pl.Series, given: pl.Series, rule: BoundRule, course: Course) -> pl.Series:
+    """Brought conversations as the strategy teaches them.
+
+    One that gets an answer ends before it, and that answer alone is trained, unless the recipe trains all of them.
+
+    Args:
+        given: String [examples], the answer that each is to end with, null for none.
+    """
+    import polars as pl
+
+    gets = messages.is_not_null() & given.is_not_null()
+    if course.teacher.gives_own_words or (rule.strategy.keeps_own_words and not rule.replace):
+        gets &= ~ends_with_answer(messages)
+    if not gets.any():
+        return messages
+    history = without_last_answer(messages)
+    history = history if course.trains_history else untrained(history)
+    return pl.select(pl.when(gets).then(history).otherwise(messages)).to_series()
+
+
+def _teacher(asked: pl.DataFrame, course: Course) -> pl.Series:
+    """The teacher's name, "" where a row keeps an answer that is not the teacher's."""
+    import polars as pl
+
+    names = pl.repeat(course.teacher_name, asked.height, dtype=pl.String, eager=True)
+    if course.teacher.gives_own_words:
+        return names
+    own = keeps_own_answer(asked, course.rules)
+    return pl.select(pl.when(own).then(pl.lit("")).otherwise(names)).to_series()
+
+
+def _answer(given: pl.Series, messages: pl.Series) -> pl.Series:
+    """The answer as filters see it: the one given, else the last that the conversation holds."""
+    import polars as pl
+
+    if not (given.is_null() & messages.is_not_null()).any():
+        return given
+    return pl.select(pl.coalesce(given, last_answer(messages))).to_series()
 
 
 def _refuse_altered(messages: pl.Series, examples: pl.DataFrame, answers: pl.Series, rule: BoundRule) -> None:

@@ -58,10 +58,17 @@ def test_a_conversation_is_asked_up_to_before_its_last_answer() -> None:
     assert ask({"messages": TALK}) == [[said("user", "1"), said("assistant", "2"), said("user", "3")]]
 
 
-def test_what_follows_the_last_answer_is_not_asked() -> None:
-    assert ask({"messages": [*TALK, said("user", "5")]}) == [
-        [said("user", "1"), said("assistant", "2"), said("user", "3")]
-    ]
+def test_a_conversation_that_ends_on_a_user_is_asked_whole() -> None:
+    (asked,) = ask({"messages": [*TALK, said("user", "5")]})
+    assert [message["content"] for message in asked] == ["1", "2", "3", "4", "5"]
+    assert not any(message["trained"] for message in asked)
+
+
+def test_what_answers_a_conversation_that_ends_on_a_user_becomes_its_last_turn() -> None:
+    row = {"messages": [*TALK, said("user", "5")]}
+    assert teach(row, answers=["6"]) == [[*TALK, said("user", "5"), said("assistant", "6", True)]]
+    assert teach({**row, "answer": "own"}, answers=["6"])[0][-1] == said("assistant", "own", True)
+    assert teach(row, answers=[None]) == [[*TALK, said("user", "5")]]
 
 
 def test_a_conversation_without_an_answer_is_asked_whole() -> None:

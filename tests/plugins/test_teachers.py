@@ -35,12 +35,23 @@ def test_a_row_that_brings_its_answer_keeps_it() -> None:
     assert answered(examples({"answer": "mine", "references": ["yes"]}))["answer"].to_list() == ["mine"]
 
 
-def test_the_last_answer_of_a_conversation_is_its_answer() -> None:
-    talk = [
-        {"role": role, "content": content, "trained": False}
-        for role, content in [("user", "1"), ("assistant", "2"), ("assistant", "3"), ("user", "4")]
-    ]
-    assert answered(examples({"messages": talk, "references": ["yes"]})).rows() == [("3", "stop", None)]
+def talk(*messages: tuple[str, str], trained: bool = False) -> list[dict[str, Any]]:
+    return [{"role": role, "content": text, "trained": trained and role == "assistant"} for role, text in messages]
+
+
+def test_the_answer_that_ends_a_conversation_is_its_answer() -> None:
+    messages = talk(("user", "1"), ("assistant", "2"), ("assistant", "3"))
+    assert answered(examples({"messages": messages, "references": ["yes"]})).rows() == [("3", "stop", None)]
+
+
+def test_a_conversation_that_ends_on_a_user_is_answered_by_a_reference() -> None:
+    messages = talk(("user", "1"), ("assistant", "2"), ("user", "3"), trained=True)
+    assert answered(examples({"messages": messages, "references": ["yes"]})).rows() == [("yes", "stop", None)]
+
+
+def test_a_conversation_that_nobody_answers_keeps_the_answers_that_it_holds() -> None:
+    messages = talk(("user", "1"), ("assistant", "2"), ("user", "3"), trained=True)
+    assert answered(examples({"messages": messages})).rows() == [(None, None, None)]
 
 
 def test_a_row_without_any_answer_is_rejected_with_a_reason() -> None:

@@ -14,7 +14,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ class Stub:
         expires_after: answers after which the key is refused.
         delay_seconds: how long an answer takes.
         requests_per_minute: more than that in any sliding minute is answered by 429.
+        says: what it answers to a body, None where that is a hash's to say. bodies: what it was sent, in order.
         reasons: whether it refuses max_tokens and takes max_completion_tokens, as models that reason do.
     """
 
@@ -74,6 +75,8 @@ class Stub:
     queue_limit: int | None = None
     requests_per_minute: int | None = None
     reasons: bool = False
+    says: Callable[[Mapping[str, Any]], str] | None = None
+    bodies: list[Mapping[str, Any]] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
     log: list[tuple[float, int, int, int]] = field(default_factory=list)
@@ -111,7 +114,7 @@ class Stub:
     def completion(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The good answer to a body, cut where it is longer than the limit."""
         key = key_of(body)
-        text = answer_to(key)
+        text = answer_to(key) if self.says is None else self.says(body)
         limit = limit_of(body)
         cut = limit is not None and tokens_of(text) > limit
         text = text.encode()[: limit * 4].decode() if cut and limit is not None else text
@@ -151,6 +154,7 @@ class Stub:
             return refused
         key = key_of(body)
         self.asked[key] += 1
+        self.bodies.append(body)
         self.limits_seen.append(limit_of(body))
         if self.models and body["model"] not in self.models:
             return error(404, f"The model {body['model']} does not exist", "model_not_found")

@@ -36,4 +36,10 @@ Extra = Annotated[
     Field(description="columns of the file that are kept as they are, for strategies that name them"),
 ]
 Task = Annotated[str | None, Field(min_length=1, description="one task for all rows, in place of a column")]
-TrainOn = Annotated[Literal["all", "last"], Field(description="which assistant messages of `messages` are trained")]
+TrainOn = Annotated[
+    Literal["all", "last"] | None,
+    Field(
+        description="which assistant messages of `messages` are trained; unset: all, or where a new answer ends the "
+        "conversation, that one alone"
+    ),
+]

@@ -6,7 +6,7 @@ The same rows give the same examples whatever the format. The formats differ onl
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -55,7 +55,7 @@ class Files(Source):
     columns: Columns = None
     extra: Extra = ()
     task: Task = None
-    train_on: TrainOn = "all"
+    train_on: TrainOn = None
 
     @field_validator("quote")
     @classmethod
@@ -63,6 +63,14 @@ class Files(Source):
         if quote and (len(quote) > 1 or quote == "," or not quote.isprintable()):
             raise PydanticCustomError("quote", "a quote is one printable character other than a comma")
         return quote
+
+    def identity(self) -> dict[str, Any]:
+        """As of every kind; unset or "all", the rows that are read are the same."""
+        return {**super().identity(), "train_on": self.train_on or "all"}
+
+    def trains_history(self) -> bool:
+        """Whether `train_on = "all"` is said."""
+        return self.train_on == "all"
 
     def files(self) -> Sequence[SourceFile]:
         """The files that `path` names, sorted by name."""
@@ -75,7 +83,7 @@ class Files(Source):
     def read(self, *, slice: Slice) -> Iterator[Reading]:
         """Read one slice in batches of about 8 MB of text, unless one record is larger."""
         assert slice.file is not None, "a slice of files has a file"
-        file, wanted, finish = slice.file, self._wanted(), Finish(task=self.task, train_on=self.train_on)
+        file, wanted, finish = slice.file, self._wanted(), Finish(task=self.task, train_on=self.train_on or "all")
         match self._layout(file):
             case "parquet":
                 yield from _files_parquet.read(slice, file=file, wanted=wanted, finish=finish)

@@ -57,7 +57,7 @@ class Hub(Source):
     columns: Columns = None
     extra: Extra = ()
     task: Task = None
-    train_on: TrainOn = "all"
+    train_on: TrainOn = None
 
     @model_validator(mode="after")
     def _streams_a_split(self) -> Self:
@@ -66,6 +66,14 @@ class Hub(Source):
         if self.config is not None and self.data_files is not None:
             raise ValueError("give either `config` or `data_files`")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """As of every kind; unset or "all", the rows that are read are the same."""
+        return {**super().identity(), "train_on": self.train_on or "all"}
+
+    def trains_history(self) -> bool:
+        """Whether `train_on = "all"` is said."""
+        return self.train_on == "all"
 
     def settled(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
         """The same at a commit, and, where it is read as files, with their names."""
@@ -111,7 +119,7 @@ class Hub(Source):
         return _hub_datasets.rows(
             _hub_datasets.Split(self.name, self.hub_revision, self.config, self.split),
             wanted=wanted_columns(columns=self.columns, task=self.task, extra=self.extra),
-            finish=Finish(task=self.task, train_on=self.train_on),
+            finish=Finish(task=self.task, train_on=self.train_on or "all"),
         )
 
     def _at(self, commit: str, names: Sequence[str]) -> Self:

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from orca_recipes.contract.frames import messages_type
 from orca_recipes.contract.kinds import Strategy
-from orca_recipes.contract.messages import Turn, conversations_of, heading
+from orca_recipes.contract.messages import (
+    Turn,
+    conversations_of,
+    ends_with_answer,
+    heading,
+    untrained,
+    without_last_answer,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,26 +28,29 @@ class Direct(Strategy):
         [strategies.plain]
         kind = "direct"
 
-    Rows that bring a conversation, an answer or a system message keep them.
+    Rows that bring a conversation, an answer or a system message keep them. A conversation that ends on a user's turn
+    is history and question, and what answers it becomes its last turn.
     """
 
     kind: Literal["direct"] = "direct"
+    revision: ClassVar[int] = 2
     keeps_own_words: ClassVar[bool] = True
+    asks_conversations: ClassVar[bool] = True
 
     def columns(self) -> tuple[str, ...]:
         return ()
 
     def ask(self, *, examples: pl.DataFrame) -> pl.Series:
-        """The system message and the question, or a brought conversation up to before its last answer."""
+        """The system message and the question, or a brought conversation up to before the answer that ends it."""
         brought = examples["messages"].is_not_null()
         talks = examples.filter(brought)
-        asked = _untrained(_before_last_answer(talks["messages"]))
+        asked = untrained(without_last_answer(talks["messages"]))
         return _placed(brought, _headed(talks, asked), conversations_of(_opening(examples.filter(~brought))))
 
     def teach(self, *, examples: pl.DataFrame, answers: pl.Series) -> pl.Series:
         """What was asked and the answer, which alone is trained; or a brought conversation, trained where it says.
 
-        A brought conversation without an answer gets one as its last turn.
+        A brought conversation that ends on another message than an answer gets one as its last turn.
         """
         import polars as pl
 
@@ -86,31 +95,12 @@ def _headed(talks: pl.DataFrame, messages: pl.Series) -> pl.Series:
 
 
 def _answered(messages: pl.Series, answers: pl.Series) -> pl.Series:
-    """Conversations with an answer at the end, where they hold none at all."""
+    """Conversations with an answer at the end, where they end on something else and there is an answer."""
     import polars as pl
 
-    if bool((messages.list.last().struct.field("role") == "assistant").fill_null(value=True).all()):
-        return messages  # as nearly all are: a quick look
-    role = pl.element().struct.field("role")
-    unanswered = ~pl.col("messages").list.eval(role == "assistant").list.any() & (pl.col("messages").list.len() > 0)
+    is_open = ~ends_with_answer(messages) & answers.is_not_null() & (messages.list.len() > 0)
+    if not is_open.any():
+        return messages  # as nearly always: a quick look
     last = pl.lit(conversations_of([Turn("assistant", answers, trained=True)]))
-    answered = pl.when(unanswered).then(pl.concat_list("messages", last)).otherwise("messages")
+    answered = pl.when(is_open).then(pl.concat_list("messages", last)).otherwise("messages")
     return messages.alias("messages").to_frame().select(answered.alias("messages"))["messages"]
-
-
-def _before_last_answer(messages: pl.Series) -> pl.Series:
-    import polars as pl
-
-    is_answer = pl.element().struct.field("role") == "assistant"
-    last = pl.col("messages").list.eval(pl.when(is_answer).then(pl.int_range(pl.len()))).list.max()
-    before = pl.col("messages").list.head(last.fill_null(pl.col("messages").list.len()))
-    return messages.alias("messages").to_frame().select(before)["messages"]
-
-
-def _untrained(messages: pl.Series) -> pl.Series:
-    """A request is not trained on."""
-    import polars as pl
-
-    message = pl.element().struct
-    plain = pl.struct(role=message.field("role"), content=message.field("content"), trained=pl.lit(value=False))
-    return messages.list.eval(plain).cast(messages_type())

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 ANSWERS = "answers.arrow"
 _KEYS = ("hi", "lo", "batch", "row")
+_DIALOGUE = "dialogue"
+"""Sets what is found by several messages apart from what is found by one text."""
 NO_ANSWER, NO_KEY = "rows without an answer", "rows without what they are found by"
 REPEATED = "rows that repeat an answer"
 
@@ -91,35 +93,61 @@ def _key(by: str) -> pl.Expr:
     if by == "id":
         return pl.when(pl.col("id").is_not_null()).then(canonical(pl.col("id")))
     parts = [_question()] if by == "question" else [_system().fill_null(""), _question()]
-    return pl.when(_question().is_not_null()).then(canonical(*parts))
+    several = _dialogue()
+    alone = pl.when(_question().is_not_null()).then(canonical(*parts))
+    more = pl.when(several.is_not_null()).then(canonical(*parts[:-1], pl.lit(_DIALOGUE), several))
+    return pl.coalesce(alone, more)
 
 
 def _question() -> pl.Expr:
-    """The question, or the only user message of a conversation."""
+    """The question, or what a conversation asks where that is one message of a user."""
     import polars as pl
 
-    users = _contents("user")
-    return pl.coalesce("question", pl.when(users.list.len() == 1).then(users.list.first()))
+    context = _context()
+    only = (context.list.len() == 1) & (context.list.first().struct.field("role") == "user")
+    return pl.coalesce("question", pl.when(only).then(context.list.first().struct.field("content")))
 
 
-def _system() -> pl.Expr:
-    import polars as pl
-
-    return pl.coalesce("system", _contents("system").list.first())
-
-
-def _answer() -> pl.Expr:
-    """What a row answers: as the teacher `reference` would, without a draw."""
-    import polars as pl
-
-    return pl.coalesce("answer", _contents("assistant").list.last(), pl.col("references").list.first())
-
-
-def _contents(role: str) -> pl.Expr:
+def _dialogue() -> pl.Expr:
+    """The messages of a conversation up to what is to be answered, as one text, where there are several."""
     import polars as pl
 
     message = pl.element().struct
-    return pl.col("messages").list.eval(message.field("content").filter(message.field("role") == role))
+    told = _context().list.eval(canonical(message.field("role"), message.field("content"))).list.join("")
+    return pl.when(_context().list.len() > 1).then(told)
+
+
+def _context() -> pl.Expr:
+    """The messages of a conversation that are not system messages, without the answer that ends it."""
+    import polars as pl
+
+    role = pl.element().struct.field("role")
+    spoken = pl.col("messages").list.eval(pl.element().filter(role != "system"))
+    return spoken.list.head(spoken.list.len() - _is_answered().cast(pl.UInt32))
+
+
+def _is_answered() -> pl.Expr:
+    """Whether the last message of a conversation is an answer."""
+    import polars as pl
+
+    return (pl.col("messages").list.last().struct.field("role") == "assistant").fill_null(value=False)
+
+
+def _system() -> pl.Expr:
+    """The system message: the one that a conversation begins with, else the row's own."""
+    import polars as pl
+
+    first = pl.col("messages").list.first().struct
+    return pl.coalesce(pl.when(first.field("role") == "system").then(first.field("content")), "system")
+
+
+def _answer() -> pl.Expr:
+    """What a row answers, as the teacher `reference` would without a draw; a blank text is no answer."""
+    import polars as pl
+
+    last = pl.when(_is_answered()).then(pl.col("messages").list.last().struct.field("content"))
+    texts = [pl.col("answer"), last, pl.col("references").list.first()]
+    return pl.coalesce(pl.when(text.str.strip_chars() != "").then(text) for text in texts)
 
 
 def _columns_of(rows: pl.DataFrame, batch: int) -> _Columns:

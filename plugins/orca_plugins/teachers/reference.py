@@ -11,43 +11,49 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from orca_recipes.contract.draws import draw_below, draw_keys
 from orca_recipes.contract.frames import answers_schema, completed
 from orca_recipes.contract.kinds import Teacher
+from orca_recipes.contract.messages import ends_with_answer, last_answer
 
 if TYPE_CHECKING:
     import polars as pl
 
 
 class Reference(Teacher):
-    """Answer with the row's own answer, else the last answer of its conversation, else one of its references.
+    """Answer with the row's own answer, else the answer that ends its conversation, else one of its references.
 
-    [teachers.own]
-    kind = "reference"
+        [teachers.own]
+        kind = "reference"
+
+    A conversation that ends on a question and has no such answer is trained on the answers that it holds.
     """
 
     kind: Literal["reference"] = "reference"
+    revision: ClassVar[int] = 2
     reads_requests: ClassVar[bool] = False
+    gives_own_words: ClassVar[bool] = True
 
     def answer(self, *, examples: pl.DataFrame, requests: pl.Series, seed: int) -> pl.DataFrame:
         """`requests` decide nothing: what an example brings is kept."""
         import polars as pl
 
-        last = pl.lit(_last_answer(examples["messages"]))
-        found = pl.coalesce(pl.col("answer"), last, _drawn_reference(examples, seed))
-        answers = examples.select(answer=found).with_columns(
+        messages = examples["messages"]
+        last = pl.when(pl.lit(ends_with_answer(messages))).then(pl.lit(last_answer(messages)))
+        answer = examples.select(answer=pl.coalesce("answer", last, _drawn_reference(examples, seed)))["answer"]
+        answers = pl.DataFrame({"answer": answer}).with_columns(
             finish_reason=pl.when(pl.col("answer").is_not_null()).then(pl.lit("stop")),
-            reason=pl.when(pl.col("answer").is_null()).then(pl.lit("no reference answer")),
+            reason=pl.when(pl.lit(_lacks(answer, messages))).then(pl.lit("no reference answer")),
         )
         return completed(answers, answers_schema())
 
 
-def _last_answer(messages: pl.Series) -> pl.Series:
-    """Content of the last assistant message of the messages, null where there is none."""
+def _lacks(answer: pl.Series, messages: pl.Series) -> pl.Series:
+    """Which examples have no answer, and no answer earlier in their conversation that is trained."""
     import polars as pl
 
-    last = messages.list.last().struct
-    if bool((last.field("role") == "assistant").fill_null(value=True).all()):
-        return last.field("content")  # nearly all end with an answer: a quick look
-    message = pl.element().struct
-    return messages.list.eval(message.field("content").filter(message.field("role") == "assistant")).list.last()
+    none = answer.is_null()
+    if not (none & messages.is_not_null()).any():
+        return none
+    trained = pl.element().struct.field("trained").fill_null(value=False)
+    return none & ~messages.list.eval(trained).list.any().fill_null(value=False)
 
 
 def _drawn_reference(examples: pl.DataFrame, seed: int) -> pl.Expr:

@@ -36,10 +36,12 @@ class Replay(Teacher):
         model = "gpt-4-0314"
 
     Questions are found by the system message and the question as the teacher got them, byte for byte; `by` says
-    otherwise. Two different answers to one question are an error.
+    otherwise. The question of a conversation is all that is said before its answer. Two different answers to one
+    question are an error; blank ones are none.
     """
 
     kind: Literal["replay"] = "replay"
+    revision: ClassVar[int] = 2
     reads_requests: ClassVar[bool] = False
     collection: Annotated[str, Field(description="the table of [collections] that holds the answers")]
     model: Annotated[str, Field(min_length=1, description="the model that gave them, for the manifest to tell")]
