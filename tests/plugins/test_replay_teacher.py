@@ -67,8 +67,21 @@ def test_a_table_of_conversations_answers_too(tmp_path):
         turns(("user", "2+2?"), ("assistant", "four")),
         turns(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")),
     )
-    asked = examples({"system": "Be kind.", "question": "2+2?"}, {"question": "2+2?"}, {"question": "c"})
-    assert answered(teacher(), [table], asked, tmp_path)["answer"].to_list() == ["4", "four", None]
+    asked = examples(
+        {"system": "Be kind.", "question": "2+2?"},
+        {"question": "2+2?"},
+        {"question": "c"},
+        turns(("user", "a"), ("assistant", "b"), ("user", "c")),
+        turns(("system", "Be kind."), ("user", "a"), ("assistant", "b"), ("user", "c")),
+    )
+    assert answered(teacher(), [table], asked, tmp_path)["answer"].to_list() == ["4", "four", None, "d", None]
+
+
+def test_an_answer_that_a_conversation_holds_before_its_question_answers_nothing(tmp_path):
+    talk = [{"role": "assistant", "content": "Hello!", "trained": True}, {"role": "user", "content": "Why?"}]
+    table = examples({"messages": [{"trained": False, **message} for message in talk]})
+    asked = examples({"question": "Why?"}, {"messages": [{"trained": False, **message} for message in talk]})
+    assert answered(teacher("question"), [table], asked, tmp_path)["answer"].to_list() == [None, None]
 
 
 def test_two_answers_to_one_question_are_an_error_that_names_both(tmp_path):
@@ -108,7 +121,8 @@ def test_what_is_found_is_what_a_dictionary_would_find(tmp_path, table, wanted, 
     frame = examples(*({"system": system, "question": q} for system, q in asked))
     parts = [rows.slice(start, size) for start in range(0, rows.height, size)]
     found = answered(teacher(), parts, frame, tmp_path)
-    assert found["answer"].to_list() == [table.get(key) for key in asked]
+    told = {key: text for key, text in table.items() if pl.Series([text]).str.strip_chars()[0]}
+    assert found["answer"].to_list() == [told.get(key) for key in asked]
 
 
 def test_keys_that_share_their_first_half_are_told_apart(tmp_path, monkeypatch):
