@@ -156,7 +156,8 @@ def build(
     if fresh:
         for line in answers_told(manifest):
             print_text(line)
-    print_text(f"{asked.directory}: {'built' if fresh else 'nothing to do'}, {manifest.digest}")
+    digests = f"data {manifest.data_digest}, manifest {manifest.digest}"
+    print_text(f"{asked.directory}: {'built' if fresh else 'nothing to do'}, {digests}")
 
 
 @main.command()
@@ -298,7 +299,8 @@ def _verdict(directory: Path, report: Report) -> str:
     )
     verdict = "sound" if report.is_sound else counted(len(report.findings), "fault")
     lines = [*map(str, report.findings), *(f"not checked: {what}" for what in report.not_checked)]
-    return "\n".join([*lines, f"{directory}: {verdict}" + (f" ({checked} checked)" if checked else "")])
+    data = f", data {report.data_digest}" if report.is_sound else ""
+    return "\n".join([*lines, f"{directory}: {verdict}{data}" + (f" ({checked} checked)" if checked else "")])
 
 
 @main.command()

@@ -72,9 +72,10 @@ VERBS = {
         "run/ragged",
         "run/proof",
         "run/erasing",
+        "shards/ids_digest",
         "shards/layout",
     ],
-    "pack": ["run/pack", "run/overlong", "run/proof", "contract/draws"],
+    "pack": ["run/pack", "run/overlong", "run/proof", "contract/draws", "shards/ids_digest"],
     "write": [
         "run/write",
         "run/tell",

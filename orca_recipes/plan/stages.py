@@ -20,8 +20,8 @@ REVISIONS = {
     "answer": 1,
     "converse": 4,
     "keep": 1,
-    "tokenize": 4,
-    "pack": 3,
+    "tokenize": 5,
+    "pack": 4,
     "write": 3,
 }
 """Revision of the core's own work in each verb: raise it when equal inputs would give other output."""

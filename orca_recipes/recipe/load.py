@@ -22,7 +22,7 @@ from orca_recipes.recipe.choice import Kinds
 from orca_recipes.recipe.complaint import complaints
 from orca_recipes.recipe.defaults import filled_in
 from orca_recipes.recipe.grammar import NAME_RULE, is_name
-from orca_recipes.recipe.layers import Layers, Origin, UnfitOverride, unfit_values
+from orca_recipes.recipe.layers import Layers, Origin, UnfitOverride, parse_override, unfit_values
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.recipe.references import unknown_references
 from orca_recipes.recipe.words import described, dotted
@@ -42,6 +42,21 @@ class LoadedRecipe:
     profile: str | None
     overrides: tuple[str, ...]
     layers: Layers
+
+    @property
+    def decisive(self) -> Mapping[str, Any]:
+        """What of `resolved` may decide what is built: all but the engine, which only decides how."""
+        return {key: value for key, value in self.resolved.items() if key != "engine"}
+
+    @property
+    def decisive_overrides(self) -> tuple[str, ...]:
+        """The overrides, as given, without those of the engine."""
+        return tuple(text for text in self.overrides if not _is_of_engine(text))
+
+    @property
+    def engine_overrides(self) -> tuple[str, ...]:
+        """The overrides of the engine, as given."""
+        return tuple(text for text in self.overrides if _is_of_engine(text))
 
     def fault(self, found: Sequence[tuple[lines.Path, str]]) -> RecipeError:
         """Faults of the recipe, path and sentence each, with their lines."""
@@ -85,6 +100,11 @@ def load_recipe(
     if faults or recipe is None:
         raise RecipeError(_in_order(faults, path))
     return LoadedRecipe(recipe, resolved, path, profile, tuple(overrides), layers)
+
+
+def _is_of_engine(assignment: str) -> bool:
+    keys, _ = parse_override(assignment)
+    return keys[0] == "engine"
 
 
 def _layered(path: Path, profile: str | None, overrides: Sequence[str]) -> tuple[Layers, list[Fault]]:

@@ -17,13 +17,14 @@ import numpy as np
 from orca_recipes.errors import DamagedShard
 from orca_recipes.plan.mixing import are_apart, line_of
 from orca_recipes.recipe.mixtures import Mixture
-from orca_recipes.run.arrow import indices
+from orca_recipes.run.arrow import column_of, indices
 from orca_recipes.run.plan_counts import mixture_of, mixtures_of
 from orca_recipes.shards.layout import records_path
 from orca_recipes.shards.manifest import Manifest
 from orca_recipes.shards.records import Records, read_records
 from orca_recipes.shards.repeats import repeated_values
 from orca_recipes.shards.report import Finding
+from orca_recipes.shards.text_columns import WIDTH
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,7 +77,6 @@ def _check_repeats(
     if not tables:
         return
     table = pa.concat_tables(tables)
-    table = table.set_column(0, "half", pc.utf8_slice_codeunits(table["id"], 0, 16))
     counted = table.group_by(table.column_names).aggregate([([], "count_all")])
     names = pc.unique(counted["collection"])
     limits = pa.array([most.get(name, 1) for name in names.to_pylist()], pa.int64())
@@ -86,7 +86,8 @@ def _check_repeats(
         words = (
             f"stands {line['count_all']} times in the dataset, and its mixture lets it stand {line['allowed']} times"
         )
-        yield Finding(dataset, f"an example of collection {line['collection']} {words}", example=line["half"])
+        example = f"{line['half']:016x}"
+        yield Finding(dataset, f"an example of collection {line['collection']} {words}", example=example)
 
 
 def _of_repeated(directory: Path, promised: Manifest, dataset: str, halves: Halves) -> Iterator[pa.Table]:
@@ -95,12 +96,12 @@ def _of_repeated(directory: Path, promised: Manifest, dataset: str, halves: Halv
     prefixes = [shard.prefix for shard in promised.datasets[dataset].shards]
     unread = [prefix for prefix in prefixes if prefix not in halves]
     known = [halves[prefix] for prefix in prefixes if prefix in halves]
-    found = [records.ids[:, 0] for records in _records(directory, unread) if records.ids is not None]
+    found = [records.ids[:, 0] for records in _records(directory, unread)]
     repeated = repeated_values([*known, *found])
     for records in _records(directory, prefixes) if len(repeated) else ():
-        if records.ids is not None:
-            places = np.flatnonzero(np.isin(records.ids[:, 0], repeated))
-            yield records.table.select(["id", "collection", "strategy", "system_message"]).take(indices(places))
+        places = np.flatnonzero(np.isin(records.ids[:, 0], repeated))
+        table = records.table.select(["collection", "strategy", "system_message"]).take(indices(places))
+        yield table.add_column(0, "half", column_of(records.ids[places, 0]))
 
 
 def _check_pair(directory: Path, promised: Manifest, one: str, other: str) -> Iterator[Finding]:
@@ -111,7 +112,7 @@ def _check_pair(directory: Path, promised: Manifest, one: str, other: str) -> It
     for dataset in (one, other):
         prefixes = [shard.prefix for shard in promised.datasets[dataset].shards]
         tables = [records.table.select(["question_digest"]) for records in _records(directory, prefixes)]
-        column = pa.chunked_array([chunk for table in tables for chunk in table[0].chunks], pa.large_string())
+        column = pa.chunked_array([chunk for table in tables for chunk in table[0].chunks], pa.binary(WIDTH))
         if column.null_count:
             words = f"{column.null_count} records of dataset {dataset} tell no question"
             yield Finding(
@@ -120,7 +121,7 @@ def _check_pair(directory: Path, promised: Manifest, one: str, other: str) -> It
         digests.append(pc.unique(column.drop_null()))
     both = digests[0].filter(pc.is_in(digests[0], value_set=digests[1]))
     if len(both):
-        example = both[0].as_py()
+        example = both[0].as_py().hex()
         words = f"{len(both)} questions of dataset {one} stand in dataset {other} too, and the mixtures are kept apart"
         yield Finding(one, f"{words} (the first has digest {example})")
 

@@ -53,7 +53,7 @@ class Asked:
     @property
     def is_variant(self) -> bool:
         """Whether this is another build than the one that the lock beside the recipe speaks of."""
-        return bool(self.loaded.overrides) or self.limit is not None
+        return bool(self.loaded.decisive_overrides) or self.limit is not None
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,9 @@ def _as_planned(directory: Path, loaded: LoadedRecipe, prepared: Prepared) -> Ma
     manifest = read_manifest(directory)
     there = [(stage.name, stage.fingerprint) for stage in manifest.plan]
     planned = [(stage.name, stage.fingerprint) for stage in prepared.plan]
-    same_words = manifest.recipe == loaded.resolved and manifest.profile == loaded.profile
-    same_words = same_words and manifest.set == loaded.overrides and manifest.lock_digest == prepared.pins.digest()
+    same_words = manifest.recipe == loaded.decisive and manifest.profile == loaded.profile
+    same_words = same_words and manifest.set == loaded.decisive_overrides
+    same_words = same_words and manifest.lock_digest == prepared.pins.digest()
     whole = all(
         (directory / file.path).is_file() and (directory / file.path).stat().st_size == file.bytes
         for file in (*manifest.files, *manifest.made.table_files)

@@ -19,7 +19,7 @@ from orca_recipes.shards.files import damage
 from orca_recipes.shards.layout import ROLES, TOKENIZER, is_trained, records_path, role_codes
 from orca_recipes.shards.manifest import DatasetCounts, Manifest, ShardCounts, StageCounts
 from orca_recipes.shards.reader import Row, Shard
-from orca_recipes.shards.records import REJECTED_NAME, read_records, read_table, rejected_schema
+from orca_recipes.shards.records import REJECTED_NAME, read_records, read_table, readable, rejected_schema
 from orca_recipes.shards.spans import SpanDecoder
 
 if TYPE_CHECKING:
@@ -169,10 +169,10 @@ class BuildTables:
         records, faults = read_records(path)
         if records is None or faults:
             raise damage(path, faults[0])
-        return records.table
+        return records.readable()
 
     def _rejected(self, dataset: str) -> pa.Table:
-        return read_table(self.directory / dataset / REJECTED_NAME, rejected_schema())
+        return readable(read_table(self.directory / dataset / REJECTED_NAME, rejected_schema()))
 
 
 def begins(prefix: str) -> Condition:

@@ -10,6 +10,7 @@ import numpy as np
 from orca_recipes.contract.draws import binary_digests
 from orca_recipes.contract.kinds import Encoder, Packer
 from orca_recipes.run.proof import trained_texts
+from orca_recipes.shards.ids_digest import ids_digests
 from orca_recipes.shards.layout import TRAINED
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.records import CUT, TRUNCATED, TURNS_DROPPED
@@ -24,6 +25,8 @@ class Cut:
     flags: int
     text_hi: int
     text_lo: int
+    ids_hi: int
+    ids_lo: int
 
 
 def cut_example(prefix: Path, index: int, *, packer: Packer, flags: int, encoder: Encoder) -> Cut | str:
@@ -51,7 +54,8 @@ def cut_example(prefix: Path, index: int, *, packer: Packer, flags: int, encoder
         encoder=encoder,
     )
     hi, lo = binary_digests(texts)
+    ((ids_hi, ids_lo),) = ids_digests(row.tokens[:length], np.array([0, length])).tolist()
     count = int(lengths[trained].sum()) - int(trained[0] and lengths[0] > 0)
     if not count:
         return "its context alone is longer than a row"
-    return Cut(length, count, flags, int(hi[0]), int(lo[0]))
+    return Cut(length, count, flags, int(hi[0]), int(lo[0]), ids_hi, ids_lo)

@@ -25,7 +25,7 @@ from orca_recipes.shards.records import TRUNCATED, TURNS_DROPPED
 if TYPE_CHECKING:
     import polars as pl
 
-_ORDER = ("id_hi", "id_lo", "tokens", "trained_tokens", "flags", "unit", "index", "text_hi", "text_lo")
+_ORDER = (*STORED, "unit", "index")
 _SUMS = ("out", "truncated", "turns_dropped", "rows", "trained_tokens")
 
 

@@ -68,6 +68,7 @@ def prove(directory: Path, *, kinds: Kinds, sample: float | None = None, progres
         (*structure.findings, *others, *proof.findings),
         {**checked, **proof.checked},
         (*structure.not_checked, *proof.not_checked),
+        structure.data_digest,
     )
 
 
@@ -132,7 +133,7 @@ class _Proof:
 
     def look(self, dataset: str, counts: ShardCounts, opened: OpenShard) -> None:
         records, done = opened.records, 0
-        if records is not None and records.ids is not None:
+        if records is not None:
             # No copy: the checks of structure hold all ids anyway.
             self.halves[counts.prefix] = records.ids[:, 0]
         if isinstance(self.student, ShippedStudent):
@@ -174,7 +175,7 @@ class _Proof:
 
     def _prove_texts(self, prefix: str, chosen: ChosenRows, records: Records, student: ShippedStudent) -> None:
         """Hold the decoded text of each example against the digest in its record."""
-        promised = records.text_digests()
+        promised = records.text_digests
         segments, wrong, told = chosen.segments, [], {}
         for start, stop in blocks(segments.example_bounds, _BLOCK_TOKENS):
             first, last = segments.example_starts[[start, stop]]
@@ -197,7 +198,7 @@ class _Proof:
 
     def _check_prompts(self, dataset: str, prefix: str, chosen: ChosenRows, records: Records) -> int:
         """Check the prompts of a keyed sample; return how many examples were looked at."""
-        if records.ids is None or self.promised is None:
+        if self.promised is None:
             return 0
         found = self.datasets[dataset].prompts
         share = PROMPTS_CHECKED / max(self.promised.datasets[dataset].examples, 1)
@@ -251,7 +252,7 @@ def _drawn(keys: np.ndarray, share: float) -> np.ndarray:
 
 def _other_text(text: str, digest: np.ndarray, records: Records) -> str:
     shown = quoted(text[:_SHOWN]) + ("..." if len(text) > _SHOWN else "")
-    owners = np.flatnonzero((records.text_digests() == digest).all(axis=1))
+    owners = np.flatnonzero((records.text_digests == digest).all(axis=1))
     if len(owners):
         other = f"example {records.example_id(int(owners[0]))} of the same shard"
         return f"its trained tokens say {shown}, which its record does not promise; {other} has that text"

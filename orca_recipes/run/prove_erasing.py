@@ -91,8 +91,6 @@ def _piece(views: Mapping[str, tuple[str, ...]], view: str | None, place: int) -
 
 
 def _sample(erased: np.ndarray, chosen: ChosenRows, records: Records) -> list[int]:
-    if records.ids is None:
-        return []
     ids = records.ids[chosen.examples[erased]]
     keys = draw_keys(id_hi=ids[:, 0], id_lo=ids[:, 1], seed=0, purpose="verify erased questions")
     share = QUESTIONS_CHECKED / max(len(records.table), 1)
@@ -110,7 +108,7 @@ def _look_closely(
     asked = [message["content"] for message in messages if message["role"] == "user"]
     question = asked[-1] if asked else ""
     promised = records.table["kept_question_digest"][int(chosen.examples[at])].as_py()
-    if promised is not None and id_text(*kept_question_digest(question)) != promised:
+    if promised is not None and id_text(*kept_question_digest(question)) != promised.hex():
         found.faults[at] = f"its question is {_shown(question)}, and its record promises another, by its digest"
         return
     for message in messages:

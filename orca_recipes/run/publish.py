@@ -121,7 +121,8 @@ class Publication:
         named = table.with_columns(**ids).rename({"place": "line"})
         ordered = named.sort("collection", "file", "line", "stage", "id", nulls_last=True)
         told = records.rejected_schema()
-        records.write_table(path, ordered.select(told.names).to_arrow().cast(told))
+        listed = ordered.select(told.names).to_arrow()
+        records.write_table(path, records.with_columns(path, listed, told))
 
     def _write_student(self, aside: Path) -> None:
         """The tokenizer as trained, with chat template and generation settings."""
@@ -154,9 +155,9 @@ class Publication:
         contents_of = {path: digest for one in found for path, digest in one.content_digests.items()}
         contents = manifest.Contents(
             name=recipe.name,
-            recipe=self.loaded.resolved,
+            recipe=self.loaded.decisive,
             profile=self.loaded.profile,
-            set=self.loaded.overrides,
+            set=self.loaded.decisive_overrides,
             limit=self.execution.limit,
             lock_digest=self.lock_digest,
             plan=tuple(
@@ -170,7 +171,7 @@ class Publication:
             pad_id=pad_id(student),
             bos_id=bos if begins else None,
             unused_bos_id=None if begins else bos,
-            terminator_ids=(terminator_id(student),),
+            terminators=((terminator_id(student),),),
             vocabulary_size=student.size,
             dtype="uint16" if token_dtype(student.size).itemsize == 2 else "int32",
             longest_example=max(self._packed(name)["longest_example"] for name in written),
@@ -182,6 +183,8 @@ class Publication:
             answers=answer_counts(self.execution),
             timings=self.execution.timings,
             versions={name: metadata.version(name) for name in VERSIONED},
+            engine=self.loaded.resolved.get("engine"),
+            set=self.loaded.engine_overrides,
             table_files=tuple(_file(path, aside, digests) for path in tables),
         )
         sealed = manifest.sealed(contents, made=made)

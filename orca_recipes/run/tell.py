@@ -13,8 +13,8 @@ import numpy as np
 from orca_recipes.run.arrow import indices, one_piece, read_table
 from orca_recipes.run.places import Places
 from orca_recipes.run.units import Unit
-from orca_recipes.shards.records import records_schema
-from orca_recipes.shards.text_columns import is_null, numbers
+from orca_recipes.shards.records import all_turns, records_schema
+from orca_recipes.shards.text_columns import WIDTH, binary_of, digits_of, is_null, numbers
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 _AS_TOLD = ("task", "file", "strategy", "system_message", "teacher", "teacher_view")
 _DIGESTS = ("question_hi", "question_lo", "kept_question_hi", "kept_question_lo")
-
-_DIGITS = np.frombuffer(bytes(range(256)).hex().encode(), dtype=np.uint16)
-"""The two hexadecimal digits of each byte."""
 
 
 def records_of(order: pa.Table, rows: np.ndarray, units: Sequence[Unit]) -> pa.Table:
@@ -47,8 +44,10 @@ def records_of(order: pa.Table, rows: np.ndarray, units: Sequence[Unit]) -> pa.T
         "place": pa.array((running - running[rows[:-1]][row]).astype(np.int32)),
         "line": told["place"],
         "collection": _collections(order, units),
-        "id": _hexadecimal(order, "id"),
-        "text_digest": _hexadecimal(order, "text"),
+        "id": _binary(order, "id"),
+        "turn": all_turns(len(tokens)),
+        "text_digest": _binary(order, "text"),
+        "ids_digest": _binary(order, "ids"),
         "question_digest": _where_known(told, "question", told["question_hi"]),
         "kept_question_digest": _where_known(told, "kept_question", views),
     }
@@ -60,7 +59,7 @@ def hexadecimal(high: pl.Series, low: pl.Series) -> pl.Series:
     """Ids or digests as people read them: two UInt64 [n] to String [n] of 32 hexadecimal digits."""
     import polars as pl
 
-    return pl.Series(_texts(high.to_numpy(), low.to_numpy()))
+    return pl.Series(digits_of(binary_of(high.to_numpy(), low.to_numpy())))
 
 
 def _told(order: pa.Table, units: Sequence[Unit]) -> dict[str, pa.Array[Any]]:
@@ -92,22 +91,13 @@ def _collections(order: pa.Table, units: Sequence[Unit]) -> pa.Array[Any]:
 def _where_known(told: dict[str, pa.Array[Any]], name: str, known: pa.Array[Any]) -> pa.Array[Any]:
     """The digests of that name where something is known, and null elsewhere."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     if known.null_count == len(known):
-        return pa.nulls(len(known), type=pa.large_string())
-    text = _texts(*(numbers(told[f"{name}_{half}"].fill_null(0)) for half in ("hi", "lo")))
-    return text if not known.null_count else pc.if_else(pa.array(is_null(known)), None, text)
+        return pa.nulls(len(known), type=pa.binary(WIDTH))
+    high, low = (numbers(told[f"{name}_{half}"].fill_null(0)) for half in ("hi", "lo"))
+    return binary_of(high, low, there=~is_null(known) if known.null_count else None)
 
 
-def _hexadecimal(order: pa.Table, name: str) -> pa.LargeStringArray:
-    return _texts(*(numbers(one_piece(order[f"{name}_{half}"])) for half in ("hi", "lo")))
-
-
-def _texts(high: np.ndarray, low: np.ndarray) -> pa.LargeStringArray:
-    import pyarrow as pa
-
-    halves = np.stack([high, low], axis=1).astype(">u8").view(np.uint8)
-    data = pa.py_buffer(np.ascontiguousarray(_DIGITS[halves.ravel()]))
-    bounds = pa.py_buffer(np.arange(len(high) + 1, dtype=np.int64) * 32)
-    return pa.LargeStringArray.from_buffers(len(high), bounds, data)
+def _binary(order: pa.Table, name: str) -> pa.FixedSizeBinaryArray:
+    high, low = (numbers(one_piece(order[f"{name}_{half}"])) for half in ("hi", "lo"))
+    return binary_of(high, low)

@@ -25,6 +25,7 @@ from orca_recipes.run.read import count_reasons
 from orca_recipes.run.render import Renderer
 from orca_recipes.run.rendered import Rendered
 from orca_recipes.run.store import Part, PartWriter
+from orca_recipes.shards.ids_digest import ids_digests
 from orca_recipes.shards.records import CUT
 from orca_recipes.shards.writer import write_pair
 
@@ -176,6 +177,7 @@ def _records(
     import pyarrow as pa
 
     text_hi, text_lo = binary_digests(rendered.trained_texts)
+    ids = ids_digests(rendered.tokens, rendered.example_starts)
     kept_hi, kept_lo = kept_question_digests(conversations, encoder)
     names = [
         "id_hi",
@@ -196,6 +198,8 @@ def _records(
         "flags": np.asarray(conversations["cut"]).astype(np.int8) * np.int8(CUT),
         "text_hi": text_hi,
         "text_lo": text_lo,
+        "ids_hi": np.ascontiguousarray(ids[:, 0]),
+        "ids_lo": np.ascontiguousarray(ids[:, 1]),
         "kept_question_hi": kept_hi,
         "kept_question_lo": kept_lo,
     }

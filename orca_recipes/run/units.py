@@ -12,7 +12,7 @@ from orca_recipes.run.arrow import one_piece, read_frame, read_table
 from orca_recipes.run.store import StageFolder
 from orca_recipes.shards.text_columns import numbers
 
-STORED = ("id_hi", "id_lo", "tokens", "trained_tokens", "flags", "text_hi", "text_lo")
+STORED = ("id_hi", "id_lo", "tokens", "trained_tokens", "flags", "text_hi", "text_lo", "ids_hi", "ids_lo")
 """The columns that packing looks at."""
 
 Columns = dict[str, np.ndarray]

@@ -224,7 +224,7 @@ def _gathered(stored: pl.Series, places: np.ndarray, tokens: np.ndarray, dtype: 
 
 def _summary(name: str, table: pa.Table, rows: int) -> WrittenShard:
     tasks: dict[str, dict[str, tuple[int, int, int]]] = {}
-    for (collection, task), counts in sorted(Records(table, None).counts().items()):
+    for (collection, task), counts in sorted(Records(table).counts().items()):
         tasks.setdefault(collection, {})[task] = counts
     examples, tokens, trained_tokens = (
         sum(counts[part] for found in tasks.values() for counts in found.values()) for part in range(3)

@@ -12,7 +12,7 @@ import numpy as np
 from orca_recipes.errors import DamagedShard
 from orca_recipes.shards.invariants import first_few
 from orca_recipes.shards.layout import records_path, token_dtype
-from orca_recipes.shards.manifest import NAME, DatasetCounts, Manifest, TaskCounts, fill
+from orca_recipes.shards.manifest import NAME, DatasetCounts, Manifest, TaskCounts, data_digest, fill
 from orca_recipes.shards.records import COUNTED, rejected_schema, with_columns
 from orca_recipes.shards.repeats import repeated_values
 from orca_recipes.shards.report import Finding, finding_of
@@ -26,13 +26,18 @@ Totals = tuple[int, int, int]
 
 
 def check_numbers(promised: Manifest) -> Iterator[Finding]:
-    """What a trainer needs fits together, and every stage gives out or rejects exactly what came in."""
+    """What a trainer needs fits together, the data's digest is that of what is listed, and every stage gives out or
+    rejects exactly what came in."""
     size, dtype = promised.vocabulary_size, token_dtype(promised.vocabulary_size).name
     if promised.dtype != dtype:
         yield Finding(NAME, f"dtype is {promised.dtype}, where a vocabulary of {size} takes {dtype}")
     if promised.row_tokens % promised.align:
         yield Finding(NAME, f"row_tokens = {promised.row_tokens} is no multiple of align = {promised.align}")
-    ids = {promised.pad_id, promised.bos_id, promised.unused_bos_id, *promised.terminator_ids} - {None}
+    held = data_digest(promised.files, promised.tables)
+    if promised.data_digest != held:
+        yield Finding(NAME, f"data_digest is {promised.data_digest}, where its files and tables give {held}")
+    ends = {token for terminator in promised.terminators for token in terminator}
+    ids = {promised.pad_id, promised.bos_id, promised.unused_bos_id, *ends} - {None}
     for token in sorted(token for token in ids if token is not None and token >= size):
         yield Finding(NAME, f"token {token} is outside the vocabulary of {size}")
     for dataset, counts in promised.datasets.items():

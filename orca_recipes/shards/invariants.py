@@ -6,16 +6,19 @@ rest counted: a shard that is wrong throughout gives sentences that a person can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from orca_recipes.shards.ids_digest import ids_digests
 from orca_recipes.shards.layout import STARTS, is_trained, starts_example
 
 if TYPE_CHECKING:
     from orca_recipes.shards.segments import Segments
+
+Terminators = Sequence[tuple[int, ...]]
 
 _NAMED = 3
 _TOKENS_A_PASS = 1 << 22
@@ -60,29 +63,27 @@ def vocabulary_breaches(segments: Segments, tokens: np.ndarray, *, vocabulary_si
 
 
 def terminator_breaches(
-    segments: Segments, tokens: np.ndarray, *, terminator_ids: tuple[int, ...], cut: np.ndarray
+    segments: Segments, tokens: np.ndarray, *, terminators: Terminators, cut: np.ndarray
 ) -> Iterator[Breach]:
-    """Every complete trained turn ends with its terminator; the last turn of a cut example does not.
+    """Every complete trained turn ends with a terminator; the last turn of a cut example does not.
 
     Args:
         tokens: uint16 or int32 [tokens], in row order.
-        terminator_ids: the tokens that end a complete trained turn, in order.
+        terminators: each the tokens, in order, that may end a complete trained turn.
         cut: bool [examples], as the records flag them.
     """
     turns = np.flatnonzero(is_trained(segments.modes))
     examples = np.searchsorted(segments.example_starts, turns, side="right") - 1
     last = turns == segments.example_starts[examples + 1] - 1
-    ended = _end_with(segments, tokens, turns, terminator_ids)
+    ended = _end_with_any(segments, tokens, turns, terminators)
     open_turns = turns[~ended & ~(last & cut[examples])]
     yield from _of_segments(segments, open_turns, lambda at: f"the trained turn in segment {at} lacks its terminator")
     closed = examples[ended & last & cut[examples]]
     yield from of_examples(segments, closed, lambda _: "it is flagged as cut, but ends with the terminator")
 
 
-def bos_breaches(
-    segments: Segments, tokens: np.ndarray, *, bos_id: int, terminator_ids: tuple[int, ...]
-) -> Iterator[Breach]:
-    """Every example begins with BOS, not with two, and no answer teaches it (except where it is the terminator too).
+def bos_breaches(segments: Segments, tokens: np.ndarray, *, bos_id: int, terminators: Terminators) -> Iterator[Breach]:
+    """Every example begins with BOS, not with two, and no answer teaches it (except where it belongs to a terminator).
 
     A template may print BOS before later turns, so it may stand again among tokens that are not trained.
     """
@@ -94,10 +95,20 @@ def bos_breaches(
     second = tokens[np.minimum(starts + 1, segments.example_bounds[1:] - 1)]
     doubled = np.flatnonzero((segments.example_tokens > 1) & (tokens[starts] == bos_id) & (second == bos_id))
     yield from of_examples(segments, doubled, lambda _: f"it begins with BOS {bos_id} twice")
-    if bos_id not in terminator_ids:
+    if all(bos_id not in ids for ids in terminators):
         places = np.setdiff1d(_places(tokens, lambda part: part == bos_id), starts, assume_unique=True)
         taught = places[is_trained(segments.modes[_segments_at(segments, places)])]
         yield from _of_tokens(segments, taught, lambda _: f"BOS {bos_id} is trained")
+
+
+def ids_breaches(segments: Segments, tokens: np.ndarray, *, digests: np.ndarray) -> Iterator[Breach]:
+    """The tokens of every example are those of its record, context and all.
+
+    Args:
+        tokens: uint16 or int32 [tokens], in row order. digests: uint64 [examples, 2], as the records tell them.
+    """
+    others = np.flatnonzero((ids_digests(tokens, segments.example_bounds) != digests).any(axis=1))
+    yield from of_examples(segments, others, lambda _: "its tokens are others than its record says, by their digest")
 
 
 def absence_breaches(segments: Segments, tokens: np.ndarray, *, token_id: int) -> Iterator[Breach]:
@@ -141,6 +152,14 @@ def _places(tokens: np.ndarray, wanted: Callable[[np.ndarray], np.ndarray]) -> n
 
 def _segments_at(segments: Segments, places: np.ndarray) -> np.ndarray:
     return np.asarray(np.searchsorted(segments.token_starts, places, side="right") - 1)
+
+
+def _end_with_any(segments: Segments, tokens: np.ndarray, turns: np.ndarray, terminators: Terminators) -> np.ndarray:
+    """bool [turns]: whether the segment's last tokens are those of a terminator."""
+    found = np.zeros(len(turns), dtype=np.bool_)
+    for ids in terminators:
+        found |= _end_with(segments, tokens, turns, ids)
+    return found
 
 
 def _end_with(segments: Segments, tokens: np.ndarray, turns: np.ndarray, ids: tuple[int, ...]) -> np.ndarray:

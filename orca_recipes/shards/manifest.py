@@ -1,15 +1,19 @@
 """The manifest of a build: what was asked, what was made, what a trainer needs, and digests of all of it.
 
-It is written last, so its presence means that the build is complete. `digest` covers what is promised to be equal on
-every machine; timings, versions and the bytes of Parquet files stand apart in `made`; `seal` covers everything, so an
-edit by hand anywhere is found. The file is canonical JSON: any other way to write the same is an edit too.
+It is written last, so its presence means that the build is complete. `data_digest` covers what a trainer and a reader
+of tables get, and nothing of how it was asked for: two builds with one `data_digest` hold the same data. `digest`
+covers what is promised to be equal on every machine: the data, the recipe and its plan. The engine, timings, versions
+and the bytes of Parquet files stand apart in `made`. `seal` covers everything, so an edit by hand anywhere is found.
+The file is canonical JSON: any other way to write the same is an edit too.
+
+Format 2 is written. Format 1, which had one list `terminator_ids` and no `data_digest`, is read in its words.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,6 +36,7 @@ def _inside_the_build(path: str) -> str:
 
 
 Count = Annotated[int, Field(ge=0)]
+Terminator = Annotated[tuple[Count, ...], Field(min_length=1, description="tokens in order")]
 BuildPath = Annotated[str, AfterValidator(_inside_the_build), Field(description="relative to the build directory")]
 
 
@@ -164,17 +169,21 @@ class Made(_Part):
     answers: Annotated[Mapping[str, AnswerCounts], Field(description="datasets whose answers were bought")] = {}
     timings: Annotated[Mapping[str, float], Field(description="seconds by stage")]
     versions: Annotated[Mapping[str, str], Field(description="package to version")]
+    engine: Annotated[JsonValue, Field(description="the recipe's [engine], as resolved; null where it has none")] = None
+    set: Annotated[tuple[str, ...], Field(description="the --set overrides of the engine, as given")] = ()
     table_files: Annotated[tuple[FileDigest, ...], Field(description="the bytes of the Parquet files as written here")]
 
 
 class Contents(_Part):
     """What a manifest promises to be equal on every machine."""
 
-    format: Literal[1] = 1
+    format: Annotated[Literal[1, 2], Field(description="2 is written, 1 is read")] = 2
     name: str
-    recipe: Annotated[Mapping[str, JsonValue], Field(description="as resolved: profile and --set applied")]
+    recipe: Annotated[
+        Mapping[str, JsonValue], Field(description="as resolved: profile and --set applied; without [engine]")
+    ]
     profile: str | None
-    set: Annotated[tuple[str, ...], Field(description="the --set overrides, as given")]
+    set: Annotated[tuple[str, ...], Field(description="the --set overrides, as given, without those of the engine")]
     limit: Annotated[int | None, Field(gt=0, description="--limit: at most so many examples of each collection")]
     lock_digest: Digest
     plan: tuple[StageIdentity, ...]
@@ -183,8 +192,9 @@ class Contents(_Part):
     pad_id: Count
     bos_id: Annotated[Count | None, Field(description="BOS that begins every example, where inference has one")]
     unused_bos_id: Annotated[Count | None, Field(description="BOS that no example may hold, where inference has none")]
-    terminator_ids: Annotated[
-        tuple[Count, ...], Field(min_length=1, description="the tokens, in order, that end every complete trained turn")
+    terminators: Annotated[
+        tuple[Terminator, ...],
+        Field(min_length=1, description="every complete trained turn ends with the tokens of one of these"),
     ]
     vocabulary_size: Annotated[int, Field(gt=0, description="with added tokens")]
     dtype: Literal["uint16", "int32"]
@@ -197,6 +207,7 @@ class Contents(_Part):
 class Manifest(Contents):
     """A sealed manifest."""
 
+    data_digest: Annotated[Digest, Field(description="of files and tables, by their digests")]
     digest: Annotated[Digest, Field(description="of everything but made and seal")]
     made: Made
     seal: Annotated[Digest, Field(description="of everything else")]
@@ -204,9 +215,19 @@ class Manifest(Contents):
 
 def sealed(contents: Contents, *, made: Made) -> Manifest:
     """The manifest of these contents, with its digest and its seal."""
-    promised = _as_json(contents)
+    promised = {**_as_json(contents), "data_digest": data_digest(contents.files, contents.tables)}
     open_manifest = {**promised, "digest": json_digest(promised), "made": _as_json(made)}
     return Manifest.model_validate_json(json.dumps({**open_manifest, "seal": json_digest(open_manifest)}))
+
+
+def data_digest(files: Iterable[FileDigest], tables: Iterable[TableDigest]) -> str:
+    """The digest of what a build holds, from whatever words it was built: `.bin`, `.idx`, `curriculum.json` and
+    `tokenizer/` by their bytes, and the tables by their content."""
+    held = {
+        "files": {file.path: file.digest for file in files},
+        "tables": {table.path: table.content_digest for table in tables},
+    }
+    return json_digest(held)
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> Path:
@@ -237,8 +258,9 @@ def inspect_manifest(directory: Path) -> tuple[Manifest, str | None]:
         raise BuildError(f"{directory} is not a complete build: it has no {NAME}; run `orca-recipe build` to the end")
     data = read_whole(path)
     try:
-        manifest = Manifest.model_validate_json(data)
-        return manifest, _edit(json.loads(data), data)
+        found = json.loads(data)
+        manifest = _manifest_of(found, data)
+        return manifest, _edit(found, data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(step) for step in first["loc"])
@@ -262,6 +284,17 @@ def fill(*, tokens: int, rows: int, row_tokens: int) -> str:
 
 def _as_json(part: _Part) -> dict[str, Any]:
     return part.model_dump(mode="json", by_alias=True)
+
+
+def _manifest_of(found: Any, data: bytes) -> Manifest:
+    """The manifest of a file, of whichever format; found: what its JSON says."""
+    if not isinstance(found, dict) or found.get("format") != 1:
+        return Manifest.model_validate_json(data)
+    told = {**found, "data_digest": json_digest(None)}
+    if "terminator_ids" in told:
+        told["terminators"] = [told.pop("terminator_ids")]
+    manifest = Manifest.model_validate_json(json.dumps(told))
+    return manifest.model_copy(update={"data_digest": data_digest(manifest.files, manifest.tables)})
 
 
 def _edit(found: dict[str, Any], data: bytes) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orca_recipes.shards.invariants import Breach, of_examples
-from orca_recipes.shards.records import CUT, TRUNCATED, TURNS_DROPPED
+from orca_recipes.shards.records import ALL_TURNS, CUT, TRUNCATED, TURNS_DROPPED
 
 if TYPE_CHECKING:
     from orca_recipes.shards.records import Records
@@ -24,6 +24,8 @@ def record_breaches(segments: Segments, records: Records) -> Iterator[Breach]:
         ("trained_tokens", segments.example_trained_tokens),
     ):
         yield from _differences(segments, name, records.column(name), told)
+    early = np.flatnonzero(records.column("turn") < ALL_TURNS)
+    yield from of_examples(segments, early, lambda at: f"turn {records.column('turn')[at]} is none")
     unknown = np.flatnonzero(records.column("flags") & ~np.int8(CUT | TRUNCATED | TURNS_DROPPED))
     yield from of_examples(segments, unknown, lambda at: f"flags {records.column('flags')[at]} are not known")
 

@@ -2,6 +2,9 @@
 
 `<dataset>/<shard>.records.parquet` has one line for each example of a shard, in the order of its rows;
 `<dataset>/rejected.parquet` has one line for each row that is not in the dataset.
+
+Ids and digests are 16 bytes each. Format 1 wrote them as hexadecimal digits, and neither `turn` nor `ids_digest`: its
+tables are read as those of format 2, with -1 and null there.
 """
 
 from __future__ import annotations
@@ -10,12 +13,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from orca_recipes.shards.files import damage
-from orca_recipes.shards.text_columns import hex_halves, numbers
+from orca_recipes.shards.text_columns import WIDTH, binary_of_digits, digits_of, halves_of, numbers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +36,7 @@ TURNS_DROPPED = 4
 
 REJECTED_NAME = "rejected.parquet"
 TWIN = "twin"
-"""The last column of rejected rows; builds of format 1 have none, and list no duplicates."""
+"""The column of rejected rows that names, of a duplicate, the example that was kept; format 1 listed no duplicates."""
 NOT_DRAWN = "not drawn"
 ELSEWHERE = "an earlier collection holds its question"
 """What builds said of rows whose opening stands in an earlier collection, before whole contexts were compared."""
@@ -44,40 +47,52 @@ COUNTED = (NOT_DRAWN, ELSEWHERE, EXCLUDED, HELD_OUT)
 """The reasons of rows that a mixture left out: stages count them, and no table lists them, because they may outnumber
 the dataset itself."""
 
+ALL_TURNS = -1
+"""The `turn` of an example that holds all turns of its conversation."""
+
 _MAY_BE_NULL = frozenset({"file", "line", "question_digest", "teacher_view", "kept_question_digest"})
+_NEW = ("turn", "ids_digest", TWIN)
+"""The columns that format 1 does not have."""
 
 
 @dataclass(frozen=True)
 class Records:
     """The records table of one shard as columns.
 
-    table: as `records_schema`. ids: uint64 [examples, 2], high and low half; None where an id is not 32 lower-case
-    hexadecimal digits.
+    table: as `records_schema`; `ids_digest` is null throughout in format 1.
     """
 
     table: pa.Table
-    ids: np.ndarray | None
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """uint64 [examples, 2], high and low half."""
+        return self._halves("id")
 
     def column(self, name: str) -> np.ndarray:
         """A column of numbers without nulls."""
         return numbers(self.table[name].combine_chunks())
 
     def example_id(self, example: int) -> str:
-        return str(self.table["id"][example].as_py())
+        return "".join(f"{half:016x}" for half in self.ids[example].tolist())
 
     def is_cut(self) -> np.ndarray:
         """bool [examples]: whose last answer has no end."""
         return np.asarray(self.column("flags") & (CUT | TRUNCATED), dtype=np.bool_)
 
+    @cached_property
     def text_digests(self) -> np.ndarray:
-        """uint64 [examples, 2], high and low half; of records that were read without faults."""
-        assert self.text_halves is not None
-        return self.text_halves
+        """uint64 [examples, 2], high and low half."""
+        return self._halves("text_digest")
 
     @cached_property
-    def text_halves(self) -> np.ndarray | None:
-        """As `text_digests`; None where one is not 32 lower-case hexadecimal digits."""
-        return _ids(self.table, "text_digest")
+    def ids_digests(self) -> np.ndarray | None:
+        """As `text_digests`; None in format 1."""
+        return None if self.table["ids_digest"].null_count else self._halves("ids_digest")
+
+    def readable(self) -> pa.Table:
+        """The table with ids and digests as people read them."""
+        return readable(self.table)
 
     def counts(self) -> Mapping[tuple[str, str], tuple[int, int, int]]:
         """(collection, task) to examples, tokens and trained tokens."""
@@ -97,6 +112,9 @@ class Records:
             found[collections[collection], tasks[task]] = examples, tokens, trained
         return found
 
+    def _halves(self, name: str) -> np.ndarray:
+        return halves_of(cast("pa.FixedSizeBinaryArray", self.table[name].combine_chunks()))
+
     def _coded(self, name: str) -> tuple[list[str], np.ndarray]:
         """The texts of a column without nulls, each once, and which of them every example has: int64 [examples]."""
         coded = self.table[name].combine_chunks().dictionary_encode()
@@ -107,9 +125,11 @@ def records_schema() -> pa.Schema:
     """One line an example.
 
     row: of the shard. place: tokens stored before the example in its row (pads are never stored).
-    id, text_digest: 32 hexadecimal digits. file, line: the source's; null where examples are generated.
+    turn: which trained turn of its conversation an example was made for, ALL_TURNS where it holds all of them.
+    file, line: the source's; null where examples are generated.
     strategy, system_message, teacher: the recipe's names, "" where there is none. flags: CUT, TRUNCATED, TURNS_DROPPED.
-    question_digest: as text_digest, of the question before any template; null in datasets that no other one is kept
+    text_digest: of the trained text. ids_digest: of the example's tokens, context and all, as they lie in `.bin`.
+    question_digest: of the question before any template; null in datasets that no other one is kept
     apart from.
     teacher_view: what the teacher was asked, told by the student's messages (JSON, see README). kept_question_digest:
     of the last question as the tokenizer keeps it. Both are null where the student sees what the teacher saw.
@@ -119,7 +139,8 @@ def records_schema() -> pa.Schema:
     columns: list[tuple[str, pa.DataType]] = [
         ("row", pa.int32()),
         ("place", pa.int32()),
-        ("id", pa.large_string()),
+        ("id", pa.binary(WIDTH)),
+        ("turn", pa.int32()),
         ("collection", pa.large_string()),
         ("task", pa.large_string()),
         ("file", pa.large_string()),
@@ -130,10 +151,11 @@ def records_schema() -> pa.Schema:
         ("tokens", pa.int32()),
         ("trained_tokens", pa.int32()),
         ("flags", pa.int8()),
-        ("text_digest", pa.large_string()),
-        ("question_digest", pa.large_string()),
+        ("text_digest", pa.binary(WIDTH)),
+        ("ids_digest", pa.binary(WIDTH)),
+        ("question_digest", pa.binary(WIDTH)),
         ("teacher_view", pa.dictionary(pa.int32(), pa.large_string())),
-        ("kept_question_digest", pa.large_string()),
+        ("kept_question_digest", pa.binary(WIDTH)),
     ]
     return pa.schema(columns)
 
@@ -146,13 +168,13 @@ def rejected_schema() -> pa.Schema:
     import pyarrow as pa
 
     columns: list[tuple[str, pa.DataType]] = [
-        ("id", pa.large_string()),
+        ("id", pa.binary(WIDTH)),
         ("collection", pa.large_string()),
         ("file", pa.large_string()),
         ("line", pa.int64()),
         ("stage", pa.large_string()),
         ("reason", pa.large_string()),
-        ("twin", pa.large_string()),
+        (TWIN, pa.binary(WIDTH)),
     ]
     return pa.schema(columns)
 
@@ -191,7 +213,7 @@ def stored_table(path: Path) -> pa.Table:
 
 
 def with_columns(path: Path, stored: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A table that was read, with exactly these columns.
+    """A table that was read, with exactly these columns, of whichever format.
 
     Args:
         path: named in the complaint.
@@ -199,8 +221,7 @@ def with_columns(path: Path, stored: pa.Table, schema: pa.Schema) -> pa.Table:
     """
     import pyarrow as pa
 
-    if stored.schema.names == [name for name in schema.names if name != TWIN] != schema.names:
-        stored = stored.append_column(TWIN, pa.nulls(len(stored), pa.large_string()))
+    stored = _in_format_2(path, stored, schema)
     if stored.schema.names != schema.names:
         raise damage(path, f"its columns are {', '.join(stored.schema.names)}, not {', '.join(schema.names)}")
     try:
@@ -220,21 +241,59 @@ def read_records(path: Path) -> tuple[Records | None, list[str]]:
 def records_of(path: Path, stored: pa.Table) -> tuple[Records | None, list[str]]:
     """As `read_records`, of a table that was read."""
     table = with_columns(path, stored, records_schema())
-    nulls = [name for name in table.column_names if table[name].null_count and name not in _MAY_BE_NULL]
-    if nulls:
-        return None, [f'column "{name}" has {table[name].null_count} nulls, and may have none' for name in nulls]
-    records = Records(table, _ids(table, "id"))
-    faults = [] if records.ids is not None else ['column "id" holds values that are not 32 hexadecimal digits']
-    if records.text_halves is None:
-        faults.append('column "text_digest" holds values that are not 32 hexadecimal digits')
-    return records, faults
+    may_be_null = _MAY_BE_NULL | ({*_NEW} - {*stored.schema.names})
+    nulls = [name for name in table.column_names if table[name].null_count and name not in may_be_null]
+    faults = [f'column "{name}" has {table[name].null_count} nulls, and may have none' for name in nulls]
+    return (None if faults else Records(table)), faults
+
+
+def all_turns(examples: int) -> pa.Array[Any]:
+    """The column `turn` of examples that hold all turns of their conversations."""
+    import pyarrow as pa
+
+    turns = np.full(examples, ALL_TURNS, dtype=np.int32)
+    return pa.Array.from_buffers(pa.int32(), examples, [None, pa.py_buffer(turns)])
+
+
+def readable(table: pa.Table) -> pa.Table:
+    """A table of a build with ids and digests as people read them: 32 hexadecimal digits."""
+    import pyarrow as pa
+
+    for place, field in enumerate(table.schema):
+        if pa.types.is_fixed_size_binary(field.type):
+            digits = digits_of(cast("pa.FixedSizeBinaryArray", table[place].combine_chunks()))
+            table = table.set_column(place, field.name, digits)
+    return table
 
 
 def _unreadable(path: Path, error: Exception) -> DamagedShard:
     return damage(path, f"it cannot be read ({next(iter(str(error).splitlines()), 'no reason given')})")
 
 
-def _ids(table: pa.Table, name: str) -> np.ndarray | None:
+def _in_format_2(path: Path, stored: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table as format 2 writes it; any other than one of format 1 stays as it is.
+
+    Raises: DamagedShard where it is of format 1 and its ids and digests are no hexadecimal digits.
+    """
     import pyarrow as pa
 
-    return hex_halves(cast("pa.LargeBinaryArray", table[name].cast(pa.large_binary()).combine_chunks()))
+    if stored.schema.names not in (schema.names, [name for name in schema.names if name not in _NEW]):
+        return stored
+    for place, name in enumerate(stored.schema.names):
+        if pa.types.is_fixed_size_binary(schema.field(name).type) and _is_text(stored.schema.field(name).type):
+            digits = stored[place].cast(pa.large_binary()).combine_chunks()
+            found = binary_of_digits(cast("pa.LargeBinaryArray", digits))
+            if found is None:
+                raise damage(path, f'column "{name}" holds values that are not 32 hexadecimal digits')
+            stored = stored.set_column(place, name, found)
+    for name in (name for name in schema.names if name not in stored.schema.names):
+        nothing = pa.nulls(len(stored), schema.field(name).type)
+        stored = stored.append_column(name, all_turns(len(stored)) if name == "turn" else nothing)
+    return stored.select(schema.names)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(is_kind(kind) for is_kind in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))

@@ -64,11 +64,15 @@ class Nobody:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings of one verification, how many things of each kind were checked, and in words what was not."""
+    """All findings of one verification, how many things of each kind were checked, and in words what was not.
+
+    data_digest: what the manifest says that the build holds; None where there is no readable manifest.
+    """
 
     findings: tuple[Finding, ...]
     checked: Mapping[str, int]
     not_checked: tuple[str, ...] = ()
+    data_digest: str | None = None
 
     @property
     def is_sound(self) -> bool:
@@ -80,4 +84,5 @@ class Report:
             "findings": [asdict(finding) for finding in self.findings],
             "checked": dict(self.checked),
             "not_checked": list(self.not_checked),
+            "data_digest": self.data_digest,
         }

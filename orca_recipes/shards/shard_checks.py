@@ -83,8 +83,7 @@ def check_shard(
         records = None
     if records is not None:
         check.counts = records.counts()
-        if records.ids is not None:
-            check.ids, check.example_rows = records.ids, shard.segments.example_rows.astype(np.int32)
+        check.ids, check.example_rows = records.ids, shard.segments.example_rows.astype(np.int32)
     unordered = _unordered_tokens(shard, promised)
     check.findings.extend(_named(check.prefix, shard, promised, records, sampler, unordered))
     agree = records is not None and tables.is_sound(file)
@@ -182,19 +181,22 @@ def _index_breaches(shard: Shard, promised: Manifest) -> Iterator[Breach]:
 def _token_breaches(chosen: ChosenRows, promised: Manifest, records: Records | None) -> Iterator[Breach]:
     """What the tokens of some rows tell, by the names that rows and examples have in the shard."""
     cut = None if records is None else records.is_cut()[chosen.examples]
-    for breach in _breaches_of(chosen.segments, chosen.tokens, promised, cut):
+    ids = None if records is None or records.ids_digests is None else records.ids_digests[chosen.examples]
+    for breach in _breaches_of(chosen.segments, chosen.tokens, promised, cut, ids):
         example = None if breach.example is None else int(chosen.examples[breach.example])
         yield Breach(int(chosen.rows[breach.row]), example, breach.sentence)
 
 
 def _breaches_of(
-    segments: Segments, tokens: np.ndarray, promised: Manifest, cut: np.ndarray | None
+    segments: Segments, tokens: np.ndarray, promised: Manifest, cut: np.ndarray | None, ids: np.ndarray | None
 ) -> Iterator[Breach]:
-    ends = promised.terminator_ids
+    if ids is not None:
+        yield from invariants.ids_breaches(segments, tokens, digests=ids)
+    ends = promised.terminators
     yield from invariants.vocabulary_breaches(segments, tokens, vocabulary_size=promised.vocabulary_size)
     if promised.bos_id is not None:
-        yield from invariants.bos_breaches(segments, tokens, bos_id=promised.bos_id, terminator_ids=ends)
-    if promised.unused_bos_id is not None and promised.unused_bos_id not in ends:
+        yield from invariants.bos_breaches(segments, tokens, bos_id=promised.bos_id, terminators=ends)
+    if promised.unused_bos_id is not None and all(promised.unused_bos_id not in ids for ids in ends):
         yield from invariants.absence_breaches(segments, tokens, token_id=promised.unused_bos_id)
     if cut is not None:
-        yield from invariants.terminator_breaches(segments, tokens, terminator_ids=ends, cut=cut)
+        yield from invariants.terminator_breaches(segments, tokens, terminators=ends, cut=cut)

@@ -55,7 +55,8 @@ def show(
 
     Args:
         out: in colour where it is a terminal, else plain text.
-        row: this row; without row, task and example the phases of the curriculum and the first row of each dataset.
+        row: this row; without row, task and example the build's format and data, the phases of the curriculum and the
+            first row of each dataset.
         task: the first examples of this task (`task` or `collection/task`).
         example: the example with this id, or the one whose id begins so.
         raw: token ids and modes instead of text.
@@ -74,7 +75,7 @@ def show(
     elif row is not None:
         sections = _of_rows(build, [row])
     else:
-        sections = [*_of_phases(directory), *_of_rows(build, build.first_rows())]
+        sections = [_of_build(build.manifest), *_of_phases(directory), *_of_rows(build, build.first_rows())]
     print_sections(sections, out if isinstance(out, Console) else Console(file=out))
 
 
@@ -120,7 +121,7 @@ class ShownBuild:
         records, faults = read_records(path)
         if records is None or faults:
             raise damage(path, faults[0])
-        return records.table
+        return records.readable()
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,10 @@ class OpenShard:
         told = self.build.views(record, ids, bounds[1:].tolist(), modes)
         title = _UNPARTED if record["teacher_view"] else _SAME
         return SideBySide(heading, told, pieces, title)
+
+
+def _of_build(manifest: Manifest) -> Section:
+    return Section(f"build {manifest.name}: format {manifest.format}, data {manifest.data_digest}")
 
 
 def _of_phases(directory: Path) -> list[Section]:

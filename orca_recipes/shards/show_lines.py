@@ -14,7 +14,7 @@ from orca_recipes.counted import counted
 from orca_recipes.errors import UserError
 from orca_recipes.shards.layout import ROLES, TOKENIZER, is_trained, role_codes
 from orca_recipes.shards.manifest import read_manifest
-from orca_recipes.shards.records import COUNTED, REJECTED_NAME, read_table, rejected_schema
+from orca_recipes.shards.records import COUNTED, REJECTED_NAME, read_table, readable, rejected_schema
 from orca_recipes.shards.show import OpenShard, ShownBuild, no_task, open_at, places_of_task
 from orca_recipes.shards.spans import SpanDecoder
 from orca_recipes.shards.visible import visible
@@ -22,8 +22,6 @@ from orca_recipes.shards.visible import visible
 if TYPE_CHECKING:
     import pyarrow as pa
 
-WHOLE_EXAMPLE = -1
-"""The turn of an example that holds all turns of its conversation."""
 _LINES_AT_ONCE = 4096
 
 
@@ -70,7 +68,7 @@ def rejected_lines(directory: Path, *, dataset: str | None = None) -> Iterator[d
     for name in build.datasets():
         table = read_table(directory / name / REJECTED_NAME, rejected_schema())
         for start in range(0, len(table), _LINES_AT_ONCE):
-            for lost in table.slice(start, _LINES_AT_ONCE).to_pylist():
+            for lost in readable(table.slice(start, _LINES_AT_ONCE)).to_pylist():
                 yield {
                     "id": lost["id"],
                     "dataset": name,
@@ -125,7 +123,7 @@ def _line(shard: OpenShard, example: int) -> dict[str, Any]:
         "task": record["task"],
         "file": record["file"],
         "place": record["line"],
-        "turn": record.get("turn", WHOLE_EXAMPLE),
+        "turn": record["turn"],
         "strategy": record["strategy"],
         "teacher": record["teacher"],
         "segments": [

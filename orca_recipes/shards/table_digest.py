@@ -27,8 +27,8 @@ _ROWS_A_BATCH = 1 << 16
 def content_digest_of_table(path: Path) -> str:
     """Digest of what a Parquet file holds: its columns in order, each by name, type, nulls and values.
 
-    Text is text and bytes are bytes, plain, large, viewed or dictionary-encoded; integers, floats and booleans keep
-    their width.
+    Text is text and bytes are bytes, plain, large, viewed, of one length or dictionary-encoded; integers, floats and
+    booleans keep their width.
 
     Raises: DamagedShard where the file cannot be read or a column is nested.
     """
@@ -109,7 +109,8 @@ def _normal(path: Path, field: pa.Field[Any]) -> tuple[str, pa.DataType]:
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return "text", pa.large_binary()
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+    is_fixed = pa.types.is_fixed_size_binary(kind)
+    if is_fixed or pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
         return "bytes", pa.large_binary()
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         return str(kind), kind

@@ -1,14 +1,24 @@
-"""Arrow columns as flat memory: what hashing and comparing whole columns needs, without an object for each value."""
+"""Arrow columns as flat memory: what hashing and comparing whole columns needs, without an object for each value.
+
+Ids and digests are 16 bytes each. They are stored so, handled as two halves (uint64 [n], high and low), and shown to
+people as 32 hexadecimal digits.
+"""
 
 from __future__ import annotations
 
 from binascii import unhexlify
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+WIDTH = 16
+"""Bytes of an id or a digest of a row."""
+
+_DIGITS = np.frombuffer(bytes(range(256)).hex().encode(), dtype=np.uint16)
+"""The two hexadecimal digits of each byte."""
 
 
 def text_lengths(values: pa.LargeBinaryArray) -> np.ndarray:
@@ -57,6 +67,46 @@ def text_bytes(values: pa.LargeBinaryArray) -> memoryview:
     return memoryview(data)[int(bounds[values.offset]) : int(bounds[values.offset + len(values)])]
 
 
+def binary_of(high: np.ndarray, low: np.ndarray, *, there: np.ndarray | None = None) -> pa.FixedSizeBinaryArray:
+    """Ids or digests as they are stored: two uint64 [n] to 16 bytes each; there: bool [n], null where it is false."""
+    import pyarrow as pa
+
+    data = pa.py_buffer(np.stack([high, low], axis=1).astype(">u8"))
+    found = pa.Array.from_buffers(pa.binary(WIDTH), len(high), [_bitmap(there), data])
+    return cast("pa.FixedSizeBinaryArray", found)
+
+
+def halves_of(values: pa.FixedSizeBinaryArray) -> np.ndarray:
+    """uint64 [values, 2], high and low, of ids or digests as they are stored, without nulls."""
+    _, data = values.buffers()
+    found = np.frombuffer(data, dtype=">u8")[2 * values.offset : 2 * (values.offset + len(values))]
+    return found.astype(np.uint64).reshape(-1, 2)
+
+
+def digits_of(values: pa.FixedSizeBinaryArray) -> pa.LargeStringArray:
+    """Ids or digests as people read them; nulls stay."""
+    import pyarrow as pa
+
+    _, data = values.buffers()
+    held = np.frombuffer(data, dtype=np.uint8)[WIDTH * values.offset : WIDTH * (values.offset + len(values))]
+    bounds = pa.py_buffer(np.arange(len(values) + 1, dtype=np.int64) * 2 * WIDTH)
+    there = _bitmap(~is_null(values)) if values.null_count else None
+    return pa.LargeStringArray.from_buffers(len(values), bounds, pa.py_buffer(_DIGITS[held]), there)
+
+
+def binary_of_digits(values: pa.LargeBinaryArray) -> pa.FixedSizeBinaryArray | None:
+    """Texts of 32 lower-case hexadecimal digits as 16 bytes each; nulls stay. None where a text is not that."""
+    halves = hex_halves(cast("pa.LargeBinaryArray", values.drop_null()) if values.null_count else values)
+    if halves is None:
+        return None
+    if not values.null_count:
+        return binary_of(halves[:, 0], halves[:, 1])
+    there = ~is_null(values)
+    whole = np.zeros((len(values), 2), dtype=np.uint64)
+    whole[there] = halves
+    return binary_of(whole[:, 0], whole[:, 1], there=there)
+
+
 def hex_halves(values: pa.LargeBinaryArray) -> np.ndarray | None:
     """uint64 [values, 2], high and low, of texts of 32 lower-case hexadecimal digits; None where one is not that."""
     if (text_lengths(values) != 32).any():
@@ -72,3 +122,10 @@ def _bits(bits: pa.Buffer, offset: int, count: int) -> np.ndarray:
     byte, bit = divmod(offset, 8)
     found = np.unpackbits(np.frombuffer(bits, dtype=np.uint8)[byte:], count=bit + count, bitorder="little")
     return found[bit:]
+
+
+def _bitmap(there: np.ndarray | None) -> pa.Buffer | None:
+    """bool [n] as Arrow tells which values are there."""
+    import pyarrow as pa
+
+    return None if there is None else pa.py_buffer(np.packbits(there, bitorder="little"))

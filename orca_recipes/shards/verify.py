@@ -66,7 +66,7 @@ def verify(
     checked: Counter[str] = Counter()
     findings = [] if edit is None else [Finding(manifests.NAME, edit)]
     findings += _check(directory, promised, checked, sampler, watcher, onlooker)
-    return Report(tuple(findings), dict(checked), tuple(_not_checked(promised, sampler)))
+    return Report(tuple(findings), dict(checked), tuple(_not_checked(promised, sampler)), promised.data_digest)
 
 
 def _check(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orca_recipes.counted import counted
 from orca_recipes.shards.layout import records_path
-from orca_recipes.shards.records import read_records
+from orca_recipes.shards.records import read_records, readable
 from orca_recipes.shards.visible import visible
 from orca_recipes.train.order import RowPlace
 from orca_recipes.train.rows import Rows
@@ -37,7 +37,7 @@ def _row(rows: Rows, place: RowPlace) -> str:
     records, faults = read_records(records_path(rows.directory / prefix))
     if records is None:
         return f"row {row} of {prefix} (its records cannot be read: {faults[0]})"
-    examples = records.table.filter(pc.equal(records.table["row"], row)).to_pylist()
+    examples = readable(records.table.filter(pc.equal(records.table["row"], row))).to_pylist()
     named = ", ".join(_example(example) for example in examples[:_NAMED_EXAMPLES])
     more = f" and {len(examples) - _NAMED_EXAMPLES} more" if len(examples) > _NAMED_EXAMPLES else ""
     return f"row {row} of {prefix}, made of {named}{more}"

@@ -140,7 +140,8 @@ class Explainable:
 
     def records(self, dataset: str = "main") -> pl.DataFrame:
         paths = sorted((self.directory / dataset).glob("*.records.parquet"))
-        return pl.concat([pl.read_parquet(path).with_columns(shard=pl.lit(path.name[:5])) for path in paths])
+        table = pl.concat([pl.read_parquet(path).with_columns(shard=pl.lit(path.name[:5])) for path in paths])
+        return table.with_columns(pl.col("id").bin.encode("hex"))
 
     def undrawn(self) -> int:
         """The first line of sums.jsonl that no dataset drew."""

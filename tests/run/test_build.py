@@ -296,6 +296,28 @@ def test_a_plan_is_the_same_byte_for_byte_wherever_it_is_made(recipe: Path, tmp_
     assert plans[0] == plans[1]
 
 
+def test_the_engine_stands_apart_from_what_was_asked(recipe: Path, tmp_path: Path):
+    one = made(recipe)
+    lock = recipe.with_suffix(".lock").read_bytes()
+    words = ("engine.kind=local", 'engine="local"')
+    other = made(recipe, *words, store=tmp_path / "store", out=tmp_path / "out", workers=3)
+    assert (other.data_digest, other.digest) == (one.data_digest, one.digest)
+    assert "engine" not in other.recipe
+    assert (other.set, other.made.set, other.made.engine) == ((), words, "local")
+    assert (one.made.set, one.made.engine) == ((), None)
+    _, fresh = build(asked(recipe, *words), Progress())
+    assert not fresh, "another engine would build the same"
+    assert recipe.with_suffix(".lock").read_bytes() == lock
+
+
+def test_other_words_that_change_no_token_leave_the_digest_of_the_data_alone(recipe: Path, tmp_path: Path):
+    one = made(recipe)
+    other = made(recipe, "name=other", out=tmp_path / "out")
+    assert other.data_digest == one.data_digest
+    assert other.digest != one.digest
+    assert made(recipe, "seed=2", out=tmp_path / "out-2").data_digest != one.data_digest
+
+
 def test_rejected_parquet_and_records_have_the_same_content_digest_anywhere(recipe: Path, tmp_path: Path):
     tables = [made(recipe, store=tmp_path / name, out=tmp_path / f"o{name}").tables for name in "ab"]
     assert tables[0] == tables[1]

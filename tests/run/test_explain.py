@@ -165,7 +165,7 @@ def test_an_overlong_row_says_what_a_row_holds(built):
 
 
 def test_a_rejected_example_is_found_by_its_id(built):
-    rejected = pl.read_parquet(built.directory / "main" / "rejected.parquet").filter(stage="pack")["id"][0]
+    rejected = pl.read_parquet(built.directory / "main" / "rejected.parquet").filter(stage="pack")["id"][0].hex()
     for asked in (built, built.without_store()):
         (story,) = asked.example(rejected).stories
         assert [fate.outcome for fate in story.fates] == ["rejected"]

@@ -20,7 +20,7 @@ from orca_recipes.run.store import StageFolder
 from orca_recipes.run.units import STORED, Unit
 
 HALVES = st.integers(0, 2**64 - 1) | st.integers(0, 3)
-TYPES = (pl.UInt64, pl.UInt64, pl.Int32, pl.Int32, pl.Int8, pl.UInt64, pl.UInt64)
+TYPES = (pl.UInt64, pl.UInt64, pl.Int32, pl.Int32, pl.Int8, pl.UInt64, pl.UInt64, pl.UInt64, pl.UInt64)
 ROW_TOKENS = 8
 EXAMPLES = st.lists(st.tuples(HALVES, HALVES, st.integers(1, 11)), max_size=12, unique_by=lambda one: one[:2])
 """A unit: id_hi, id_lo and tokens of each example."""
@@ -38,7 +38,10 @@ def test_the_examples_of_a_shard_stand_by_key_then_id(ids: list[tuple[int, int]]
 
 def unit_of(folder: Path, number: int, examples: list[tuple[int, int, int]]) -> Unit:
     unit = Unit("c", folder / f"unit-{number}")
-    rows = [(hi, lo, tokens, tokens - 1, place % 2, hi ^ 1, lo ^ 1) for place, (hi, lo, tokens) in enumerate(examples)]
+    rows = [
+        (hi, lo, tokens, tokens - 1, place % 2, hi ^ 1, lo ^ 1, hi ^ 2, lo ^ 2)
+        for place, (hi, lo, tokens) in enumerate(examples)
+    ]
     frame = pl.DataFrame(rows, schema=dict(zip(STORED, TYPES, strict=True)), orient="row")
     lines = pl.Series("place", range(len(rows)), dtype=pl.Int64)
     write_frame(unit.records, frame.with_columns(lines, file=pl.lit("f", dtype=pl.String)))
@@ -47,17 +50,17 @@ def unit_of(folder: Path, number: int, examples: list[tuple[int, int, int]]) -> 
 
 def cut_at_the_row(prefix: Path, index: int, **_: Any) -> Cut | str:
     """Stands in for decoding: every third example has nothing left to train on."""
-    return "nothing is left" if index % 3 == 2 else Cut(ROW_TOKENS, 1, 2, 5, 6)
+    return "nothing is left" if index % 3 == 2 else Cut(ROW_TOKENS, 1, 2, 5, 6, 7, 8)
 
 
 def fitting(examples: list[tuple[int, int, int]], *, is_cut: bool) -> list[tuple[int, ...]]:
-    """index, id_hi, id_lo, tokens, trained_tokens, flags, text_hi, text_lo of what is left: one by one."""
+    """index, id_hi, id_lo, tokens, trained_tokens, flags, halves of two digests of what is left: one by one."""
     found = []
     for index, (hi, lo, tokens) in enumerate(examples):
         if tokens <= ROW_TOKENS:
-            found.append((index, hi, lo, tokens, tokens - 1, index % 2, hi ^ 1, lo ^ 1))
+            found.append((index, hi, lo, tokens, tokens - 1, index % 2, hi ^ 1, lo ^ 1, hi ^ 2, lo ^ 2))
         elif is_cut and index % 3 != 2:
-            found.append((index, hi, lo, ROW_TOKENS, 1, 2, 5, 6))
+            found.append((index, hi, lo, ROW_TOKENS, 1, 2, 5, 6, 7, 8))
     return found
 
 

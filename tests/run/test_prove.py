@@ -111,7 +111,7 @@ def answers(shard: Shard) -> list[tuple[int, int, int]]:
 
 
 def ids_of(directory: Path, prefix: str) -> list[str]:
-    return list(pq.read_table(directory / f"{prefix}.records.parquet")["id"].to_pylist())
+    return [example.hex() for example in pq.read_table(directory / f"{prefix}.records.parquet")["id"].to_pylist()]
 
 
 def swap_answers(directory: Path) -> tuple[int, int]:

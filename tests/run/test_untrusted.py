@@ -80,7 +80,7 @@ def test_no_command_prints_what_steers_a_terminal(recipe: Path):
         "plan": said("plan", *words),
         "plan --json": said("plan", *words, "--json"),
         "verify": said("verify", out),
-        "explain an example": said("explain", out, "--example", example, "--store", recipe.parent / "store"),
+        "explain an example": said("explain", out, "--example", example.hex(), "--store", recipe.parent / "store"),
         "explain a place": said("explain", out, "--source", f"{NAME}:{line}", "--store", recipe.parent / "store"),
         "explain a bad row": said("explain", out, "--source", f"{NAME}:121", "--store", recipe.parent / "store"),
         "explain no row": said("explain", out, "--source", f"{NAME}:999", "--store", recipe.parent / "store"),

@@ -58,7 +58,10 @@ def unit_of(folder: Path, number: int, examples: list[list[int]]) -> Unit:
 def packed(folder: Path, units: list[list[list[int]]], chosen: list[tuple[int, int, int]]) -> tuple[Any, Any]:
     """Write both halves of a shard of (unit, index, tokens), one example a row; the shard and its records."""
     frame = pl.DataFrame(chosen, schema={"unit": pl.Int32, "index": pl.Int32, "tokens": pl.Int32}, orient="row")
-    ids = {name: pl.Series(range(len(chosen)), dtype=pl.UInt64) for name in ("id_hi", "id_lo", "text_hi", "text_lo")}
+    ids = {
+        name: pl.Series(range(len(chosen)), dtype=pl.UInt64)
+        for name in ("id_hi", "id_lo", "text_hi", "text_lo", "ids_hi", "ids_lo")
+    }
     frame = frame.with_columns(**ids, trained_tokens=pl.lit(1, pl.Int32), flags=pl.lit(0, pl.Int8))
     write_frame(folder / "order.arrow", frame)
     write_frame(folder / "rows.arrow", pl.DataFrame({"start": np.arange(len(chosen) + 1)}))
@@ -102,10 +105,12 @@ def test_records_tell_where_each_example_came_from(tmp_path: Path):
     assert records["collection"].to_list() == ["collection-1", "collection-0", "collection-1"]
     assert records["file"].to_list() == ["1.1", None, None]
     assert records["line"].to_list() == [1, 0, 0]
-    assert records["id"].to_list() == [f"{place:016x}{place:016x}" for place in range(3)]
-    assert records["question_digest"].to_list() == [f"{1:016x}{1:016x}", None, None]
+    for name in ("id", "text_digest", "ids_digest"):
+        assert records[name].to_list() == [2 * place.to_bytes(8, "big") for place in range(3)]
+    assert records["turn"].to_list() == [-1, -1, -1]
+    assert records["question_digest"].to_list() == [2 * bytes([0, 0, 0, 0, 0, 0, 0, 1]), None, None]
     assert records["teacher_view"].to_list() == ["1.1", None, None]
-    assert records["kept_question_digest"].to_list() == [f"{7:016x}{7:016x}", None, None]
+    assert records["kept_question_digest"].to_list() == [2 * bytes([0, 0, 0, 0, 0, 0, 0, 7]), None, None]
     assert half.shard.tasks == {
         "collection-0": {"0.0": (1, 2, 1)},
         "collection-1": {"1.0": (1, 1, 1), "1.1": (1, 3, 1)},

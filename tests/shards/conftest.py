@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +109,13 @@ def write_shard(directory: Path, prefix: str, rows: Sequence[Sequence[Example]],
 
 
 def records_of(prefix: Path, rows: Sequence[Sequence[Example]]) -> pa.Table:
-    segments = Shard.open(prefix).segments
+    shard = Shard.open(prefix)
+    segments, data, width = shard.segments, shard.tokens.tobytes(), shard.dtype.itemsize
     examples = [example for row in rows for example in row]
     lines = [
         {
-            "id": example.id,
+            "id": bytes.fromhex(example.id),
+            "turn": -1,
             "collection": example.collection,
             "task": example.task,
             "file": example.file,
@@ -121,13 +124,16 @@ def records_of(prefix: Path, rows: Sequence[Sequence[Example]]) -> pa.Table:
             "system_message": "",
             "teacher": "reference",
             "flags": example.flags,
-            "text_digest": example.id,
+            "text_digest": bytes.fromhex(example.id),
+            "ids_digest": hashlib.blake2b(data[start * width : stop * width], digest_size=16).digest(),
             "row": int(segments.example_rows[at]),
             "place": int(segments.example_places[at]),
             "tokens": int(segments.example_tokens[at]),
             "trained_tokens": int(segments.example_trained_tokens[at]),
         }
-        for at, example in enumerate(examples)
+        for at, (example, (start, stop)) in enumerate(
+            zip(examples, pairwise(segments.example_bounds.tolist()), strict=True)
+        )
     ]
     return pa.Table.from_pylist(lines, schema=records_schema())
 
@@ -156,7 +162,7 @@ def reseal(directory: Path, **changes: Any) -> None:
         "pad_id": PAD,
         "bos_id": BOS,
         "unused_bos_id": None,
-        "terminator_ids": [END],
+        "terminators": [[END]],
         "vocabulary_size": VOCABULARY,
         "dtype": "uint16",
         "longest_example": max(counts.pop("longest") for counts in datasets.values()),

@@ -18,6 +18,7 @@ from orca_recipes.shards.curriculum import (
     read_curriculum,
     write_curriculum,
 )
+from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.shards.show import show
 from orca_recipes.shards.verify import verify
 
@@ -127,7 +128,9 @@ def test_a_file_that_is_no_curriculum_is_refused_in_a_sentence(tmp_path, data):
 def test_a_build_says_what_each_phase_sees(build):
     out = io.StringIO()
     show(build, out=out)
-    assert out.getvalue().startswith("phase 1 (2 epochs): 6 rows of main; ")
+    head, told = out.getvalue().split("\n\n", 1)
+    assert head == f"build tiny: format 2, data {read_manifest(build).data_digest}"
+    assert told.startswith("phase 1 (2 epochs): 6 rows of main; ")
 
 
 def test_a_curriculum_of_a_dataset_that_is_not_there_is_found(build, reseal):

@@ -7,8 +7,18 @@ import pytest
 from pydantic import ValidationError
 
 from orca_recipes.errors import BuildError, DamagedShard
-from orca_recipes.shards.digests import canonical_json, json_digest
-from orca_recipes.shards.manifest import Contents, Made, Manifest, fill, read_manifest, sealed, write_manifest
+from orca_recipes.shards.digests import canonical_json, file_digest, json_digest
+from orca_recipes.shards.manifest import (
+    Contents,
+    Made,
+    Manifest,
+    data_digest,
+    fill,
+    read_manifest,
+    sealed,
+    write_manifest,
+)
+from orca_recipes.shards.table_digest import content_digest_of_table
 
 
 def test_a_manifest_is_read_as_it_was_written(build):
@@ -31,10 +41,53 @@ def test_a_manifest_fits_its_published_schema(build):
 
 def test_timings_and_versions_leave_the_digest_alone(build):
     manifest = read_manifest(build)
-    contents = Contents.model_validate_json(manifest.model_dump_json(by_alias=True, exclude={"digest", "made", "seal"}))
+    contents = Contents.model_validate_json(
+        manifest.model_dump_json(by_alias=True, exclude={"data_digest", "digest", "made", "seal"})
+    )
     other = sealed(contents, made=Made(timings={"pack": 9.0}, versions={}, table_files=()))
     assert other.digest == manifest.digest
     assert other.seal != manifest.seal
+
+
+def test_other_words_for_the_same_data_change_the_digest_and_not_the_digest_of_the_data(build, reseal):
+    manifest = read_manifest(build)
+    reseal(build, name="another", recipe={"name": "another", "seed": 2}, plan=[], set=["seed=2"])
+    assert read_manifest(build).digest != manifest.digest
+    assert read_manifest(build).data_digest == manifest.data_digest
+
+
+def test_the_digest_of_the_data_is_of_files_and_contents_of_tables_by_their_names(build):
+    told = json.loads((build / "manifest.json").read_bytes())
+    held = {
+        "files": {path.relative_to(build).as_posix(): file_digest(path) for path in _data_files(build)},
+        "tables": {
+            path.relative_to(build).as_posix(): content_digest_of_table(path) for path in build.rglob("*.parquet")
+        },
+    }
+    assert len(held["files"]) == 8
+    assert told["data_digest"] == json_digest(held)
+
+
+def _data_files(build):
+    yield from (build / "tokenizer").iterdir()
+    yield build / "curriculum.json"
+    yield from build.rglob("0*.bin")
+    yield from build.rglob("0*.idx")
+
+
+@pytest.mark.parametrize("change", ["file", "table", "path"])
+def test_other_data_has_another_digest(build, change):
+    manifest = read_manifest(build)
+    files, tables = list(manifest.files), list(manifest.tables)
+    other = json_digest("other")
+    if change == "file":
+        files[0] = files[0].model_copy(update={"digest": other})
+    elif change == "table":
+        tables[0] = tables[0].model_copy(update={"content_digest": other})
+    else:
+        files[0] = files[0].model_copy(update={"path": "main/00007.bin"})
+    assert data_digest(manifest.files, manifest.tables) == manifest.data_digest
+    assert data_digest(files, tables) != manifest.data_digest
 
 
 def test_a_manifest_is_never_seen_half_written(build):

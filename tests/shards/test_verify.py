@@ -1,10 +1,12 @@
 """A build proves itself: every way to damage one is found and named."""
 
 import dataclasses
+import hashlib
 import json
 import random
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from orca_recipes.errors import BuildError
 from orca_recipes.shards import repeats
 from orca_recipes.shards.count_checks import check_twins
+from orca_recipes.shards.digests import canonical_json, json_digest
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.report import Finding
 from orca_recipes.shards.shard_checks import ShardCheck
@@ -29,7 +32,7 @@ def sentences(directory: Path) -> list[str]:
 
 
 def rewrite(directory: Path, prefix: str, change: Callable[[dict[str, np.ndarray]], None]) -> None:
-    """Write a pair again with its tokens, lengths, modes or row starts changed."""
+    """Write a pair again with its tokens, lengths, modes or row starts changed, and the records' digests of tokens."""
     shard = Shard.open(directory / prefix)
     parts = {
         "tokens": np.array(shard.tokens, dtype=np.uint32),
@@ -46,6 +49,15 @@ def rewrite(directory: Path, prefix: str, change: Callable[[dict[str, np.ndarray
         segment_modes=parts["modes"],
         row_starts=parts["row_starts"],
     )
+    if len(parts["tokens"]):
+        change_records(directory, prefix, "ids_digest", digests_of_ids(directory, prefix))
+
+
+def digests_of_ids(directory: Path, prefix: str) -> list[object]:
+    """BLAKE2b-128 of the bytes of each example in `.bin`."""
+    shard = Shard.open(directory / prefix)
+    bounds, data = (shard.segments.example_bounds * 2).tolist(), (directory / f"{prefix}.bin").read_bytes()
+    return [hashlib.blake2b(data[start:stop], digest_size=16).digest() for start, stop in pairwise(bounds)]
 
 
 def change_records(directory: Path, prefix: str, column: str, values: list[object]) -> None:
@@ -146,10 +158,12 @@ def test_a_directory_that_is_not_there_is_a_mistake(tmp_path):
         ('"numpy": "2"', '"numpy": "3"', "does not fit its seal"),
         ('"align": 1', '"align":  1', "its bytes are not those of a manifest"),
         ('"align": 1', '"align": "1"', "it is no manifest: align: Input should be a valid integer"),
-        ('"format": 1', '"format": 2', "it is no manifest: format"),
+        ('"format": 2', '"format": 3', "it is no manifest: format"),
         ('"align": 1,', "", "it is no manifest: align: Field required"),
         ('"path": "main/', '"path": "../main/', "must be a path inside the build"),
-        ("{", "[", "it is no manifest"),
+        ("{", "[", "it is not JSON"),
+        ('"format": 2', '"format": 1', "what it promises does not have its digest"),
+        ('"data_digest": "blake2b:', '"data_digest": "', "it is no manifest: data_digest"),
     ],
 )
 def test_an_edit_of_the_manifest_is_found(build, old, new, told):
@@ -264,15 +278,47 @@ def test_a_row_that_overflows_when_examples_are_aligned_is_found(build, reseal):
         ("tokens", [15, 30, 18], "its record says tokens"),
         ("trained_tokens", [1, 8, 10], "its record says trained_tokens 1, the index 2"),
         ("flags", [0, 8, 2], "flags 8 are not known"),
-        ("id", ["a" * 32, "B" * 32, "c" * 32], 'column "id" holds values that are not 32 hexadecimal digits'),
-        ("id", ["a" * 32, "b" * 31, "c" * 32], 'column "id" holds values that are not 32 hexadecimal digits'),
+        ("turn", [-1, -2, 0], "turn -2 is none"),
+        (
+            "ids_digest",
+            [b"a" * 16, b"b" * 16, b"c" * 16],
+            "its tokens are others than its record says, by their digest",
+        ),
+        ("ids_digest", [None, b"b" * 16, None], 'column "ids_digest" has 2 nulls, and may have none'),
         ("task", ["aqua", None, "esnli"], 'column "task" has 1 nulls, and may have none'),
     ],
 )
 def test_records_that_differ_from_the_index_are_found(build, reseal, column, values, told):
     change_records(build, "main/00000", column, values)
     reseal(build)
-    assert any(told in sentence and "records.parquet" in sentence for sentence in sentences(build))
+    file = "main/00000.bin" if "tokens are others" in told else "main/00000.records.parquet"
+    assert any(told in sentence and sentence.startswith(file) for sentence in sentences(build))
+
+
+def test_a_token_of_the_context_that_changed_is_found_though_all_was_sealed_anew(build, reseal):
+    before = digests_of_ids(build, "main/00000")
+    rewrite(build, "main/00000", lambda parts: parts["tokens"].__setitem__(3, 65))
+    change_records(build, "main/00000", "ids_digest", before)
+    reseal(build)
+    (found,) = verify(build).findings
+    assert (found.file, found.row, found.example) == ("main/00000.bin", 0, pq_ids(build, "main/00000")[0])
+    assert found.sentence == "its tokens are others than its record says, by their digest"
+
+
+def pq_ids(directory: Path, prefix: str) -> list[str]:
+    return [example.hex() for example in pq.read_table(directory / f"{prefix}.records.parquet")["id"].to_pylist()]
+
+
+def test_a_data_digest_that_its_files_do_not_give_is_found(build):
+    path = build / "manifest.json"
+    told = json.loads(path.read_bytes())
+    held, told["data_digest"] = told["data_digest"], "blake2b:" + "0" * 64
+    promised = {key: value for key, value in told.items() if key not in ("digest", "made", "seal")}
+    told["digest"] = json_digest(promised)
+    told["seal"] = json_digest({key: value for key, value in told.items() if key != "seal"})
+    path.write_bytes(canonical_json(told))
+    (found,) = sentences(build)
+    assert found == f"manifest.json: data_digest is blake2b:{'0' * 64}, where its files and tables give {held}"
 
 
 def test_a_missing_record_is_found(build, reseal):
