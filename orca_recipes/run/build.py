@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from orca_recipes.errors import BuildError, LockError
+from orca_recipes.errors import BuildError, DamagedShard, LockError
 from orca_recipes.plan.compile import compile_plan, used_collections
 from orca_recipes.plan.pins import Pins, differences
 from orca_recipes.plan.stages import Plan
@@ -22,7 +22,7 @@ from orca_recipes.run.execute import Execution
 from orca_recipes.run.lock import Lock, lock_path, read_lock, write_lock
 from orca_recipes.run.message_texts import look_up
 from orca_recipes.run.pin import pin_recipe
-from orca_recipes.run.place import put_back, refuse_foreign
+from orca_recipes.run.place import lock_file, put_back, refuse_foreign
 from orca_recipes.run.progress import Progress
 from orca_recipes.run.publish import Publication
 from orca_recipes.run.settle import settled
@@ -187,7 +187,10 @@ def _as_planned(directory: Path, loaded: LoadedRecipe, prepared: Prepared) -> Ma
     """The build that is there, if it is the one that the plan would make, whole by its sizes."""
     if not (directory / "manifest.json").is_file():
         return None
-    manifest = read_manifest(directory)
+    try:
+        manifest = read_manifest(directory)
+    except DamagedShard:
+        return None
     there = [(stage.name, stage.fingerprint) for stage in manifest.plan]
     planned = [(stage.name, stage.fingerprint) for stage in prepared.plan]
     same_words = manifest.recipe == loaded.decisive and manifest.profile == loaded.profile
@@ -276,9 +279,10 @@ def _remember(asked: Asked, prepared: Prepared) -> None:
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
     """One build at a time writes a directory."""
-    lock = FileLock(directory.with_name(f".{directory.name}.lock"))
-    with writing(directory.parent, f"the build {directory}", "choose another place with --out"):
-        directory.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(lock_file(directory))
+    held = Path(lock.lock_file)
+    with writing(held.parent, f"the build {directory}", "choose another place with --out"):
+        held.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -289,5 +293,5 @@ def _alone(directory: Path) -> Iterator[None]:
             yield
         finally:
             # Before it is released: a build that waited for this file would hold a lock that has no name.
-            Path(lock.lock_file).unlink(missing_ok=True)
+            held.unlink(missing_ok=True)
             lock.release()

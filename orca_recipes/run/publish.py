@@ -24,7 +24,7 @@ from orca_recipes.run.arrow import read_frame
 from orca_recipes.run.execute import Execution, joined_counts
 from orca_recipes.run.mix import conserved
 from orca_recipes.run.phases import asked_phases
-from orca_recipes.run.place import make_aside, put_in_place, refuse_foreign, settle
+from orca_recipes.run.place import give_up, make_aside, put_in_place, refuse_foreign, settle
 from orca_recipes.run.student import TOKENIZER_FILES, Student
 from orca_recipes.run.write import WriteTask, Written, WrittenShard, write_half
 from orca_recipes.shards import curriculum, manifest, records
@@ -60,7 +60,7 @@ class Publication:
             made = self._write_manifest(aside, written)
             put_in_place(aside, self.directory)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            give_up(aside, self.directory)
         return made
 
     def _write_dataset(self, name: str, folder: Path) -> list[Written]:
