@@ -18,6 +18,7 @@ OrcaError                 shown without a traceback
 │   ├── ModelError        an architecture or a folder of weights that the trainer cannot use
 │   ├── LayoutError       a parallel layout that does not fit the model, the rows or the machine
 │   ├── CheckpointError   a checkpoint that is not one, or belongs to another model or other data
+│   ├── NoStore           a folder that is no store, and holds what is somebody's
 │   └── BuildError        a build directory that is not one, or is in the way
 └── Failure               exit status 1: the machine or the stored data failed
     ├── DamagedShard      a shard breaks a rule of the format
@@ -127,6 +128,10 @@ class LayoutError(UserError):
 
 
 class CheckpointError(UserError):
+    pass
+
+
+class NoStore(UserError):
     pass
 
 

@@ -26,6 +26,7 @@ from orca_recipes.plan.stages import Stage
 from orca_recipes.run.claims import Claims, Say, patiently, quiet
 from orca_recipes.run.disk import writing
 from orca_recipes.run.sealed import is_promised, promise, read_json, read_sealed, write_json, write_sealed
+from orca_recipes.run.store_marker import STAGE, open_store
 from orca_recipes.shards.files import sync_folder
 
 RECEIPT = "receipt.json"
@@ -164,14 +165,9 @@ class Store:
     """The store at a folder; made where there is none."""
 
     def __init__(self, root: Path) -> None:
+        """Raises: NoStore where the folder holds something else; StoreError where it cannot be written."""
         self.root = root
-        try:
-            for name in ("stages", "builds", "locks", "running"):
-                (root / name).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(
-                f"the store {root} cannot be written ({error.strerror}); choose another with --store or ORCA_STORE"
-            ) from error
+        open_store(root)
         self._claims = Claims(root / "running")
 
     def folder(self, stage: Stage) -> StageFolder:
@@ -216,13 +212,16 @@ class Store:
     def clean(self, *, keep_nothing: bool = False, say: Say = quiet) -> tuple[int, int]:
         """Remove stages that no living build uses: (stages, bytes) removed.
 
-        A build lives while its directory holds a manifest, or its process runs.
+        A build lives while its directory holds a manifest, or its process runs. What is no stage by its name is left.
         """
         removed = freed = 0
         self._claims.drop()
         with self._written(), self._claims.door(say):
             living = self._claims.of_others() | self._built(forget=keep_nothing)
             for folder in sorted((self.root / "stages").iterdir()):
+                if not STAGE.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
+                    say(f"{folder}: left as it is, because it is no stage")
+                    continue
                 if folder.name in living:
                     continue
                 with patiently(self._lock_of(folder), say, f"waiting for another build, which makes {folder.name}"):

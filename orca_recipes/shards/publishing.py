@@ -1,9 +1,9 @@
 """A folder that is made aside and put in its place whole, wherever that place is and whatever lies there.
 
 Usually it is made beside its place and renamed over it. A place that cannot be renamed (a mount point, or a folder
-whose parent may not be written) is filled from inside: then the file that says that all is there, named `last`, is taken away
-first and put back last, so that half of an older folder and half of a newer one are never taken for a whole. A place
-that is a link is where the link leads. Nothing is removed but what its owner lists as its own.
+whose parent may not be written) is filled from inside: then the file that says that all is there, named `last`, is
+taken away first and put back last, so that half of an older folder and half of a newer one are never taken for a whole.
+A place that is a link is where the link leads. Nothing is removed but what its owner lists as its own.
 """
 
 import errno
@@ -16,6 +16,9 @@ from pathlib import Path
 
 from orca_recipes.errors import BuildError
 from orca_recipes.shards.files import sync_folder
+
+_SYSTEMS = "lost+found"
+"""A new disk holds it at its root."""
 
 INSIDE_LOCK = ".orca-recipe.lock"
 """Held by who fills a place from inside, in whose parent nothing may be written."""
@@ -64,7 +67,7 @@ def foreign_files(directory: Path, own: Set[str]) -> Iterator[str]:
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             path = Path(entry.path)
             name = path.relative_to(directory).as_posix()
-            if path.parent == directory and (_INSIDE.fullmatch(entry.name) or entry.name == INSIDE_LOCK):
+            if path.parent == directory and (_INSIDE.fullmatch(entry.name) or entry.name in (INSIDE_LOCK, _SYSTEMS)):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 if name in folders:

@@ -66,7 +66,8 @@ class SegmentWriter:
 
     def _begun(self) -> int:
         """A new file under a name that nobody has: times let people sort them, and decide nothing."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        # Through links, also where what one leads to is still to be made.
+        self._folder.resolve().mkdir(parents=True, exist_ok=True)
         name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(8)}{SUFFIX}"
         file = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         sync_folder(self._folder)

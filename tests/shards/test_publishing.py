@@ -1,14 +1,13 @@
 """Folders put in their place whole: by rename or from inside, killed anywhere, and nothing of anyone else's is lost."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from orca_recipes.errors import BuildError
 from orca_recipes.shards import publishing
-from orca_recipes.shards.publishing import foreign_files, followed, give_up, make_aside, put_back, put_in_place
+from orca_recipes.shards.publishing import followed, foreign_files, give_up, make_aside, put_back, put_in_place
 
 LAST = "list"
 OLD = {"data/one": "old", "data/two": "old", "gone/three": "old", "top": "old"}
