@@ -36,7 +36,14 @@ DRAWING = [
 ]
 VERBS = {
     "tokenizer": ["run/student"],
-    "template": ["run/student", "run/conformance", "run/conversations", "run/inference", "contract/markup"],
+    "template": [
+        "run/student",
+        "run/ending",
+        "run/conformance",
+        "run/conversations",
+        "run/inference",
+        "contract/markup",
+    ],
     "read": ["run/read", "run/identity", "contract/draws", "contract/frames"],
     "contexts": ["run/contexts", "run/questions", "contract/draws"],
     "questions": ["run/questions", "contract/draws"],
@@ -80,6 +87,7 @@ VERBS = {
         "run/write",
         "run/tell",
         "run/publish",
+        "run/ending",
         "shards/writer",
         "shards/index",
         "shards/layout",

@@ -35,7 +35,7 @@ class Markup:
     joints: (role before or START, role after) to the text between. A pair that is missing cannot be rendered.
         For a pair that ends in "assistant" the header is exactly the generation prompt of inference.
     answer_prefix: what the template prints between the generation prompt and a trained answer (trained with it).
-    terminator: what ends an answer, trained; ends with its one control token.
+    terminator: what ends an answer, trained, through its last control token; there may be several, and text between.
     default_system: content that the template puts in where a conversation has no system message, as a message of
         its own; None where it puts nothing.
     trimmed: roles whose content the template strips of white space at both ends, as `str.strip()` does.

@@ -8,7 +8,7 @@ from orca_recipes.plan.fingerprint import digest_of
 
 REVISIONS = {
     "tokenizer": 1,
-    "template": 2,
+    "template": 3,
     "read": 2,
     "contexts": 1,
     "questions": 2,

@@ -21,6 +21,7 @@ from orca_recipes.contract.markup import Markup, assemble_text
 from orca_recipes.errors import TemplateError, TokenizerError
 from orca_recipes.run.arrow import keep_pandas_out
 from orca_recipes.run.conversations import Conversation, conversations
+from orca_recipes.run.ending import ending_of
 from orca_recipes.run.inference import Inference
 from orca_recipes.run.proof import control_table, trained_texts
 from orca_recipes.run.render import Renderer
@@ -38,8 +39,9 @@ def conform(*, markup: Markup, encoder: Encoder, tokenizer: Path) -> str:
     Raises: TemplateError, with the case, where training and inference would part; TokenizerError where the tokenizer
         cannot encode an answer where the template puts it.
     """
-    terminator = _terminator(markup, encoder)
-    trial = _Trial(markup, encoder, Inference(tokenizer, markup.chat_template, encoder.vocabulary), terminator)
+    ending = ending_of(markup, encoder)
+    inference = Inference(tokenizer, markup.chat_template, ending.named(encoder.vocabulary))
+    trial = _Trial(markup, encoder, inference, ending.ids)
     tried = conversations(markup, encoder.vocabulary)
     if not tried:
         raise TemplateError("the template has no conversation that ends in an answer, so nothing can be trained on")
@@ -47,23 +49,12 @@ def conform(*, markup: Markup, encoder: Encoder, tokenizer: Path) -> str:
     return f"{held} conversations, all as inference sees them"
 
 
-def _terminator(markup: Markup, encoder: Encoder) -> int:
-    """The control token that ends an answer. Raises: TemplateError where there is none."""
-    ends = [text for text in encoder.vocabulary.control if markup.terminator.endswith(text)]
-    if not ends:
-        raise TemplateError(
-            f"the template ends an answer by {markup.terminator!r}, which does not end in a control token of the "
-            "tokenizer, so that a student would not learn to stop; add the token by `add_special_tokens` in [tokenizer]"
-        )
-    return encoder.vocabulary.control[max(ends, key=len)]
-
-
 class _Trial:
-    def __init__(self, markup: Markup, encoder: Encoder, inference: Inference, terminator: int) -> None:
+    def __init__(self, markup: Markup, encoder: Encoder, inference: Inference, ending: tuple[int, ...]) -> None:
         self._markup = markup
         self._encoder = encoder
         self._inference = inference
-        self._terminator = terminator
+        self._ending = ending
         longest_first = sorted(encoder.vocabulary.control, key=lambda text: (-len(text), text))
         self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._is_control = control_table(encoder)
@@ -119,7 +110,7 @@ class _Trial:
             raise TemplateError(_refusal(case, f"it {said} by a build, and its markup says otherwise"))
         if reason is not None:
             return
-        answers, spans = case.answers, tokens.answers(self._terminator)
+        answers, spans = case.answers, tokens.answers(self._ending)
         if len(spans) + (case.cut and len(spans) < len(answers)) != len(answers):
             raise TemplateError(_refusal(case, f"{len(spans)} spans are trained, where it has {len(answers)} answers"))
         begin = ended = 0
@@ -157,7 +148,7 @@ class _Trial:
         return prompt, text
 
     def _check_end(self, case: Conversation, tokens: _Tokens, stop: int, *, is_cut: bool) -> None:
-        ended = int(tokens.ids[stop - 1]) == self._terminator
+        ended = tuple(tokens.ids[max(stop - len(self._ending), 0) : stop].tolist()) == self._ending
         if ended == is_cut:
             said = "an answer that is not finished is" if is_cut else "the answer is not"
             raise TemplateError(_refusal(case, f"{said} trained to end by {self._markup.terminator!r}"))
@@ -194,10 +185,11 @@ class _Tokens:
     ids: np.ndarray
     trained: np.ndarray
 
-    def answers(self, terminator: int) -> list[tuple[int, int]]:
-        """Where trained answers begin and end; one may follow the terminator of another without a token between."""
-        before = np.concatenate([[False], self.trained[:-1] & (self.ids[:-1] != terminator)])
-        after = np.concatenate([self.trained[1:] & (self.ids[:-1] != terminator), [False]])
+    def answers(self, ending: tuple[int, ...]) -> list[tuple[int, int]]:
+        """Where trained answers begin and end; one may follow the end of another without a token between."""
+        last = ending[-1]  # stands nowhere else in what is trained
+        before = np.concatenate([[False], self.trained[:-1] & (self.ids[:-1] != last)])
+        after = np.concatenate([self.trained[1:] & (self.ids[:-1] != last), [False]])
         starts, stops = np.flatnonzero(self.trained & ~before), np.flatnonzero(self.trained & ~after) + 1
         return list(zip(starts.tolist(), stops.tolist(), strict=True))
 

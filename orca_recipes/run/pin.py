@@ -16,6 +16,7 @@ from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.aside import Aside
 from orca_recipes.run.claims import Say, quiet
 from orca_recipes.run.digests import FileDigests, Pinned
+from orca_recipes.run.ending import Ending
 from orca_recipes.run.placed import placed
 from orca_recipes.run.store import Store
 from orca_recipes.run.student import Dissecting, Student, resolve, take_apart
@@ -91,6 +92,7 @@ def _student(
         if not made.is_sound(template.name, say):
             work.do(take_apart, Dissecting(recipe.tokenizer, recipe.template, folder.path, made))
     facts = made.receipt["report"]
-    return Student(folder.path, markup_from_json(facts["markup"]), **facts["vocabulary"]), folder.receipt["report"][
-        "digest"
-    ]
+    known = facts["vocabulary"]
+    ending = Ending(**{**known["ending"], "ids": tuple(known["ending"]["ids"])})
+    student = Student(folder.path, markup_from_json(facts["markup"]), **{**known, "ending": ending})
+    return student, folder.receipt["report"]["digest"]

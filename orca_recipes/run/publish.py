@@ -21,6 +21,7 @@ from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.run.account import Account, ids_of, read_account, rejected_schema
 from orca_recipes.run.answer_counts import answer_counts
 from orca_recipes.run.arrow import read_frame
+from orca_recipes.run.ending import without_added_end
 from orca_recipes.run.execute import Execution, joined_counts
 from orca_recipes.run.mix import conserved
 from orca_recipes.run.phases import asked_phases
@@ -129,11 +130,10 @@ class Publication:
         student = self.execution.student
         folder = aside / "tokenizer"
         folder.mkdir()
-        for name in TOKENIZER_FILES:
-            shutil.copyfile(student.folder / name, folder / name)
-        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        config["chat_template"] = student.markup.chat_template
-        _write_json(folder / "tokenizer_config.json", config)
+        _ship_definition(student.folder / TOKENIZER_FILES[0], folder / TOKENIZER_FILES[0])
+        config = json.loads((student.folder / TOKENIZER_FILES[1]).read_text(encoding="utf-8"))
+        named = {"eos_token": student.ending.token, "pad_token": student.ending.pad}
+        _write_json(folder / TOKENIZER_FILES[1], {**config, **named, "chat_template": student.markup.chat_template})
         (folder / "chat_template.jinja").write_text(student.markup.chat_template, encoding="utf-8")
         _write_json(folder / "generation_config.json", generation_settings(student))
 
@@ -168,10 +168,10 @@ class Publication:
             ),
             row_tokens=recipe.packing.row_tokens,
             align=recipe.packing.align,
-            pad_id=pad_id(student),
+            pad_id=student.control[student.ending.pad],
             bos_id=bos if begins else None,
             unused_bos_id=None if begins else bos,
-            terminators=((terminator_id(student),),),
+            terminators=(student.ending.ids,),
             vocabulary_size=student.size,
             dtype="uint16" if token_dtype(student.size).itemsize == 2 else "int32",
             longest_example=max(self._packed(name)["longest_example"] for name in written),
@@ -234,21 +234,6 @@ class Publication:
         )
 
 
-def terminator_id(student: Student) -> int:
-    """The control token that ends every complete trained turn."""
-    terminator = student.markup.terminator
-    ends = max((text for text in student.control if terminator.endswith(text)), key=len)
-    return student.control[ends]
-
-
-def pad_id(student: Student) -> int:
-    """The pad token, or where the tokenizer has none the token that ends a text: pads carry no loss."""
-    for text in (student.pad, student.eos):
-        if text is not None:
-            return student.control[text]
-    return terminator_id(student)
-
-
 def begins_with_bos(student: Student) -> bool:
     """Whether inference's prompt begins with BOS."""
     heads = [joint.header for (before, _), joint in student.markup.joints.items() if not before]
@@ -257,7 +242,8 @@ def begins_with_bos(student: Student) -> bool:
 
 def generation_settings(student: Student) -> dict[str, Any]:
     """Settings with which generation ends where training ended an answer."""
-    settings: dict[str, Any] = {"eos_token_id": terminator_id(student), "pad_token_id": pad_id(student)}
+    ending, control = student.ending, student.control
+    settings: dict[str, Any] = {"eos_token_id": control[ending.token], "pad_token_id": control[ending.pad]}
     if student.bos is not None:
         settings["bos_token_id"] = student.control[student.bos]
     return settings
@@ -309,6 +295,16 @@ def _file(path: Path, root: Path, known: Mapping[Path, str]) -> manifest.FileDig
 def _table(path: Path, root: Path, known: Mapping[Path, str]) -> manifest.TableDigest:
     digest = known.get(path) or content_digest_of_table(path)
     return manifest.TableDigest(path=path.relative_to(root).as_posix(), rows=rows_of_table(path), content_digest=digest)
+
+
+def _ship_definition(source: Path, target: Path) -> None:
+    """The tokenizer.json as it is, unless it puts something behind a text."""
+    definition = json.loads(source.read_bytes())
+    shipped = without_added_end(definition)
+    if shipped == definition:
+        shutil.copyfile(source, target)
+    else:
+        target.write_text(json.dumps(shipped, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from orca_recipes.contract.markup import Markup
 from orca_recipes.plan.fingerprint import digest_of
 from orca_recipes.run.conformance import conform
 from orca_recipes.run.digests import Pinned, unchanged
+from orca_recipes.run.ending import Ending, ending_of
 from orca_recipes.run.loaded import opened
 from orca_recipes.run.placed import placed
 from orca_recipes.run.sealed import flush, write_sealed
@@ -32,7 +33,7 @@ class Student:
 
     folder: the tokenizer as resolved. verdict: how the fast tokenizer fared against the reference.
     conformance: how training fared against inference on generated conversations.
-    control: control tokens by text. size: of the vocabulary with added tokens.
+    control: control tokens by text. size: of the vocabulary with added tokens. ending: the end of answers.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Student:
     eos: str | None
     verdict: str
     conformance: str
+    ending: Ending
 
 
 @dataclass(frozen=True)
@@ -89,5 +91,6 @@ def take_apart(task: Dissecting) -> None:
         "pad": vocabulary.pad,
         "verdict": encoder.verdict(),
         "conformance": conformance,
+        "ending": asdict(ending_of(markup, encoder)),
     }
     task.folder.finish([], {"markup": markup.as_json(), "vocabulary": facts})

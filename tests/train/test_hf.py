@@ -14,12 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from orca_recipes.cli import main
 from orca_recipes.errors import BuildError, ModelError
+from orca_recipes.shards.reader import Shard
 from orca_recipes.train.architecture import architecture_from_hf
 from orca_recipes.train.checkpoint import Checkpoint, load_weights, read_checkpoint, save_checkpoint
 from orca_recipes.train.hf import export_hf, import_hf, load_hf, save_hf
 from orca_recipes.train.hf_files import write_safetensors
 from orca_recipes.train.layout import Layout, Place
 from orca_recipes.train.network import build_model, logits
+from tests.run.ends import COHERE_LIKE, make_build
 from tests.train.rows import Packed, packed
 
 with warnings.catch_warnings():
@@ -226,6 +228,42 @@ def test_generation_stops_where_training_ends_an_answer(
     stopped = answer(first_of_its_kind)
     assert len(stopped) < 12
     assert stopped[-1] == settings["eos_token_id"]
+
+
+def test_a_model_that_prints_what_it_was_trained_to_stops_exactly_at_its_end(
+    fork_ranks: Callable[..., list[Any]], tmp_path: Path
+):
+    build = make_build(tmp_path / "project", COHERE_LIKE.replace("between", "' so '"), eos="<|old|>")
+    manifest = json.loads((build / "manifest.json").read_text())
+    folder = random_llama(tmp_path / "model", vocab_size=manifest["vocabulary_size"])
+
+    def there_and_back(rendezvous: str) -> None:
+        import_hf(folder, tmp_path / "run", build=build)
+        export_hf(tmp_path / "run" / "step-00000000", tmp_path / "out")
+
+    fork_ranks(1, there_and_back)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    trained = tokenizer.encode("Bye.<|END_RESPONSE|> so <|END_TURN|>", add_special_tokens=False)
+    shard = Shard.open(build / "main" / "00000")
+    assert trained in [shard.tokens[place : place + len(trained)].tolist() for place in range(len(shard.tokens))]
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "And?"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    asked = prompt["input_ids"].shape[1]
+
+    def next_of_trained(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        forced = torch.full_like(scores, -torch.inf)
+        forced[:, (trained * 2)[ids.shape[1] - asked]] = 0
+        return forced
+
+    made = model.generate(
+        **prompt, do_sample=False, max_new_tokens=len(trained) + 5, logits_processor=[next_of_trained]
+    )
+    assert made[0, asked:].tolist() == trained
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["eos_token_id"] == model.generation_config.eos_token_id == tokenizer.eos_token_id == trained[-1]
+    assert config["pad_token_id"] == model.generation_config.pad_token_id == tokenizer.pad_token_id
 
 
 def test_the_digest_of_the_manifest_travels_into_the_export_and_back(

@@ -29,7 +29,6 @@ def take_apart(probes: Probes, vocabulary: Vocabulary) -> Markup:
     """
     _check_dialogue(probes)
     terminator = _terminator(probes, vocabulary)
-    _check_answer_ends(probes, terminator)
     joints: dict[Pair, Joint] = {}
     prefixes: dict[Role, str] = {}
     for before in (START, *ROLES):
@@ -68,25 +67,36 @@ def _check_dialogue(probes: Probes) -> None:
 
 
 def _terminator(probes: Probes, vocabulary: Vocabulary) -> str:
-    """The text after an answer, up to its first control token."""
+    """The text after an answer, through its last control token before the header of the next message.
+
+    Where the answer ends the conversation and where a question follows it, the same must be printed: what stands in
+    both before they part is the answer's, white space behind its last control token is nobody's.
+    """
     after = _around(probes, ("user", "assistant"))[-1]
-    longest_first = sorted(vocabulary.control, key=lambda text: (-len(text), text))
-    found = re.search("|".join(map(re.escape, longest_first)) or "(?!)", after)
-    if found is None:
+    ends = _control_ends(after, vocabulary)
+    if not ends:
         raise TemplateError(
             f"{CANNOT}after an answer that ends the conversation it prints {after!r}, which holds no control token, so "
             "that a student would not learn to stop; use the template kind plain or chatml"
         )
-    return after[: found.end()]
-
-
-def _check_answer_ends(probes: Probes, terminator: str) -> None:
     seen = probes.seen(("user", "assistant", "user"))
-    if seen and seen.around and not seen.around[2].startswith(terminator):
+    if not seen or not seen.around:
+        return after[: ends[-1]]
+    before_question = seen.around[2]
+    shared = [end for end in ends if before_question.startswith(after[:end])]
+    if not shared:
         raise TemplateError(
-            f"{CANNOT}it ends an answer by {terminator!r} at the end of a conversation, and by {seen.around[2]!r} "
-            "before another question, so that a student would learn two ends; use the template kind chatml or plain"
+            f"{CANNOT}it ends an answer by {after[: ends[0]]!r} at the end of a conversation, and by "
+            f"{before_question!r} before another question, so that a student would learn two ends; use the template "
+            "kind chatml or plain"
         )
+    return after[: shared[-1]]
+
+
+def _control_ends(text: str, vocabulary: Vocabulary) -> list[int]:
+    """Where control tokens of a text end, in order."""
+    longest_first = sorted(vocabulary.control, key=lambda text: (-len(text), text))
+    return [match.end() for match in re.finditer("|".join(map(re.escape, longest_first)) or "(?!)", text)]
 
 
 def _joint(probes: Probes, pair: Pair, terminator: str) -> tuple[Joint, str] | None:

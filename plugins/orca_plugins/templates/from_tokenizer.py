@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
@@ -46,6 +46,8 @@ class FromTokenizer(Template):
     variables = { enable_thinking = false }
     """
 
+    revision: ClassVar[int] = 2
+
     kind: Literal["from_tokenizer"] = "from_tokenizer"
     date: Annotated[
         str | None,
@@ -67,8 +69,11 @@ class FromTokenizer(Template):
         markup = lasting(probes, take_apart(probes, vocabulary))
         markup = proven(probes, with_contents(probes, markup, vocabulary))
         _check_spaces(markup, vocabulary)
-        text = pinned(vocabulary.chat_template, self.variables, template.dates)
-        _check_pinned(ChatTemplate(text, names, None), probes, markup)
+        shipped = _shipped_names(vocabulary, markup)
+        moved = {name: names.get(name, "") for name in shipped if shipped[name] != names.get(name)}
+        used = {name: text for name, text in moved.items() if name in vocabulary.chat_template}
+        text = pinned(vocabulary.chat_template, {**used, **self.variables}, template.dates)
+        _check_pinned(ChatTemplate(text, shipped, None), probes, markup)
         return replace(markup, chat_template=text)
 
 
@@ -76,6 +81,13 @@ def _special_tokens(vocabulary: Vocabulary) -> dict[str, Any]:
     """What transformers tells a template of its tokenizer."""
     names = {"bos_token": vocabulary.bos, "eos_token": vocabulary.eos, "pad_token": vocabulary.pad}
     return {name: text for name, text in names.items() if text is not None}
+
+
+def _shipped_names(vocabulary: Vocabulary, markup: Markup) -> dict[str, Any]:
+    """What transformers will tell the template of the tokenizer as shipped, whose end is that of answers."""
+    end = max((text for text in vocabulary.control if markup.terminator.endswith(text)), key=len)
+    shipped = replace(vocabulary, eos=end, pad=vocabulary.pad or vocabulary.eos or end)
+    return _special_tokens(shipped)
 
 
 def _check_spaces(markup: Markup, vocabulary: Vocabulary) -> None:

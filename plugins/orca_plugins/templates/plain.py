@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,14 +22,17 @@ class Plain(Template):
     assistant = { header = "### Response:\\n", footer = "\\n\\n" }
     """
 
+    revision: ClassVar[int] = 2
+
     kind: Literal["plain"] = "plain"
     system: Annotated[Turn, Field(description="what stands around system messages")] = Turn(footer="\n\n")
     user: Annotated[Turn, Field(description="what stands around user messages")] = Turn(
         header="### Instruction:\n", footer="\n\n"
     )
-    assistant: Annotated[Turn, Field(description="what stands around answers; the footer follows the terminator")] = (
-        Turn(header="### Response:\n", footer="\n\n")
-    )
+    assistant: Annotated[
+        Turn,
+        Field(description="what stands around answers; the footer follows the terminator and may end it"),
+    ] = Turn(header="### Response:\n", footer="\n\n")
     tool: Annotated[
         Turn | None, Field(description="what stands around tool messages, which are refused without it")
     ] = None
@@ -45,7 +48,10 @@ class Plain(Template):
             turns["tool"] = self.tool
         _check_texts(turns, vocabulary)
         opening = opening_token(vocabulary, self.bos)
-        return turns_markup(turns, opening=opening, terminator=self._terminator(vocabulary))
+        cut = _last_control_end(self.assistant.footer, vocabulary)
+        terminator = self._terminator(vocabulary) + self.assistant.footer[:cut]
+        turns["assistant"] = Turn(header=self.assistant.header, footer=self.assistant.footer[cut:])
+        return turns_markup(turns, opening=opening, terminator=terminator)
 
     def _terminator(self, vocabulary: Vocabulary) -> str:
         text = self.terminator or vocabulary.eos
@@ -55,6 +61,11 @@ class Plain(Template):
                 "give one of its control tokens as `terminator`"
             )
         return control_token(vocabulary, text, "terminator")
+
+
+def _last_control_end(text: str, vocabulary: Vocabulary) -> int:
+    """Where the last control token of a text ends, 0 where there is none."""
+    return max((text.rfind(token) + len(token) for token in vocabulary.control if token in text), default=0)
 
 
 def _check_texts(turns: dict[str, Turn], vocabulary: Vocabulary) -> None:
