@@ -22,7 +22,7 @@ REVISIONS = {
     "keep": 1,
     "tokenize": 5,
     "pack": 4,
-    "write": 3,
+    "write": 4,
 }
 """Revision of the core's own work in each verb: raise it when equal inputs would give other output."""
 
