@@ -8,6 +8,7 @@ import json
 import textwrap
 import types
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -43,17 +44,41 @@ def list_page(catalogue: Catalogue) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def kinds_json(catalogue: Catalogue, name: str | None) -> dict[str, Any]:
+    """All kinds with who offers each, or those of one name with the JSON Schema of their options.
+
+    Raises: as `kind_page`.
+    """
+    offers = _offers_of(catalogue, name) if name else _all_offers(catalogue)
+    found = []
+    for offer in offers:
+        told: dict[str, Any] = asdict(offer)
+        if name:
+            kind = catalogue.kind(offer.hook, f"{offer.distribution}:{offer.name}")
+            told |= {"description": parted(kind.__doc__)[0], "options": kind.model_json_schema()}
+        found.append(told)
+    return {"kinds": found, "broken": [str(plugin) for plugin in catalogue.broken]}
+
+
 def kind_page(catalogue: Catalogue, name: str) -> str:
     """All about the kinds of one name (bare, or `distribution:name`): what it does, its options, an example.
 
     Raises: PluginError where there is none, or where its class cannot be loaded.
     """
-    everything = [offer for piece in PIECES for offer in catalogue.offers(piece.hook)]
+    return "\n".join(_page(catalogue, offer) for offer in _offers_of(catalogue, name))
+
+
+def _all_offers(catalogue: Catalogue) -> list[Offer]:
+    return [offer for piece in PIECES for offer in catalogue.offers(piece.hook)]
+
+
+def _offers_of(catalogue: Catalogue, name: str) -> list[Offer]:
+    everything = _all_offers(catalogue)
     found = [offer for offer in everything if name in (offer.name, f"{offer.distribution}:{offer.name}")]
     if not found:
         might = "".join(f"\n  a plugin that does not load might offer it: {plugin}" for plugin in catalogue.broken)
         raise PluginError(f"there is no kind {quoted(name)}{hint(name, {offer.name for offer in everything})}{might}")
-    return "\n".join(_page(catalogue, offer) for offer in found)
+    return found
 
 
 def _hook_block(offers: tuple[Offer, ...], title: str) -> str:

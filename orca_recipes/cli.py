@@ -19,6 +19,7 @@ import threading
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,6 +30,7 @@ from orca_recipes.cli_answers import ask_command, collect, traces
 from orca_recipes.cli_hf import export_hf, import_hf
 from orca_recipes.cli_parts import (
     BUILD,
+    JSON,
     STORE,
     TRACES,
     ask,
@@ -42,7 +44,7 @@ from orca_recipes.cli_parts import (
 )
 from orca_recipes.cli_train import sample, train
 from orca_recipes.counted import counted
-from orca_recipes.errors import OrcaError
+from orca_recipes.errors import OrcaError, RecipeError
 
 if TYPE_CHECKING:
     from orca_recipes.shards.report import Report
@@ -130,23 +132,26 @@ def main(traceback: bool) -> None:
 @TRACES
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: one a core]")
 @click.option("--locked", is_flag=True, help="Refuse to build anything but what the lock pins.")
-def build(
-    recipe: Path, profile: str | None, overrides: tuple[str, ...], workers: int | None, locked: bool, **options: Any
-) -> None:
+@JSON
+def build(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Build a recipe into packed shards.
 
     Finished stages are kept in the store: building again does only what changed. The lock is written beside the recipe
     when there is none, or when what it pins changed; with --set or --limit it is left alone.
     """
     from orca_recipes.run.answer_counts import told as answers_told
-    from orca_recipes.run.build import build
+    from orca_recipes.run.build import made
     from orca_recipes.run.heap import keep_heap
     from orca_recipes.run.progress import progress_for
 
     keep_heap()
-    asked = ask(load(recipe, profile, overrides), workers=workers, locked=locked, **options)
+    asked = ask(load(recipe, profile, overrides), **options)
     with progress_for() as progress:
-        manifest, fresh = build(asked, progress)
+        found = made(asked, progress)
+    if as_json:
+        print_json(found.as_json())
+        return
+    manifest, fresh = found.manifest, found.fresh
     for name, dataset in manifest.datasets.items():
         print_text(
             f"{asked.directory / name}: {counted(len(dataset.shards), 'shard')}, {counted(dataset.rows, 'row')} of "
@@ -164,7 +169,7 @@ def build(
 @recipe_options
 @store_options
 @TRACES
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 @click.option("--declared", "offline", is_flag=True, help="Only what is known without reading: no fingerprints.")
 @click.option("--scan", "scanned", is_flag=True, help="Read the sources and draw first: exact counts, nothing asked.")
 def plan(
@@ -216,11 +221,15 @@ def plan(
 @main.command()
 @recipe_options
 @store_options
-def lock(recipe: Path, profile: str | None, overrides: tuple[str, ...], **options: Any) -> None:
+@JSON
+def lock(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Pin every moving name of a recipe: files, tokenizer, template, versions. Writes RECIPE's .lock beside it."""
     from orca_recipes.run.build import lock_recipe
 
     path, changed = lock_recipe(ask(load(recipe, profile, overrides), **options))
+    if as_json:
+        print_json({"lock": str(path), "changed": changed})
+        return
     for line in changed:
         print_text(line)
     print_text(f"{path}: locked")
@@ -228,26 +237,41 @@ def lock(recipe: Path, profile: str | None, overrides: tuple[str, ...], **option
 
 @main.command()
 @recipe_options
-def check(recipe: Path, profile: str | None, overrides: tuple[str, ...]) -> None:
+@JSON
+def check(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say what is wrong with a recipe: all faults at once, each with its line. Reads nothing but the recipe."""
-    loaded = load(recipe, profile, overrides)
+    try:
+        loaded = load(recipe, profile, overrides)
+    except RecipeError as error:
+        if as_json:
+            print_json({"recipe": str(recipe), "sound": False, "faults": [asdict(fault) for fault in error.faults]})
+        raise
+    if as_json:
+        names = {"collections": list(loaded.recipe.collections), "datasets": list(loaded.recipe.datasets)}
+        print_json({"recipe": str(recipe), "sound": True, "faults": [], **names})
+        return
     collections = counted(len(loaded.recipe.collections), "collection")
     print_text(f"{recipe}: a sound recipe ({collections}, {counted(len(loaded.recipe.datasets), 'dataset')})")
 
 
 @main.command()
 @click.argument("name", required=False)
-def kinds(name: str | None) -> None:
+@JSON
+def kinds(name: str | None, as_json: bool) -> None:
     """List the kinds that recipes can choose, with the package that offers each; NAME shows one with its options."""
     from orca_recipes.catalogue import Catalogue
-    from orca_recipes.catalogue_pages import kind_page, list_page
+    from orca_recipes.catalogue_pages import kind_page, kinds_json, list_page
 
     catalogue = Catalogue()
+    if as_json:
+        print_json(kinds_json(catalogue, name))
+        return
     print_text(kind_page(catalogue, name) if name else list_page(catalogue))
 
 
 @main.command()
 @click.option("--manifest", "of_manifest", is_flag=True, help="The schema of a build's manifest.json instead.")
+@click.option("--json", is_flag=True, expose_value=False, help="As always: what is printed is JSON.")
 def schema(of_manifest: bool) -> None:
     """Print a JSON Schema of recipes that covers all installed kinds, for editors to complete and check with.
 
@@ -271,7 +295,7 @@ def schema(of_manifest: bool) -> None:
     metavar="SHARE",
     help="For very large builds: no digests of files, and tokens and text of this share of the rows (0.01).",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def verify(directory: Path, sample: float | None, as_json: bool) -> None:
     """Prove a build from its directory alone: digests, the format, every count, the text of every trained answer.
 
@@ -358,7 +382,7 @@ def _show_rejected(directory: Path, dataset: str | None, as_json: bool, chosen: 
 @click.option("--source", metavar="FILE:LINE", help="Forward from here; COLLECTION/FILE:LINE tells files apart.")
 @STORE
 @TRACES
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def explain(
     directory: Path,
     example: str | None,
@@ -398,13 +422,17 @@ def explain(
 @main.command()
 @STORE
 @click.option("--all", "keep_nothing", is_flag=True, help="Remove every stage, also those that builds would use again.")
-def clean(store: Path, keep_nothing: bool) -> None:
+@JSON
+def clean(store: Path, keep_nothing: bool, as_json: bool) -> None:
     """Free the store of stages that no build directory uses any more. Builds themselves are never touched."""
     from orca_recipes.run.progress import progress_for
     from orca_recipes.run.store import Store
 
     with progress_for() as progress:
         removed, freed = Store(store).clean(keep_nothing=keep_nothing, say=progress.say)
+    if as_json:
+        print_json({"store": str(store), "stages": removed, "bytes": freed})
+        return
     print_text(f"{store}: {counted(removed, 'stage')} removed, {freed / 1e6:.1f} MB freed")
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from orca_recipes.cli_parts import need_the_trainer, print_text
+from orca_recipes.cli_parts import JSON, need_the_trainer, peak_bytes, print_json, print_text
+
+if TYPE_CHECKING:
+    from orca_recipes.train.architecture import Architecture
 
 
 @click.command("import-hf")
@@ -18,7 +22,8 @@ from orca_recipes.cli_parts import need_the_trainer, print_text
     metavar="DIR",
     help="Give the model the tokens that this build added, as the mean of its own, and the build's tokenizer.",
 )
-def import_hf(model: Path, run: Path, build: Path | None) -> None:
+@JSON
+def import_hf(model: Path, run: Path, build: Path | None, as_json: bool) -> None:
     """Make a checkpoint of a Hugging Face model of the LLaMA family.
 
     MODEL is a folder with config.json and safetensors; the checkpoint is RUN/step-00000000, in the model's own
@@ -26,8 +31,13 @@ def import_hf(model: Path, run: Path, build: Path | None) -> None:
     """
     need_the_trainer()
     from orca_recipes.train import hf
+    from orca_recipes.train.hf_files import read_config
 
     checkpoint, architecture = hf.import_hf(model, run, build=build)
+    if as_json:
+        told = {"checkpoint": str(checkpoint), "model_type": read_config(model).get("model_type")}
+        print_json({**told, **_numbers(architecture), "peak_bytes": peak_bytes()})
+        return
     print_text(
         f"{checkpoint}: imported, {architecture.parameters:,} parameters in {architecture.precision}, "
         f"{architecture.vocabulary_size:,} tokens"
@@ -37,7 +47,8 @@ def import_hf(model: Path, run: Path, build: Path | None) -> None:
 @click.command("export-hf")
 @click.argument("checkpoint", metavar="CHECKPOINT", type=click.Path(path_type=Path))
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
-def export_hf(checkpoint: Path, folder: Path) -> None:
+@JSON
+def export_hf(checkpoint: Path, folder: Path, as_json: bool) -> None:
     """Make a Hugging Face model of a checkpoint: safetensors, tokenizer, chat template, generation settings.
 
     CHECKPOINT is a run's folder, for its newest checkpoint, or one of RUN/checkpoints/step-...; FOLDER is made.
@@ -47,5 +58,17 @@ def export_hf(checkpoint: Path, folder: Path) -> None:
     from orca_recipes.train import hf
     from orca_recipes.train.sample import checkpoint_at
 
-    architecture = hf.export_hf(checkpoint_at(checkpoint), folder)
+    place = checkpoint_at(checkpoint)
+    architecture = hf.export_hf(place, folder)
+    if as_json:
+        print_json({"folder": str(folder), "checkpoint": str(place), **_numbers(architecture)})
+        return
     print_text(f"{folder}: exported, {architecture.parameters:,} parameters in {architecture.precision}")
+
+
+def _numbers(architecture: Architecture) -> dict[str, Any]:
+    return {
+        "parameters": architecture.parameters,
+        "precision": architecture.precision,
+        "vocabulary_size": architecture.vocabulary_size,
+    }

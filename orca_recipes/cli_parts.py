@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,6 +44,8 @@ TRACES = click.option(
     show_envvar=True,
     help="Where bought answers are kept.  [default: this user's data directory]",
 )
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 def recipe_options(command: Command) -> Command:
@@ -121,6 +125,27 @@ def print_json_lines(values: Iterable[Any]) -> None:
     """A line each, in ASCII."""
     for value in values:
         click.echo(json.dumps(value))
+
+
+def peak_bytes() -> int:
+    """The most memory that this process held at once."""
+    from orca_recipes.run.usage import peak_bytes
+
+    return peak_bytes()
+
+
+@contextmanager
+def stdout_as_stderr() -> Iterator[None]:
+    """Have all that is printed meanwhile, by processes that are started too, stand on stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def need_the_trainer() -> None:

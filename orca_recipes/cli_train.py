@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from orca_recipes.cli_parts import need_the_trainer, print_text
+from orca_recipes.cli_parts import JSON, need_the_trainer, print_json, print_text, stdout_as_stderr
 
 
 class _Train(click.Command):
@@ -24,7 +24,8 @@ class _Train(click.Command):
 @click.option(
     "--dry-run", is_flag=True, help="Train nothing; say what would be done: parameters, memory, steps, tokens, time."
 )
-def train(dry_run: bool, **options: Any) -> None:
+@JSON
+def train(dry_run: bool, as_json: bool, **options: Any) -> None:
     """Train a model on a build: its curriculum, phase by phase.
 
     BUILD is a folder that orca-recipe build made. Where an option is left out, the build's own [model] and [training]
@@ -37,16 +38,26 @@ def train(dry_run: bool, **options: Any) -> None:
     need_the_trainer()
     from orca_recipes.train.launch import launch
     from orca_recipes.train.options import request_of
-    from orca_recipes.train.plan import plan_text
+    from orca_recipes.train.outcome import outcome_json
+    from orca_recipes.train.plan import plan_json, plan_text
     from orca_recipes.train.rank import prepare
     from orca_recipes.train.spread import ranks_here
 
     request = request_of(options)
     if dry_run:
         prepared = prepare(request, ranks_here(request))
-        print_text(plan_text(prepared.settings, prepared.start.architecture, prepared.layout))
+        parts = (prepared.settings, prepared.start.architecture, prepared.layout)
+        if as_json:
+            print_json(plan_json(*parts))
+        else:
+            print_text(plan_text(*parts))
         return
-    sys.exit(launch(request))
+    if not as_json:
+        sys.exit(launch(request))
+    with stdout_as_stderr():
+        status = launch(request)
+    print_json(outcome_json(request.run, status=status))
+    sys.exit(status)
 
 
 @click.command()
@@ -78,12 +89,17 @@ def train(dry_run: bool, **options: Any) -> None:
     metavar="N",
     help="Where an answer without an end is cut.",
 )
-def sample(checkpoint: Path, question: str, system: str | None, **manner: Any) -> None:
+@JSON
+def sample(checkpoint: Path, question: str, system: str | None, as_json: bool, **manner: Any) -> None:
     """Ask a checkpoint a question and print its answer: greedy, or drawn with --temperature.
 
     CHECKPOINT is a run's folder, for its newest checkpoint, or one of RUN/checkpoints/step-...
     """
     need_the_trainer()
-    from orca_recipes.train.sample import Manner, sample
+    from orca_recipes.train.sample import Manner, checkpoint_at, sample
 
-    print_text(sample(checkpoint, question, system=system, manner=Manner(**manner)))
+    answer = sample(checkpoint, question, system=system, manner=Manner(**manner))
+    if as_json:
+        print_json({"checkpoint": str(checkpoint_at(checkpoint)), "question": question, "answer": answer})
+    else:
+        print_text(answer)

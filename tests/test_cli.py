@@ -255,6 +255,49 @@ def test_a_manifest_follows_its_schema(built: Path):
     jsonschema.validate(json.loads((built / "manifest.json").read_text()), schema)
 
 
+def test_every_command_of_a_build_gives_programs_one_object(built: Path):
+    places = ["--out", built, "--store", built.parent / "store"]
+    recipe = [QUICKSTART, "--limit", "300", *places]
+    example = json.loads(orca("show", built, "--json").stdout.splitlines()[0])["id"]
+    keys = {
+        ("check", QUICKSTART): {"recipe", "sound", "faults", "collections", "datasets"},
+        ("plan", *recipe): {"stages", "rows", "mixtures", "rules", "paper", "phases", "answers"},
+        ("build", *recipe): {"digest", "fresh", "directory", "datasets", "stages", "passed_over", "unknown", "answers"},
+        ("verify", built): {"sound", "findings", "checked", "not_checked", "unknowable"},
+        ("explain", built, "--example", example, *places[2:]): {"stories"},
+        ("kinds",): {"kinds", "broken"},
+        ("kinds", "best_fit"): {"kinds", "broken"},
+        ("schema",): {"$schema"},
+    }
+    for words, wanted in keys.items():
+        done = orca(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        assert wanted <= json.loads(done.stdout).keys(), words
+    assert orca("build", *recipe, "--json").stderr == ""
+
+
+def test_lock_and_clean_give_programs_one_object(tmp_path: Path):
+    recipe = tmp_path / "late.toml"
+    (tmp_path / "sums.jsonl").write_text('{"question": "1 + 1", "reference": "2"}\n' * 9)
+    tokenizer = (HOME / "recipes" / "quickstart" / "tokenizer.json").as_posix()
+    recipe.write_text(LATE.replace("tokenizer.json", tokenizer))
+    done = orca("lock", recipe, "--json", cwd=tmp_path)
+    assert json.loads(done.stdout) == {"lock": str(tmp_path / "late.lock"), "changed": []}
+    freed = json.loads(orca("clean", "--json", cwd=tmp_path).stdout)
+    assert (freed["store"], freed["stages"]) == (".orca/store", 2)
+    assert freed["bytes"] > 0
+
+
+def test_a_faulty_recipe_is_told_to_programs_fault_by_fault_and_to_people_on_stderr(tmp_path: Path):
+    recipe = tmp_path / "faulty.toml"
+    recipe.write_text(FAULTS)
+    done = orca("check", recipe, "--json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["sound"], len(told["faults"])) == (2, False, 7)
+    assert told["faults"][0].keys() == {"file", "line", "path", "sentence"}
+    assert done.stderr == orca("check", recipe).stderr
+
+
 def test_a_directory_that_is_no_build_is_one_sentence(tmp_path: Path):
     for command, status in (("verify", 1), ("show", 2)):
         done = orca(command, tmp_path)

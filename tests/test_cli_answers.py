@@ -32,6 +32,12 @@ class Desk:
         assert done.exit_code == status, done.output
         return done
 
+    def run_here(self, *words: str) -> str:
+        """A command that touches neither store nor traces."""
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
     def build(self, *words: str, status: int = 0) -> Result:
         return self.run("build", str(self.recipe), "--workers", "1", *words, status=status)
 
@@ -54,6 +60,26 @@ def test_a_build_ends_with_what_it_asked_and_what_that_cost(desk: Desk) -> None:
     counts = json.loads((desk.folder / "out" / "manifest.json").read_bytes())["made"]["answers"]["main"]
     assert (counts["stored"], counts["asked"], counts["rejected"]) == (0, 8, 0)
     assert float(counts["spent"]["sums"]["usd"]) > 0
+
+
+def test_each_command_for_answers_gives_programs_one_object(desk: Desk) -> None:
+    bought = json.loads(desk.run("collect", str(desk.recipe), "--workers", "1", "--json").stdout)
+    assert bought["collected"] == [
+        {"dataset": "main", "collection": "sums", "teacher": "stub", "requests": 8, "asked": 8, "refused": 0}
+    ]
+    built = json.loads(desk.build("--out", str(desk.folder / "out"), "--json").stdout)
+    assert built["answers"] == {"stored": 8, "asked": 0, "maybe_billed_twice": 0}
+    example = json.loads(desk.run_here("show", str(desk.folder / "out"), "--json").splitlines()[0])["id"]
+    (asked,) = json.loads(desk.run("ask", str(desk.recipe), "--example", example, "--json").stdout)["requests"]
+    assert (asked["example"], asked["teacher"], asked["sample"]) == (example, "stub", 0)
+    assert asked["body"]["messages"]
+    assert asked["answer"]["text"]
+    held = json.loads(desk.run("traces", "stats", "--json").stdout)
+    assert (held["traces"], held["requests"], held["damaged"]) == (8, 8, 0)
+    file = str(desk.folder / "t.jsonl")
+    assert json.loads(desk.run("traces", "export", file, "--json").stdout) == {"file": file, "traces": 8}
+    (taken,) = json.loads(desk.run("traces", "import", file, "--json").stdout)["files"]
+    assert (taken["file"], taken["taken"], taken["known"], taken["refused"]) == (file, 0, 8, 0)
 
 
 def test_collect_buys_and_builds_nothing_and_build_finds_all_stored(desk: Desk) -> None:

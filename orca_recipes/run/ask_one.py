@@ -43,6 +43,26 @@ class OneRequest:
         asked = f"teacher {self.teacher}, strategy {self.strategy}{message}, sample {self.request.sample}"
         return f"{self.subject}: example {self.example}; {asked}; {state}"
 
+    def as_json(self) -> dict[str, Any]:
+        """What goes out and what came back; answer: None where none is stored."""
+        return {
+            "dataset": self.dataset,
+            "collection": self.collection,
+            "example": self.example,
+            "teacher": self.teacher,
+            "strategy": self.strategy,
+            "system_message": self.system_message,
+            "sample": self.request.sample,
+            "body": self.body,
+            "answer": None
+            if self.stored is None
+            else {
+                "text": self.stored.text,
+                "finish_reason": self.stored.finish_reason,
+                "reason": self.stored.reason,
+            },
+        }
+
 
 def requests_for(execution: Execution, wanted: str) -> list[OneRequest]:
     """The requests of the example whose id is, or begins with, `wanted`, in every dataset that asks it.

@@ -16,6 +16,7 @@ from orca_recipes.plan.pins import Pins, differences
 from orca_recipes.plan.stages import Plan
 from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.recipe.model import Recipe
+from orca_recipes.run.built import Built
 from orca_recipes.run.claims import Say, quiet
 from orca_recipes.run.disk import writing
 from orca_recipes.run.execute import Execution
@@ -91,6 +92,15 @@ def prepare(asked: Asked, say: Say = quiet, work: Work = HERE) -> Prepared:
 def build(asked: Asked, progress: Progress) -> tuple[Manifest, bool]:
     """Build what is asked; return its manifest, and whether there was anything to do.
 
+    Raises: as `made`.
+    """
+    found = made(asked, progress)
+    return found.manifest, found.fresh
+
+
+def made(asked: Asked, progress: Progress) -> Built:
+    """Build what is asked, and tell what it took.
+
     Raises: LockError under `locked`, where pins or outcomes differ; BuildError; whatever a stage raises.
     """
     try:
@@ -99,7 +109,7 @@ def build(asked: Asked, progress: Progress) -> tuple[Manifest, bool]:
         asked.loaded.recipe.engine.close()
 
 
-def _build(asked: Asked, progress: Progress) -> tuple[Manifest, bool]:
+def _build(asked: Asked, progress: Progress) -> Built:
     path = lock_path(asked.loaded.path, asked.loaded.profile)
     lock = read_lock(path)
     if asked.locked and lock is None:
@@ -113,17 +123,16 @@ def _build(asked: Asked, progress: Progress) -> tuple[Manifest, bool]:
         _check_plan(path, lock.outcomes.get("plan", {}), prepared.plan)
     with _alone(asked.directory):
         put_back(asked.directory)
-        made = _as_planned(asked.directory, asked.loaded, prepared)
-        fresh = made is None
-        if made is None:
-            made = _make(asked, prepared, progress, lock)
+        there = _as_planned(asked.directory, asked.loaded, prepared)
+        stands = None if there is None else Built(asked.directory, there, fresh=False)
+        done = stands or _make(asked, prepared, progress, lock)
     _remember(asked, prepared)
-    outcomes = _outcomes(prepared, made)
+    outcomes = _outcomes(prepared, done.manifest)
     if asked.locked and lock is not None:
         _check_outcomes(path, lock.outcomes, outcomes)
     elif not asked.is_variant and Lock(prepared.pins, outcomes) != lock:
         write_lock(path, Lock(prepared.pins, outcomes))
-    return made, fresh
+    return done
 
 
 def lock_recipe(asked: Asked) -> tuple[Path, list[str]]:
@@ -168,10 +177,11 @@ def execution_of(asked: Asked, prepared: Prepared, progress: Progress, lock: Loc
     )
 
 
-def _make(asked: Asked, prepared: Prepared, progress: Progress, lock: Lock | None) -> Manifest:
+def _make(asked: Asked, prepared: Prepared, progress: Progress, lock: Lock | None) -> Built:
     execution = execution_of(asked, prepared, progress, lock)
     execution.run()
-    return Publication(asked.loaded, execution, prepared.pins.digest(), asked.directory).publish()
+    manifest = Publication(asked.loaded, execution, prepared.pins.digest(), asked.directory).publish()
+    return Built(asked.directory, manifest, fresh=True, made=execution.made())
 
 
 def _workers(asked: Asked) -> Work:

@@ -31,7 +31,7 @@ from orca_recipes.run.mixing import Mixing
 from orca_recipes.run.progress import Progress
 from orca_recipes.run.schedule import run_in_order, run_side_by_side
 from orca_recipes.run.shared_progress import SharedProgress
-from orca_recipes.run.store import StageFolder, Store
+from orca_recipes.run.store import Part, StageFolder, Store
 from orca_recipes.run.student import Student
 from orca_recipes.run.units import Unit, units_of
 from orca_recipes.run.warm import TASKS_WORTH_WORKERS, is_worth_workers
@@ -50,7 +50,8 @@ Result = TypeVar("Result")
 
 @dataclass
 class Execution:
-    """One build's run over a store; timings are seconds by stage, filled in on the way."""
+    """One build's run over a store; timings are seconds by stage, filled in on the way; found: the rows of each stage's
+    parts that the store held already."""
 
     recipe: Recipe
     plan: Plan
@@ -63,6 +64,7 @@ class Execution:
     locked_answers: Mapping[str, str] = field(default_factory=dict)
     may_buy: bool = True
     timings: dict[str, float] = field(default_factory=dict)
+    found: dict[str, int] = field(default_factory=dict)
     lacking: Collection[str] = ()
     _is_halted: bool = False
 
@@ -170,6 +172,10 @@ class Execution:
                 work(folder)
                 self.timings[name] = round(time.monotonic() - started, 3)
 
+    def made(self) -> dict[str, int]:
+        """Fingerprint of each stage that was worked on, to the rows of it that the store held already."""
+        return {self.plan[name].fingerprint: self.found.get(name, 0) for name in self.timings}
+
     def mixed(self, dataset: str, collection: str) -> StageFolder:
         return self.folder(f"mix {self.recipe.datasets[dataset].mixture}/{collection}")
 
@@ -183,7 +189,11 @@ class Execution:
         unit: str,
     ) -> list[Result]:
         """Run the tasks whose parts are not there yet; sizes are what each counts for in the progress."""
-        todo = [place for place, task in enumerate(tasks) if not folder.has_part(task.name)]
+        there = [folder.has_part(task.name) for task in tasks]
+        todo = [place for place, is_there in enumerate(there) if not is_there]
+        self.found[stage] = sum(
+            _rows_of(folder.part(task.name)) for task, is_there in zip(tasks, there, strict=True) if is_there
+        )
         if self._is_halted:
             raise Failure(f"{stage} was stopped; what was finished is kept")
         self.progress.begin(stage, total=sum(sizes), unit=unit)
@@ -228,6 +238,11 @@ class Execution:
         passed_over = sum(report.get("passed_over", {}).values())
         told = counted(report["out"], noun) + (f", {rejected:,} rejected" if rejected else "")
         self.progress.end(told + (f", {passed_over:,} passed over" if passed_over else ""))
+
+
+def _rows_of(part: Part) -> int:
+    """The rows that a part gives; one of `read` tells them batch by batch."""
+    return int(part.report.get("out", sum(batch["rows"] for batch in part.report.get("batches", ()))))
 
 
 def joined_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

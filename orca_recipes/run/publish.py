@@ -259,7 +259,15 @@ def _size(shards: Sequence[WrittenShard]) -> curriculum.DatasetSize:
 
 def _conservation(name: str, report: Mapping[str, Any]) -> dict[str, Any]:
     created, rejected = conserved(report)
-    return {"name": name, "in": report["in"], "created": created, "out": report["out"], "rejected": rejected}
+    passed_over = report.get("passed_over", {})
+    return {
+        "name": name,
+        "in": report["in"],
+        "created": created,
+        "out": report["out"],
+        "rejected": rejected,
+        "passed_over": passed_over,
+    }
 
 
 def _by_collection(shards: Sequence[WrittenShard]) -> dict[str, manifest.CollectionCounts]:

@@ -59,13 +59,17 @@ class CollectionCounts(TaskCounts):
 
 
 class StageCounts(_Part):
-    """What went into a stage and what became of it: in + created = out + rejected."""
+    """What went into a stage and what became of it: in + created = out + rejected.
+
+    passed_over: rows of the source that are none of the collection by its own options; they are not among `in`.
+    """
 
     name: str
     taken: Annotated[Count, Field(alias="in")]
     created: Annotated[Mapping[str, Count], Field(description="reason to number")]
     out: Count
     rejected: Annotated[Mapping[str, Count], Field(description="reason to number")]
+    passed_over: Annotated[Mapping[str, Count], Field(description="reason to number")] = {}
 
 
 class ShardCounts(_Part):

@@ -10,6 +10,9 @@ from typing import Any, Protocol
 from orca_recipes.errors import OrcaError
 from orca_recipes.shards.visible import visible
 
+UNKNOWABLE = ("lock_digest", "plan.fingerprint", "made.answers", "made.engine", "made.set", "made.timings", "made.versions")
+"""Fields of a manifest that a directory alone cannot prove: a lock, a store or another build may."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -85,4 +88,5 @@ class Report:
             "checked": dict(self.checked),
             "not_checked": list(self.not_checked),
             "data_digest": self.data_digest,
+            "unknowable": list(UNKNOWABLE),
         }

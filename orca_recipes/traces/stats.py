@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 from orca_recipes.counted import counted
 from orca_recipes.traces.lines import Trace
@@ -45,8 +47,31 @@ class ModelCounts:
         return told + (f"; it called itself {others}" if others else "")
 
 
-def stats(traces: TraceStore) -> Iterator[str]:
-    """What a store holds, model by model, then segments and what of them is damaged. Reads every byte."""
+@dataclass(frozen=True)
+class StoreCounts:
+    """What a store holds, model by model; damaged: lines of its segment files that are cut or damaged."""
+
+    root: Path
+    traces: int
+    requests: int
+    models: Mapping[str, ModelCounts]
+    segments: int
+    bytes: int
+    damaged: int
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "root": str(self.root)}
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.root}: {counted(self.traces, 'trace')} of {counted(self.requests, 'request')}"
+        for name, counts in self.models.items():
+            yield counts.line(name)
+        size = f"{counted(self.segments, 'segment file')}, {self.bytes / 1e6:.1f} MB"
+        yield f"{size}; {counted(self.damaged, 'line')} cut or damaged"
+
+
+def stats(traces: TraceStore) -> StoreCounts:
+    """Count what a store holds. Reads every byte."""
     models: dict[str, ModelCounts] = {}
     keys: set[bytes] = set()
     number = 0
@@ -54,10 +79,13 @@ def stats(traces: TraceStore) -> Iterator[str]:
         models.setdefault(trace.answer.model_asked, ModelCounts()).add(trace)
         keys.add(trace.answer.key)
         number += 1
-    yield f"{traces.root}: {counted(number, 'trace')} of {counted(len(keys), 'request')}"
-    for name, counts in sorted(models.items()):
-        yield counts.line(name)
     files = segments(traces.folder)
-    damaged = sum(map(damaged_lines, files))
-    size = sum(path.stat().st_size for path in files)
-    yield f"{counted(len(files), 'segment file')}, {size / 1e6:.1f} MB; {counted(damaged, 'line')} cut or damaged"
+    return StoreCounts(
+        root=traces.root,
+        traces=number,
+        requests=len(keys),
+        models=dict(sorted(models.items())),
+        segments=len(files),
+        bytes=sum(path.stat().st_size for path in files),
+        damaged=sum(map(damaged_lines, files)),
+    )

@@ -6,8 +6,10 @@ that end inside an epoch, whose tokens are told by their share of the dataset's 
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from orca_recipes.counted import counted
 from orca_recipes.train.architecture import Architecture
@@ -34,6 +36,40 @@ def plan_text(settings: Settings, architecture: Architecture, layout: Layout) ->
         _time_line(settings),
     ]
     return "\n".join(lines)
+
+
+def plan_json(settings: Settings, architecture: Architecture, layout: Layout) -> dict[str, Any]:
+    """The plan for programs; seconds: None until a log tells a rate."""
+    phases = []
+    for phase in settings.chosen:
+        tokens, trained = _tokens(settings, phase)
+        phases.append(
+            {
+                "phase": phase.number,
+                "datasets": dict(phase.taken),
+                "rows": phase.rows,
+                "steps": phase.steps,
+                "batch_rows": phase.training.batch_rows,
+                "tokens": tokens,
+                "trained_tokens": trained,
+                "learning_rate": phase.training.learning_rate,
+                "schedule": phase.training.schedule,
+            }
+        )
+    return {
+        "build": str(settings.request.build),
+        "run": str(settings.request.run),
+        "model": settings.model,
+        "parameters": architecture.parameters,
+        "vocabulary_size": architecture.vocabulary_size,
+        "layout": asdict(layout),
+        "ranks": layout.processes,
+        "held_bytes": int(_held_bytes(architecture, layout)),
+        "activation_bytes": int(_activation_bytes(settings, architecture, layout)),
+        "phases": phases,
+        "steps": settings.steps,
+        "seconds": _seconds(settings),
+    }
 
 
 def known_row_seconds(run: Path) -> float | None:
@@ -67,14 +103,22 @@ def _cut(settings: Settings) -> str:
 
 
 def _time_line(settings: Settings) -> str:
+    pace, seconds = known_row_seconds(settings.request.run), _seconds(settings)
+    if pace is None or seconds is None:
+        return f"time: unknown until {settings.request.run / LOG} tells a rate"
+    return f"time: about {clock(seconds)}, at the {pace:.3g} seconds a row of {settings.request.run / LOG}"
+
+
+def _seconds(settings: Settings) -> float | None:
+    """How long the rows of all steps take at the pace of the log; None where it tells none."""
     pace = known_row_seconds(settings.request.run)
     if pace is None:
-        return f"time: unknown until {settings.request.run / LOG} tells a rate"
+        return None
     left, rows = settings.steps, 0
     for phase in settings.chosen:
         rows += min(phase.rows, left * phase.training.batch_rows)
         left -= min(left, phase.steps)
-    return f"time: about {clock(rows * pace)}, at the {pace:.3g} seconds a row of {settings.request.run / LOG}"
+    return rows * pace
 
 
 def _held_bytes(architecture: Architecture, layout: Layout) -> float:

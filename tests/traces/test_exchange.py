@@ -65,7 +65,9 @@ def test_stats_tell_models_tokens_other_names_and_damage(filled: TraceStore) -> 
     (first, *_) = sorted(filled.folder.iterdir())
     with first.open("ab") as file:
         file.write(b"half a line")
-    head, model, tail = stats(filled)
+    found = stats(filled)
+    head, model, tail = found.lines()
+    assert found.as_json()["models"]["m"]["answers"] == 4
     assert head.endswith("5 traces of 4 requests")
     assert model == (
         "m: 4 answers (1 cut), 1 rejection, 28 tokens in, 15 out (1 came without usage); it called itself another x 1"

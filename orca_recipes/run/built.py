@@ -1,0 +1,99 @@
+"""A build that is there, and what it took to make it: what `build --json` tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orca_recipes.run.usage import main_process
+from orca_recipes.shards.manifest import Manifest, StageCounts
+from orca_recipes.shards.records import COUNTED, NOT_DRAWN
+
+
+@dataclass(frozen=True)
+class Built:
+    """A build.
+
+    Attributes:
+        fresh: whether there was anything to do.
+        made: fingerprint of each stage that was worked on, to the rows of it that the store held already.
+    """
+
+    directory: Path
+    manifest: Manifest
+    fresh: bool
+    made: Mapping[str, int] = field(default_factory=dict)
+
+    def stages(self) -> Iterator[StageCounts]:
+        """What became of rows, each stage once though several datasets lead through it."""
+        seen: set[str] = set()
+        for counts in self.manifest.datasets.values():
+            for stage in counts.stages:
+                if stage.name not in seen:
+                    seen.add(stage.name)
+                    yield stage
+
+    def reused(self, stage: StageCounts) -> int:
+        """How many of the rows that a stage gave were taken from the store."""
+        fingerprints = {found.name: found.fingerprint for found in self.manifest.plan}
+        return min(self.made.get(fingerprints.get(stage.name, ""), stage.out), stage.out)
+
+    def passed_over(self) -> dict[str, dict[str, int]]:
+        """Rows that are none of a mixture, by collection and reason; those that a draw merely did not take are not."""
+        found: dict[str, dict[str, int]] = {}
+        for stage in self.stages():
+            verb, _, subject = stage.name.partition(" ")
+            if verb not in ("read", "mix"):
+                continue
+            collection = subject.partition("/")[2] if verb == "mix" else subject
+            told = {reason: n for reason, n in stage.rejected.items() if reason in COUNTED and reason != NOT_DRAWN}
+            for reason, number in (told | dict(stage.passed_over)).items():
+                counts = found.setdefault(collection, {})
+                counts[reason] = counts.get(reason, 0) + number
+        return found
+
+    def answers(self) -> dict[str, int | None]:
+        """Where answers came from: a build that stood already asked for none.
+
+        maybe_billed_twice: None where requests were sent, because nothing tells yet what was in flight when a run was
+        killed.
+        """
+        told = self.manifest.made.answers.values()
+        asked = sum(counts.asked for counts in told) if self.fresh else 0
+        every = sum(counts.stored + counts.asked for counts in told)
+        return {"stored": every - asked, "asked": asked, "maybe_billed_twice": None if asked else 0}
+
+    def as_json(self) -> dict[str, Any]:
+        manifest = self.manifest
+        return {
+            "digest": manifest.data_digest,
+            "fresh": self.fresh,
+            "directory": str(self.directory),
+            "datasets": {
+                name: {
+                    "rows": counts.rows,
+                    "examples": counts.examples,
+                    "tokens": counts.tokens,
+                    "trained_tokens": counts.trained_tokens,
+                    "fill": float(counts.fill),
+                }
+                for name, counts in manifest.datasets.items()
+            },
+            "stages": {
+                stage.name: {
+                    "in": stage.taken,
+                    "created": dict(stage.created),
+                    "out": stage.out,
+                    "rejected": dict(stage.rejected),
+                    "reused": self.reused(stage),
+                }
+                for stage in self.stages()
+            },
+            "passed_over": self.passed_over(),
+            "unknown": {"examples": None, "answers": None},
+            "prompts_checked": None,
+            "answers": self.answers(),
+            "main": main_process(),
+        }

@@ -1,0 +1,29 @@
+"""What a run has come to, read from its folder: `orca-recipe train BUILD --json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from orca_recipes.train.checkpoint import newest_checkpoint
+from orca_recipes.train.journal import LOG, read_log
+from orca_recipes.train.start import CHECKPOINTS
+
+
+def outcome_json(run: Path, *, status: int) -> dict[str, Any]:
+    """The last step of a run, its loss and its newest checkpoint; None for what there is none of.
+
+    Args:
+        status: with which the training ended: 0 done, 130 interrupted, others failed.
+    """
+    steps = [line for line in read_log(run / LOG) if "loss" in line]
+    losses = [line["validation_loss"] for line in read_log(run / LOG) if "validation_loss" in line]
+    checkpoint = newest_checkpoint(run / CHECKPOINTS)
+    return {
+        "run": str(run),
+        "status": status,
+        "step": steps[-1]["step"] if steps else None,
+        "loss": steps[-1]["loss"] if steps else None,
+        "validation_loss": losses[-1] if losses else None,
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+    }
