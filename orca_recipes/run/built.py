@@ -9,7 +9,10 @@ from typing import Any
 
 from orca_recipes.run.usage import main_process
 from orca_recipes.shards.manifest import Manifest, StageCounts
-from orca_recipes.shards.records import COUNTED, NOT_DRAWN
+from orca_recipes.shards.records import COUNTED, DUPLICATE, NOT_DRAWN
+
+_PASSED_OVER = frozenset({DUPLICATE, *COUNTED}) - {NOT_DRAWN}
+"""The reasons of rows that a mixture leaves out for what they hold."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Built:
             if verb not in ("read", "mix"):
                 continue
             collection = subject.partition("/")[2] if verb == "mix" else subject
-            told = {reason: n for reason, n in stage.rejected.items() if reason in COUNTED and reason != NOT_DRAWN}
+            told = {reason: number for reason, number in stage.rejected.items() if reason in _PASSED_OVER}
             for reason, number in (told | dict(stage.passed_over)).items():
                 counts = found.setdefault(collection, {})
                 counts[reason] = counts.get(reason, 0) + number

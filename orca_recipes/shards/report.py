@@ -10,7 +10,15 @@ from typing import Any, Protocol
 from orca_recipes.errors import OrcaError
 from orca_recipes.shards.visible import visible
 
-UNKNOWABLE = ("lock_digest", "plan.fingerprint", "made.answers", "made.engine", "made.set", "made.timings", "made.versions")
+UNKNOWABLE = (
+    "lock_digest",
+    "plan.fingerprint",
+    "made.answers",
+    "made.engine",
+    "made.set",
+    "made.timings",
+    "made.versions",
+)
 """Fields of a manifest that a directory alone cannot prove: a lock, a store or another build may."""
 
 

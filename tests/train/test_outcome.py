@@ -39,9 +39,7 @@ def test_a_training_its_plan_its_export_its_import_and_a_sample_are_each_one_obj
     found, progress = told(*train, folder=project)
     assert "step 2/2" in progress
     assert (found["run"], found["status"], found["step"]) == ("run", 0, 2)
-    assert (
-        found["loss"] == [json.loads(line) for line in (project / "run/log.jsonl").open() if "loss" in line][-1]["loss"]
-    )
+    assert found["loss"] == read_steps(project / "run")[-1]["loss"]
     assert (project / found["checkpoint"]).is_dir()
     again, _ = told(*train, "--dry-run", folder=project)
     assert again["seconds"] > 0
