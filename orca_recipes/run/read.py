@@ -18,6 +18,7 @@ import numpy as np
 
 from orca_recipes.contract.frames import completed, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Slice, Source
+from orca_recipes.contract.messages import flat_messages
 from orca_recipes.counted import counted
 from orca_recipes.errors import SourceError
 from orca_recipes.run.arrow import column_of, indices, one_piece, read_frame, read_table, write_frame, write_table
@@ -34,6 +35,9 @@ BATCH_BYTES = 4 << 20
 """Text of one batch of examples, about: the unit of work of the stages that follow."""
 
 IDS = "ids"
+_VISIBLE = r"[^\s\x1c-\x1f]"
+"""What a text holds that is not blank: `str.strip()`, which a template's `trim` is, takes the separators away too."""
+
 _IDS_AT_ONCE = 1 << 19
 
 
@@ -182,18 +186,63 @@ def _unfit(rows: pl.DataFrame) -> pl.Series:
     """Why a row that was read cannot be an example."""
     import polars as pl
 
-    roles = pl.col("messages").list.eval(pl.element().struct.field("role"))
-    has_messages = pl.col("messages").is_not_null()
-    return rows.select(
-        reason=pl.when(pl.col("question").is_null() & ~has_messages)
-        .then(pl.lit("question: there is none"))
-        .when(~has_messages & (pl.col("question").str.len_bytes() == 0))
-        .then(pl.lit("question: it is empty"))
-        .when(has_messages & (pl.col("messages").list.len() == 0))
-        .then(pl.lit("messages: there are none"))
-        .when(has_messages & roles.list.slice(1).list.contains("system"))
-        .then(pl.lit("messages: a system message stands after the first message"))
-    )["reason"]
+    brought = rows["messages"].is_not_null()
+    reasons = {
+        "question: there is none": rows["question"].is_null() & ~brought,
+        "question: it is empty": _is_blank(rows["question"]) & ~brought,
+        **(_unfit_messages(rows) if brought.any() else {}),
+        "answer: it is empty": _is_blank(rows["answer"]),
+        "reference: it is empty": _any_is_blank(rows["references"]),
+    }
+    frame = pl.DataFrame([flags.fill_null(value=False).alias(reason) for reason, flags in reasons.items()])
+    return frame.select(reason=pl.coalesce(pl.when(pl.col(reason)).then(pl.lit(reason)) for reason in frame.columns))[
+        "reason"
+    ]
+
+
+def _unfit_messages(rows: pl.DataFrame) -> dict[str, pl.Series]:
+    """Why rows cannot be examples for what their messages are: reason to Boolean [rows]."""
+    import polars as pl
+
+    flat = flat_messages(rows["messages"])
+    row, role = flat["row"].to_numpy(), flat["role"]
+    blank, first = _is_blank(flat["content"]), np.append(True, row[1:] != row[:-1])[: len(row)]
+
+    def having(messages: pl.Series | np.ndarray) -> pl.Series:
+        flags = np.zeros(rows.height, dtype=np.bool_)
+        flags[row[np.asarray(messages, dtype=np.bool_)]] = True
+        return pl.Series(flags)
+
+    opening = role.filter(pl.Series(first)) == "system"
+    headed = flat.filter(pl.Series(first)).filter(opening & ~blank.filter(pl.Series(first))).select("row", "content")
+    theirs = rows["system"].gather(headed["row"])
+    twice = np.zeros(rows.height, dtype=np.bool_)
+    twice[headed["row"].filter((theirs != headed["content"]) & ~_is_blank(theirs)).to_numpy()] = True
+    return {
+        "messages: there are none": rows["messages"].list.len() == 0,
+        "messages: a system message stands after the first message": having((role == "system").to_numpy() & ~first),
+        "question: no message is a user's": ~having(role == "user") & rows["messages"].is_not_null(),
+        "messages: a user's message is empty": having((role == "user") & blank),
+        "messages: an answer to be trained is empty": having(flat["trained"].fill_null(value=False) & blank),
+        "system: the row has one, and its messages begin with another": pl.Series(twice),
+    }
+
+
+def _is_blank(texts: pl.Series) -> pl.Series:
+    """Which texts hold nothing but white space; null where there is none."""
+    return ~texts.str.contains(_VISIBLE)
+
+
+def _any_is_blank(lists: pl.Series) -> pl.Series:
+    """Which lists hold a blank text."""
+    import polars as pl
+
+    flags = np.zeros(len(lists), dtype=np.bool_)
+    if lists.null_count() < len(lists):
+        row = np.repeat(np.arange(len(lists)), lists.list.len().fill_null(0).to_numpy())
+        blank = _is_blank(lists.filter(lists.list.len() > 0).explode()).fill_null(value=False)
+        flags[row[blank.to_numpy()]] = True
+    return pl.Series(flags)
 
 
 def _gathered(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

@@ -67,19 +67,22 @@ BAD_LINES = {
     b'{"messages": 5}': "messages: a number where a list should be",
     b'{"messages": ["a"]}': "messages: a message that is not an object",
     b'{"messages": [null]}': "messages: a message that is not an object",
-    b'{"messages": [{"role": "human", "content": "a"}]}': (
-        "messages: a role other than system, user, assistant or tool"
+    b'{"messages": [{"role": "bard", "content": "a"}]}': (
+        'messages: the role "bard" is none of system, user, assistant, tool'
     ),
     b'{"messages": [{"role": "mixed", "content": "a"}]}': (
-        "messages: a role other than system, user, assistant or tool"
+        'messages: the role "mixed" is none of system, user, assistant, tool'
     ),
-    b'{"messages": [{"content": "a"}]}': "messages: a role other than system, user, assistant or tool",
-    b'{"messages": [{"role": 1, "content": "a"}]}': "messages: a role other than system, user, assistant or tool",
+    b'{"messages": [{"content": "a"}]}': "messages: a message without a role",
+    b'{"messages": [{"role": 1, "content": "a"}]}': "messages: a message without a role",
     b'{"messages": [{"role": "user"}]}': "messages: a message without text content",
     b'{"messages": [{"role": "user", "content": null}]}': "messages: a message without text content",
     b'{"messages": [{"role": "user", "content": 5}]}': "messages: a message without text content",
-    b'{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]}': (
-        "messages: a message without text content"
+    b'{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}': (
+        "messages: content has several parts, and only one is read"
+    ),
+    b'{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}': (
+        'messages: content has a part "image_url", and only text is read'
     ),
     b'{"messages": [{"role": "user", "role": "tool", "content": "a"}]}': "messages: a key given twice",
     b'{"messages": [{"role": "user", "content": "\\ud800"}]}': "messages: half of a surrogate pair",
@@ -343,13 +346,13 @@ def test_text_inside_of_parquet_lists_that_is_not_utf8_rejects_its_row(tmp_path:
 
 
 def test_bad_messages_in_parquet_are_rejected_for_the_same_reasons(tmp_path: Path):
-    values = [[{"role": "user", "content": "a"}], [{"role": "human", "content": "a"}], [{"role": "user"}], [None], None]
+    values = [[{"role": "user", "content": "a"}], [{"role": "bard", "content": "a"}], [{"role": "user"}], [None], None]
     kind = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
     pq.write_table(pa.table({"messages": pa.array(values, kind)}), tmp_path / "rows.parquet")
     rows, rejected = read(tmp_path / "rows.parquet")
     assert [place for place, _ in rows] == [1, 5]
     assert rejected == [
-        (2, "messages: a role other than system, user, assistant or tool"),
+        (2, 'messages: the role "bard" is none of system, user, assistant, tool'),
         (3, "messages: a message without text content"),
         (4, "messages: a message that is not an object"),
     ]

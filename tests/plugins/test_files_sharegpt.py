@@ -38,4 +38,6 @@ def test_a_role_that_nobody_knows_is_rejected(tmp_path: Path):
     (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": [{"from": "bard", "value": "x"}]}))
     source = Files(path=tmp_path / "rows.jsonl")
     (reading,) = [reading for slice in source.slices(slice_bytes=1 << 20) for reading in source.read(slice=slice)]
-    assert reading.rejected["reason"].to_list() == ["messages: a role other than system, user, assistant or tool"]
+    assert reading.rejected["reason"].to_list() == [
+        'messages: the role "bard" is none of system, user, assistant, tool'
+    ]

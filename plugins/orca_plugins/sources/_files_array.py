@@ -54,7 +54,7 @@ def read(*, file: SourceFile, wanted: Wanted, finish: Finish) -> Iterator[Readin
     where = shown_path(file.path)
     text = b"".join(chunks(file.path)).decode(errors="surrogateescape")
     clean = not _has_surrogates(text)
-    rows, begun = Rows(wanted.paths), 0
+    rows, begun = Rows(wanted), 0
     _look_at_head(where, text, wanted)
     for place, (start, end, value) in enumerate(_elements(where, text), start=1):
         try:
@@ -63,7 +63,7 @@ def read(*, file: SourceFile, wanted: Wanted, finish: Finish) -> Iterator[Readin
             rows.reject(place, str(reason))
         if end - begun >= BLOCK_BYTES:
             yield finish.reading([rows.table()])
-            rows, begun = Rows(wanted.paths), end
+            rows, begun = Rows(wanted), end
     if rows.places or rows.rejected:
         yield finish.reading([rows.table()])
 

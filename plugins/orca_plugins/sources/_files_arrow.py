@@ -1,22 +1,18 @@
 """Arrow columns as files store them, brought to three plain types.
 
-Text is large_string, references and options are lists of it, messages are lists of {role, content}. Integers become
+Text is large_string, references and options are lists of it, messages are lists of `_files_turns`. Integers become
 their digits here, so that a number means the same in every format.
 """
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from orca_plugins.sources._files_columns import LISTS
+from orca_plugins.sources._files_columns import LISTS, Wanted
+from orca_plugins.sources._files_turns import is_turn, list_offsets, plain_turns, turns_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-TURN_KEYS, SHAREGPT_KEYS = ("role", "content"), ("from", "value")
-SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
 
 
 def references_type() -> "pa.DataType":
@@ -26,65 +22,31 @@ def references_type() -> "pa.DataType":
     return pa.large_list(pa.large_string())
 
 
-def turns_type() -> "pa.DataType":
-    """messages as they are read, not yet marked as trained."""
-    import pyarrow as pa
-
-    return pa.large_list(pa.struct([("role", pa.large_string()), ("content", pa.large_string())]))
-
-
 def fits(ours: str, stored: "pa.DataType") -> bool:
     """Whether a column of a stored type can be one of ours."""
     if ours == "messages":
-        return _is_null(stored) or (_is_list(stored) and _is_turn(stored.value_type))
+        return _is_null(stored) or (_is_list(stored) and is_turn(stored.value_type))
     if ours in LISTS and _is_list(stored):
         return _is_text(stored.value_type)
     return _is_text(stored)
 
 
-def plain(ours: str, array: "pa.Array") -> "pa.Array":
+def plain(ours: str, array: "pa.Array", wanted: Wanted) -> "pa.Array":
     """A column whose type fits, in our plain type; no text is checked here."""
     import pyarrow as pa
 
     if ours == "messages":
-        return pa.nulls(len(array), turns_type()) if _is_null(array.type) else _plain_messages(array)
+        return pa.nulls(len(array), turns_type()) if _is_null(array.type) else _plain_messages(array, wanted)
     if ours not in LISTS:
         return _plain_text(array)
     return _plain_references(array) if _is_list(array.type) else _singles(_plain_text(array))
 
 
-def list_offsets(array: "pa.Array") -> "pa.Array":
-    """Where each row's items start among the flattened ones: int64 [rows + 1]."""
+def _plain_messages(array: "pa.Array", wanted: Wanted) -> "pa.Array":
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-    return pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
-
-
-def turn_keys(names: Collection[str]) -> tuple[str, str]:
-    """Under which names a message has its role and its content: OpenAI's, or ShareGPT's where it has only those."""
-    return SHAREGPT_KEYS if "from" in names and "role" not in names else TURN_KEYS
-
-
-def plain_role(role: str | None) -> str | None:
-    """A role as we call it."""
-    return SHAREGPT_ROLES.get(role, role) if role is not None else None
-
-
-def _plain_messages(array: "pa.Array") -> "pa.Array":
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    flat = pc.list_flatten(array)
-    if _is_null(flat.type):
-        messages = pa.nulls(len(flat), turns_type().value_type)
-    else:
-        keys = turn_keys([field.name for field in flat.type.fields])
-        fields = [_plain_text(pc.struct_field(flat, name)) for name in keys]
-        if keys == SHAREGPT_KEYS:
-            fields[0] = pa.array(map(plain_role, fields[0].to_pylist()), pa.large_string())
-        messages = pa.StructArray.from_arrays(fields, ["role", "content"], mask=flat.is_null())
+    messages = plain_turns(pc.list_flatten(array), wanted)
     return pa.LargeListArray.from_arrays(list_offsets(array), messages, mask=array.is_null())
 
 
@@ -122,22 +84,6 @@ def _is_text(stored: "pa.DataType") -> bool:
         return bool(stored.scale == 0)
     texts = (types.is_string, types.is_large_string, types.is_string_view, types.is_integer, types.is_null)
     return any(is_one(stored) for is_one in texts)
-
-
-def _is_turn(stored: "pa.DataType") -> bool:
-    import pyarrow.types as types
-
-    if not types.is_struct(stored):
-        return _is_null(stored)
-    keys = turn_keys([field.name for field in stored.fields])
-    fields = [stored.get_all_field_indices(name) for name in keys]
-    return all(len(found) == 1 and _is_text_only(stored.field(found[0]).type) for found in fields)
-
-
-def _is_text_only(stored: "pa.DataType") -> bool:
-    import pyarrow.types as types
-
-    return _is_text(stored) and not types.is_integer(stored) and not types.is_decimal(stored)
 
 
 def _is_list(stored: "pa.DataType") -> bool:

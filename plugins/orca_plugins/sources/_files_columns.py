@@ -31,6 +31,7 @@ OURS = (
 LISTS = ("reference", "options")
 """Columns of ours that hold several texts; a single text is a list of one."""
 _TAKEN_BY_NAME = OURS[:8]
+_SPARE = ("question", "answer", "reference")
 _EXTRA = "extra."
 _NAMES_SHOWN = 20
 _NAME_CHARS = 100
@@ -39,10 +40,15 @@ _NAME_CHARS = 100
 @dataclass(frozen=True)
 class Wanted:
     """Columns to read: ours to theirs, in the order of OURS, then those that are kept as they are (`extra_column`);
-    `named` are those that the recipe names itself."""
+    `named` are those that the recipe names itself, `ignored` the keys of messages and rows that it leaves out."""
 
     paths: Mapping[str, str]
     named: frozenset[str]
+    ignored: frozenset[str] = frozenset()
+
+    def is_spare(self, ours: str) -> bool:
+        """Whether nobody named a column which a conversation that ends with its answer does without."""
+        return ours in _SPARE and ours not in self.named
 
 
 def require_known(columns: Mapping[str, str]) -> None:
@@ -69,14 +75,17 @@ def extra_name(ours: str) -> str | None:
     return ours.removeprefix(_EXTRA) if ours.startswith(_EXTRA) else None
 
 
-def wanted_columns(*, columns: Mapping[str, str] | None, task: str | None, extra: Sequence[str] = ()) -> Wanted:
+def wanted_columns(
+    *, columns: Mapping[str, str] | None, task: str | None, extra: Sequence[str] = (), ignore_keys: Sequence[str] = ()
+) -> Wanted:
     """What to read; a constant task takes the place of the task column."""
     chosen = dict(columns) if columns is not None else {ours: ours for ours in _TAKEN_BY_NAME}
     if "question" not in chosen and "messages" not in chosen:
         chosen |= {"question": "question", "messages": "messages"}
     paths = {ours: chosen[ours] for ours in OURS if ours in chosen and not (ours == "task" and task is not None)}
     kept = {extra_column(theirs): theirs for theirs in extra}
-    return Wanted(paths=paths | kept, named=(frozenset(columns or ()) & frozenset(paths)) | frozenset(kept))
+    named = (frozenset(columns or ()) & frozenset(paths)) | frozenset(kept)
+    return Wanted(paths=paths | kept, named=named, ignored=frozenset(ignore_keys))
 
 
 def routes(path: str) -> list[tuple[str, ...]]:

@@ -17,6 +17,7 @@ import numpy as np
 from orca_plugins.sources._files_arrow import plain
 from orca_plugins.sources._files_columns import Wanted, columns_in_file, shown, shown_path
 from orca_plugins.sources._files_json import BAD_TEXT
+from orca_plugins.sources._files_keys import holds, lost_of_row, watched
 from orca_plugins.sources._files_stream import chunks, line_blocks
 from orca_plugins.sources._files_tables import Finish, Rejections, Table
 from orca_recipes.contract.kinds import Reading, SourceFile
@@ -82,11 +83,18 @@ class _Batch:
         else:
             self.rejected.append((record.first, BAD_TEXT))
 
-    def readings(self, columns: dict[str, int], finish: Finish) -> Iterator[Reading]:
-        """One Reading, or none; columns: ours to the position of the field."""
+    def readings(
+        self, columns: dict[str, int], beside: dict[str, int], wanted: Wanted, finish: Finish
+    ) -> Iterator[Reading]:
+        """One Reading, or none; columns: ours to the position of the field. beside: those that rows must not have."""
         if self.places or self.rejected:
-            arrays = {ours: _column(ours, [record[at] for record in self.records]) for ours, at in columns.items()}
-            yield finish.reading([Table(np.array(self.places, np.int64), arrays, self.rejected)])
+            records = self.records
+            arrays = {ours: _column(ours, [record[at] for record in records], wanted) for ours, at in columns.items()}
+            faults = {}
+            for row, record in enumerate(records if beside else ()):
+                if lost := [name for name, at in beside.items() if holds(record[at])]:
+                    faults[row] = lost_of_row(lost, wanted)
+            yield finish.reading([Table(np.array(self.places, np.int64), arrays, self.rejected, faults=faults)])
 
 
 def read(
@@ -100,17 +108,18 @@ def read(
     """
     texts = _Texts(file)
     records = _quoted(texts, delimiter, quote) if quote else _unquoted(texts, delimiter)
-    batch, columns = _Batch(), dict[str, int]()
+    batch, columns, beside = _Batch(), dict[str, int](), dict[str, int]()
     first = _first_row(file, records, batch, header)
     if first is not None:
         names = first.fields if header else [str(number) for number in range(1, len(first.fields) + 1)]
         columns = _positions(file, wanted, names)
+        beside = {name: names.index(name) for name in watched(wanted, with_messages=False) if name in names}
         for record in records if header else itertools.chain([first], records):
             if texts.blocks > batch.block:
-                yield from batch.readings(columns, finish)
+                yield from batch.readings(columns, beside, wanted, finish)
                 batch = _Batch(block=texts.blocks)
             batch.take(record, width=len(names), clean=texts.clean)
-    yield from batch.readings(columns, finish)
+    yield from batch.readings(columns, beside, wanted, finish)
 
 
 def _first_row(file: SourceFile, records: Iterator[Record], batch: _Batch, header: bool) -> Record | None:
@@ -172,12 +181,12 @@ def _reason(error: str) -> str:
     return BARE_RETURN if "new-line" in error else BAD_QUOTES
 
 
-def _column(ours: str, values: list[str]) -> "pa.Array":
+def _column(ours: str, values: list[str], wanted: Wanted) -> "pa.Array":
     """An empty field is an empty question, and nothing at all in any other column."""
     import pyarrow as pa
 
     texts = values if ours == "question" else [value or None for value in values]
-    return plain(ours, pa.array(texts, pa.large_string()))
+    return plain(ours, pa.array(texts, pa.large_string()), wanted)
 
 
 def _is_utf8(text: str) -> bool:

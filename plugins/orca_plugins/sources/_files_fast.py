@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from orca_plugins.sources._files_arrow import plain, turn_keys
+from orca_plugins.sources._files_arrow import plain
 from orca_plugins.sources._files_columns import LISTS, Wanted, routes
 from orca_plugins.sources._files_json import BAD_TEXT, TOO_DEEP, BadRow, Digits, decode, nested_too_deep
+from orca_plugins.sources._files_keys import PARTS
 from orca_plugins.sources._files_lines import Lines
 from orca_plugins.sources._files_records import Rows, found_value
+from orca_plugins.sources._files_scan import Seen, seen_in
 from orca_plugins.sources._files_tables import Table
 
 if TYPE_CHECKING:
@@ -28,7 +30,12 @@ def read_lines(lines: Lines, wanted: Wanted) -> list[Table]:
     """The rows of some lines, in order, in tables as large as the fast reader takes them."""
     schema = _schema(lines, wanted)
     whole = None if schema is None else _fast(lines, wanted, schema, others="error")
-    return [whole] if whole is not None else list(_tables(lines.sure(), wanted, schema))
+    if whole is not None:
+        return [whole]
+    if schema is None:
+        return list(_tables(lines, wanted, schema))
+    seen = seen_in(lines.sure(), wanted)
+    return list(_tables(seen.lines, wanted, _schema(lines, wanted, seen)))
 
 
 def objects_in(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -76,13 +83,13 @@ def _fast(lines: Lines, wanted: Wanted, schema: "pa.Schema", others: Literal["er
         return None
     if table.num_rows != len(lines):
         return None
-    columns = {ours: plain(ours, _pick(table, path)) for ours, path in wanted.paths.items()}
+    columns = {ours: plain(ours, _pick(table, path), wanted) for ours, path in wanted.paths.items()}
     return Table(places=lines.places, columns=columns, rejected=[])
 
 
 def _slow(lines: Lines, wanted: Wanted) -> Table:
     """The lines one by one, because only so each bad one gets its reason."""
-    rows = Rows(wanted.paths)
+    rows = Rows(wanted)
     for place, line in lines:
         try:
             rows.add(place, _record(line))
@@ -128,9 +135,11 @@ def _pick(table: "pa.Table", path: str) -> "pa.Array":
     return pc.coalesce(*found) if len(found) > 1 else found[0]
 
 
-def _schema(lines: Lines, wanted: Wanted) -> "pa.Schema | None":
+def _schema(lines: Lines, wanted: Wanted, seen: Seen | None = None) -> "pa.Schema | None":
     """Types for the wanted columns, guessed from the first lines; None where names contradict each other.
 
+    Args:
+        seen: what all lines hold, where they were looked at: then messages get all that is read of them.
     A wrong guess costs time, never a row: pyarrow refuses the block, and it is read line by line.
     """
     import pyarrow as pa
@@ -138,7 +147,7 @@ def _schema(lines: Lines, wanted: Wanted) -> "pa.Schema | None":
     sample = list(objects_in(line for _, line in lines.part(0, _SAMPLE)))
     tree: dict[str, Any] = {}
     for ours, path in wanted.paths.items():
-        stored = _guess(ours, path, sample)
+        stored = _guess(ours, path, sample, seen)
         for *outer, last in routes(path):
             node = tree
             for key in outer:
@@ -156,13 +165,15 @@ def _fields(tree: dict[str, Any]) -> "list[pa.Field]":
     return [pa.field(key, pa.struct(_fields(node)) if isinstance(node, dict) else node) for key, node in tree.items()]
 
 
-def _guess(ours: str, path: str, sample: list[dict[str, Any]]) -> "pa.DataType":
+def _guess(ours: str, path: str, sample: list[dict[str, Any]], seen: Seen | None) -> "pa.DataType":
     import pyarrow as pa
 
     if ours == "messages":
         turns = (turn for value in _values(ours, path, sample) if isinstance(value, list) for turn in value)
-        turn: dict[str, Any] = next((turn for turn in turns if isinstance(turn, dict)), {})
-        return pa.list_(pa.struct([(key, pa.string()) for key in turn_keys(turn)]))
+        sampled = {key for turn in turns if isinstance(turn, dict) for key in turn}
+        parts = [key for key in PARTS if key in (sampled if seen is None else seen.parts)] or [*PARTS[:1]]
+        flags = {} if seen is None else {flag: pa.bool_() if yes else pa.float64() for flag, yes in seen.flags.items()}
+        return pa.list_(pa.struct([*((key, pa.string()) for key in parts), *flags.items()]))
     first = next(_values(ours, path, sample), None)
     if ours in LISTS and isinstance(first, list):
         item = next((item for item in first if item is not None), None)

@@ -5,10 +5,10 @@ numbers that are not integers are told apart from text. How deep brackets may ne
 limit moves with its stack, and the same row must meet the same end everywhere.
 """
 
-import enum
 import json
 import re
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ NESTING = 100
 BAD_JSON = "bad JSON"
 BAD_TEXT = "invalid UTF-8"
 TOO_DEEP = f"brackets nested more than {NESTING} deep"
+FRACTION = "a number with a fraction or exponent"
+CONSTANT = "NaN or Infinity, which JSON does not know"
 GOES_ON = "a line that goes on after its object"
 
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
@@ -32,11 +34,20 @@ class Digits(str):
     """An integer as JSON writes it."""
 
 
-class Unlike(enum.Enum):
-    """Numbers that no column of ours takes."""
+@dataclass(frozen=True)
+class Unlike:
+    """A number that no column of ours takes.
 
-    FRACTION = "a number with a fraction or exponent"
-    CONSTANT = "NaN or Infinity, which JSON does not know"
+    called: what a sentence calls it. spelling: as JSON writes it.
+    """
+
+    called: str
+    spelling: str
+
+    @property
+    def is_number(self) -> bool:
+        """Whether JSON knows such numbers."""
+        return self.called == FRACTION
 
 
 class Doubled(dict[str, Any]):
@@ -78,6 +89,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 DECODER = json.JSONDecoder(
     object_pairs_hook=_object,
     parse_int=Digits,
-    parse_float=lambda _: Unlike.FRACTION,
-    parse_constant=lambda _: Unlike.CONSTANT,
+    parse_float=lambda spelling: Unlike(FRACTION, spelling),
+    parse_constant=lambda spelling: Unlike(CONSTANT, spelling),
 )

@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from orca_plugins.sources._files_json import NESTING, nested_too_deep
-
 _SPACE = b" \t\r"
 _IN_CACHE = 1 << 18
 """Bytes looked at together where several looks are taken at the same ones."""
@@ -55,7 +53,7 @@ class Lines:
         )
 
     def sure(self) -> "Lines":
-        """The lines with only those plain for which the fast reader can be trusted whatever it skips."""
+        """The lines with only those plain in which the fast reader can be trusted with every number that it skips."""
         plain = self.plain.copy()
         plain[_misread(self)] = False
         return replace(self, plain=plain)
@@ -99,16 +97,13 @@ def _look_like_objects(codes: np.ndarray, starts: np.ndarray, ends: np.ndarray) 
 
 
 def _misread(lines: Lines) -> np.ndarray:
-    """Lines that pyarrow might read otherwise than JSON says where it skips values: its own numbers, deep nesting."""
+    """Lines that pyarrow might read otherwise than JSON says where it skips values: those with numbers of its own."""
     block, starts = lines.block, lines.starts
     codes = np.frombuffer(block, np.uint8)
     nan = _places_of(codes, b"NaN")
     odd = nan[(nan > 0) & (codes[nan - 1] == ord("-"))].tolist()
     odd += [at for at in _places_of(codes, b"Inf").tolist() if _INFINITY.match(block, at)]
-    opening = np.flatnonzero((codes | 0x20) == ord("{"))
-    many = np.diff(np.searchsorted(opening, np.append(starts, len(block)))) > NESTING
-    deep = [row for row in np.flatnonzero(many).tolist() if nested_too_deep(block[starts[row] : lines.ends[row]])]
-    return np.concatenate([_rows_of(np.array(odd, np.int64), starts), np.array(deep, np.int64)])
+    return _rows_of(np.array(odd, np.int64), starts)
 
 
 def _places_of(codes: np.ndarray, word: bytes) -> np.ndarray:

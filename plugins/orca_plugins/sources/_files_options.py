@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from orca_plugins.sources._files_columns import require_known
+from orca_plugins.sources._files_keys import require_ignorable
 
 
 def _known(columns: dict[str, str] | None) -> dict[str, str] | None:
@@ -20,6 +21,11 @@ def _named_once(extra: tuple[str, ...]) -> tuple[str, ...]:
     if "" in extra or len(set(extra)) != len(extra):
         raise PydanticCustomError("extra", "name each extra column of the file once")
     return extra
+
+
+def _ignorable(keys: tuple[str, ...]) -> tuple[str, ...]:
+    require_ignorable(keys)
+    return keys
 
 
 Columns = Annotated[
@@ -39,7 +45,12 @@ Task = Annotated[str | None, Field(min_length=1, description="one task for all r
 TrainOn = Annotated[
     Literal["all", "last"] | None,
     Field(
-        description="which assistant messages of `messages` are trained; unset: all, or where a new answer ends the "
-        "conversation, that one alone"
+        description="which assistant messages of `messages` are trained, where their flags do not say otherwise; "
+        "unset: all, or where a new answer ends the conversation, that one alone"
     ),
+]
+IgnoreKeys = Annotated[
+    tuple[str, ...],
+    AfterValidator(_ignorable),
+    Field(description="keys of messages, and columns beside them, that are left out on purpose; others reject the row"),
 ]

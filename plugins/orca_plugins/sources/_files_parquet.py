@@ -15,8 +15,10 @@ import numpy as np
 from orca_plugins.sources._files_arrow import fits, plain
 from orca_plugins.sources._files_columns import LISTS, Wanted, columns_in_file, routes, shown, shown_path
 from orca_plugins.sources._files_found import compression_of
+from orca_plugins.sources._files_keys import holders, lost_of_row, watched
 from orca_plugins.sources._files_stream import BLOCK_BYTES, chunks, whole_file
 from orca_plugins.sources._files_tables import Finish, Table
+from orca_plugins.sources._files_turns import holding
 from orca_recipes.contract.kinds import Reading, Slice, SourceFile
 from orca_recipes.errors import SourceError
 
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 Route = tuple[str, ...]
 
 _BATCH_ROWS = 2048
+_BATCH_BYTES = 64 << 20
+"""Of a batch's rows, about: pictures beside a question, which only reject it, may hold megabytes each."""
+
 _BUFFER_BYTES = 1 << 20
 _WANTS = {"messages": "a list of {role, content}", **dict.fromkeys(LISTS, "text, or a list of texts")}
 
@@ -74,7 +79,7 @@ def read(slice: Slice, *, file: SourceFile, wanted: Wanted, finish: Finish) -> I
         groups = [group for group, bound in bounds if whole or slice.start <= bound < slice.stop]
         place, held, tables = slice.first_place, 0, []
         for batch in _batches(file, parquet, groups, wanted):
-            tables.append(table_of(batch, columns, place))
+            tables.append(table_of(batch, columns, place, wanted))
             place += batch.num_rows
             held += sum(array.nbytes for array in tables[-1].columns.values())
             if held >= BLOCK_BYTES:
@@ -87,31 +92,58 @@ def read(slice: Slice, *, file: SourceFile, wanted: Wanted, finish: Finish) -> I
 def columns_of(where: str, schema: "pa.Schema", wanted: Wanted) -> dict[str, list[Route]]:
     """Ours to the routes on which rows of this schema have their column.
 
+    A column that nobody named and that conversations do without is left out where its type does not fit.
+
     Raises: SourceError where a column is missing, or of a type that does not fit.
     """
     found = columns_in_file(file=where, wanted=wanted, names=_names(schema))
     columns = {}
     for ours, theirs in found.items():
         stored = {route: kind for route in routes(theirs) if (kind := _type(where, schema, route)) is not None}
-        for kind in stored.values():
-            if not fits(ours, kind):
-                wants = _WANTS.get(ours, "text")
-                raise SourceError(
-                    f'{where}: column "{shown(theirs)}" has type {shown(str(kind))}; {ours} wants {wants}'
-                )
+        misfits = [kind for kind in stored.values() if not fits(ours, kind)]
+        if misfits and "messages" in found and wanted.is_spare(ours):
+            continue
+        if misfits:
+            wants = _WANTS.get(ours, "text")
+            raise SourceError(
+                f'{where}: column "{shown(theirs)}" has type {shown(str(misfits[0]))}; {ours} wants {wants}'
+            )
         columns[ours] = list(stored)
     return columns
 
 
-def table_of(batch: "pa.RecordBatch", columns: dict[str, list[Route]], place: int) -> Table:
+def table_of(batch: "pa.RecordBatch", columns: dict[str, list[Route]], place: int, wanted: Wanted) -> Table:
     """Rows as they lie in a file; place is that of the first."""
     import pyarrow.compute as pc
 
     arrays = {}
     for ours, found in columns.items():
-        choices = [plain(ours, _at(batch, route)) for route in found]
+        choices = [plain(ours, _at(batch, route), wanted) for route in found]
         arrays[ours] = pc.coalesce(*choices) if len(choices) > 1 else choices[0]
-    return Table(np.arange(place, place + batch.num_rows, dtype=np.int64), arrays, [])
+    places = np.arange(place, place + batch.num_rows, dtype=np.int64)
+    return Table(places, arrays, [], faults=_lost(batch, arrays.get("messages"), wanted))
+
+
+def _lost(batch: "pa.RecordBatch", messages: "pa.Array | None", wanted: Wanted) -> dict[int, str]:
+    """The rows that hold something in a column that they must not have, and what is said of them."""
+    brought = np.zeros(batch.num_rows, bool) if messages is None else ~np.asarray(messages.is_null())
+    always = watched(wanted, with_messages=False)
+    held: dict[str, np.ndarray] = {}
+    for route in _watched(batch.schema, wanted):
+        found = holding(_at(batch, route))
+        held[".".join(route)] = found if route[-1] in always else found & brought
+    lost: dict[int, list[str]] = {}
+    for name, found in held.items():
+        for row in np.flatnonzero(found).tolist():
+            lost.setdefault(row, []).append(name)
+    return {row: lost_of_row(names, wanted) for row, names in lost.items()}
+
+
+def _watched(schema: "pa.Schema", wanted: Wanted) -> list[Route]:
+    """Routes to the columns that rows must not have beside what is read of them, as far as there are such columns."""
+    names = watched(wanted, with_messages=True)
+    routes = [(*holder, name) for holder in holders(wanted) for name in names]
+    return [route for route in routes if _has(schema, route)]
 
 
 @contextlib.contextmanager
@@ -153,14 +185,32 @@ def _bounds(parquet: "pq.ParquetFile") -> list[int]:
 def _batches(
     file: SourceFile, parquet: "pq.ParquetFile", groups: list[int], wanted: Wanted
 ) -> "Iterator[pa.RecordBatch]":
-    names = list(dict.fromkeys(wanted.paths.values()))
-    batches = parquet.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=names, use_threads=False)
+    with _sound(file):
+        beside = [".".join(route) for route in _watched(parquet.schema_arrow, wanted)]
+    names = list(dict.fromkeys([*wanted.paths.values(), *beside]))
+    rows = _rows_at_once(parquet, groups, names)
+    batches = parquet.iter_batches(batch_size=rows, row_groups=groups, columns=names, use_threads=False)
     while groups:
         with _sound(file):
             batch = next(batches, None)
         if batch is None:
             return
         yield batch
+
+
+def _rows_at_once(parquet: "pq.ParquetFile", groups: list[int], names: list[str]) -> int:
+    """How many rows make a batch of bounded size, by what the file says of its columns."""
+    largest = 0
+    for group in groups:
+        said = parquet.metadata.row_group(group)
+        columns = [said.column(number) for number in range(said.num_columns)]
+        size = sum(
+            column.total_uncompressed_size
+            for column in columns
+            if any(column.path_in_schema == name or column.path_in_schema.startswith(f"{name}.") for name in names)
+        )
+        largest = max(largest, size // max(said.num_rows, 1))
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(largest, 1)))
 
 
 def _type(where: str, schema: "pa.Schema", route: Route) -> "pa.DataType | None":
@@ -176,6 +226,19 @@ def _type(where: str, schema: "pa.Schema", route: Route) -> "pa.DataType | None"
             return None
         kind = kind.field(places[0]).type
     return kind
+
+
+def _has(schema: "pa.Schema", route: Route) -> bool:
+    """Whether a schema has a column at the end of a route."""
+    import pyarrow as pa
+
+    kind: pa.DataType = pa.struct(list(schema))
+    for key in route:
+        places = kind.get_all_field_indices(key) if pa.types.is_struct(kind) else []
+        if len(places) != 1:
+            return False
+        kind = kind.field(places[0]).type
+    return True
 
 
 def _names(schema: "pa.Schema") -> list[str]:

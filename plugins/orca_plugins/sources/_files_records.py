@@ -5,16 +5,18 @@ wrong. What is checked here is what a typed column cannot hold; what it can hold
 checked on whole columns afterwards, for all formats alike.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_plugins.sources._files_arrow import plain, plain_role, references_type, turn_keys, turns_type
-from orca_plugins.sources._files_columns import LISTS, extra_name, routes
-from orca_plugins.sources._files_json import BadRow, Digits, Doubled, Unlike
+from orca_plugins.sources._files_arrow import plain, references_type
+from orca_plugins.sources._files_columns import LISTS, Wanted, extra_name, routes
+from orca_plugins.sources._files_json import BadRow, Digits, Unlike
+from orca_plugins.sources._files_keys import holders, holds, lost_of_row, watched
 from orca_plugins.sources._files_tables import Rejections, Table
+from orca_plugins.sources._files_turn_values import sound, turn_of, value_under
+from orca_plugins.sources._files_turns import turns_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,9 +28,10 @@ NOT_AN_OBJECT = "a row that is not an object"
 class Rows:
     """Rows gathered one by one, and why others were rejected."""
 
-    paths: Mapping[str, str]
+    wanted: Wanted
     places: list[int] = field(default_factory=list)
     columns: dict[str, list[Any]] = field(default_factory=dict)
+    faults: dict[int, str] = field(default_factory=dict)
     rejected: Rejections = field(default_factory=list)
 
     def add(self, place: int, record: Any) -> None:
@@ -38,21 +41,38 @@ class Rows:
         """
         if not isinstance(record, dict):
             raise BadRow(NOT_AN_OBJECT)
-        values = {ours: value_of(record, ours, theirs) for ours, theirs in self.paths.items()}
+        paths = self.wanted.paths
+        values = {ours: self._value(record, ours, theirs) for ours, theirs in paths.items()}
+        lost = _lost_columns(record, self.wanted, with_messages=values.get("messages") is not None)
+        if lost:
+            self.faults[len(self.places)] = lost_of_row(lost, self.wanted)
         self.places.append(place)
         for ours, value in values.items():
             self.columns.setdefault(ours, []).append(value)
+
+    def _value(self, record: dict[str, Any], ours: str, theirs: str) -> Any:
+        """One column's value; of a column that nobody named, nothing where the row can do without.
+
+        Raises: BadRow.
+        """
+        try:
+            return value_of(record, ours, theirs, self.wanted)
+        except BadRow:
+            if self.wanted.is_spare(ours) and _is_answered(record, self.wanted):
+                return None
+            raise
 
     def reject(self, place: int, reason: str) -> None:
         self.rejected.append((place, reason))
 
     def table(self) -> Table:
         """What was gathered."""
-        columns = {ours: _column(ours, self.columns.get(ours, [])) for ours in self.paths}
-        return Table(places=np.array(self.places, np.int64), columns=columns, rejected=self.rejected)
+        columns = {ours: _column(ours, self.columns.get(ours, []), self.wanted) for ours in self.wanted.paths}
+        places = np.array(self.places, np.int64)
+        return Table(places=places, columns=columns, rejected=self.rejected, faults=self.faults)
 
 
-def value_of(record: dict[str, Any], ours: str, theirs: str) -> Any:
+def value_of(record: dict[str, Any], ours: str, theirs: str, wanted: Wanted) -> Any:
     """One column's value of a record: text, references or options (a list of texts) or messages.
 
     Raises: BadRow.
@@ -61,7 +81,7 @@ def value_of(record: dict[str, Any], ours: str, theirs: str) -> Any:
     if value is None:
         return None
     if ours == "messages":
-        return _messages(value)
+        return _messages(value, wanted)
     if ours not in LISTS:
         return _text(extra_name(ours) or ours, value)
     return [_item(ours, item) for item in value] if isinstance(value, list) else [_text(ours, value)]
@@ -77,7 +97,7 @@ def found_value(record: dict[str, Any], ours: str, theirs: str) -> Any:
         for depth, key in enumerate(route):
             if not isinstance(current, dict):
                 raise BadRow(f"{ours}: {'.'.join(route[:depth])} is not an object")
-            current = _get(current, ours, key)
+            current = value_under(current, ours, key)
             if current is None:
                 break
         if current is not None:
@@ -104,10 +124,24 @@ def names_in(record: dict[str, Any]) -> list[str]:
     return [*record, *inner]
 
 
-def _get(record: dict[str, Any], ours: str, key: str) -> Any:
-    if isinstance(record, Doubled) and key in record.keys_twice:
-        raise BadRow(f"{ours}: a key given twice")
-    return record.get(key)
+def _is_answered(record: dict[str, Any], wanted: Wanted) -> bool:
+    """Whether a record's conversation ends with an answer."""
+    talk = found_value(record, "messages", wanted.paths["messages"]) if "messages" in wanted.paths else None
+    last = talk[-1] if isinstance(talk, list) and talk else None
+    turn = turn_of(last, wanted)
+    return turn is not None and turn["role"] == "assistant"
+
+
+def _lost_columns(record: dict[str, Any], wanted: Wanted, *, with_messages: bool) -> list[str]:
+    """The columns that the row must not have and that hold something."""
+    names, lost = watched(wanted, with_messages=with_messages), []
+    for route in holders(wanted):
+        holder: Any = record
+        for key in route:
+            holder = holder.get(key) if isinstance(holder, dict) else None
+        if isinstance(holder, dict):
+            lost += [".".join([*route, name]) for name in names if holds(holder.get(name))]
+    return lost
 
 
 def _text(ours: str, value: Any) -> str:
@@ -115,7 +149,7 @@ def _text(ours: str, value: Any) -> str:
         return "0" if value == "-0" else str(value)
     if not isinstance(value, str):
         raise BadRow(f"{ours}: {_called(value)}" + ("" if isinstance(value, Unlike) else " where text should be"))
-    return _sound(ours, value)
+    return sound(ours, value)
 
 
 def _item(ours: str, value: Any) -> str | None:
@@ -124,35 +158,15 @@ def _item(ours: str, value: Any) -> str | None:
     raise BadRow(f"{ours}: a list that holds {_called(value)}")
 
 
-def _messages(value: Any) -> list[dict[str, str | None] | None]:
+def _messages(value: Any, wanted: Wanted) -> list[dict[str, Any] | None]:
     if not isinstance(value, list):
         raise BadRow(f"messages: {_called(value)} where a list should be")
-    return [_message(message) for message in value]
-
-
-def _message(value: Any) -> dict[str, str | None] | None:
-    """A message; what is missing or no text is null, which the table's own check finds."""
-    if not isinstance(value, dict):
-        return None
-    role, content = (_plain(_get(value, "messages", key)) for key in turn_keys(value))
-    return {"role": plain_role(role) if "role" not in value else role, "content": content}
-
-
-def _plain(value: Any) -> str | None:
-    return _sound("messages", value) if isinstance(value, str) and not isinstance(value, Digits) else None
-
-
-def _sound(ours: str, text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise BadRow(f"{ours}: half of a surrogate pair") from None
-    return text
+    return [turn_of(message, wanted) for message in value]
 
 
 def _called(value: Any) -> str:
     if isinstance(value, Unlike):
-        return value.value
+        return value.called
     if isinstance(value, bool):
         return "a boolean"
     if isinstance(value, Digits):
@@ -162,8 +176,9 @@ def _called(value: Any) -> str:
     return "a list" if isinstance(value, list) else "an object"
 
 
-def _column(ours: str, values: list[Any]) -> "pa.Array":
+def _column(ours: str, values: list[Any], wanted: Wanted) -> "pa.Array":
     import pyarrow as pa
 
     types = {**dict.fromkeys(LISTS, references_type), "messages": turns_type}
-    return plain(ours, pa.array(values, types[ours]() if ours in types else pa.large_string()))
+    array = pa.array(values, types[ours]() if ours in types else pa.large_string())
+    return array if ours == "messages" else plain(ours, array, wanted)

@@ -79,7 +79,7 @@ def rows(split: Split, *, wanted: Wanted, finish: Finish) -> Iterator[Reading]:
             break
         columns = columns_of(str(split), batch.schema, wanted)
         for piece in batch.combine_chunks().to_batches():
-            tables.append(table_of(piece, columns, place))
+            tables.append(table_of(piece, columns, place, wanted))
             place += piece.num_rows
             held += sum(array.nbytes for array in tables[-1].columns.values())
         if held >= BLOCK_BYTES:

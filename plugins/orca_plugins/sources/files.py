@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from orca_plugins.sources import _files_array, _files_delimited, _files_jsonl, _files_parquet
 from orca_plugins.sources._files_columns import Wanted, wanted_columns
 from orca_plugins.sources._files_found import Format, compression_of, find_files, format_of
-from orca_plugins.sources._files_options import Columns, Extra, Task, TrainOn
+from orca_plugins.sources._files_options import Columns, Extra, IgnoreKeys, Task, TrainOn
 from orca_plugins.sources._files_stream import whole_file
 from orca_plugins.sources._files_tables import Finish
 from orca_recipes.contract.kinds import Place, Reading, Slice, Source, SourceFile
@@ -30,11 +30,13 @@ class Files(Source):
 
     Rows that cannot be read are rejected with their physical line (text) or row (Parquet, JSON lists). A JSON list is
     read whole into memory; everything else in pieces. Messages may be OpenAI's (role, content) or ShareGPT's (from,
-    value; human and gpt).
+    value; human and gpt), or mix both; a content in parts is read where it is one part of text. `weight`, `train`,
+    `trainable`, `loss_mask`, `loss` and `training` of a turn (0 or 1, true or false) decide whether it is trained. A
+    row with any other key in a message, or with `tools` or `images` beside, is rejected, unless `ignore_keys` names it.
     """
 
     kind: Literal["files"] = "files"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     path: Annotated[
         Place,
         Field(description="a file, a folder (its files of a known format), or a pattern with *, ?, [...] and **"),
@@ -56,6 +58,7 @@ class Files(Source):
     extra: Extra = ()
     task: Task = None
     train_on: TrainOn = None
+    ignore_keys: IgnoreKeys = ()
 
     @field_validator("quote")
     @classmethod
@@ -83,7 +86,8 @@ class Files(Source):
     def read(self, *, slice: Slice) -> Iterator[Reading]:
         """Read one slice in batches of about 8 MB of text, unless one record is larger."""
         assert slice.file is not None, "a slice of files has a file"
-        file, wanted, finish = slice.file, self._wanted(), Finish(task=self.task, train_on=self.train_on or "all")
+        file, wanted = slice.file, self._wanted()
+        finish = Finish(task=self.task, train_on=self.train_on or "all", spare_answer=wanted.is_spare("answer"))
         match self._layout(file):
             case "parquet":
                 yield from _files_parquet.read(slice, file=file, wanted=wanted, finish=finish)
@@ -119,7 +123,7 @@ class Files(Source):
         return None if None in counts else sum(count for count in counts if count is not None)
 
     def _wanted(self) -> Wanted:
-        return wanted_columns(columns=self.columns, task=self.task, extra=self.extra)
+        return wanted_columns(columns=self.columns, task=self.task, extra=self.extra, ignore_keys=self.ignore_keys)
 
     def _named_format(self, file: SourceFile) -> Format:
         """The format by the recipe or the name; `find_files` let no other file through."""

@@ -7,7 +7,7 @@ the options that stand in a question, and the published sizes, with which a mixt
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -48,6 +48,7 @@ class Flan(Source):
     """
 
     kind: Literal["flan"] = "flan"
+    revision: ClassVar[int] = 2
     submix: Annotated[Submix, Field(description="which part of FLAN-v2 this collection is")]
     path: Annotated[
         Place | None, Field(description="a folder of an export, searched with the folders below it, or one file")

@@ -11,14 +11,14 @@ import glob
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from orca_plugins.sources import _hub_datasets
 from orca_plugins.sources._files_columns import wanted_columns
 from orca_plugins.sources._files_found import format_of
-from orca_plugins.sources._files_options import Columns, Extra, Task, TrainOn
+from orca_plugins.sources._files_options import Columns, Extra, IgnoreKeys, Task, TrainOn
 from orca_plugins.sources._files_tables import Finish
 from orca_plugins.sources._hub_files import HubName, Revision, away, chosen, fetched, is_commit, looked_up
 from orca_plugins.sources.files import Files
@@ -42,6 +42,7 @@ class Hub(Source):
     """
 
     kind: Literal["hub"] = "hub"
+    revision: ClassVar[int] = 2
     name: Annotated[HubName, Field(description='a data set of the hub, "organisation/name"')]
     hub_revision: Annotated[Revision, Field(description="branch, tag or commit; the lock keeps the commit")] = "main"
     config: Annotated[str | None, Field(description="the configuration, where the data set has several")] = None
@@ -58,6 +59,7 @@ class Hub(Source):
     extra: Extra = ()
     task: Task = None
     train_on: TrainOn = None
+    ignore_keys: IgnoreKeys = ()
 
     @model_validator(mode="after")
     def _streams_a_split(self) -> Self:
@@ -116,10 +118,11 @@ class Hub(Source):
         """Read one slice in batches of about 8 MB of text."""
         if slice.file is not None:
             return self._reader_of_files(slice.file).read(slice=slice)
+        wanted = wanted_columns(columns=self.columns, task=self.task, extra=self.extra, ignore_keys=self.ignore_keys)
         return _hub_datasets.rows(
             _hub_datasets.Split(self.name, self.hub_revision, self.config, self.split),
-            wanted=wanted_columns(columns=self.columns, task=self.task, extra=self.extra),
-            finish=Finish(task=self.task, train_on=self.train_on or "all"),
+            wanted=wanted,
+            finish=Finish(task=self.task, train_on=self.train_on or "all", spare_answer=wanted.is_spare("answer")),
         )
 
     def _at(self, commit: str, names: Sequence[str]) -> Self:
@@ -157,6 +160,7 @@ class Hub(Source):
             extra=self.extra,
             task=self.task,
             train_on=self.train_on,
+            ignore_keys=self.ignore_keys,
             on_bad_row=self.on_bad_row,
         )
 
