@@ -9,7 +9,7 @@ from orca_recipes.plan.fingerprint import digest_of
 REVISIONS = {
     "tokenizer": 1,
     "template": 3,
-    "read": 2,
+    "read": 3,
     "contexts": 1,
     "questions": 2,
     "measure": 1,

@@ -213,11 +213,10 @@ def _unfit_messages(rows: pl.DataFrame) -> dict[str, pl.Series]:
         flags[row[np.asarray(messages, dtype=np.bool_)]] = True
         return pl.Series(flags)
 
-    opening = role.filter(pl.Series(first)) == "system"
-    headed = flat.filter(pl.Series(first)).filter(opening & ~blank.filter(pl.Series(first))).select("row", "content")
+    headed = flat.filter(pl.Series(first) & (role == "system") & (flat["content"] != ""))
     theirs = rows["system"].gather(headed["row"])
     twice = np.zeros(rows.height, dtype=np.bool_)
-    twice[headed["row"].filter((theirs != headed["content"]) & ~_is_blank(theirs)).to_numpy()] = True
+    twice[headed["row"].filter((theirs != headed["content"]) & (theirs != "")).to_numpy()] = True
     return {
         "messages: there are none": rows["messages"].list.len() == 0,
         "messages: a system message stands after the first message": having((role == "system").to_numpy() & ~first),

@@ -33,7 +33,7 @@ class Direct(Strategy):
     """
 
     kind: Literal["direct"] = "direct"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     keeps_own_words: ClassVar[bool] = True
     asks_conversations: ClassVar[bool] = True
 
@@ -82,16 +82,19 @@ def _placed(brought: pl.Series, talks: pl.Series, others: pl.Series) -> pl.Serie
 
 
 def _headed(talks: pl.DataFrame, messages: pl.Series) -> pl.Series:
-    """Conversations headed by the row's system message, where they begin with none of their own."""
+    """Conversations headed by the row's system message, where they begin with none, or an empty one, of their own."""
     import polars as pl
 
     if talks["system"].null_count() == talks.height:
         return messages
-    bare = messages.list.first().struct.field("role").ne_missing(pl.lit("system"))
+    first = messages.list.first().struct
+    opening = conversations_of([Turn("system", heading(talks["system"]))])
+    bare = ~(first.field("role") == "system").fill_null(value=False)
+    empty = ~bare & (first.field("content") == "") & (opening.list.len() > 0)
     frame = talks.select("system").with_columns(messages.alias("messages"))
-    opening = pl.lit(conversations_of([Turn("system", heading(talks["system"]))]))
-    own = frame.select(pl.when(bare).then(pl.concat_list(opening, "messages")).otherwise("messages").alias("messages"))
-    return own["messages"]
+    rest = pl.when(pl.lit(empty)).then(pl.col("messages").list.slice(1)).otherwise("messages")
+    own = pl.when(pl.lit(bare | empty)).then(pl.concat_list(pl.lit(opening), rest)).otherwise("messages")
+    return frame.select(own.alias("messages"))["messages"]
 
 
 def _answered(messages: pl.Series, answers: pl.Series) -> pl.Series:
