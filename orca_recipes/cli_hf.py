@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ def import_hf(model: Path, run: Path, build: Path | None, as_json: bool) -> None
     from orca_recipes.train import hf
     from orca_recipes.train.hf_files import read_config
 
-    checkpoint, architecture = hf.import_hf(model, run, build=build)
+    checkpoint, architecture = hf.import_hf(model, run, build=build, say=partial(print_text, err=True))
     if as_json:
         told = {"checkpoint": str(checkpoint), "model_type": read_config(model).get("model_type")}
         print_json({**told, **_numbers(architecture), "peak_bytes": peak_bytes()})

@@ -46,7 +46,7 @@ def train(dry_run: bool, as_json: bool, **options: Any) -> None:
     request = request_of(options)
     if dry_run:
         prepared = prepare(request, ranks_here(request))
-        parts = (prepared.settings, prepared.start.architecture, prepared.layout)
+        parts = (prepared.settings, prepared.start, prepared.layout)
         if as_json:
             print_json(plan_json(*parts))
         else:

@@ -53,6 +53,7 @@ class Checkpoint:
     trained. position: where in the data the run stands, as the loop wrote it. ends_phase: the phase that ended here;
     such a checkpoint is never removed. settings: what the run was told, for people. optimizer: whose state it holds.
     tensor_parallel, data_parallel: how it was written; it can be read at any other layout. files: a digest of each.
+    tokenizer_is_known: False where a model that brought no tokenizer was imported for a build, whose tokenizer it has.
     """
 
     architecture: Architecture
@@ -65,6 +66,7 @@ class Checkpoint:
     tensor_parallel: int = 1
     data_parallel: int = 1
     files: Mapping[str, str] = field(default_factory=dict)
+    tokenizer_is_known: bool = True
 
 
 def save_checkpoint(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from orca_recipes.train.hf_files import (
 from orca_recipes.train.hf_weights import Weight, weights_of
 from orca_recipes.train.layout import Layout, running
 from orca_recipes.train.network import Network, build_model
+from orca_recipes.train.vocabulary import what_is_unknown
 
 _OURS = "orca_recipes"
 """Key of `config.json` that holds where a model comes from."""
@@ -52,12 +53,18 @@ _OURS = "orca_recipes"
 _TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
-def import_hf(folder: Path, run: Path, *, build: Path | None = None) -> tuple[Path, Architecture]:
+def _to_nobody(sentence: str) -> None:
+    pass
+
+
+def import_hf(
+    folder: Path, run: Path, *, build: Path | None = None, say: Callable[[str], None] = _to_nobody
+) -> tuple[Path, Architecture]:
     """Make a checkpoint of a Hugging Face model, in its own precision, in this process alone.
 
     Args:
         run: the checkpoint is `run/step-00000000`. build: one whose added tokens the model shall have, and whose
-            tokenizer it shall carry.
+            tokenizer it shall carry. say: told what could not be checked.
     Returns: the checkpoint and what it is of.
     Raises: ModelError, DamagedShard; BuildError where run holds checkpoints, or build is none.
     """
@@ -65,7 +72,11 @@ def import_hf(folder: Path, run: Path, *, build: Path | None = None) -> tuple[Pa
         raise BuildError(f"{run} holds checkpoints already: name another folder to import into")
     config = read_config(folder)
     architecture = architecture_from_hf(config, str(folder / CONFIG))
+    unknown = None
     if build is not None:
+        unknown = what_is_unknown(folder, folder, build, known=architecture.vocabulary_size)
+        if unknown is not None:
+            say(unknown)
         vocabulary = read_manifest(build).vocabulary_size
         architecture = architecture.with_vocabulary(vocabulary, added=added_tokens(build))
     origin = config.get(_OURS) or {}
@@ -76,7 +87,9 @@ def import_hf(folder: Path, run: Path, *, build: Path | None = None) -> tuple[Pa
         copy_chat_files(folder if build is None else build / TOKENIZER, chat)
         if build is None and not (chat / GENERATION).is_file():
             write_json(chat / GENERATION, {key: config[key] for key in _TOKEN_IDS if config.get(key) is not None})
-        imported = Checkpoint(architecture, manifest_digest=origin.get("manifest_digest"))
+        imported = Checkpoint(
+            architecture, manifest_digest=origin.get("manifest_digest"), tokenizer_is_known=unknown is None
+        )
         return save_checkpoint(run, imported, model, keep=1, tokenizer=chat), architecture
 
 

@@ -17,13 +17,14 @@ from orca_recipes.train.journal import LOG, clock, read_log
 from orca_recipes.train.layout import Layout
 from orca_recipes.train.phases import TrainingPhase
 from orca_recipes.train.settings import Settings
+from orca_recipes.train.start import Start
 
 _RECENT_STEPS = 50
 
 
-def plan_text(settings: Settings, architecture: Architecture, layout: Layout) -> str:
+def plan_text(settings: Settings, start: Start, layout: Layout) -> str:
     """The plan in lines for a person."""
-    phases = settings.chosen
+    phases, architecture = settings.chosen, start.architecture
     lines = [
         f"{settings.request.build}: {settings.manifest.name}, rows of {counted(settings.manifest.row_tokens, 'token')}",
         f"model {settings.model}: {architecture.parameters:,} parameters, vocabulary {architecture.vocabulary_size:,} "
@@ -34,13 +35,14 @@ def plan_text(settings: Settings, architecture: Architecture, layout: Layout) ->
         *(_phase_line(settings, phase) for phase in phases),
         f"in all: {counted(settings.steps, 'step')}" + _cut(settings),
         _time_line(settings),
+        *(sentence for sentence in (settings.fewer_steps, start.unknown) if sentence is not None),
     ]
     return "\n".join(lines)
 
 
-def plan_json(settings: Settings, architecture: Architecture, layout: Layout) -> dict[str, Any]:
-    """The plan for programs; seconds: None until a log tells a rate."""
-    phases = []
+def plan_json(settings: Settings, start: Start, layout: Layout) -> dict[str, Any]:
+    """The plan for programs; seconds: None until a log tells a rate; unknown: what could not be checked of the model."""
+    phases, architecture = [], start.architecture
     for phase in settings.chosen:
         tokens, trained = _tokens(settings, phase)
         phases.append(
@@ -68,6 +70,7 @@ def plan_json(settings: Settings, architecture: Architecture, layout: Layout) ->
         "activation_bytes": int(_activation_bytes(settings, architecture, layout)),
         "phases": phases,
         "steps": settings.steps,
+        "unknown": start.unknown,
         "seconds": _seconds(settings),
     }
 

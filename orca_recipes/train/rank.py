@@ -103,7 +103,8 @@ def _train(prepared: Prepared, place: Place, stop_requested: Callable[[], bool])
     with open_journal(run, after_step=position.step) if first else nullcontext(Silence()) as journal:
         if first:
             settings.write()
-            journal.say(_opening(prepared))
+            for sentence in _opening(prepared):
+                journal.say(sentence)
         trainer = Trainer(
             settings=settings,
             layout=prepared.layout,
@@ -188,13 +189,14 @@ def _rates(settings: Settings) -> Rates:
     )
 
 
-def _opening(prepared: Prepared) -> str:
+def _opening(prepared: Prepared) -> Iterator[str]:
     settings, start = prepared.settings, prepared.start
     begins = f"goes on from {start.resumed}" if start.resumed else f"begins in {settings.request.run}"
-    return (
+    yield (
         f"{settings.request.build}: {start.architecture.parameters:,} parameters, {prepared.layout}, "
         f"{counted(settings.steps, 'step')}; {begins}"
     )
+    yield from filter(None, (settings.fewer_steps, start.unknown))
 
 
 def _closing(settings: Settings, position: Position, stopped: bool) -> str:

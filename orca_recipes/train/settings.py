@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from orca_recipes.counted import counted
 from orca_recipes.errors import TrainingError
 from orca_recipes.shards.curriculum import Curriculum, read_curriculum
 from orca_recipes.shards.digests import canonical_json
@@ -64,6 +65,18 @@ class Settings:
         """Steps of the run, over its phases."""
         whole = sum(phase.steps for phase in self.chosen)
         return whole if self.request.steps is None else min(whole, self.request.steps)
+
+    @property
+    def fewer_steps(self) -> str | None:
+        """Says so where more steps were asked for than the phases have."""
+        asked = self.request.steps
+        if asked is None or asked <= self.steps:
+            return None
+        phases = ", ".join(f"phase {phase.number}: {counted(phase.rows, 'row')}" for phase in self.chosen)
+        return (
+            f"--steps {asked:,}: the curriculum ends after {counted(self.steps, 'step')} ({phases}); "
+            "for more, give its phases more epochs or tokens and build again, or take fewer --batch-rows"
+        )
 
     @property
     def chosen(self) -> tuple[TrainingPhase, ...]:

@@ -23,6 +23,7 @@ from orca_recipes.train.hf import added_tokens
 from orca_recipes.train.hf_files import CONFIG, read_config
 from orca_recipes.train.position import Position
 from orca_recipes.train.settings import Settings
+from orca_recipes.train.vocabulary import what_is_unknown
 
 CHECKPOINTS = "checkpoints"
 
@@ -30,12 +31,14 @@ CHECKPOINTS = "checkpoints"
 @dataclass(frozen=True)
 class Start:
     """resumed: the checkpoint of this run that is gone on with. weights: a checkpoint or a Hugging Face folder whose
-    weights the run begins with. Where both are None, weights are drawn from the seed."""
+    weights the run begins with. Where both are None, weights are drawn from the seed. unknown: a sentence on what could
+    not be checked."""
 
     architecture: Architecture
     position: Position
     resumed: Path | None = None
     weights: Path | None = None
+    unknown: str | None = None
 
 
 def starting_point(settings: Settings) -> Start:
@@ -51,20 +54,21 @@ def starting_point(settings: Settings) -> Start:
 
 def _begun(settings: Settings) -> Start:
     position = Position(step=0, phase=settings.request.first_phase)
-    place = Path(settings.model)
+    place, build, unknown = Path(settings.model), settings.request.build, None
     if (place / checkpoints.NAME).is_file():
-        known = read_checkpoint(place).architecture
+        found = read_checkpoint(place)
+        known, unknown = found.architecture, unknown_tokens(place, found, build)
     elif place.is_dir():
         known = architecture_from_hf(read_config(place), str(place / CONFIG))
+        unknown = what_is_unknown(place, place, build, known=known.vocabulary_size)
     elif place.is_file():
         known = architecture_from_hf(_json(place), str(place))
     elif os.sep in settings.model:
         raise ModelError(f"--model {settings.model}: there is no such file or folder; name one, or tiny, small or 1b")
     else:
         known = named_architecture(settings.model)
-    added = added_tokens(settings.request.build)
-    fitted = known.with_vocabulary(settings.manifest.vocabulary_size, added=added)
-    return Start(fitted, position, weights=place if place.is_dir() else None)
+    fitted = known.with_vocabulary(settings.manifest.vocabulary_size, added=added_tokens(build))
+    return Start(fitted, position, weights=place if place.is_dir() else None, unknown=unknown)
 
 
 def _resumed(settings: Settings, newest: Path) -> Start:
@@ -77,7 +81,16 @@ def _resumed(settings: Settings, newest: Path) -> Start:
     if settings.request.model is not None:
         _check_same_model(settings, newest, found)
     _check_same_run(settings, newest, found)
-    return Start(found.architecture, Position.from_json(found.position), resumed=newest)
+    unknown = unknown_tokens(newest, found, settings.request.build)
+    return Start(found.architecture, Position.from_json(found.position), resumed=newest, unknown=unknown)
+
+
+def unknown_tokens(place: Path, found: Checkpoint, build: Path) -> str | None:
+    """As `what_is_unknown`, of a checkpoint: whether its tokenizer is the one that its weights were trained with is not
+    always known either."""
+    if not found.tokenizer_is_known:
+        return f"{place} is of a model that brought no tokenizer: whether its tokens are those of {build} is not known"
+    return what_is_unknown(place, place / checkpoints.TOKENIZER, build, known=found.architecture.vocabulary_size)
 
 
 def _check_same_model(settings: Settings, newest: Path, found: Checkpoint) -> None:

@@ -16,7 +16,7 @@ from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.train import journal, loop
 from orca_recipes.train.checkpoint import newest_checkpoint, read_checkpoint
 from orca_recipes.train.order import RowPlace
-from orca_recipes.train.rank import train_as_rank
+from orca_recipes.train.rank import prepare, train_as_rank
 from orca_recipes.train.sample import Manner, sample
 from orca_recipes.train.settings import Request
 from tests.train.builds import make_build, read_steps, word_pairs
@@ -136,6 +136,26 @@ def test_a_finished_run_has_nothing_left_to_do(undisturbed: Path, sums_build: Pa
     before = sorted(path.name for path in (undisturbed / "checkpoints").iterdir())
     assert train(fork_ranks, Request(build=sums_build, out=undisturbed, training=CALM)) == [False]
     assert sorted(path.name for path in (undisturbed / "checkpoints").iterdir()) == before
+
+
+def test_steps_that_the_curriculum_does_not_have_are_told_before_the_first(
+    sums_build: Path, tmp_path: Path, fork_ranks: Fork, capfd: pytest.CaptureFixture[str]
+):
+    asked = Request(build=sums_build, out=tmp_path / "run", training={**CALM, "batch_rows": 90}, steps=30)
+    train(fork_ranks, asked)
+    first, second = (phase.rows for phase in read_curriculum(sums_build).phases)
+    lines = capfd.readouterr().out.splitlines()
+    steps = len(curve(asked.run))
+    assert steps < 30
+    assert lines[1] == (
+        f"--steps 30: the curriculum ends after {steps} steps (phase 1: {first['sums']} rows, phase 2: "
+        f"{second['odds']} rows); for more, give its phases more epochs or tokens and build again, "
+        "or take fewer --batch-rows"
+    )
+    assert lines[2].startswith(f"step 1/{steps}")
+    settings = prepare(asked, 1).settings
+    assert settings.fewer_steps == lines[1]
+    assert replace(settings, request=replace(asked, steps=steps)).fewer_steps is None
 
 
 def test_a_stop_signal_ends_the_step_and_leaves_a_checkpoint(
