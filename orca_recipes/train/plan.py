@@ -41,7 +41,7 @@ def plan_text(settings: Settings, start: Start, layout: Layout) -> str:
 
 
 def plan_json(settings: Settings, start: Start, layout: Layout) -> dict[str, Any]:
-    """The plan for programs; seconds: None until a log tells a rate; unknown: what could not be checked of the model."""
+    """The plan for programs. seconds: None until a log tells a rate. unknown: what could not be checked of a model."""
     phases, architecture = [], start.architecture
     for phase in settings.chosen:
         tokens, trained = _tokens(settings, phase)
