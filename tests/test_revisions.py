@@ -47,7 +47,7 @@ VERBS = {
     "read": ["run/read", "run/identity", "contract/draws", "contract/frames"],
     "contexts": ["run/contexts", "run/questions", "contract/draws"],
     "questions": ["run/questions", "contract/draws"],
-    "measure": ["run/measure", "run/questions"],
+    "measure": ["run/measure", "run/measure_conversations", "run/questions"],
     "allot": ["run/allot", *DRAWING],
     "mix": ["run/mix", *DRAWING],
     "prepare": ["run/prepared"],

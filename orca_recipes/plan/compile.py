@@ -5,13 +5,14 @@ joins them. What a stage does not depend on is not in its fingerprint: paths, en
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from orca_recipes.contract.kinds import Kind
 from orca_recipes.plan.fingerprint import digest_of
 from orca_recipes.plan.mixing import add_mixtures, is_kept_apart, mixture_collections, needed_mixtures, questions_stage
 from orca_recipes.plan.pins import Pins, SourcePin
-from orca_recipes.plan.stages import Plan, PlanBuilder
+from orca_recipes.plan.stages import REVISIONS, Plan, PlanBuilder
 from orca_recipes.recipe.message_digests import text_digest
 from orca_recipes.recipe.model import Dataset, Recipe
 from orca_recipes.recipe.rules import Rule
@@ -33,9 +34,9 @@ def compile_plan(recipe: Recipe, pins: Pins, *, limit: int | None = None) -> Pla
             kind=f"sources:{source.kind}",
             decisive={"collection": name, "source": decisive(source), "pin": _pin(pins.collections[name])},
         )
-    add_mixtures(plan, recipe, student[0], limit)
     for name in prepared_teachers(recipe):
         _compile_teacher(plan, recipe, name)
+    add_mixtures(plan, recipe, student, limit, measure=partial(_measure, plan, recipe, student))
     for name in recipe.datasets:
         _compile_dataset(plan, recipe, name, student)
     return plan.plan()
@@ -121,6 +122,20 @@ def _compile_teacher(plan: PlanBuilder, recipe: Recipe, name: str) -> None:
         kind=f"teachers:{teacher.kind}",
         decisive={"teacher": decisive(teacher)},
         inputs=tuple(f"read {collection}" for collection in teacher.collections()),
+    )
+
+
+def _measure(plan: PlanBuilder, recipe: Recipe, student: tuple[str, str], dataset: str, collection: str) -> str:
+    """The stage that counts the tokens of a dataset's conversations before any is drawn."""
+    teacher = recipe.datasets[dataset].teacher
+    told = (f"prepare {teacher}",) if teacher in prepared_teachers(recipe) else ()
+    return plan.add(
+        "measure",
+        f"{dataset}/{collection}",
+        kind=_converse_kinds(recipe, recipe.datasets[dataset], collection),
+        decisive=_converse_decisive(recipe, dataset, collection)
+        | {"revisions": [REVISIONS[verb] for verb in ("converse", "tokenize")]},
+        inputs=(f"read {collection}", *told, *student),
     )
 
 

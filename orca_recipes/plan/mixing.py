@@ -5,11 +5,12 @@ collection depends on is all that its stage takes in: of other collections only 
 hold), so that a collection added at the end reruns only its own stages.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from orca_recipes.plan.mixture import divided_counts
 from orca_recipes.plan.stages import PlanBuilder
+from orca_recipes.recipe.measured import counts_answers, datasets_taking
 from orca_recipes.recipe.mixtures import Mixture, Take
 from orca_recipes.recipe.model import Recipe
 
@@ -90,15 +91,35 @@ def earlier_holders(recipe: Recipe, name: str, collection: str) -> tuple[str, ..
     return taken[: taken.index(collection)]
 
 
-def add_mixtures(plan: PlanBuilder, recipe: Recipe, tokenizer: str, limit: int | None) -> None:
+def measure_stage(recipe: Recipe, name: str, collection: str) -> str:
+    """The stage that counts the tokens of which a mixture's shares are."""
+    if not counts_answers(recipe.mixtures[name]):
+        return f"measure {collection}"
+    return f"measure {measured_dataset(recipe, name)}/{collection}"
+
+
+def measured_dataset(recipe: Recipe, name: str) -> str:
+    """The dataset whose conversations are counted for a mixture: the first that takes it."""
+    return datasets_taking(recipe, name)[0]
+
+
+def add_mixtures(
+    plan: PlanBuilder,
+    recipe: Recipe,
+    student: tuple[str, str],
+    limit: int | None,
+    *,
+    measure: Callable[[str, str], str],
+) -> None:
     """The stages that draw every mixture that is needed; all `read` stages are there.
 
     Args:
-        tokenizer: the stage of the recipe's tokenizer, for shares of tokens.
+        student: the stages of the recipe's tokenizer and template, for shares of tokens.
+        measure: adds the stage that counts the conversations of a dataset's collection, and names it.
     """
     for name in needed_mixtures(recipe):
         mixture = recipe.mixtures[name]
-        stages = _Stages(plan, recipe, name, mixture, tokenizer)
+        stages = _Stages(plan, recipe, name, mixture, student[0], measure)
         if mixture.from_ is not None:
             stages.add_part(limit)
         elif mixture.holdout_of is not None:
@@ -124,9 +145,17 @@ def questions_stage(plan: PlanBuilder, collection: str) -> str:
 class _Stages:
     """Adds the stages of one mixture."""
 
-    def __init__(self, plan: PlanBuilder, recipe: Recipe, name: str, mixture: Mixture, tokenizer: str) -> None:
+    def __init__(
+        self,
+        plan: PlanBuilder,
+        recipe: Recipe,
+        name: str,
+        mixture: Mixture,
+        tokenizer: str,
+        measure: Callable[[str, str], str],
+    ) -> None:
         self._plan, self._recipe, self._name, self._mixture = plan, recipe, name, mixture
-        self._tokenizer = tokenizer
+        self._tokenizer, self._measure = tokenizer, measure
         self._collections = mixture_collections(recipe, name)
 
     def add_takes(self, limit: int | None) -> None:
@@ -175,7 +204,7 @@ class _Stages:
         if (target := fixed_target(self._mixture, collection)) is not None:
             decisive["target"] = target
         if take.divides and self._mixture.tokens is not None:
-            decisive["unit"] = "tokens"
+            decisive["unit"] = "tokens" if not counts_answers(self._mixture) else f"{self._mixture.tokens_of} tokens"
         if take.is_by_rate:
             decisive |= {"of": self._mixture.rows, "rates": self._rates()}
         if not take.all or self._mixture.holdout is not None:
@@ -208,9 +237,15 @@ class _Stages:
         if take.is_by_rate:
             inputs += [f"read {found}" for found in self._by_rate()]
         if take.divides and self._mixture.tokens is not None:
-            read = f"read {collection}"
-            inputs.append(self._plan.add("measure", collection, kind="", decisive={}, inputs=(read, self._tokenizer)))
+            inputs.append(self._measured(collection))
         return inputs
+
+    def _measured(self, collection: str) -> str:
+        """The stage that counts the tokens of a collection."""
+        if counts_answers(self._mixture):
+            return self._measure(measured_dataset(self._recipe, self._name), collection)
+        inputs = (f"read {collection}", self._tokenizer)
+        return self._plan.add("measure", collection, kind="", decisive={}, inputs=inputs)
 
     def _contexts(self, collection: str) -> str:
         """The stage that keeps the digest of all that stands before each answer of a collection."""

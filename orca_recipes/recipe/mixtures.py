@@ -93,7 +93,14 @@ class Mixture(Grammar):
 
     take: Annotated[Mapping[str, Take], Field(min_length=1, description="how much of each collection")] = {}
     rows: Annotated[int | None, Field(ge=1, description="what shares are of; with `from`, rows taken of it")] = None
-    tokens: Annotated[int | None, Field(ge=1, description="what shares are of: tokens of the questions")] = None
+    tokens: Annotated[int | None, Field(ge=1, description="what shares are of: tokens, of what tokens_of says")] = None
+    tokens_of: Annotated[
+        Literal["question", "conversation", "trained"],
+        Field(
+            description="which tokens are counted: of the question and its system message, bare; of the whole "
+            "conversation as it is packed; or of trained answers. The latter two need answers that exist already"
+        ),
+    ] = "question"
     from_: Annotated[str | None, Field(alias="from", description="another mixture that this is a part of")] = None
     exclude: Annotated[tuple[str, ...], Field(description="mixtures whose questions are left out, by content")] = ()
     duplicates: Annotated[
@@ -113,6 +120,7 @@ class Mixture(Grammar):
             raise ValueError("`from` needs `rows`: how many of the other mixture's")
         other = [name for name in ("rows", "tokens", "holdout") if getattr(self, name) is not None]
         other += ["exclude"] if self.exclude else []
+        other += ["tokens_of"] if self.tokens_of != "question" else []
         allowed = {"rows", "exclude"} if self.from_ is not None else set() if self.holdout_of is not None else None
         if allowed is not None and (wrong := [name for name in other if name not in allowed]):
             raise ValueError(f"`{wrong[0]}` is for mixtures that take of collections")
@@ -124,6 +132,8 @@ class Mixture(Grammar):
             return self
         if self.rows is not None and self.tokens is not None:
             raise ValueError("shares are of `rows` or of `tokens`, one of the two")
+        if self.tokens is None and self.tokens_of != "question":
+            raise ValueError("`tokens_of` says which tokens are counted; say how many: `tokens = N`, with shares")
         divided = [take for take in self.take.values() if take.divides]
         if divided and self.rows is None and self.tokens is None:
             raise ValueError("shares need what they are of: `rows = N` or `tokens = N`")

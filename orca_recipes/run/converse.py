@@ -92,7 +92,7 @@ class ConverseTask:
 def converse_part(task: ConverseTask) -> int:
     """Make, filter and store the conversations of one batch; return how many were looked at."""
     examples = selected_examples(task)
-    conversations, rejected, expanded = _converse(examples, task.course)
+    conversations, rejected, expanded = conversed(examples, task.course)
     echoes = count_echoes(conversations)
     conversations, filtered = passing(conversations, task.course)
     keep_part(
@@ -189,6 +189,16 @@ def teach(asked: pl.DataFrame, answers: pl.DataFrame, course: Course) -> tuple[p
     return _stacked(made, conversations_schema()), rejected
 
 
+def conversed(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame], int]:
+    """The conversations of examples whose teacher answers at once, before filters; the rejections; and how many more
+    were asked than came in."""
+    asked, refused = ask(examples, course)
+    expanded = asked.height + sum(frame.height for frame in refused) - examples.height
+    answers = _answers(asked, course)
+    conversations, unanswered = teach(asked, answers, course)
+    return conversations, refused + unanswered, expanded
+
+
 def count_echoes(conversations: pl.DataFrame) -> int:
     """How many answers quote what the teacher was told to do."""
     return int(quoting(conversations["answer"], conversations["instruction"]).sum())
@@ -203,14 +213,6 @@ def rejections(frame: pl.DataFrame, reasons: pl.Series, stage: str) -> pl.DataFr
     rejected = reasons.is_not_null()
     rows = frame.select("id_hi", "id_lo", "file", "place").filter(rejected)
     return rows.with_columns(reasons.filter(rejected).alias("reason"), pl.lit(stage).alias("stage"))
-
-
-def _converse(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame], int]:
-    asked, refused = ask(examples, course)
-    expanded = asked.height + sum(frame.height for frame in refused) - examples.height
-    answers = _answers(asked, course)
-    conversations, unanswered = teach(asked, answers, course)
-    return conversations, refused + unanswered, expanded
 
 
 def _answers(asked: pl.DataFrame, course: Course) -> pl.DataFrame:

@@ -128,10 +128,10 @@ class Execution:
             f"read {name}": partial(self.making.read, collection=name) for name in used_collections(self.recipe)
         }
         taken = [(name, found) for name in self.recipe.datasets for found in taken_collections(self.recipe, name)]
-        works |= Mixing(self).works()
         works |= {
             f"prepare {name}": partial(self.making.prepare, teacher=name) for name in prepared_teachers(self.recipe)
         }
+        works |= Mixing(self).works()
         verbs: dict[str, Callable[..., None]] = {
             "ask": self.answering.ask,
             "answer": self.answering.answer,

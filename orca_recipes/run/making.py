@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from orca_recipes.counted import counted
 from orca_recipes.plan.compile import (
     collects,
@@ -31,7 +33,7 @@ from orca_recipes.run.mix import taken_copies
 from orca_recipes.run.pack import pack_dataset
 from orca_recipes.run.placed import placed
 from orca_recipes.run.prepared import prepare_teacher
-from orca_recipes.run.questions import read_digests
+from orca_recipes.run.questions import Digests, read_digests
 from orca_recipes.run.read import IDS, batches_of, index_examples, read_part, read_tasks
 from orca_recipes.run.rules import BoundRule, Message, QuestionCounter
 from orca_recipes.run.shots import write_pool
@@ -122,10 +124,24 @@ class Making:
 
     def batches(self, folder: StageFolder, dataset: str, collection: str) -> list[ConverseTask]:
         """The examples of a dataset's collection, batch by batch, as a stage in this folder works on them."""
-        read, mix = self.execution.folder(f"read {collection}"), self.execution.mixed(dataset, collection)
-        selected, digests = taken_copies(mix), None
+        selected, digests = taken_copies(self.execution.mixed(dataset, collection)), None
         if is_kept_apart(self.execution.recipe, dataset):
             digests = read_digests(self.execution.folder(f"questions {collection}"))
+        return self._batches(folder, dataset, collection, selected, digests)
+
+    def all_batches(self, folder: StageFolder, dataset: str, collection: str, keep: np.ndarray) -> list[ConverseTask]:
+        """As `batches`, of every example once, before any is drawn; keep: bool [rows], which rows are examples."""
+        return self._batches(folder, dataset, collection, keep.astype(np.int16), None)
+
+    def _batches(
+        self,
+        folder: StageFolder,
+        dataset: str,
+        collection: str,
+        selected: np.ndarray,
+        digests: Digests | None,
+    ) -> list[ConverseTask]:
+        read = self.execution.folder(f"read {collection}")
         check_patterns(self.execution.recipe, self._known_tasks())
         course = self.course(dataset, collection)
         if any(rule.strategy.shots()[1] for rule in course.rules):

@@ -1,7 +1,8 @@
 """Verb `measure`: the tokens of every question of a collection, for shares that are of tokens.
 
-Answers do not exist yet when a mixture is drawn, so what counts is what stands before them: the system message that a
-row brings and its question, as texts, without the template around them.
+Where answers do not exist yet when a mixture is drawn, what counts is what stands before them: the system message that
+a row brings and its question, as texts, without the template around them. Where they exist, whole conversations can be
+counted (`measure_conversations`).
 """
 
 from __future__ import annotations
@@ -49,9 +50,14 @@ def measure_part(task: MeasureTask) -> int:
     return frame.height
 
 
-def read_tokens(folder: StageFolder) -> np.ndarray:
-    """Tokens of the questions of a finished `measure` stage, aligned with ids: int64 [rows]."""
-    counts = [read_frame(part.file(".arrow"))["tokens"].to_numpy() for part in folder.parts()]
+def read_tokens(folder: StageFolder, *, trained: bool = False) -> np.ndarray:
+    """What rows come to in a finished `measure` stage, aligned with ids: int64 [rows].
+
+    Args:
+        trained: trained tokens alone, where whole conversations were counted.
+    """
+    column = "trained" if trained else "tokens"
+    counts = [read_frame(part.file(".arrow"))[column].to_numpy() for part in folder.parts()]
     return np.concatenate([np.empty(0, dtype=np.int64), *counts])
 
 

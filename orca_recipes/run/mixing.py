@@ -20,6 +20,7 @@ from orca_recipes.plan.mixing import (
     context_columns,
     earlier_holders,
     fixed_target,
+    measure_stage,
     mixture_collections,
 )
 from orca_recipes.plan.mixture import divided_counts, task_rates
@@ -39,6 +40,7 @@ from orca_recipes.run.duplicates import (
 )
 from orca_recipes.run.keep import keep_order
 from orca_recipes.run.measure import MeasureTask, measure_part, read_tokens
+from orca_recipes.run.measure_conversations import MeasureConversations, measure_conversations
 from orca_recipes.run.mix import (
     ASKED,
     DUPLICATE_ROW,
@@ -104,6 +106,10 @@ class Mixing:
         self._finish(folder, [task.name for task in tasks])
 
     def _measure(self, folder: StageFolder, subject: str) -> None:
+        dataset, slash, collection = subject.partition("/")
+        if slash:
+            self._measure_conversations(folder, dataset, collection)
+            return
         student = self.execution.student
         tasks = [
             MeasureTask(rows, self._recipe.tokenizer, student.folder)
@@ -111,6 +117,17 @@ class Mixing:
         ]
         self.execution.map_parts(folder, f"measure {subject}", measure_part, tasks, [1] * len(tasks), "parts")
         self._finish(folder, [task.name for task in tasks])
+
+    def _measure_conversations(self, folder: StageFolder, dataset: str, collection: str) -> None:
+        student = self.execution.student
+        keep = Collection(self._read(collection)).ids["keep"].to_numpy()
+        tasks = [
+            MeasureConversations(rows, self._recipe.tokenizer, student.folder, student.markup)
+            for rows in self.execution.making.all_batches(folder, dataset, collection, keep)
+        ]
+        stage, sizes = f"measure {dataset}/{collection}", [int(task.rows.selected.sum()) for task in tasks]
+        self.execution.map_parts(folder, stage, measure_conversations, tasks, sizes, "examples")
+        self._finish(folder, [task.name for task in tasks], "example")
 
     def _finish(self, folder: StageFolder, names: Sequence[str], noun: str = "question") -> None:
         report = questions_report(folder, names)
@@ -173,6 +190,7 @@ class Mixing:
             twins = self._duplicates(name, found)
             draw = self._draw(name, found, allot, twins)
             selection, facts = draw.drawn()
+            facts |= draw.tokens(selection)
             if draw.take.reserve is not None:
                 parts.append(keep_order(folder, *draw.order(selection)))
                 parts.append(keep_selection(folder, draw.asked(), ASKED))
@@ -196,7 +214,10 @@ class Mixing:
         mixture = self._recipe.mixtures[name]
         take = mixture.take[found]
         is_of_tokens = take.divides and mixture.tokens is not None
-        weight = read_tokens(self._folder(f"measure {found}")) if is_of_tokens else None
+        weight = None
+        if is_of_tokens:
+            measured = self._folder(measure_stage(self._recipe, name, found))
+            weight = read_tokens(measured, trained=mixture.tokens_of == "trained")
         collection = Collection(self._read(found), grouping_of(take), weight)
         selection = collection.fresh()
         selection[duplicate_rows(twins)] = DUPLICATE_ROW
@@ -211,6 +232,7 @@ class Mixing:
             target=self._target(name, mixture, found),
             seed=self._recipe.seed,
             where=f"mixtures.{name}.take.{found}",
+            tokens_of=mixture.tokens_of if is_of_tokens else None,
         )
 
     def _target(self, name: str, mixture: Mixture, found: str) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orca_recipes.counted import counted
+from orca_recipes.recipe.measured import UNITS
 from orca_recipes.run.mixture_views import MixtureView, TakenView
 
 _HEAD = ("mixture", "collection", "pool", "taken", "notes", "state")
@@ -14,8 +15,10 @@ def mixture_table(mixtures: Mapping[str, MixtureView]) -> str:
     """All mixtures, in columns."""
     lines: list[tuple[str, ...]] = [_HEAD]
     for name, view in mixtures.items():
+        whole = sum(taken.tokens or 0 for taken in view.collections.values())
         for collection, taken in view.collections.items():
-            lines.append((name, collection, _shown(taken.pool), _shown(taken.rows), _notes(taken), taken.state))
+            notes = ", ".join([*_of_tokens(taken, whole), *_notes(taken)])
+            lines.append((name, collection, _shown(taken.pool), _shown(taken.rows), notes, taken.state))
         if len(view.collections) > 1:
             lines.append((name, "in all", "", _shown(view.rows), "", ""))
     short = [
@@ -23,7 +26,7 @@ def mixture_table(mixtures: Mapping[str, MixtureView]) -> str:
         for name, view in mixtures.items()
         for found, number in view.short.items()
     ]
-    return "\n".join([in_columns(lines), *short])
+    return "\n".join([in_columns(lines), *short, *_counting_questions(mixtures)])
 
 
 def in_columns(lines: Sequence[tuple[str, ...]]) -> str:
@@ -34,8 +37,29 @@ def in_columns(lines: Sequence[tuple[str, ...]]) -> str:
     )
 
 
-def _notes(taken: TakenView) -> str:
-    """What is to be said of a draw beside its count."""
+def _counting_questions(mixtures: Mapping[str, MixtureView]) -> list[str]:
+    """What is to be known of shares that are of tokens before answers."""
+    return [
+        f"mixtures.{name}: its shares count tokens of questions alone, and what is packed holds answers too; "
+        'where these exist already, tokens_of = "conversation" or "trained" counts them'
+        for name, view in mixtures.items()
+        if any(taken.tokens_of == "question" for taken in view.collections.values())
+    ]
+
+
+def _of_tokens(taken: TakenView, whole: int) -> list[str]:
+    """The tokens of a draw beside those asked for, and their share of all that were drawn by shares of tokens."""
+    if taken.asked_tokens is None or taken.tokens_of is None:
+        return []
+    unit = UNITS[taken.tokens_of]
+    if taken.tokens is None:
+        return [f"{taken.asked_tokens:,} {unit}"]
+    share = f"{100 * taken.tokens / whole:.1f}%" if whole else "0%"
+    return [f"{taken.tokens:,} of {taken.asked_tokens:,} {unit} ({share})"]
+
+
+def _notes(taken: TakenView) -> list[str]:
+    """What else is to be said of a draw beside its count."""
     notes = [
         f"{number:,} {what}"
         for number, what in (
@@ -52,7 +76,7 @@ def _notes(taken: TakenView) -> str:
         notes.append(f"about {taken.level:,} of each large task")
     if taken.duplicates is None:
         notes.append("duplicates not known yet")
-    return ", ".join(notes)
+    return notes
 
 
 def _shown(number: int | None) -> str:

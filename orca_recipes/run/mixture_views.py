@@ -7,7 +7,7 @@ collections hold) is known once the stage that draws is in the store, and is lef
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from typing import Any
@@ -37,7 +37,8 @@ class TakenView:
     pool: rows of the collection. rows: examples taken, `repeats` of them rows that stand already. duplicates, excluded,
     held_out: rows that are left out for their question. level: rows of each large task under `uniform_tasks`, in the
     mean. drawn: rows, with those in reserve. state: "exact", "declared" (from sizes that nobody checked; what only
-    content decides is left aside), or "unknown".
+    content decides is left aside), or "unknown". tokens, asked_tokens: where the mixture's shares are of tokens, of
+    those that tokens_of says; tokens are known once they are drawn.
     """
 
     pool: int | None
@@ -49,6 +50,9 @@ class TakenView:
     level: int | None
     drawn: int | None
     state: str
+    tokens: int | None = None
+    asked_tokens: int | None = None
+    tokens_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,9 @@ def _drawn(report: Mapping[str, Any]) -> TakenView:
         level=report.get("level"),
         drawn=report["out"],
         state=EXACT,
+        tokens=report.get("tokens"),
+        asked_tokens=report["asked"] if "tokens" in report else None,
+        tokens_of=report.get("tokens_of"),
     )
 
 
@@ -153,12 +160,17 @@ def _taken(mixture: Mixture, take: Take, known: Known, target: int | None, is_by
         repeats = rows - -(-rows // take.repeat)
     left = None if is_by_content else 0
     state = UNKNOWN if rows is None else DECLARED if is_by_content else known.state
-    return TakenView(known.rows, rows, repeats, left, left, left, level, rows, state)
+    view = TakenView(known.rows, rows, repeats, left, left, left, level, rows, state)
+    return replace(view, asked_tokens=target, tokens_of=mixture.tokens_of) if _is_of_tokens(mixture, take) else view
+
+
+def _is_of_tokens(mixture: Mixture, take: Take) -> bool:
+    return take.divides and mixture.tokens is not None
 
 
 def _rows(mixture: Mixture, take: Take, known: Known, target: int | None) -> tuple[int | None, int | None]:
     """Rows that are taken, and the level of large tasks."""
-    if take.divides and mixture.tokens is not None:
+    if _is_of_tokens(mixture, take):
         return None, None
     if take.per_category is not None:
         return None, None

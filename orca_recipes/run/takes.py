@@ -17,6 +17,7 @@ import numpy as np
 from orca_recipes.errors import MixtureError, Shortfall
 from orca_recipes.plan.arrivals import arrival_counts, arrival_times
 from orca_recipes.plan.mixture import cut_of, group_counts, water_level, with_reserve
+from orca_recipes.recipe.measured import UNITS
 from orca_recipes.recipe.mixtures import Take
 from orca_recipes.run.drawing import Chunk, Sizes, drawn_copies, measured
 from orca_recipes.run.mix import DUPLICATE_ROW, REASONS, mixture_keys, repeated
@@ -38,7 +39,8 @@ class TakeDraw:
     """A take over a collection.
 
     name: of the collection. selection: int16 [rows], 0 where a row can be drawn. target: rows asked for, or tokens
-    where the collection has weights; None where the take says it by group. where: the take's dotted path.
+    where the collection has weights; None where the take says it by group. where: the take's dotted path. tokens_of:
+    which tokens the weights are, as the mixture says it.
     """
 
     take: Take
@@ -48,6 +50,7 @@ class TakeDraw:
     target: int | None
     seed: int
     where: str
+    tokens_of: str | None = None
 
     def drawn(self) -> tuple[np.ndarray, dict[str, Any]]:
         """The selection with what is drawn, and what there is to say of it.
@@ -56,6 +59,13 @@ class TakeDraw:
         """
         wanted = self.wanted()
         return self._selected(self._with_reserve(wanted)), self._facts(wanted)
+
+    def tokens(self, selection: np.ndarray) -> dict[str, Any]:
+        """What a selection comes to in the tokens that are counted, where any are."""
+        if self.collection.weight is None:
+            return {}
+        copies = np.maximum(selection, 0).astype(np.int64)
+        return {"tokens": int((copies * self.collection.weight).sum()), "tokens_of": self.tokens_of}
 
     def asked(self) -> np.ndarray:
         """The selection without a reserve."""
@@ -124,7 +134,7 @@ class TakeDraw:
         raise Shortfall(self._complaint(self.target))
 
     def _complaint(self, asked: int) -> str:
-        unit = "rows" if self.collection.weight is None else "tokens"
+        unit = "rows" if self.tokens_of is None else UNITS[self.tokens_of]
         there, capacity = int(self._there.sum()), self._capacity
         times = f" ({there}, each {self.take.most} times)" if self.take.most > 1 and there else ""
         left = [

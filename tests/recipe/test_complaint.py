@@ -136,6 +136,11 @@ def test_a_mixture_takes_one_amount_of_a_collection(faults: Faults, base: str, t
             "take.pickles = { share = 1, reserve = 0.1 }\ntokens = 9",
             "a `reserve` counts rows; give `rows` in place of `tokens`",
         ),
+        (
+            'take.pickles = { share = 1 }\nrows = 9\ntokens_of = "trained"',
+            "`tokens_of` says which tokens are counted; say how many: `tokens = N`, with shares",
+        ),
+        ('from = "w"\nrows = 3\ntokens_of = "trained"', "`tokens_of` is for mixtures that take of collections"),
         ('from = "w"', "`from` needs `rows`: how many of the other mixture's"),
         ('from = "w"\nrows = 3\nholdout = 2', "`holdout` is for mixtures that take of collections"),
         ('holdout_of = "w"\nrows = 3', "`rows` is for mixtures that take of collections"),

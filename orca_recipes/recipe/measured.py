@@ -1,0 +1,53 @@
+"""Which tokens the shares of a mixture are of, and whether they are known before it is drawn.
+
+Whole conversations can be counted where their answers are there already. Where a teacher is asked, what is asked is
+decided by the very draw that would have to count the answers.
+"""
+
+from collections.abc import Iterator
+
+from orca_recipes.contract.spelling import quoted
+from orca_recipes.recipe.lines import Path
+from orca_recipes.recipe.mixtures import Mixture
+from orca_recipes.recipe.model import Recipe
+
+UNITS = {"question": "tokens of questions", "conversation": "tokens of conversations", "trained": "trained tokens"}
+"""What `tokens_of` counts, for people."""
+
+
+def counts_answers(mixture: Mixture) -> bool:
+    """Whether its shares are of tokens that hold answers."""
+    return mixture.tokens is not None and mixture.tokens_of != "question"
+
+
+def datasets_taking(recipe: Recipe, name: str) -> tuple[str, ...]:
+    """The datasets of a mixture, or of a part of it, in recipe order."""
+    return tuple(dataset for dataset, chosen in recipe.datasets.items() if name in _line(recipe, chosen.mixture))
+
+
+def unmeasurable(recipe: Recipe) -> Iterator[tuple[Path, str]]:
+    """The path of each `tokens_of` that counts what nobody knows before the draw, and a sentence."""
+    for name, mixture in recipe.mixtures.items():
+        if not counts_answers(mixture):
+            continue
+        path: Path = ("mixtures", name, "tokens_of")
+        datasets = datasets_taking(recipe, name)
+        if not datasets:
+            yield path, f'no dataset takes mixture {quoted(name)}, so nothing says what its rows become; say "question"'
+        for dataset in datasets:
+            teacher = recipe.datasets[dataset].teacher
+            if recipe.teachers[teacher].collects:
+                yield (
+                    path,
+                    f"{UNITS[mixture.tokens_of]} are not known before the draw: dataset {quoted(dataset)} asks teacher "
+                    f'{quoted(teacher)} for its answers afterwards; say tokens_of = "question", or give answers that '
+                    'were bought already by a teacher of kind = "replay"',
+                )
+
+
+def _line(recipe: Recipe, mixture: str) -> tuple[str, ...]:
+    """A mixture and those that it is a part of."""
+    found = [mixture]
+    while (outer := recipe.mixtures[found[-1]].from_) is not None and outer not in found:
+        found.append(outer)
+    return tuple(found)
