@@ -12,7 +12,7 @@ REVISIONS = {
     "read": 3,
     "contexts": 1,
     "questions": 2,
-    "measure": 1,
+    "measure": 2,
     "allot": 1,
     "mix": 2,
     "prepare": 1,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orca_recipes.contract.draws import canonical, splitmix64, text_digests
+from orca_recipes.contract.messages import ends_with_answer
 from orca_recipes.run.arrow import read_frame, write_frame
 from orca_recipes.run.questions import DIALOGUE, Digests, RowsTask
 from orca_recipes.run.store import PartWriter
@@ -103,7 +104,7 @@ def _conversations(messages: pl.Series, system: pl.Series) -> pl.DataFrame:
             )
         )
     )
-    closes = pl.col("m").list.last().struct.field("role").eq_missing(pl.lit("assistant"))
+    closes = pl.lit(ends_with_answer(frame["m"]))
     turns = pl.col("m").list.len().cast(pl.Int64)
     frame = frame.with_columns(m=pl.col("m").list.head(turns - closes.cast(pl.Int64)))
     first = pl.col("m").list.first().struct.field("role").eq_missing(pl.lit("system"))

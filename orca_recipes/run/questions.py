@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orca_recipes.contract.draws import canonical, text_digests
+from orca_recipes.contract.messages import ends_with_answer
 from orca_recipes.run.arrow import read_frame, write_frame
 from orca_recipes.run.read import batches_of
 from orca_recipes.run.store import PartWriter, StageFolder
@@ -199,7 +200,7 @@ def questions_text(messages: pl.Series) -> pl.DataFrame:
 
 
 def _last_question(messages: pl.Series, first_answer: pl.Series) -> pl.Series:
-    """The last question before the first trained answer, null where the first answer is trained."""
+    """The last question before the first trained answer, null where that is the first answer of all."""
     import polars as pl
 
     said = pl.element().struct
@@ -210,13 +211,14 @@ def _last_question(messages: pl.Series, first_answer: pl.Series) -> pl.Series:
 
 
 def before_answer(messages: pl.Series) -> pl.Series:
-    """The messages of each conversation up to its first trained one."""
+    """The messages of each conversation up to its first trained one; all of them where it ends on another message than
+    an answer: then its answer stands elsewhere, and what it holds is history."""
     import polars as pl
 
-    column = pl.col("m")
-    first = column.list.eval(pl.element().struct.field("trained").fill_null(False).arg_max()).list.first()
-    any_trained = column.list.eval(pl.element().struct.field("trained").fill_null(False)).list.any()
-    return messages.to_frame("m").select(q=pl.when(any_trained).then(column.list.head(first)).otherwise(column))["q"]
+    trained = pl.col("m").list.eval(pl.element().struct.field("trained").fill_null(value=False))
+    frame = pl.DataFrame({"m": messages, "answered": ends_with_answer(messages)})
+    first = frame.select(first=pl.when(pl.col("answered") & trained.list.any()).then(trained.list.arg_max()))["first"]
+    return frame.select(q=pl.col("m").list.head(pl.lit(first).fill_null(pl.col("m").list.len())))["q"]
 
 
 def _digests(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

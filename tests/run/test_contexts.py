@@ -192,12 +192,15 @@ def test_a_held_out_question_is_found_under_another_system_message_and_behind_hi
         talk("hi", "hello", "secret?", "y"),
         talk("hi", "hello", "public?", "y"),
         talk("other", "y", "why?", "z"),
+        {**talk("hey", "hello", "secret?"), "last": "y"},
+        {**talk("hey", "hello", "public?"), "last": "y"},
     ]
+    history = 'columns = { messages = "messages", answer = "last" }\ntrain_on = "last"'
     tables = "[mixtures.held]\ntake.a = { per_task = 1_000 }\n[mixtures.m]\nexclude = ['held']\ntake.b.all = true\n"
     tables += "[datasets.main]\nmixture = 'm'\n[datasets.held]\nmixture = 'held'\n"
-    manifest, _, out = make(first, second, (TALKS, f"{TALKS}\ntrain_on = 'last'"), tables)
-    assert left_of(manifest) == {"an excluded mixture holds its question": 3}
-    assert places(out) == [4, 5]
+    manifest, _, out = make(first, second, (TALKS, history), tables)
+    assert left_of(manifest) == {"an excluded mixture holds its question": 4}
+    assert places(out) == [4, 5, 7]
     assert prove(out, kinds=Catalogue(), progress=Progress()).findings == ()
 
 
