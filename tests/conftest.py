@@ -19,6 +19,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def safe_path_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that a test calls in its own process tells children not to look for modules beside them, and ends
+    with that process: the tests that follow are not its children."""
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    monkeypatch.delenv("PYTHONSAFEPATH")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of shared real data; tests that need it are skipped where it is absent."""
