@@ -189,12 +189,18 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ).stdout.strip()
     ours = sysconfig.get_path("purelib")
     (Path(theirs) / "beside.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
+    install(folder)
+    return folder
+
+
+def install(stranger: Path) -> None:
+    """Install the package as it lies there now."""
+    python = stranger / "venv" / "bin" / "python"
     subprocess.run(
-        [python, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", package.parent],
+        [python, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", stranger / "package"],
         check=True,
         env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
     )
-    return folder
 
 
 def orca(stranger: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -245,3 +251,33 @@ def test_a_strangers_kinds_can_be_held_to_the_contract(stranger: Path, tmp_path:
         [stranger / "venv" / "bin" / "python", script, tmp_path], capture_output=True, text=True, cwd=stranger
     )
     assert done.stdout == "conforms\n", done.stderr
+
+
+def test_an_upgrade_of_a_package_is_planned_and_locked_names_it(stranger: Path):
+    """The revision of its kind was not raised: only its version and its files say that it drops other rows."""
+    recipe = stranger / "upgraded.toml"
+    text = RECIPE.format(tokenizer=(HOME / "recipes/quickstart/tokenizer.json").as_posix())
+    recipe.write_text(text.replace("numbers", "upgraded", 1))
+    assert orca(stranger, "build", recipe).returncode == 0
+    lock = (stranger / "upgraded.lock").read_text()
+    assert '[pins.plugins.counting-kinds]\nversion = "1.2.3"' in lock
+    assert orca(stranger, "build", recipe, "--locked").returncode == 0
+    project, module = stranger / "package" / "pyproject.toml", stranger / "package" / "counting_kinds" / "even_only.py"
+    try:
+        project.write_text(PYPROJECT.replace("1.2.3", "2.0"))
+        module.write_text(FILTER.replace("[13579]$", "[02468]$"))
+        install(stranger)
+        plan = json.loads(orca(stranger, "plan", recipe, "--json").stdout)
+        converse = next(stage for stage in plan["stages"] if stage["name"].startswith("converse"))
+        assert converse["state"] == "will run"
+        assert "counting-kinds 1.2.3 -> 2.0" in converse["why"]
+        refused = orca(stranger, "build", recipe, "--locked")
+        assert refused.returncode == 2
+        assert "plugins.counting-kinds: version 1.2.3 is locked, 2.0 is installed" in refused.stderr
+        assert "Traceback" not in refused.stderr
+        assert orca(stranger, "build", recipe, "--workers", "2").returncode == 0
+        assert orca(stranger, "verify", "build/upgraded").returncode == 0
+    finally:
+        project.write_text(PYPROJECT)
+        module.write_text(FILTER)
+        install(stranger)

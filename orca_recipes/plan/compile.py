@@ -24,7 +24,7 @@ def compile_plan(recipe: Recipe, pins: Pins, *, limit: int | None = None) -> Pla
     Args:
         limit: at most this many examples of each collection take the path (for trying a recipe).
     """
-    plan = PlanBuilder()
+    plan = PlanBuilder(pins.plugins)
     student = add_student(plan, recipe, pins.tokenizer)
     for name in used_collections(recipe):
         source = recipe.collections[name]
@@ -33,6 +33,7 @@ def compile_plan(recipe: Recipe, pins: Pins, *, limit: int | None = None) -> Pla
             name,
             kind=f"sources:{source.kind}",
             decisive={"collection": name, "source": decisive(source), "pin": _pin(pins.collections[name])},
+            kinds=(source,),
         )
     for name in prepared_teachers(recipe):
         _compile_teacher(plan, recipe, name)
@@ -49,6 +50,7 @@ def add_student(plan: PlanBuilder, recipe: Recipe, tokenizer: SourcePin) -> tupl
         "",
         kind=f"tokenizers:{recipe.tokenizer.kind}",
         decisive={"tokenizer": decisive(recipe.tokenizer), "pin": _pin(tokenizer)},
+        kinds=(recipe.tokenizer,),
     )
     second = plan.add(
         "template",
@@ -56,6 +58,7 @@ def add_student(plan: PlanBuilder, recipe: Recipe, tokenizer: SourcePin) -> tupl
         kind=f"templates:{recipe.template.kind}",
         decisive={"template": decisive(recipe.template)},
         inputs=(first,),
+        kinds=(recipe.template,),
     )
     return first, second
 
@@ -84,23 +87,17 @@ def has_reserve(recipe: Recipe, dataset: str, collection: str) -> bool:
     return take is not None and take.reserve is not None
 
 
-def used_kinds(recipe: Recipe) -> dict[str, Kind]:
-    """Every kind whose revision decides bytes, by "hook:name"."""
-    found: dict[str, Kind] = {}
-    for name in used_collections(recipe):
-        found[f"sources:{recipe.collections[name].kind}"] = recipe.collections[name]
-    for rule in recipe.rules:
-        strategy = recipe.strategies[rule.strategy]
-        found[f"strategies:{strategy.kind}"] = strategy
-    for dataset in recipe.datasets.values():
-        teacher = recipe.teachers[dataset.teacher]
-        found[f"teachers:{teacher.kind}"] = teacher
-        found.update({f"filters:{kind.kind}": kind for kind in dataset.filters})
-    found[f"tokenizers:{recipe.tokenizer.kind}"] = recipe.tokenizer
-    found[f"templates:{recipe.template.kind}"] = recipe.template
-    found[f"packers:{recipe.packing.kind}"] = recipe.packing
-    found[f"writers:{recipe.output.kind}"] = recipe.output
-    return found
+def used_kinds(recipe: Recipe) -> tuple[Kind, ...]:
+    """Every kind that decides bytes of a stage."""
+    return (
+        *(recipe.collections[name] for name in used_collections(recipe)),
+        *(recipe.strategies[rule.strategy] for rule in recipe.rules),
+        *(kind for chosen in recipe.datasets.values() for kind in (recipe.teachers[chosen.teacher], *chosen.filters)),
+        recipe.tokenizer,
+        recipe.template,
+        recipe.packing,
+        recipe.output,
+    )
 
 
 def decisive(kind: Kind) -> dict[str, Any]:
@@ -121,6 +118,7 @@ def _compile_teacher(plan: PlanBuilder, recipe: Recipe, name: str) -> None:
         name,
         kind=f"teachers:{teacher.kind}",
         decisive={"teacher": decisive(teacher)},
+        kinds=(teacher,),
         inputs=tuple(f"read {collection}" for collection in teacher.collections()),
     )
 
@@ -174,6 +172,7 @@ def add_answers(
             "seed": course_seed(recipe, name),
         },
         inputs=inputs,
+        kinds=_strategies(recipe, collection),
     )
     answer = plan.add(
         "answer",
@@ -182,6 +181,7 @@ def add_answers(
         decisive={"teacher": decisive(teacher)}
         | ({"judges": _converse_decisive(recipe, name, collection)} if dataset.best_of > 1 else {}),
         inputs=(ask,),
+        kinds=_converse_kinds(recipe, dataset, collection) if dataset.best_of > 1 else (teacher,),
     )
     return ask, answer
 
@@ -200,9 +200,10 @@ def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tupl
         conversations = plan.add(
             "converse",
             subject,
-            kind=_converse_kinds(recipe, dataset, collection),
+            kind=_converse_kind(recipe, dataset, collection),
             decisive=_converse_decisive(recipe, name, collection),
             inputs=inputs,
+            kinds=_converse_kinds(recipe, dataset, collection),
         )
         if has_reserve(recipe, name, collection):
             conversations = plan.add("keep", subject, kind="", decisive={}, inputs=(mix, conversations))
@@ -221,6 +222,7 @@ def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tupl
         kind=f"packers:{recipe.packing.kind}",
         decisive={"packing": decisive(recipe.packing), "shard_tokens": recipe.output.shard_tokens, "seed": recipe.seed},
         inputs=tuple(tokens),
+        kinds=(recipe.packing,),
     )
     plan.add(
         "write",
@@ -228,6 +230,7 @@ def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tupl
         kind=f"writers:{recipe.output.kind}",
         decisive={"output": decisive(recipe.output)},
         inputs=(pack,),
+        kinds=(recipe.output,),
     )
 
 
@@ -243,7 +246,15 @@ def _converse_decisive(recipe: Recipe, name: str, collection: str) -> dict[str, 
     }
 
 
-def _converse_kinds(recipe: Recipe, dataset: Dataset, collection: str) -> str:
+def _strategies(recipe: Recipe, collection: str) -> tuple[Kind, ...]:
+    return tuple(recipe.strategies[rule.strategy] for rule in matching_rules(recipe, collection))
+
+
+def _converse_kinds(recipe: Recipe, dataset: Dataset, collection: str) -> tuple[Kind, ...]:
+    return (*_strategies(recipe, collection), recipe.teachers[dataset.teacher], *dataset.filters)
+
+
+def _converse_kind(recipe: Recipe, dataset: Dataset, collection: str) -> str:
     strategies = {f"strategies:{recipe.strategies[rule.strategy].kind}" for rule in matching_rules(recipe, collection)}
     teacher = f"teachers:{recipe.teachers[dataset.teacher].kind}"
     return " ".join([*sorted(strategies), teacher, *(f"filters:{kind.kind}" for kind in dataset.filters)])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from orca_recipes.plan.fingerprint import digest_of
+from orca_recipes.plan.plugins import PluginPin, plugin_differences
 
 Held = TypeVar("Held")
 
@@ -49,6 +50,7 @@ class Pins:
     tokenizer: files before and, as `tokenizer_digest`, what they were resolved to. template: digest of its markup.
     kinds: "hook:name" to the revision whose output they stand for.
     system_messages: of each set that is used, the digests of its texts.
+    plugins: the distributions other than ours whose kinds are used, by name.
     """
 
     collections: Mapping[str, SourcePin]
@@ -57,10 +59,13 @@ class Pins:
     template: str
     kinds: Mapping[str, int]
     system_messages: Mapping[str, MessagePin] = field(default_factory=dict)
+    plugins: Mapping[str, PluginPin] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         sets = {name: pin.as_json() for name, pin in self.system_messages.items()}
+        plugins = {name: pin.as_json() for name, pin in self.plugins.items()}
         return {
+            **({"plugins": plugins} if plugins else {}),
             **({"system_messages": sets} if sets else {}),
             "collections": {name: _as_json(pin) for name, pin in self.collections.items()},
             "tokenizer": _as_json(self.tokenizer) | {"digest": self.tokenizer_digest},
@@ -77,6 +82,7 @@ def pins_from_json(table: Mapping[str, Any]) -> Pins:
     tokenizer = _held(table, "tokenizer", dict)
     collections, kinds = _held(table, "collections", dict), _held(table, "kinds", dict)
     sets = _held(table, "system_messages", dict) if "system_messages" in table else {}
+    plugins = _held(table, "plugins", dict) if "plugins" in table else {}
     return Pins(
         collections={name: _source_pin(_held(collections, name, dict)) for name in collections},
         tokenizer=_source_pin(tokenizer),
@@ -84,12 +90,13 @@ def pins_from_json(table: Mapping[str, Any]) -> Pins:
         template=_held(table, "template", str),
         kinds={name: _held(kinds, name, int) for name in kinds},
         system_messages={name: _message_pin(_held(sets, name, dict)) for name in sets},
+        plugins={name: _plugin_pin(_held(plugins, name, dict)) for name in plugins},
     )
 
 
 def differences(before: Pins, after: Pins) -> list[str]:
     """What changed between two pinnings, pin by pin, in sentences."""
-    found = []
+    found = list(plugin_differences(before.plugins, after.plugins))
     for name in sorted({*before.collections, *after.collections}):
         if name not in after.collections:
             found.append(f"collections.{name}: the lock pins it, the recipe has it no longer")
@@ -131,6 +138,12 @@ def _message_pin(table: Mapping[str, Any]) -> MessagePin:
     digests = _held(table, "digests", dict)
     revision = _held(table, "revision", str) if "revision" in table else None
     return MessagePin({name: _held(digests, name, str) for name in digests}, revision)
+
+
+def _plugin_pin(table: Mapping[str, Any]) -> PluginPin:
+    kinds = _held(table, "kinds", dict)
+    held = {name: _held(kinds, name, str) for name in kinds}
+    return PluginPin(_held(table, "version", str), _held(table, "digest", str), held)
 
 
 def _file_pin(file: Any) -> FilePin:

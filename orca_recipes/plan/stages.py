@@ -1,10 +1,12 @@
 """The plan: stages in the order in which they can run, each with a fingerprint that says what its output is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orca_recipes.contract.kinds import Kind
 from orca_recipes.plan.fingerprint import digest_of
+from orca_recipes.plan.plugins import PluginPin, plugins_of
 
 REVISIONS = {
     "tokenizer": 1,
@@ -72,13 +74,27 @@ class Plan:
 class PlanBuilder:
     """Collects stages and takes each one's fingerprint from its inputs'."""
 
-    def __init__(self) -> None:
+    def __init__(self, plugins: Mapping[str, PluginPin] | None = None) -> None:
         self._stages: dict[str, Stage] = {}
+        self._plugins = plugins or {}
 
     def add(
-        self, verb: str, subject: str, *, kind: str, decisive: Mapping[str, Any], inputs: tuple[str, ...] = ()
+        self,
+        verb: str,
+        subject: str,
+        *,
+        kind: str,
+        decisive: Mapping[str, Any],
+        inputs: tuple[str, ...] = (),
+        kinds: Iterable[Kind] = (),
     ) -> str:
-        """Add a stage and return its name."""
+        """Add a stage and return its name.
+
+        Args:
+            kinds: what does the work; the plugins of strangers that offer some of them decide it too.
+        """
+        plugins = plugins_of(kinds, self._plugins)
+        decisive = {**decisive, "plugins": plugins} if plugins else decisive
         identity = {
             "verb": verb,
             "verb_revision": REVISIONS[verb],

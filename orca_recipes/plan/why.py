@@ -18,11 +18,33 @@ def why(stage: Stage, before: Mapping[str, Any] | None, changed: Mapping[str, st
         return "new"
     if before["fingerprint"] == stage.fingerprint:
         return ""
-    own = list(_differences("", before["decisive"], stage.decisive))
+    old, new = ({**decisive} for decisive in (before["decisive"], stage.decisive))
+    own = [*_plugin_changes(old.pop("plugins", {}), new.pop("plugins", {})), *_differences("", old, new)]
     if own:
         return "changed: " + "; ".join(own[:3]) + (f"; and {len(own) - 3} more" if len(own) > 3 else "")
-    behind = [name for name in stage.inputs if changed.get(name)]
+    behind = [_with_reason(name, changed[name]) for name in stage.inputs if changed.get(name)]
     return f"after {', '.join(behind)}" if behind else "the program's own work in this stage was revised"
+
+
+def _with_reason(name: str, reason: str) -> str:
+    """A stage behind; those that a plan makes itself will not run any more, so nothing else tells their reason."""
+    return f"{name} ({reason})" if name in ("tokenizer", "template") else name
+
+
+def _plugin_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """Which packages of strangers are others: "stranger 1.0 -> 2.0"."""
+    for name in sorted({*before, *after}):
+        old, new = before.get(name), after.get(name)
+        if new is None:
+            yield f"{name} is gone"
+        elif old is None:
+            yield f"{name} {new['version']} is new"
+        elif old["version"] != new["version"]:
+            yield f"{name} {old['version']} -> {new['version']}"
+        elif old["digest"] != new["digest"]:
+            yield f"{name} {new['version']} has other files"
+        elif old != new:
+            yield f"{name} {new['version']} offers another class"
 
 
 def _differences(path: str, before: Any, after: Any) -> Iterator[str]:

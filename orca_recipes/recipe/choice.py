@@ -24,10 +24,16 @@ PIECE_KEY = "x-orca-piece"
 """Marks, in a JSON Schema, a place where a table of one piece stands: its value is the piece's word."""
 
 
+Chosen = dict[type[Kind], set[Offer]]
+"""Who offered the classes that a recipe chose."""
+
+
 class Kinds(Protocol):
     """What recipes ask of the catalogue, which is handed to them."""
 
     def offers(self, hook: str) -> tuple[Offer, ...]: ...
+
+    def offer(self, hook: str, name: str) -> Offer: ...
 
     def kind(self, hook: str, name: str) -> type[Kind]: ...
 
@@ -58,9 +64,13 @@ class Choice:
             what = "it is missing" if name is None else f"not {described(name)}"
             raise _settled([(("kind",), f"must be the name of a {word} ({offered}); {what}")], value)
         try:
-            return self._validated(kinds.kind(self.piece.hook, name), name, table, info)
+            kind = self._validated(kinds.kind(self.piece.hook, name), name, table, info)
+            offer = kinds.offer(self.piece.hook, name)
         except PluginError as fault:
             raise _settled([(("kind",), str(fault))], value) from fault
+        chosen: Chosen = (info.context or {}).get("chosen", {})
+        chosen.setdefault(type(kind), set()).add(offer)
+        return kind
 
     def _validated(self, kind: type[Kind], name: str, table: dict[str, Any], info: ValidationInfo) -> Kind:
         """The kind with the table's options, its `kind` without the distribution that told it apart."""

@@ -9,16 +9,18 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from orca_recipes.contract.kinds import Kind
+from orca_recipes.contract.pieces import Offer
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.errors import Fault, RecipeError
 from orca_recipes.recipe import lines
-from orca_recipes.recipe.choice import Kinds
+from orca_recipes.recipe.choice import Chosen, Kinds
 from orca_recipes.recipe.complaint import complaints
 from orca_recipes.recipe.defaults import filled_in
 from orca_recipes.recipe.grammar import NAME_RULE, is_name
@@ -35,6 +37,7 @@ class LoadedRecipe:
 
     resolved: the merged TOML as JSON values, after profile and --set, without profiles and without what was filled in.
     layers: where each of its values was written, for faults that only show once files are read.
+    chosen: who offered the classes of its kinds.
     """
 
     recipe: Recipe
@@ -43,6 +46,7 @@ class LoadedRecipe:
     profile: str | None
     overrides: tuple[str, ...]
     layers: Layers
+    chosen: Mapping[type[Kind], Iterable[Offer]] = field(default_factory=dict)
 
     @property
     def decisive(self) -> Mapping[str, Any]:
@@ -93,8 +97,10 @@ def load_recipe(
     full, named = filled_in(layers.table, catalogue)
     layers.origins |= {made: layers.origin(by) for made, by in named.items()}
     recipe: Recipe | None = None
+    chosen: Chosen = {}
+    context = {"base": path.parent, "catalogue": catalogue, "chosen": chosen}
     try:
-        recipe = Recipe.model_validate_json(json.dumps(full), context={"base": path.parent, "catalogue": catalogue})
+        recipe = Recipe.model_validate_json(json.dumps(full), context=context)
     except ValidationError as fault:
         faults += _faults(complaints(fault, model=Recipe, table=full, owner="a recipe"), layers, path)
     faults += _faults(unknown_references(full, catalogue), layers, path)
@@ -102,7 +108,7 @@ def load_recipe(
         faults += _faults(unmeasurable(recipe), layers, path)
     if faults or recipe is None:
         raise RecipeError(_in_order(faults, path))
-    return LoadedRecipe(recipe, resolved, path, profile, tuple(overrides), layers)
+    return LoadedRecipe(recipe, resolved, path, profile, tuple(overrides), layers, chosen)
 
 
 def _is_of_engine(assignment: str) -> bool:

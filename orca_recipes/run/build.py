@@ -13,17 +13,20 @@ from filelock import FileLock, Timeout
 from orca_recipes.errors import BuildError, DamagedShard, LockError
 from orca_recipes.plan.compile import compile_plan, used_collections
 from orca_recipes.plan.pins import Pins, differences
+from orca_recipes.plan.plugins import PluginPin, plugin_differences
 from orca_recipes.plan.stages import Plan
 from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.built import Built
 from orca_recipes.run.claims import Say, quiet
+from orca_recipes.run.digests import FileDigests
 from orca_recipes.run.disk import writing
 from orca_recipes.run.execute import Execution
 from orca_recipes.run.lock import Lock, lock_path, read_lock, write_lock
 from orca_recipes.run.message_texts import look_up
 from orca_recipes.run.pin import pin_recipe
 from orca_recipes.run.place import lock_file, put_back, refuse_foreign
+from orca_recipes.run.plugins import pin_plugins
 from orca_recipes.run.progress import Progress
 from orca_recipes.run.publish import Publication
 from orca_recipes.run.settle import settled
@@ -76,17 +79,24 @@ def prepare(asked: Asked, say: Say = quiet, work: Work = HERE) -> Prepared:
     """
     lock = read_lock(lock_path(asked.loaded.path, asked.loaded.profile))
     loaded = settled(asked.loaded, lock, insist=asked.locked)
-    texts = look_up(loaded, asked.store, locked=lock.pins if lock else None, rehash=asked.rehash)
+    plugins = pinned_plugins(asked)
+    texts = look_up(loaded, asked.store, plugins=plugins, locked=lock.pins if lock else None, rehash=asked.rehash)
     pins, student = pin_recipe(
         texts.recipe,
         asked.store,
         messages=texts.pins,
+        plugins=plugins,
         rehash=asked.rehash,
         say=say,
         workers=asked.workers,
         work=work,
     )
     return Prepared(pins, student, compile_plan(texts.recipe, pins, limit=asked.limit), texts.recipe)
+
+
+def pinned_plugins(asked: Asked) -> dict[str, PluginPin]:
+    """The plugins of strangers that a recipe uses, as they are now. Raises: as `pin_plugins`."""
+    return pin_plugins(asked.loaded, FileDigests(asked.store.root / "digests.sqlite", rehash=asked.rehash))
 
 
 def build(asked: Asked, progress: Progress) -> tuple[Manifest, bool]:
@@ -115,6 +125,9 @@ def _build(asked: Asked, progress: Progress) -> Built:
     if asked.locked and lock is None:
         raise LockError(f"{path}: there is no lock; run `orca-recipe lock {asked.loaded.path}` first")
     refuse_foreign(asked.directory)
+    if asked.locked and lock is not None:
+        # Before any of them runs.
+        _refuse_differences(asked, path, list(plugin_differences(lock.pins.plugins, pinned_plugins(asked))))
     asked = replace(asked, loaded=settled(asked.loaded, lock, insist=asked.locked))
     prepared = prepare(asked, progress.say, _workers(asked))
     if lock is not None and (found := differences(lock.pins, prepared.pins)):
@@ -180,7 +193,8 @@ def execution_of(asked: Asked, prepared: Prepared, progress: Progress, lock: Loc
 def _make(asked: Asked, prepared: Prepared, progress: Progress, lock: Lock | None) -> Built:
     execution = execution_of(asked, prepared, progress, lock)
     execution.run()
-    manifest = Publication(asked.loaded, execution, prepared.pins.digest(), asked.directory).publish()
+    pins = prepared.pins
+    manifest = Publication(asked.loaded, execution, pins.digest(), asked.directory, pins.plugins).publish()
     return Built(asked.directory, manifest, fresh=True, made=execution.made())
 
 
@@ -213,14 +227,20 @@ def _as_planned(directory: Path, loaded: LoadedRecipe, prepared: Prepared) -> Ma
     return manifest if there == planned and same_words and whole else None
 
 
-def _tell_differences(asked: Asked, path: Path, found: Sequence[str], progress: Progress) -> None:
-    told = "\n".join(f"  {line}" for line in found)
-    if asked.locked:
+def _refuse_differences(asked: Asked, path: Path, found: Sequence[str]) -> None:
+    if found:
+        told = "\n".join(f"  {line}" for line in found)
         raise LockError(
             f"{path}: the lock and what is here differ:\n{told}\n"
             f"bring back what was locked, or run `orca-recipe lock {asked.loaded.path}` to pin what is here"
         )
+
+
+def _tell_differences(asked: Asked, path: Path, found: Sequence[str], progress: Progress) -> None:
+    if asked.locked:
+        _refuse_differences(asked, path, found)
     if not asked.is_variant:
+        told = "\n".join(f"  {line}" for line in found)
         progress.say(f"{path}: pinned anew, because this changed:\n{told}")
 
 

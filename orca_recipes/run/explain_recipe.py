@@ -163,6 +163,9 @@ class _NothingOffered:
     def offers(self, hook: str) -> tuple[Offer, ...]:
         return ()
 
+    def offer(self, hook: str, name: str) -> Offer:
+        self._refuse(hook, name)
+
     def kind(self, hook: str, name: str) -> type[Kind]:
         self._refuse(hook, name)
 

@@ -17,6 +17,7 @@ from orca_recipes.contract.spelling import quoted
 from orca_recipes.errors import SourceError, StoreError
 from orca_recipes.plan.fingerprint import digest_of
 from orca_recipes.plan.pins import MessagePin, Pins
+from orca_recipes.plan.plugins import PluginPin, plugins_of
 from orca_recipes.recipe import lines
 from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.recipe.message_digests import described, message_faults, relatives, text_digest
@@ -42,10 +43,18 @@ class Texts:
     pins: Mapping[str, MessagePin]
 
 
-def look_up(loaded: LoadedRecipe, store: Store, *, locked: Pins | None = None, rehash: bool = False) -> Texts:
+def look_up(
+    loaded: LoadedRecipe,
+    store: Store,
+    *,
+    plugins: Mapping[str, PluginPin] | None = None,
+    locked: Pins | None = None,
+    rehash: bool = False,
+) -> Texts:
     """Find the texts of every set that a rule or a student names.
 
     Args:
+        plugins: the pins of the plugins of strangers, whose sources may hold texts.
         locked: the pins of the lock; their revision is used where the hub cannot be reached.
     Raises: RecipeError with the lines of digests, weights and ids that the texts do not bear out; SourceError.
     """
@@ -53,7 +62,7 @@ def look_up(loaded: LoadedRecipe, store: Store, *, locked: Pins | None = None, r
     sets, pins = dict(recipe.system_messages), {}
     for name in recipe.used_system_messages():
         with placed(f"system_messages.{name}"):
-            found, revision = _texts(recipe, name, store, locked, rehash)
+            found, revision = _texts(recipe, name, store, plugins or {}, locked, rehash)
         faults += [(("system_messages", name, *path), said) for path, said in _faults(sets[name], found)]
         sets[name] = sets[name].model_copy(update={"messages": found})
         pins[name] = MessagePin({key: text_digest(text) for key, text in found.items()}, revision)
@@ -75,7 +84,12 @@ def _faults(chosen: SystemMessages, texts: Mapping[str, str]) -> Iterator[tuple[
 
 
 def _texts(
-    recipe: Recipe, name: str, store: Store, locked: Pins | None, rehash: bool
+    recipe: Recipe,
+    name: str,
+    store: Store,
+    plugins: Mapping[str, PluginPin],
+    locked: Pins | None,
+    rehash: bool,
 ) -> tuple[dict[str, str], str | None]:
     chosen = recipe.system_messages[name]
     if chosen.kind == "inline":
@@ -84,9 +98,8 @@ def _texts(
         assert chosen.path is not None, "the grammar asks for it"
         return _of_file(name, chosen.path), None
     if chosen.collection is not None:
-        return _chosen(
-            name, chosen, _of_collection(name, chosen, recipe.collections[chosen.collection], store, rehash)
-        ), None
+        source = recipe.collections[chosen.collection]
+        return _chosen(name, chosen, _of_collection(name, chosen, source, store, plugins, rehash)), None
     values, revision = _values(name, chosen, store, locked, rehash)
     return _chosen(name, chosen, values), revision
 
@@ -140,13 +153,17 @@ def _values(
     return found, commit
 
 
-def _of_collection(name: str, chosen: SystemMessages, source: Source, store: Store, rehash: bool) -> list[str]:
+def _of_collection(
+    name: str, chosen: SystemMessages, source: Source, store: Store, plugins: Mapping[str, PluginPin], rehash: bool
+) -> list[str]:
     """The distinct values of a collection's column, kept in the store as those of other columns."""
     assert chosen.column is not None, "the grammar asks for it"
     wanted = frozenset(chosen.digests.values())
     digests = FileDigests(store.root / "digests.sqlite", rehash=rehash)
     pins = [[pin.name, pin.digest] for pin in digests.pin(source.files())]
     read = [source.identity(), type(source).revision, dict(source.pins())]
+    strangers = plugins_of([source], plugins)
+    read += [strangers] if strangers else []
     path = _kept_at(store, [read, pins, chosen.column, sorted(wanted)])
     found = _kept(path) or _keep(path, collection_values(source, column=chosen.column, wanted=wanted))
     if not found:

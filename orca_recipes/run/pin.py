@@ -11,6 +11,7 @@ from orca_recipes.contract.markup import markup_from_json
 from orca_recipes.plan.compile import add_student, used_collections, used_kinds
 from orca_recipes.plan.fingerprint import digest_of
 from orca_recipes.plan.pins import MessagePin, Pins, SourcePin
+from orca_recipes.plan.plugins import PluginPin, kind_key
 from orca_recipes.plan.stages import PlanBuilder
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.aside import Aside
@@ -28,6 +29,7 @@ def pin_recipe(
     store: Store,
     *,
     messages: Mapping[str, MessagePin] | None = None,
+    plugins: Mapping[str, PluginPin] | None = None,
     rehash: bool = False,
     say: Say = quiet,
     workers: int = 1,
@@ -37,6 +39,7 @@ def pin_recipe(
 
     Args:
         messages: the pins of the sets of system messages that it uses.
+        plugins: the pins of the plugins of strangers that it uses.
         say: hears that another build is waited for, or that the store is mended.
         workers: with more than one, source files are hashed while the student is pinned.
         work: who tries the template.
@@ -49,7 +52,8 @@ def pin_recipe(
         with placed("tokenizer"):
             files = digests.stamped(recipe.tokenizer.files())
         tokenizer = SourcePin(tuple(found.pin for found in files))
-        student, tokenizer_digest = _student(recipe, tokenizer, files, store, say, work)
+        builder = PlanBuilder(plugins)
+        student, tokenizer_digest = _student(builder, recipe, tokenizer, files, store, say, work)
     except Exception:
         sources.result()  # a fault of a source is told before one of the student, whichever came first
         raise
@@ -59,8 +63,9 @@ def pin_recipe(
         tokenizer=tokenizer,
         tokenizer_digest=tokenizer_digest,
         template="blake2b:" + digest_of(student.markup.as_json()),
-        kinds={name: type(kind).revision for name, kind in sorted(used_kinds(recipe).items())},
+        kinds=dict(sorted((kind_key(kind), type(kind).revision) for kind in used_kinds(recipe))),
         system_messages=messages or {},
+        plugins=plugins or {},
     )
     return pins, student
 
@@ -75,6 +80,7 @@ def _pin_sources(recipe: Recipe, digests: FileDigests) -> dict[str, SourcePin]:
 
 
 def _student(
+    builder: PlanBuilder,
     recipe: Recipe,
     pin: SourcePin,
     files: Sequence[Pinned],
@@ -82,7 +88,6 @@ def _student(
     say: Say,
     work: Work,
 ) -> tuple[Student, str]:
-    builder = PlanBuilder()
     tokenizer, template = (builder.plan()[name] for name in add_student(builder, recipe, pin))
     with store.working_on(tokenizer, say) as folder:
         if not folder.is_sound(tokenizer.name, say):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from orca_recipes.contract.frames import completed
 from orca_recipes.counted import counted
 from orca_recipes.errors import BuildError
 from orca_recipes.plan.compile import taken_collections
+from orca_recipes.plan.plugins import PluginPin
 from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.run.account import Account, ids_of, read_account, rejected_schema
 from orca_recipes.run.answer_counts import answer_counts
@@ -45,6 +46,7 @@ class Publication:
     execution: Execution
     lock_digest: str
     directory: Path
+    plugins: Mapping[str, PluginPin] = field(default_factory=dict)
 
     def publish(self) -> manifest.Manifest:
         """Write every dataset, then the manifest, then put the build in place.
@@ -166,6 +168,7 @@ class Publication:
                 )
                 for stage in self.execution.plan
             ),
+            plugins={name: manifest.PluginIdentity.model_validate(pin.as_json()) for name, pin in self.plugins.items()},
             row_tokens=recipe.packing.row_tokens,
             align=recipe.packing.align,
             pad_id=student.control[student.ending.pad],

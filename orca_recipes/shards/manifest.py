@@ -105,6 +105,14 @@ class StageIdentity(_Part):
     fingerprint: str
 
 
+class PluginIdentity(_Part):
+    """A package other than ours whose kinds decided bytes."""
+
+    version: str
+    digest: Annotated[Digest, Field(description="of its files")]
+    kinds: Annotated[Mapping[str, str], Field(description='kind ("filters:no_shouting") to its class')]
+
+
 class FileDigest(_Part):
     """One file whose bytes are promised."""
 
@@ -191,6 +199,7 @@ class Contents(_Part):
     limit: Annotated[int | None, Field(gt=0, description="--limit: at most so many examples of each collection")]
     lock_digest: Digest
     plan: tuple[StageIdentity, ...]
+    plugins: Annotated[Mapping[str, PluginIdentity], Field(description="packages other than ours, by name")] = {}
     row_tokens: Annotated[int, Field(gt=0)]
     align: Annotated[int, Field(gt=0)]
     pad_id: Count
@@ -287,7 +296,9 @@ def fill(*, tokens: int, rows: int, row_tokens: int) -> str:
 
 
 def _as_json(part: _Part) -> dict[str, Any]:
-    return part.model_dump(mode="json", by_alias=True)
+    told = part.model_dump(mode="json", by_alias=True)
+    # A build without plugins does not speak of them: its digest is what it was before they were told.
+    return {name: value for name, value in told.items() if value or name != "plugins"}
 
 
 def _manifest_of(found: Any, data: bytes) -> Manifest:
