@@ -134,6 +134,7 @@ def _measure(plan: PlanBuilder, recipe: Recipe, student: tuple[str, str], datase
         decisive=_converse_decisive(recipe, dataset, collection)
         | {"revisions": [REVISIONS[verb] for verb in ("converse", "tokenize")]},
         inputs=(f"read {collection}", *told, *student),
+        kinds=_conversing(recipe, recipe.datasets[dataset], collection),
     )
 
 
@@ -181,7 +182,7 @@ def add_answers(
         decisive={"teacher": decisive(teacher)}
         | ({"judges": _converse_decisive(recipe, name, collection)} if dataset.best_of > 1 else {}),
         inputs=(ask,),
-        kinds=_converse_kinds(recipe, dataset, collection) if dataset.best_of > 1 else (teacher,),
+        kinds=_conversing(recipe, dataset, collection) if dataset.best_of > 1 else (teacher,),
     )
     return ask, answer
 
@@ -200,10 +201,10 @@ def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tupl
         conversations = plan.add(
             "converse",
             subject,
-            kind=_converse_kind(recipe, dataset, collection),
+            kind=_converse_kinds(recipe, dataset, collection),
             decisive=_converse_decisive(recipe, name, collection),
             inputs=inputs,
-            kinds=_converse_kinds(recipe, dataset, collection),
+            kinds=_conversing(recipe, dataset, collection),
         )
         if has_reserve(recipe, name, collection):
             conversations = plan.add("keep", subject, kind="", decisive={}, inputs=(mix, conversations))
@@ -250,11 +251,11 @@ def _strategies(recipe: Recipe, collection: str) -> tuple[Kind, ...]:
     return tuple(recipe.strategies[rule.strategy] for rule in matching_rules(recipe, collection))
 
 
-def _converse_kinds(recipe: Recipe, dataset: Dataset, collection: str) -> tuple[Kind, ...]:
+def _conversing(recipe: Recipe, dataset: Dataset, collection: str) -> tuple[Kind, ...]:
     return (*_strategies(recipe, collection), recipe.teachers[dataset.teacher], *dataset.filters)
 
 
-def _converse_kind(recipe: Recipe, dataset: Dataset, collection: str) -> str:
+def _converse_kinds(recipe: Recipe, dataset: Dataset, collection: str) -> str:
     strategies = {f"strategies:{recipe.strategies[rule.strategy].kind}" for rule in matching_rules(recipe, collection)}
     teacher = f"teachers:{recipe.teachers[dataset.teacher].kind}"
     return " ".join([*sorted(strategies), teacher, *(f"filters:{kind.kind}" for kind in dataset.filters)])
