@@ -1,9 +1,11 @@
 """`verify` proves what was trained: every change of an answer, its mask or its prompt is found and named."""
 
+import hashlib
 import json
 import re
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +78,7 @@ def reseal(directory: Path, change: Callable[[dict[str, Any]], None] = lambda _:
         file.update(bytes=path.stat().st_size, digest=file_digest(path))
     for listed in table["tables"]:
         listed["content_digest"] = content_digest_of_table(directory / listed["path"])
-    contents = {key: value for key, value in table.items() if key not in ("digest", "seal")}
+    contents = {key: value for key, value in table.items() if key not in ("data_digest", "digest", "seal")}
     manifest = sealed(
         Contents.model_validate_json(json.dumps(contents)), made=Made.model_validate_json(json.dumps(made))
     )
@@ -84,7 +86,7 @@ def reseal(directory: Path, change: Callable[[dict[str, Any]], None] = lambda _:
 
 
 def rewrite(directory: Path, prefix: str, change: Callable[[np.ndarray, np.ndarray, Shard], None]) -> None:
-    """Write a pair again with its tokens or modes changed in place."""
+    """Write a pair again with its tokens or modes changed in place, and the digests of tokens that records hold."""
     shard = Shard.open(directory / prefix)
     tokens, modes = np.array(shard.tokens, dtype=np.uint32), np.array(shard.segments.modes)
     lengths, starts = np.array(shard.segments.lengths), np.array(shard.segments.row_starts)
@@ -97,6 +99,12 @@ def rewrite(directory: Path, prefix: str, change: Callable[[np.ndarray, np.ndarr
         segment_modes=modes,
         row_starts=starts,
     )
+    records = directory / f"{prefix}.records.parquet"
+    table, bounds = pq.read_table(records), (shard.segments.example_bounds * 2).tolist()
+    data = (directory / f"{prefix}.bin").read_bytes()
+    digests = [hashlib.blake2b(data[one:other], digest_size=16).digest() for one, other in pairwise(bounds)]
+    at = table.column_names.index("ids_digest")
+    pq.write_table(table.set_column(at, "ids_digest", pa.array(digests, pa.binary(16))), records)
 
 
 def answers(shard: Shard) -> list[tuple[int, int, int]]:
@@ -354,7 +362,8 @@ def test_a_table_that_is_miscounted_in_the_manifest_is_proven_all_the_same(direc
 def test_a_table_whose_content_is_not_promised_leaves_its_text_unchecked(directory: Path):
     path = directory / "main/00000.records.parquet"
     table = pq.read_table(path)
-    pq.write_table(table.set_column(5, "file", pa.array(["other"] * len(table), pa.large_string())), path)
+    at = table.column_names.index("file")
+    pq.write_table(table.set_column(at, "file", pa.array(["other"] * len(table), pa.large_string())), path)
     manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
     promised = {listed["path"]: listed["content_digest"] for listed in manifest["tables"]}
     reseal(directory)
@@ -362,7 +371,7 @@ def test_a_table_whose_content_is_not_promised_leaves_its_text_unchecked(directo
     made = manifest.pop("made")
     for listed in manifest["tables"]:
         listed["content_digest"] = promised[listed["path"]]
-    contents = {key: value for key, value in manifest.items() if key not in ("digest", "seal")}
+    contents = {key: value for key, value in manifest.items() if key not in ("data_digest", "digest", "seal")}
     write_manifest(
         directory,
         sealed(Contents.model_validate_json(json.dumps(contents)), made=Made.model_validate_json(json.dumps(made))),
