@@ -1,4 +1,4 @@
-"""Hold what came out of a case against its right values (`cases/expected.jsonl`, whose README says what its keys mean)."""
+"""Hold what came out of a case against its right values, by the words of `cases/README.md`."""
 
 import re
 from collections import defaultdict
@@ -170,11 +170,20 @@ def _nowhere(outcome: Outcome, right: Mapping[str, Any]) -> Iterable[str]:
         parts = [(part["trained"], part["text"]) for part in example["segments"]]
         turns = trained_turns(example)
         checks = [
-            *((text, any(trained and text in part for trained, part in parts)) for text in right.get("not_trained", ())),
+            *(
+                (text, any(trained and text in part for trained, part in parts))
+                for text in right.get("not_trained", ())
+            ),
             *((text, any(turn.text == text for turn in turns)) for text in right.get("not_trained_turn", ())),
-            *((text, any(not trained and text in part for trained, part in parts)) for text in right.get("not_context", ())),
+            *(
+                (text, any(not trained and text in part for trained, part in parts))
+                for text in right.get("not_context", ())
+            ),
             *((text, any(text in part for _, part in parts)) for text in right.get("nowhere", ())),
-            *((pair, any(pair[0] in turn.prompt and pair[1] == turn.text for turn in turns)) for pair in right.get("not_pairs", ())),
+            *(
+                (pair, any(pair[0] in turn.prompt and pair[1] == turn.text for turn in turns))
+                for pair in right.get("not_pairs", ())
+            ),
         ]
         yield from (f"{place} holds {text!r} where it must not" for text, held in checks if held)
 

@@ -1,9 +1,12 @@
 """Small inputs of real data that once went wrong, each with what is right."""
 
 import json
-import os
+import re
 import shutil
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,16 @@ from click.testing import CliRunner
 from orca_recipes.cli import main
 from tests.cases.judging import Outcome, faults_of
 
-PLAIN = ["01_turn_flags"]
+PLAIN = [
+    "30_dup_inputs",
+    "31_input_output",
+    "31b_reference",
+    "36_messages_and_answer",
+    "44_replay",
+    "48_system_twice",
+    "62_same_first_user_two_collections",
+    "70_train_export",
+]
 """Cases that are built from the recipe that lies beside them."""
 
 
@@ -33,14 +45,11 @@ def inputs(shared: Path, tmp_path: Path) -> Path:
     return tmp_path / "cases" / "inputs"
 
 
-def _writable(source: str, target: str) -> None:
-    shutil.copyfile(source, target)
-
-
 def outcome_of(folder: Path) -> Outcome:
     """Build a case's recipe as it lies there and read what came of it."""
-    out, store = folder / "built", folder / "store"
-    done = CliRunner().invoke(main, ["build", str(folder / "recipe.toml"), "--out", str(out), "--store", str(store)])
+    out = folder / "built"
+    places = ["--out", str(out), "--store", str(folder / "store"), "--traces", str(folder / "traces")]
+    done = CliRunner().invoke(main, ["build", str(folder / "recipe.toml"), *places])
     if done.exit_code:
         return Outcome(exit=done.exit_code, stderr=done.stderr)
     return Outcome(exit=0, stderr=done.stderr, examples=_shown(out), rejected=_shown(out, "--rejected"))
@@ -55,3 +64,62 @@ def _shown(build: Path, *words: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_case_comes_out_right(name: str, cases: dict[str, Mapping[str, Any]], inputs: Path) -> None:
     assert faults_of(outcome_of(inputs / name), cases[name]) == []
+
+
+def test_a_teacher_answers_the_last_question_of_a_conversation(cases, inputs):
+    name = "42b_teacher_replace"
+    with teacher(lambda question: f"TEACHER({question})") as (address, requests):
+        asked_of(inputs / name, address)
+        assert faults_of(outcome_of(inputs / name), cases[name]) == []
+    assert sorted(requests) == sorted(cases[name]["requests"])
+
+
+def test_an_empty_reply_is_no_answer_and_is_asked_for_again(cases, inputs):
+    name = "43_teacher_empty"
+    with teacher(lambda _: "") as (address, requests):
+        asked_of(inputs / name, address)
+        assert faults_of(outcome_of(inputs / name), cases[name]) == []
+    assert 3 <= len(requests) <= 6
+    with teacher(lambda question: f"TEACHER({question})") as (address, requests):
+        asked_of(inputs / name, address)
+        assert faults_of(outcome_of(inputs / name), cases[name]["again"]) == []
+    assert len(requests) == 3
+
+
+def asked_of(folder: Path, address: str) -> None:
+    """Let a case's recipe ask the teacher at this address."""
+    recipe = folder / "recipe.toml"
+    text = re.sub(r'base_url = "[^"]*"', f'base_url = "{address}"', recipe.read_text(encoding="utf-8"))
+    recipe.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def teacher(reply: Callable[[str], str]) -> Iterator[tuple[str, list[list[list[str]]]]]:
+    """A server on loopback that answers the last user message; gives its address and the requests that it saw."""
+    requests: list[list[list[str]]] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            requests.append([[message["role"], message["content"]] for message in body["messages"]])
+            choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant"}}
+            choice["message"]["content"] = reply(requests[-1][-1][1])
+            usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+            about = {"id": "c", "object": "chat.completion", "created": 1, "model": body["model"]}
+            data = json.dumps({**about, "choices": [choice], "usage": usage}).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1", requests
+    finally:
+        server.shutdown()
+        server.server_close()
