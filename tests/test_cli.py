@@ -11,6 +11,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from tests.patience import SECONDS, awaited
+
 HOME = Path(__file__).parents[1]
 QUICKSTART = HOME / "recipes" / "quickstart.toml"
 FAULTS = """\
@@ -316,12 +318,10 @@ def test_ctrl_c_leaves_nothing_half_written_and_the_next_build_goes_on(tmp_path:
         start_new_session=True,
         cwd=HOME,
     )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "store" / "stages").is_dir() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    awaited((tmp_path / "store" / "stages").is_dir)
     time.sleep(1.0)
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=SECONDS)
     if process.returncode != 0:
         assert process.returncode == 130, said
         assert "Traceback" not in said

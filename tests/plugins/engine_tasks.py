@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from orca_recipes.errors import Fault, RecipeError, SourceError
+from tests.patience import awaited
 
 
 class OddError(Exception):
@@ -20,8 +21,11 @@ def squared(number: int) -> int:
     return number * number
 
 
-def process_id(_: int) -> int:
-    time.sleep(0.05)
+def process_id(task: tuple[Path, int]) -> int:
+    """Tell the process, once `count` of them have been given a task."""
+    folder, count = task
+    (folder / f"{os.getpid()}.begun").touch()
+    awaited(lambda: len(list(folder.glob("*.begun"))) >= count)
     return os.getpid()
 
 
@@ -45,8 +49,8 @@ def record_then_fail_on_zero(task: tuple[int, Path]) -> int:
     number, folder = task
     if number == 0:
         raise SourceError("no")
-    time.sleep(0.3)
-    (folder / str(number)).touch()
+    awaited((folder / "heard").exists)
+    (folder / f"{number}.done").touch()
     return number
 
 
@@ -87,6 +91,12 @@ def waited(seconds: float) -> float:
     return seconds
 
 
+def waited_for(path: Path | None) -> None:
+    """Wait for a file, where one is named."""
+    if path is not None:
+        awaited(path.exists)
+
+
 def doubled(content: bytes) -> bytes:
     return content * 2
 
@@ -95,8 +105,7 @@ def wait_or_die(task: tuple[int, Path]) -> None:
     """Task 0 waits until task 1 has begun and for ever; task 1 is killed once task 0 runs."""
     number, folder = task
     (folder / f"begun-{number}").touch()
-    while not (folder / f"begun-{1 - number}").exists():
-        time.sleep(0.01)
+    awaited((folder / f"begun-{1 - number}").exists)
     if number == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(600)

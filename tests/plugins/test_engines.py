@@ -10,14 +10,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from orca_plugins.engines import _pool
 from orca_plugins.engines.local import Local
 from orca_recipes.contract.testing import check_kind
 from orca_recipes.errors import Failure, RecipeError, SourceError
+from tests.patience import SECONDS, awaited
 
 
 @pytest.fixture
@@ -35,7 +38,9 @@ def engine() -> Iterator[Local]:
 
 
 def pids(engine: Local, work: ModuleType, workers: int) -> set[int]:
-    return {pid for _, pid in engine.map(function=work.process_id, tasks=range(2 * workers), workers=workers)}
+    with TemporaryDirectory() as folder:
+        tasks = [(Path(folder), workers)] * 2 * workers
+        return {pid for _, pid in engine.map(function=work.process_id, tasks=tasks, workers=workers)}
 
 
 def alive(pid: int) -> bool:
@@ -48,10 +53,7 @@ def alive(pid: int) -> bool:
 
 
 def gone(found: set[int]) -> bool:
-    deadline = time.monotonic() + 10
-    while any(alive(pid) for pid in found) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not any(alive(pid) for pid in found)
+    return awaited(lambda: not any(alive(pid) for pid in found))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -69,9 +71,13 @@ def test_one_worker_works_in_this_process(engine: Local, work: ModuleType) -> No
     assert pids(engine, work, 1) == {os.getpid()}
 
 
-def test_results_come_as_they_finish(engine: Local, work: ModuleType) -> None:
-    pids(engine, work, 2)
-    arrived = [position for position, _ in engine.map(function=work.waited, tasks=[1.0, 0.0, 0.0, 0.0], workers=2)]
+def test_results_come_as_they_finish(engine: Local, work: ModuleType, tmp_path: Path) -> None:
+    arrived = []
+    tasks = [tmp_path / "others came", None, None, None]
+    for position, _ in engine.map(function=work.waited_for, tasks=tasks, workers=2):
+        arrived.append(position)
+        if len(arrived) == 3:
+            (tmp_path / "others came").touch()
     assert arrived[-1] == 0
 
 
@@ -112,7 +118,7 @@ def test_an_engine_that_nobody_closes_does_not_keep_the_program_from_ending(tmp_
         "    engine = Local()\n"
         "    print(sorted(engine.map(function=math.factorial, tasks=[3, 4], workers=2)))\n"
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=SECONDS, check=True)
     assert (done.stdout, done.stderr) == ("[(0, 6), (1, 24)]\n", "")
 
 
@@ -146,12 +152,20 @@ def test_a_result_that_cannot_travel_is_an_exception_and_no_hang(engine: Local, 
 
 
 def test_a_task_that_fails_cancels_what_has_not_begun_and_lets_finish_what_has(
-    engine: Local, work: ModuleType, tmp_path: Path
+    engine: Local, work: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pids(engine, work, 2)
+    received = _pool._Worker.receive
+
+    def receive(worker: Any, part: str) -> tuple[bool, Any]:
+        came = received(worker, part)
+        if not came[0]:
+            (tmp_path / "heard").touch()
+        return came
+
+    monkeypatch.setattr(_pool._Worker, "receive", receive)
     with pytest.raises(SourceError):
         list(engine.map(function=work.record_then_fail_on_zero, tasks=[(n, tmp_path) for n in range(20)], workers=2))
-    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert [path.name for path in tmp_path.glob("*.done")] == ["1.done"]
     assert sorted(engine.map(function=work.squared, tasks=[1, 2], workers=2)) == [(0, 1), (1, 4)]
 
 
@@ -253,10 +267,8 @@ if __name__ == "__main__":
 
 
 def begun(folder: Path, count: int) -> set[int]:
-    deadline = time.monotonic() + 30
-    while len(found := list(folder.glob("*.begun"))) < count and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return {int(path.stem) for path in found}
+    awaited(lambda: len(list(folder.glob("*.begun"))) >= count)
+    return {int(path.stem) for path in folder.glob("*.begun")}
 
 
 def members(group: int) -> set[int]:
@@ -278,7 +290,7 @@ def test_an_interrupt_ends_all_processes_at_once_and_without_a_word(tmp_path: Pa
     if moment == "as workers work":
         begun(tmp_path, 2)
     os.killpg(parent.pid, signal.SIGINT)
-    out, err = parent.communicate(timeout=30)
+    out, err = parent.communicate(timeout=SECONDS)
     assert (out, err) == ("interrupted\n", "")
     assert gone(members(parent.pid))
 

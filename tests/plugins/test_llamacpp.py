@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from orca_plugins.teachers.llamacpp import LlamaCpp
 from orca_recipes.contract.promises import check_kind
 from orca_recipes.errors import TeacherError
+from tests.patience import awaited
 from tests.servers.collecting import Collected, collected, requests_of
 from tests.servers.running import HOME
 
@@ -129,19 +129,12 @@ collected(asked := model(max_tokens=400), requests_of(asked, texts(1000)))
 def test_no_server_is_left_when_the_collection_is_killed() -> None:
     process = subprocess.Popen([sys.executable, "-c", _COLLECT], cwd=HOME)
     try:
-        served = _until(lambda: _children(process.pid))
+        served = awaited(lambda: _children(process.pid))
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     assert served
-    assert _until(lambda: not any(_is_alive(child) for child in served))
-
-
-def _until(holds: Any) -> Any:
-    ends = time.monotonic() + 20
-    while not (found := holds()) and time.monotonic() < ends:
-        time.sleep(0.05)
-    return found
+    assert awaited(lambda: not any(_is_alive(child) for child in served))
 
 
 def _children(parent: int) -> list[int]:

@@ -50,6 +50,7 @@ def test_every_question_gets_its_own_answer() -> None:
     with running(stub) as url:
         asked = teacher(url, temperature=0.7, seed=5)
         requests = requests_of(asked, texts(200))
+        began = time.time()
         found = collected(asked, requests)
     assert found.fault is None
     assert {answer.key: answer.text for answer in found.answers} == expected(asked, requests)
@@ -60,7 +61,7 @@ def test_every_question_gets_its_own_answer() -> None:
     assert one.input_tokens
     assert one.output_tokens
     assert one.request_id
-    assert abs(one.time - time.time()) < 100
+    assert began <= one.time <= time.time()
 
 
 @pytest.mark.parametrize("fault", PASSING)
@@ -240,11 +241,9 @@ def test_a_clock_that_jumps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     stub = Stub(faults=Faults({"429_after": 0.2, "500": 0.1}, most=1))
     with running(stub) as url:
         asked = teacher(url, concurrency=8, requests_per_minute=100_000)
-        started = time.monotonic()
         found = collected(asked, requests_of(asked, texts(40)))
     assert found.fault is None
     assert len(found.last) == 40
-    assert time.monotonic() - started < 30
 
 
 def test_a_server_that_redirects_is_not_followed_with_the_key(monkeypatch: pytest.MonkeyPatch) -> None:

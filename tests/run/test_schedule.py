@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -11,6 +12,7 @@ from orca_recipes.errors import BuildError, SourceError
 from orca_recipes.run.progress import Progress
 from orca_recipes.run.schedule import run_side_by_side
 from orca_recipes.run.shared_progress import SharedProgress
+from tests.patience import SECONDS, awaited
 
 INPUTS = {"read a": (), "read b": (), "mix a": ("read a",), "mix b": ("read b",), "pack": ("mix a", "mix b")}
 
@@ -36,7 +38,7 @@ def test_stages_that_need_nothing_of_each_other_run_at_the_same_time():
 
     def work(name: str) -> None:
         if name.startswith("read"):
-            met.wait(timeout=30)  # raises where the other does not come
+            met.wait(timeout=SECONDS)  # raises where the other does not come
 
     side_by_side(work)
 
@@ -60,7 +62,7 @@ def test_of_several_faults_the_earliest_stages_is_told_whichever_came_first():
         if name == "read b":
             later_failed.set()
             raise BuildError("b")
-        assert later_failed.wait(timeout=30)
+        assert later_failed.wait(timeout=SECONDS)
         raise SourceError("a")
 
     with pytest.raises(SourceError, match="a"):
@@ -85,7 +87,7 @@ def test_an_interrupt_stops_what_runs_and_waits_for_it():
     def work(name: str) -> None:
         if name == "read a":
             os.kill(os.getpid(), signal.SIGINT)
-        stopped.wait(timeout=30)
+        stopped.wait(timeout=SECONDS)
         tidied.append(name)
 
     with pytest.raises(KeyboardInterrupt):
@@ -100,7 +102,7 @@ def test_an_interrupt_does_not_wait_for_a_stage_that_cannot_hear_of_it():
     def work(name: str) -> None:
         if name == "read a":
             os.kill(os.getpid(), signal.SIGINT)
-        let_go.wait(timeout=60)
+        let_go.wait(timeout=SECONDS)
         ended.append(name)
 
     with pytest.raises(KeyboardInterrupt):
@@ -127,13 +129,13 @@ class Heard(Progress):
 
 
 def test_an_interrupt_is_heard_though_a_library_has_the_system_go_on_with_a_wait_that_it_broke_off():
-    halted = threading.Event()
+    halted, main_thread = threading.Event(), threading.get_ident()
     heard: list[bool] = []
 
     def work(name: str) -> None:
-        time.sleep(0.3)  # until the main thread waits
+        awaited(lambda: sys._current_frames()[main_thread].f_code.co_name == "_next")
         os.kill(os.getpid(), signal.SIGINT)
-        heard.append(halted.wait(timeout=10))
+        heard.append(halted.wait(timeout=SECONDS))
 
     handler = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -157,7 +159,7 @@ def test_one_stage_is_shown_at_a_time_and_each_tells_its_end():
         shared.begin("second", total=5, unit="B")
         shared.advance(2)
         others.append("begun")
-        go_on.wait(timeout=30)
+        go_on.wait(timeout=SECONDS)
         shared.advance(3)
         shared.end("whole")
 

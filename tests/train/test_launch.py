@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from orca_recipes.train import launch
 from orca_recipes.train.checkpoint import newest_checkpoint
 from orca_recipes.train.journal import read_log
 from orca_recipes.train.settings import Request
+from tests.patience import SECONDS, awaited
 from tests.train.builds import HOME, make_build, read_steps, run_command
 
 FOREVER = """
@@ -96,7 +96,7 @@ def test_a_rank_that_dies_ends_the_others_and_the_last_checkpoint_stands(endless
     with started(endless, run, "--data-parallel", "2") as process:
         wait_for_steps(run, 3)
         os.kill(ranks_of(process.pid)[1], signal.SIGKILL)
-        told = process.communicate(timeout=60)[0]
+        told = process.communicate(timeout=SECONDS)[0]
     assert process.returncode == 1
     assert "the last checkpoint stands: run the same command again to go on" in told
     assert "Traceback" not in told
@@ -114,7 +114,7 @@ def test_no_rank_outlives_a_launcher_that_is_killed(ranks: int, endless: Path, t
         assert len(ranks_of(process.pid)) == ranks
         process.kill()
         # Ranks and writers hold the output: it ends with the last of them.
-        process.communicate(timeout=60)
+        process.communicate(timeout=SECONDS)
 
 
 def test_ctrl_c_leaves_a_checkpoint_of_the_last_step(endless: Path, tmp_path: Path):
@@ -122,7 +122,7 @@ def test_ctrl_c_leaves_a_checkpoint_of_the_last_step(endless: Path, tmp_path: Pa
     with started(endless, run) as process:
         wait_for_steps(run, 3)
         os.killpg(process.pid, signal.SIGINT)
-        told = process.communicate(timeout=60)[0]
+        told = process.communicate(timeout=SECONDS)[0]
     assert process.returncode == 130
     assert "run the same command again to go on from" in told
     newest = newest_checkpoint(run / "checkpoints")
@@ -144,11 +144,7 @@ def started(build: Path, run: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def wait_for_steps(run: Path, steps: int) -> None:
-    for _ in range(1200):
-        if len(read_log(run / "log.jsonl")) >= steps:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{run} has not come to step {steps}")
+    assert awaited(lambda: len(read_log(run / "log.jsonl")) >= steps), f"{run} has not come to step {steps}"
 
 
 def ranks_of(launcher: int) -> list[int]:

@@ -10,12 +10,14 @@ from contextlib import nullcontext
 import pytest
 
 from orca_recipes.train.writers import ending_with_their_rank
+from tests.patience import SECONDS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
 
 RANK = """
 import multiprocessing, time
 from orca_recipes.train.writers import ending_with_their_rank
+from tests.patience import SECONDS
 
 def write():
     print("writing", flush=True)
@@ -33,7 +35,7 @@ def test_a_writer_ends_with_a_rank_that_is_killed_and_lets_its_output_go():
         assert rank.stdout is not None
         assert rank.stdout.readline() == "writing\n"
         rank.send_signal(signal.SIGKILL)
-        assert rank.communicate(timeout=60)[0] == ""
+        assert rank.communicate(timeout=SECONDS)[0] == ""
 
 
 def test_only_processes_that_are_forked_inside_are_tied():
