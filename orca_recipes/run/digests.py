@@ -5,6 +5,7 @@ was taken, and who reads the file holds that against what the system tells after
 fingerprint of that content, or not at all.
 """
 
+import errno
 import os
 import sqlite3
 import time
@@ -17,12 +18,15 @@ from orca_recipes.contract.kinds import SourceFile
 from orca_recipes.contract.spelling import printable
 from orca_recipes.errors import SourceError, StoreError
 from orca_recipes.plan.pins import FilePin
+from orca_recipes.run.disk import writing_store
 from orca_recipes.shards.digests import file_digest
 
 _TABLE = "create table if not exists digests (path text primary key, stamp text not null, digest text not null)"
 _SETTLED_NS = 2_000_000_000
 """How long ago a file must have changed for its digest to be remembered: within one tick of the file system's clock it
 can change again and be told the same."""
+_REFUSALS = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
+"""What SQLite says of a disk that refuses to be written, in the system's words, which `run/disk` tells."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ class FileDigests:
         written. A memory that is damaged is begun anew.
         """
         try:
-            return self._stamped(files)
+            with writing_store(self._path.parent), _told_by_the_disk(self._path):
+                return self._stamped(files)
         except sqlite3.OperationalError as error:
             raise StoreError(
                 f"the store cannot be written: {self._path}: {error}; mend this and run the same command again, or "
@@ -95,6 +100,17 @@ class FileDigests:
         if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS:
             memory.execute("insert or replace into digests values (?, ?, ?)", (key, stamp, found.pin.digest))
         return found
+
+
+@contextmanager
+def _told_by_the_disk(path: Path) -> Iterator[None]:
+    """Raise what SQLite says of a disk that refuses to be written as the OSError that it was."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode not in _REFUSALS:
+            raise
+        raise OSError(_REFUSALS[error.sqlite_errorcode], str(error), str(path)) from error
 
 
 def pinned_as(found: Iterable[Pinned], digests: Mapping[str, str]) -> dict[str, Pinned]:

@@ -5,10 +5,10 @@ Only refusals are told so, and only those of the place that is written: a source
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from orca_recipes.errors import Failure
+from orca_recipes.errors import Failure, StoreError
 
 _LET = "let it be written"
 _REFUSALS = {
@@ -38,6 +38,12 @@ def writing(place: Path, what: str, otherwise: str = "", failure: type[Failure] 
         why, mend = _REFUSALS[error.errno]
         way_on = f"{mend} and run the same command again" + (f", or {otherwise}" if otherwise else "")
         raise failure(f"{what} cannot be written: {why}; what was finished is kept: {way_on}") from error
+
+
+def writing_store(root: Path) -> AbstractContextManager[None]:
+    """Turn a refusal to write in the store at `root` into one sentence. Raises: StoreError."""
+    otherwise = "choose another with --store or ORCA_STORE (`orca-recipe clean` may free some room)"
+    return writing(root, f"the store {root}", otherwise, StoreError)
 
 
 def _is_of(place: Path, error: OSError) -> bool:

@@ -24,7 +24,7 @@ from orca_recipes.counted import counted
 from orca_recipes.errors import StoreError
 from orca_recipes.plan.stages import Stage
 from orca_recipes.run.claims import Claims, Say, patiently, quiet
-from orca_recipes.run.disk import writing
+from orca_recipes.run.disk import writing_store
 from orca_recipes.run.sealed import is_promised, promise, read_json, read_sealed, write_json, write_sealed
 from orca_recipes.run.store_marker import STAGE, open_store
 from orca_recipes.shards.files import sync_folder
@@ -176,7 +176,7 @@ class Store:
 
     def claim(self, stages: Iterable[Stage], say: Say = quiet) -> None:
         """Keep stages from `clean` as long as this process runs."""
-        with self._written():
+        with writing_store(self.root):
             self._claims.add({self.folder(stage).path.name for stage in stages}, say)
 
     @contextmanager
@@ -188,7 +188,7 @@ class Store:
         folder = self.folder(stage)
         self.claim([stage], say)
         waiting = f"waiting for another build, which makes {stage.name}"
-        with self._written(), patiently(self._lock_of(folder.path), say, waiting):
+        with writing_store(self.root), patiently(self._lock_of(folder.path), say, waiting):
             folder.path.mkdir(exist_ok=True)
             try:
                 yield folder
@@ -199,7 +199,7 @@ class Store:
 
     def remember_build(self, directory: Path, record: Mapping[str, Any]) -> None:
         """Note which stages a build uses, so that `clean` keeps them and `plan` can say what changed."""
-        with self._written():
+        with writing_store(self.root):
             write_json(self._build_record(directory), {"directory": str(directory.resolve()), **record})
 
     def last_build(self, directory: Path) -> Mapping[str, Any] | None:
@@ -216,7 +216,7 @@ class Store:
         """
         removed = freed = 0
         self._claims.drop()
-        with self._written(), self._claims.door(say):
+        with writing_store(self.root), self._claims.door(say):
             living = self._claims.of_others() | self._built(forget=keep_nothing)
             for folder in sorted((self.root / "stages").iterdir()):
                 if not STAGE.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
@@ -248,12 +248,6 @@ class Store:
     def _build_record(self, directory: Path) -> Path:
         key = hashlib.blake2b(str(directory.resolve()).encode(), digest_size=8).hexdigest()
         return self.root / "builds" / f"{directory.name}-{key}.json"
-
-    @contextmanager
-    def _written(self) -> Iterator[None]:
-        otherwise = "choose another with --store or ORCA_STORE (`orca-recipe clean` may free some room)"
-        with writing(self.root, f"the store {self.root}", otherwise, StoreError):
-            yield
 
 
 class _FaultOf(Protocol):

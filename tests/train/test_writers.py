@@ -17,8 +17,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tell
 RANK = """
 import multiprocessing, time
 from orca_recipes.train.writers import ending_with_their_rank
-from tests.patience import SECONDS
-
 def write():
     print("writing", flush=True)
     time.sleep(600)
