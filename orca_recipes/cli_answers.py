@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from orca_recipes.cli_parts import JSON, TRACES, ask, load, print_json, print_text, recipe_options, store_options
+from orca_recipes.cli_parts import (
+    JSON,
+    STORE,
+    TRACES,
+    ask,
+    load,
+    print_json,
+    print_text,
+    recipe_options,
+    store_options,
+)
 from orca_recipes.counted import counted
+from orca_recipes.errors import UserError
 
 if TYPE_CHECKING:
     from orca_recipes.traces.store import TraceStore
+
+
+DATES = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
 
 
 @click.command("ask")
@@ -118,12 +134,14 @@ def export_command(traces: Path | None, file: Path, as_json: bool) -> None:
 
 @traces.command("import")
 @TRACES
+@click.option("--replace", is_flag=True, help="Drop all other stored answers to the requests that FILEs answer.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @JSON
-def import_command(traces: Path | None, files: tuple[Path, ...], as_json: bool) -> None:
+def import_command(traces: Path | None, replace: bool, files: tuple[Path, ...], as_json: bool) -> None:
     """Take the traces of FILEs (.jsonl or .parquet, as `export` writes them).
 
-    A trace whose key is not that of its question is refused. Exit status 1 where any was.
+    What was bought here stands before them, unless they are to --replace it. A trace that holds what cannot be, or
+    whose key is not that of its question, is refused. Exit status 1 where any was.
     """
     from orca_recipes.run.disk import writing
     from orca_recipes.traces.exchange import import_traces
@@ -131,16 +149,84 @@ def import_command(traces: Path | None, files: tuple[Path, ...], as_json: bool) 
     told = []
     with _store(traces) as store, writing(store.root, f"the trace store {store.root}"):
         for file in files:
-            found = import_traces(store, file)
+            found = import_traces(store, file, replace=replace)
             told.append({"file": str(file), **asdict(found)})
             if not as_json:
-                print_text(f"{file}: {found.taken:,} taken, {found.known:,} there already, {found.refused:,} refused")
+                print_text(f"{file}: {found}")
             for reason in found.reasons:
                 print_text(f"  {file}:{reason}", err=True)
     if as_json:
         print_json({"files": told})
     if any(found["refused"] for found in told):
         raise SystemExit(1)
+
+
+@traces.command("drop")
+@TRACES
+@click.option("--model", metavar="PATTERN", help="Answers of models with such a name (*, ? and [...]).")
+@click.option("--reason", metavar="PATTERN", help='Rejections for such a reason: empty, "content filter", *.')
+@click.option("--finish", metavar="PATTERN", help="Answers that ended so: stop, length.")
+@click.option("--endpoint", metavar="PATTERN", help="Answers of such an endpoint.")
+@click.option("--since", type=DATES, help="Answers from this time on (UTC).")
+@click.option("--before", type=DATES, help="Answers from before this time (UTC).")
+@click.option("--key", "keys", metavar="HEX", multiple=True, help="Answers to the request whose key begins so.")
+@click.option("--recipe", type=click.Path(path_type=Path, dir_okay=False), help="Answers to what this recipe asks.")
+@STORE
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@JSON
+def drop_command(
+    traces: Path | None,
+    recipe: Path | None,
+    store: Path,
+    since: datetime | None,
+    before: datetime | None,
+    keys: tuple[str, ...],
+    yes: bool,
+    as_json: bool,
+    **patterns: str | None,
+) -> None:
+    """Let stored answers count for nothing any more: those that all of the options mean.
+
+    Says what it would drop, and asks. The requests are asked again by the next build that needs them; nothing is taken
+    out of the files, so that builds that run meanwhile go on.
+    """
+    from orca_recipes.run.disk import writing
+    from orca_recipes.traces.choice import Choice, chosen
+
+    if not (any((*patterns.values(), since, before, keys)) or recipe is not None):
+        raise UserError("traces drop: say which answers, as in  --reason empty  (--help lists the options)")
+    requests = None if recipe is None else _requests(recipe, traces, store)
+    choice = Choice(
+        **patterns, since=_seconds(since), before=_seconds(before), keys=tuple(map(str.lower, keys)), requests=requests
+    )
+    with _store(traces) as opened, writing(opened.root, f"the trace store {opened.root}"):
+        found = chosen(opened, choice)
+        for line in found.lines():
+            print_text(line, err=as_json)
+        if found.places and not yes and not sys.stdin.isatty():
+            raise UserError("traces drop: nothing is dropped without a word; say --yes")
+        is_meant = bool(found.places) and (yes or click.confirm("Drop them?", err=as_json))
+        if is_meant:
+            opened.drop(found.places)
+    if as_json:
+        print_json({**found.as_json(), "dropped": is_meant})
+    elif is_meant:
+        print_text(f"{opened.root}: {counted(len(found.places), 'trace')} dropped")
+
+
+def _requests(recipe: Path, traces: Path | None, store: Path) -> frozenset[bytes]:
+    """The keys of all that a recipe asks."""
+    from orca_recipes.run.build import execution_of, prepare
+    from orca_recipes.run.collect_only import requested
+    from orca_recipes.run.progress import progress_for
+
+    asked = ask(load(recipe, None, ()), traces=traces, store=store, out=None, limit=None, rehash=False)
+    with progress_for() as progress:
+        return requested(execution_of(asked, prepare(asked, progress.say), progress))
+
+
+def _seconds(time: datetime | None) -> float | None:
+    return None if time is None else time.replace(tzinfo=UTC).timestamp()
 
 
 def _store(root: Path | None) -> TraceStore:

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +19,12 @@ from orca_recipes.errors import BudgetSpent
 
 CUT = "length"
 """The finish reason of an answer that its limit of tokens cut off."""
+
+EMPTY = "empty"
+"""The reason of a reply that holds no text and no tool call: no answer, and asked again."""
+
+_EMPTY_BEFORE = "empty answer"
+_NO_CONTENT_BEFORE = "null content"
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,19 @@ class Answer:
     time: float
     request_id: str | None
     max_tokens: int | None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the reply held nothing, in whatever words that was kept before it had a reason of its own."""
+        if self.reason is not None:
+            return self.reason in (EMPTY, _EMPTY_BEFORE) or self.finish_reason == _NO_CONTENT_BEFORE
+        return self.finish_reason != CUT and not (self.text or "").strip()
+
+    def as_kept(self) -> Answer:
+        """The same; an answer without a word in it is a rejection."""
+        if self.reason is not None or not self.is_empty:
+            return self
+        return replace(self, text=None, finish_reason=EMPTY, reason=EMPTY)
 
     def serves(self, max_tokens: int | None) -> bool:
         """Whether it can stand for an answer under another limit: a finished one under any that is not smaller than its

@@ -97,6 +97,11 @@ class Teacher(Kind):
         """How long answers may be."""
         return Lengths()
 
+    def most_empty_retries(self) -> int:
+        """How often a request is asked again in one run where the reply is empty; the core asks, in a further call of
+        `collect`, and keeps each empty reply as a rejection."""
+        return 1
+
     def money(self) -> Money:
         """Prices and budget."""
         return Money()

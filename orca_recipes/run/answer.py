@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_recipes.contract.answers import CUT, Answer, Lengths
+from orca_recipes.contract.answers import CUT, EMPTY, Answer, Lengths
 from orca_recipes.contract.frames import answers_schema
 from orca_recipes.run.arrow import read_frame, write_frame
 from orca_recipes.run.ask import asked_parts, keys_of
@@ -67,7 +67,7 @@ def answer_parts(
     Raises: KeyError with the number of those that are not.
     """
     digest, names = Digest(), []
-    rows = requests = rejected = 0
+    rows = requests = rejected = empty = 0
     for part in asked_parts(asked):
         mine = None if chosen is None else chosen[part.name]
         answers = answers_of(keys_of(part, mine), traces, lengths)
@@ -81,7 +81,9 @@ def answer_parts(
         names.append(part.name)
         rows, requests = rows + frame.height, requests + frame.height - frame["key"].null_count()
         rejected += frame.height - frame["reason"].null_count()
+        empty += int(frame["key"].is_in([key for key, answer in answers.items() if answer.is_empty]).sum())
     report = {"in": rows, "out": rows, "rejected": {}, "requests": requests, "refused": rejected}
+    report |= {"empty": empty} if empty else {}
     return {**report, "digest": digest.text(), "parts": names}
 
 
@@ -90,7 +92,7 @@ def answers_of(keys: list[bytes], traces: TraceStore, lengths: Lengths) -> dict[
     found: dict[bytes, Answer] = {}
     for _ in range(_TRIES):
         rest = [key for key in keys if key not in found]
-        entries = {key: stand.entry for key, stand in traces.standings(rest, lengths).items() if stand.entry}
+        entries = {key: stand.last for key, stand in traces.standings(rest, lengths).items() if stand.last}
         found |= traces.read(entries)
         if len(found) == len(keys):
             return found
@@ -108,8 +110,10 @@ def answers_frame(keys: pl.Series, answers: dict[bytes, Answer], lengths: Length
             lines.append([None] * 6)
             continue
         answer = answers[key]
-        is_refused = answer.finish_reason == CUT and not lengths.keep_cut and answer.reason is None
-        reason = CUT_REASON if is_refused else answer.reason
+        reason = answer.reason
+        if answer.finish_reason == CUT and answer.reason is None:
+            blank = EMPTY if not (answer.text or "").strip() else None
+            reason = blank if lengths.keep_cut else CUT_REASON
         text = answer.text if reason is None else None
         lines.append([text, answer.finish_reason, reason, key, answer.input_tokens, answer.output_tokens])
     schema = {**answers_schema(), "key": pl.Binary, "input_tokens": pl.Int64, "output_tokens": pl.Int64}

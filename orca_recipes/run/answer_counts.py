@@ -27,7 +27,7 @@ def told(manifest: Manifest) -> Iterator[str]:
     for name, counts in manifest.made.answers.items():
         yield (
             f"{name}: answers of {counts.teacher}: {counts.stored:,} stored, {counts.asked:,} asked, "
-            f"{counts.rejected:,} rejected"
+            f"{counts.rejected:,} rejected" + (f" ({counts.empty:,} empty)" if counts.empty else "")
         )
         for collection, spent in counts.spent.items():
             usd = "cost unknown (no prices)" if spent.usd is None else f"{float(spent.usd):.2f} USD"
@@ -53,6 +53,7 @@ def _of_dataset(execution: Execution, name: str) -> AnswerCounts:
         stored=max(sum(report["requests"] for report in answers.values()) - asked, 0),
         asked=asked,
         rejected=sum(report["refused"] for report in answers.values()),
+        empty=sum(report.get("empty", 0) for report in answers.values()),
         teacher=teacher,
         digest={found: report["digest"] for found, report in answers.items()},
         spent={found: _spent(each, priced=priced) for found, each in bought.items() if each.answers},

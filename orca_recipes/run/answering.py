@@ -140,7 +140,7 @@ class Answering:
     ) -> None:
         """Buy what the traces lack of the wanted questions; asked: all whose cost counts towards the budget."""
         number = sum(
-            stand.entry is None
+            (stand.entry if self.execution.may_buy else stand.last) is None
             for each in wanted
             for _, standings in missing(each.asked, traces, teacher.lengths(), each.chosen)
             for stand in standings.values()

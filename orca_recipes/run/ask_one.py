@@ -129,5 +129,5 @@ def sent(execution: Execution, found: Sequence[OneRequest]) -> list[OneRequest]:
         answers: dict[bytes, Answer] = {}
         for one in found:
             entry = traces.standings([one.request.key], execution.recipe.teachers[one.teacher].lengths())
-            answers |= traces.read({key: stand.entry for key, stand in entry.items() if stand.entry is not None})
+            answers |= traces.read({key: stand.last for key, stand in entry.items() if stand.last is not None})
     return [replace(one, stored=answers.get(one.request.key)) for one in found]

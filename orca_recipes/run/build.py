@@ -30,6 +30,7 @@ from orca_recipes.run.plugins import pin_plugins
 from orca_recipes.run.progress import Progress
 from orca_recipes.run.publish import Publication
 from orca_recipes.run.settle import settled
+from orca_recipes.run.stale_answers import holds_other_answers, stale_answers
 from orca_recipes.run.store import Store
 from orca_recipes.run.student import Student
 from orca_recipes.run.warm import HERE, Work, Workers, is_worth_workers
@@ -137,6 +138,8 @@ def _build(asked: Asked, progress: Progress) -> Built:
     with _alone(asked.directory):
         put_back(asked.directory)
         there = _as_planned(asked.directory, asked.loaded, prepared)
+        if there is not None and _is_stale(there, asked, prepared):
+            there = None
         stands = None if there is None else Built(asked.directory, there, fresh=False)
         done = stands or _make(asked, prepared, progress, lock)
     _remember(asked, prepared)
@@ -205,6 +208,12 @@ def _workers(asked: Asked) -> Work:
     if not anew or not is_worth_workers(recipe, used_collections(recipe)):
         return HERE
     return Workers(recipe.engine, asked.workers)
+
+
+def _is_stale(made: Manifest, asked: Asked, prepared: Prepared) -> bool:
+    """Whether answers were dropped that a build holds, as far as the store tells."""
+    stale = stale_answers(prepared.recipe, prepared.plan, asked.store, asked.traces)
+    return bool(stale) or holds_other_answers(made, prepared.plan, asked.store, asked.traces)
 
 
 def _as_planned(directory: Path, loaded: LoadedRecipe, prepared: Prepared) -> Manifest | None:

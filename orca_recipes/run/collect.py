@@ -41,9 +41,11 @@ class Questions:
 
 @dataclass
 class Bought:
-    """What a session bought for one subject; unpriced: answers whose cost is not known."""
+    """What a session bought for one subject; asked: requests. empty: replies that held nothing, each of which is asked
+    again as often as its teacher says. unpriced: answers whose cost is not known."""
 
     asked: int = 0
+    empty: int = 0
     answers: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -52,6 +54,7 @@ class Bought:
 
     def add(self, answer: Answer, usd: float | None) -> None:
         self.answers += 1
+        self.empty += answer.is_empty
         self.input_tokens += answer.input_tokens or 0
         self.output_tokens += answer.output_tokens or 0
         self.usd += usd or 0.0
@@ -78,6 +81,8 @@ class Session:
     only: frozenset[bytes] | None = None
     bought: dict[str, Bought] = field(default_factory=dict)
     _in_flight: dict[bytes, tuple[str, Question]] = field(default_factory=dict)
+    _again: dict[bytes, Request] = field(default_factory=dict)
+    _retries: int = 0
 
     def __post_init__(self) -> None:
         self._sampling = self.teacher.sampling()
@@ -98,17 +103,26 @@ class Session:
     async def _collect(self, claims: KeyClaims) -> None:
         durable = DurableAnswers(self.traces)
         ticking = asyncio.ensure_future(self._ticking())
+        budget = Budget(self.teacher.money().budget_usd, spent_usd=self.spent_usd)
+        self._retries = self.teacher.most_empty_retries()
         try:
-            await self.teacher.collect(
-                requests=self._requests(claims),
-                keep=self._keeping(durable),
-                panel=self.panel,
-                budget=Budget(self.teacher.money().budget_usd, spent_usd=self.spent_usd),
-                notes=self.traces.root / "notes",
-            )
+            await self._ask(self._requests(claims), durable, budget)
+            while self._again and self._retries:
+                self._retries -= 1
+                again, self._again = self._again, {}
+                await self._ask(_one_by_one(list(again.values())), durable, budget)
         finally:
             ticking.cancel()
             await durable.drain()
+
+    async def _ask(self, requests: AsyncIterator[Request], durable: DurableAnswers, budget: Budget) -> None:
+        await self.teacher.collect(
+            requests=requests,
+            keep=self._keeping(durable),
+            panel=self.panel,
+            budget=budget,
+            notes=self.traces.root / "notes",
+        )
 
     async def _ticking(self) -> None:
         while True:
@@ -120,13 +134,18 @@ class Session:
         last = self.teacher.lengths().limits[-1]
 
         async def keep(answer: Answer) -> None:
+            answer = answer.as_kept()
             with writing(self.traces.root, f"the trace store {self.traces.root}", _OTHERWISE, TraceError):
                 subject, question = self._in_flight.get(answer.key, (None, None))
                 await durable.keep(Trace(answer, question))
             usd = None if money.prices is None else money.prices.cost_of(answer, batch=money.batch)
             is_last = answer.finish_reason != CUT or answer.max_tokens == last
-            if subject is not None:
+            if subject is not None and question is not None:
                 self.bought[subject].add(answer, usd)
+                if answer.is_empty and self._retries:
+                    self._again[answer.key] = Request(answer.key, question.messages, question.sample, answer.max_tokens)
+                    self.panel.failed(answer.endpoint, "empty reply")
+                    is_last = False
                 if is_last:
                     self._in_flight.pop(answer.key, None)
             self.panel.kept(answer, usd, is_last=is_last)
@@ -178,6 +197,11 @@ class Session:
             yield request
 
 
+async def _one_by_one(requests: Sequence[Request]) -> AsyncIterator[Request]:
+    for request in requests:
+        yield request
+
+
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """What ended a collection, of all that its tasks raised: what has a sentence for the user, if anything has."""
     faults = [_first(fault) if isinstance(fault, BaseExceptionGroup) else fault for fault in group.exceptions]
@@ -195,7 +219,7 @@ def spent_before(questions: Sequence[Questions], teacher: Teacher, traces: Trace
     for each in questions:
         for _, standings in missing(each.asked, traces, teacher.lengths(), each.chosen):
             for key, stand in standings.items():
-                entry = stand.entry
+                entry = stand.last
                 if entry is None or key in seen or entry.input_tokens is None or entry.output_tokens is None:
                     continue
                 seen.add(key)

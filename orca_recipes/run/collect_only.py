@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from orca_recipes.counted import counted
 from orca_recipes.errors import BuildError
 from orca_recipes.plan.compile import collects, taken_collections
+from orca_recipes.recipe.model import Recipe
+from orca_recipes.run.ask import asked_parts, keys_of
 from orca_recipes.run.collect import Bought
 from orca_recipes.run.execute import Execution
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What a collection of a dataset has of answers; asked: those that were asked for now; refused: of no use."""
+    """What a collection of a dataset has of answers; asked: those that were asked for now; refused: of no use, of which
+    empty: every reply held nothing."""
 
     dataset: str
     collection: str
@@ -21,11 +24,13 @@ class Collected:
     requests: int
     asked: int
     refused: int
+    empty: int = 0
 
     def __str__(self) -> str:
+        empty = f" ({self.empty:,} empty)" if self.empty else ""
         return (
             f"{self.dataset}/{self.collection}: {counted(self.requests, 'answer')} of {self.teacher} stored, "
-            f"{self.asked:,} of them asked now; {self.refused:,} cannot be used"
+            f"{self.asked:,} of them asked now; {self.refused:,} cannot be used{empty}"
         )
 
 
@@ -35,15 +40,29 @@ def collected(execution: Execution) -> list[Collected]:
     Raises: BuildError where no dataset's teacher collects; as `Execution.run`.
     """
     recipe = execution.recipe
-    datasets = [name for name in recipe.datasets if collects(recipe, name)]
-    if not datasets:
-        raise BuildError(f"recipe {recipe.name}: no dataset has a teacher whose answers are collected; build it")
+    _collecting(recipe)
     execution.run(("answer",))
     found = []
-    for name in datasets:
+    for name in (name for name in recipe.datasets if collects(recipe, name)):
         for collection in taken_collections(recipe, name):
             report = execution.folder(f"answer {name}/{collection}").receipt["report"]
             bought = execution.answering.bought.get(f"{name}/{collection}", Bought())
-            teacher = recipe.datasets[name].teacher
-            found.append(Collected(name, collection, teacher, report["requests"], bought.asked, report["refused"]))
+            counts = (report["requests"], bought.asked, report["refused"], report.get("empty", 0))
+            found.append(Collected(name, collection, recipe.datasets[name].teacher, *counts))
+    return found
+
+
+def requested(execution: Execution) -> frozenset[bytes]:
+    """The keys of all that a recipe's teachers are asked. Raises: as `collected`."""
+    teachers = _collecting(execution.recipe)
+    execution.run(("ask",))
+    questions = [each for name in teachers for each in execution.answering.questions(name)]
+    return frozenset(key for each in questions for part in asked_parts(each.asked) for key in keys_of(part))
+
+
+def _collecting(recipe: Recipe) -> dict[str, str]:
+    """The teachers whose answers are collected, each with a dataset of its."""
+    found = {recipe.datasets[name].teacher: name for name in recipe.datasets if collects(recipe, name)}
+    if not found:
+        raise BuildError(f"recipe {recipe.name}: no dataset has a teacher whose answers are collected; build it")
     return found

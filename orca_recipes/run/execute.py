@@ -31,6 +31,7 @@ from orca_recipes.run.mixing import Mixing
 from orca_recipes.run.progress import Progress
 from orca_recipes.run.schedule import run_in_order, run_side_by_side
 from orca_recipes.run.shared_progress import SharedProgress
+from orca_recipes.run.stale_answers import let_go, stale_answers
 from orca_recipes.run.store import Part, StageFolder, Store
 from orca_recipes.run.student import Student
 from orca_recipes.run.units import Unit, units_of
@@ -81,6 +82,8 @@ class Execution:
         Raises: StoreError where the store cannot be written; whatever a stage raises.
         """
         self.store.claim(self.plan, self.progress.say)
+        if {"answer", "tokenize", "pack"} & set(verbs):
+            self._let_go_of_stale()
         works = self._works()
         self.lacking = self._lacking(works, verbs)
         names = [name for name in works if name in self.lacking]
@@ -102,6 +105,13 @@ class Execution:
             at_once=self.workers + 1,
             stop=self._halt,
         )
+
+    def _let_go_of_stale(self) -> None:
+        """Have stages made again whose answers no longer count; a build that buys nothing keeps empty replies."""
+        stale = stale_answers(self.recipe, self.plan, self.store, self.traces, asks_empty=self.may_buy)
+        if stale:
+            let_go(self.store, self.plan, stale)
+            self.progress.say(f"{next(iter(stale))}: {next(iter(stale.values()))}; it is asked again")
 
     def _halt(self) -> None:
         self._is_halted = True

@@ -37,6 +37,7 @@ from orca_recipes.run.questions import Digests, read_digests
 from orca_recipes.run.read import IDS, batches_of, index_examples, read_part, read_tasks
 from orca_recipes.run.rules import BoundRule, Message, QuestionCounter
 from orca_recipes.run.shots import write_pool
+from orca_recipes.run.stale_answers import answers_used
 from orca_recipes.run.store import StageFolder
 from orca_recipes.run.tokenize import Tokenized, TokenizeTask, together, tokenize_part
 from orca_recipes.run.warm import SLICE_BYTES
@@ -119,7 +120,9 @@ class Making:
             seed=self.execution.recipe.seed,
             open_encoder=partial(opened, self.execution.recipe.tokenizer, self.execution.student.folder),
         )
-        folder.finish(names, report)
+        execution = self.execution
+        used = answers_used(execution.recipe, execution.plan, execution.store, dataset)
+        folder.finish(names, {**report, **({"answers": used} if used else {})})
         self.execution.end(report, "example")
 
     def batches(self, folder: StageFolder, dataset: str, collection: str) -> list[ConverseTask]:

@@ -17,6 +17,7 @@ from orca_recipes.run.mixture_views import DECLARED, EXACT, UNKNOWN, Known, Mixt
 from orca_recipes.run.paper_text import paper_text
 from orca_recipes.run.phases import PhaseView, phase_lines, phase_views
 from orca_recipes.run.preview_rules import declared_coverage, exact_coverage, rule_table
+from orca_recipes.run.stale_answers import stale_answers
 from orca_recipes.run.store import Store
 from orca_recipes.shards.curriculum import DatasetSize
 from orca_recipes.shards.manifest import NAME, inspect_manifest
@@ -82,11 +83,17 @@ def preview(asked: Asked, prepared: Prepared) -> Preview:
     built = _built(asked)
     reasons: dict[str, str] = {}
     views = []
+    stale = stale_answers(prepared.recipe, prepared.plan, store, asked.traces, asks_empty=True)
     for stage in prepared.plan:
         here = built.get(stage.name) == stage.fingerprint if stage.verb == "write" else store.folder(stage).finished
+        here = here and stage.name not in stale
         reasons[stage.name] = why(stage, before.get(stage.name), reasons)
         reason = (
-            "" if here else reasons[stage.name] or ("not in the build" if stage.verb == "write" else "not in the store")
+            ""
+            if here
+            else stale.get(stage.name)
+            or reasons[stage.name]
+            or ("not in the build" if stage.verb == "write" else "not in the store")
         )
         views.append(StageView(stage.name, stage.kind, stage.fingerprint, "cached" if here else "will run", reason))
     known = {name: _scanned(store, prepared, recipe, name) for name in used_collections(recipe)}

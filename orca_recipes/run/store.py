@@ -197,6 +197,17 @@ class Store:
                 raise
             sync_folder(folder.path.parent)
 
+    def remove(self, stages: Iterable[Stage], say: Say = quiet) -> bool:
+        """Take stages out of the store, unless another running build needs one of them; say whether that was done."""
+        folders = {self.folder(stage).path for stage in stages}
+        with self._written(), self._claims.door(say):
+            if {folder.name for folder in folders} & self._claims.of_others():
+                return False
+            for folder in sorted(folders):
+                with patiently(self._lock_of(folder), say, f"waiting for another build, which makes {folder.name}"):
+                    shutil.rmtree(folder, ignore_errors=True)
+        return True
+
     def remember_build(self, directory: Path, record: Mapping[str, Any]) -> None:
         """Note which stages a build uses, so that `clean` keeps them and `plan` can say what changed."""
         with writing_store(self.root):

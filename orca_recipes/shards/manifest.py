@@ -168,6 +168,7 @@ class AnswerCounts(_Part):
     stored: Annotated[Count, Field(description="answers that were kept from before")]
     asked: Annotated[Count, Field(description="requests whose answers were bought for this copy")]
     rejected: Annotated[Count, Field(description="requests to which the teacher gave no answer that can be used")]
+    empty: Annotated[Count, Field(description="of those, requests to which every reply was empty")] = 0
     teacher: str
     digest: Annotated[Mapping[str, Digest], Field(description="collection to the digest of its answers")]
     spent: Annotated[Mapping[str, SpentCounts], Field(description="collection to what was bought for this copy")]

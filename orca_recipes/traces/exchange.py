@@ -1,19 +1,22 @@
 """Traces as files that others read: JSON lines and Parquet, out and in.
 
-What comes in is checked like anything from a stranger: a trace is taken only if its key is the digest of the question
-that stands beside it, because a wrong key would answer questions that nobody asked.
+What comes in is checked like anything from a stranger: every field is held against its bounds, and a trace is taken
+only if its key is the digest of the question that stands beside it, because a wrong key would answer questions that
+nobody asked. It stands behind what was bought here, unless it is asked to replace that.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orca_recipes.counted import counted
 from orca_recipes.errors import UserError
+from orca_recipes.traces.bounds import check_bounds
 from orca_recipes.traces.lines import DIGEST_DIGITS, Trace, as_json, encode, from_json
 from orca_recipes.traces.store import TraceStore
 
@@ -26,12 +29,23 @@ _REASONS_SHOWN = 5
 
 @dataclass
 class Imported:
-    """What became of the traces of a file: taken, there already, refused (place and reason of the first)."""
+    """What became of the traces of a file: taken, there already, refused (place and reason of the first).
+
+    behind: of those taken, how many stand behind another answer to the same request. replaced: stored answers that
+    count for nothing any more.
+    """
 
     taken: int = 0
     known: int = 0
     refused: int = 0
+    behind: int = 0
+    replaced: int = 0
     reasons: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        told = f"{self.taken:,} taken, {self.known:,} there already, {self.refused:,} refused"
+        told += f"; {self.behind:,} stand behind stored answers (--replace drops those)" if self.behind else ""
+        return told + (f"; {counted(self.replaced, 'stored answer')} replaced" if self.replaced else "")
 
     def refuse(self, place: int, reason: str) -> None:
         self.refused += 1
@@ -52,13 +66,18 @@ def export_traces(traces: TraceStore, path: Path) -> int:
     return number
 
 
-def import_traces(traces: TraceStore, path: Path) -> Imported:
+def import_traces(traces: TraceStore, path: Path, *, replace: bool = False) -> Imported:
     """Take the traces of a file that are sound and new; those that are not are refused and counted, place by place.
 
+    Args:
+        replace: whether all other stored answers to the same requests are dropped, once the file's are on the disk.
     Raises: UserError where the file cannot be read at all.
     """
-    known = {_digest(trace) for trace in traces.traces()}
-    imported = Imported()
+    held, keys = set[bytes](), set[bytes]()
+    for each in traces.traces():
+        held.add(_digest(each))
+        keys.add(each.answer.key)
+    imported, named = Imported(), dict[bytes, set[bytes]]()
     tables = _parquet_tables(path) if _is_parquet(path) else _json_tables(path)
     while batch := list(islice(tables, _BATCH)):
         fresh = []
@@ -66,22 +85,36 @@ def import_traces(traces: TraceStore, path: Path) -> Imported:
             trace = _checked(place, table, imported)
             if trace is None:
                 continue
-            digest = _digest(trace)
-            if digest in known:
+            digest, key = _digest(trace), trace.answer.key
+            named.setdefault(key, set()).add(digest)
+            if digest in held:
                 imported.known += 1
             else:
-                known.add(digest)
+                imported.behind += key in keys and not replace
+                held.add(digest)
                 fresh.append(trace)
         if fresh:
-            traces.append(fresh)
+            traces.take_in(fresh)
             imported.taken += len(fresh)
+    if replace:
+        others = [place for place, trace in traces.placed() if _is_other(trace, named)]
+        traces.drop(others)
+        imported.replaced = len(others)
     return imported
+
+
+def _is_other(trace: Trace, named: Mapping[bytes, set[bytes]]) -> bool:
+    """Whether a trace answers a request that the file names, and is not the file's."""
+    digests = named.get(trace.answer.key)
+    return digests is not None and _digest(trace) not in digests
 
 
 def _checked(place: int, table: Any, imported: Imported) -> Trace | None:
     try:
         if isinstance(table, Exception):
             raise ValueError("it is not JSON")
+        if isinstance(table, dict):
+            check_bounds(table)
         trace = from_json(table)
         if trace.question is None:
             raise ValueError("it holds no question to check its key by")
@@ -90,7 +123,7 @@ def _checked(place: int, table: Any, imported: Imported) -> Trace | None:
     except (ValueError, TypeError) as error:
         imported.refuse(place, str(error))
         return None
-    return trace
+    return Trace(trace.answer.as_kept(), trace.question)
 
 
 def _is_parquet(path: Path) -> bool:
@@ -180,10 +213,13 @@ def _parquet_tables(path: Path) -> Iterator[tuple[int, Any]]:
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: it cannot be read as Parquet ({error})") from error
     place = 0
-    for batch in file.iter_batches(batch_size=_BATCH):
-        for row in batch.to_pylist():
-            place += 1
-            yield place, _nested(row)
+    try:
+        for batch in file.iter_batches(batch_size=_BATCH):
+            for row in batch.to_pylist():
+                place += 1
+                yield place, _nested(row)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: it cannot be read as Parquet beyond row {place} ({error})") from error
 
 
 def _nested(row: dict[str, Any]) -> Any:

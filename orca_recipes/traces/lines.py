@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -18,9 +19,15 @@ from orca_recipes.contract.answers import Answer, request_key
 DIGEST_DIGITS = 32
 KEY_BYTES = 32
 
+MOST_COUNT = 10**12
+"""The most tokens that one exchange can have; far below 64 bits, so that sums of millions of them hold too."""
+EARLIEST_TIME, LATEST_TIME = 1_262_304_000.0, 4_102_444_800.0
+"""2010 and 2100, in seconds since 1970: a time outside comes from a clock that was never set, or was made up."""
+_DIGITS_SHOWN = 24
+
 _TEXTS = ("text", "finish_reason", "reason", "model_asked", "model_reported", "endpoint", "request_id")
-_COUNTS = ("input_tokens", "cached_input_tokens", "output_tokens", "max_tokens")
-_OPTIONAL = frozenset({"text", "reason", "model_reported", "request_id", *_COUNTS})
+COUNTS = ("input_tokens", "cached_input_tokens", "output_tokens", "max_tokens")
+_OPTIONAL = frozenset({"text", "reason", "model_reported", "request_id", *COUNTS})
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,8 @@ class Trace:
 
 
 def encode(trace: Trace) -> bytes:
-    """The line of a trace, with its line end. Halves of surrogate pairs, which no file can hold, become U+FFFD."""
+    """The line of a trace, with its line end. Halves of surrogate pairs, which no file can hold, become U+FFFD; counts
+    that cannot be become null."""
     text = json.dumps(as_json(trace), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     try:
         data = text.encode()
@@ -73,6 +81,8 @@ def as_json(trace: Trace) -> dict[str, Any]:
     """A trace as a JSON table, its key in hexadecimal digits."""
     answer, asked = trace.answer, trace.question
     table = {part.name: getattr(answer, part.name) for part in fields(answer)}
+    table |= {name: None for name in COUNTS if not is_count(table[name])}
+    table["time"] = answer.time if math.isfinite(answer.time) else 0.0
     question = None
     if asked is not None:
         messages = [list(message) for message in asked.messages]
@@ -81,7 +91,10 @@ def as_json(trace: Trace) -> dict[str, Any]:
 
 
 def from_json(table: Any) -> Trace:
-    """The trace of a JSON table. Raises: ValueError, with what is wrong, where it holds none."""
+    """The trace of a JSON table; a count or time that cannot be is not believed, and nothing else of it is lost.
+
+    Raises: ValueError, with what is wrong, where it holds none.
+    """
     if not isinstance(table, dict):
         raise ValueError("it is no table")
     known = {part.name for part in fields(Answer)} | {"question"}
@@ -90,14 +103,37 @@ def from_json(table: Any) -> Trace:
         raise ValueError(f"its fields are not those of a trace ({', '.join(odd[:3])})")
     table = dict(table)
     question = _question(table.pop("question"))
-    for names, kind in ((_TEXTS, str), (_COUNTS, int)):
+    for names, kind in ((_TEXTS, str), (COUNTS, int)):
         for name in names:
             value = table[name]
             if not (type(value) is kind or (value is None and name in _OPTIONAL)):
                 raise ValueError(f"{name} is no {'text' if kind is str else 'whole number'}")
     if (table["text"] is None) == (table["reason"] is None):
         raise ValueError("it has to hold either a text or the reason why there is none")
-    return Trace(Answer(**{**table, "key": _key(table["key"]), "time": _time(table["time"])}), question)
+    counts = {name: table[name] if is_count(table[name]) else None for name in COUNTS}
+    return Trace(Answer(**{**table, **counts, "key": _key(table["key"]), "time": _time(table["time"])}), question)
+
+
+def is_count(value: int | None) -> bool:
+    """Whether a count can be: null, or a whole number within bounds."""
+    return value is None or 0 <= value <= MOST_COUNT
+
+
+def is_time(value: float) -> bool:
+    """Whether a time can be: no answer is older than the models, and a clock beyond these bounds tells nothing."""
+    return EARLIEST_TIME <= value <= LATEST_TIME
+
+
+def oddities(line: bytes) -> list[str]:
+    """What of a whole line is not believed: "output_tokens is -3", field by field."""
+    table = json.loads(line.partition(b" ")[2])
+    odd = [name for name in COUNTS if not is_count(table[name])]
+    return [_told(name, table[name]) for name in [*odd, *([] if is_time(_time(table["time"])) else ["time"])]]
+
+
+def _told(name: str, value: Any) -> str:
+    text = str(value)
+    return f"{name} is {text[:_DIGITS_SHOWN]}{'...' if len(text) > _DIGITS_SHOWN else ''}"
 
 
 def _question(table: Any) -> Question | None:
@@ -106,7 +142,7 @@ def _question(table: Any) -> Question | None:
     try:
         messages = tuple((str(role), str(content)) for role, content in table["messages"])
         return Question(messages, dict(table["sampling"]), int(table["sample"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError("question holds no messages, sampling and sample") from error
 
 
@@ -121,6 +157,10 @@ def _key(value: Any) -> bytes:
 
 
 def _time(value: Any) -> float:
+    """The time as it stands; one that no number can hold is none, as is what is no number."""
     if type(value) not in (int, float):
         raise ValueError("time is no number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")

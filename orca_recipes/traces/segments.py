@@ -17,6 +17,8 @@ from orca_recipes.shards.files import sync_folder
 from orca_recipes.traces.lines import decode
 
 SUFFIX = ".answers"
+IMPORTED = ".imported.answers"
+"""How segments end that hold what was imported: what was bought comes before it."""
 SEGMENT_BYTES = 256 << 20
 """A writer begins another file beyond this, so that copying and reading again stay cheap."""
 
@@ -36,8 +38,8 @@ class Line:
 class SegmentWriter:
     """Appends lines durably; files are made with the first line. One writer a process, from one thread at a time."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, suffix: str = SUFFIX) -> None:
+        self._folder, self._suffix = folder, suffix
         self._file: int | None = None
         self._size = 0
 
@@ -68,17 +70,17 @@ class SegmentWriter:
         """A new file under a name that nobody has: times let people sort them, and decide nothing."""
         # Through links, also where what one leads to is still to be made.
         self._folder.resolve().mkdir(parents=True, exist_ok=True)
-        name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(8)}{SUFFIX}"
+        name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(8)}{self._suffix}"
         file = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         sync_folder(self._folder)
         return file
 
 
-def segments(folder: Path) -> list[Path]:
+def segments(folder: Path, suffix: str = SUFFIX) -> list[Path]:
     """The segment files of a folder, by name."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIX) and not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if path.name.endswith(suffix) and not path.name.startswith("."))
 
 
 def lines_from(path: Path, offset: int) -> Iterator[Line]:

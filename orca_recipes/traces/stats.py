@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from orca_recipes.counted import counted
-from orca_recipes.traces.lines import Trace
-from orca_recipes.traces.segments import damaged_lines, segments
+from orca_recipes.traces.drops import drop_files, read_drops
+from orca_recipes.traces.lines import Trace, decode, oddities
+from orca_recipes.traces.segments import damaged_lines, lines_from, segments
 from orca_recipes.traces.store import TraceStore
 
 
@@ -20,6 +21,7 @@ class ModelCounts:
 
     answers: int = 0
     rejections: int = 0
+    empty: int = 0
     cut: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -28,8 +30,9 @@ class ModelCounts:
 
     def add(self, trace: Trace) -> None:
         answer = trace.answer
-        self.answers += answer.reason is None
-        self.rejections += answer.reason is not None
+        self.answers += answer.reason is None and not answer.is_empty
+        self.rejections += answer.reason is not None or answer.is_empty
+        self.empty += answer.is_empty
         self.cut += answer.finish_reason == "length"
         self.input_tokens += answer.input_tokens or 0
         self.output_tokens += answer.output_tokens or 0
@@ -39,7 +42,8 @@ class ModelCounts:
 
     def line(self, model: str) -> str:
         told = f"{model}: {counted(self.answers, 'answer')} ({self.cut:,} cut), "
-        told += f"{counted(self.rejections, 'rejection')}, "
+        empty = f" ({self.empty:,} empty)" if self.empty else ""
+        told += f"{counted(self.rejections, 'rejection')}{empty}, "
         told += f"{counted(self.input_tokens, 'token')} in, {self.output_tokens:,} out"
         if self.uncounted:
             told += f" ({self.uncounted:,} came without usage)"
@@ -49,7 +53,11 @@ class ModelCounts:
 
 @dataclass(frozen=True)
 class StoreCounts:
-    """What a store holds, model by model; damaged: lines of its segment files that are cut or damaged."""
+    """What a store holds, model by model.
+
+    damaged: lines of its segment files that are cut or damaged. not_believed: traces with a count or time that cannot
+    be, which is taken for unknown; the first is told. dropped: traces that count for nothing.
+    """
 
     root: Path
     traces: int
@@ -58,6 +66,9 @@ class StoreCounts:
     segments: int
     bytes: int
     damaged: int
+    not_believed: int = 0
+    first_not_believed: str = ""
+    dropped: int = 0
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "root": str(self.root)}
@@ -68,6 +79,11 @@ class StoreCounts:
             yield counts.line(name)
         size = f"{counted(self.segments, 'segment file')}, {self.bytes / 1e6:.1f} MB"
         yield f"{size}; {counted(self.damaged, 'line')} cut or damaged"
+        if self.not_believed:
+            told = f"{counted(self.not_believed, 'trace')} with a count or time that cannot be, which is not believed"
+            yield f"{told} ({self.first_not_believed})"
+        if self.dropped:
+            yield f"{counted(self.dropped, 'trace')} dropped, which count for nothing"
 
 
 def stats(traces: TraceStore) -> StoreCounts:
@@ -80,6 +96,7 @@ def stats(traces: TraceStore) -> StoreCounts:
         keys.add(trace.answer.key)
         number += 1
     files = segments(traces.folder)
+    odd, first = _not_believed(files)
     return StoreCounts(
         root=traces.root,
         traces=number,
@@ -88,4 +105,18 @@ def stats(traces: TraceStore) -> StoreCounts:
         segments=len(files),
         bytes=sum(path.stat().st_size for path in files),
         damaged=sum(map(damaged_lines, files)),
+        not_believed=odd,
+        first_not_believed=first,
+        dropped=sum(1 for path in drop_files(traces.dropped) for _ in read_drops(path)),
     )
+
+
+def _not_believed(files: Sequence[Path]) -> tuple[int, str]:
+    """How many lines hold a count or a time that cannot be, and what the first of them holds."""
+    number, first = 0, ""
+    for path in files:
+        for place, line in enumerate(lines_from(path, 0), start=1):
+            if decode(line.data) is not None and (odd := oddities(line.data)):
+                number += 1
+                first = first or f"{path.name}:{place}: {odd[0]}"
+    return number, first

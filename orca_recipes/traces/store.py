@@ -1,7 +1,8 @@
 """The trace store: answers by request, bought once, shared by all recipes and by builds that run at once.
 
 The segments are the truth and are only ever appended to. Which of several answers to one request is used follows from
-what the segments hold, never from who asks: the earliest, and of equal times the one whose line has the lower digest.
+what the segments hold, never from who asks: what was bought before what was imported, then the earliest, and of equal
+times the one whose line has the lower digest. What was dropped is none (`drops`); a time that cannot be is the last.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from typing import Self
 import platformdirs
 
 from orca_recipes.contract.answers import Answer, Lengths, is_within
+from orca_recipes.traces.drops import Place, drop_files, read_drops, write_drops
 from orca_recipes.traces.index import Entry, Index
-from orca_recipes.traces.lines import Trace, decode, encode
-from orca_recipes.traces.segments import SegmentWriter, segments
+from orca_recipes.traces.lines import DIGEST_DIGITS, Trace, decode, encode
+from orca_recipes.traces.segments import IMPORTED, SegmentWriter, lines_from, segments
 
 PROGRAM = "orca-recipes"
+LAYOUT = 2
+"""Of the local index; another has another file, so that an older orca-recipe beside this one keeps its own."""
 
 
 def default_root() -> Path:
@@ -30,10 +34,20 @@ def default_root() -> Path:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a request stands: the answer that is used, or, where there is none, the limit to ask under."""
+    """How a request stands: the answer that is used, or, where there is none, the limit to ask under.
+
+    empty: the empty reply that stands where nothing better is had; it settles nothing, so that the request is asked
+    again.
+    """
 
     entry: Entry | None
     max_tokens: int | None = None
+    empty: Entry | None = None
+
+    @property
+    def last(self) -> Entry | None:
+        """What is used once nothing more is asked."""
+        return self.entry or self.empty
 
 
 class TraceStore:
@@ -43,8 +57,9 @@ class TraceStore:
         """index: where its local index lies; the user's cache directory, where it is not said."""
         self.root = root
         self.folder = root / "segments"
-        self._index = Index(index or _index_path(root), self.folder)
-        self._writer = SegmentWriter(self.folder)
+        self.dropped = root / "dropped"
+        self._index = Index(index or _index_path(root), self.folder, self.dropped)
+        self._writer, self._importer = SegmentWriter(self.folder), SegmentWriter(self.folder, IMPORTED)
 
     def refresh(self) -> None:
         """See what has been kept by now, by whomever."""
@@ -75,14 +90,32 @@ class TraceStore:
         """Bring traces to the disk, one after the other, in one go. Raises: OSError."""
         self._writer.append(b"".join(map(encode, traces)))
 
+    def take_in(self, traces: Sequence[Trace]) -> None:
+        """As `append`, of what was bought elsewhere: it stands behind what was bought here."""
+        self._importer.append(b"".join(map(encode, traces)))
+
     def traces(self) -> Iterator[Trace]:
         """Every trace that is kept, segment by segment."""
+        return (trace for _, trace in self.placed())
+
+    def placed(self) -> Iterator[tuple[Place, Trace]]:
+        """Every trace that is kept, with its place."""
+        dropped = {place for path in drop_files(self.dropped) for place, _ in read_drops(path)}
         for path in segments(self.folder):
-            with path.open("rb") as file:
-                for data in file:
-                    trace = decode(data) if data.endswith(b"\n") else None
-                    if trace is not None:
-                        yield trace
+            for line in lines_from(path, 0):
+                trace = decode(line.data)
+                if trace is None:
+                    continue
+                digest = bytes.fromhex(line.data[:DIGEST_DIGITS].decode())
+                place = Place(path.name, line.offset, digest, trace.answer.key)
+                if place not in dropped:
+                    yield place, trace
+
+    def drop(self, places: Sequence[Place]) -> None:
+        """Let answers count for nothing from now on. Raises: OSError."""
+        if places:
+            write_drops(self.dropped, places)
+            self.refresh()
 
     def counts(self) -> tuple[int, int, int]:
         """Segments, answers, and damaged lines, as of the last refresh."""
@@ -95,6 +128,7 @@ class TraceStore:
 
     def close(self) -> None:
         self._writer.close()
+        self._importer.close()
         self._index.close()
 
     def __enter__(self) -> Self:
@@ -143,12 +177,13 @@ def _standing(entries: Sequence[Entry], lengths: Lengths) -> Standing:
     last = lengths.limits[-1]
     for entry in entries:
         tokens = {"output_tokens": entry.output_tokens, "made_under": entry.max_tokens}
-        if not entry.is_cut and not entry.is_rejection and is_within(last, **tokens):
+        if not (entry.is_cut or entry.is_rejection or entry.is_empty) and is_within(last, **tokens):
             return Standing(entry)
     for limit in lengths.limits:
-        own = [entry for entry in entries if entry.max_tokens == limit and (entry.is_cut or entry.is_rejection)]
+        mine = [entry for entry in entries if entry.max_tokens == limit]
+        own = [entry for entry in mine if (entry.is_cut or entry.is_rejection) and not entry.is_empty]
         if not own:
-            return Standing(None, limit)
+            return Standing(None, limit, next((entry for entry in mine if entry.is_empty), None))
         if own[0].is_rejection or limit == last:
             return Standing(own[0])
     raise AssertionError("a teacher has a limit of tokens, if only null for none")
@@ -166,10 +201,10 @@ def _lines(
             file.seek(offset)
             trace = decode(file.read(entries[key].bytes))
             if trace is not None and trace.answer.key == key:
-                yield key, trace.answer
+                yield key, trace.answer.as_kept()
 
 
 def _index_path(root: Path) -> Path:
     """One index a trace store, on this machine."""
     name = hashlib.blake2b(str(root.resolve()).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
-    return platformdirs.user_cache_path(PROGRAM, appauthor=False) / f"traces-{name}.sqlite"
+    return platformdirs.user_cache_path(PROGRAM, appauthor=False) / f"traces-{name}-{LAYOUT}.sqlite"

@@ -60,7 +60,11 @@ def test_usage_that_cannot_be_is_not_believed(usage: object, counts: tuple[int |
     [
         (with_message("content_filter", content=None), "content filter"),
         (with_message(content=None, refusal="I can't help."), "refused by policy"),
-        (with_message(content=" \n"), "empty answer"),
+        (with_message(content=" \n"), "empty"),
+        (with_message(content=None), "empty"),
+        (with_message(content=[]), "empty"),
+        (with_message(), "empty"),
+        (with_message(content="", tool_calls=[{}]), "a tool call in place of an answer"),
         (with_message(content=None, tool_calls=[{}]), "a tool call in place of an answer"),
     ],
 )
@@ -125,7 +129,6 @@ def test_what_may_pass_is_tried_again(status: int) -> None:
         (b"\xff\xfe\x00", "broken JSON"),
         (json.dumps({**GOOD, "choices": []}).encode(), "empty choices"),
         (json.dumps({**GOOD, "choices": [{"message": None}]}).encode(), "empty choices"),
-        (json.dumps(with_message(content=None)).encode(), "null content"),
     ],
 )
 def test_replies_that_make_no_sense_are_tried_again_and_may_be_billed(body: bytes, kind: str) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from orca_recipes.contract.answers import Lengths
 from orca_recipes.errors import UserError
 from orca_recipes.traces.exchange import export_traces, import_traces
-from orca_recipes.traces.lines import encode
+from orca_recipes.traces.lines import Trace, as_json, encode
 from orca_recipes.traces.stats import stats
 from orca_recipes.traces.store import TraceStore
 
@@ -48,10 +49,85 @@ def test_a_trace_whose_key_is_not_that_of_its_question_is_refused(filled: TraceS
             "1: its key is not that of its question",
             "2: its key is not that of its question",
             "3: it holds no question to check its key by",
-            "4: output_tokens is no whole number",
+            "4: output_tokens is 'many'; it must be a whole number from 0 to 1,000,000,000,000, or null",
             "5: it is not JSON",
         ]
         assert not list(other.traces())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("output_tokens", 2**64, "output_tokens is 18446744073709551616; it must be a whole number from 0 to"),
+        ("input_tokens", -1, "input_tokens is -1; it must be a whole number"),
+        ("cached_input_tokens", 1.0, "cached_input_tokens is 1.0; it must be"),
+        ("max_tokens", True, "max_tokens is True; it must be"),
+        ("time", -1.0, "time is -1.0; it must be seconds since 1970, from 1262304000 (2010) to "),
+        ("time", 4e9, "a day from now"),
+        ("time", float("nan"), "time is nan"),
+        ("time", 10**400, "time is 10000"),
+        ("text", ["a"], "text is ['a']; it must be text"),
+        ("model_asked", "m" * 2000, "model_asked is 'mmmm"),
+        ("endpoint", None, "endpoint is None; it must be text of at most 1,000 characters"),
+        ("question", {"messages": [["user", None]], "sampling": {}, "sample": 0}, "question.messages is "),
+        (
+            "question",
+            {"messages": [], "sampling": {}, "sample": 0},
+            "question.messages is []; it must be a list of 1",
+        ),
+        ("question", {"messages": [["user", "a"]], "sampling": 3, "sample": 0}, "question.sampling is 3"),
+        ("question", {"messages": [["user", "a"]], "sampling": {}, "sample": -2}, "question.sample is -2"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_place_field_and_what_is_allowed(
+    store: TraceStore, trace, tmp_path: Path, field: str, value: object, sentence: str
+) -> None:
+    good, bad = as_json(trace("good")), {**as_json(trace("bad")), field: value}
+    (tmp_path / "t.jsonl").write_text(f"{json.dumps(good)}\n{json.dumps(bad)}\n")
+    found = import_traces(store, tmp_path / "t.jsonl")
+    assert (found.taken, found.refused) == (1, 1)
+    assert found.reasons[0].startswith("2: ")
+    assert sentence in found.reasons[0]
+
+
+def test_what_was_bought_stands_before_what_is_imported_however_old_that_is(
+    store: TraceStore, trace, tmp_path: Path
+) -> None:
+    bought, imported = trace("a", text="bought"), trace("a", text="imported", time=1_500_000_000.0)
+    (tmp_path / "t.jsonl").write_text(json.dumps(as_json(imported)) + "\n")
+    store.append([bought])
+    found = import_traces(store, tmp_path / "t.jsonl")
+    assert (found.taken, found.behind, found.replaced) == (1, 1, 0)
+    assert _served(store, bought) == "bought"
+    found = import_traces(store, tmp_path / "t.jsonl", replace=True)
+    assert (found.taken, found.known, found.replaced) == (0, 1, 1)
+    assert _served(store, bought) == "imported"
+
+
+def test_of_two_imported_answers_the_same_is_used_in_whatever_order_they_came(trace, tmp_path: Path) -> None:
+    answers = [trace("a", text=text) for text in ("x", "y")]
+    used = set()
+    for number, order in enumerate((answers, answers[::-1])):
+        with TraceStore(tmp_path / str(number), index=tmp_path / f"{number}.sqlite") as store:
+            for each in order:
+                (tmp_path / "t.jsonl").write_text(json.dumps(as_json(each)) + "\n")
+                import_traces(store, tmp_path / "t.jsonl")
+            used.add(_served(store, answers[0]))
+    assert len(used) == 1
+
+
+def test_a_blank_answer_comes_in_as_a_rejection(store: TraceStore, trace, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(json.dumps(as_json(trace("a", text=" \n"))) + "\n")
+    import_traces(store, tmp_path / "t.jsonl")
+    (kept,) = store.traces()
+    assert (kept.answer.text, kept.answer.reason) == (None, "empty")
+
+
+def _served(store: TraceStore, asked: Trace) -> str | None:
+    store.refresh()
+    entry = store.standings([asked.answer.key], Lengths())[asked.answer.key].entry
+    assert entry is not None
+    return store.read({asked.answer.key: entry})[asked.answer.key].text
 
 
 @pytest.mark.parametrize("name", ["traces.txt", "gone.jsonl", "broken.parquet"])

@@ -36,6 +36,9 @@ class ChatTeacher(Teacher, ABC):
         Literal["reject", "keep", "ask_again"],
         Field(description="an answer cut at max_tokens: reject it, keep it unfinished, or ask again for more tokens"),
     ] = "reject"
+    empty_retries: Annotated[
+        int, Field(ge=0, le=8, description="how often a run asks again where the reply is empty")
+    ] = 1
     prices: Annotated[Prices | None, Field(description="USD per million tokens; unset, the cost is not known")] = None
     budget_usd: Annotated[float | None, Field(gt=0, description="the run stops before it spends more")] = None
 
@@ -56,7 +59,7 @@ class ChatTeacher(Teacher, ABC):
 
     def only_fetching(self) -> frozenset[str]:
         """Names of the options that decide no answer."""
-        return frozenset({"prices", "budget_usd"})
+        return frozenset({"prices", "budget_usd", "empty_retries"})
 
     @abstractmethod
     def model_name(self) -> str:
@@ -79,6 +82,10 @@ class ChatTeacher(Teacher, ABC):
         if self.on_length != "ask_again" or self.max_tokens is None:
             return Lengths(limits=(self.max_tokens,), keep_cut=self.on_length == "keep")
         return Lengths(limits=tuple(self.max_tokens * _LONGER**times for times in range(_TIMES + 1)))
+
+    def most_empty_retries(self) -> int:
+        """As the recipe says."""
+        return self.empty_retries
 
     def money(self) -> Money:
         return Money(prices=self.prices, budget_usd=self.budget_usd)

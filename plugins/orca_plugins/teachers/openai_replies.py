@@ -13,12 +13,12 @@ from typing import Any
 
 from orca_plugins.teachers.openai_endpoint import Endpoint
 from orca_plugins.teachers.openai_wire import NoReply, Reply, parsed
+from orca_recipes.contract.answers import CUT, EMPTY
 from orca_recipes.errors import TeacherError
 
 TOO_LONG = "context too long"
 FILTERED = "content filter"
 REFUSED = "refused by policy"
-EMPTY = "empty answer"
 
 
 @dataclass(frozen=True)
@@ -129,11 +129,9 @@ def _completion(told: Mapping[str, Any], reply: Reply, body: Mapping[str, Any], 
     finish = choice.get("finish_reason")
     finish = cleaned(finish, most=40) if isinstance(finish, str) and finish else "unknown"
     reason = _why_no_answer(message, text, finish)
-    if reason is None and text is None:
-        return Again("null content", billed=True)
     model = told.get("model")
     return Answered(
-        text=text if reason is None else None,
+        text=(text or "") if reason is None else None,
         # A refusal may be cut as well; it is a rejection all the same, under any limit.
         finish_reason=finish if reason is None else reason,
         reason=reason,
@@ -160,11 +158,11 @@ def _why_no_answer(message: Mapping[str, Any], text: str | None, finish: str) ->
         return FILTERED
     if message.get("refusal"):
         return REFUSED
-    if text is None and (message.get("tool_calls") or message.get("function_call")):
+    if (text or "").strip():
+        return None
+    if message.get("tool_calls") or message.get("function_call"):
         return "a tool call in place of an answer"
-    if text is not None and not text.strip() and finish != "length":
-        return EMPTY
-    return None
+    return None if finish == CUT else EMPTY
 
 
 def _usage(usage: object, text: str, body: Mapping[str, Any], input_bytes: int) -> Usage:
