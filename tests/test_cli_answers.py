@@ -66,6 +66,7 @@ def test_each_command_for_answers_gives_programs_one_object(desk: Desk) -> None:
     bought = json.loads(desk.run("collect", str(desk.recipe), "--workers", "1", "--json").stdout)
     assert bought["collected"] == [
         {"dataset": "main", "collection": "sums", "teacher": "stub", "requests": 8, "asked": 8, "refused": 0}
+        | {"empty": 0}
     ]
     built = json.loads(desk.build("--out", str(desk.folder / "out"), "--json").stdout)
     assert built["answers"] == {"stored": 8, "asked": 0, "maybe_billed_twice": 0}

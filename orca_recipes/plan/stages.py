@@ -19,7 +19,7 @@ REVISIONS = {
     "mix": 2,
     "prepare": 1,
     "ask": 2,
-    "answer": 1,
+    "answer": 2,
     "converse": 4,
     "keep": 1,
     "tokenize": 5,
