@@ -27,15 +27,22 @@ _LARGEST_SPAN = 1 << 30
 
 
 def read_lines(lines: Lines, wanted: Wanted) -> list[Table]:
-    """The rows of some lines, in order, in tables as large as the fast reader takes them."""
-    schema = _schema(lines, wanted)
-    whole = None if schema is None else _fast(lines, wanted, schema, others="error")
+    """The rows of some lines, in tables as large as the fast reader takes them; those that it misses come first."""
+    sample = list(objects_in(line for _, line in lines.part(0, _SAMPLE)))
+    schema = _schema(sample, wanted)
+    if schema is None:
+        return [_slow(lines, wanted)]
+    whole = _fast(lines, wanted, schema, others="error")
     if whole is not None:
         return [whole]
-    if schema is None:
-        return list(_tables(lines, wanted, schema))
     seen = seen_in(lines.sure(), wanted)
-    return list(_tables(seen.lines, wanted, _schema(lines, wanted, seen)))
+    odd, others = seen.lines.parted()
+    schema = _schema(sample, wanted, seen)
+    assert schema is not None, "the names that contradict each other are the recipe's, not the lines'"
+    return [
+        *([_slow(odd, wanted)] if len(odd) else []),
+        *(_tables(others, wanted, schema) if len(others) else []),
+    ]
 
 
 def objects_in(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -49,12 +56,12 @@ def objects_in(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def _tables(lines: Lines, wanted: Wanted, schema: "pa.Schema | None") -> Iterator[Table]:
+def _tables(lines: Lines, wanted: Wanted, schema: "pa.Schema") -> Iterator[Table]:
     """The lines in order, in tables as large as the fast reader takes them."""
-    table = None if schema is None else _fast(lines, wanted, schema, others="ignore")
+    table = _fast(lines, wanted, schema, others="ignore")
     if table is not None:
         yield table
-    elif schema is None or len(lines) <= _FEW:
+    elif len(lines) <= _FEW:
         yield _slow(lines, wanted)
     else:
         middle = len(lines) // 2
@@ -135,7 +142,7 @@ def _pick(table: "pa.Table", path: str) -> "pa.Array":
     return pc.coalesce(*found) if len(found) > 1 else found[0]
 
 
-def _schema(lines: Lines, wanted: Wanted, seen: Seen | None = None) -> "pa.Schema | None":
+def _schema(sample: list[dict[str, Any]], wanted: Wanted, seen: Seen | None = None) -> "pa.Schema | None":
     """Types for the wanted columns, guessed from the first lines; None where names contradict each other.
 
     Args:
@@ -144,7 +151,6 @@ def _schema(lines: Lines, wanted: Wanted, seen: Seen | None = None) -> "pa.Schem
     """
     import pyarrow as pa
 
-    sample = list(objects_in(line for _, line in lines.part(0, _SAMPLE)))
     tree: dict[str, Any] = {}
     for ours, path in wanted.paths.items():
         stored = _guess(ours, path, sample, seen)
@@ -170,8 +176,8 @@ def _guess(ours: str, path: str, sample: list[dict[str, Any]], seen: Seen | None
 
     if ours == "messages":
         turns = (turn for value in _values(ours, path, sample) if isinstance(value, list) for turn in value)
-        sampled = {key for turn in turns if isinstance(turn, dict) for key in turn}
-        parts = [key for key in PARTS if key in (sampled if seen is None else seen.parts)] or [*PARTS[:1]]
+        found = {key for turn in turns if isinstance(turn, dict) for key in turn} if seen is None else {*seen.parts}
+        parts = [key for key in PARTS if key in found] or [*PARTS[:1]]
         flags = {} if seen is None else {flag: pa.bool_() if yes else pa.float64() for flag, yes in seen.flags.items()}
         return pa.list_(pa.struct([*((key, pa.string()) for key in parts), *flags.items()]))
     first = next(_values(ours, path, sample), None)

@@ -58,6 +58,26 @@ class Lines:
         plain[_misread(self)] = False
         return replace(self, plain=plain)
 
+    def parted(self) -> "tuple[Lines, Lines]":
+        """The lines that are not plain, and the plain ones, close together where others stood between them."""
+        odd = replace(
+            self,
+            starts=self.starts[~self.plain],
+            ends=self.ends[~self.plain],
+            places=self.places[~self.plain],
+            plain=self.plain[~self.plain],
+        )
+        if not len(odd) or len(odd) == len(self):
+            return odd, self if not len(odd) else self.part(0, 0)
+        begins = self.plain & ~np.append(False, self.plain[:-1])
+        ends = self.plain & ~np.append(self.plain[1:], False)
+        runs = [self.block[start:end] for start, end in zip(self.starts[begins], self.ends[ends], strict=True)]
+        new = np.cumsum([0, *(len(run) + 1 for run in runs[:-1])])
+        shift = (new - self.starts[begins])[np.cumsum(begins)[self.plain] - 1]
+        kept = {name: getattr(self, name)[self.plain] for name in ("places", "plain")}
+        starts, stops = self.starts[self.plain] + shift, self.ends[self.plain] + shift
+        return odd, replace(self, block=b"\n".join(runs), starts=starts, ends=stops, **kept)
+
     def span(self) -> memoryview:
         """The bytes from the first line to the last."""
         return memoryview(self.block)[int(self.starts[0]) : int(self.ends[-1])]

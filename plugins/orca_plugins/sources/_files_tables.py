@@ -79,6 +79,8 @@ class Finish:
         names = ["references" if ours == "reference" else ours for ours in columns]
         table = pa.table([pa.array(places), *columns.values()], names=["place", *names])
         frame = _with_extra(pl.DataFrame(pl.from_arrow(table)))
+        if (places[1:] < places[:-1]).any():
+            frame = frame.sort("place")
         if self.task is not None:
             frame = frame.with_columns(task=pl.lit(self.task))
         return completed(frame, rows_schema())
