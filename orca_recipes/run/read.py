@@ -205,12 +205,13 @@ def _unfit_messages(rows: pl.DataFrame) -> dict[str, pl.Series]:
     import polars as pl
 
     flat = flat_messages(rows["messages"])
-    row, role = flat["row"].to_numpy(), flat["role"]
-    blank, first = _is_blank(flat["content"]), np.append(True, row[1:] != row[:-1])[: len(row)]
+    row, role = flat["row"].to_numpy(), flat["role"].fill_null("")
+    trained = flat["trained"].fill_null(value=False)
+    blank, first = _is_blank(flat["content"]).fill_null(value=False), np.append(True, row[1:] != row[:-1])[: len(row)]
 
-    def having(messages: pl.Series | np.ndarray) -> pl.Series:
+    def having(messages: pl.Series) -> pl.Series:
         flags = np.zeros(rows.height, dtype=np.bool_)
-        flags[row[np.asarray(messages, dtype=np.bool_)]] = True
+        flags[row[messages.to_numpy()]] = True
         return pl.Series(flags)
 
     headed = flat.filter(pl.Series(first) & (role == "system") & (flat["content"] != ""))
@@ -219,10 +220,11 @@ def _unfit_messages(rows: pl.DataFrame) -> dict[str, pl.Series]:
     twice[headed["row"].filter((theirs != headed["content"]) & (theirs != "")).to_numpy()] = True
     return {
         "messages: there are none": rows["messages"].list.len() == 0,
-        "messages: a system message stands after the first message": having((role == "system").to_numpy() & ~first),
+        "messages: a system message stands after the first message": having((role == "system") & pl.Series(~first)),
         "question: no message is a user's": ~having(role == "user") & rows["messages"].is_not_null(),
         "messages: a user's message is empty": having((role == "user") & blank),
-        "messages: an answer to be trained is empty": having(flat["trained"].fill_null(value=False) & blank),
+        "messages: a turn that is not the assistant's is marked as trained": having(trained & (role != "assistant")),
+        "messages: an answer to be trained is empty": having(trained & blank),
         "system: the row has one, and its messages begin with another": pl.Series(twice),
     }
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
 from pydantic import ValidationError
@@ -69,6 +71,20 @@ def read(source: Source) -> list[Reading]:
 
 def questions(source: Source) -> list[str]:
     return [question for reading in read(source) for question in reading.rows["question"]]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_keys_that_would_be_lost_reject_a_row_of_the_hub_unless_it_leaves_them_out(hub, streaming):
+    ask = {"role": "user", "content": "q", "name": None, "weight": None}
+    answers = [{"role": "assistant", "content": "a", "name": name, "weight": 1} for name in (None, "bob")]
+    rows = io.BytesIO()
+    pq.write_table(pa.table({"messages": [[ask, answer] for answer in answers], "tools": ["", "[]"]}), rows)
+    hub.sets["org/chats"] = HubSet({"main": NEW}, {NEW: {"train.parquet": rows.getvalue()}})
+    (reading,) = read(settled(HubSource(name="org/chats", streaming=streaming)))
+    sentence = 'messages: "name" would be lost; ignore_keys = ["name"] reads such rows without it'
+    assert (reading.rows["place"].to_list(), reading.rejected.rows()) == ([1], [(2, sentence)])
+    (reading,) = read(settled(HubSource(name="org/chats", streaming=streaming, ignore_keys=("name",))))
+    assert reading.rows["messages"].list.last().struct.field("trained").to_list() == [True, True]
 
 
 @pytest.mark.parametrize("streaming", [False, True])

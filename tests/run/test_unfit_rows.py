@@ -1,15 +1,17 @@
 """Rows that nobody should train on are listed with the true reason, whatever source they come from."""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import pytest
 
 from orca_plugins.sources.files import Files
 from orca_plugins.sources.flan import Flan
-from orca_recipes.contract.kinds import Source
+from orca_recipes.contract.frames import completed, messages_type, rejected_rows_schema, rows_schema
+from orca_recipes.contract.kinds import Reading, Slice, Source, SourceFile
 from orca_recipes.run.arrow import read_frame, read_table
 from orca_recipes.run.build import build
 from orca_recipes.run.progress import Progress
@@ -115,6 +117,41 @@ def test_a_blank_target_of_flan_is_rejected_as_any_other_answer(tmp_path: Path, 
     kept, rejected = outcome(tmp_path, Flan(submix="t0", path=tmp_path))
     assert kept == [1]
     assert rejected == [(2, "reference: it is empty"), (3, "question: it is empty")]
+
+
+class Handed(Source):
+    """Conversations that a stranger's source hands over, already marked."""
+
+    kind: Literal["handed"] = "handed"
+    talks: tuple[tuple[dict[str, Any], ...], ...]
+
+    def files(self) -> Sequence[SourceFile]:
+        return []
+
+    def slices(self, *, slice_bytes: int) -> Sequence[Slice]:
+        return [Slice(file=None, start=0, stop=len(self.talks))]
+
+    def read(self, *, slice: Slice) -> Iterator[Reading]:
+        talks = [list(talk) for talk in self.talks]
+        rows = pl.DataFrame({"place": range(1, len(talks) + 1), "messages": pl.Series(talks, dtype=messages_type())})
+        yield Reading(rows=completed(rows, rows_schema()), rejected=pl.DataFrame(schema=rejected_rows_schema()))
+
+
+def test_a_strangers_source_is_held_to_the_same_rules(tmp_path: Path):
+    talks = (
+        ({**ASK, "trained": False}, {**ANSWER, "trained": True}),
+        ({**ASK, "trained": True}, {**ANSWER, "trained": True}),
+        ({**ASK, "trained": False}, {**ANSWER, "content": " ", "trained": True}),
+        ({**ASK, "trained": None}, {**ANSWER, "trained": None}),
+        ({**ASK, "role": None, "trained": None}, {**ANSWER, "content": None, "trained": None}),
+    )
+    kept, rejected = outcome(tmp_path, Handed(talks=talks))
+    assert kept == [1, 4]
+    assert rejected == [
+        (2, "messages: a turn that is not the assistant's is marked as trained"),
+        (3, "messages: an answer to be trained is empty"),
+        (5, "question: no message is a user's"),
+    ]
 
 
 def test_the_build_trains_what_flags_allow_and_lists_what_it_cannot_read(tmp_path: Path):
