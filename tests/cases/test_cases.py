@@ -17,12 +17,19 @@ from orca_recipes.cli import main
 from tests.cases.judging import Outcome, faults_of
 
 PLAIN = [
+    "01_turn_flags",
+    "02_tool_calls",
+    "07_content_parts",
     "30_dup_inputs",
     "31_input_output",
     "31b_reference",
+    "33_empty_answer",
+    "35_answer_float",
     "36_messages_and_answer",
+    "37_sharegpt_mixed_keys",
     "44_replay",
     "48_system_twice",
+    "60g_mixed_role_from",
     "62_same_first_user_two_collections",
     "70_train_export",
 ]
@@ -64,6 +71,14 @@ def _shown(build: Path, *words: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_case_comes_out_right(name: str, cases: dict[str, Mapping[str, Any]], inputs: Path) -> None:
     assert faults_of(outcome_of(inputs / name), cases[name]) == []
+
+
+def test_rows_with_reasoning_are_rejected_by_name_where_bad_rows_are_let_go(cases, inputs):
+    recipe = inputs / "05_reasoning_content" / "recipe.toml"
+    text = recipe.read_text(encoding="utf-8")
+    rule = 'on_bad_row = "reject"\nignore_keys = ["name"]'
+    recipe.write_text(text.replace('path = "data.jsonl"', f'path = "data.jsonl"\n{rule}'), encoding="utf-8")
+    assert faults_of(outcome_of(recipe.parent), cases[recipe.parent.name]) == []
 
 
 def test_a_teacher_answers_the_last_question_of_a_conversation(cases, inputs):
