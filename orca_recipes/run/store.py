@@ -200,7 +200,7 @@ class Store:
     def remove(self, stages: Iterable[Stage], say: Say = quiet) -> bool:
         """Take stages out of the store, unless another running build needs one of them; say whether that was done."""
         folders = {self.folder(stage).path for stage in stages}
-        with self._written(), self._claims.door(say):
+        with writing_store(self.root), self._claims.door(say):
             if {folder.name for folder in folders} & self._claims.of_others():
                 return False
             for folder in sorted(folders):
