@@ -66,6 +66,10 @@ class Dataset(Grammar):
     best_of: Annotated[
         int, Field(ge=1, le=100, description="answers asked for each example; the first that all filters keep is kept")
     ] = 1
+    allow_empty: Annotated[
+        tuple[str, ...],
+        Field(description="collections (cot) and tasks (cot/aqua) all of whose rows may be lost; patterns with *, ?"),
+    ] = ()
 
 
 class Phase(Grammar):

@@ -122,6 +122,7 @@ class Rule(Grammar):
         Field(description="draw: one of the system messages; each: an example of its own for every one of them"),
     ] = "draw"
     replace: Annotated[bool, Field(description="replace answers and system messages that rows bring")] = False
+    allow_empty: Annotated[bool, Field(description="go on where all examples under this rule are rejected")] = False
 
     @model_validator(mode="after")
     def _expands_something(self) -> "Rule":

@@ -22,6 +22,7 @@ from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.run.account import Account, ids_of, read_account, rejected_schema
 from orca_recipes.run.answer_counts import answer_counts
 from orca_recipes.run.arrow import read_frame
+from orca_recipes.run.emptied import emptiness
 from orca_recipes.run.ending import without_added_end
 from orca_recipes.run.execute import Execution, joined_counts
 from orca_recipes.run.mix import conserved
@@ -57,6 +58,7 @@ class Publication:
         aside = make_aside(self.directory)
         try:
             written = {name: self._write_dataset(name, aside / name) for name in self.loaded.recipe.datasets}
+            self._refuse_emptied(written)
             self._write_student(aside)
             self._write_curriculum(aside, written)
             settle(aside)
@@ -108,6 +110,19 @@ class Publication:
         reasons: dict[str, int] = joined_counts(stage["rejected"] for stage in self._stages(name))
         told = "; ".join(f"{number} {reason}" for reason, number in reasons.items()) or "its collections are empty"
         raise BuildError(f"datasets.{name}: no example is left to train on ({told})")
+
+    def _refuse_emptied(self, written: Mapping[str, Sequence[Written]]) -> None:
+        """Refuse a build that lost a collection, a task or a rule whole; say it where that is tried with few rows."""
+        refused = []
+        for name, found in written.items():
+            kept = {collection: counts.tasks for collection, counts in _by_collection(_shards(found)).items()}
+            examples = {name: {task: one.examples for task, one in tasks.items()} for name, tasks in kept.items()}
+            emptied = emptiness(self.execution, name, examples)
+            refused += [emptied.sentence(emptied.refused)] if emptied.refused else []
+            if emptied.said:
+                self.execution.progress.say(emptied.sentence(emptied.said))
+        if refused:
+            raise BuildError("\n".join(refused))
 
     def _write_rejected(self, name: str, path: Path) -> None:
         """Every row that was lost, with place, stage and reason; rows that a draw left out are counted, not listed."""

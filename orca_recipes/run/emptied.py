@@ -1,0 +1,232 @@
+"""What a build loses whole: a collection, a task or a rule whose every row was rejected.
+
+A build of what is left would be sound and not what was asked for, so it is refused with the first reasons, unless the
+recipe allows it. A draw that takes nothing of a collection loses nothing. Under `--limit`, where a task may be down to
+one row, tasks and rules are said and not refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from orca_recipes.contract.spelling import quoted
+from orca_recipes.counted import counted
+from orca_recipes.plan.compile import matching_rules, taken_collections
+from orca_recipes.run.account import Account, read_account
+from orca_recipes.run.arrow import read_frame
+from orca_recipes.run.coverage import in_words
+from orca_recipes.run.keep import SPARE
+from orca_recipes.run.mix import taken_copies
+from orca_recipes.run.read import IDS, batches_of
+from orca_recipes.run.rules import UNMATCHED, WORDS, QuestionCounter, first_matching
+from orca_recipes.shards.records import NOT_DRAWN
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from orca_recipes.run.execute import Execution
+
+Kept = Mapping[str, Mapping[str, int]]
+"""Examples that a dataset holds, by collection and task."""
+
+_SHOWN = 10
+_REASONS_SHOWN = 3
+_NO_LOSS = ("keep", "best of")
+"""Stages that leave away what is not needed."""
+
+
+@dataclass(frozen=True)
+class Emptied:
+    """What ended without an example. name: how `allow_empty` calls it; None for a rule, which says so itself.
+
+    what: for people. reasons: stage and reason to rows.
+    """
+
+    what: str
+    name: str | None
+    rows: int
+    reasons: Mapping[str, int]
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return f"{self.what}: it has no rows"
+        told = [f"{number:,} {reason}" for reason, number in list(self.reasons.items())[:_REASONS_SHOWN]]
+        more = len(self.reasons) - len(told)
+        told += [f"and {counted(more, 'other reason')}"] if more > 0 else []
+        return f"{self.what}: {sum(self.reasons.values()):,} of {counted(self.rows, 'row')} lost: {'; '.join(told)}"
+
+
+@dataclass(frozen=True)
+class Emptiness:
+    """What of one dataset ended empty, and is not allowed to."""
+
+    dataset: str
+    refused: tuple[Emptied, ...]
+    said: tuple[Emptied, ...]
+
+    def sentence(self, found: tuple[Emptied, ...]) -> str:
+        """What ended empty, with the first reasons, and how a recipe allows it."""
+        lines = [f"datasets.{self.dataset}: nothing is left of"]
+        lines += [f"  {one}" for one in found[:_SHOWN]]
+        lines += [f"  and {len(found) - _SHOWN:,} more"] if len(found) > _SHOWN else []
+        names = [quoted(one.name) for one in found if one.name is not None]
+        words = []
+        if names:
+            shown = names[:_SHOWN] + (["..."] if len(names) > _SHOWN else [])
+            words.append(f"datasets.{self.dataset}.allow_empty = [{', '.join(shown)}]")
+        if len(names) < len(found):
+            words.append("allow_empty = true at the rule")
+        return "\n".join([*lines, f"mend what loses them, or allow it: {'; '.join(words)}"])
+
+
+def emptiness(execution: Execution, dataset: str, kept: Kept) -> Emptiness:
+    """What of a dataset ended empty."""
+    return _Search(execution, dataset, kept).emptiness()
+
+
+class _Search:
+    """Looks for what ended empty; rows are read only where counts make it possible that something did."""
+
+    def __init__(self, execution: Execution, dataset: str, kept: Kept) -> None:
+        self._execution, self._dataset, self._kept = execution, dataset, kept
+        self._recipe = execution.recipe
+        collections = taken_collections(self._recipe, dataset)
+        self._accounts = {name: read_account(execution.folder(f"tokenize {dataset}/{name}")) for name in collections}
+        self._packed = read_frame(execution.folder(f"pack {dataset}").path / "rejected.rejected.arrow")
+
+    def emptiness(self) -> Emptiness:
+        allowed = self._recipe.datasets[self._dataset].allow_empty
+        collections = [found for name in self._accounts if (found := self._collection(name)) is not None]
+        gone = {found.name for found in collections}
+        small = [found for name in self._accounts if name not in gone for found in self._tasks(name)]
+        small += self._rules([name for name in self._accounts if name not in gone])
+        is_try = self._execution.limit is not None
+        refused = [*collections, *([] if is_try else small)]
+        return Emptiness(
+            self._dataset,
+            tuple(one for one in refused if not _is_allowed(one.name, allowed)),
+            tuple(one for one in (small if is_try else []) if not _is_allowed(one.name, allowed)),
+        )
+
+    def _collection(self, name: str) -> Emptied | None:
+        if self._kept.get(name):
+            return None
+        reports = self._accounts[name].reports
+        left_out = reports["mix"]["left_out"]
+        if not reports["mix"]["out"] and left_out.get(NOT_DRAWN):
+            return None
+        reasons = _reasons(self._lost(name))
+        listed = set(self._accounts[name].rejected["reason"].unique())
+        reasons |= {f"mix: {reason}": number for reason, number in left_out.items() if reason not in listed}
+        taken = reports["mix"]["out"] + reports["read"]["in"] - reports["mix"]["in"]
+        rows = max(taken, sum(reasons.values()))
+        return Emptied(f"collection {quoted(name)}", name, rows, _most_first(reasons))
+
+    def _tasks(self, collection: str) -> Iterator[Emptied]:
+        """The tasks of a collection of which rows were drawn, and none is left."""
+        import polars as pl
+
+        tasks = self._accounts[collection].reports["read"]["tasks"].keys() - self._kept[collection].keys()
+        if not tasks:
+            return
+        rows = self._drawn(collection, ["task"], pl.col("task").is_in(list(tasks)))
+        lost = self._lost(collection).select("id_hi", "stage", "reason").unique()
+        joined = rows.join(lost, on="id_hi", how="inner")
+        for (task,), group in sorted(joined.group_by("task"), key=lambda item: str(item[0])):
+            number = rows.filter(pl.col("task") == task).height
+            what = f"task {quoted(f'{collection}/{task}')}"
+            yield Emptied(what, f"{collection}/{task}", number, _reasons(group))
+
+    def _rules(self, collections: list[str]) -> list[Emptied]:
+        """The rules under which rows were drawn, and none is left."""
+        if len(self._recipe.rules) < 2 or all(not self._lost(name).height for name in collections):
+            return []
+        left = np.unique(np.concatenate([self._ids_left(), np.empty(0, dtype=np.uint64)]))
+        missing: dict[int, list[pl.DataFrame]] = {}
+        alive: set[int] = set()
+        for name in collections:
+            open_to = {place for place, rule in enumerate(self._recipe.rules) if rule.when.may_match_collection(name)}
+            for places, rows in self._by_rule(name):
+                if open_to <= alive:
+                    break
+                for place in np.unique(places[places != UNMATCHED]).tolist():
+                    mine = rows.filter(places == place)
+                    if place in alive or np.isin(mine["id_hi"].to_numpy(), left).any():
+                        alive.add(place)
+                        missing.pop(place, None)
+                    else:
+                        missing.setdefault(place, []).append(mine)
+        return [self._rule(place, rows) for place, rows in sorted(missing.items()) if not self._may_lose(place)]
+
+    def _may_lose(self, place: int) -> bool:
+        return self._recipe.rules[place].allow_empty
+
+    def _rule(self, place: int, rows: list[pl.DataFrame]) -> Emptied:
+        import polars as pl
+
+        rule, mine = self._recipe.rules[place], pl.concat(rows)
+        lost = pl.concat([self._lost(name).select("id_hi", "stage", "reason") for name in self._accounts]).unique()
+        what = f"rule {place + 1} ({in_words(rule.when)}; strategy {quoted(rule.strategy)})"
+        return Emptied(what, None, mine.height, _reasons(mine.join(lost, on="id_hi", how="inner")))
+
+    def _by_rule(self, collection: str) -> Iterator[tuple[np.ndarray, pl.DataFrame]]:
+        """The rows that a draw took, batch by batch: the rule of each (its place in the recipe), and its id."""
+        chosen = matching_rules(self._recipe, collection)
+        places = np.array([*(self._recipe.rules.index(rule) for rule in chosen), UNMATCHED], dtype=np.int64)
+        counter = QuestionCounter(self._recipe.tokenizer, self._execution.student.folder)
+        whens = [rule.when for rule in chosen]
+        columns = [word for word in WORDS if any(getattr(when, word) for when in whens)]
+        columns += ["options"] if any(when.options is not None for when in whens) else []
+        columns += ["question", "messages"] if any(when.counts_tokens for when in whens) else []
+        for rows in self._batches(collection, columns or ["task"]):
+            yield places[first_matching(rows, whens, counter)], rows.select("id_hi")
+
+    def _drawn(self, collection: str, columns: list[str], condition: pl.Expr) -> pl.DataFrame:
+        import polars as pl
+
+        return pl.concat(rows.filter(condition) for rows in self._batches(collection, columns))
+
+    def _batches(self, collection: str, columns: list[str]) -> Iterator[pl.DataFrame]:
+        """The rows that a draw took, with these columns and id_hi, which all that is made of a row shares."""
+        import polars as pl
+
+        read = self._execution.folder(f"read {collection}")
+        selected = taken_copies(self._execution.mixed(self._dataset, collection))
+        ids = read_frame(read.path / f"{IDS}.arrow", columns=["id_hi"])
+        for batch in batches_of(read):
+            frame = read_frame(batch.path, columns=columns).with_columns(ids["id_hi"][batch.start : batch.stop])
+            yield frame.filter(pl.Series(selected[batch.start : batch.stop] > 0))
+
+    def _lost(self, collection: str) -> pl.DataFrame:
+        """The lost rows of a collection, without those that are not needed."""
+        import polars as pl
+
+        account: Account = self._accounts[collection]
+        columns = ["id_hi", "stage", "reason"]
+        packed = self._packed.filter(pl.col("collection") == collection).select(columns)
+        lost = pl.concat([account.rejected.select(columns), packed])
+        return lost.filter(~pl.col("stage").is_in(_NO_LOSS) & (pl.col("reason") != SPARE))
+
+    def _ids_left(self) -> np.ndarray:
+        parts = self._execution.folder(f"pack {self._dataset}").parts()
+        shards = [part.file(".order.arrow") for part in parts if "shard" in part.report]
+        return np.concatenate([read_frame(path, columns=["id_hi"])["id_hi"].to_numpy() for path in shards])
+
+
+def _is_allowed(name: str | None, patterns: tuple[str, ...]) -> bool:
+    return name is not None and any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _reasons(lost: pl.DataFrame) -> dict[str, int]:
+    """Stage and reason to rows, most frequent first."""
+    counts = lost.group_by("stage", "reason").len().sort(["len", "stage", "reason"], descending=[True, False, False])
+    return {f"{stage}: {reason}": number for stage, reason, number in counts.iter_rows()}
+
+
+def _most_first(reasons: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
