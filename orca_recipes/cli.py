@@ -151,7 +151,10 @@ def build(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json
     if as_json:
         print_json(found.as_json())
         return
+    from orca_recipes.run.closing_table import closing_table
+
     manifest, fresh = found.manifest, found.fresh
+    print_text(closing_table(manifest))
     for name, dataset in manifest.datasets.items():
         print_text(
             f"{asked.directory / name}: {counted(len(dataset.shards), 'shard')}, {counted(dataset.rows, 'row')} of "

@@ -122,6 +122,13 @@ class Source(Kind, ABC):
         Raises: SourceError, naming the file, where it cannot be read at all.
         """
 
+    def unused_columns(self) -> Sequence[str]:
+        """Columns that its files have and it does not read, for people to see; nothing where that is not known.
+
+        Called once a reading, after it; what it says decides nothing.
+        """
+        return ()
+
     def declared_rows(self) -> int | None:
         """How many rows there are, where that is known without reading."""
         return None

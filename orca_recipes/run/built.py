@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orca_recipes.run.closing_table import shares_json
 from orca_recipes.run.usage import main_process
 from orca_recipes.shards.manifest import Manifest, StageCounts
 from orca_recipes.shards.records import COUNTED, DUPLICATE, NOT_DRAWN
@@ -95,6 +96,7 @@ class Built:
                 for stage in self.stages()
             },
             "passed_over": self.passed_over(),
+            "collections": shares_json(manifest),
             "unknown": {"examples": None, "answers": None},
             "prompts_checked": None,
             "answers": self.answers(),

@@ -207,6 +207,7 @@ class Making:
         self.execution.map_parts(folder, f"read {collection}", read_part, tasks, sizes, "B")
         names = [task.name for task in tasks]
         report = index_examples(folder, names, collection=collection, source=source)
+        report["unused_columns"] = list(source.unused_columns())
         self._pinned(collection)
         folder.finish([*names, IDS], report)
         self.execution.end(report, "example")

@@ -285,6 +285,7 @@ def _conservation(name: str, report: Mapping[str, Any]) -> dict[str, Any]:
         "out": report["out"],
         "rejected": rejected,
         "passed_over": passed_over,
+        "unused_columns": tuple(report.get("unused_columns", ())),
     }
 
 

@@ -62,6 +62,7 @@ class StageCounts(_Part):
     """What went into a stage and what became of it: in + created = out + rejected.
 
     passed_over: rows of the source that are none of the collection by its own options; they are not among `in`.
+    unused_columns: of the source's files, which nothing reads.
     """
 
     name: str
@@ -70,6 +71,7 @@ class StageCounts(_Part):
     out: Count
     rejected: Annotated[Mapping[str, Count], Field(description="reason to number")]
     passed_over: Annotated[Mapping[str, Count], Field(description="reason to number")] = {}
+    unused_columns: tuple[str, ...] = ()
 
 
 class ShardCounts(_Part):

@@ -59,7 +59,7 @@ def make_recipe(folder: Path) -> Path:
             "messages": [
                 {"role": "system", "content": "Be kind."},
                 {"role": "user", "content": f"Hello {n}"},
-                {"role": "assistant", "content": "Hello! " * (n % 9)},
+                {"role": "assistant", "content": "Hello! " * (1 + n % 9)},
                 {"role": "user", "content": "And now?"},
                 {"role": "assistant", "content": f"Now {n} ✓"},
             ]

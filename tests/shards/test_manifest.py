@@ -34,7 +34,15 @@ def test_a_manifest_fits_its_published_schema(build):
     jsonschema.Draft202012Validator.check_schema(schema)
     told = json.loads((build / "manifest.json").read_bytes())
     jsonschema.validate(told, schema)
-    assert set(told["datasets"]["main"]["stages"][0]) == {"name", "in", "created", "out", "rejected", "passed_over"}
+    assert set(told["datasets"]["main"]["stages"][0]) == {
+        "name",
+        "in",
+        "created",
+        "out",
+        "rejected",
+        "passed_over",
+        "unused_columns",
+    }
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**told, "more": 1}, schema)
 

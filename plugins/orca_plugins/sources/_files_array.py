@@ -8,12 +8,13 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from orca_plugins.sources._files_columns import Wanted, require_rows, shown_path
 from orca_plugins.sources._files_json import BAD_JSON, BAD_TEXT, DECODER, TOO_DEEP, BadRow, nested_too_deep
 from orca_plugins.sources._files_records import Rows, has_column, names_in
-from orca_plugins.sources._files_stream import BLOCK_BYTES, chunks, line_blocks
+from orca_plugins.sources._files_stream import BLOCK_BYTES, HEAD_BYTES, chunks, line_blocks
 from orca_plugins.sources._files_tables import Finish
 from orca_recipes.contract.kinds import Reading, SourceFile
 from orca_recipes.errors import SourceError
@@ -44,6 +45,16 @@ def holds_lines(file: SourceFile) -> bool:
         f"{shown_path(file.path)}: this JSON is neither a list of rows nor one object a line; "
         'where it should be the latter, format = "jsonl" reads the lines that are'
     )
+
+
+def column_names(file: SourceFile) -> list[str]:
+    """The columns that the first rows of the list have, those inside of objects with dotted names."""
+    head = next(chunks(file.path, size=HEAD_BYTES), b"").decode(errors="surrogateescape")
+    names: dict[str, None] = {}
+    with suppress(SourceError, IndexError):  # the head may end in the middle of a row
+        for _, _, value in itertools.islice(_elements(shown_path(file.path), head), _HEAD_ROWS):
+            names |= dict.fromkeys(names_in(value)) if isinstance(value, dict) else {}
+    return list(names)
 
 
 def read(*, file: SourceFile, wanted: Wanted, finish: Finish) -> Iterator[Reading]:

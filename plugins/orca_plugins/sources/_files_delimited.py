@@ -122,6 +122,14 @@ def read(
     yield from batch.readings(columns, beside, wanted, finish)
 
 
+def column_names(file: SourceFile, *, delimiter: str, quote: str) -> list[str]:
+    """The columns that the header names; none where it cannot be read."""
+    texts = _Texts(file)
+    records = _quoted(texts, delimiter, quote) if quote else _unquoted(texts, delimiter)
+    first = next(records, None)
+    return [] if first is None or first.reason else [name for name in first.fields if name]
+
+
 def _first_row(file: SourceFile, records: Iterator[Record], batch: _Batch, header: bool) -> Record | None:
     """The first record that has fields; those before it are rejected, unless it should be the header."""
     for record in records:

@@ -17,6 +17,7 @@ from orca_plugins.sources._files_found import Format, compression_of, find_files
 from orca_plugins.sources._files_options import Columns, Extra, IgnoreKeys, Task, TrainOn
 from orca_plugins.sources._files_stream import whole_file
 from orca_plugins.sources._files_tables import Finish
+from orca_plugins.sources._files_unused import FILES_LOOKED_AT, unused_columns
 from orca_recipes.contract.kinds import Place, Reading, Slice, Source, SourceFile
 
 
@@ -114,6 +115,10 @@ class Files(Source):
             return _files_parquet.column_names(file)
         return _files_jsonl.column_names(file)
 
+    def unused_columns(self) -> list[str]:
+        """Columns of the files that nothing reads, by the first rows of the first files."""
+        return unused_columns(map(self._names_in, self.files()[:FILES_LOOKED_AT]), self._wanted())
+
     def declared_rows(self) -> int | None:
         """The rows that plain Parquet files say they have, where all files are such."""
         files = self.files()
@@ -121,6 +126,15 @@ class Files(Source):
             return None
         counts = [_files_parquet.count_rows(file) for file in files]
         return None if None in counts else sum(count for count in counts if count is not None)
+
+    def _names_in(self, file: SourceFile) -> list[str]:
+        """The columns of a file; of a compressed Parquet file, which would be read whole for them, none."""
+        layout = self._layout(file)
+        if layout in ("csv", "tsv"):
+            return _files_delimited.column_names(file, **self._manner(layout)) if self.header else []
+        if layout == "json":
+            return _files_array.column_names(file)
+        return [] if layout == "parquet" and compression_of(file.path.name) else self.column_names(file)
 
     def _wanted(self) -> Wanted:
         return wanted_columns(columns=self.columns, task=self.task, extra=self.extra, ignore_keys=self.ignore_keys)
@@ -139,12 +153,11 @@ class Files(Source):
     def _delimited(
         self, file: SourceFile, layout: Literal["csv", "tsv"], wanted: Wanted, finish: Finish
     ) -> Iterator[Reading]:
-        usual = '"' if layout == "csv" else ""
         return _files_delimited.read(
-            file=file,
-            delimiter="," if layout == "csv" else "\t",
-            quote=usual if self.quote is None else self.quote,
-            header=self.header,
-            wanted=wanted,
-            finish=finish,
+            file=file, **self._manner(layout), header=self.header, wanted=wanted, finish=finish
         )
+
+    def _manner(self, layout: Literal["csv", "tsv"]) -> dict[str, str]:
+        usual = '"' if layout == "csv" else ""
+        quote = usual if self.quote is None else self.quote
+        return {"delimiter": "," if layout == "csv" else "\t", "quote": quote}

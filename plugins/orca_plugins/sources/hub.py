@@ -20,6 +20,7 @@ from orca_plugins.sources._files_columns import wanted_columns
 from orca_plugins.sources._files_found import format_of
 from orca_plugins.sources._files_options import Columns, Extra, IgnoreKeys, Task, TrainOn
 from orca_plugins.sources._files_tables import Finish
+from orca_plugins.sources._files_unused import FILES_LOOKED_AT
 from orca_plugins.sources._hub_files import HubName, Revision, away, chosen, fetched, is_commit, looked_up
 from orca_plugins.sources.files import Files
 from orca_recipes.contract.kinds import Reading, Slice, Source, SourceFile
@@ -152,6 +153,14 @@ class Hub(Source):
     def _is_wanted(self, name: str) -> bool:
         patterns = self.data_files or ("*",)
         return format_of(name) is not None and any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    def unused_columns(self) -> Sequence[str]:
+        """Columns that nothing reads; not told of rows that are streamed."""
+        found: list[str] = []
+        if not self.streaming:
+            for file in self.files()[:FILES_LOOKED_AT]:
+                found += self._reader_of_files(file).unused_columns()
+        return sorted(set(found))
 
     def _reader_of_files(self, file: SourceFile) -> Files:
         return Files(
