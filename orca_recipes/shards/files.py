@@ -12,16 +12,18 @@ import numpy as np
 from orca_recipes.errors import DamagedShard
 
 
-def map_file(path: Path) -> np.ndarray:
+def map_file(path: Path, *, own: bool = False) -> np.ndarray:
     """The bytes of a file, mapped read-only: uint8 [bytes].
 
+    Args:
+        own: they can be written to, and what is written stays in memory: only those pages become this process' own.
     Raises: DamagedShard where there is no such file or it cannot be read.
     """
     try:
         if path.is_file() and not path.stat().st_size:
             # An empty file cannot be mapped.
             return np.zeros(0, dtype=np.uint8)
-        return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+        return np.asarray(np.memmap(path, dtype=np.uint8, mode="c" if own else "r"))
     except OSError as error:
         raise damage(path, _why(error)) from error
 

@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 
 from orca_recipes.shards.files import damage, map_file
-from orca_recipes.shards.layout import DTYPES, HEADER, LARGEST_MODE, MAGIC, VERSION, starts_example
+from orca_recipes.shards.layout import (
+    DTYPES,
+    GUARD,
+    GUARD_LENGTH,
+    GUARD_OFFSET,
+    HEADER,
+    LARGEST_MODE,
+    MAGIC,
+    VERSION,
+    starts_example,
+)
 
 _ARRAYS = ("<i4", "<i8", "<i8", "i1")
 """Types of lengths, offsets, row starts and modes, in the order of the file."""
@@ -25,7 +35,8 @@ class Index:
     """What `.idx` holds.
 
     dtype: of a token in `.bin`. lengths: int32 [segments], tokens. offsets: int64 [segments], bytes into `.bin`.
-    row_starts: int64 [rows + 1] into segments. modes: int8 [segments].
+    row_starts: int64 [rows + 1] into segments. modes: int8 [segments]. guards: how many stand behind the first segment;
+    they are in none of the arrays.
     """
 
     dtype: np.dtype[Any]
@@ -33,6 +44,7 @@ class Index:
     offsets: np.ndarray
     row_starts: np.ndarray
     modes: np.ndarray
+    guards: int = 0
 
     def is_contiguous(self) -> bool:
         """Whether the segments follow one another in `.bin` from its first byte on."""
@@ -53,7 +65,7 @@ def read_index(path: Path, *, proven: bool = False) -> Index:
             the same for ten rows and for ten million.
     Raises: DamagedShard, naming the file and what is wrong with it.
     """
-    data = map_file(path)
+    data = map_file(path, own=True)
     if len(data) < HEADER.size:
         raise damage(path, f"{len(data)} bytes are too few for the header of an index")
     dtype, segments, bounds = _header(path, data)
@@ -63,10 +75,18 @@ def read_index(path: Path, *, proven: bool = False) -> Index:
         arrays.append(np.frombuffer(data, dtype=kind, count=count, offset=at))
         at += arrays[-1].nbytes
     lengths, offsets, row_starts, modes = arrays
-    index = Index(dtype, lengths, offsets, row_starts, modes)
+    guards = _guards(modes)
+    if guards:
+        if not proven:
+            _check_guards(path, lengths[1 : 1 + guards], offsets[1 : 1 + guards])
+        # The first segment takes the last guard's place: what is written is one page of each column, and no more.
+        lengths, offsets, modes = (_moved(column, guards) for column in (lengths, offsets, modes))
+        row_starts[1:] -= guards
+    for column in (lengths, offsets, row_starts, modes):
+        column.flags.writeable = False
     if not proven:
         check_segments(path, lengths, modes, row_starts)
-    return index
+    return Index(dtype, lengths, offsets, row_starts, modes, guards)
 
 
 def write_index(path: Path, index: Index) -> None:
@@ -75,10 +95,11 @@ def write_index(path: Path, index: Index) -> None:
     Raises: DamagedShard where readers would refuse the segments.
     """
     check_segments(path, index.lengths, index.modes, index.row_starts)
+    lengths, offsets, row_starts, modes = _guarded(index)
     code = next(code for code, dtype in DTYPES.items() if dtype == index.dtype)
     with path.open("wb") as file:
-        file.write(HEADER.pack(MAGIC, VERSION, code, len(index.lengths), len(index.row_starts)))
-        for array, kind in zip((index.lengths, index.offsets, index.row_starts, index.modes), _ARRAYS, strict=True):
+        file.write(HEADER.pack(MAGIC, VERSION, code, len(lengths), len(row_starts)))
+        for array, kind in zip((lengths, offsets, row_starts, modes), _ARRAYS, strict=True):
             file.write(np.ascontiguousarray(array, dtype=kind).data)
         file.flush()
         os.fsync(file.fileno())
@@ -137,6 +158,37 @@ def _check_size(path: Path, size: int, segments: int, bounds: int) -> None:
         raise damage(
             path, f"it has {size} bytes, where its header tells of {segments} segments and so of {expected} bytes"
         )
+
+
+def _guarded(index: Index) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Lengths, offsets, row starts and modes with the guards behind the first segment."""
+    columns = (index.lengths, index.offsets, index.row_starts, index.modes)
+    if not index.guards or not len(index.lengths):
+        return columns
+    lengths, offsets, modes = (
+        np.insert(column, [1] * index.guards, value)
+        for column, value in ((index.lengths, GUARD_LENGTH), (index.offsets, GUARD_OFFSET), (index.modes, GUARD))
+    )
+    return lengths, offsets, index.row_starts + np.where(np.arange(len(index.row_starts)), index.guards, 0), modes
+
+
+def _guards(modes: np.ndarray) -> int:
+    """How many guards stand behind the first segment."""
+    others = 1
+    while others < len(modes) and modes[others] == GUARD:
+        others += 1
+    return others - 1
+
+
+def _check_guards(path: Path, lengths: np.ndarray, offsets: np.ndarray) -> None:
+    if (at := _first((lengths != GUARD_LENGTH) | (offsets != GUARD_OFFSET))) is not None:
+        raise damage(path, f"guard {at} says {lengths[at]} tokens at byte {offsets[at]}, and no guard says that")
+
+
+def _moved(column: np.ndarray, places: int) -> np.ndarray:
+    """A column without so many values behind its first."""
+    column[places] = column[0]
+    return column[places:]
 
 
 def _first(bad: np.ndarray) -> int | None:

@@ -2,6 +2,12 @@
 
 A segment is a maximal span of one example with equal role and equal TRAINED bit. What a trainer needs is in the pair
 itself: nothing is inferred from an end-of-text token, and no chat template is parsed at training time.
+
+Stock readers of documents (`GPTDataset`, Megatron's --data-path) know nothing of modes: they would take each segment
+for a document and train on every token. So behind the first segment of a shard stand guards (format 2): sequences of
+mode GUARD that say an impossible length and lie before the file. Such a reader draws its samples by length, so that at
+least GUARD_SHARE of GUARD_SHARE + 1 of them fall into a guard, and its first batch fails. Readers of rows leave out
+what has mode GUARD; `IndexedDataset(prefix, multimodal=True)[0]` is the first segment as before.
 """
 
 import struct
@@ -22,6 +28,15 @@ ROLE_SHIFT = 2
 LARGEST_MODE = len(ROLES) - 1 << ROLE_SHIFT | STARTS | TRAINED
 """Role codes are dense and lie above the flags, so a mode is known exactly where it is from 0 to this."""
 
+GUARD = -128
+"""Mode of a sequence that is no segment: it holds no token, and fails readers that take segments for documents."""
+GUARD_LENGTH = 2**31 - 1
+"""Tokens that a guard says it has: the most that an index can say."""
+GUARD_OFFSET = -(2**62)
+"""Where a guard says its tokens lie: before the file, so that no reader finds any, from whichever of them it begins."""
+GUARD_SHARE = 256
+"""Guards of a shard say that they hold at least so many times its tokens."""
+
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
 HEADER = struct.Struct("<9sQBQQ")
@@ -39,6 +54,11 @@ _FIRST_WIDE_VOCABULARY = 65_500
 def token_dtype(vocabulary_size: int) -> np.dtype[Any]:
     """The type of a stored token, little-endian uint16 or int32, for a vocabulary with its added tokens."""
     return DTYPES[8] if vocabulary_size < _FIRST_WIDE_VOCABULARY else DTYPES[4]
+
+
+def guards_of(tokens: int) -> int:
+    """How many guards stand in a shard of so many tokens."""
+    return max(1, -(-GUARD_SHARE * tokens // GUARD_LENGTH))
 
 
 def segment_modes(*, trained: np.ndarray, starts: np.ndarray, roles: np.ndarray) -> np.ndarray:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from orca_recipes.counted import counted
 from orca_recipes.errors import DamagedShard
 from orca_recipes.shards import invariants, manifest
 from orca_recipes.shards.file_checks import TableChecks
 from orca_recipes.shards.invariants import Breach
-from orca_recipes.shards.layout import index_path, records_path, tokens_path
+from orca_recipes.shards.layout import guards_of, index_path, records_path, tokens_path
 from orca_recipes.shards.manifest import Manifest, ShardCounts
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.record_checks import record_breaches
@@ -84,6 +85,7 @@ def check_shard(
     if records is not None:
         check.counts = records.counts()
         check.ids, check.example_rows = records.ids, shard.segments.example_rows.astype(np.int32)
+    check.findings.extend(_guard_findings(check, shard, promised))
     unordered = _unordered_tokens(shard, promised)
     check.findings.extend(_named(check.prefix, shard, promised, records, sampler, unordered))
     agree = records is not None and tables.is_sound(file)
@@ -133,6 +135,15 @@ def _count_findings(check: ShardCheck, counts: ShardCounts) -> Iterator[Finding]
         if held != said:
             words = name.replace("_", " ")
             yield Finding(manifest.NAME, f"it counts {said} {words} in {check.prefix}, which holds {held}")
+
+
+def _guard_findings(check: ShardCheck, shard: Shard, promised: Manifest) -> Iterator[Finding]:
+    """Readers that take segments for documents fail on the pair, as on every one since format 2."""
+    guards = guards_of(check.tokens) if promised.format > 1 else 0
+    if shard.index.guards != guards:
+        file = index_path(Path(check.prefix)).as_posix()
+        held = f"it has {counted(shard.index.guards, 'guard')} behind its first segment, where {guards} belong"
+        yield Finding(file, f"{held}: they fail readers that take segments for documents")
 
 
 def _named(

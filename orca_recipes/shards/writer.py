@@ -13,7 +13,7 @@ import numpy as np
 
 from orca_recipes.shards.files import damage
 from orca_recipes.shards.index import Index, check_segments, contiguous_offsets, write_index
-from orca_recipes.shards.layout import index_path, token_dtype, tokens_path
+from orca_recipes.shards.layout import guards_of, index_path, token_dtype, tokens_path
 
 
 def write_pair(
@@ -24,6 +24,7 @@ def write_pair(
     segment_lengths: np.ndarray,
     segment_modes: np.ndarray,
     row_starts: np.ndarray,
+    guarded: bool = False,
 ) -> tuple[Path, Path]:
     """Write one contiguous pair and wait until it is on disk.
 
@@ -33,6 +34,7 @@ def write_pair(
         prefix: path without suffix, in a folder that exists.
         vocabulary_size: with added tokens; decides the width of a token, and every token is below it.
         blocks: integers [tokens of the block], the tokens of all rows in order, in blocks of bounded size.
+        guarded: readers that take segments for documents fail on the pair, see `layout`.
         segment_lengths: int32 [segments]. segment_modes: int8 [segments]. row_starts: int64 [rows + 1] into segments.
     Returns: the paths of `.bin` and `.idx`.
     Raises: DamagedShard where tokens, segments and rows do not fit one another; what was written so far stays.
@@ -45,7 +47,8 @@ def write_pair(
     if written != expected:
         raise damage(bin_path, f"{written} tokens were handed over for segments of {expected} tokens in all")
     offsets = contiguous_offsets(segment_lengths, dtype)
-    write_index(idx_path, Index(dtype, segment_lengths, offsets, row_starts, segment_modes))
+    guards = guards_of(expected) if guarded else 0
+    write_index(idx_path, Index(dtype, segment_lengths, offsets, row_starts, segment_modes, guards))
     return bin_path, idx_path
 
 

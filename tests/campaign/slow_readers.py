@@ -226,6 +226,13 @@ def index(idx: bytes, stored: bytes) -> list[tuple[list[int], list[tuple[int, in
     offsets = struct.unpack_from(f"<{segments}q", idx, 34 + 4 * segments)
     starts = struct.unpack_from(f"<{bounds}q", idx, 34 + 12 * segments)
     modes = struct.unpack_from(f"<{segments}b", idx, 34 + 12 * segments + 8 * bounds)
+    guards = len(list(itertools.takewhile(lambda mode: mode == -128, modes[1:])))
+    if any(length != 2**31 - 1 for length in lengths[1 : 1 + guards]):
+        return None
+    if any(offset != -(2**62) for offset in offsets[1 : 1 + guards]):
+        return None
+    lengths, offsets, modes = (column[:1] + column[1 + guards :] for column in (lengths, offsets, modes))
+    segments, starts = segments - guards, (*starts[:1], *(start - guards for start in starts[1:]))
     if starts[0] != 0 or starts[-1] != segments or any(a >= b for a, b in itertools.pairwise(starts)):
         return None
     for length, offset, mode in zip(lengths, offsets, modes, strict=True):

@@ -98,6 +98,7 @@ def rewrite(directory: Path, prefix: str, change: Callable[[np.ndarray, np.ndarr
         segment_lengths=lengths,
         segment_modes=modes,
         row_starts=starts,
+        guarded=True,
     )
     records = directory / f"{prefix}.records.parquet"
     table, bounds = pq.read_table(records), (shard.segments.example_bounds * 2).tolist()

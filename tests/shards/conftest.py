@@ -104,6 +104,7 @@ def write_shard(directory: Path, prefix: str, rows: Sequence[Sequence[Example]],
         segment_lengths=np.array([len(ids) for _, ids in flat], dtype=np.int32),
         segment_modes=np.array([mode for mode, _ in flat], dtype=np.int8),
         row_starts=np.cumsum([0, *map(len, segments)]),
+        guarded=True,
     )
     write_table(directory / f"{prefix}.records.parquet", records_of(directory / prefix, rows))
 

@@ -48,6 +48,7 @@ def rewrite(directory: Path, prefix: str, change: Callable[[dict[str, np.ndarray
         segment_lengths=parts["lengths"],
         segment_modes=parts["modes"],
         row_starts=parts["row_starts"],
+        guarded=True,
     )
     if len(parts["tokens"]):
         change_records(directory, prefix, "ids_digest", digests_of_ids(directory, prefix))

@@ -1,8 +1,11 @@
-"""Shards as Megatron IndexedDataset pairs, which stock megatron-core opens."""
+"""Shards as Megatron IndexedDataset pairs, which stock megatron-core opens.
+
+They are guarded: `GPTDataset`, which would take each segment for a document and train on every token, fails on them.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -18,6 +21,7 @@ class Megatron(Writer):
     shard_tokens = 100_000_000
     """
 
+    revision: ClassVar[int] = 2
     kind: Literal["megatron"] = "megatron"
 
     def write(
@@ -37,4 +41,5 @@ class Megatron(Writer):
             segment_lengths=segment_lengths,
             segment_modes=segment_modes,
             row_starts=row_starts,
+            guarded=True,
         )
