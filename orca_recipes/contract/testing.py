@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orca_recipes.contract.draws import splitmix64
-from orca_recipes.contract.frames import messages_type, rejected_rows_schema, rows_schema
+from orca_recipes.contract.frames import extra_type, messages_type, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Filter, Packer, Packing, Slice, Source, SourceFile, Strategy
 from orca_recipes.contract.promises import check_kind, expect
 from orca_recipes.contract.samples import sample_conversations, sample_examples
@@ -84,6 +84,7 @@ def check_strategy(strategy: Strategy, examples: pl.DataFrame | None = None) -> 
     frame = sample_examples() if examples is None else examples
     asked = _check_by_row("ask", lambda part: strategy.ask(examples=part), frame, messages_type())
     _check_messages(asked, "ask")
+    _check_columns(strategy, frame, asked)
     answered = frame.with_columns(answers=pl.format("The answer to number {}.", "place"))
     taught = _check_by_row(
         "teach",
@@ -270,6 +271,26 @@ def _check_messages(messages: pl.Series, name: str) -> None:
     expect(not unknown, f"{name} has messages of unknown roles {sorted(map(str, unknown))}; roles are {ROLES[1:]}")
     for column in ("content", "trained"):
         expect(parts[column].null_count() == 0, f"{name} has a message whose {column} is null")
+
+
+def _check_columns(strategy: Strategy, examples: pl.DataFrame, asked: pl.Series) -> None:
+    """A strategy that names its columns asks the same whatever the others hold."""
+    import polars as pl
+
+    named = strategy.columns()
+    if named is None:
+        return
+    words = [word for word in ("task", "category", "language", "reasoning") if word not in named]
+    changed = examples.with_columns(pl.lit("something else").alias(word) for word in words)
+    added = pl.lit([{"name": "another column", "value": "x"}], dtype=extra_type())
+    changed = changed.with_columns(extra=pl.concat_list(pl.col("extra").fill_null([]), added).cast(extra_type()))
+    if "options" not in named:
+        changed = changed.with_columns(options=pl.lit(["one", "two"], dtype=pl.List(pl.String)))
+    expect(
+        asked.equals(strategy.ask(examples=changed), null_equal=True),
+        f"ask looks at columns that columns() does not name; it names {sorted(named)}, and rows that differ in others "
+        "would be dropped as duplicates",
+    )
 
 
 def _check_packing(packer: Packer, lengths: np.ndarray, keys: np.ndarray) -> list[list[int]]:

@@ -56,59 +56,52 @@ def contexts_part(task: ContextsTask) -> int:
 def _digests(frame: pl.DataFrame, columns: tuple[str, ...] | None) -> pl.DataFrame:
     import polars as pl
 
-    system = frame["system"].replace("", None)
-    texts = frame.select(one="question").with_columns(several=_after_system(frame["question"], system))
-    talks = np.flatnonzero(frame["messages"].is_not_null().to_numpy())
-    alone = texts["several"].is_null().to_numpy()
-    one, several = text_digests(texts["one"].filter(pl.Series(alone))), texts["several"].filter(pl.Series(~alone))
     hi, lo = (np.zeros(frame.height, dtype=np.uint64) for _ in range(2))
-    hi[alone], lo[alone] = one
-    hi[~alone], lo[~alone] = text_digests(several, person=DIALOGUE)
-    if len(talks):
-        told = _conversations(frame["messages"].gather(talks.tolist()), system.gather(talks.tolist()))
-        alone = told["several"].is_null().to_numpy()
+    is_talk = frame["messages"].is_not_null()
+    for rows, texts in ((~is_talk, _questions), (is_talk, _conversations)):
+        if not rows.any():
+            continue
+        places = np.flatnonzero(rows.to_numpy())
+        told = texts(frame if rows.all() else frame.filter(rows))
+        alone = told["several"].is_null()
         for chosen, name, person in ((alone, "one", b""), (~alone, "several", DIALOGUE)):
-            hi[talks[chosen]], lo[talks[chosen]] = text_digests(told[name].filter(pl.Series(chosen)), person=person)
+            at = places[chosen.to_numpy()]
+            hi[at], lo[at] = text_digests(told[name].filter(chosen), person=person)
     if columns is None or columns:
         _add_columns((hi, lo), _beside(frame, columns))
     return pl.DataFrame({"hi": hi, "lo": lo})
 
 
-def _after_system(question: pl.Series, system: pl.Series) -> pl.Series:
-    """A question under a system message as one text; null where there is no system message."""
+def _questions(frame: pl.DataFrame) -> pl.DataFrame:
+    """Questions: one (String), alone; several (String), under a system message, as one text."""
     import polars as pl
 
-    if system.null_count() == len(system):
-        return pl.Series([None], dtype=pl.String).new_from_index(0, len(system))
-    frame = pl.DataFrame({"system": system, "question": question})
+    system = frame["system"].replace("", None)
+    if system.null_count() == frame.height:
+        return frame.select(one="question", several=pl.lit(None, dtype=pl.String))
     both = pl.concat_str(*(canonical(pl.lit(role), pl.col(name)) for role, name in _ROLES))
-    return frame.select(several=pl.when(pl.col("system").is_not_null()).then(both))["several"]
+    several = pl.when(pl.col("system").is_not_null()).then(both)
+    return frame.select(one="question", system=system, question="question").select("one", several=several)
 
 
 _ROLES = (("system", "system"), ("user", "question"))
 
 
-def _conversations(messages: pl.Series, system: pl.Series) -> pl.DataFrame:
+def _conversations(frame: pl.DataFrame) -> pl.DataFrame:
     """The turns before the answer that closes each conversation, under the system message that a template would print.
 
     Returns: one (String): the only message's content, where it is one of a user; several (String): all of them.
     """
     import polars as pl
 
-    said = pl.element().struct
-    frame = pl.DataFrame({"m": messages, "system": system})
-    frame = frame.with_columns(
-        m=pl.col("m").list.eval(
-            pl.element().filter(
-                said.field("role").ne_missing(pl.lit("system")) | (said.field("content").str.len_bytes() > 0)
-            )
-        )
-    )
-    closes = pl.lit(ends_with_answer(frame["m"]))
-    turns = pl.col("m").list.len().cast(pl.Int64)
-    frame = frame.with_columns(m=pl.col("m").list.head(turns - closes.cast(pl.Int64)))
-    first = pl.col("m").list.first().struct.field("role").eq_missing(pl.lit("system"))
-    frame = frame.with_columns(system=pl.when(~first).then("system"))
+    said, first = pl.element().struct, pl.col("m").list.first().struct
+    blank = (first.field("role") == "system") & (first.field("content").fill_null("") == "")
+    turns = pl.col("m").list.len().cast(pl.Int64) - pl.lit(ends_with_answer(frame["messages"])).cast(pl.Int64)
+    frame = frame.select(m="messages", system=frame["system"].replace("", None))
+    frame = frame.with_columns(m=pl.col("m").list.head(turns))
+    if frame.select(blank.any()).item():
+        frame = frame.with_columns(m=pl.when(blank).then(pl.col("m").list.slice(1)).otherwise("m"))
+    frame = frame.with_columns(system=pl.when(first.field("role").ne_missing(pl.lit("system"))).then("system"))
     only = (
         (pl.col("m").list.len() == 1)
         & (pl.col("m").list.first().struct.field("role") == "user")

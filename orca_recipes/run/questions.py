@@ -225,8 +225,10 @@ def _digests(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """What each row asks first: hi, lo; and what some rows ask after untrained answers: row, hi, lo."""
     import polars as pl
 
-    hi, lo = text_digests(frame["question"])
-    talks = np.flatnonzero(frame["messages"].is_not_null().to_numpy())
+    is_talk = frame["messages"].is_not_null()
+    talks, told = (np.flatnonzero(rows.to_numpy()) for rows in (is_talk, ~is_talk))
+    hi, lo = (np.zeros(frame.height, dtype=np.uint64) for _ in range(2))
+    hi[told], lo[told] = text_digests(frame["question"].filter(~is_talk))
     rows, last = np.empty(0, dtype=np.int64), (_NONE, _NONE)
     if len(talks):
         texts = questions_text(frame["messages"].gather(talks.tolist()))

@@ -216,9 +216,48 @@ class TrainsNothing(Direct):
         return self.ask(examples=examples)
 
 
+class AsksByTask(Direct):
+    """As direct.
+
+    [strategies.x]
+    kind = "direct"
+    """
+
+    def ask(self, *, examples: pl.DataFrame) -> pl.Series:
+        return super().ask(examples=examples.with_columns(pl.concat_str("question", "task").alias("question")))
+
+
+class AsksByLanguage(AsksByTask):
+    """As direct.
+
+    [strategies.x]
+    kind = "direct"
+    """
+
+    def columns(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("language",)
+
+
+class AsksByWhatItLikes(AsksByTask):
+    """As direct.
+
+    [strategies.x]
+    kind = "direct"
+    """
+
+    def columns(self) -> None:  # type: ignore[override]
+        return None
+
+
+def test_a_strategy_that_does_not_say_its_columns_may_ask_with_any() -> None:
+    check_strategy(AsksByWhatItLikes())
+
+
 @pytest.mark.parametrize(
     ("strategy", "sentence"),
     [
+        (AsksByTask(), "ask looks at columns that .* does not name; it names "),
+        (AsksByLanguage(), r"it names \['language'\], and rows that differ in others would be dropped as duplicates"),
         (TrainsTheUser(), "only an assistant's are answers"),
         (TrainsNothing(), "teach marks nothing as trained"),
     ],

@@ -3,13 +3,20 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from orca_plugins.strategies.direct import Direct
 from orca_recipes.catalogue import Catalogue
+from orca_recipes.contract.frames import messages_type
+from orca_recipes.contract.hooks import hookimpl
+from orca_recipes.plan.mixing import context_columns
 from orca_recipes.recipe.load import load_recipe
+from orca_recipes.run import contexts, questions
 from orca_recipes.run.build import Asked, build
 from orca_recipes.run.explain import explain_place
 from orca_recipes.run.progress import Progress
@@ -56,7 +63,7 @@ def make(tmp_path: Path) -> Make:
         text += tables if "[mixtures" in tables else f"[mixtures.m]\ntake.a.all = true\ntake.b.all = true\n{tables}"
         path = tmp_path / "twins.toml"
         path.write_text(text if "[datasets" in tables else text + '\n[datasets.main]\nmixture = "m"\n')
-        loaded = load_recipe(path, catalogue=Catalogue())
+        loaded = load_recipe(path, catalogue=Catalogue(plugins=[Stranger()]))
         asked = Asked(loaded=loaded, store=Store(tmp_path / "store"), directory=tmp_path / "out", workers=1)
         manifest = build(asked, Progress())[0]
         return manifest, pl.read_parquet(tmp_path / "out" / "main" / "rejected.parquet"), tmp_path / "out"
@@ -166,6 +173,55 @@ def test_options_count_where_a_strategy_shows_them(make: Make, prompt: str, dupl
     assert sorted(rejected["line"]) == duplicates
 
 
+TABLE = """\
+default = "Think."
+[tasks]
+"sum*" = "Add up."
+[categories]
+hard = "Take your time."
+"""
+
+
+@pytest.mark.parametrize(("table", "columns"), [("default = 'Think.'\n", []), (TABLE, ["category", "task"])])
+def test_the_words_by_which_a_strategy_chooses_its_instructions_count(tmp_path: Path, table: str, columns: list[str]):
+    (tmp_path / "words.toml").write_text(table)
+    (tmp_path / "a.jsonl").write_text('{"q": "one", "r": "x"}\n')
+    text = RECIPE + '[collections.a]\nkind = "files"\npath = "a.jsonl"\ncolumns = { question = "q", reference = "r" }\n'
+    text += "[strategies.s]\nkind = 'step_by_step'\ninstructions = 'words.toml'\n[[rules]]\nstrategy = 's'\n"
+    (tmp_path / "twins.toml").write_text(text)
+    recipe = load_recipe(tmp_path / "twins.toml", catalogue=Catalogue()).recipe
+    assert context_columns(recipe) == tuple(columns)
+
+
+class Mute(Direct):
+    """As direct, and says nothing of its columns.
+
+    [strategies.mute]
+    kind = "mute"
+    """
+
+    kind: Literal["mute"] = "mute"  # type: ignore[assignment]
+
+    def columns(self) -> None:  # type: ignore[override]
+        return None
+
+
+class Stranger:
+    """A plugin of somebody else's, as pluggy sees it."""
+
+    @hookimpl
+    def orca_strategies(self) -> dict[str, str]:
+        return {"mute": f"{__name__}:Mute"}
+
+
+def test_under_a_strategy_that_does_not_say_its_columns_every_column_counts(make: Make):
+    columns = 'columns = { question = "q", reference = "r", category = "c", options = "o" }\nextra = ["input"]'
+    first = [{"q": "one", "r": "x", "c": "c", "o": ["a", "b"], "input": "i"}]
+    second = [{**first[0], **change} for change in ({}, {"c": "d"}, {"o": ["a"]}, {"input": "j"}, {"r": "y"})]
+    _, rejected, _ = make(first, second, f"{columns}\ntask = 'same'", "[[rules]]\nstrategy = 'mute'\n")
+    assert sorted(rejected["line"]) == [1, 5]
+
+
 def test_the_duplicates_of_a_mixture_are_listed_by_its_parts_and_its_hold_out_too(make: Make):
     first = [{"q": f"q{number}", "r": "x"} for number in range(20)]
     second = [{"q": f"q{number}", "r": "y"} for number in range(15, 40)]
@@ -211,3 +267,68 @@ def test_adding_a_collection_behind_redraws_none_of_the_others(make: Make):
     both, _, _ = make(rows, rows[:20], ROWS, tables.replace("\n[d", "\ntake.b.all = true\n[d"))
     of_a = [{stage.name: stage.fingerprint for stage in made.plan}["tokenize main/a"] for made in (alone, both)]
     assert of_a[0] == of_a[1]
+
+
+ROLES = st.sampled_from(["system", "user", "assistant", "tool"])
+TEXTS = st.sampled_from(["", "a", "b", "4:user1:a"])
+TURNS = st.lists(st.tuples(ROLES, TEXTS, st.booleans()), min_size=1, max_size=4)
+EITHER = st.one_of(st.tuples(st.none() | TEXTS, TEXTS, st.none()), st.tuples(st.none() | TEXTS, st.none(), TURNS))
+
+
+def frame_of(rows: Sequence[Any]) -> pl.DataFrame:
+    talks = [
+        None if turns is None else [{"role": r, "content": c, "trained": t and r == "assistant"} for r, c, t in turns]
+        for _, _, turns in rows
+    ]
+    columns = {"system": [row[0] for row in rows], "question": [row[1] for row in rows], "messages": talks}
+    schema = {"system": pl.String, "question": pl.String, "messages": messages_type()}
+    return pl.DataFrame(columns, schema=schema)
+
+
+def plain_context(row: Any) -> list[tuple[str, str]]:
+    """What stands before the answer, message by message."""
+    system, question, turns = row
+    said = [("user", question)] if turns is None else [(role, content) for role, content, _ in turns]
+    if turns is not None and said[-1][0] == "assistant":
+        said.pop()
+    if said and said[0] == ("system", ""):
+        del said[0]
+    return [("system", system), *said] if system and (not said or said[0][0] != "system") else said
+
+
+@given(rows=st.lists(EITHER, min_size=1, max_size=12))
+def test_contexts_are_equal_where_every_message_is(rows: Sequence[Any]):
+    hi, lo = (contexts._digests(frame_of(rows), ())[name].to_list() for name in ("hi", "lo"))
+    told, plain = list(zip(hi, lo, strict=True)), [plain_context(row) for row in rows]
+    for one in range(len(rows)):
+        for other in range(one):
+            assert (told[one] == told[other]) == (plain[one] == plain[other]), (rows[one], rows[other])
+
+
+def plain_questions(row: Any) -> set[Any]:
+    """What the user asks first, and what stands before the first trained answer where that follows another."""
+    _, question, turns = row
+    if turns is None:
+        return {question}
+    roles = [role for role, _, _ in turns]
+    start = roles.index("user") if "user" in roles else 0
+    rest = turns[start:]
+    stop = next((place for place, turn in enumerate(rest) if turn[0] == "assistant"), len(rest))
+    opening = [(role, content) for role, content, _ in rest[:stop] if role != "system"]
+    keys = {opening[0][1] if len(opening) == 1 and opening[0][0] == "user" else tuple(opening)}
+    trained = [place for place, (role, _, is_trained) in enumerate(rest) if role == "assistant" and is_trained]
+    end = trained[0] if trained and roles[-1] == "assistant" else len(rest)
+    asked = [content for role, content, _ in rest[:end] if role == "user"]
+    return keys | ({asked[-1]} if end > stop and asked else set())
+
+
+@given(rows=st.lists(EITHER, min_size=1, max_size=12))
+def test_questions_are_what_a_user_asks_first_and_what_is_answered_behind_history(rows: Sequence[Any]):
+    first, last = questions._digests(frame_of(rows).drop("system"))
+    told = [{pair} for pair in first.rows()]
+    for row, *pair in last.rows():
+        told[row].add(tuple(pair))
+    plain = [plain_questions(row) for row in rows]
+    for one in range(len(rows)):
+        for other in range(one):
+            assert bool(told[one] & told[other]) == bool(plain[one] & plain[other]), (rows[one], rows[other])
