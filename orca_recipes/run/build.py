@@ -22,6 +22,7 @@ from orca_recipes.run.claims import Say, quiet
 from orca_recipes.run.digests import FileDigests
 from orca_recipes.run.disk import writing
 from orca_recipes.run.execute import Execution
+from orca_recipes.run.in_place import first_damage
 from orca_recipes.run.lock import Lock, lock_path, read_lock, write_lock
 from orca_recipes.run.message_texts import look_up
 from orca_recipes.run.pin import pin_recipe
@@ -140,12 +141,14 @@ def _build(asked: Asked, progress: Progress) -> Built:
         there = _as_planned(asked.directory, asked.loaded, prepared)
         if there is not None and _is_stale(there, asked, prepared):
             there = None
+        if there is not None and lock is not None:
+            there = _as_locked(asked, path, lock.outcomes, there, prepared, progress.say)
         stands = None if there is None else Built(asked.directory, there, fresh=False)
         done = stands or _make(asked, prepared, progress, lock)
     _remember(asked, prepared)
     outcomes = _outcomes(prepared, done.manifest)
     if asked.locked and lock is not None:
-        _check_outcomes(path, lock.outcomes, outcomes)
+        _check_outcomes(path, lock.outcomes, outcomes, same_words=not asked.loaded.decisive_overrides)
     elif not asked.is_variant and Lock(prepared.pins, outcomes) != lock:
         write_lock(path, Lock(prepared.pins, outcomes))
     return done
@@ -236,6 +239,34 @@ def _as_planned(directory: Path, loaded: LoadedRecipe, prepared: Prepared) -> Ma
     return manifest if there == planned and same_words and whole else None
 
 
+def _as_locked(
+    asked: Asked, path: Path, locked: Mapping[str, Any], there: Manifest, prepared: Prepared, say: Say
+) -> Manifest | None:
+    """The build that lies there, unless the lock speaks of another one: then it is none to go by.
+
+    Raises: LockError under `locked`, where it is another or does not hold what it says.
+    """
+    if "manifest" not in locked or locked.get("plan") != _foreseen(prepared)["plan"]:
+        return there
+    is_it = there.digest == locked["manifest"]
+    if not asked.locked:
+        if is_it or asked.is_variant:
+            return there
+        say(f"{asked.directory}: it is not the build that {path} holds; it is built again")
+        return None
+    if not is_it and asked.loaded.decisive_overrides:
+        return None  # the words of `--set` stand in a manifest too, so only what it holds can be compared
+    fault = None if is_it else f"its manifest is {there.digest}, and {locked['manifest']} is locked"
+    memory = asked.store.root / "digests.sqlite"
+    fault = fault or first_damage(asked.directory, there, memory, rehash=asked.rehash)
+    if fault is not None:
+        raise LockError(
+            f"{asked.directory} is not the build that {path} holds: {fault}; "
+            "remove it, or choose another place with --out, and run the same command again"
+        )
+    return there
+
+
 def _refuse_differences(asked: Asked, path: Path, found: Sequence[str]) -> None:
     if found:
         told = "\n".join(f"  {line}" for line in found)
@@ -266,7 +297,7 @@ def _outcomes(prepared: Prepared, made: Manifest) -> dict[str, Any]:
         for name, counts in made.made.answers.items()
         for collection, digest in counts.digest.items()
     }
-    found = {**_foreseen(prepared), "manifest": made.digest, "shards": shards}
+    found = {**_foreseen(prepared), "manifest": made.digest, "data": made.data_digest, "shards": shards}
     return found | {"answers": answers} if answers else found
 
 
@@ -279,17 +310,22 @@ def _check_plan(path: Path, locked: Mapping[str, str], plan: Plan) -> None:
         raise LockError(
             f"{path}: the recipe says something else than when it was locked; "
             f"these stages differ: {', '.join(others)}; "
-            "take the change back (a profile, --set or --limit counts as one), or run `orca-recipe lock`"
+            "take the change back (a profile, --set, --limit or another version of orca-recipes counts as one), or run "
+            "`orca-recipe lock`"
         )
 
 
-def _check_outcomes(path: Path, locked: Mapping[str, Any], made: Mapping[str, Any]) -> None:
-    """Hold what was built against what the lock says came out before."""
+def _check_outcomes(path: Path, locked: Mapping[str, Any], made: Mapping[str, Any], *, same_words: bool) -> None:
+    """Hold what was built against what the lock says came out before.
+
+    Args:
+        same_words: whether the recipe stands in the manifest as it did; `--set` may say where data lie.
+    """
     if "shards" not in locked:
         return
     found = [
         f'{name}: locked is "{locked[name]}", here it is "{made[name]}"'
-        for name in ("tokenizer", "template")
+        for name in ("tokenizer", "template", "data", *(["manifest"] if same_words else []))
         if name in locked and locked[name] != made[name]
     ]
     answers = (locked.get("answers", {}), made.get("answers", {}))
@@ -303,7 +339,7 @@ def _check_outcomes(path: Path, locked: Mapping[str, Any], made: Mapping[str, An
             found.append(f"{name}: {before or 'no such file'} is locked, {after or 'no such file'} was built")
     if found:
         told = "\n".join(f"  {line}" for line in found)
-        raise LockError(f"{path}: from the same pins, other shards were built:\n{told}")
+        raise LockError(f"{path}: from the same pins, something else was built than is locked:\n{told}")
 
 
 def _remember(asked: Asked, prepared: Prepared) -> None:

@@ -9,7 +9,7 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,11 +48,25 @@ class Pinned:
 
 
 class FileDigests:
-    """BLAKE2b-256 of files, with a memory in the store; `rehash` reads every file again."""
+    """Digests of files, with a memory in the store.
 
-    def __init__(self, path: Path, *, rehash: bool = False) -> None:
+    Args:
+        rehash: read every file again.
+        digest: what is taken of a file, BLAKE2b-256 of its bytes; for another, `purpose` tells it apart in the memory.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rehash: bool = False,
+        digest: Callable[[Path], str] = file_digest,
+        purpose: str = "",
+    ) -> None:
         self._path = path
         self._rehash = rehash
+        self._digest = digest
+        self._purpose = purpose
 
     def pin(self, files: Sequence[SourceFile]) -> tuple[FilePin, ...]:
         """The pins of files, in their order. Raises: as `stamped`."""
@@ -89,11 +103,11 @@ class FileDigests:
         try:
             status = file.path.stat()
             size, stamp = status.st_size, _stamp(status)
-            key = str(file.path.resolve())
+            key = f"{self._purpose}{file.path.resolve()}"
             known = memory.execute("select digest from digests where path = ? and stamp = ?", (key, stamp)).fetchone()
             if known and not self._rehash:
                 return Pinned(file, FilePin(file.name, size, known[0]), stamp)
-            found = Pinned(file, FilePin(file.name, size, file_digest(file.path)), stamp)
+            found = Pinned(file, FilePin(file.name, size, self._digest(file.path)), stamp)
         except OSError as error:
             raise SourceError(f"{printable(str(file.path))}: it cannot be read ({error.strerror})") from error
         found.check()

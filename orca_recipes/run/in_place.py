@@ -1,0 +1,32 @@
+"""Whether a build that lies in its place is what its manifest says, to the last byte.
+
+Who takes a build for done looks at names and sizes; under `--locked` that is not enough. Every file is held against its
+digest, and tables against that of their content, because the bytes of a table are promised on no other machine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orca_recipes.contract.kinds import SourceFile
+from orca_recipes.run.digests import FileDigests
+from orca_recipes.shards.manifest import Manifest
+from orca_recipes.shards.table_digest import content_digest_of_table
+
+
+def first_damage(directory: Path, manifest: Manifest, memory: Path, *, rehash: bool) -> str | None:
+    """The first file that does not hold what is promised of it, in a sentence; None where all do.
+
+    Args:
+        memory: where digests are remembered: a build that stays as it was is read once.
+    Raises: SourceError where a file cannot be read.
+    """
+    bytes_of = FileDigests(memory, rehash=rehash)
+    content_of = FileDigests(memory, rehash=rehash, digest=content_digest_of_table, purpose="table")
+    promised = [(file.path, file.digest, bytes_of) for file in manifest.files]
+    promised += [(table.path, table.content_digest, content_of) for table in manifest.tables]
+    for name, digest, digests in promised:
+        (pin,) = digests.pin([SourceFile(name, directory / name)])
+        if pin.digest != digest:
+            return f"{directory / name} holds something else than was built"
+    return None
