@@ -35,7 +35,7 @@ from orca_recipes.run.stale_answers import holds_other_answers, stale_answers
 from orca_recipes.run.store import Store
 from orca_recipes.run.student import Student
 from orca_recipes.run.warm import HERE, Work, Workers, is_worth_workers
-from orca_recipes.shards.manifest import Manifest, read_manifest
+from orca_recipes.shards.manifest import Manifest, contents_digest, read_manifest
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _build(asked: Asked, progress: Progress) -> Built:
     _remember(asked, prepared)
     outcomes = _outcomes(prepared, done.manifest)
     if asked.locked and lock is not None:
-        _check_outcomes(path, lock.outcomes, outcomes, same_words=not asked.loaded.decisive_overrides)
+        _check_outcomes(path, lock.outcomes, outcomes)
     elif not asked.is_variant and Lock(prepared.pins, outcomes) != lock:
         write_lock(path, Lock(prepared.pins, outcomes))
     return done
@@ -246,25 +246,32 @@ def _as_locked(
 
     Raises: LockError under `locked`, where it is another or does not hold what it says.
     """
-    if "manifest" not in locked or locked.get("plan") != _foreseen(prepared)["plan"]:
+    if locked.get("plan") != _foreseen(prepared)["plan"]:
         return there
-    is_it = there.digest == locked["manifest"]
+    other = _other_manifest(locked, _outcomes(prepared, there))
     if not asked.locked:
-        if is_it or asked.is_variant:
+        if other is None or asked.is_variant:
             return there
         say(f"{asked.directory}: it is not the build that {path} holds; it is built again")
         return None
-    if not is_it and asked.loaded.decisive_overrides:
-        return None  # the words of `--set` stand in a manifest too, so only what it holds can be compared
-    fault = None if is_it else f"its manifest is {there.digest}, and {locked['manifest']} is locked"
     memory = asked.store.root / "digests.sqlite"
-    fault = fault or first_damage(asked.directory, there, memory, rehash=asked.rehash)
+    fault = other or first_damage(asked.directory, there, memory, rehash=asked.rehash)
     if fault is not None:
         raise LockError(
             f"{asked.directory} is not the build that {path} holds: {fault}; "
             "remove it, or choose another place with --out, and run the same command again"
         )
     return there
+
+
+def _other_manifest(locked: Mapping[str, Any], made: Mapping[str, Any]) -> str | None:
+    """How what a manifest promises differs from what is locked: beside the recipe's words, which say where data lie and
+    stand as they are asked for. None where it does not; a lock of before that was told has the manifest's own digest.
+    """
+    name = "contents" if "contents" in locked else "manifest"
+    if name not in locked or locked[name] == made[name]:
+        return None
+    return f"{name}: {locked[name]} is locked, and its manifest says {made[name]}"
 
 
 def _refuse_differences(asked: Asked, path: Path, found: Sequence[str]) -> None:
@@ -297,7 +304,8 @@ def _outcomes(prepared: Prepared, made: Manifest) -> dict[str, Any]:
         for name, counts in made.made.answers.items()
         for collection, digest in counts.digest.items()
     }
-    found = {**_foreseen(prepared), "manifest": made.digest, "data": made.data_digest, "shards": shards}
+    digests = {"manifest": made.digest, "contents": contents_digest(made), "data": made.data_digest}
+    found = {**_foreseen(prepared), **digests, "shards": shards}
     return found | {"answers": answers} if answers else found
 
 
@@ -315,19 +323,17 @@ def _check_plan(path: Path, locked: Mapping[str, str], plan: Plan) -> None:
         )
 
 
-def _check_outcomes(path: Path, locked: Mapping[str, Any], made: Mapping[str, Any], *, same_words: bool) -> None:
-    """Hold what was built against what the lock says came out before.
-
-    Args:
-        same_words: whether the recipe stands in the manifest as it did; `--set` may say where data lie.
-    """
+def _check_outcomes(path: Path, locked: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+    """Hold what was built against what the lock says came out before."""
     if "shards" not in locked:
         return
     found = [
         f'{name}: locked is "{locked[name]}", here it is "{made[name]}"'
-        for name in ("tokenizer", "template", "data", *(["manifest"] if same_words else []))
+        for name in ("tokenizer", "template", "data")
         if name in locked and locked[name] != made[name]
     ]
+    if (other := _other_manifest(locked, made)) is not None:
+        found.append(other)
     answers = (locked.get("answers", {}), made.get("answers", {}))
     for name in sorted({*answers[0], *answers[1]}):
         before, after = (table.get(name) for table in answers)

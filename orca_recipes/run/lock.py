@@ -21,8 +21,8 @@ _TABLES = ("plan", "shards", "answers")
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock; outcomes are by name: "tokenizer" and "template" (verdicts), "plan", "manifest", "data", "shards" and
-    "answers" (digests)."""
+    """A lock; outcomes are by name: "tokenizer" and "template" (verdicts), "plan", "manifest", "contents" (of a
+    manifest, beside the recipe's words), "data", "shards" and "answers" (digests)."""
 
     pins: Pins
     outcomes: Mapping[str, Any] = field(default_factory=dict)

@@ -246,6 +246,12 @@ def data_digest(files: Iterable[FileDigest], tables: Iterable[TableDigest]) -> s
     return json_digest(held)
 
 
+def contents_digest(manifest: Manifest) -> str:
+    """The digest of what a build promises beside the words that asked for it, which also say where data lie."""
+    told = _as_json(manifest)
+    return json_digest({key: value for key, value in told.items() if key not in (*_APART, "recipe", "set")})
+
+
 def write_manifest(directory: Path, manifest: Manifest) -> Path:
     """Publish `directory/manifest.json`; write it last."""
     path = directory / NAME

@@ -57,7 +57,7 @@ def test_a_forged_manifest_that_is_sealed_anew_is_refused_where_it_lies(change, 
     out = recipe.parent / "out"
     forge(out, change)
     forged = (out / "manifest.json").read_bytes()
-    with pytest.raises(LockError, match=r"is not the build that .*recipe\.lock holds: its manifest is blake2b:"):
+    with pytest.raises(LockError, match=r"is not the build that .*recipe\.lock holds: contents: blake2b:"):
         build(asked(recipe, locked=True), Progress())
     assert (out / "manifest.json").read_bytes() == forged
 
@@ -107,9 +107,9 @@ def test_what_is_built_under_locked_is_held_against_the_lock_as_well(recipe: Pat
     lock = recipe.with_suffix(".lock")
     found = read_lock(lock)
     assert found is not None
-    before = found.outcomes["manifest"]
+    before = found.outcomes["contents"]
     lock.write_text(lock.read_text(encoding="utf-8").replace(before, "blake2b:" + "0" * 64), encoding="utf-8")
-    with pytest.raises(LockError, match=f'manifest: locked is "blake2b:0+", here it is "{before}"'):
+    with pytest.raises(LockError, match=f"contents: blake2b:0+ is locked, and its manifest says {before}"):
         build(asked(recipe, store=tmp_path / "store", out=tmp_path / "out", locked=True), Progress())
 
 
@@ -127,6 +127,26 @@ def test_data_that_lie_elsewhere_are_held_against_the_lock_by_what_was_built(rec
     build(asked(recipe, moved, locked=True), Progress())
     forge(recipe.parent / "out", other_words)
     assert build(asked(recipe, moved, locked=True), Progress())[1]
+
+
+def test_a_lock_that_says_less_is_held_against_the_manifest_alone(recipe: Path):
+    lock = recipe.with_suffix(".lock")
+    lines = [
+        line for line in lock.read_text(encoding="utf-8").splitlines() if not line.startswith(("contents", "data"))
+    ]
+    lock.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert not build(asked(recipe, locked=True), Progress())[1]
+    forge(recipe.parent / "out", fewer)
+    with pytest.raises(LockError, match=r"holds: manifest: blake2b:"):
+        build(asked(recipe, locked=True), Progress())
+
+
+def test_a_path_that_is_spelt_otherwise_is_no_other_build(recipe: Path, tmp_path: Path):
+    before = recipe.with_suffix(".lock").read_bytes()
+    recipe.write_text(recipe.read_text(encoding="utf-8").replace('"sums.jsonl"', '"./sums.jsonl"'), encoding="utf-8")
+    build(asked(recipe, locked=True), Progress())
+    build(asked(recipe, out=tmp_path / "anew", locked=True), Progress())
+    assert recipe.with_suffix(".lock").read_bytes() == before
 
 
 def test_the_lock_holds_the_digest_of_the_data(recipe: Path):
