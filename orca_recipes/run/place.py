@@ -16,6 +16,7 @@ from orca_recipes.run.sealed import flush
 from orca_recipes.run.student import TOKENIZER_FILES
 from orca_recipes.shards import curriculum, manifest, publishing, records
 from orca_recipes.shards.files import sync_folder
+from orca_recipes.shards.in_use import replacing
 
 _NAMED = 3
 _USUAL = re.compile(
@@ -81,11 +82,12 @@ def settle(aside: Path) -> None:
 def put_in_place(aside: Path, directory: Path) -> None:
     """Put a finished build where an older one may lie.
 
-    Raises: BuildError where something that no build wrote came there meanwhile.
+    Raises: BuildError where something that no build wrote came there meanwhile, or somebody began to read it.
     """
     place = publishing.followed(directory)
     refuse_foreign(place)
-    publishing.put_in_place(aside, place, last=manifest.NAME, own=own_files)
+    with replacing(place):
+        publishing.put_in_place(aside, place, last=manifest.NAME, own=own_files)
 
 
 def put_back(directory: Path) -> None:

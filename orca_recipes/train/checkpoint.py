@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import queue
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -76,14 +75,14 @@ def save_checkpoint(
     optimizer: Optimizer | None = None,
     *,
     keep: int,
-    tokenizer: Path | None = None,
+    tokenizer: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Publish a checkpoint under `folder`, then remove all but the last `keep` that do not end a phase.
 
     Every rank calls it. Optimizer and layout are written into the description here.
 
     Args:
-        tokenizer: the folder of the student's tokenizer, copied into the checkpoint so that it can be exported alone.
+        tokenizer: files of the student's tokenizer, written into the checkpoint so that it can be exported alone.
     Returns: the folder of the checkpoint.
     """
     published = folder / folder_name(checkpoint.step)
@@ -95,7 +94,9 @@ def save_checkpoint(
     # Into an empty folder: megatron-core takes one that holds anything for a damaged checkpoint, and says so.
     _write_state(aside, model, optimizer)
     if _is_first() and tokenizer is not None:
-        shutil.copytree(tokenizer, aside / TOKENIZER)
+        (aside / TOKENIZER).mkdir()
+        for name, data in tokenizer.items():
+            write_whole(aside / TOKENIZER / name, data)
     torch.distributed.barrier()
     files = digests_by_all_ranks(aside)
     if _is_first():

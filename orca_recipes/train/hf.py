@@ -90,7 +90,8 @@ def import_hf(
         imported = Checkpoint(
             architecture, manifest_digest=origin.get("manifest_digest"), tokenizer_is_known=unknown is None
         )
-        return save_checkpoint(run, imported, model, keep=1, tokenizer=chat), architecture
+        tokenizer = {path.name: path.read_bytes() for path in sorted(chat.iterdir())}
+        return save_checkpoint(run, imported, model, keep=1, tokenizer=tokenizer), architecture
 
 
 def export_hf(checkpoint: Path, folder: Path) -> Architecture:

@@ -11,9 +11,11 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
-from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.api import PContext, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -23,6 +25,10 @@ from orca_recipes.train.settings import Request
 from orca_recipes.train.spread import chosen_device, ranks_here
 
 _INTERRUPTED = 130
+
+_NO_LIMIT_SECONDS = 30 * 24 * 3600
+
+_STOPPING = "stopping after this step, with a checkpoint; Ctrl-C again ends at once, and the last checkpoint stands"
 
 
 def launch(request: Request) -> int:
@@ -40,12 +46,38 @@ def launch(request: Request) -> int:
     os.environ["PYTHONSAFEPATH"] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
     try:
-        elastic_launch(_config(ranks), sys.executable)(*_command(request))
+        with _waiting_for_the_step():
+            elastic_launch(_config(ranks), sys.executable)(*_command(request))
     except ChildFailedError as error:
         return _status(error.get_first_failure()[1])
     except SignalException:
         return _INTERRUPTED
     return 0
+
+
+@contextmanager
+def _waiting_for_the_step() -> Iterator[None]:
+    """Where this process is told to stop, wait for the ranks as long as their step and its checkpoint take.
+
+    torchrun would kill them after 30 seconds: a step of a minute was lost, and no checkpoint was written (only torch
+    2.12 and newer have an option for that, and it would also wait for ranks that hang because another one died). Told
+    again, it ends at once.
+    """
+    close, told = PContext.close, [0]
+
+    def patiently(context: PContext, death_sig: signal.Signals | None = None, timeout: int = 30) -> None:
+        if isinstance(sys.exception(), SignalException):
+            told[0] += 1
+            timeout = _NO_LIMIT_SECONDS if told[0] == 1 else 1
+            if told[0] == 1:
+                print(_STOPPING, file=sys.stderr, flush=True)
+        close(context, death_sig, timeout)
+
+    PContext.close = patiently  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        PContext.close = close  # type: ignore[method-assign]
 
 
 def _command(request: Request) -> list[str]:

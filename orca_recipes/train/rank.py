@@ -1,7 +1,7 @@
 """One rank of a training, from its command line to its end.
 
 Everything that can be wrong with a request is found before a process group starts: the cheap part by every rank, so
-that none waits for one that gave up, the digests by rank 0, which alone speaks.
+that none waits for one that gave up, the digests by the first rank of each machine; rank 0 alone speaks.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,9 +20,10 @@ import torch
 
 from orca_recipes.counted import counted
 from orca_recipes.errors import DamagedShard, Failure, OrcaError
+from orca_recipes.shards.in_use import begin_to_read
 from orca_recipes.shards.training import Training
 from orca_recipes.train.checkpoint import NAME as CHECKPOINT
-from orca_recipes.train.checkpoint import TOKENIZER, Checkpoint, load_weights, resume, save_checkpoint
+from orca_recipes.train.checkpoint import Checkpoint, load_weights, resume, save_checkpoint
 from orca_recipes.train.examine import examine
 from orca_recipes.train.hf import load_hf
 from orca_recipes.train.journal import Silence, open_journal
@@ -31,8 +32,8 @@ from orca_recipes.train.loop import Trainer
 from orca_recipes.train.network import Network, build_model
 from orca_recipes.train.optimizer import AdamW, Optimizer, build_optimizer
 from orca_recipes.train.phases import TrainingPhase
+from orca_recipes.train.pinned import Pinned, of_one_build, pinned, refuse_different_builds
 from orca_recipes.train.position import Position
-from orca_recipes.train.rows import Rows
 from orca_recipes.train.schedule import Rates, Schedule
 from orca_recipes.train.settings import Request, Settings, resolve
 from orca_recipes.train.spread import layout_of
@@ -71,24 +72,30 @@ def train_as_rank(request: Request, *, rendezvous: str = "env://") -> bool:
     Raises: OrcaError on the rank that speaks; SystemExit with its status on the others.
     """
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    with _one_voice(rank):
-        prepared = prepare(request, ranks)
-        if rank == 0:
-            examine(request.build, prepared.settings.manifest, whole=request.verify)
-            request.run.mkdir(parents=True, exist_ok=True)
-    seed = prepared.settings.chosen[0].training.seed
-    with (
-        _stop_signals() as stop_requested,
-        _one_voice(rank),
-        _losing_no_rank_in_silence(),
-        running(prepared.layout, seed=seed, rendezvous=rendezvous) as place,
-    ):
-        return _train(prepared, place, stop_requested)
+    with ExitStack() as stack:
+        with _one_voice(rank):
+            reading = stack.enter_context(begin_to_read(request.build))
+            with of_one_build(request.build, reading):
+                prepared = prepare(request, ranks)
+                if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+                    examine(request.build, prepared.settings.manifest, whole=request.verify)
+                build = pinned(prepared.settings)
+            if rank == 0:
+                request.run.mkdir(parents=True, exist_ok=True)
+        seed = prepared.settings.chosen[0].training.seed
+        stop_requested = stack.enter_context(_stop_signals())
+        with (
+            _one_voice(rank),
+            _losing_no_rank_in_silence(),
+            running(prepared.layout, seed=seed, rendezvous=rendezvous) as place,
+        ):
+            return _train(prepared, build, place, stop_requested)
 
 
-def _train(prepared: Prepared, place: Place, stop_requested: Callable[[], bool]) -> bool:
+def _train(prepared: Prepared, build: Pinned, place: Place, stop_requested: Callable[[], bool]) -> bool:
     settings, start = prepared.settings, prepared.start
     training = settings.chosen[0].training
+    refuse_different_builds(settings)
     model = build_model(
         start.architecture,
         prepared.layout,
@@ -109,10 +116,10 @@ def _train(prepared: Prepared, place: Place, stop_requested: Callable[[], bool])
             settings=settings,
             layout=prepared.layout,
             place=place,
-            rows=Rows(settings.request.build, settings.manifest),
+            rows=build.rows,
             optimizer=optimizer,
             rates=_rates(settings),
-            keeper=_Keeper(settings, model, optimizer, run / CHECKPOINTS),
+            keeper=_Keeper(settings, model, optimizer, run / CHECKPOINTS, build.tokenizer),
             journal=journal,
             stop_requested=stop_requested,
         )
@@ -141,6 +148,7 @@ class _Keeper:
     model: Network
     optimizer: Optimizer
     folder: Path
+    tokenizer: Mapping[str, bytes]
 
     def save(self, position: Position, *, ended: TrainingPhase | None) -> None:
         checkpoint = Checkpoint(
@@ -157,7 +165,7 @@ class _Keeper:
             self.model,
             self.optimizer,
             keep=self.settings.chosen[0].training.keep_checkpoints,
-            tokenizer=self.settings.request.build / TOKENIZER,
+            tokenizer=self.tokenizer,
         )
 
 

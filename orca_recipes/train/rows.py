@@ -1,7 +1,8 @@
 """The rows of a build, memory-mapped: a row is read when its turn comes, and nothing is scanned before.
 
 What a pair holds was proven when the build was made; at the start of a training only its sizes and the digests of its
-indexes are held against the manifest (`examine`), so a shard is mapped when the first of its rows is asked for.
+indexes are held against the manifest (`examine`). A training maps all shards then; what only looks at some rows maps
+theirs when the first of them is asked for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
+from orca_recipes.shards.files import damage
+from orca_recipes.shards.layout import index_path
 from orca_recipes.shards.manifest import Manifest, ShardCounts
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.view import TrainingView
@@ -47,6 +50,18 @@ class Rows:
         found = self._datasets[place.dataset]
         at = bisect_right(found.starts, place.row) - 1
         return found.shards[at].prefix, place.row - found.starts[at]
+
+    def open_all(self) -> None:
+        """Map all shards, so that later rows are those of now, whatever becomes of the directory.
+
+        Raises: DamagedShard where one cannot be mapped, or is not as long as the manifest says.
+        """
+        for counts in self.manifest.datasets.values():
+            for shard in counts.shards:
+                if self._shard(shard.prefix).rows != shard.rows:
+                    raise damage(
+                        index_path(self.directory / shard.prefix), f"it does not hold the {shard.rows:,} rows promised"
+                    )
 
     def _shard(self, prefix: str) -> Shard:
         if prefix not in self._open:

@@ -104,15 +104,14 @@ def test_weights_come_back_to_the_bit(run_layout: Callable[..., list[Any]], tmp_
 
 
 def test_the_last_few_are_kept_and_those_that_end_a_phase(run_layout: Callable[..., list[Any]], tmp_path: Path):
-    (tmp_path / "student").mkdir()
-    (tmp_path / "student" / "tokenizer.json").write_text("{}")
+    student = {"tokenizer.json": b"{}"}
 
     def save(place: Place) -> None:
         model, _ = made(Layout())
         for step in (1, 2, 3, 4, 5):
             phase = "first" if step == 2 else None
             description = Checkpoint(small(), step=step, ends_phase=phase)
-            save_checkpoint(tmp_path / "run", description, model, keep=2, tokenizer=tmp_path / "student")
+            save_checkpoint(tmp_path / "run", description, model, keep=2, tokenizer=student)
 
     run_layout(Layout(), save)
     assert sorted(place.name for place in (tmp_path / "run").iterdir()) == [

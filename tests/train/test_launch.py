@@ -130,12 +130,42 @@ def test_ctrl_c_leaves_a_checkpoint_of_the_last_step(endless: Path, tmp_path: Pa
     assert int(newest.name[-8:]) == read_steps(run)[-1]["step"]
 
 
-def started(build: Path, run: Path, *words: str) -> subprocess.Popen[str]:
+def test_ctrl_c_waits_for_the_step_however_long_it_takes(endless: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    # torch would kill the ranks after so many seconds, 30 where nothing is said (2.12 and newer read this).
+    with started(endless, run, "--data-parallel", "2", TORCH_ELASTIC_SHUTDOWN_TIMEOUT="0") as process:
+        wait_for_steps(run, 3)
+        os.killpg(process.pid, signal.SIGINT)
+        told = process.communicate(timeout=60)[0]
+    assert process.returncode == 130
+    assert "stopping after this step, with a checkpoint" in told
+    newest = newest_checkpoint(run / "checkpoints")
+    assert newest is not None
+    assert int(newest.name[-8:]) == read_steps(run)[-1]["step"]
+
+
+def test_a_second_ctrl_c_ends_at_once(endless: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    with started(endless, run) as process:
+        wait_for_steps(run, 3)
+        [rank] = ranks_of(process.pid)
+        os.kill(rank, signal.SIGSTOP)  # as one whose step takes for ever
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stdout is not None
+        assert any("Ctrl-C again ends at once" in line for line in process.stdout)
+        os.killpg(process.pid, signal.SIGINT)
+        told = process.communicate(timeout=60)[0]
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert not Path(f"/proc/{rank}").exists()
+
+
+def started(build: Path, run: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
     """The command in a process group of its own, as a shell starts it."""
     return subprocess.Popen(
         [sys.executable, "-m", "orca_recipes.cli", "train", str(build), "--out", str(run), *words],
         cwd=HOME,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
