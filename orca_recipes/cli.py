@@ -40,6 +40,7 @@ from orca_recipes.cli_parts import (
     print_text,
     recipe_options,
     store_options,
+    warn,
     with_line,
 )
 from orca_recipes.cli_train import sample, train
@@ -146,6 +147,7 @@ def build(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json
 
     keep_heap()
     asked = ask(load(recipe, profile, overrides), **options)
+    warn(asked.loaded)
     with progress_for() as progress:
         found = made(asked, progress)
     if as_json:
@@ -190,12 +192,15 @@ def plan(
     many must be bought, and what they may cost. Where data would have to be loaded first, it plans from known sizes.
     """
     from orca_recipes.run.bill import billed
-    from orca_recipes.run.build import prepare, scan
+    from orca_recipes.run.build import execution_of, prepare, scan
     from orca_recipes.run.lock import lock_path, read_lock
     from orca_recipes.run.preview import declared, preview
+    from orca_recipes.run.progress import Progress
     from orca_recipes.run.settle import sources_away
+    from orca_recipes.run.trial import trials
 
     loaded, bill = load(recipe, profile, overrides), None
+    warned = warn(loaded)
     if offline:
         shown = declared(loaded.recipe, limit=options["limit"])
     else:
@@ -214,9 +219,9 @@ def plan(
                 with progress_for() as progress:
                     scan(asked, prepared, progress)
             bill = billed(asked, prepared)
-            shown = preview(asked, prepared)
+            shown = preview(asked, prepared, trials(execution_of(asked, prepared, Progress())))
     if as_json:
-        print_json({**shown.as_json(), "answers": bill.as_json() if bill else None})
+        print_json({**shown.as_json(), "answers": bill.as_json() if bill else None, "warnings": warned})
     else:
         print_text("\n\n".join(map(str, filter(None, (shown, bill)))))
 
@@ -249,8 +254,10 @@ def check(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json
         if as_json:
             print_json({"recipe": str(recipe), "sound": False, "faults": [asdict(fault) for fault in error.faults]})
         raise
+    found = warn(loaded)
     if as_json:
-        names = {"collections": list(loaded.recipe.collections), "datasets": list(loaded.recipe.datasets)}
+        names: dict[str, Any] = {"warnings": found}
+        names |= {"collections": list(loaded.recipe.collections), "datasets": list(loaded.recipe.datasets)}
         print_json({"recipe": str(recipe), "sound": True, "faults": [], **names})
         return
     collections = counted(len(loaded.recipe.collections), "collection")

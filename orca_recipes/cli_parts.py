@@ -88,6 +88,16 @@ def load(recipe: Path, profile: str | None, overrides: tuple[str, ...]) -> Loade
     return loaded
 
 
+def warn(loaded: LoadedRecipe) -> tuple[str, ...]:
+    """Say on stderr what a recipe asks for and hardly means; return the sentences."""
+    from orca_recipes.plan.warnings import warnings
+
+    found = warnings(loaded.recipe)
+    for sentence in found:
+        print_text(f"warning: {loaded.with_line(sentence)}", err=True)
+    return found
+
+
 def with_line(context: click.Context, sentence: str) -> str:
     """A fault of the recipe that a command loaded, with its line."""
     loaded: LoadedRecipe | None = context.find_root().meta.get(_LOADED)

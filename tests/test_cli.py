@@ -329,3 +329,23 @@ def test_ctrl_c_leaves_nothing_half_written_and_the_next_build_goes_on(tmp_path:
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".building")]
     assert orca(*words).returncode == 0
     assert orca("verify", tmp_path / "build").returncode == 0
+
+
+def test_what_is_hardly_meant_is_warned_of_with_its_line_and_foreseen_by_a_plan(tmp_path: Path):
+    rows = '{"question": "1 + 1", "reference": "2", "answer": "3"}\n' * 9
+    (tmp_path / "sums.jsonl").write_text(rows)
+    tokenizer = (HOME / "recipes" / "quickstart" / "tokenizer.json").as_posix()
+    recipe = tmp_path / "late.toml"
+    recipe.write_text(LATE.replace("tokenizer.json", tokenizer).replace('"direct"', '"step_by_step"'))
+    for command in (["check"], ["plan", "--scan"]):
+        done = orca(*command, recipe, "--json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert f"warning: {recipe}:15: rules.0.strategy" in done.stderr
+        (warned,) = json.loads(done.stdout)["warnings"]
+        assert "was never given it" in warned
+    (trial,) = json.loads(done.stdout)["trials"]
+    assert (trial["tried"], trial["rejected"]) == (5, 5)
+    assert "are rejected: 5 strategy step_by_step" in orca("plan", recipe, cwd=tmp_path).stdout
+    done = orca("build", recipe, "--workers", "1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no example is left to train on (5 the row brings its own answer" in done.stderr

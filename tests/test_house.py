@@ -59,7 +59,7 @@ ROOMS = {
         "shards",
     },
     "cli_answers": {"cli_parts", "run", "traces"},
-    "cli_parts": {"catalogue", "recipe", "run", "shards"},
+    "cli_parts": {"catalogue", "plan", "recipe", "run", "shards"},
 }
 
 

@@ -45,9 +45,12 @@ class Strategy(Kind, ABC):
     not, such rows are rejected unless the rule says `replace = true`.
     asks_conversations: whether it surely asks what a brought conversation leaves open. Any other strategy is called to
     see: rows for which `ask` returns null are rejected, whoever answers.
+    instructs: whether it tells the teacher how to answer, so that a student who is shown its words should be shown an
+    answer to them.
     """
 
     keeps_own_words: ClassVar[bool] = False
+    instructs: ClassVar[bool] = False
     asks_conversations: ClassVar[bool] = False
 
     @abstractmethod

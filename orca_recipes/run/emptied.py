@@ -35,6 +35,7 @@ Kept = Mapping[str, Mapping[str, int]]
 """Examples that a dataset holds, by collection and task."""
 
 _SHOWN = 10
+_NAMES_SHOWN = 3
 _REASONS_SHOWN = 3
 _NO_LOSS = ("keep", "best of")
 """Stages that leave away what is not needed."""
@@ -77,7 +78,7 @@ class Emptiness:
         names = [quoted(one.name) for one in found if one.name is not None]
         words = []
         if names:
-            shown = names[:_SHOWN] + (["..."] if len(names) > _SHOWN else [])
+            shown = names[:_NAMES_SHOWN] + (["..."] if len(names) > _NAMES_SHOWN else [])
             words.append(f"datasets.{self.dataset}.allow_empty = [{', '.join(shown)}]")
         if len(names) < len(found):
             words.append("allow_empty = true at the rule")
@@ -122,7 +123,8 @@ class _Search:
             return None
         reasons = _reasons(self._lost(name))
         listed = set(self._accounts[name].rejected["reason"].unique())
-        reasons |= {f"mix: {reason}": number for reason, number in left_out.items() if reason not in listed}
+        counted_only = {reason: number for reason, number in left_out.items() if reason not in {NOT_DRAWN, *listed}}
+        reasons |= {f"mix: {reason}": number for reason, number in counted_only.items()}
         taken = reports["mix"]["out"] + reports["read"]["in"] - reports["mix"]["in"]
         rows = max(taken, sum(reasons.values()))
         return Emptied(f"collection {quoted(name)}", name, rows, _most_first(reasons))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from orca_recipes.plan.compile import taken_collections, used_collections
@@ -19,6 +19,7 @@ from orca_recipes.run.phases import PhaseView, phase_lines, phase_views
 from orca_recipes.run.preview_rules import declared_coverage, exact_coverage, rule_table
 from orca_recipes.run.stale_answers import stale_answers
 from orca_recipes.run.store import Store
+from orca_recipes.run.trial import Trial, trial_lines
 from orca_recipes.shards.curriculum import DatasetSize
 from orca_recipes.shards.manifest import NAME, inspect_manifest
 
@@ -57,6 +58,7 @@ class Preview:
     rules: tuple[RuleView, ...]
     paper: PaperTable | None
     phases: tuple[PhaseView, ...]
+    trials: tuple[Trial, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,12 +72,13 @@ class Preview:
             mixture_table(self.mixtures),
             _row_table(self.rows),
             rule_table(self.rules),
+            trial_lines(self.trials),
             paper_text(self.paper) if self.paper is not None else "",
             in_columns(phase_lines(self.phases)) if self.phases else "",
         )
 
 
-def preview(asked: Asked, prepared: Prepared) -> Preview:
+def preview(asked: Asked, prepared: Prepared, trials: tuple[Trial, ...] = ()) -> Preview:
     """The plan of a pinned recipe, held against the store and the build that lies where this one would."""
     recipe, store = asked.loaded.recipe, asked.store
     last = store.last_build(asked.directory)
@@ -105,7 +108,7 @@ def preview(asked: Asked, prepared: Prepared) -> Preview:
     mixtures = mixture_views(recipe, known, report)
     packed = {name: _packed(store, prepared, name) for name in recipe.datasets}
     rules = exact_coverage(prepared, store, mixtures)
-    return _preview(recipe, tuple(views), known, mixtures, rules, asked.limit, packed)
+    return replace(_preview(recipe, tuple(views), known, mixtures, rules, asked.limit, packed), trials=trials)
 
 
 def declared(recipe: Recipe, *, limit: int | None) -> Preview:

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -27,6 +27,7 @@ _TABLES = ("tasks", "categories")
 class Instructing(Strategy):
     """Puts words of its own after the system message; the student is trained on question and answer."""
 
+    instructs: ClassVar[bool] = True
     instructions: Annotated[
         Place | None,
         Field(description="TOML with [tasks] and [categories] (names or patterns to words) and default = words"),
