@@ -51,11 +51,14 @@ class Reading:
     rows: columns of `frames.ROWS` (missing ones are null), `place` always.
     rejected: columns of `frames.REJECTED_ROWS`: place and reason of rows that could not be read.
     passed_over: rows that are none of the collection, by reason: options of the source leave them out.
+    not_carried: places of rejected rows that are sound, but hold what is not carried to the model. They are bad rows
+        only where any rejection is an error.
     """
 
     rows: pl.DataFrame
     rejected: pl.DataFrame
     passed_over: Mapping[str, int] = field(default_factory=dict)
+    not_carried: frozenset[int] = frozenset()
 
 
 class Source(Kind, ABC):

@@ -177,8 +177,10 @@ def _examples(task: ReadTask, rejected: list[pl.DataFrame], passed_over: Counter
             rows = completed(reading.rows, rows_schema()).with_columns(file, pl.col("task").fill_null(task.collection))
             reasons = _unfit(rows)
             bad = rows.with_columns(reasons.alias("reason")).filter(reasons.is_not_null()).select("place", "reason")
+            sound = () if task.source.on_bad_row == "error" else reading.not_carried
             for frame in (completed(reading.rejected, rejected_rows_schema()), bad):
-                rejected.extend([frame.with_columns(file, pl.lit(True).alias("bad"))] if frame.height else [])
+                marked = frame.with_columns(file, (~pl.col("place").is_in(list(sound))).alias("bad"))
+                rejected.extend([marked] if frame.height else [])
             yield rows.filter(reasons.is_null()) if bad.height else rows
 
 

@@ -19,6 +19,7 @@ from tests.cases.judging import Outcome, faults_of
 PLAIN = [
     "01_turn_flags",
     "02_tool_calls",
+    "05_reasoning_content",
     "07_content_parts",
     "30_dup_inputs",
     "31_input_output",
@@ -29,6 +30,7 @@ PLAIN = [
     "37_sharegpt_mixed_keys",
     "44_replay",
     "48_system_twice",
+    "60f_content_parts",
     "60g_mixed_role_from",
     "62_same_first_user_two_collections",
     "70_train_export",

@@ -67,14 +67,23 @@ def test_what_is_null_or_empty_is_no_loss(nothing: Any, name: str):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_key_that_nobody_knows_rejects_the_row_unless_the_recipe_leaves_it_out(name: str):
-    rows = [{"messages": [{**TALK[0], "name": "bob", "mood": 3}, {**TALK[1], "id": "m2", "index": 1}], "tools": CALL}]
-    sentence = 'messages: "mood" and "name" would be lost; ignore_keys = ["mood", "name"] reads such rows without them'
+    rows = [{"messages": [{**TALK[0], "time": "noon", "mood": 3}, {**TALK[1], "id": "m2", "index": 1}], "tools": CALL}]
+    sentence = 'messages: "mood" and "time" would be lost; ignore_keys = ["mood", "time"] reads such rows without them'
     assert read(rows, name) == ([], [(1, sentence)])
-    more = 'tools: it would be lost; ignore_keys = ["mood", "name", "tools"] reads such rows without it'
-    assert read(rows, name, ignore_keys=("name", "mood")) == ([], [(1, more)])
-    (row,), rejected = read(rows, name, ignore_keys=("mood", "name", "tools"))
+    more = 'tools: it would be lost; ignore_keys = ["mood", "time", "tools"] reads such rows without it'
+    assert read(rows, name, ignore_keys=("time", "mood")) == ([], [(1, more)])
+    (row,), rejected = read(rows, name, ignore_keys=("mood", "time", "tools"))
     assert not rejected
     assert [turn["content"] for turn in row["messages"]] == ["2+2?", "4"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_name_of_who_speaks_is_left_out_but_where_it_is_the_tool_that_answers(name: str):
+    tool = {"role": "tool", "content": "4", "name": "add"}
+    rows = [{"messages": [{**TALK[0], "name": "bob"}, TALK[1]]}, {"messages": [TALK[0], TALK[1], tool]}]
+    kept, rejected = read([*rows, {"messages": [{**tool, "name": None}]}], name)
+    assert ([row["place"] for row in kept], rejected) == ([1, 3], [(2, lost("name"))])
+    assert len(read(rows, name, ignore_keys=("name",))[0]) == 2
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -75,15 +75,15 @@ def questions(source: Source) -> list[str]:
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_keys_that_would_be_lost_reject_a_row_of_the_hub_unless_it_leaves_them_out(hub, streaming):
-    ask = {"role": "user", "content": "q", "name": None, "weight": None}
-    answers = [{"role": "assistant", "content": "a", "name": name, "weight": 1} for name in (None, "bob")]
+    ask = {"role": "user", "content": "q", "mood": None, "weight": None}
+    answers = [{"role": "assistant", "content": "a", "mood": mood, "weight": 1} for mood in (None, "sad")]
     rows = io.BytesIO()
     pq.write_table(pa.table({"messages": [[ask, answer] for answer in answers], "tools": ["", "[]"]}), rows)
     hub.sets["org/chats"] = HubSet({"main": NEW}, {NEW: {"train.parquet": rows.getvalue()}})
     (reading,) = read(settled(HubSource(name="org/chats", streaming=streaming)))
-    sentence = 'messages: "name" would be lost; ignore_keys = ["name"] reads such rows without it'
+    sentence = 'messages: "mood" would be lost; ignore_keys = ["mood"] reads such rows without it'
     assert (reading.rows["place"].to_list(), reading.rejected.rows()) == ([1], [(2, sentence)])
-    (reading,) = read(settled(HubSource(name="org/chats", streaming=streaming, ignore_keys=("name",))))
+    (reading,) = read(settled(HubSource(name="org/chats", streaming=streaming, ignore_keys=("mood",))))
     assert reading.rows["messages"].list.last().struct.field("trained").to_list() == [True, True]
 
 

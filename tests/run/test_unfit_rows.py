@@ -12,6 +12,7 @@ from orca_plugins.sources.files import Files
 from orca_plugins.sources.flan import Flan
 from orca_recipes.contract.frames import completed, messages_type, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Reading, Slice, Source, SourceFile
+from orca_recipes.errors import SourceError
 from orca_recipes.run.arrow import read_frame, read_table
 from orca_recipes.run.build import build
 from orca_recipes.run.progress import Progress
@@ -180,6 +181,21 @@ def test_the_build_trains_what_flags_allow_and_lists_what_it_cannot_read(tmp_pat
             'messages: "tool_calls" would be lost; ignore_keys = ["tool_calls"] reads such rows without it',
         )
     ]
+
+
+@pytest.mark.parametrize("lost", [{"tool_calls": [{"name": "f"}]}, {"content": [{"type": "image", "url": "x"}]}])
+def test_sound_rows_that_cannot_be_carried_are_counted_and_stop_a_build_only_where_any_row_would(tmp_path, lost):
+    rows = [{"messages": [ASK, ANSWER]}, {"messages": [ASK, {**ANSWER, **lost}]}]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('name = "r"\n[collections.c]\nkind = "files"\npath = "rows.jsonl"\n' + STUDENT)
+    build(asked(recipe), Progress())
+    assert pl.read_parquet(tmp_path / "out" / "main" / "rejected.parquet")["stage"].to_list() == ["read"]
+    with pytest.raises(SourceError, match=r"1 of 2 rows cannot be used, the first at rows.jsonl:2: messages: "):
+        build(asked(recipe, "collections.c.on_bad_row=error"), Progress())
+    write_rows(tmp_path / "rows.jsonl", [rows[0], {"messages": "what?"}])
+    with pytest.raises(SourceError, match="more than one in a hundred"):
+        build(asked(recipe), Progress())
 
 
 def texts(out: Path) -> tuple[list[str], str]:

@@ -12,7 +12,7 @@ import numpy as np
 from orca_plugins.sources._files_arrow import plain
 from orca_plugins.sources._files_columns import LISTS, Wanted, routes
 from orca_plugins.sources._files_json import BAD_TEXT, TOO_DEEP, BadRow, Digits, decode, nested_too_deep
-from orca_plugins.sources._files_keys import PARTS
+from orca_plugins.sources._files_keys import PARTS, names_of
 from orca_plugins.sources._files_lines import Lines
 from orca_plugins.sources._files_records import Rows, found_value
 from orca_plugins.sources._files_scan import Seen, seen_in
@@ -153,7 +153,7 @@ def _schema(sample: list[dict[str, Any]], wanted: Wanted, seen: Seen | None = No
 
     tree: dict[str, Any] = {}
     for ours, path in wanted.paths.items():
-        stored = _guess(ours, path, sample, seen)
+        stored = _guess(ours, path, sample, wanted, seen)
         for *outer, last in routes(path):
             node = tree
             for key in outer:
@@ -171,13 +171,13 @@ def _fields(tree: dict[str, Any]) -> "list[pa.Field]":
     return [pa.field(key, pa.struct(_fields(node)) if isinstance(node, dict) else node) for key, node in tree.items()]
 
 
-def _guess(ours: str, path: str, sample: list[dict[str, Any]], seen: Seen | None) -> "pa.DataType":
+def _guess(ours: str, path: str, sample: list[dict[str, Any]], wanted: Wanted, seen: Seen | None) -> "pa.DataType":
     import pyarrow as pa
 
     if ours == "messages":
         turns = (turn for value in _values(ours, path, sample) if isinstance(value, list) for turn in value)
         found = {key for turn in turns if isinstance(turn, dict) for key in turn} if seen is None else {*seen.parts}
-        parts = [key for key in PARTS if key in found] or [*PARTS[:1]]
+        parts = [key for key in (*PARTS, *names_of(wanted)) if key in found] or [*PARTS[:1]]
         flags = {} if seen is None else {flag: pa.bool_() if yes else pa.float64() for flag, yes in seen.flags.items()}
         return pa.list_(pa.struct([*((key, pa.string()) for key in parts), *flags.items()]))
     first = next(_values(ours, path, sample), None)

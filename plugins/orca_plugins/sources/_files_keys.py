@@ -20,6 +20,9 @@ ROLE_KEYS, TEXT_KEYS = ("role", "from"), ("content", "value")
 """Under which names a message has its role and its text: OpenAI's and ShareGPT's, also mixed."""
 
 PARTS = ROLE_KEYS + TEXT_KEYS
+TOOL = "tool"
+"""The role of a tool's turn."""
+
 PART_KEYS = ("type", "text")
 """What a part of a content is read from."""
 
@@ -31,6 +34,8 @@ SAYS_NO, SAYS_YES, SAYS_ELSE = 0, 1, 2
 """What a flag says of its turn: not to be trained, to be trained, something that is neither."""
 
 _NAMES_SAID = 8
+_LOST = " would be lost; "
+_ONLY_TEXT = ", and only text is read"
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Known:
     """What `files_keys_known.toml` says."""
 
     flags: tuple[str, ...]
+    names: tuple[str, ...]
     harmless: frozenset[str]
     seen: tuple[str, ...]
     with_messages: tuple[str, ...]
@@ -48,8 +54,8 @@ def known() -> Known:
     """The keys that are known."""
     told = tomllib.loads((package_files(__package__) / "files_keys_known.toml").read_text(encoding="utf-8"))
     message, row = told["message"], told["row"]
-    flags, harmless = tuple(message["flags"]), frozenset(message["harmless"])
-    return Known(flags, harmless, tuple(row["seen"]), tuple(row["with_messages"]))
+    flags, names = tuple(message["flags"]), tuple(message["names"])
+    return Known(flags, names, frozenset(message["harmless"]), tuple(row["seen"]), tuple(row["with_messages"]))
 
 
 def require_ignorable(keys: Sequence[str]) -> None:
@@ -68,6 +74,11 @@ def require_ignorable(keys: Sequence[str]) -> None:
 def flags_of(wanted: Wanted) -> tuple[str, ...]:
     """The keys that say whether a turn is trained."""
     return tuple(flag for flag in known().flags if flag not in wanted.ignored)
+
+
+def names_of(wanted: Wanted) -> tuple[str, ...]:
+    """The keys that say who speaks, and are lost of a tool's turn alone."""
+    return tuple(name for name in known().names if name not in wanted.ignored)
 
 
 def silent_keys(wanted: Wanted) -> frozenset[str]:
@@ -91,14 +102,19 @@ def holders(wanted: Wanted) -> list[tuple[str, ...]]:
 def lost_of_message(names: Iterable[str], wanted: Wanted) -> str:
     """What is said of a message with keys that nobody carries."""
     said = sorted(names)[:_NAMES_SAID]
-    return f"messages: {_listed(said)} would be lost; {_without(said, wanted)}"
+    return f"messages: {_listed(said)}{_LOST}{_without(said, wanted)}"
 
 
 def lost_of_row(names: Iterable[str], wanted: Wanted) -> str:
     """What is said of a row with columns that it must not have, each with the object that holds it."""
     said = sorted(names)[:_NAMES_SAID]
-    lost = "it would be lost" if len(said) == 1 else "they would be lost"
-    return f"{', '.join(said)}: {lost}; {_without([name.rpartition('.')[2] for name in said], wanted)}"
+    they = "it" if len(said) == 1 else "they"
+    return f"{', '.join(said)}: {they}{_LOST}{_without([name.rpartition('.')[2] for name in said], wanted)}"
+
+
+def is_of_what_is_lost(reason: str) -> bool:
+    """Whether a reason says that a sound row holds what is not carried."""
+    return _LOST in reason or reason == SEVERAL_PARTS or reason.endswith(_ONLY_TEXT)
 
 
 def differing(names: Sequence[str]) -> str:
@@ -123,7 +139,7 @@ def flag_of_another(name: str, wanted: Wanted) -> str:
 
 def odd_part(kind: str | None) -> str:
     """What is said of a part of a content that is no text."""
-    return f"messages: content has a part {_quoted(kind)}, and only text is read" if kind else NOT_PARTS
+    return f"messages: content has a part {_quoted(kind)}{_ONLY_TEXT}" if kind else NOT_PARTS
 
 
 NOT_PARTS = "messages: content is a list of something else than parts of text"

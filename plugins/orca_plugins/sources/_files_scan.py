@@ -12,7 +12,7 @@ import numpy as np
 
 from orca_plugins.sources._files_columns import Wanted, routes
 from orca_plugins.sources._files_json import NESTING
-from orca_plugins.sources._files_keys import PARTS, flags_of, holders, silent_keys, watched
+from orca_plugins.sources._files_keys import PARTS, flags_of, holders, names_of, silent_keys, watched
 from orca_plugins.sources._files_lines import Lines
 
 _QUOTE, _BACKSLASH, _COLON = ord('"'), ord("\\"), ord(":")
@@ -30,7 +30,8 @@ class Seen:
     """What a block of lines holds.
 
     lines: with only those plain in which no key is lost and no flag is odd. parts: the keys that messages have of
-    `_files_keys.PARTS`. flags: their flags, True where the values are booleans, else numbers.
+    `_files_keys.PARTS`, and of those that say who speaks. flags: their flags, True where the values are booleans, else
+    numbers.
     """
 
     lines: Lines
@@ -175,14 +176,15 @@ def _of_messages(
 def _in_messages(keys: _Keys, wanted: Wanted) -> tuple[tuple[str, ...], dict[str, bool], np.ndarray]:
     """The parts and flags among the keys of messages, and where a key may be lost or a flag is odd."""
     parts, flags, lost = [], {}, [np.empty(0, np.int64)]
-    for name in (*PARTS, *flags_of(wanted), *sorted(silent_keys(wanted))):
+    texts = (*PARTS, *names_of(wanted))
+    for name in (*texts, *flags_of(wanted), *sorted(silent_keys(wanted))):
         if not len(keys.start):
             break
         named = keys.named(name)
         if not named.any():
             continue
         mine, keys = keys.only(named), keys.only(~named)
-        if name in PARTS:
+        if name in texts:
             parts.append(name)
         elif name not in silent_keys(wanted):
             flags[name], odd = _flag(mine)

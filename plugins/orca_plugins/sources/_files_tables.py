@@ -11,6 +11,7 @@ import numpy as np
 
 from orca_plugins.sources._files_columns import LISTS, extra_name, shown
 from orca_plugins.sources._files_json import BAD_TEXT
+from orca_plugins.sources._files_keys import is_of_what_is_lost
 from orca_plugins.sources._files_turns import list_offsets
 from orca_recipes.contract.frames import completed, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Reading
@@ -70,7 +71,11 @@ class Finish:
         rejected = table.rejected + [(int(places[row]), reason) for row, reason in faults.items()]
         if faults:
             columns = {ours: _only(array, kept) for ours, array in columns.items()}
-        return Reading(rows=self._frame(places[kept], columns), rejected=_rejected_frame(rejected))
+        return Reading(
+            rows=self._frame(places[kept], columns),
+            rejected=_rejected_frame(rejected),
+            not_carried=frozenset(place for place, reason in rejected if is_of_what_is_lost(reason)),
+        )
 
     def _frame(self, places: np.ndarray, columns: Mapping[str, "pa.Array"]) -> "pl.DataFrame":
         import polars as pl

@@ -14,12 +14,14 @@ from orca_plugins.sources._files_keys import (
     SAYS_YES,
     SEVERAL_PARTS,
     TEXT_KEYS,
+    TOOL,
     differing,
     flag_of_another,
     flags_disagree,
     flags_of,
     holds,
     lost_of_message,
+    names_of,
     odd_flag,
     odd_part,
     said_by,
@@ -40,7 +42,7 @@ def turn_of(value: Any, wanted: Wanted) -> dict[str, Any] | None:
     texts = {key: text for key, (text, _) in contents.items()}
     role = _first(roles.values())
     train, flagged = _flags(value, role, wanted)
-    silent = silent_keys(wanted) | {*PARTS, *flags_of(wanted)}
+    silent = silent_keys(wanted) | {*PARTS, *flags_of(wanted), *(names_of(wanted) if role != TOOL else ())}
     fault = (
         _lost(value, silent, wanted)
         or _first(differing(list(pair)) for pair in (roles, texts) if _differ(pair))

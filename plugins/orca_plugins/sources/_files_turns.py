@@ -22,11 +22,13 @@ from orca_plugins.sources._files_keys import (
     SEVERAL_PARTS,
     SPACE,
     TEXT_KEYS,
+    TOOL,
     differing,
     flag_of_another,
     flags_disagree,
     flags_of,
     lost_of_message,
+    names_of,
     odd_flag,
     odd_part,
     silent_keys,
@@ -74,7 +76,8 @@ def plain_turns(flat: "pa.Array", wanted: Wanted) -> "pa.Array":
     train, flagged = _flags_of_turns(fields, role, wanted)
     differ = [_differing(pair, names) for pair, names in ((roles, ROLE_KEYS), (contents, TEXT_KEYS)) if len(pair) > 1]
     silent = silent_keys(wanted) | {*PARTS, *flags_of(wanted)}
-    fault = _first([_lost(fields, len(flat), silent, wanted), *differ, *odd, flagged], len(flat))
+    named = {name: _of_tools(fields[name], role) for name in names_of(wanted) if name in fields}
+    fault = _first([_lost({**fields, **named}, len(flat), silent, wanted), *differ, *odd, flagged], len(flat))
     return pa.StructArray.from_arrays(
         [role, content, train, fault], ["role", "content", "train", "fault"], mask=flat.is_null()
     )
@@ -218,6 +221,16 @@ def _lost(fields: "Mapping[str, pa.Array]", count: int, silent: frozenset[str], 
     lost = [[name for name, flag in zip(names, column, strict=True) if flag] for column in which.T]
     reasons = pa.array([lost_of_message(keys, wanted) if keys else None for keys in lost], pa.large_string())
     return reasons.take(pa.array(reason_of.ravel()))
+
+
+def _of_tools(array: "pa.Array", role: "pa.Array") -> "pa.Array":
+    """The values that stand in a tool's turn, null in any other."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if array.null_count == len(array):
+        return array
+    return array.take(pc.if_else(pc.equal(role, TOOL), pa.array(np.arange(len(array))), pa.scalar(None, pa.int64())))
 
 
 def _differing(pair: "Sequence[pa.Array]", names: Sequence[str]) -> "pa.Array":

@@ -7,6 +7,7 @@ not match is no file of it. It is counted, never listed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orca_plugins.sources._flan_layout import layout
@@ -43,7 +44,7 @@ def rows_of_submix(reading: Reading, *, marks: Mapping[str, str], submix: str, w
         rows = rows.filter(pl.col("template").is_not_null())
         rows = _passing(rows, pl.col("template").is_in(types), _OF_ANOTHER_TEMPLATE, passed_over)
     rows = rows.with_columns(options_in(rows["question"]).alias("options")).drop("extra")
-    return Reading(rows=completed(rows, rows_schema()), rejected=rejected, passed_over=passed_over)
+    return replace(reading, rows=completed(rows, rows_schema()), rejected=rejected, passed_over=passed_over)
 
 
 def _value(column: str) -> pl.Expr:
