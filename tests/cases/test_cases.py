@@ -91,6 +91,18 @@ def test_a_teacher_answers_the_last_question_of_a_conversation(cases, inputs):
     assert sorted(requests) == sorted(cases[name]["requests"])
 
 
+def test_an_empty_reply_is_no_answer_and_is_asked_for_again(cases, inputs):
+    name = "43_teacher_empty"
+    with teacher(lambda _: "") as (address, requests):
+        asked_of(inputs / name, address)
+        assert faults_of(outcome_of(inputs / name), cases[name]) == []
+    assert 3 <= len(requests) <= 6
+    with teacher(lambda question: f"TEACHER({question})") as (address, requests):
+        asked_of(inputs / name, address)
+        assert faults_of(outcome_of(inputs / name), cases[name]["again"]) == []
+    assert len(requests) == 3
+
+
 def asked_of(folder: Path, address: str) -> None:
     """Let a case's recipe ask the teacher at this address."""
     recipe = folder / "recipe.toml"
