@@ -118,6 +118,8 @@ def made(asked: Asked, progress: Progress) -> Built:
     try:
         return _build(asked, progress)
     finally:
+        # Also after a fault: whoever holds its traceback would hold the claims of a build that has ended.
+        asked.store.release()
         asked.loaded.recipe.engine.close()
 
 

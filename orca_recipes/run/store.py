@@ -175,9 +175,13 @@ class Store:
         return StageFolder(self.root / "stages" / f"{label}-{stage.fingerprint[:20]}")
 
     def claim(self, stages: Iterable[Stage], say: Say = quiet) -> None:
-        """Keep stages from `clean` as long as this process runs."""
+        """Keep stages from `clean` until `release`, or as long as this process runs."""
         with writing_store(self.root):
             self._claims.add({self.folder(stage).path.name for stage in stages}, say)
+
+    def release(self) -> None:
+        """Claim no stages any more."""
+        self._claims.drop()
 
     @contextmanager
     def working_on(self, stage: Stage, say: Say = quiet) -> Iterator[StageFolder]:
