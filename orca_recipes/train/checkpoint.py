@@ -24,6 +24,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from orca_recipes.errors import CheckpointError, StoreError
 from orca_recipes.shards.files import write_whole
+from orca_recipes.shards.publishing import foreign_files
 from orca_recipes.train.architecture import Architecture
 from orca_recipes.train.checkpoint_files import (
     checkpoints,
@@ -31,6 +32,7 @@ from orca_recipes.train.checkpoint_files import (
     damage_found_by_all_ranks,
     digests_by_all_ranks,
     folder_name,
+    keep_apart,
     publish,
     remove,
 )
@@ -101,6 +103,8 @@ def save_checkpoint(
     files = digests_by_all_ranks(aside)
     if _is_first():
         _describe(aside, _as_written(checkpoint, optimizer, files))
+        if published.exists() and _holds_foreign(published):
+            keep_apart(published)
         publish(aside, published)
         _keep_last(folder, keep)
     torch.distributed.barrier()
@@ -281,4 +285,10 @@ def _describe(aside: Path, checkpoint: Checkpoint) -> None:
 def _keep_last(folder: Path, keep: int) -> None:
     passing = [place for place in checkpoints(folder) if read_checkpoint(place).ends_phase is None]
     for place in passing[: max(0, len(passing) - keep)]:
-        remove(place)
+        if not _holds_foreign(place):
+            remove(place)
+
+
+def _holds_foreign(place: Path) -> bool:
+    """Whether somebody put something into a checkpoint, which is not removed then."""
+    return next(foreign_files(place, {NAME, *read_checkpoint(place).files}), None) is not None

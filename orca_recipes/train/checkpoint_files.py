@@ -7,6 +7,7 @@ has the name of a checkpoint is whole. Files are digested by all ranks together,
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +40,11 @@ def publish(aside: Path, published: Path) -> None:
         remove(published)
     aside.rename(published)
     sync_folder(published.parent)
+
+
+def keep_apart(published: Path) -> None:
+    """Give a checkpoint a name that is none, because it holds what a user put there."""
+    published.rename(published.with_name(f"{published.name}.replaced-{secrets.token_hex(4)}"))
 
 
 def remove(published: Path) -> None:

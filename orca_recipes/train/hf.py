@@ -8,7 +8,6 @@ was trained on travels along.
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -19,7 +18,7 @@ import torch
 from megatron.core import parallel_state
 
 from orca_recipes.errors import BuildError, ModelError
-from orca_recipes.shards.files import sync_folder
+from orca_recipes.shards import publishing
 from orca_recipes.shards.layout import TOKENIZER as TOKENIZER_FILE
 from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.train.architecture import Architecture, architecture_from_hf, architecture_to_hf
@@ -97,21 +96,29 @@ def import_hf(
 def export_hf(checkpoint: Path, folder: Path) -> Architecture:
     """Make a Hugging Face model of a checkpoint, in this process alone; the folder is there whole or not there.
 
+    An empty folder may be there already, also as a mount point, or be linked to.
     Raises: CheckpointError; BuildError where the folder is taken.
     """
-    if folder.exists():
+    place = publishing.followed(folder)
+    if place.exists() and (not place.is_dir() or any(publishing.foreign_files(place, set()))):
         raise BuildError(f"{folder} is in the way: remove it, or name another folder to export to")
     found = read_checkpoint(checkpoint)
-    aside = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    with running(Layout(), seed=1):
-        model = build_model(found.architecture, Layout(), precision=_dtype(found.architecture), initialize=False)
-        load_weights(checkpoint, model)
-        save_hf(model, found, aside, tokenizer=checkpoint / TOKENIZER)
-    aside.rename(folder)
-    sync_folder(folder.parent)
+    publishing.put_back(place, last=CONFIG, own=_none)
+    aside = publishing.make_aside(place)
+    try:
+        with running(Layout(), seed=1):
+            model = build_model(found.architecture, Layout(), precision=_dtype(found.architecture), initialize=False)
+            load_weights(checkpoint, model)
+            save_hf(model, found, aside, tokenizer=checkpoint / TOKENIZER)
+        publishing.put_in_place(aside, place, last=CONFIG, own=_none)
+    finally:
+        publishing.give_up(aside, place, last=CONFIG)
     return found.architecture
+
+
+def _none(folder: Path) -> frozenset[str]:
+    """Nothing that may be removed: an export takes no other's place."""
+    return frozenset()
 
 
 def load_hf(folder: Path, model: Network) -> None:

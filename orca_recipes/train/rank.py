@@ -34,6 +34,7 @@ from orca_recipes.train.optimizer import AdamW, Optimizer, build_optimizer
 from orca_recipes.train.phases import TrainingPhase
 from orca_recipes.train.pinned import Pinned, of_one_build, pinned, refuse_different_builds
 from orca_recipes.train.position import Position
+from orca_recipes.train.run_folder import make_run_folder, refuse_foreign_run
 from orca_recipes.train.schedule import Rates, Schedule
 from orca_recipes.train.settings import Request, Settings, resolve
 from orca_recipes.train.spread import layout_of
@@ -55,6 +56,7 @@ def prepare(request: Request, ranks: int) -> Prepared:
     Raises: the exact fault, in one sentence.
     """
     settings = resolve(request)
+    refuse_foreign_run(request.run)
     start = starting_point(settings)
     layout = checked(
         layout_of(request, ranks),
@@ -81,7 +83,7 @@ def train_as_rank(request: Request, *, rendezvous: str = "env://") -> bool:
                     examine(request.build, prepared.settings.manifest, whole=request.verify)
                 build = pinned(prepared.settings)
             if rank == 0:
-                request.run.mkdir(parents=True, exist_ok=True)
+                make_run_folder(request.run)
         seed = prepared.settings.chosen[0].training.seed
         stop_requested = stack.enter_context(_stop_signals())
         with (
@@ -107,9 +109,11 @@ def _train(prepared: Prepared, build: Pinned, place: Place, stop_requested: Call
     position = start.position
     first = place.rank == 0
     run = settings.request.run
+    if first:
+        # Before the log: it tells that what else is in the folder is a training's.
+        settings.write()
     with open_journal(run, after_step=position.step) if first else nullcontext(Silence()) as journal:
         if first:
-            settings.write()
             for sentence in _opening(prepared):
                 journal.say(sentence)
         trainer = Trainer(
