@@ -3,6 +3,7 @@
 import importlib
 import os
 import signal
+import tarfile
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +35,15 @@ def shared() -> Path:
     if not (place / "data").is_dir():
         pytest.skip(f"no shared data at {place} (set ORCA_SHARED)")
     return place
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A folder with a build of format 1, its recipe, lock, store and bought answers; see tests/old/README.md."""
+    folder = tmp_path / "old"
+    with tarfile.open(Path(__file__).parent / "old" / "format-1.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
 
 
 @pytest.fixture(scope="session")
