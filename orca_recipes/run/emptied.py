@@ -24,6 +24,7 @@ from orca_recipes.run.keep import SPARE
 from orca_recipes.run.mix import taken_copies
 from orca_recipes.run.read import IDS, batches_of
 from orca_recipes.run.rules import UNMATCHED, WORDS, QuestionCounter, first_matching
+from orca_recipes.run.system_messages import expanded_ids
 from orca_recipes.shards.records import NOT_DRAWN
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class _Search:
                     break
                 for place in np.unique(places[places != UNMATCHED]).tolist():
                     mine = rows.filter(places == place)
-                    if place in alive or np.isin(mine["id_hi"].to_numpy(), left).any():
+                    if place in alive or np.isin(self._made_of(place, mine["id_hi"]).to_numpy(), left).any():
                         alive.add(place)
                         missing.pop(place, None)
                     else:
@@ -174,7 +175,20 @@ class _Search:
         rule, mine = self._recipe.rules[place], pl.concat(rows)
         lost = pl.concat([self._lost(name).select("id_hi", "stage", "reason") for name in self._accounts]).unique()
         what = f"rule {place + 1} ({in_words(rule.when)}; strategy {quoted(rule.strategy)})"
-        return Emptied(what, None, mine.height, _reasons(mine.join(lost, on="id_hi", how="inner")))
+        made = self._made_of(place, mine["id_hi"]).to_frame()
+        return Emptied(what, None, mine.height, _reasons(made.join(lost, on="id_hi", how="inner")))
+
+    def _made_of(self, place: int, ids: pl.Series) -> pl.Series:
+        """The rows' id_hi, and those of the examples that a rule makes of each where it goes through its messages."""
+        import polars as pl
+
+        rule = self._recipe.rules[place]
+        if rule.expand != "each":
+            return ids
+        names = self._recipe.system_message_texts(rule.system_messages)
+        numbers = ids.to_numpy()
+        copies = [expanded_ids(numbers, numbers, name)[0] for name in names]
+        return pl.concat([ids, *(pl.Series("id_hi", copy) for copy in copies)])
 
     def _by_rule(self, collection: str) -> Iterator[tuple[np.ndarray, pl.DataFrame]]:
         """The rows that a draw took, batch by batch: the rule of each (its place in the recipe), and its id."""
@@ -194,7 +208,7 @@ class _Search:
         return pl.concat(rows.filter(condition) for rows in self._batches(collection, columns))
 
     def _batches(self, collection: str, columns: list[str]) -> Iterator[pl.DataFrame]:
-        """The rows that a draw took, with these columns and id_hi, which all that is made of a row shares."""
+        """The rows that a draw took, with these columns and id_hi, which repeats share; for others: `_made_of`."""
         import polars as pl
 
         read = self._execution.folder(f"read {collection}")

@@ -1,6 +1,5 @@
 """Replies that hold nothing: rejected, asked again so often, never trained; and what is dropped is asked anew."""
 
-import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +47,6 @@ class Desk:
     def run(self, *words: str, status: int = 0) -> Result:
         places = ["--traces", str(self.folder / "traces"), "--store", str(self.folder / "store")]
         places = places[:2] if words[0] == "traces" and words[1] != "drop" else places
-        gc.collect()  # a build that failed holds its stages as long as it stands in memory
         done = CliRunner().invoke(main, [*words, *places])
         assert done.exit_code == status, done.output
         return done
