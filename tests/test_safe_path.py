@@ -116,7 +116,7 @@ def test_workers_still_look_where_the_user_says(beside: Path, monkeypatch: pytes
 def test_a_build_with_workers(beside: Path, begins: list[str]):
     spare_what_python_needs(begins)
     told = command(*begins, "build", quickstart(), "--workers", "2", "--out", "built")
-    assert "built, blake2b:" in told
+    assert "built, data blake2b:" in told
 
 
 def test_processes_that_carry_questions_to_a_server(beside: Path):
