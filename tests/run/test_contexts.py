@@ -169,6 +169,7 @@ def test_options_count_where_a_strategy_shows_them(make: Make, prompt: str, dupl
     rules = f"[strategies.asked]\nkind = 'instruct'\nprompt = '{prompt}'\n[[rules]]\nstrategy = 'asked'\n"
     first = [{"q": "Which?", "r": "x", "o": ["x", "y"]}]
     second = [{"q": "Which?", "r": "x", "o": ["xy"]}, {"q": "Which?", "r": "x", "o": ["x", "y"]}]
+    second.append({"q": "What else?", "r": "x", "o": ["x", "y"]})
     _, rejected, _ = make(first, second, columns, rules)
     assert sorted(rejected["line"]) == duplicates
 
@@ -264,7 +265,8 @@ def test_adding_a_collection_behind_redraws_none_of_the_others(make: Make):
     rows = [{"q": f"q{number}", "r": "x"} for number in range(30)]
     tables = "[mixtures.m]\ntake.a.rows = 10\n[datasets.main]\nmixture = 'm'\n"
     alone, _, _ = make(rows, rows[:20], ROWS, tables)
-    both, _, _ = make(rows, rows[:20], ROWS, tables.replace("\n[d", "\ntake.b.all = true\n[d"))
+    others = [*rows[:20], {"q": "new", "r": "x"}]
+    both, _, _ = make(rows, others, ROWS, tables.replace("\n[d", "\ntake.b.all = true\n[d"))
     of_a = [{stage.name: stage.fingerprint for stage in made.plan}["tokenize main/a"] for made in (alone, both)]
     assert of_a[0] == of_a[1]
 
