@@ -9,6 +9,7 @@ the contract because kinds take templates apart with it, and the core holds what
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
@@ -59,6 +60,18 @@ class ChatTemplate:
             raise
         except Exception as fault:  # templates fail with whatever their expressions raise
             raise Refused(str(fault) or type(fault).__name__) from None
+
+
+def literals(text: str) -> list[str]:
+    """The string literals in a template's expressions, each once, sorted: what it compares contents with, and more."""
+    import jinja2
+
+    try:
+        tokens = list(jinja2.Environment(trim_blocks=True, lstrip_blocks=True).lex(text))
+        found = {ast.literal_eval(value) for _, kind, value in tokens if kind == "string"}
+    except (jinja2.TemplateError, ValueError, SyntaxError):
+        return []
+    return sorted(found)
 
 
 class _Clock:

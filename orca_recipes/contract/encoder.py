@@ -25,6 +25,7 @@ class Vocabulary:
     eats_space: control tokens that swallow white space beside them (lstrip, rstrip), which templates refuse.
     chat_template: jinja text of the tokenizer's own template, where it has one.
     unknown: the control token, if it is one, that text becomes where the model cannot spell it; there it is text.
+    unknown_id: the id that such text becomes, control token or not; None where there is none.
     """
 
     size: int
@@ -36,6 +37,7 @@ class Vocabulary:
     pad: str | None
     chat_template: str | None
     unknown: str | None = None
+    unknown_id: int | None = None
 
 
 class Encoder(ABC):
@@ -45,11 +47,13 @@ class Encoder(ABC):
     only a run at the very start is encoded with `opens`.
     spells: every text can be written in ids, so that `normalized` is known by rule, and text and ids prove each other.
     Where not (unknown tokens, white space that is dropped), `normalized` is what the ids of a text decode to.
+    drops: what cannot be spelt may leave no id behind, so that `dropped` must be asked.
     """
 
     vocabulary: Vocabulary
     prefix_only_at_start: bool = False
     spells: bool = True
+    drops: bool = False
 
     @abstractmethod
     def encode(self, *, texts: pa.LargeStringArray, opens: bool, exact: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -69,6 +73,21 @@ class Encoder(ABC):
 
         Worked out from the texts where it can be, so that it proves ids, not they it. Args: as for `encode`.
         """
+
+    def dropped(self, *, texts: pa.LargeStringArray, opens: bool) -> np.ndarray:
+        """bool [texts]: of which runs of text a part is neither in the ids nor told by the unknown token.
+
+        Args: as for `encode`.
+        """
+        import numpy as np
+
+        return np.zeros(len(texts), dtype=bool)
+
+    def changed(self, *, texts: pa.LargeStringArray) -> np.ndarray:
+        """bool [texts]: which contents of messages are other texts once the tokenizer's normalizer has been at them."""
+        import numpy as np
+
+        return np.zeros(len(texts), dtype=bool)
 
     @abstractmethod
     def decode_runs(self, *, ids: np.ndarray, offsets: np.ndarray, opens: bool) -> pa.LargeStringArray:

@@ -213,7 +213,7 @@ def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tupl
                 "tokenize",
                 subject,
                 kind="",
-                decisive={},
+                decisive={} if dataset.unknown == "reject" else {"unknown": dataset.unknown},
                 inputs=(conversations, *student),
             )
         )

@@ -70,6 +70,12 @@ class Dataset(Grammar):
         tuple[str, ...],
         Field(description="collections (cot) and tasks (cot/aqua) all of whose rows may be lost; patterns with *, ?"),
     ] = ()
+    unknown: Annotated[
+        Literal["reject", "train"],
+        Field(
+            description="examples whose answer the vocabulary cannot spell: rejected, or trained with what it becomes"
+        ),
+    ] = "reject"
 
 
 class Phase(Grammar):

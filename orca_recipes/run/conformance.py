@@ -138,6 +138,11 @@ class _Trial:
         messages = case.innocent()
         text = assemble_text(self._markup, messages[: place + 1])
         prompt = self._inference.prompt(messages[:place])
+        asked = assemble_text(self._markup, messages[:place], generation_prompt=True)
+        if prompt != asked:
+            at = _parting(prompt, asked)
+            said = f"its jinja prints {prompt[at : at + _SHOWN]!r} before answer {place + 1} of the conversation"
+            raise TemplateError(_refusal(case, f"{said}, where its markup has {asked[at : at + _SHOWN]!r}"))
         whole = self._inference.template.render(messages[: place + 1])
         if not whole.startswith(text):
             at = _parting(whole, text)

@@ -11,6 +11,7 @@ from typing import Any
 
 from orca_recipes.contract.kinds import Vocabulary
 from orca_recipes.contract.markup import START, Markup, Role
+from orca_recipes.run.markers import markers
 from orca_recipes.shards.layout import ROLES
 
 _ROLES = ROLES[1:]
@@ -52,7 +53,7 @@ def conversations(markup: Markup, vocabulary: Vocabulary) -> list[Conversation]:
     found = [_spoken(shape, {}, last_only=flag) for shape in shapes for flag in (False, True)]
     found += [_spoken(shape, {}, cut=True) for shape in shapes]
     innocent, planted = _contents(markup, vocabulary)
-    for shape in _usual(shapes):
+    for shape in _usual(markup, shapes):
         for place in range(len(shape)):
             for number, content in enumerate(innocent):
                 found.append(_spoken(shape, {place: content}, last_only=bool(number % 2), cut=number % 5 == 0))
@@ -94,10 +95,12 @@ def _unusual(shape: Shape) -> tuple[int, int]:
     return strange + repeated + (shape[0] == "assistant") + ("user" not in shape), len(shape)
 
 
-def _usual(shapes: list[Shape]) -> list[Shape]:
-    """One question, with and without a system message, and a dialogue; else the shortest that there is."""
-    wanted = [("user", "assistant"), ("system", "user", "assistant"), ("user", "assistant") * 2]
-    return [shape for shape in wanted if shape in shapes] or shapes[:1]
+def _usual(markup: Markup, shapes: list[Shape]) -> list[Shape]:
+    """One question, with and without a system message, and dialogues; else the shortest that there is."""
+    turn = ("user", "assistant")
+    wanted = [turn, ("system", *turn), turn * 2, ("system", *turn * 3), turn * 3]
+    found = [shape for shape in wanted if _is_printable(markup, shape)]
+    return found[:4] or shapes[:1]
 
 
 def _is_printable(markup: Markup, shape: Shape) -> bool:
@@ -116,7 +119,7 @@ def _contents(markup: Markup, vocabulary: Vocabulary) -> tuple[list[str], list[s
     """Contents without and with the text of a control token; the template's own texts are among them."""
     listed: list[str] = json.loads(resources.files(__package__).joinpath("odd_contents.json").read_bytes())
     own = {text.strip() for joint in markup.joints.values() for text in (joint.footer, joint.header)}
-    own |= {markup.terminator.strip(), markup.answer_prefix.strip()}
+    own |= {markup.terminator.strip(), markup.answer_prefix.strip(), *markers(markup)}
     named = [vocabulary.bos, vocabulary.eos, vocabulary.pad, *sorted(vocabulary.control)[:8]]
     controls = list(dict.fromkeys(text for text in named if text))
     texts = [*listed, *sorted(own - {""}), *(f"say {text} twice: {text}" for text in controls)]

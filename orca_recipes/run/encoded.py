@@ -52,6 +52,13 @@ class Encoded:
         """The tokens of some rows, one row after the other."""
         return gathered_rows(self.tokens, self.starts, rows)
 
+    def holding(self, token: int, rows: int) -> np.ndarray:
+        """bool [rows]: which of our first rows hold a token."""
+        places = np.flatnonzero(self.tokens[: self.starts[rows]] == token)
+        found = np.zeros(rows, dtype=bool)
+        found[np.searchsorted(self.starts, places, side="right") - 1] = True
+        return found
+
     def differs(self, other: Encoded, rows: np.ndarray) -> np.ndarray:
         """bool [n]: where our first n rows are not those rows of the other."""
         counts = self.counts[: len(rows)]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -97,17 +97,27 @@ class Making:
         """Make stage `tokenize`."""
         verdict, subject = "fast", f"{dataset}/{collection}"
         conversations = self._conversations(dataset, collection)
-        tasks, results = self._tokenized(folder, conversations, subject, exact=False)
+        unknown = self.execution.recipe.datasets[dataset].unknown
+        tasks, results = self._tokenized(folder, conversations, subject, unknown, exact=False)
         wrong = sum(result.disagreeing for result in results)
         if wrong:
             verdict = "reference"
             self.execution.progress.end(
                 f"the fast tokenizer disagrees with the reference on {counted(wrong, 'example')} checked"
             )
-            tasks, _ = self._tokenized(folder, conversations, subject, exact=True)
+            tasks, _ = self._tokenized(folder, conversations, subject, unknown, exact=True)
         before = read_account(conversations)
         names = [task.name for task in tasks]
-        self.execution.finish_counted(folder, names, "tokenize", "example", before, {"tokenizer": verdict})
+        reports = [folder.part(name).report for name in names]
+        facts = {
+            "tokenizer": verdict,
+            "prompts_checked": sum(report["prompts_checked"] for report in reports),
+            **{
+                name: {held: sum(report[name][held] for report in reports) for held in ("examples", "answers")}
+                for name in ("unknown", "normalized")
+            },
+        }
+        self.execution.finish_counted(folder, names, "tokenize", "example", before, facts)
 
     def pack(self, folder: StageFolder, dataset: str) -> None:
         """Make stage `pack`."""
@@ -224,9 +234,17 @@ class Making:
         return self.execution.folder(f"{verb} {dataset}/{collection}")
 
     def _tokenized(
-        self, folder: StageFolder, conversations: StageFolder, subject: str, *, exact: bool
+        self,
+        folder: StageFolder,
+        conversations: StageFolder,
+        subject: str,
+        unknown: Literal["reject", "train"],
+        *,
+        exact: bool,
     ) -> tuple[list[TokenizeTask], list[Tokenized]]:
-        groups = together([part for part in conversations.parts() if part.name != ACCOUNT])
+        parts = [part for part in conversations.parts() if part.name != ACCOUNT]
+        of = sum(part.report["out"] for part in parts)
+        groups = together(parts)
         tasks = [
             TokenizeTask(
                 name=f"{group[0].name}-x{len(group)}-{'exact' if exact else 'fast'}",
@@ -236,6 +254,8 @@ class Making:
                 tokenizer_folder=self.execution.student.folder,
                 markup=self.execution.student.markup,
                 exact=exact,
+                of=of,
+                unknown=unknown,
             )
             for group in groups
         ]

@@ -17,10 +17,11 @@ from orca_recipes.contract.markup import Markup
 from orca_recipes.run.arrow import indices
 from orca_recipes.run.encoded import Encoded
 from orca_recipes.run.items import Items, lay_out
+from orca_recipes.run.markers import markers
 from orca_recipes.run.messages import UNKNOWN, FlatMessages, flatten
 from orca_recipes.run.pieces import START_CODE, PieceTables
 from orca_recipes.run.proof import texts_to_train
-from orca_recipes.run.rendered import Rendered, assembled
+from orca_recipes.run.rendered import Held, Rendered, assembled
 from orca_recipes.run.runs import Runs, runs_of
 from orca_recipes.shards.layout import ROLES
 
@@ -51,10 +52,10 @@ class Renderer:
         items = lay_out(flat, cut, self.tables)
         runs = runs_of(items, flat, self._fixed, only_at_start=self.encoder.prefix_only_at_start)
         encoded = self._encoded(runs.texts, runs.opening, exact)
+        marked = self._marked(runs, flat)
         disagreeing = np.empty(0, dtype=np.int64)
         if not exact:
-            suspects = check | self._holds_control_text(runs, len(messages))
-            disagreeing = self._disagreeing(runs, encoded, suspects)
+            disagreeing = self._disagreeing(runs, encoded, check | marked)
         trained_texts = self._trained_texts(items, runs, len(messages))
         return assembled(
             items,
@@ -64,6 +65,9 @@ class Renderer:
             trained_texts=trained_texts,
             reasons=reasons,
             disagreeing=disagreeing,
+            unspelt=self._unspelt(items, runs, encoded, len(messages)),
+            changed=self._changed(flat),
+            marked=marked,
         )
 
     def _with_default_system(self, messages: pa.LargeListArray) -> pa.LargeListArray:
@@ -122,18 +126,42 @@ class Renderer:
             encoder=self.encoder,
         )
 
-    def _holds_control_text(self, runs: Runs, examples: int) -> np.ndarray:
-        """bool [examples]: where a run holds what control tokens look like; a content is a part of a run."""
-        import polars as pl
+    def _unspelt(self, items: Items, runs: Runs, encoded: Encoded, examples: int) -> Held:
+        """Where text became the unknown token, or no token at all."""
+        texts, opening, vocabulary = runs.texts, runs.opening, self.encoder.vocabulary
+        bad = np.zeros(len(texts), dtype=bool)
+        if vocabulary.unknown_id is not None:
+            bad |= encoded.holding(vocabulary.unknown_id, len(texts))
+        if self.encoder.drops:
+            bad[:opening] |= self.encoder.dropped(texts=texts[:opening], opens=True)
+            bad[opening:] |= self.encoder.dropped(texts=texts[opening:], opens=False)
+        hits = np.flatnonzero(bad[runs.text]) if bad.any() else np.empty(0, dtype=np.int64)
+        return Held.of(runs.example[hits], items.trained[runs.first_item[hits]], examples)
 
-        found = np.zeros(examples, dtype=bool)
-        patterns = sorted(self.encoder.vocabulary.control)
-        if patterns and len(runs.text):
-            texts: Any = pl.from_arrow(runs.texts)
-            hits = texts.str.contains_any(patterns).to_numpy()
-            if hits.any():
-                found[runs.example[hits[runs.text]]] = True
+    def _changed(self, flat: FlatMessages) -> Held:
+        hits = np.flatnonzero(self.encoder.changed(texts=flat.contents)[flat.place])
+        return Held.of(flat.example[hits], flat.trained[hits], flat.examples)
+
+    def _marked(self, runs: Runs, flat: FlatMessages) -> np.ndarray:
+        """bool [examples]: where a run holds what control tokens look like (a content is a part of a run), or a content
+        something else that the template prints or looks for."""
+        found = np.zeros(flat.examples, dtype=bool)
+        in_runs, in_contents = self._markers
+        if len(runs.text):
+            hits = _holding(runs.texts, in_runs)
+            found[runs.example[hits[runs.text]]] = True
+            found[flat.example[_holding(flat.contents, in_contents)[flat.place]]] = True
         return found
+
+    @cached_property
+    def _markers(self) -> tuple[list[str], list[str]]:
+        """Texts that make an example worth a look: for runs those that no fixed text holds, for contents the others."""
+        control, others = sorted(self.encoder.vocabulary.control), markers(self.markup)
+        fixed = "\0".join(self.tables.texts)
+        return (
+            control + [text for text in others if text not in fixed and text not in control],
+            [text for text in others if text in fixed],
+        )
 
     def _disagreeing(self, runs: Runs, encoded: Encoded, suspects: np.ndarray) -> np.ndarray:
         """Examples among the suspects of which the reference encodes a run otherwise."""
@@ -156,6 +184,14 @@ class Renderer:
     @cached_property
     def _controls(self) -> np.ndarray:
         return np.array(self.tables.controls, dtype=np.int64)
+
+
+def _holding(texts: pa.LargeStringArray, patterns: list[str]) -> np.ndarray:
+    """bool [texts]: which hold one of the patterns."""
+    import polars as pl
+
+    column: Any = pl.from_arrow(texts)
+    return np.asarray(column.str.contains_any(patterns).to_numpy()) if patterns else np.zeros(len(texts), dtype=bool)
 
 
 def _missing_joint(before: int, after: int) -> str:

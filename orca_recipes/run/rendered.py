@@ -18,6 +18,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Held:
+    """Which examples hold a certain text: anywhere, bool [examples], and in how many answers, int64 [examples]."""
+
+    anywhere: np.ndarray
+    answers: np.ndarray
+
+    @classmethod
+    def of(cls, owners: np.ndarray, trained: np.ndarray, examples: int) -> Held:
+        """owners: the example of each text that was found, trained: whether it is part of a trained answer."""
+        counts = np.bincount(owners, minlength=examples)
+        return cls(counts > 0, np.bincount(owners[trained], minlength=examples))
+
+    def counts(self) -> dict[str, int]:
+        """Examples that hold it anywhere, and answers that do."""
+        return {"examples": int(self.anywhere.sum()), "answers": int(self.answers.sum())}
+
+
+@dataclass(frozen=True)
 class Rendered:
     """The tokens of a part's conversations, in their order.
 
@@ -29,6 +47,8 @@ class Rendered:
             tokenizer keeps it.
         reasons: why a conversation gave no tokens, by position; such an example has no segments.
         disagreeing: positions of checked examples where the fast tokenizer is not the reference.
+        unspelt: text that the vocabulary cannot spell. changed: text that the tokenizer's normalizer makes another of.
+        marked: bool [examples], whose text holds what the template itself may print or look for.
     """
 
     tokens: np.ndarray
@@ -40,6 +60,9 @@ class Rendered:
     trained_texts: pa.LargeBinaryArray
     reasons: dict[int, str]
     disagreeing: np.ndarray
+    unspelt: Held
+    changed: Held
+    marked: np.ndarray
 
 
 def assembled(
@@ -51,6 +74,9 @@ def assembled(
     trained_texts: pa.LargeBinaryArray,
     reasons: dict[int, str],
     disagreeing: np.ndarray,
+    unspelt: Held,
+    changed: Held,
+    marked: np.ndarray,
 ) -> Rendered:
     """Put runs and control tokens in their order, and find the segments.
 
@@ -74,6 +100,9 @@ def assembled(
         trained_texts=trained_texts,
         reasons=reasons,
         disagreeing=disagreeing,
+        unspelt=unspelt,
+        changed=changed,
+        marked=marked,
     )
 
 

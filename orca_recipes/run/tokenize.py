@@ -6,12 +6,12 @@ one line an example, in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,10 +21,12 @@ from orca_recipes.contract.markup import Markup
 from orca_recipes.run.arrow import indices, one_piece, read_table, write_table
 from orca_recipes.run.erasing import kept_question_digests
 from orca_recipes.run.loaded import opened
+from orca_recipes.run.prompt_trial import PromptTrial
 from orca_recipes.run.read import count_reasons
 from orca_recipes.run.render import Renderer
 from orca_recipes.run.rendered import Rendered
 from orca_recipes.run.store import Part, PartWriter
+from orca_recipes.run.student import TOKENIZER_FILES
 from orca_recipes.shards.ids_digest import ids_digests
 from orca_recipes.shards.records import CUT
 from orca_recipes.shards.writer import write_pair
@@ -45,7 +47,11 @@ FEWEST_GROUPS = 8
 
 @dataclass(frozen=True)
 class TokenizeTask:
-    """Some parts of conversations; exact encodes them with the reference tokenizer throughout."""
+    """Some parts of conversations.
+
+    exact: encode them with the reference tokenizer throughout. of: conversations of the whole stage. unknown: whether
+    answers that the vocabulary cannot spell are trained or rejected.
+    """
 
     name: str
     folder: Path
@@ -54,6 +60,8 @@ class TokenizeTask:
     tokenizer_folder: Path
     markup: Markup
     exact: bool
+    of: int
+    unknown: Literal["reject", "train"]
 
 
 @dataclass(frozen=True)
@@ -78,8 +86,8 @@ def tokenize_part(task: TokenizeTask) -> Tokenized:
     import pyarrow as pa
 
     conversations = pa.concat_tables([read_table(path) for path in task.conversations])
-    renderer = _renderer(task.tokenizer, task.tokenizer_folder, _Once(task.markup))
-    rendered = renderer.render(
+    student = _student(task.tokenizer, task.tokenizer_folder, _Once(task.markup))
+    rendered = student.renderer.render(
         messages=one_piece(conversations["messages"]),
         cut=np.asarray(conversations["cut"]),
         check=_sample(conversations),
@@ -87,9 +95,19 @@ def tokenize_part(task: TokenizeTask) -> Tokenized:
     )
     if len(rendered.disagreeing):
         return Tokenized(conversations.num_rows, len(rendered.disagreeing))
+    tried = student.trial.look(conversations, rendered, of=task.of)
+    reasons = {**rendered.reasons, **tried.reasons}
+    if task.unknown == "reject":
+        reasons |= dict.fromkeys(np.flatnonzero(rendered.unspelt.answers).tolist(), _unspelt(student.renderer.encoder))
     keep = rendered.trained_tokens > 0
-    rejected = _rejected(conversations, rendered, keep)
-    report = _store(task, conversations, rendered, keep, rejected, renderer.encoder)
+    keep[list(reasons)] = False
+    rejected = _rejected(conversations, reasons, keep)
+    report = _store(task, conversations, rendered, keep, rejected, student.renderer.encoder)
+    report |= {
+        "prompts_checked": tried.checked,
+        "unknown": rendered.unspelt.counts(),
+        "normalized": rendered.changed.counts(),
+    }
     PartWriter(task.folder, task.name).keep([".bin", ".idx", ".records.arrow", ".rejected.arrow"], report)
     return Tokenized(conversations.num_rows, 0)
 
@@ -107,10 +125,20 @@ class _Once:
         return hash(self.markup.chat_template)
 
 
+@dataclass(frozen=True)
+class _Student:
+    """What a process needs for all of its parts."""
+
+    renderer: Renderer
+    trial: PromptTrial
+
+
 @lru_cache(maxsize=2)
-def _renderer(tokenizer: Tokenizer, folder: Path, markup: _Once) -> Renderer:
+def _student(tokenizer: Tokenizer, folder: Path, markup: _Once) -> _Student:
     """Loaded once a process: a tokenizer takes up to seconds to load."""
-    return Renderer(markup=markup.markup, encoder=opened(tokenizer, folder))
+    encoder = opened(tokenizer, folder)
+    trial = PromptTrial(markup.markup, encoder, folder / TOKENIZER_FILES[0])
+    return _Student(Renderer(markup=markup.markup, encoder=encoder), trial)
 
 
 def _sample(conversations: pa.Table) -> np.ndarray:
@@ -119,15 +147,22 @@ def _sample(conversations: pa.Table) -> np.ndarray:
     return np.asarray(keys < np.uint64(2**64 // CHECKED_ONE_IN))
 
 
-def _rejected(conversations: pa.Table, rendered: Rendered, keep: np.ndarray) -> pa.Table:
+def _unspelt(encoder: Encoder) -> str:
+    """Why an example is rejected whose answer becomes the unknown token, or loses what has none."""
+    unknown = encoder.vocabulary.unknown_id
+    told = "nothing" if unknown is None else encoder.decode(ids=np.array([unknown]))
+    return f"the vocabulary cannot spell a part of an answer, which would be trained as {told}"
+
+
+def _rejected(conversations: pa.Table, reasons: Mapping[int, str], keep: np.ndarray) -> pa.Table:
     import pyarrow as pa
 
     dropped = np.flatnonzero(~keep)
-    reasons = [rendered.reasons.get(position, "no token is trained") for position in dropped.tolist()]
+    told = [reasons.get(position, "no token is trained") for position in dropped.tolist()]
     table = conversations.select(["id_hi", "id_lo", "file", "place"]).take(indices(dropped))
     text = pa.large_string()
-    table = table.append_column("reason", pa.array(reasons, type=text))
-    return table.append_column("stage", pa.array(["tokenize"] * len(reasons), type=text))
+    table = table.append_column("reason", pa.array(told, type=text))
+    return table.append_column("stage", pa.array(["tokenize"] * len(told), type=text))
 
 
 def _store(

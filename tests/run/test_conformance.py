@@ -127,7 +127,7 @@ def test_a_template_that_trains_its_prompt_is_refused_with_the_case(bytes_only: 
     }
     told = refusal(bytes_only, replace(markup, joints=joints, answer_prefix="<|im_start|>assistant\n"))
     assert "for the conversation user 'some words 0', assistant" in told
-    assert "inference would see '<|im_start|>assistant\\n'" in told
+    assert "its jinja prints '<|im_start|>assistant\\n'" in told
 
 
 def test_a_jinja_that_does_not_end_answers_is_refused_with_the_case(bytes_only: Opened):

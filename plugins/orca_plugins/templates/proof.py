@@ -18,6 +18,7 @@ import numpy as np
 from orca_plugins.templates.dissection import CANNOT
 from orca_plugins.templates.probing import ROLES, Pair, Probes, Roles, pairs_of, sequences
 from orca_plugins.templates.sandbox import ChatTemplate, Message, Refused
+from orca_recipes.contract.chat_template import literals
 from orca_recipes.contract.draws import splitmix64
 from orca_recipes.contract.markup import START, Markup, Role, assemble_text
 from orca_recipes.errors import TemplateError
@@ -29,7 +30,13 @@ _DIALOGUE: tuple[Pair, ...] = (
     ("user", "assistant"),
     ("assistant", "user"),
 )
+_TURN: Roles = ("user", "assistant")
+_DIALOGUES: tuple[Roles, ...] = (("system", *_TURN, *_TURN, "user"), _TURN * 3, (*_TURN, *_TURN, "user"), _TURN * 2)
+"""An odd content stands in each place of the first two that a template prints: its turn, and what follows, may matter."""
+
 _MIXED = 200
+_LONGEST_LITERAL = 60
+"""Longer strings of a template are texts that it prints, of tools and the like."""
 Conversation = Sequence[Message]
 
 
@@ -121,13 +128,17 @@ def _without_acting_tools(probes: Probes, markup: Markup) -> Markup:
 def _odd(probes: Probes, markup: Markup, roles_told: Sequence[Role] = ROLES) -> list[Conversation]:
     """One odd content in otherwise plain conversations, in every place where it stands between other neighbours."""
     contents = _contents(markup)
+    places = [place for pair in markup.joints if pair[1] in roles_told for place in _shortest(probes, markup, pair)]
+    tried = [(roles, place, content) for roles, place in places for content in contents]
+    allowed, contents = set(_printable(markup)), [*contents, *_looked_for(probes.template)]
+    for roles in [roles for roles in _DIALOGUES if allowed.issuperset(pairs_of(roles)) and probes.seen(roles)][:2]:
+        told = [place for place, role in enumerate(roles) if role in roles_told]
+        tried += [(roles, place, content) for place in told for content in contents]
     found: list[Conversation] = []
-    for pair in markup.joints:
-        for roles, place in _shortest(probes, markup, pair) if pair[1] in roles_told else ():
-            for content in contents:
-                messages = probes.words(roles)
-                messages[place]["content"] = content
-                found.append(messages)
+    for roles, place, content in dict.fromkeys(tried):
+        messages = probes.words(roles)
+        messages[place]["content"] = content
+        found.append(messages)
     return [messages for messages in found if not _blank_in_filled(markup, messages)]
 
 
@@ -139,7 +150,7 @@ def _shortest(probes: Probes, markup: Markup, pair: Pair) -> Iterator[tuple[Role
 
 def _mixed(probes: Probes, markup: Markup) -> list[Conversation]:
     """Conversations of odd contents only, in drawn order."""
-    contents = _contents(markup)
+    contents = [*_contents(markup), *_looked_for(probes.template)]
     shapes = [tuple(message["role"] for message in messages) for messages in samples(probes, markup)]
     draws = splitmix64(np.arange(_MIXED * 16, dtype=np.uint64)).reshape(_MIXED, 16) >> np.uint64(16)
     found: list[Conversation] = []
@@ -148,6 +159,13 @@ def _mixed(probes: Probes, markup: Markup) -> list[Conversation]:
         drawn = zip(roles, row[1:], strict=False)
         found.append([{"role": role, "content": contents[draw % len(contents)]} for role, draw in drawn])
     return [messages for messages in found if not _blank_in_filled(markup, messages)]
+
+
+def _looked_for(template: ChatTemplate) -> list[str]:
+    """The strings of a template that are no plain words: it may look for them in contents."""
+    texts = {text.strip() for text in literals(template.text) if len(text) <= _LONGEST_LITERAL}
+    tags = sorted(text for text in texts if len(text) > 2 and not text.replace("_", "").isalnum())
+    return [*tags, *(f"a {text} b\n" for text in tags)]
 
 
 def _contents(markup: Markup) -> list[str]:

@@ -26,10 +26,11 @@ from orca_plugins.tokenizers.definition import (
     without_control,
 )
 from orca_plugins.tokenizers.fast import Fast, Unsupported
-from orca_plugins.tokenizers.normal import NormalRule
+from orca_plugins.tokenizers.normal import NormalRule, spells_everything
 from orca_plugins.tokenizers.probes import probes
-from orca_plugins.tokenizers.reference import Reference
+from orca_plugins.tokenizers.reference import EMPTY_MODEL, Reference
 from orca_plugins.tokenizers.spelling import Spelling
+from orca_plugins.tokenizers.unspelt import Unspelt, drops
 from orca_recipes.contract.kinds import Encoder, Vocabulary
 from orca_recipes.errors import TokenizerError
 
@@ -57,6 +58,7 @@ class HFEncoder(Encoder):
         self._definition = definition
         self._engines: dict[bool, _Engines] = {}
         self._rules: dict[bool, NormalRule] = {}
+        self._unspelt: dict[bool, Unspelt] = {}
         self._read_ids = 0
 
     def encode(self, *, texts: pa.LargeStringArray, opens: bool, exact: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -91,6 +93,23 @@ class HFEncoder(Encoder):
         """Whether ids give every text back as the rule says."""
         kinds_of_run = (True,) if self._strips else (True, False)
         return all(self._rule(opens).holds for opens in kinds_of_run)
+
+    @cached_property
+    def drops(self) -> bool:  # type: ignore[override]
+        """Whether what cannot be spelt may leave no id behind."""
+        return drops(self._definition) and not spells_everything(self._definition)
+
+    def dropped(self, *, texts: pa.LargeStringArray, opens: bool) -> np.ndarray:
+        """Where a part of a text left no id behind, as `Encoder.dropped` says."""
+        if not self.drops:
+            return super().dropped(texts=texts, opens=opens)
+        if opens not in self._unspelt:
+            self._unspelt[opens] = Unspelt(for_runs(self._runs, opens=opens))
+        return self._unspelt[opens].holds(texts)
+
+    def changed(self, *, texts: pa.LargeStringArray) -> np.ndarray:
+        """Where the normalizer changes a text, as `Encoder.changed` says."""
+        return self._normalizer.changes(texts)
 
     def decode_runs(self, *, ids: np.ndarray, offsets: np.ndarray, opens: bool) -> pa.LargeStringArray:
         """The text of each run, as `Encoder.decode_runs` says; a leading space that Metaspace takes for its prefix is
@@ -155,6 +174,12 @@ class HFEncoder(Encoder):
         kinds_of_run = (True,) if self._strips else (True, False)
         reasons = dict.fromkeys(self._engines_for(opens).why for opens in kinds_of_run)
         return "; ".join(filter(None, reasons))
+
+    @cached_property
+    def _normalizer(self) -> NormalRule:
+        """The rule for text that goes on, of the normalizer alone: no model is loaded for it."""
+        alone = for_runs({**self._runs, "model": EMPTY_MODEL, "added_tokens": []}, opens=False)
+        return NormalRule(self._runs, Reference(alone), opens=False)
 
     def _rule(self, opens: bool) -> NormalRule:
         if opens not in self._rules:

@@ -20,6 +20,7 @@ from orca_plugins.tokenizers.definition import (
     added_tokens,
     control_tokens,
     dump,
+    model_vocabulary,
     parse,
     unknown_token,
     vocabulary_size,
@@ -148,6 +149,7 @@ def _vocabulary(definition: Definition, config: dict[str, str]) -> Vocabulary:
         pad=config.get("pad_token"),
         chat_template=config.get("chat_template"),
         unknown=unknown if unknown in control else None,
+        unknown_id=None if unknown is None else {**model_vocabulary(definition), **control}.get(unknown),
     )
 
 

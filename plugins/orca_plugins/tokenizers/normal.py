@@ -33,7 +33,7 @@ class NormalRule:
     def __init__(self, definition: Definition, reference: Reference, *, opens: bool) -> None:
         """reference: loaded with `for_runs(definition, opens=opens)`."""
         runs = for_runs(definition, opens=opens)
-        self.holds = _spells_everything(definition)
+        self.holds = spells_everything(definition)
         self._reference = reference
         self._steps = [step for step in _steps(runs.get("normalizer")) if not _is_undone(step)]
         self._signs = _SPACE in str(definition.get("decoder"))
@@ -68,6 +68,31 @@ class NormalRule:
             normal = pc.if_else(pc.starts_with(normal, " "), pc.utf8_slice_codeunits(normal, 1), normal)
         return normal
 
+    def changes(self, texts: pa.LargeStringArray) -> np.ndarray:
+        """bool [texts]: what the normalizer makes another text of, the sign for a space among it."""
+        import polars as pl
+
+        found = np.zeros(len(texts), dtype=bool)
+        column: Any = pl.from_arrow(texts)
+        if self._signs:
+            found |= column.str.contains(_SPACE, literal=True).to_numpy()
+        if self._steps:
+            places = np.flatnonzero(self._changeable(column))
+            asked = column.gather(places).to_list()
+            same = [text == normal for text, normal in zip(asked, self._reference.normal(asked), strict=True)]
+            found[places[~np.array(same, dtype=bool)]] = True
+        return found
+
+    def _changeable(self, column: Any) -> np.ndarray:
+        """bool [texts]: which the normalizer must be asked about; forms of Unicode are known without it."""
+        forms = {step["type"] for step in self._steps}
+        if len(forms) == 1 and forms <= _FORMS:
+            foreign = (column.str.len_bytes() != column.str.len_chars()).to_numpy()
+            other = column.filter(foreign)
+            foreign[foreign] = (other.str.normalize(forms.pop()) != other).to_numpy()
+            return np.asarray(foreign)
+        return np.ones(len(column), dtype=bool)
+
     def _normal(self, texts: pa.LargeStringArray) -> pa.LargeStringArray:
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -79,7 +104,7 @@ class NormalRule:
         return pa.array(self._reference.normal(texts.to_pylist()), type=texts.type)
 
 
-def _spells_everything(definition: Definition) -> bool:
+def spells_everything(definition: Definition) -> bool:
     """Whether every byte has a token: the byte-level alphabet, or byte fallback with all of its tokens."""
     from tokenizers.pre_tokenizers import ByteLevel
 
