@@ -41,6 +41,7 @@ VERBS = {
         "run/ending",
         "run/conformance",
         "run/conversations",
+        "run/markers",
         "run/inference",
         "contract/markup",
     ],
@@ -69,6 +70,9 @@ VERBS = {
     ],
     "tokenize": [
         "run/tokenize",
+        "run/prompt_trial",
+        "run/prompts",
+        "run/markers",
         "run/render",
         "run/messages",
         "run/pieces",

@@ -9,7 +9,6 @@ the contract because kinds take templates apart with it, and the core holds what
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
@@ -67,11 +66,10 @@ def literals(text: str) -> list[str]:
     import jinja2
 
     try:
-        tokens = list(jinja2.Environment(trim_blocks=True, lstrip_blocks=True).lex(text))
-        found = {ast.literal_eval(value) for _, kind, value in tokens if kind == "string"}
-    except (jinja2.TemplateError, ValueError, SyntaxError):
+        tokens = list(jinja2.Environment(trim_blocks=True, lstrip_blocks=True).lexer.tokenize(text))
+    except jinja2.TemplateError:
         return []
-    return sorted(found)
+    return sorted({str(token.value) for token in tokens if token.type == "string"})
 
 
 class _Clock:

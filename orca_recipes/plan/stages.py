@@ -10,7 +10,7 @@ from orca_recipes.plan.plugins import PluginPin, plugins_of
 
 REVISIONS = {
     "tokenizer": 1,
-    "template": 3,
+    "template": 4,
     "read": 3,
     "contexts": 1,
     "questions": 2,
@@ -22,9 +22,9 @@ REVISIONS = {
     "answer": 2,
     "converse": 4,
     "keep": 1,
-    "tokenize": 5,
+    "tokenize": 6,
     "pack": 4,
-    "write": 4,
+    "write": 5,
 }
 """Revision of the core's own work in each verb: raise it when equal inputs would give other output."""
 

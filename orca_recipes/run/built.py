@@ -69,6 +69,11 @@ class Built:
         every = sum(counts.stored + counts.asked for counts in told)
         return {"stored": every - asked, "asked": asked, "maybe_billed_twice": None if asked else 0}
 
+    def _held(self, what: str) -> dict[str, int]:
+        """Examples and answers of all datasets that hold a certain text."""
+        found = [held for counts in self.manifest.datasets.values() if (held := getattr(counts, what)) is not None]
+        return {"examples": sum(held.examples for held in found), "answers": sum(held.answers for held in found)}
+
     def as_json(self) -> dict[str, Any]:
         manifest = self.manifest
         return {
@@ -97,8 +102,9 @@ class Built:
             },
             "passed_over": self.passed_over(),
             "collections": shares_json(manifest),
-            "unknown": {"examples": None, "answers": None},
-            "prompts_checked": None,
+            "unknown": self._held("unknown"),
+            "normalized": self._held("normalized"),
+            "prompts_checked": sum(counts.prompts_checked for counts in manifest.datasets.values()),
             "answers": self.answers(),
             "main": main_process(),
         }

@@ -9,6 +9,7 @@ Every check goes on after what it finds; what could not be looked at is said.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from orca_recipes.run.proof import blocks, trained_texts
 from orca_recipes.run.prove_erasing import check_erasing
 from orca_recipes.run.shipped import ShippedStudent, Untold, open_shipped
 from orca_recipes.shards.invariants import first_few
-from orca_recipes.shards.layout import tokens_path
+from orca_recipes.shards.layout import is_trained, tokens_path
 from orca_recipes.shards.manifest import Manifest, ShardCounts
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.records import Records
@@ -167,6 +168,7 @@ class _Proof:
         proof = self.datasets[dataset]
         chosen = choose_rows(shard, self.sampler, prefix)
         self._prove_texts(prefix, chosen, records, student)
+        self._count_unknown(dataset, prefix, chosen, records, student)
         proof.readable += shard.segments.examples
         proof.texts += chosen.segments.examples
         proof.looked_at += self._check_prompts(dataset, prefix, chosen, records)
@@ -194,6 +196,29 @@ class _Proof:
             self.progress.advance(int(end - begin))
         self.checked["texts"] += segments.examples
         for at, sentence in first_few(np.array(wrong, dtype=np.int64), lambda at: _other_text(*told[at], records)):
+            self._find(prefix, chosen, at, records, sentence)
+
+    def _count_unknown(
+        self, dataset: str, prefix: str, chosen: ChosenRows, records: Records, student: ShippedStudent
+    ) -> None:
+        """Count text that the vocabulary could not spell: no answer holds any, unless the recipe trains it."""
+        unknown = student.encoder.vocabulary.unknown_id
+        if unknown is None:
+            return
+        segments = chosen.segments
+        passes = range(0, len(chosen.tokens), _BLOCK_TOKENS)
+        found = [begin + np.flatnonzero(chosen.tokens[begin : begin + _BLOCK_TOKENS] == unknown) for begin in passes]
+        places = np.concatenate([np.zeros(0, dtype=np.int64), *found])
+        held = np.unique(np.searchsorted(segments.token_starts, places, side="right") - 1)
+        answers = held[is_trained(segments.modes[held])]
+        examples = np.unique(np.searchsorted(segments.example_starts, held, side="right") - 1)
+        self.checked["examples_with_unknown_text"] += len(examples)
+        self.checked["answers_with_unknown_text"] += len(answers)
+        if not _rejects_unknown(self.promised, dataset):
+            return
+        taught = np.unique(np.searchsorted(segments.example_starts, answers, side="right") - 1)
+        text = student.encoder.decode(ids=np.array([unknown]))
+        for at, sentence in first_few(taught, lambda _: f"{text} is trained, which the recipe rejects"):
             self._find(prefix, chosen, at, records, sentence)
 
     def _check_prompts(self, dataset: str, prefix: str, chosen: ChosenRows, records: Records) -> int:
@@ -241,6 +266,15 @@ class _Proof:
             self.not_checked.append(
                 f"the prompts of {counted(number, 'sampled example')} of dataset {name}: they {why}"
             )
+
+
+def _rejects_unknown(promised: Manifest | None, dataset: str) -> bool:
+    """Whether a build promises that no answer is trained on the unknown token; builds that count none do not."""
+    if promised is None or promised.datasets[dataset].unknown is None:
+        return False
+    datasets = promised.recipe.get("datasets")
+    table = datasets.get(dataset) if isinstance(datasets, Mapping) else None
+    return not isinstance(table, Mapping) or table.get("unknown", "reject") == "reject"
 
 
 def _drawn(keys: np.ndarray, share: float) -> np.ndarray:

@@ -228,6 +228,13 @@ class Publication:
                 stages.append(_conservation(f"{verb} {subject}", report))
         return [*stages, _conservation(f"pack {name}", self._packed(name))]
 
+    def _held(self, name: str, what: str) -> manifest.HeldCounts:
+        """Examples and answers of a dataset that hold a certain text, as its tokenizing found them."""
+        reports = [account.reports["tokenize"][what] for account in self._accounts(name).values()]
+        return manifest.HeldCounts(
+            examples=sum(report["examples"] for report in reports), answers=sum(report["answers"] for report in reports)
+        )
+
     def _counts(self, name: str, shards: Sequence[WrittenShard]) -> manifest.DatasetCounts:
         rows, tokens = sum(shard.rows for shard in shards), sum(shard.tokens for shard in shards)
         return manifest.DatasetCounts(
@@ -239,6 +246,11 @@ class Publication:
             collections=_by_collection(shards),
             stages=tuple(manifest.StageCounts.model_validate(stage) for stage in self._stages(name)),
             echoes=sum(account.reports["converse"].get("echoes", 0) for account in self._accounts(name).values()),
+            unknown=self._held(name, "unknown"),
+            normalized=self._held(name, "normalized"),
+            prompts_checked=sum(
+                found.reports["tokenize"]["prompts_checked"] for found in self._accounts(name).values()
+            ),
             shards=tuple(
                 manifest.ShardCounts(
                     prefix=f"{name}/{shard.name}",

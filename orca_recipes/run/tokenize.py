@@ -98,7 +98,7 @@ def tokenize_part(task: TokenizeTask) -> Tokenized:
     tried = student.trial.look(conversations, rendered, of=task.of)
     reasons = {**rendered.reasons, **tried.reasons}
     if task.unknown == "reject":
-        reasons |= dict.fromkeys(np.flatnonzero(rendered.unspelt.answers).tolist(), _unspelt(student.renderer.encoder))
+        reasons |= dict.fromkeys(_unspelt_answers(rendered), _unspelt(student.renderer.encoder))
     keep = rendered.trained_tokens > 0
     keep[list(reasons)] = False
     rejected = _rejected(conversations, reasons, keep)
@@ -145,6 +145,11 @@ def _sample(conversations: pa.Table) -> np.ndarray:
     hi, lo = (np.asarray(conversations[name]) for name in ("id_hi", "id_lo"))
     keys = draw_keys(id_hi=hi, id_lo=lo, seed=0, purpose="tokenizer check")
     return np.asarray(keys < np.uint64(2**64 // CHECKED_ONE_IN))
+
+
+def _unspelt_answers(rendered: Rendered) -> list[int]:
+    """Positions of the examples with an answer that the vocabulary cannot spell."""
+    return [int(position) for position in np.flatnonzero(rendered.unspelt.answers)]
 
 
 def _unspelt(encoder: Encoder) -> str:

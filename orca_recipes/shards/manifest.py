@@ -84,6 +84,13 @@ class ShardCounts(_Part):
     trained_tokens: Count
 
 
+class HeldCounts(_Part):
+    """Examples that hold a certain text anywhere, and trained answers that do, whether they were kept or rejected."""
+
+    examples: Count
+    answers: Count
+
+
 class DatasetCounts(_Part):
     """One dataset: its counts, where they come from, and its shards in order."""
 
@@ -95,6 +102,9 @@ class DatasetCounts(_Part):
     collections: Mapping[str, CollectionCounts]
     stages: tuple[StageCounts, ...]
     echoes: Annotated[Count, Field(description="answers that quote their instruction, before filters")] = 0
+    unknown: Annotated[HeldCounts | None, Field(description="text that the vocabulary cannot spell")] = None
+    normalized: Annotated[HeldCounts | None, Field(description="text that the tokenizer's normalizer changes")] = None
+    prompts_checked: Annotated[Count, Field(description="examples whose prompts were tried before they were kept")] = 0
     shards: tuple[ShardCounts, ...]
 
 

@@ -224,6 +224,39 @@ def test_a_template_that_prints_the_last_turn_in_its_own_way_is_refused(variable
     assert "<think>" in sentence
 
 
+THOUGHTS = (
+    "{% set last = namespace(at=-1) %}{% for m in messages %}{% if m.role == ROLE %}{% set last.at = loop.index0 %}"
+    "{% endif %}{% endfor %}{% for m in messages %}{% if m.role == 'assistant' and loop.index0 < last.at %}"
+    "{{ '<|im_start|>assistant\n' + m.content.split('</think>')[-1] + '<|im_end|>\n' }}{% else %}"
+    + SAY
+    + "{% endif %}{% endfor %}"
+    + ASK
+)
+"""Takes thoughts out of answers that stand before the last message of a role."""
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+def test_a_template_that_takes_thoughts_out_of_earlier_turns_alone_is_refused(role: str) -> None:
+    assert "</think>" in refusal(THOUGHTS.replace("ROLE", repr(role)))
+
+
+def test_a_template_that_takes_thoughts_out_two_turns_before_the_last_is_refused() -> None:
+    far = THOUGHTS.replace("ROLE", "'assistant'").replace("loop.index0 < last.at", "loop.index0 < last.at - 2")
+    assert "</think>" in refusal(far)
+
+
+@pytest.mark.parametrize("place", ["system", 0, 1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "done", ["m.content.lstrip('\\n')", "m.content | replace('[note]', '')", "m.content.split('</think>')[-1]"]
+)
+def test_odd_content_is_tried_in_every_place_of_a_dialogue(place: str | int, done: str) -> None:
+    here = f"loop.index0 - (1 if messages[0].role == 'system' else 0) == {place}"
+    if place == "system":
+        here = "m.role == 'system'"
+    body = f"{{% if {here} %}}" + SAY.replace("m.content", f"({done})") + "{% else %}" + SAY + "{% endif %}"
+    assert "cannot be taken apart" in refusal(loops(body))
+
+
 def test_a_template_that_moves_the_system_message_to_the_last_turn_is_refused() -> None:
     merge = (
         "{{ bos_token }}{% set system = messages[0].content if messages[0].role == 'system' else '' %}"

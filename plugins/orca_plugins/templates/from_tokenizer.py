@@ -46,7 +46,7 @@ class FromTokenizer(Template):
     variables = { enable_thinking = false }
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
 
     kind: Literal["from_tokenizer"] = "from_tokenizer"
     date: Annotated[

@@ -32,7 +32,7 @@ _DIALOGUE: tuple[Pair, ...] = (
 )
 _TURN: Roles = ("user", "assistant")
 _DIALOGUES: tuple[Roles, ...] = (("system", *_TURN, *_TURN, "user"), _TURN * 3, (*_TURN, *_TURN, "user"), _TURN * 2)
-"""An odd content stands in each place of the first two that a template prints: its turn, and what follows, may matter."""
+"""An odd content stands in each place of the first two that a template prints: its turn may matter."""
 
 _MIXED = 200
 _LONGEST_LITERAL = 60
