@@ -73,7 +73,7 @@ def closing_table(manifest: Manifest, *, width: int | None = None) -> str:
     if room is not None and max(map(len, wide)) > room:
         wide = _table(shown, totals, several=several, with_counts=False, name_chars=_SHORT_NAME_CHARS)
     told = [f"and {counted(more, 'more collection')}: the manifest has all"] if more else []
-    return "\n".join([*wide, *told, *_notes(lines, several=several), *_pack_notes(manifest)])
+    return "\n".join([*wide, *told, *_notes(lines, several=several), *_pack_notes(manifest), *_text_notes(manifest)])
 
 
 def _of_dataset(manifest: Manifest, dataset: str) -> Iterator[CollectionLine]:
@@ -206,6 +206,20 @@ def _pack_notes(manifest: Manifest) -> list[str]:
         for name, stage in packs
         if stage.name == f"pack {name}" and stage.rejected
     ]
+
+
+def _text_notes(manifest: Manifest) -> list[str]:
+    """Text that is not trained as it stands, dataset by dataset, whether its examples were kept or rejected."""
+    notes = []
+    for name, counts in manifest.datasets.items():
+        for held, what in (
+            (counts.unknown, "the vocabulary cannot spell"),
+            (counts.normalized, "the normalizer changes"),
+        ):
+            if held is not None and held.examples:
+                told = f"{counted(held.examples, 'example')}, {counted(held.answers, 'answer')}"
+                notes.append(f"  {visible(name)}: text that {what}: {told}")
+    return notes
 
 
 def _reasons(reasons: Mapping[str, int]) -> str:

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.run.build import build
 from orca_recipes.run.built import Built
+from orca_recipes.run.closing_table import closing_table
 from orca_recipes.run.progress import Progress
 from orca_recipes.run.prove import prove
 from tests.run.small import QUICKSTART_TOKENIZER, asked, write_rows
@@ -189,3 +190,8 @@ def test_the_count_is_of_each_answer_of_a_conversation(tmp_path: Path) -> None:
     built = make(tmp_path / "p", bpe(), [row, chat("a", "b")])
     assert built.as_json()["unknown"] == {"examples": 1, "answers": 2}
     assert list(rejected(built)) == [1]
+
+
+def test_the_end_of_a_build_says_so(tmp_path: Path) -> None:
+    built = make(tmp_path / "p", bpe(), ROWS)
+    assert "text that the vocabulary cannot spell: 3 examples, 1 answer" in closing_table(built.manifest)
