@@ -184,3 +184,16 @@ def test_an_empty_reply_that_its_limit_cut_is_no_answer_either(desk: Desk) -> No
 def test_drop_wants_to_be_told_which(desk: Desk) -> None:
     assert "say which answers" in desk.run("traces", "drop", "--yes", status=2).stderr
     assert "0 traces of 0 requests" in desk.run("traces", "drop", "--model", "*", "--yes").stdout
+
+
+def test_batches_ask_again_too(desk: Desk) -> None:
+    asked: list[str] = []
+
+    def says(body) -> str:
+        asked.append(body["messages"][-1]["content"])
+        return "" if asked.count(asked[-1]) == 1 else f"TEACHER({asked[-1]})"
+
+    desk.stub.says = says
+    desk.build("--set", 'teachers.t.mode="batch"')
+    assert desk.trained == ["TEACHER(0?)", "TEACHER(1?)", "TEACHER(2?)"]
+    assert sorted(asked) == ["0?", "0?", "1?", "1?", "2?", "2?"]
