@@ -311,9 +311,10 @@ def _two_answers(examples: pl.DataFrame) -> pl.Series:
     import polars as pl
 
     none = pl.repeat(None, examples.height, dtype=pl.String, eager=True)
-    both = examples["answer"].is_not_null() & ends_with_answer(examples["messages"])
+    both = examples["answer"].is_not_null() & examples["messages"].is_not_null()
     if not both.any():
         return none
+    both &= ends_with_answer(examples["messages"])
     differ = both & examples["answer"].ne_missing(last_answer(examples["messages"]))
     return pl.select(pl.when(differ).then(pl.lit(_TWO_ANSWERS)).otherwise(none)).to_series()
 

@@ -36,7 +36,10 @@ class Reference(Teacher):
         import polars as pl
 
         messages = examples["messages"]
-        last = pl.when(pl.lit(ends_with_answer(messages))).then(pl.lit(last_answer(messages)))
+        ends = ends_with_answer(messages)
+        last = pl.lit(last_answer(messages))
+        if not (ends | messages.is_null()).all():
+            last = pl.when(pl.lit(ends)).then(last)
         answer = examples.select(answer=pl.coalesce("answer", last, _drawn_reference(examples, seed)))["answer"]
         answers = pl.DataFrame({"answer": answer}).with_columns(
             finish_reason=pl.when(pl.col("answer").is_not_null()).then(pl.lit("stop")),
