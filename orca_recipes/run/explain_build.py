@@ -199,5 +199,7 @@ def stage_counts(counts: DatasetCounts, name: str) -> StageCounts | None:
 def _meeting(table: pa.Table, condition: Condition) -> Iterator[tuple[int, dict[str, Any]]]:
     import pyarrow.compute as pc
 
+    if not len(table):  # pyarrow 20 crashes where it looks for places in a column without a piece
+        return
     numbers = pc.indices_nonzero(pc.fill_null(condition(table), False))
     yield from zip(numbers.to_pylist(), table.take(numbers).to_pylist(), strict=True)
