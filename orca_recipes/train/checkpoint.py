@@ -91,7 +91,8 @@ def save_checkpoint(
     aside = folder / f".{published.name}.partial"
     if _is_first():
         clear(folder)
-        aside.mkdir(parents=True)
+        # Through links, also where what one leads to is still to be made.
+        aside.resolve().mkdir(parents=True)
     torch.distributed.barrier()
     # Into an empty folder: megatron-core takes one that holds anything for a damaged checkpoint, and says so.
     _write_state(aside, model, optimizer)

@@ -104,6 +104,17 @@ def test_a_run_through_a_link_is_where_the_link_leads(
     assert newest_checkpoint(target / "checkpoints") == target / "checkpoints" / "step-00000002"
 
 
+def test_a_checkpoint_is_written_where_a_link_leads_that_leads_to_nothing_yet(
+    run_layout: Callable[..., list[Any]], tmp_path: Path
+):
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    saved = Checkpoint(small(), step=1)
+    run_layout(
+        Layout(), lambda place: save_checkpoint(tmp_path / "link", saved, build_model(small(), Layout()), keep=1)
+    )
+    assert newest_checkpoint(tmp_path / "far" / "away") == tmp_path / "far" / "away" / "step-00000001"
+
+
 def test_a_mount_point_and_a_link_take_a_run_and_an_export(sums_build: Path, tmp_path: Path, fork_ranks: Fork):
     run, mounted, target = tmp_path / "run", tmp_path / "exported", tmp_path / "far" / "away"
     run.mkdir()
