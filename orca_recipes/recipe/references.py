@@ -5,6 +5,7 @@ has the wrong shape, of which the grammar complains. What nobody uses is fine.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, TypeGuard
 
 from orca_recipes.contract.spelling import hint, quoted
@@ -154,6 +155,16 @@ def _in_datasets(full: Mapping[str, Any], kinds: Kinds) -> Faults:
         student = dataset.get("student")
         message = student.get("system_message") if isinstance(student, dict) else None
         yield from _message(full, message, ("datasets", name, "student", "system_message"))
+        yield from _allowed_empty(full, dataset.get("allow_empty"), ("datasets", name, "allow_empty"))
+
+
+def _allowed_empty(full: Mapping[str, Any], patterns: Any, path: Path) -> Faults:
+    """Patterns that fit no collection; which tasks there are only the data say."""
+    collections = [name for name, _ in _tables(full, "collections")]
+    for item, pattern in enumerate(patterns if isinstance(patterns, list) else ()):
+        head = pattern.partition("/")[0] if isinstance(pattern, str) else "*"
+        if not any(fnmatchcase(name, head) for name in collections):
+            yield (*path, item), f"no collection fits {quoted(head)}{hint(head, collections)}"
 
 
 def _in_phases(full: Mapping[str, Any]) -> Faults:

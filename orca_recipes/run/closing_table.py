@@ -22,6 +22,7 @@ from orca_recipes.shards.report import Finding
 from orca_recipes.shards.visible import visible
 
 _LEFT_OUT = (DUPLICATE, ELSEWHERE, EXCLUDED, HELD_OUT)
+_TOKENS = {"question": "question tokens", "conversation": "tokens", "trained": "trained tokens"}
 _MOST_LINES = 40
 _MOST_NOTES = 20
 _NAME_CHARS = 32
@@ -121,7 +122,7 @@ def _asked(mixture: Mixture, collection: str) -> str:
     if take is None:
         return f"of {mixture.from_}" if mixture.from_ is not None else f"held out of {mixture.holdout_of}"
     if take.share is not None:
-        return f"{float(take.share):.1%} of {'tokens' if mixture.tokens is not None else 'rows'}"
+        return f"{float(take.share):.1%} of {'rows' if mixture.tokens is None else _TOKENS[mixture.tokens_of]}"
     for number, words in ((take.rows, "rows"), (take.per_task, "a task"), (take.per_category, "a category")):
         if number is not None:
             return f"{number:,} {words}"

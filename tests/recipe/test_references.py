@@ -47,6 +47,11 @@ messages = { 1 = "", 2 = "Be brief." }
             "15: datasets.main.student.system_message",
             'the system messages "orca1" have no id "12"; did you mean "2"?',
         ),
+        (
+            'allow_empty = ["pick*", "*/sour", "pickels/sour"]\n',
+            "15: datasets.main.allow_empty.2",
+            'no collection fits "pickels"; did you mean "pickles"?',
+        ),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(

@@ -71,6 +71,9 @@ def test_what_was_asked_is_told_in_the_words_of_the_recipe():
         ["30.0%", "of", "rows"],
         ["70.0%", "of", "rows"],
     ]
+    for told, words in (("question", "question tokens"), ("conversation", "tokens"), ("trained", "trained tokens")):
+        manifest.recipe["mixtures"]["m"] = {"take": takes, "tokens": 20, "tokens_of": told}
+        assert f"a           30.0% of {words}  " in closing_table(manifest)
     more = closing_table(manifest_of(["a", "b"], {"a": {"rows": 10}, "b": {"per_task": 10}})).splitlines()
     assert (more[1].split()[1:3], more[2].split()[1:4]) == (["10", "rows"], ["10", "a", "task"])
 

@@ -146,3 +146,15 @@ def test_under_a_limit_tasks_and_rules_are_said_and_collections_refused(recipe: 
     assert [line for line in refused(recipe, limit=40) if line.startswith("  ")] == [
         '  collection "chats": 5 of 5 rows lost: 5 filter length: too long: more than 40 characters'
     ]
+
+
+def test_a_hold_out_that_loses_every_row_of_a_collection_is_refused_by_its_dataset(recipe: Path):
+    text = recipe.read_text().replace("[mixtures.both]", "[mixtures.both]\nholdout = 20")
+    valid = '[mixtures.aside]\nholdout_of = "both"\n[datasets.valid]\nmixture = "aside"\n[[rules]]'
+    text = text.replace("[[rules]]", valid, 1)
+    recipe.write_text(text.replace("step_by_step", "direct"))
+    write_rows(recipe.parent / "chats.jsonl", [{"q": f"hello {n}", "a": "hi", "t": "chat"} for n in range(40)])
+    told = refused(recipe, 'datasets.valid.filters=[{ kind = "length", min_answer_chars = 2 }]')
+    assert told[0] == "datasets.valid: nothing is left of"
+    assert told[1].startswith('  collection "sums": ')
+    assert "filter length: answer too short" in told[1]
