@@ -1,7 +1,7 @@
 """The table that a build ends with: what each collection was asked for, what it gave, and what was lost on the way.
 
 It is told from the manifest alone, so a build that stood already ends with the same one. Names are the user's: they are
-shown as text, and a long one is cut in the middle of nothing but the table.
+shown as text, and a long one is cut in the table alone.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ _LEFT_OUT = (DUPLICATE, ELSEWHERE, EXCLUDED, HELD_OUT)
 _TOKENS = {"question": "question tokens", "conversation": "tokens", "trained": "trained tokens"}
 _MOST_LINES = 40
 _MOST_NOTES = 20
-_NAME_CHARS = 32
-_SHORT_NAME_CHARS = 16
+_NAME_CHARS = 40
+_LEAST_NAME_CHARS = 12
+_ASKED_CHARS = 24
 _REASONS_SHOWN = 3
 _COLUMNS_SHOWN = 8
 
@@ -72,7 +73,9 @@ def closing_table(manifest: Manifest, *, width: int | None = None) -> str:
     several = len(totals) > 1
     wide = _table(shown, totals, several=several, with_counts=True, name_chars=_NAME_CHARS)
     if room is not None and max(map(len, wide)) > room:
-        wide = _table(shown, totals, several=several, with_counts=False, name_chars=_SHORT_NAME_CHARS)
+        least = _table(shown, totals, several=several, with_counts=False, name_chars=_LEAST_NAME_CHARS)
+        more_chars = max(0, room - max(map(len, least)))
+        wide = _table(shown, totals, several=several, with_counts=False, name_chars=_LEAST_NAME_CHARS + more_chars)
     told = [f"and {counted(more, 'more collection')}: the manifest has all"] if more else []
     return "\n".join([*wide, *told, *_notes(lines, several=several), *_pack_notes(manifest), *_text_notes(manifest)])
 
@@ -164,7 +167,7 @@ def _table(
         ]
         lost = [f"{sum(reasons.values()):,}" for reasons in (line.passed_over, line.rejected)]
         name = _cut(line.name if several else line.collection, name_chars)
-        rows.append([name, _cut(line.asked, name_chars), *shares, *lost])
+        rows.append([name, _cut(line.asked, _ASKED_CHARS), *shares, *lost])
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
     aligned = [str.ljust, str.ljust, *([str.rjust] * 5)]
     return [
@@ -179,8 +182,9 @@ def _share(mine: int, whole: int, *, with_counts: bool) -> str:
 
 
 def _cut(text: str, chars: int) -> str:
+    """A text in so many characters: of a long name its end tells more than its beginning."""
     text = visible(text)
-    return text if len(text) <= chars else f"{text[: chars - 1]}…"
+    return text if len(text) <= chars else f"…{text[1 - chars :]}"
 
 
 def _notes(lines: Sequence[CollectionLine], *, several: bool) -> list[str]:
