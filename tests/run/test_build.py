@@ -80,7 +80,7 @@ def test_adding_a_collection_reruns_only_its_own_stages(recipe: Path):
     made(recipe)
     more = recipe.read_text().replace("take.chats", "take.extra = { all = true }\ntake.chats")
     recipe.write_text(
-        more
+        more.replace("[datasets.main]", '[datasets.main]\nallow_empty = ["extra"]')
         + '\n[collections.extra]\nkind = "files"\npath = "sums.jsonl"\ncolumns = { question = "q", reference = "a" }\n'
     )
     heard = Heard()
