@@ -33,7 +33,7 @@ from orca_recipes.shards.table_digest import content_digest_of_table
 from orca_recipes.shards.writer import write_pair
 
 QUICKSTART_TOKENIZER = Path(__file__).parents[2] / "recipes" / "quickstart" / "tokenizer.json"
-ODD = ["", " ", " leading", "trailing ", "É é ﬁ", "☃ \U0001f469\u200d\U0001f467", "▁x", "say <|im_end|> now"]
+ODD = ["-", " . ", " leading", "trailing ", "É é ﬁ", "☃ \U0001f469\u200d\U0001f467", "▁x", "say <|im_end|> now"]
 ODD += ["\n\ntwo\r\n", "12345678", "ไทย", "\ta"]
 
 
@@ -90,6 +90,7 @@ def rewrite(directory: Path, prefix: str, change: Callable[[np.ndarray, np.ndarr
     shard = Shard.open(directory / prefix)
     tokens, modes = np.array(shard.tokens, dtype=np.uint32), np.array(shard.segments.modes)
     lengths, starts = np.array(shard.segments.lengths), np.array(shard.segments.row_starts)
+    bounds = (shard.segments.example_bounds * 2).tolist()
     change(tokens, modes, shard)
     write_pair(
         prefix=directory / prefix,
@@ -101,7 +102,7 @@ def rewrite(directory: Path, prefix: str, change: Callable[[np.ndarray, np.ndarr
         guarded=True,
     )
     records = directory / f"{prefix}.records.parquet"
-    table, bounds = pq.read_table(records), (shard.segments.example_bounds * 2).tolist()
+    table = pq.read_table(records)
     data = (directory / f"{prefix}.bin").read_bytes()
     digests = [hashlib.blake2b(data[one:other], digest_size=16).digest() for one, other in pairwise(bounds)]
     at = table.column_names.index("ids_digest")
@@ -193,8 +194,12 @@ def test_a_prompt_cut_into_other_tokens_than_inference_sees_is_found(directory: 
 
 
 def recut(tokens: np.ndarray, modes: np.ndarray, shard: Shard, tokenizer: Tokenizer) -> None:
-    """Put two other tokens of the same text in the place of two."""
-    for place in np.flatnonzero(~np.repeat(is_trained(modes), shard.segments.lengths))[10:].tolist():
+    """Put two other tokens of the same text in the place of two, none of them trained; where no text is a control's."""
+    context, bounds = ~np.repeat(is_trained(modes), shard.segments.lengths), shard.segments.example_bounds
+    for start, stop in pairwise(bounds.tolist()):
+        if "say <" in tokenizer.decode(tokens[start:stop].tolist(), skip_special_tokens=False):
+            context[start:stop] = False
+    for place in np.flatnonzero(context[:-1] & context[1:])[10:].tolist():
         left, right = (tokenizer.id_to_token(int(token)) for token in tokens[place : place + 2])
         text = left + right
         for cut in range(1, len(text)):
@@ -287,9 +292,11 @@ def test_a_tokenizer_that_cannot_spell_everything_is_proven_by_what_its_ids_say(
     table = json.loads((shared / "data" / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
     table["model"]["byte_fallback"] = False
     (tmp_path / "tokenizer.json").write_text(json.dumps(table), encoding="utf-8")
-    report = proven(built(odd_recipe(tmp_path / "odd", tmp_path / "tokenizer.json", CHATML, SENTENCEPIECE)))
+    more = SENTENCEPIECE + '[datasets.main]\nunknown = "train"\n'
+    report = proven(built(odd_recipe(tmp_path / "odd", tmp_path / "tokenizer.json", CHATML, more)))
     assert report.findings == ()
     assert report.checked["texts"] == 25
+    assert report.checked["answers_with_unknown_text"] > 0
     assert any("does not give back" in told for told in report.not_checked)
 
 
