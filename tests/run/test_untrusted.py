@@ -128,7 +128,7 @@ def test_a_row_that_names_a_path_reads_none(tmp_path: Path):
     secret = tmp_path / "secret.txt"
     secret.write_text("the secret itself")
     row = {"question": f"file://{secret}", "answer": f"{{% include '{secret}' %}} ![x]({secret})", "path": str(secret)}
-    row |= {"image": {"path": str(secret)}, "$ref": str(secret), "task": f"../../{secret.name}"}
+    row |= {"cover": {"path": str(secret)}, "$ref": str(secret), "task": f"../../{secret.name}"}
     (tmp_path / "p" / "data").mkdir(parents=True)
     (tmp_path / "p" / "data" / "rows.jsonl").write_text(json.dumps(row))
     recipe = tmp_path / "p" / "recipe.toml"
