@@ -66,8 +66,9 @@ def show(
     """
     from rich.console import Console
 
+    manifest = read_manifest(directory)
     decoder = None if raw else SpanDecoder(directory / TOKENIZER)
-    build = ShownBuild(directory, read_manifest(directory), decoder, views, dataset)
+    build = ShownBuild(directory, manifest, decoder, views, dataset)
     if example is not None:
         sections = _of_example(build, example)
     elif task is not None:
