@@ -61,7 +61,7 @@ class PromptChecker:
         ends = (segments.token_starts[first + 1 : last + 1] - start).tolist()
         ids = np.asarray(tokens[start : start + ends[-1]], dtype=np.int64)
         modes = segments.modes[first:last]
-        pieces = list(_prompts(ends, is_trained(modes)))
+        pieces = list(prompt_spans(ends, is_trained(modes)))
         texts = [self._encoder.decode(ids=ids[begin:stop]) for begin, stop in pieces]
         doubt = self._doubt(ids, pieces, texts)
         if doubt is not None:
@@ -160,7 +160,7 @@ class PromptChecker:
         )
 
 
-def _prompts(ends: list[int], trained: np.ndarray) -> Iterator[tuple[int, int]]:
+def prompt_spans(ends: list[int], trained: np.ndarray) -> Iterator[tuple[int, int]]:
     """What stands before each trained answer: from the start, or from the last token of the answer before."""
     begin = 0
     for (start, stop), answers in zip(pairwise([0, *ends]), trained.tolist(), strict=True):

@@ -1,17 +1,25 @@
 """A build tries what `verify` tries: rows that make the template print another prompt are not trained."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
+from orca_plugins.templates.from_tokenizer import FromTokenizer
+from orca_plugins.tokenizers.hf import HF
 from orca_recipes.catalogue import Catalogue
+from orca_recipes.contract.frames import messages_type
 from orca_recipes.errors import TemplateError
 from orca_recipes.run.build import build
 from orca_recipes.run.built import Built
+from orca_recipes.run.loaded import opened
 from orca_recipes.run.progress import Progress
-from orca_recipes.run.prompt_trial import PROMPTS_CHECKED
+from orca_recipes.run.prompt_trial import PROMPTS_CHECKED, PromptTrial
 from orca_recipes.run.prove import prove
+from orca_recipes.run.render import Renderer
 from tests.run.ends import ONE_END, RECIPE, write_tokenizer
 from tests.run.small import asked, write_rows
 
@@ -92,3 +100,24 @@ def test_text_that_looks_like_the_templates_own_is_kept_where_it_changes_nothing
     assert len(pl.read_parquet(built.directory / "main" / "rejected.parquet")) == 0
     assert built.as_json()["prompts_checked"] == 3
     assert prove(built.directory, kinds=Catalogue(), progress=Progress()).is_sound
+
+
+def test_tokens_that_inference_would_not_see_are_told(tmp_path: Path) -> None:
+    folder = write_tokenizer(tmp_path / "tokenizer", ONE_END)
+    kind = HF(path=folder)
+    (tmp_path / "resolved").mkdir()
+    kind.materialize(files=kind.files(), folder=tmp_path / "resolved")
+    encoder = opened(kind, tmp_path / "resolved")
+    markup = FromTokenizer().markup(vocabulary=encoder.vocabulary)
+    told = [[{**message, "trained": message["role"] == "assistant"} for message in chat("Hi", "Ho")["messages"]]]
+    column = pl.Series(told, dtype=messages_type()).to_arrow()
+    table = pa.table({"id_hi": [1], "id_lo": [2], "file": ["chats.jsonl"], "place": [7], "messages": column})
+    flags = np.zeros(1, dtype=bool)
+    rendered = Renderer(markup=markup, encoder=encoder).render(messages=column, cut=flags, check=flags, exact=True)
+    trial = PromptTrial(markup, encoder, tmp_path / "resolved" / "tokenizer.json")
+    assert trial.look(table, rendered, of=1).checked == 1
+    at = rendered.tokens.tolist().index(encoder.vocabulary.control["<|USER|>"]) + 1
+    other = rendered.tokens.copy()
+    other[at] += 1
+    with pytest.raises(TemplateError, match=r"chats\.jsonl:7: .* inference would see '.*Hi<"):
+        trial.look(table, replace(rendered, tokens=other), of=1)
