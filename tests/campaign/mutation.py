@@ -108,7 +108,9 @@ def value(chance: random.Random, name: str) -> Any:
         roles = ["system", "user", "assistant", "tool", "user", "assistant"]
         return [
             {"role": chance.choice(roles), "content": chance.choice(TEXTS)} for _ in range(chance.randrange(1, 4))
-        ] + chance.choices([[], [None], [{"role": "human", "content": "a"}], [{"role": "user"}]], [9, 1, 1, 1])[0]
+        ] + chance.choices(
+            [[], [None], [{"from": "human", "value": "a"}], [{"role": "user", "note": 1}]], [9, 1, 1, 1]
+        )[0]
     if name == "reference" and chance.random() < 0.4:
         return [chance.choice(TEXTS) for _ in range(chance.randrange(3))]
     return chance.choice(TEXTS)

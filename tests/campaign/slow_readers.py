@@ -10,6 +10,10 @@ from typing import Any
 
 ROLES = ("system", "user", "assistant", "tool")
 COLUMNS = ("question", "reference", "task", "id", "system", "answer", "category", "messages")
+SPARE = ("question", "reference", "answer")
+"""Columns that a conversation which ends with its answer does without."""
+
+CALLED = {"human": "user", "gpt": "assistant"}
 
 Read = tuple[dict[int, dict[str, Any]], set[int]]
 """Rows by place, and the places of those that are rejected."""
@@ -17,6 +21,10 @@ Read = tuple[dict[int, dict[str, Any]], set[int]]
 
 class Bad(Exception):
     """A row that cannot be read."""
+
+
+class Null(Bad):
+    """A null among references, which no row may have, whether it needs them or not."""
 
 
 class Digits(str):
@@ -66,12 +74,20 @@ def columns(record: Any) -> dict[str, Any]:
     """The columns of an object that are ours. Raises: Bad."""
     if not isinstance(record, tuple):
         raise Bad
-    found = {}
-    for name in COLUMNS:
-        held = only(record, name)
-        if held is not None:
-            found[name] = messages(held) if name == "messages" else texts(name, held)
-    return {name: held for name, held in found.items() if held is not None}
+    held = only(record, "messages")
+    talk = None if held is None else messages(held)
+    answered = bool(talk) and talk[-1][0] == "assistant"
+    found = {"messages": talk}
+    for name in COLUMNS[:-1]:
+        try:
+            held = only(record, name)
+            found[name] = None if held is None else texts(name, held)
+        except Bad as fault:
+            if not answered or name not in SPARE or isinstance(fault, Null):
+                raise
+    if answered:
+        found["answer"] = None
+    return {name: found[name] for name in COLUMNS if found.get(name) is not None}
 
 
 def only(record: Any, name: str) -> Any:
@@ -84,8 +100,10 @@ def only(record: Any, name: str) -> Any:
 def texts(name: str, held: Any) -> Any:
     if name == "reference":
         if isinstance(held, list):
-            if not all(isinstance(item, str) for item in held):
+            if not all(item is None or isinstance(item, str) for item in held):
                 raise Bad
+            if None in held:
+                raise Null
             return [sound(item) for item in held] or None
         return [sound(held)]
     return sound(held)
@@ -106,15 +124,33 @@ def sound(text: Any) -> str:
 def messages(held: Any) -> list[tuple[str, str]]:
     if not isinstance(held, list):
         raise Bad
-    found = []
-    for one in held:
-        if not isinstance(one, tuple):
-            raise Bad
-        role, content = only(one, "role"), only(one, "content")
-        if role not in ROLES or isinstance(content, Digits) or not isinstance(content, str):
-            raise Bad
-        found.append((role, sound(content)))
-    return found
+    return [message(one) for one in held]
+
+
+def message(one: Any) -> tuple[str, str]:
+    """Role and content, under either name that each may have; any other key must hold nothing."""
+    if not isinstance(one, tuple):
+        raise Bad
+    roles = {CALLED.get(role, role) for key in ("role", "from") if (role := plain(only(one, key))) is not None}
+    contents = {text for key in ("content", "value") if (text := plain(only(one, key))) is not None}
+    others = [value for key, value in dict(one[0]).items() if key not in ("role", "from", "content", "value")]
+    if len(roles) != 1 or len(contents) != 1 or not roles <= set(ROLES) or any(map(holds, others)):
+        raise Bad
+    return roles.pop(), sound(contents.pop())
+
+
+def plain(held: Any) -> str | None:
+    """A text; what is none is nothing."""
+    return held if isinstance(held, str) and not isinstance(held, Digits) else None
+
+
+def holds(value: Any) -> bool:
+    """Whether a value is more than nothing."""
+    if isinstance(value, tuple):
+        return any(holds(inner) for _, inner in value[0])
+    if isinstance(value, list):
+        return any(map(holds, value))
+    return value is not None and (not isinstance(value, str) or value.strip(" \t\n\r\v\f") not in ("", "[]", "{}"))
 
 
 def too_deep(line: bytes) -> bool:

@@ -35,6 +35,7 @@ on_bad_row = "reject"
 take.rows = {take}
 [datasets.main]
 filters = [{{ kind = "length", max_chars = {max_chars} }}]
+allow_empty = ["rows", "rows/*"]
 [tokenizer]
 kind = "hf"
 path = {tokenizer}
