@@ -273,7 +273,9 @@ def _other_manifest(locked: Mapping[str, Any], made: Mapping[str, Any]) -> str |
     name = "contents" if "contents" in locked else "manifest"
     if name not in locked or locked[name] == made[name]:
         return None
-    return f"{name}: {locked[name]} is locked, and its manifest says {made[name]}"
+    same = " (its data are the locked ones: another version of orca-recipes may count otherwise)"
+    told = same if locked.get("data") == made["data"] else ""
+    return f"{name}: {locked[name]} is locked, and its manifest says {made[name]}{told}"
 
 
 def _refuse_differences(asked: Asked, path: Path, found: Sequence[str]) -> None:
