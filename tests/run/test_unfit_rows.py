@@ -183,15 +183,24 @@ def test_the_build_trains_what_flags_allow_and_lists_what_it_cannot_read(tmp_pat
     ]
 
 
-@pytest.mark.parametrize("lost", [{"tool_calls": [{"name": "f"}]}, {"content": [{"type": "image", "url": "x"}]}])
-def test_sound_rows_that_cannot_be_carried_are_counted_and_stop_a_build_only_where_any_row_would(tmp_path, lost):
-    rows = [{"messages": [ASK, ANSWER]}, {"messages": [ASK, {**ANSWER, **lost}]}]
+SOUND = [
+    {"messages": [ASK, {**ANSWER, "tool_calls": [{"name": "f"}]}]},
+    {"messages": [ASK, {**ANSWER, "content": [{"type": "image", "url": "x"}]}]},
+    {"messages": [ASK, {**ANSWER, "content": ""}]},
+    {"question": "q", "answer": " "},
+    {"question": "q", "reference": ""},
+]
+
+
+@pytest.mark.parametrize("lost", SOUND)
+def test_sound_rows_without_what_is_trained_stop_a_build_only_where_any_row_would(tmp_path, lost):
+    rows = [{"messages": [ASK, ANSWER]}, lost]
     write_rows(tmp_path / "rows.jsonl", rows)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('name = "r"\n[collections.c]\nkind = "files"\npath = "rows.jsonl"\n' + STUDENT)
     build(asked(recipe), Progress())
     assert pl.read_parquet(tmp_path / "out" / "main" / "rejected.parquet")["stage"].to_list() == ["read"]
-    with pytest.raises(SourceError, match=r"1 of 2 rows cannot be used, the first at rows.jsonl:2: messages: "):
+    with pytest.raises(SourceError, match=r"1 of 2 rows cannot be used, the first at rows.jsonl:2: "):
         build(asked(recipe, "collections.c.on_bad_row=error"), Progress())
     write_rows(tmp_path / "rows.jsonl", [rows[0], {"messages": "what?"}])
     with pytest.raises(SourceError, match="more than one in a hundred"):
