@@ -162,6 +162,7 @@ def test_the_top_level_is_the_house_as_designed():
         "LICENSE",
         "README.md",
         "constraints.txt",
+        "findings",
         "orca_recipes",
         "plugins",
         "pyproject.toml",
