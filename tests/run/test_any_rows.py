@@ -34,7 +34,6 @@ on_bad_row = "reject"
 [mixtures.main]
 take.rows = {take}
 [datasets.main]
-allow_empty = ["*"]
 filters = [{{ kind = "length", max_chars = {max_chars} }}]
 allow_empty = ["rows", "rows/*"]
 [tokenizer]
