@@ -86,7 +86,8 @@ class Reference:
 
     def _normal(self, text: str) -> str:
         normalizer = self._engine.normalizer
-        return str(normalizer.normalize_str(text)) if normalizer else text
+        # Asked for by name: before tokenizers 0.21.2 a sequence of normalizers counts as false.
+        return text if normalizer is None else str(normalizer.normalize_str(text))
 
     def _batch(self, texts: list[str]) -> list[np.ndarray]:
         try:
