@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 from orca_recipes.catalogue import Catalogue
-from orca_recipes.catalogue_pages import kind_page
+from orca_recipes.cli.kind_pages import kind_page
 from orca_recipes.contract.hooks import hookimpl
 from orca_recipes.contract.kinds import Filter, Teacher
 from orca_recipes.contract.pieces import PIECES, piece_of_kind

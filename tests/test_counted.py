@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from orca_recipes.counted import counted
-from tests.test_cli import QUICKSTART, orca
+from tests.cli.test_main import QUICKSTART, orca
 
 
 def test_a_number_stands_before_its_noun_in_the_right_form():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orca_recipes.contract.pieces import PIECES
+from tests.house import circles, measured
 
 HOME = Path(__file__).parents[1]
 CORE = HOME / "orca_recipes"
@@ -30,7 +31,11 @@ HEAVY = {
     "torch",
     "transformers",
 }
+RUN = {"work", "pinning", "examples", "mixtures", "conversations", "answers", "tokens", "rows"}
+"""The rooms of run/."""
 EVERYONES = {"errors", "counted"}
+OUTSIDE = {"recipe", "plan", "contract", "shards", "progress", "shared_progress"}
+"""What every room of run/ may import beside other rooms."""
 ROOMS = {
     "errors": set(),
     "counted": set(),
@@ -38,29 +43,35 @@ ROOMS = {
     "contract": {"shards"},
     "recipe": {"contract"},
     "catalogue": {"contract"},
-    "catalogue_pages": {"contract", "catalogue"},
     "plan": {"recipe", "contract"},
+    "progress": {"shards"},
+    "shared_progress": {"progress"},
     "traces": {"contract", "shards"},
-    "run": {"plan", "recipe", "contract", "shards", "traces"},
+    "store": {"plan", "contract", "shards"},
+    "run/work": OUTSIDE | {"store"},
+    "run/examples": OUTSIDE | {"run/work", "store"},
+    "run/tokens": OUTSIDE | {"run/work", "store"},
+    "run/pinning": OUTSIDE | {"run/work", "run/tokens", "store"},
+    "run/conversations": OUTSIDE | {"run/work", "run/examples", "run/tokens", "store"},
+    "run/mixtures": OUTSIDE | {"run/work", "run/examples", "run/conversations", "run/tokens", "store"},
+    "run/answers": OUTSIDE | {"run/work", "run/examples", "run/conversations", "store", "traces"},
+    "run/rows": OUTSIDE | {"run/work", "run/tokens", "run/answers", "store"},
+    "prove": OUTSIDE | {"run/tokens", "run/conversations", "store"},
+    "run": OUTSIDE | {f"run/{room}" for room in RUN} | {"store", "traces", "prove"},
+    "preview": OUTSIDE | {"run"} | {f"run/{room}" for room in RUN} | {"store", "traces"},
+    "explain": OUTSIDE | {f"run/{room}" for room in RUN} | {"store", "traces", "prove"},
     "train": {"shards"},
-    "cli_hf": {"cli_parts", "shards", "train"},
-    "cli_train": {"cli_parts", "shards", "train"},
-    "cli": {
-        "catalogue",
-        "catalogue_pages",
-        "cli_answers",
-        "cli_hf",
-        "cli_parts",
-        "cli_train",
-        "contract",
-        "plan",
-        "recipe",
-        "run",
-        "shards",
-    },
-    "cli_answers": {"cli_parts", "run", "traces"},
-    "cli_parts": {"catalogue", "plan", "recipe", "run", "shards"},
+    "cli": OUTSIDE
+    | {"catalogue", "explain", "preview", "prove", "run", "store", "traces", "train"}
+    | {f"run/{room}" for room in RUN},
 }
+"""Each room, and the rooms that it may import: none that imports it, by whatever way."""
+
+
+def room_of(module: str) -> str:
+    """The room of a dotted name below `orca_recipes`."""
+    parts = module.split(".")
+    return f"run/{parts[2]}" if parts[1] == "run" and len(parts) > 2 and parts[2] in RUN else parts[1]
 
 
 def modules() -> Iterator[Path]:
@@ -83,13 +94,23 @@ def imports(path: Path, *, top_only: bool = False) -> set[str]:
 
 @pytest.mark.parametrize("path", sorted(CORE.rglob("*.py")), ids=lambda path: str(path.relative_to(HOME)))
 def test_a_room_imports_only_its_neighbours(path: Path):
-    room = path.relative_to(CORE).parts[0].removesuffix(".py")
+    module = ".".join(("orca_recipes", *path.relative_to(CORE).with_suffix("").parts))
+    room = room_of(module)
     if room == "__init__":
         return
     allowed = {room, *EVERYONES} | ROOMS[room] | ({"__version__"} if room == "cli" else set())
-    ours = {name.split(".")[1] for name in imports(path) if name.startswith("orca_recipes.")}
+    ours = {room_of(name) for name in imports(path) if name.startswith("orca_recipes.")}
     assert ours <= allowed, f"{room} may not import {ours - allowed}"
     assert not any(name.startswith("orca_plugins") for name in imports(path)), "the core never imports a plugin"
+
+
+def test_no_rooms_import_each_other():
+    above = {room: {other for other in others if other != "run"} for room, others in ROOMS.items()}
+    assert circles(above) == []
+
+
+def test_no_modules_import_each_other():
+    assert measured()["circles"] == []
 
 
 @pytest.mark.parametrize("path", sorted(PLUGINS.rglob("*.py")), ids=lambda path: str(path.relative_to(HOME)))
@@ -132,7 +153,7 @@ def test_a_build_with_nothing_to_do_imports_nothing_heavy(tmp_path: Path):
 def heavy_imports_of(*command: str) -> str:
     script = (
         "import sys\n"
-        "from orca_recipes.cli import main\n"
+        "from orca_recipes.cli.main import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
         f"print('heavy:', sorted({HEAVY!r} & set(sys.modules)))"
     )

@@ -1,9 +1,10 @@
 """So that nobody forgets to raise a revision.
 
-`tests/revisions.toml` keeps, for each kind and each verb of the core, its revision and a digest of the syntax trees of
-the modules that made its output when that revision was set. When a module changes, either the revision is raised, or
-the new digest is written under `same_output` with the reason why equal inputs still give equal output; otherwise
-stores would serve what an older program made.
+`tests/revisions.toml` keeps, for each kind and each verb of the core, its revision and a digest of the code that made
+its output when that revision was set: all modules that its own module reaches by imports, less the rooms that decide
+no byte. Where a module changes, either the revision of everything that it makes is raised, or its new digest is
+written under `same_output` with the reason why equal inputs still give equal output; otherwise stores would serve what
+an older program made. A reason may stand at the module, or at the one verb or kind that it is true of.
 
 New entries and raised revisions are recorded by: ORCA_GOLDEN=write pytest tests/test_revisions.py
 """
@@ -12,6 +13,8 @@ import ast
 import hashlib
 import os
 import tomllib
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,171 +24,157 @@ import tomli_w
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.contract.pieces import PIECES
 from orca_recipes.plan.stages import REVISIONS
+from orca_recipes.run import VERBS
+from tests.house import imports_of, sources
 
-HOME = Path(__file__).parents[1]
 RECORD = Path(__file__).parent / "revisions.toml"
-DRAWING = [
-    "run/mixing",
-    "run/takes",
-    "run/pools",
-    "run/duplicates",
-    "run/drawing",
-    "plan/mixture",
-    "plan/arrivals",
-    "contract/draws",
-]
-VERBS = {
-    "tokenizer": ["run/student"],
-    "template": [
-        "run/student",
-        "run/ending",
-        "run/conformance",
-        "run/conversations",
-        "run/markers",
-        "run/inference",
-        "contract/markup",
-    ],
-    "read": ["run/read", "run/identity", "contract/draws", "contract/frames"],
-    "contexts": ["run/contexts", "run/questions", "contract/draws"],
-    "questions": ["run/questions", "contract/draws"],
-    "measure": ["run/measure", "run/measure_conversations", "run/questions"],
-    "allot": ["run/allot", *DRAWING],
-    "mix": ["run/mix", *DRAWING],
-    "prepare": ["run/prepared"],
-    "ask": ["run/ask", "run/rules", "run/system_messages", "run/shots", "contract/answers", "contract/draws"],
-    "answer": ["run/answer", "contract/answers"],
-    "keep": ["run/keep", "run/takes"],
-    "converse": [
-        "run/converse",
-        "run/combinations",
-        "run/rules",
-        "run/shots",
-        "run/system_messages",
-        "run/teaching",
-        "run/views",
-        "contract/draws",
-        "contract/frames",
-        "contract/messages",
-        "contract/quotes",
-    ],
-    "tokenize": [
-        "run/tokenize",
-        "run/prompt_trial",
-        "run/prompts",
-        "run/markers",
-        "run/render",
-        "run/messages",
-        "run/pieces",
-        "run/items",
-        "run/runs",
-        "run/encoded",
-        "run/rendered",
-        "run/ragged",
-        "run/proof",
-        "run/erasing",
-        "shards/ids_digest",
-        "shards/layout",
-    ],
-    "pack": ["run/pack", "run/overlong", "run/proof", "contract/draws", "shards/ids_digest"],
-    "write": [
-        "run/write",
-        "run/tell",
-        "run/publish",
-        "run/ending",
-        "shards/writer",
-        "shards/index",
-        "shards/layout",
-        "shards/records",
-    ],
-}
+MODULES = sources()
+NO_BYTE = (
+    "orca_recipes.errors",
+    "orca_recipes.counted",
+    "orca_recipes.progress",
+    "orca_recipes.shared_progress",
+    "orca_recipes.recipe",
+    "orca_recipes.run.work",
+    "orca_recipes.store",
+    "orca_recipes.traces",
+)
+"""Rooms that decide no byte of a stage: words for people, what the user wrote (a fingerprint holds it), how parts are
+run, kept and read back, and answers (their digest is pinned). The walls keep makers of bytes out of them."""
 
 
-def tree_digest(paths: list[Path]) -> str:
-    """Digest of what modules do: their syntax trees without docstrings, comments and layout."""
+@cache
+def tree_of(path: Path) -> str:
+    """Digest of what a module does."""
+    return tree_digest(path.read_text(encoding="utf-8"), *map(Path.read_text, data_of(path)))
+
+
+def tree_digest(code: str, *data: str) -> str:
+    """Digest of a syntax tree without docstrings, comments, layout and imports, and of the module's data."""
     state = hashlib.blake2b(digest_size=16)
-    for path in sorted(paths):
-        for data in sorted(path.parent.glob(f"{path.stem.strip('_')}_*.toml")):
-            state.update(data.read_bytes())
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list):
-                node.body = [inner for inner in body if not _is_text(inner)]
-        state.update(ast.dump(tree).encode())
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [inner for inner in body if not _is_told_elsewhere(inner)]
+    for text in (ast.dump(tree), *data):
+        state.update(text.encode())
     return state.hexdigest()
 
 
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+def data_of(path: Path) -> list[Path]:
+    """The data files beside a module that it names, or that bear its name."""
+    text, stem = path.read_text(encoding="utf-8"), path.stem.strip("_")
+    beside = [data for data in sorted(path.parent.iterdir()) if data.suffix in (".toml", ".json")]
+    return [data for data in beside if f'"{data.name}"' in text or data.name.startswith(f"{stem}_")]
 
 
-def modules_of(target: str) -> list[Path]:
-    """The module of a kind and, transitively, its own folder's modules that it imports."""
-    folder = HOME / "plugins"
-    found: set[Path] = set()
-    waiting = [folder / (target.partition(":")[0].replace(".", "/") + ".py")]
+def _is_told_elsewhere(node: ast.AST) -> bool:
+    is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return is_text or isinstance(node, ast.Import | ast.ImportFrom)
+
+
+@cache
+def imported_by(name: str) -> frozenset[str]:
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    return frozenset(imports_of(tree, MODULES))
+
+
+def reached(name: str) -> set[str]:
+    """The modules that decide what a module makes: all that it reaches by imports, but through rooms without a byte."""
+    found, waiting = set[str](), [name]
     while waiting:
-        path = waiting.pop()
-        if path in found:
-            continue
-        found.add(path)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("orca_plugins."):
-                module = folder / ((node.module or "").replace(".", "/"))
-                names = [module.with_suffix(".py"), *(module / f"{name.name}.py" for name in node.names)]
-                waiting += [name for name in names if name.is_file()]
-    return sorted(found)
+        one = waiting.pop()
+        if one not in found and not one.startswith(NO_BYTE):
+            found.add(one)
+            waiting += imported_by(one)
+    return found
 
 
-def current() -> dict[str, dict[str, Any]]:
+def makers() -> dict[str, tuple[int, set[str]]]:
+    """Each verb and built-in kind: its revision and the modules that decide what it makes."""
     catalogue = Catalogue()
-    entries: dict[str, dict[str, Any]] = {}
+    found = {f"verb {verb}": (REVISIONS[verb], reached(module)) for verb, module in VERBS.items()}
+    # Answers that were bought are made conversations of by a module of their own.
+    found["verb converse"][1].update(reached("orca_recipes.run.answers.converse_answered"))
+    found["verb write"][1].update(reached("orca_recipes.run.publish"))
     for piece in PIECES:
         for offer in catalogue.offers(piece.hook):
             if offer.distribution == "orca-recipes" and piece.word != "engine":
                 revision = catalogue.kind(piece.hook, offer.name).revision
-                entries[f"{piece.word} {offer.name}"] = {
-                    "revision": revision,
-                    "tree": tree_digest(modules_of(offer.target)),
-                }
-    for verb, modules in VERBS.items():
-        paths = [HOME / "orca_recipes" / f"{module}.py" for module in modules]
-        entries[f"verb {verb}"] = {"revision": REVISIONS[verb], "tree": tree_digest(paths)}
-    return entries
+                found[f"{piece.word} {offer.name}"] = revision, reached(offer.target.partition(":")[0])
+    return found
 
 
-CURRENT = current()
+def known_tree(record: Mapping[str, Any], name: str, tree: str) -> str:
+    """A module's digest, or the recorded one where it stands for equal output."""
+    entry = record.get("modules", {}).get(name)
+    if entry is not None and entry.get("same_output", {}).get(tree, "").strip():
+        return str(entry["tree"])
+    return tree
 
 
-def recorded() -> dict[str, dict[str, Any]]:
+def digest_of(trees: Iterable[str]) -> str:
+    return hashlib.blake2b("\n".join(sorted(trees)).encode(), digest_size=16).hexdigest()
+
+
+def current(record: Mapping[str, Any], trees: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What each maker is known by now."""
+    return {
+        name: {"revision": revision, "tree": digest_of(known_tree(record, one, trees[one]) for one in modules)}
+        for name, (revision, modules) in MAKERS.items()
+    }
+
+
+MAKERS = makers()
+TREES = {
+    name: tree_of(MODULES[name]) for name in sorted(set[str]().union(*(modules for _, modules in MAKERS.values())))
+}
+
+
+def recorded() -> dict[str, Any]:
     return tomllib.loads(RECORD.read_text(encoding="utf-8"))
 
 
-def brought_up_to_date(before: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The record with new entries and raised revisions; a changed module alone changes nothing in it."""
-    kept = {name: entry for name, entry in before.items() if CURRENT.get(name, {}).get("revision") == entry["revision"]}
-    return {name: kept.get(name, CURRENT[name]) for name in CURRENT}
-
-
-def is_accounted_for(entry: dict[str, Any], now: dict[str, Any]) -> bool:
-    reasons = entry.get("same_output", {})
-    known = now["tree"] == entry["tree"] or bool(reasons.get(now["tree"], "").strip())
+def is_accounted_for(entry: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    known = now["tree"] == entry["tree"] or bool(entry.get("same_output", {}).get(now["tree"], "").strip())
     return known and now["revision"] == entry["revision"]
+
+
+def brought_up_to_date(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with new entries and raised revisions, and of modules those that no unraised maker is made by."""
+    now = current(record, TREES)
+    kept = {name: entry for name, entry in record.items() if now.get(name, {}).get("revision") == entry.get("revision")}
+    made = {name: kept.get(name, now[name]) for name in now}
+    stale = set[str]().union(*(MAKERS[name][1] for name in now if not is_accounted_for(made[name], now[name])))
+    before = record.get("modules", {})
+    modules = {}
+    for name, tree in TREES.items():
+        is_known = name in before and known_tree(record, name, tree) == before[name]["tree"]
+        modules[name] = before[name] if name in before and (is_known or name in stale) else {"tree": tree}
+    return {**made, "modules": modules}
 
 
 def test_every_verb_and_kind_is_recorded():
     if os.environ.get("ORCA_GOLDEN") == "write":
         RECORD.write_text(tomli_w.dumps(brought_up_to_date(recorded())), encoding="utf-8")
-    assert set(recorded()) == set(CURRENT)
+    assert set(recorded()) == {*MAKERS, "modules"}
     assert set(VERBS) == set(REVISIONS)
 
 
-@pytest.mark.parametrize("name", sorted(CURRENT))
+@pytest.mark.parametrize("name", sorted(MAKERS))
 def test_a_changed_module_has_a_new_revision_or_says_why_its_output_is_the_same(name: str):
-    now = CURRENT[name]
-    assert is_accounted_for(recorded()[name], now), (
+    record = recorded()
+    now = current(record, TREES)[name]
+    changed = [
+        f'["modules"."{one}".same_output]\n{TREES[one]} = "why"'
+        for one in sorted(MAKERS[name][1])
+        if known_tree(record, one, TREES[one]) != record["modules"].get(one, {}).get("tree")
+    ]
+    assert is_accounted_for(record[name], now), (
         f"{name} changed: raise its revision and record it with ORCA_GOLDEN=write, or, where equal inputs still give "
-        f'equal output, add to {RECORD.name}:\n["{name}".same_output]\n{now["tree"]} = "why"'
+        f'equal output, add to {RECORD.name}:\n["{name}".same_output]\n{now["tree"]} = "why"\n'
+        "or, where that is so for all that a module makes:\n" + "\n".join(changed)
     )
 
 
@@ -198,9 +187,38 @@ def test_a_change_needs_a_reason_or_a_revision():
     assert is_accounted_for({**entry, "same_output": {"new": "a name"}}, {"revision": 1, "tree": "new"})
 
 
-def test_the_digest_sees_code_and_not_words(tmp_path: Path):
-    one, two, three = (tmp_path / f"{number}.py" for number in range(3))
-    one.write_text('"""One."""\n\n\ndef f(a):\n    """Say."""\n    return a + 1  # why\n')
-    two.write_text('"""Other."""\ndef f(a):\n    return (a + 1)\n')
-    three.write_text("def f(a):\n    return a + 2\n")
-    assert tree_digest([one]) == tree_digest([two]) != tree_digest([three])
+@pytest.mark.parametrize("name", sorted(TREES))
+def test_a_change_planted_in_any_module_is_noticed(name: str):
+    record = recorded()
+    text = MODULES[name].read_text(encoding="utf-8")
+    planted = {**TREES, name: tree_digest(text + "\n_PLANTED = 1\n", *map(Path.read_text, data_of(MODULES[name])))}
+    now = current(record, planted)
+    unnoticed = [
+        one for one, (_, made_by) in MAKERS.items() if name in made_by and is_accounted_for(record[one], now[one])
+    ]
+    assert unnoticed == []
+
+
+def test_a_reason_at_a_module_is_enough_for_all_that_it_makes():
+    record, name = recorded(), "orca_recipes.contract.draws"
+    text = MODULES[name].read_text(encoding="utf-8")
+    planted = {**TREES, name: tree_digest(text + "\n_PLANTED = 1\n")}
+    assert not is_accounted_for(record["verb pack"], current(record, planted)["verb pack"])
+    record["modules"][name].setdefault("same_output", {})[planted[name]] = "a name"
+    assert is_accounted_for(record["verb pack"], current(record, planted)["verb pack"])
+
+
+def test_no_module_of_a_room_that_makes_stages_is_left_out():
+    rooms = {module.rpartition(".")[0] for module in VERBS.values()}
+    of_rooms = {name for name in MODULES if name.rpartition(".")[0] in rooms}
+    # What they find is in the pins, which fingerprints hold.
+    pinned = {"lock_file", "message_columns", "message_lookup", "moving_names", "pin", "plugin_files", "plugins"}
+    assert of_rooms - set(TREES) == {f"orca_recipes.run.pinning.{name}" for name in pinned}
+
+
+def test_the_digest_sees_code_and_not_words():
+    one = '"""One."""\nimport os\n\n\ndef f(a):\n    """Say."""\n    return a + 1  # why\n'
+    two = '"""Other."""\nfrom a import b\ndef f(a):\n    return (a + 1)\n'
+    three = "def f(a):\n    return a + 2\n"
+    assert tree_digest(one) == tree_digest(two) != tree_digest(three)
+    assert tree_digest(one, "data") != tree_digest(one)

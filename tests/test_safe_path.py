@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from orca_plugins.engines.local import Local
-from orca_plugins.sources.files import Files
-from orca_plugins.teachers.llamacpp_serve import serving
-from orca_plugins.teachers.openai_endpoint import Endpoint
-from orca_plugins.teachers.openai_processes import ProcessWire
-from orca_plugins.teachers.openai_wire import Reply
+from orca_plugins.sources.files.kind import Files
+from orca_plugins.teachers.llamacpp.server_process import serving
+from orca_plugins.teachers.openai.endpoint import Endpoint
+from orca_plugins.teachers.openai.http import Reply
+from orca_plugins.teachers.openai.http_processes import ProcessWire
 from orca_recipes.contract.testing import check_source
 from orca_recipes.errors import TeacherError
 from tests.plugins.engine_tasks import environment, squared

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 
 from orca_recipes.counted import counted
 from orca_recipes.plan.compile import collects, taken_collections
-from orca_recipes.run.account import read_account
-from orca_recipes.run.answered import summed
-from orca_recipes.run.collect import Bought
+from orca_recipes.run.answers.collecting import Collecting
+from orca_recipes.run.answers.converse_answered import summed
+from orca_recipes.run.answers.session import Bought
+from orca_recipes.run.work.account import read_account
 from orca_recipes.shards.manifest import AnswerCounts, Manifest, RejectionCounts, SpentCounts, StrategyCounts
 
 if TYPE_CHECKING:
-    from orca_recipes.run.execute import Execution
+    from orca_recipes.run.work.bench import Bench
 
 
-def answer_counts(execution: Execution) -> dict[str, AnswerCounts]:
+def answer_counts(bench: Bench) -> dict[str, AnswerCounts]:
     """The counts of each dataset whose answers are collected."""
-    datasets = [name for name in execution.recipe.datasets if collects(execution.recipe, name)]
-    return {name: _of_dataset(execution, name) for name in datasets}
+    datasets = [name for name in bench.recipe.datasets if collects(bench.recipe, name)]
+    return {name: _of_dataset(bench, name) for name in datasets}
 
 
 def told(manifest: Manifest) -> Iterator[str]:
@@ -41,13 +42,13 @@ def told(manifest: Manifest) -> Iterator[str]:
             yield f"  strategy {strategy}: {kept}, {counted(round(each), 'token')}, in and out, for each kept"
 
 
-def _of_dataset(execution: Execution, name: str) -> AnswerCounts:
-    collections = taken_collections(execution.recipe, name)
-    teacher = execution.recipe.datasets[name].teacher
-    priced = execution.recipe.teachers[teacher].money().prices is not None
-    accounts = {found: read_account(execution.folder(f"tokenize {name}/{found}")) for found in collections}
+def _of_dataset(bench: Bench, name: str) -> AnswerCounts:
+    collections = taken_collections(bench.recipe, name)
+    teacher = bench.recipe.datasets[name].teacher
+    priced = bench.recipe.teachers[teacher].money().prices is not None
+    accounts = {found: read_account(bench.folder(f"tokenize {name}/{found}")) for found in collections}
     answers = {found: account.reports["answer"] for found, account in accounts.items()}
-    bought = {found: execution.answering.bought.get(f"{name}/{found}", Bought()) for found in collections}
+    bought = {found: bench.shared(Collecting).bought.get(f"{name}/{found}", Bought()) for found in collections}
     asked = sum(each.asked for each in bought.values())
     return AnswerCounts(
         stored=max(sum(report["requests"] for report in answers.values()) - asked, 0),

@@ -15,27 +15,28 @@ from orca_recipes.plan.compile import compile_plan, used_collections
 from orca_recipes.plan.pins import Pins, differences
 from orca_recipes.plan.plugins import PluginPin, plugin_differences
 from orca_recipes.plan.stages import Plan
+from orca_recipes.progress import Progress
 from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.recipe.model import Recipe
+from orca_recipes.run.answers.stale_answers import holds_other_answers, stale_answers
+from orca_recipes.run.build_folder import lock_file, put_back, refuse_foreign
 from orca_recipes.run.built import Built
-from orca_recipes.run.claims import Say, quiet
-from orca_recipes.run.digests import FileDigests
-from orca_recipes.run.disk import writing
-from orca_recipes.run.execute import Execution
+from orca_recipes.run.execute import execute
 from orca_recipes.run.in_place import first_damage
-from orca_recipes.run.lock import Lock, lock_path, read_lock, write_lock
-from orca_recipes.run.message_texts import look_up
-from orca_recipes.run.pin import pin_recipe
-from orca_recipes.run.place import lock_file, put_back, refuse_foreign
-from orca_recipes.run.plugins import pin_plugins
-from orca_recipes.run.progress import Progress
+from orca_recipes.run.pinning.lock_file import Lock, lock_path, read_lock, write_lock
+from orca_recipes.run.pinning.message_lookup import look_up
+from orca_recipes.run.pinning.moving_names import settled
+from orca_recipes.run.pinning.pin import pin_recipe
+from orca_recipes.run.pinning.plugins import pin_plugins
 from orca_recipes.run.publish import Publication
-from orca_recipes.run.settle import settled
-from orca_recipes.run.stale_answers import holds_other_answers, stale_answers
-from orca_recipes.run.store import Store
-from orca_recipes.run.student import Student
-from orca_recipes.run.warm import HERE, Work, Workers, is_worth_workers
+from orca_recipes.run.work.bench import Bench
+from orca_recipes.run.work.student import Student
+from orca_recipes.run.work.workers import HERE, Work, Workers, is_worth_workers
 from orca_recipes.shards.manifest import Manifest, contents_digest, read_manifest
+from orca_recipes.store.claims import Say, quiet
+from orca_recipes.store.disk_faults import writing
+from orca_recipes.store.source_digests import FileDigests
+from orca_recipes.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -169,22 +170,22 @@ def lock_recipe(asked: Asked) -> tuple[Path, list[str]]:
     return path, changed
 
 
-def scan(asked: Asked, prepared: Prepared, progress: Progress) -> Execution:
+def scan(asked: Asked, prepared: Prepared, progress: Progress) -> Bench:
     """Read every source and draw every mixture, and ask nobody anything: then all counts are known.
 
     Raises: Shortfall and others where a mixture cannot be drawn.
     """
-    execution = execution_of(asked, prepared, progress)
+    bench = bench_of(asked, prepared, progress)
     try:
-        execution.run({"mix"})
+        execute(bench, {"mix"})
     finally:
         asked.loaded.recipe.engine.close()
-    return execution
+    return bench
 
 
-def execution_of(asked: Asked, prepared: Prepared, progress: Progress, lock: Lock | None = None) -> Execution:
-    """The run that a user asks for; under `locked` it buys no answers, and uses none but those of the lock."""
-    return Execution(
+def bench_of(asked: Asked, prepared: Prepared, progress: Progress, lock: Lock | None = None) -> Bench:
+    """What a run works with; under `locked` it buys no answers, and uses none but those of the lock."""
+    return Bench(
         recipe=prepared.recipe,
         plan=prepared.plan,
         store=asked.store,
@@ -199,11 +200,11 @@ def execution_of(asked: Asked, prepared: Prepared, progress: Progress, lock: Loc
 
 
 def _make(asked: Asked, prepared: Prepared, progress: Progress, lock: Lock | None) -> Built:
-    execution = execution_of(asked, prepared, progress, lock)
-    execution.run()
+    bench = bench_of(asked, prepared, progress, lock)
+    execute(bench)
     pins = prepared.pins
-    manifest = Publication(asked.loaded, execution, pins.digest(), asked.directory, pins.plugins).publish()
-    return Built(asked.directory, manifest, fresh=True, made=execution.made())
+    manifest = Publication(asked.loaded, bench, pins.digest(), asked.directory, pins.plugins).publish()
+    return Built(asked.directory, manifest, fresh=True, made=bench.made())
 
 
 def _workers(asked: Asked) -> Work:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orca_recipes.run.closing_table import shares_json
-from orca_recipes.run.usage import main_process
+from orca_recipes.run.work.usage import main_process
 from orca_recipes.shards.manifest import Manifest, StageCounts
 from orca_recipes.shards.records import COUNTED, DUPLICATE, NOT_DRAWN
 

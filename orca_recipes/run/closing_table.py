@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orca_recipes.counted import counted
+from orca_recipes.prove.asked_counts import mixture_of, mixtures_of
 from orca_recipes.recipe.mixtures import Mixture
-from orca_recipes.run.keep import SPARE
-from orca_recipes.run.plan_counts import mixture_of, mixtures_of
+from orca_recipes.run.examples.selection import SPARE
 from orca_recipes.shards.manifest import DatasetCounts, Manifest, StageCounts
 from orca_recipes.shards.records import DUPLICATE, ELSEWHERE, EXCLUDED, HELD_OUT, NOT_DRAWN
 from orca_recipes.shards.report import Finding

@@ -1,228 +1,70 @@
-"""Buying the answers that the traces lack: one session for all that a teacher is asked in a build.
-
-Requests stream from the stages that asked them, so that a million of them wait on the disk. Before a request goes out
-it is claimed in the local index: builds that run at once on one machine wait for each other's answers instead of buying
-them twice.
-"""
+"""Collecting without building."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from orca_recipes.contract.answers import CUT, Answer, Budget, Request
-from orca_recipes.contract.kinds import Teacher
-from orca_recipes.errors import OrcaError, TraceError
-from orca_recipes.run.answer import Chosen, missing
-from orca_recipes.run.ask import requests_of
-from orca_recipes.run.disk import writing
-from orca_recipes.run.panel import Panel
-from orca_recipes.run.store import Part, StageFolder
-from orca_recipes.traces.claims import KeyClaims
-from orca_recipes.traces.lines import Question, Trace
-from orca_recipes.traces.store import DurableAnswers, TraceStore
-
-_CHUNK = 256
-"""Requests that are claimed together."""
-
-_WAIT_SECONDS = 0.5
-_TICK_SECONDS = 1.0
+from orca_recipes.counted import counted
+from orca_recipes.errors import BuildError
+from orca_recipes.plan.compile import collects, taken_collections
+from orca_recipes.recipe.model import Recipe
+from orca_recipes.run.answers.ask import asked_parts, keys_of
+from orca_recipes.run.answers.collecting import Collecting, questions_of
+from orca_recipes.run.answers.session import Bought
+from orca_recipes.run.execute import execute
+from orca_recipes.run.work.bench import Bench
 
 
 @dataclass(frozen=True)
-class Questions:
-    """What one stage asks: subject is "dataset/collection"; chosen: the requests that are meant, all where null."""
+class Collected:
+    """What a collection of a dataset has of answers; asked: those that were asked for now; refused: of no use, of which
+    empty: every reply held nothing."""
 
-    subject: str
-    asked: StageFolder
-    chosen: Chosen | None = None
-
-
-@dataclass
-class Bought:
-    """What a session bought for one subject; asked: requests. empty: replies that held nothing, each of which is asked
-    again as often as its teacher says. unpriced: answers whose cost is not known."""
-
-    asked: int = 0
+    dataset: str
+    collection: str
+    teacher: str
+    requests: int
+    asked: int
+    refused: int
     empty: int = 0
-    answers: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    usd: float = 0.0
-    unpriced: int = 0
 
-    def add(self, answer: Answer, usd: float | None) -> None:
-        self.answers += 1
-        self.empty += answer.is_empty
-        self.input_tokens += answer.input_tokens or 0
-        self.output_tokens += answer.output_tokens or 0
-        self.usd += usd or 0.0
-        self.unpriced += usd is None
-
-    def join(self, other: Bought) -> None:
-        """Add what another session bought."""
-        for name, number in vars(other).items():
-            setattr(self, name, getattr(self, name) + number)
-
-
-@dataclass
-class Session:
-    """One teacher's collecting. After `run`, `bought` holds what was bought for each subject.
-
-    only: the keys that are asked, all that are missing where it is null.
-    """
-
-    teacher: Teacher
-    questions: Sequence[Questions]
-    traces: TraceStore
-    panel: Panel
-    spent_usd: float = 0.0
-    only: frozenset[bytes] | None = None
-    bought: dict[str, Bought] = field(default_factory=dict)
-    _in_flight: dict[bytes, tuple[str, Question]] = field(default_factory=dict)
-    _again: dict[bytes, Request] = field(default_factory=dict)
-    _retries: int = 0
-
-    def __post_init__(self) -> None:
-        self._sampling = self.teacher.sampling()
-
-    def run(self) -> None:
-        """Ask for all that is missing; return when it is on the disk.
-
-        Raises: TraceError where answers cannot be written; BudgetSpent, TeacherError, or what the teacher raises. What
-        was answered until then is kept.
-        """
-        self.bought = {questions.subject: Bought() for questions in self.questions}
-        with KeyClaims(self.traces.index) as claims:
-            try:
-                asyncio.run(self._collect(claims))
-            except BaseExceptionGroup as group:
-                raise _first(group) from group
-
-    async def _collect(self, claims: KeyClaims) -> None:
-        durable = DurableAnswers(self.traces)
-        ticking = asyncio.ensure_future(self._ticking())
-        budget = Budget(self.teacher.money().budget_usd, spent_usd=self.spent_usd)
-        self._retries = self.teacher.most_empty_retries()
-        try:
-            await self._ask(self._requests(claims), durable, budget)
-            while self._again and self._retries:
-                self._retries -= 1
-                again, self._again = self._again, {}
-                await self._ask(_one_by_one(list(again.values())), durable, budget)
-        finally:
-            ticking.cancel()
-            await durable.drain()
-
-    async def _ask(self, requests: AsyncIterator[Request], durable: DurableAnswers, budget: Budget) -> None:
-        await self.teacher.collect(
-            requests=requests,
-            keep=self._keeping(durable),
-            panel=self.panel,
-            budget=budget,
-            notes=self.traces.root / "notes",
+    def __str__(self) -> str:
+        empty = f" ({self.empty:,} empty)" if self.empty else ""
+        return (
+            f"{self.dataset}/{self.collection}: {counted(self.requests, 'answer')} of {self.teacher} stored, "
+            f"{self.asked:,} of them asked now; {self.refused:,} cannot be used{empty}"
         )
 
-    async def _ticking(self) -> None:
-        while True:
-            await asyncio.sleep(_TICK_SECONDS)
-            self.panel.tick()
 
-    def _keeping(self, durable: DurableAnswers) -> Callable[[Answer], Awaitable[None]]:
-        money = self.teacher.money()
-        last = self.teacher.lengths().limits[-1]
+def collected(bench: Bench) -> list[Collected]:
+    """Bring all answers of a recipe into the traces and the store; return what to tell, dataset by dataset.
 
-        async def keep(answer: Answer) -> None:
-            answer = answer.as_kept()
-            with writing(self.traces.root, f"the trace store {self.traces.root}", _OTHERWISE, TraceError):
-                subject, question = self._in_flight.get(answer.key, (None, None))
-                await durable.keep(Trace(answer, question))
-            usd = None if money.prices is None else money.prices.cost_of(answer, batch=money.batch)
-            is_last = answer.finish_reason != CUT or answer.max_tokens == last
-            if subject is not None and question is not None:
-                self.bought[subject].add(answer, usd)
-                if answer.is_empty and self._retries:
-                    self._again[answer.key] = Request(answer.key, question.messages, question.sample, answer.max_tokens)
-                    self.panel.failed(answer.endpoint, "empty reply")
-                    is_last = False
-                if is_last:
-                    self._in_flight.pop(answer.key, None)
-            self.panel.kept(answer, usd, is_last=is_last)
-
-        return keep
-
-    async def _requests(self, claims: KeyClaims) -> AsyncIterator[Request]:
-        """Everything that is missing and that nobody else asks, then what others left unanswered."""
-        seen: set[bytes] = set()
-        others: list[tuple[str, Part, list[bytes]]] = []
-        for questions in self.questions:
-            for part, standings in missing(questions.asked, self.traces, self.teacher.lengths(), questions.chosen):
-                keys = [key for key, stand in standings.items() if stand.entry is None and key not in seen]
-                keys = keys if self.only is None else [key for key in keys if key in self.only]
-                seen.update(keys)
-                for start in range(0, len(keys), _CHUNK):
-                    chunk = keys[start : start + _CHUNK]
-                    async for request in self._claimed(questions.subject, part, chunk, claims, others):
-                        yield request
-        while others:
-            claims.release_of_the_dead()
-            waiting, others = others, []
-            for subject, part, keys in waiting:
-                async for request in self._claimed(subject, part, keys, claims, others):
-                    yield request
-            if others:
-                await asyncio.sleep(_WAIT_SECONDS)
-
-    async def _claimed(
-        self,
-        subject: str,
-        part: Part,
-        keys: list[bytes],
-        claims: KeyClaims,
-        others: list[tuple[str, Part, list[bytes]]],
-    ) -> AsyncIterator[Request]:
-        """The requests of these keys that are ours to ask; those that others ask go to `others`."""
-        mine = claims.claim(keys)
-        self.traces.refresh()
-        standings = self.traces.standings(keys, self.teacher.lengths())
-        rest = [key for key in keys if key not in mine and standings[key].entry is None]
-        if rest:
-            others.append((subject, part, rest))
-        limits = {key: standings[key].max_tokens for key in keys if key in mine and standings[key].entry is None}
-        for request in requests_of(part, limits):
-            question = Question(request.messages, self._sampling, request.sample)
-            self._in_flight[request.key] = (subject, question)
-            self.bought[subject].asked += 1
-            yield request
+    Raises: BuildError where no dataset's teacher collects; as `Bench.run`.
+    """
+    recipe = bench.recipe
+    _collecting(recipe)
+    execute(bench, ("answer",))
+    found = []
+    for name in (name for name in recipe.datasets if collects(recipe, name)):
+        for collection in taken_collections(recipe, name):
+            report = bench.folder(f"answer {name}/{collection}").receipt["report"]
+            bought = bench.shared(Collecting).bought.get(f"{name}/{collection}", Bought())
+            counts = (report["requests"], bought.asked, report["refused"], report.get("empty", 0))
+            found.append(Collected(name, collection, recipe.datasets[name].teacher, *counts))
+    return found
 
 
-async def _one_by_one(requests: Sequence[Request]) -> AsyncIterator[Request]:
-    for request in requests:
-        yield request
+def requested(bench: Bench) -> frozenset[bytes]:
+    """The keys of all that a recipe's teachers are asked. Raises: as `collected`."""
+    teachers = _collecting(bench.recipe)
+    execute(bench, ("ask",))
+    questions = [each for name in teachers for each in questions_of(bench, name)]
+    return frozenset(key for each in questions for part in asked_parts(each.asked) for key in keys_of(part))
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What ended a collection, of all that its tasks raised: what has a sentence for the user, if anything has."""
-    faults = [_first(fault) if isinstance(fault, BaseExceptionGroup) else fault for fault in group.exceptions]
-    return next((fault for fault in faults if isinstance(fault, OrcaError)), faults[0])
-
-
-_OTHERWISE = "choose another with --traces or ORCA_TRACES"
-
-
-def spent_before(questions: Sequence[Questions], teacher: Teacher, traces: TraceStore) -> float:
-    """USD that the stored answers to these questions cost, as far as prices and usage are known."""
-    money, seen, usd = teacher.money(), set[bytes](), 0.0
-    if money.prices is None:
-        return 0.0
-    for each in questions:
-        for _, standings in missing(each.asked, traces, teacher.lengths(), each.chosen):
-            for key, stand in standings.items():
-                entry = stand.last
-                if entry is None or key in seen or entry.input_tokens is None or entry.output_tokens is None:
-                    continue
-                seen.add(key)
-                tokens = {"input_tokens": entry.input_tokens, "output_tokens": entry.output_tokens}
-                usd += money.prices.cost(**tokens, batch=money.batch)
-    return usd
+def _collecting(recipe: Recipe) -> dict[str, str]:
+    """The teachers whose answers are collected, each with a dataset of its."""
+    found = {recipe.datasets[name].teacher: name for name in recipe.datasets if collects(recipe, name)}
+    if not found:
+        raise BuildError(f"recipe {recipe.name}: no dataset has a teacher whose answers are collected; build it")
+    return found

@@ -17,20 +17,19 @@ import numpy as np
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.counted import counted
 from orca_recipes.plan.compile import matching_rules, taken_collections
-from orca_recipes.run.account import Account, read_account
-from orca_recipes.run.arrow import read_frame
-from orca_recipes.run.coverage import in_words
-from orca_recipes.run.keep import SPARE
-from orca_recipes.run.mix import taken_copies
-from orca_recipes.run.read import IDS, batches_of
-from orca_recipes.run.rules import UNMATCHED, WORDS, QuestionCounter, first_matching
-from orca_recipes.run.system_messages import expanded_ids
+from orca_recipes.run.conversations.rule_coverage import in_words
+from orca_recipes.run.conversations.rules import UNMATCHED, WORDS, QuestionCounter, first_matching
+from orca_recipes.run.conversations.system_messages import expanded_ids
+from orca_recipes.run.examples.read import batches_of
+from orca_recipes.run.examples.selection import SPARE, taken_copies
+from orca_recipes.run.work.account import Account, read_account
 from orca_recipes.shards.records import NOT_DRAWN
+from orca_recipes.store.arrow_files import IDS, read_frame
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from orca_recipes.run.execute import Execution
+    from orca_recipes.run.work.bench import Bench
 
 Kept = Mapping[str, Mapping[str, int]]
 """Examples that a dataset holds, by collection and task."""
@@ -86,20 +85,20 @@ class Emptiness:
         return "\n".join([*lines, f"mend what loses them, or allow it: {'; '.join(words)}"])
 
 
-def emptiness(execution: Execution, dataset: str, kept: Kept) -> Emptiness:
+def emptiness(bench: Bench, dataset: str, kept: Kept) -> Emptiness:
     """What of a dataset ended empty."""
-    return _Search(execution, dataset, kept).emptiness()
+    return _Search(bench, dataset, kept).emptiness()
 
 
 class _Search:
     """Looks for what ended empty; rows are read only where counts make it possible that something did."""
 
-    def __init__(self, execution: Execution, dataset: str, kept: Kept) -> None:
-        self._execution, self._dataset, self._kept = execution, dataset, kept
-        self._recipe = execution.recipe
+    def __init__(self, bench: Bench, dataset: str, kept: Kept) -> None:
+        self._bench, self._dataset, self._kept = bench, dataset, kept
+        self._recipe = bench.recipe
         collections = taken_collections(self._recipe, dataset)
-        self._accounts = {name: read_account(execution.folder(f"tokenize {dataset}/{name}")) for name in collections}
-        self._packed = read_frame(execution.folder(f"pack {dataset}").path / "rejected.rejected.arrow")
+        self._accounts = {name: read_account(bench.folder(f"tokenize {dataset}/{name}")) for name in collections}
+        self._packed = read_frame(bench.folder(f"pack {dataset}").path / "rejected.rejected.arrow")
 
     def emptiness(self) -> Emptiness:
         allowed = self._recipe.datasets[self._dataset].allow_empty
@@ -107,7 +106,7 @@ class _Search:
         gone = {found.name for found in collections}
         small = [found for name in self._accounts if name not in gone for found in self._tasks(name)]
         small += self._rules([name for name in self._accounts if name not in gone])
-        is_try = self._execution.limit is not None
+        is_try = self._bench.limit is not None
         refused = [*collections, *([] if is_try else small)]
         return Emptiness(
             self._dataset,
@@ -194,7 +193,7 @@ class _Search:
         """The rows that a draw took, batch by batch: the rule of each (its place in the recipe), and its id."""
         chosen = matching_rules(self._recipe, collection)
         places = np.array([*(self._recipe.rules.index(rule) for rule in chosen), UNMATCHED], dtype=np.int64)
-        counter = QuestionCounter(self._recipe.tokenizer, self._execution.student.folder)
+        counter = QuestionCounter(self._recipe.tokenizer, self._bench.student.folder)
         whens = [rule.when for rule in chosen]
         columns = [word for word in WORDS if any(getattr(when, word) for when in whens)]
         columns += ["options"] if any(when.options is not None for when in whens) else []
@@ -211,8 +210,8 @@ class _Search:
         """The rows that a draw took, with these columns and id_hi, which repeats share; for others: `_made_of`."""
         import polars as pl
 
-        read = self._execution.folder(f"read {collection}")
-        selected = taken_copies(self._execution.mixed(self._dataset, collection))
+        read = self._bench.folder(f"read {collection}")
+        selected = taken_copies(self._bench.mixed(self._dataset, collection))
         ids = read_frame(read.path / f"{IDS}.arrow", columns=["id_hi"])
         for batch in batches_of(read):
             frame = read_frame(batch.path, columns=columns).with_columns(ids["id_hi"][batch.start : batch.stop])
@@ -229,7 +228,7 @@ class _Search:
         return lost.filter(~pl.col("stage").is_in(_NO_LOSS) & (pl.col("reason") != SPARE))
 
     def _ids_left(self) -> np.ndarray:
-        parts = self._execution.folder(f"pack {self._dataset}").parts()
+        parts = self._bench.folder(f"pack {self._dataset}").parts()
         shards = [part.file(".order.arrow") for part in parts if "shard" in part.report]
         return np.concatenate([read_frame(path, columns=["id_hi"])["id_hi"].to_numpy() for path in shards])
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from orca_recipes.contract.kinds import SourceFile
-from orca_recipes.run.digests import FileDigests
 from orca_recipes.shards.manifest import Manifest
 from orca_recipes.shards.table_digest import content_digest_of_table
+from orca_recipes.store.source_digests import FileDigests
 
 
 def first_damage(directory: Path, manifest: Manifest, memory: Path, *, rehash: bool) -> str | None:

@@ -13,27 +13,29 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from orca_recipes.contract.ending import without_added_end
 from orca_recipes.contract.frames import completed
 from orca_recipes.counted import counted
 from orca_recipes.errors import BuildError
 from orca_recipes.plan.compile import taken_collections
 from orca_recipes.plan.plugins import PluginPin
 from orca_recipes.recipe.load import LoadedRecipe
-from orca_recipes.run.account import Account, ids_of, read_account, rejected_schema
+from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.answer_counts import answer_counts
-from orca_recipes.run.arrow import read_frame
+from orca_recipes.run.build_folder import give_up, make_aside, put_in_place, refuse_foreign, settle
 from orca_recipes.run.emptied import emptiness
-from orca_recipes.run.ending import without_added_end
-from orca_recipes.run.execute import Execution, joined_counts
-from orca_recipes.run.mix import conserved
-from orca_recipes.run.phases import asked_phases
-from orca_recipes.run.place import give_up, make_aside, put_in_place, refuse_foreign, settle
-from orca_recipes.run.student import TOKENIZER_FILES, Student
-from orca_recipes.run.write import WriteTask, Written, WrittenShard, write_half
+from orca_recipes.run.examples.selection import conserved
+from orca_recipes.run.rows.units import units_of_dataset
+from orca_recipes.run.rows.write import WriteTask, Written, WrittenShard, write_half
+from orca_recipes.run.work.account import Account, ids_of, joined_counts, read_account, rejected_schema
+from orca_recipes.run.work.bench import Bench
+from orca_recipes.run.work.student import TOKENIZER_FILES, Student
 from orca_recipes.shards import curriculum, manifest, records
+from orca_recipes.shards.curriculum import AskedPhase
 from orca_recipes.shards.digests import file_digest
 from orca_recipes.shards.layout import token_dtype
 from orca_recipes.shards.table_digest import content_digest_of_table, rows_of_table
+from orca_recipes.store.arrow_files import read_frame
 
 VERSIONED = ("orca-recipes", "gigatoken", "numpy", "polars", "pyarrow", "tokenizers")
 """Packages whose versions a manifest tells, apart from what is hashed."""
@@ -44,7 +46,7 @@ class Publication:
     """What publishing needs beside the run itself."""
 
     loaded: LoadedRecipe
-    execution: Execution
+    bench: Bench
     lock_digest: str
     directory: Path
     plugins: Mapping[str, PluginPin] = field(default_factory=dict)
@@ -70,24 +72,24 @@ class Publication:
 
     def _write_dataset(self, name: str, folder: Path) -> list[Written]:
         """Write a dataset; what was written is in the order of shards."""
-        execution = self.execution
-        self._refuse_empty(name, execution.folder(f"pack {name}").receipt["report"])
+        bench = self.bench
+        self._refuse_empty(name, bench.folder(f"pack {name}").receipt["report"])
         folder.mkdir()
         tasks = self._write_tasks(name, folder)
-        execution.progress.begin(f"write {name}", total=len(tasks), unit="files")
+        bench.progress.begin(f"write {name}", total=len(tasks), unit="files")
         engine, written = self.loaded.recipe.engine, {}
-        for number, result in engine.map(function=write_half, tasks=tasks, workers=execution.workers):
+        for number, result in engine.map(function=write_half, tasks=tasks, workers=bench.workers):
             written[number] = result
-            execution.progress.advance(1)
+            bench.progress.advance(1)
         self._write_rejected(name, folder / records.REJECTED_NAME)
         ordered = [written[number] for number in sorted(written)]
         shards = _shards(ordered)
         rows = sum(shard.rows for shard in shards)
-        execution.progress.end(f"{counted(len(shards), 'shard')}, {counted(rows, 'row')}")
+        bench.progress.end(f"{counted(len(shards), 'shard')}, {counted(rows, 'row')}")
         return ordered
 
     def _write_tasks(self, name: str, folder: Path) -> list[WriteTask]:
-        units = tuple(self.execution.units(name))
+        units = tuple(units_of_dataset(self.bench, name))
         halves: tuple[Literal["tokens", "records"], ...] = ("tokens", "records")
         return [
             WriteTask(
@@ -95,11 +97,11 @@ class Publication:
                 rows=part.file(".rows.arrow"),
                 units=units,
                 prefix=folder / f"{part.report['shard']:05d}",
-                vocabulary_size=self.execution.student.size,
+                vocabulary_size=self.bench.student.size,
                 writer=self.loaded.recipe.output,
                 half=half,
             )
-            for part in self.execution.folder(f"pack {name}").parts()
+            for part in self.bench.folder(f"pack {name}").parts()
             if "shard" in part.report
             for half in halves
         ]
@@ -117,10 +119,10 @@ class Publication:
         for name, found in written.items():
             kept = {collection: counts.tasks for collection, counts in _by_collection(_shards(found)).items()}
             examples = {name: {task: one.examples for task, one in tasks.items()} for name, tasks in kept.items()}
-            emptied = emptiness(self.execution, name, examples)
+            emptied = emptiness(self.bench, name, examples)
             refused += [emptied.sentence(emptied.refused)] if emptied.refused else []
             if emptied.said:
-                self.execution.progress.say(emptied.sentence(emptied.said))
+                self.bench.progress.say(emptied.sentence(emptied.said))
         if refused:
             raise BuildError("\n".join(refused))
 
@@ -132,7 +134,7 @@ class Publication:
             account.rejected.with_columns(pl.lit(collection).alias("collection"))
             for collection, account in self._accounts(name).items()
         ]
-        frames.append(read_frame(self.execution.folder(f"pack {name}").path / "rejected.rejected.arrow"))
+        frames.append(read_frame(self.bench.folder(f"pack {name}").path / "rejected.rejected.arrow"))
         schema = {**rejected_schema(), "collection": pl.String}
         table = pl.concat([completed(frame, schema) for frame in frames])
         ids = {"id": ids_of(table), "twin": ids_of(table, "twin")}
@@ -144,7 +146,7 @@ class Publication:
 
     def _write_student(self, aside: Path) -> None:
         """The tokenizer as trained, with chat template and generation settings."""
-        student = self.execution.student
+        student = self.bench.student
         folder = aside / "tokenizer"
         folder.mkdir()
         _ship_definition(student.folder / TOKENIZER_FILES[0], folder / TOKENIZER_FILES[0])
@@ -162,7 +164,7 @@ class Publication:
         curriculum.write_curriculum(aside, compiled.model_copy(update=tables))
 
     def _write_manifest(self, aside: Path, written: Mapping[str, Sequence[Written]]) -> manifest.Manifest:
-        recipe, student = self.loaded.recipe, self.execution.student
+        recipe, student = self.loaded.recipe, self.bench.student
         bos = student.control[student.bos] if student.bos is not None else None
         begins = bos is not None and begins_with_bos(student)
         paths = sorted(path for path in aside.rglob("*") if path.is_file())
@@ -175,13 +177,13 @@ class Publication:
             recipe=self.loaded.decisive,
             profile=self.loaded.profile,
             set=self.loaded.decisive_overrides,
-            limit=self.execution.limit,
+            limit=self.bench.limit,
             lock_digest=self.lock_digest,
             plan=tuple(
                 manifest.StageIdentity(
                     name=stage.name, verb=stage.verb, kind=stage.kind or None, fingerprint=stage.fingerprint
                 )
-                for stage in self.execution.plan
+                for stage in self.bench.plan
             ),
             plugins={name: manifest.PluginIdentity.model_validate(pin.as_json()) for name, pin in self.plugins.items()},
             row_tokens=recipe.packing.row_tokens,
@@ -198,8 +200,8 @@ class Publication:
             tables=tuple(_table(path, aside, contents_of) for path in tables),
         )
         made = manifest.Made(
-            answers=answer_counts(self.execution),
-            timings=self.execution.timings,
+            answers=answer_counts(self.bench),
+            timings=self.bench.timings,
             versions={name: metadata.version(name) for name in VERSIONED},
             engine=self.loaded.resolved.get("engine"),
             set=self.loaded.engine_overrides,
@@ -210,13 +212,13 @@ class Publication:
         return sealed
 
     def _packed(self, name: str) -> Mapping[str, Any]:
-        report: Mapping[str, Any] = self.execution.folder(f"pack {name}").receipt["report"]
+        report: Mapping[str, Any] = self.bench.folder(f"pack {name}").receipt["report"]
         return report
 
     def _accounts(self, name: str) -> dict[str, Account]:
         """The account of each collection of a dataset."""
         collections = taken_collections(self.loaded.recipe, name)
-        return {found: read_account(self.execution.folder(f"tokenize {name}/{found}")) for found in collections}
+        return {found: read_account(self.bench.folder(f"tokenize {name}/{found}")) for found in collections}
 
     def _stages(self, name: str) -> list[dict[str, Any]]:
         """What went into each stage of a dataset and what became of it."""
@@ -268,6 +270,14 @@ def begins_with_bos(student: Student) -> bool:
     """Whether inference's prompt begins with BOS."""
     heads = [joint.header for (before, _), joint in student.markup.joints.items() if not before]
     return student.bos is not None and all(head.startswith(student.bos) for head in heads)
+
+
+def asked_phases(recipe: Recipe) -> list[AskedPhase]:
+    """The curriculum as the recipe asks for it."""
+    return [
+        AskedPhase(datasets=phase.weights, epochs=phase.passes, tokens=phase.tokens, training=phase.training)
+        for phase in recipe.curriculum
+    ]
 
 
 def generation_settings(student: Student) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from typing import Any
 
 import click
 
-from orca_plugins.teachers.openai import OpenAI
-from orca_plugins.teachers.openai_live import Live
-from orca_plugins.teachers.openai_wire import client_of
+from orca_plugins.teachers.openai.http import client_of
+from orca_plugins.teachers.openai.kind import OpenAI
+from orca_plugins.teachers.openai.live import Live
 from orca_recipes.contract.answers import Answer, Budget, Request, request_key
 from tests.bench.machine import load, machine
 from tests.bench.table import table

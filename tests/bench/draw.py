@@ -20,7 +20,7 @@ from orca_recipes.contract.draws import splitmix64
 from orca_recipes.plan.arrivals import arrival_counts
 from orca_recipes.plan.mixture import cut_of, group_counts, largest_remainder
 from orca_recipes.recipe.mixtures import Take
-from orca_recipes.run.drawing import Chunk, Sizes, drawn_copies, measured
+from orca_recipes.run.mixtures.draw import Chunk, Sizes, drawn_copies, measured
 from tests.bench.machine import machine
 from tests.bench.table import table
 

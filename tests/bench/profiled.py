@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from orca_recipes.catalogue import Catalogue
+from orca_recipes.progress import Progress
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build
-from orca_recipes.run.progress import Progress
-from orca_recipes.run.store import Store
+from orca_recipes.store.store import Store
 from tests.bench.sampling import Line, Sampler
 from tests.bench.table import table
 

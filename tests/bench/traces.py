@@ -16,11 +16,12 @@ from orca_recipes.catalogue import Catalogue
 from orca_recipes.contract.answers import Answer, Budget, CollectPanel, Request
 from orca_recipes.contract.hooks import hookimpl
 from orca_recipes.contract.kinds import Teacher
+from orca_recipes.progress import Progress
 from orca_recipes.recipe.load import load_recipe
-from orca_recipes.run.build import Asked, execution_of, prepare
-from orca_recipes.run.collect_only import collected
-from orca_recipes.run.progress import Progress
-from orca_recipes.run.store import Store
+from orca_recipes.run.build import Asked, bench_of, prepare
+from orca_recipes.run.collect import collected
+from orca_recipes.run.execute import execute
+from orca_recipes.store.store import Store
 from orca_recipes.traces.lines import Question, Trace
 from orca_recipes.traces.store import DurableAnswers, TraceStore
 from tests.bench.corpus import WORK
@@ -139,10 +140,10 @@ def queue(questions: int) -> list[str]:
         (root / "queue.toml").write_text(RECIPE.format(tokenizer=tokenizer))
         loaded = load_recipe(root / "queue.toml", catalogue=Catalogue([Instantly()]))
         asked = Asked(loaded, Store(root / "store"), root / "out", workers=1, traces=root / "traces")
-        execution = execution_of(asked, prepare(asked), Progress())
-        execution.run(("ask",))
+        bench = bench_of(asked, prepare(asked), Progress())
+        execute(bench, ("ask",))
         used = time.process_time()
-        (line,) = collected(execution)
+        (line,) = collected(bench)
         assert f"{questions:,} of them asked now" in line
         seconds = time.process_time() - used
     peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]

@@ -80,7 +80,18 @@ def ours(build: Path, folder: Path) -> Pace:
     run = folder / "run"
     shutil.rmtree(run, ignore_errors=True)
     flags = [word for name, value in SETTINGS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    words = [sys.executable, "-m", "orca_recipes.cli", "train", str(build), "--out", str(run), "--model", MODEL, *flags]
+    words = [
+        sys.executable,
+        "-m",
+        "orca_recipes.cli.main",
+        "train",
+        str(build),
+        "--out",
+        str(run),
+        "--model",
+        MODEL,
+        *flags,
+    ]
     layout = ["--device", "cuda", "--tensor-parallel", "1", "--data-parallel", "1"]
     _said([*words, *layout, "--schedule", "constant", "--steps", str(STEPS)])
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]

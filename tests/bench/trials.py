@@ -19,7 +19,7 @@ from tests.bench.recipes import Build, Student
 COMMAND = Path(sys.executable).with_name("orca-recipe")
 PARTS = ("cold", "verify", "again", "row_tokens", "filter", "collection")
 OTHER_ROW_TOKENS = 4096
-IMPORTS = "import orca_recipes.cli, orca_recipes.run.build, orca_recipes.run.execute, polars, pyarrow.parquet"
+IMPORTS = "import orca_recipes.cli.main, orca_recipes.run.build, orca_recipes.run.execute, polars, pyarrow.parquet"
 """What a build with something to do imports, whatever is left to do."""
 
 

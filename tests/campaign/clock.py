@@ -14,7 +14,7 @@ import sys, time
 true = time.time, time.time_ns
 time.time = lambda: true[0]() - {back}
 time.time_ns = lambda: true[1]() - {back} * 10**9
-from orca_recipes.cli import main
+from orca_recipes.cli.main import main
 main(sys.argv[1:])
 """
 DAY = 86_400

@@ -22,10 +22,10 @@ from pathlib import Path
 import click
 
 from orca_recipes.catalogue import Catalogue
+from orca_recipes.progress import Progress
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build
-from orca_recipes.run.progress import Progress
-from orca_recipes.run.store import Store
+from orca_recipes.store.store import Store
 from tests.campaign.fuzz_targets import TARGETS
 from tests.campaign.fuzz_world import HOME, World
 from tests.campaign.trial import table

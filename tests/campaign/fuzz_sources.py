@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orca_plugins.sources.files import Files
+from orca_plugins.sources.files.kind import Files
 from orca_recipes.errors import OrcaError
 from tests.campaign import slow_readers
 from tests.campaign.fuzz_world import World, one_line, require

@@ -13,14 +13,14 @@ from typing import Any
 
 import tomli_w
 
-from orca_plugins.templates.from_tokenizer import FromTokenizer
+from orca_plugins.templates.from_tokenizer.kind import FromTokenizer
 from orca_recipes.contract.chat_template import ChatTemplate, Refused
 from orca_recipes.contract.kinds import Vocabulary
 from orca_recipes.contract.markup import assemble_text
 from orca_recipes.errors import OrcaError, RecipeError
 from orca_recipes.plan.pins import differences
 from orca_recipes.recipe.load import load_recipe
-from orca_recipes.run.lock import read_lock
+from orca_recipes.run.pinning.lock_file import read_lock
 from orca_recipes.shards.manifest import NAME, read_manifest
 from orca_recipes.shards.reader import Shard
 from tests.campaign import fuzz_sources, slow_readers

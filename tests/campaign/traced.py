@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from orca_recipes.cli import main
+from orca_recipes.cli.main import main
 
 _RANDOM = re.compile(r"(?<=\.)[0-9a-f]{12}(?=\.)|(?<=running/)\.?[0-9a-f]{16}|(?<=\.)\d+$")
 """Names that differ from run to run: of writers, claims and processes."""

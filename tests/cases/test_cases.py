@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from orca_recipes.cli import main
+from orca_recipes.cli.main import main
 from tests.cases.judging import Outcome, faults_of
 
 PLAIN = [

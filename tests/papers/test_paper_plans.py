@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from orca_recipes.catalogue import Catalogue
-from orca_recipes.cli import main
+from orca_recipes.cli.main import main
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.recipe.model import Recipe
 

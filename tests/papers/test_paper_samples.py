@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from orca_recipes.cli import main
+from orca_recipes.cli.main import main
 from orca_recipes.shards.curriculum import read_curriculum
 from orca_recipes.shards.manifest import read_manifest
 

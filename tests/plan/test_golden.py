@@ -10,7 +10,7 @@ from pathlib import Path
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.plan.compile import compile_plan
 from orca_recipes.recipe.load import load_recipe
-from orca_recipes.run.lock import read_lock
+from orca_recipes.run.pinning.lock_file import read_lock
 
 HOME = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "quickstart.json"

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orca_plugins.sources.files import Files
+from orca_plugins.sources.files.kind import Files
 
 FORMATS = ["rows.jsonl", "rows.json", "rows.parquet"]
 

@@ -16,10 +16,10 @@ from orca_plugins.filters.refusal import Refusal
 from orca_plugins.filters.repetition import Repetition
 from orca_plugins.packers.best_fit import BestFit
 from orca_plugins.packers.one_per_row import OnePerRow
-from orca_plugins.sources.files import Files
-from orca_plugins.sources.flan import Flan
-from orca_plugins.sources.hub import Hub
-from orca_plugins.sources.niv2 import Niv2
+from orca_plugins.sources.files.kind import Files
+from orca_plugins.sources.flan.kind import Flan
+from orca_plugins.sources.hub.kind import Hub
+from orca_plugins.sources.niv2.kind import Niv2
 from orca_plugins.sources.reasoning_gym import ReasoningGym
 from orca_plugins.strategies.direct import Direct
 from orca_plugins.strategies.explain_then_answer import ExplainThenAnswer

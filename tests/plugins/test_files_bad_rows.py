@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orca_plugins.sources import _files_delimited
-from orca_plugins.sources.files import Files
+from orca_plugins.sources.files import csv_tsv as _files_delimited
+from orca_plugins.sources.files.kind import Files
 from orca_recipes.errors import SourceError
 
 GOOD = b'{"question": "fine"}'

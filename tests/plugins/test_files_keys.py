@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from orca_plugins.sources.files import Files
+from orca_plugins.sources.files.kind import Files
 from orca_recipes.errors import SourceError
 from tests.plugins.rows_in_files import FORMATS, read
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from orca_plugins.sources.files import Files
+from orca_plugins.sources.files.kind import Files
 from orca_recipes.errors import SourceError
 
 ROWS: list[dict[str, Any]] = [

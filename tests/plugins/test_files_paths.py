@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orca_plugins.sources.files import Files
+from orca_plugins.sources.files.kind import Files
 from orca_recipes.errors import SourceError
 
 ROW = b'{"question": "a"}\n'

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orca_plugins.sources.files import Files
+from orca_plugins.sources.files.kind import Files
 from orca_recipes.errors import SourceError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

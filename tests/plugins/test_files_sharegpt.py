@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from orca_plugins.sources.files import Files
+from orca_plugins.sources.files.kind import Files
 
 TURNS = [
     {"from": "system", "value": "Be kind.", "weight": None},

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from orca_plugins.sources.files import Files
+from orca_plugins.sources.files.kind import Files
 from orca_recipes.contract.frames import rejected_rows_schema, rows_schema
 from orca_recipes.errors import SourceError
 

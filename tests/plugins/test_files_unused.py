@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orca_plugins.sources.files import Files
+from orca_plugins.sources.files.kind import Files
 
 ROWS = [
     {"q": "one", "a": "1", "meta": {"task": "t", "score": 3}, "id": 4, "lang": "en"},

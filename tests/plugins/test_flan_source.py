@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from orca_plugins.sources._flan_options import options_in
-from orca_plugins.sources.flan import Flan
+from orca_plugins.sources.flan.answer_options import options_in
+from orca_plugins.sources.flan.kind import Flan
 from orca_recipes.contract.kinds import Reading
 from orca_recipes.errors import SourceError
 

@@ -12,8 +12,8 @@ import pytest
 from huggingface_hub import constants
 from pydantic import ValidationError
 
-from orca_plugins.sources.flan import Flan
-from orca_plugins.sources.hub import Hub as HubSource
+from orca_plugins.sources.flan.kind import Flan
+from orca_plugins.sources.hub.kind import Hub as HubSource
 from orca_recipes.contract.kinds import Reading, Source
 from orca_recipes.contract.testing import check_source
 from orca_recipes.errors import SourceError

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orca_plugins.teachers.llamacpp import LlamaCpp
+from orca_plugins.teachers.llamacpp.kind import LlamaCpp
 from orca_recipes.contract.promises import check_kind
 from orca_recipes.errors import TeacherError
 from tests.patience import awaited

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from orca_plugins.sources._niv2_task import read_instances
-from orca_plugins.sources.niv2 import Niv2
+from orca_plugins.sources.niv2.kind import Niv2
+from orca_plugins.sources.niv2.task_file import read_instances
 from orca_recipes.errors import SourceError
 
 INSTANCE = {"id": "task1-a", "input": "Andorra", "output": ["020"]}

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from orca_plugins.teachers import openai_batch, openai_batch_follow
-from orca_plugins.teachers.openai import OpenAI
-from orca_plugins.teachers.openai_batch_notes import Notes
+from orca_plugins.teachers.openai import batch as openai_batch
+from orca_plugins.teachers.openai import batch_follow as openai_batch_follow
+from orca_plugins.teachers.openai.batch_notes import Notes
+from orca_plugins.teachers.openai.kind import OpenAI
 from orca_recipes.contract.answers import Budget
 from orca_recipes.errors import BudgetSpent, TeacherError
 from tests.servers.collecting import collected, requests_of, teacher
@@ -203,7 +204,7 @@ def test_one_run_at_a_time_holds_the_notes_of_a_teacher(tmp_path: Path) -> None:
 _COLLECT = """
 import json, os, sys
 from pathlib import Path
-from orca_plugins.teachers import openai_batch
+from orca_plugins.teachers.openai import batch as openai_batch
 from tests.servers.collecting import collected, requests_of, teacher
 openai_batch.MOST_QUESTIONS = 15
 out = open(sys.argv[2], "a")

@@ -66,7 +66,7 @@ def test_the_key_is_nowhere_after_a_failure(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    import orca_plugins.teachers.openai_live as live
+    import orca_plugins.teachers.openai.live as live
 
     monkeypatch.setenv("PLANTED", PLANTED)
     monkeypatch.setattr(live, "FIRST_PATIENCE_SECONDS", 1.0)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from orca_plugins.teachers.openai_live import Live
-from orca_plugins.teachers.openai_measure import InputTokens, size_of
-from orca_plugins.teachers.openai_windows import Window
-from orca_plugins.teachers.openai_wire import NoReply, Reply
+from orca_plugins.teachers.openai.http import NoReply, Reply
+from orca_plugins.teachers.openai.live import Live
+from orca_plugins.teachers.openai.rate_limits import Window
+from orca_plugins.teachers.openai.token_estimate import InputTokens, size_of
 from orca_recipes.contract.answers import Answer, Budget, Request
 from orca_recipes.errors import TeacherError
 from tests.servers.collecting import Seen, requests_of, teacher

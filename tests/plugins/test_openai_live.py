@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orca_plugins.teachers.openai import OpenAI
+from orca_plugins.teachers.openai.kind import OpenAI
 from orca_recipes.contract.answers import Budget, Request
 from orca_recipes.contract.promises import check_kind
 from orca_recipes.errors import BudgetSpent, Failure, TeacherError

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca_plugins.teachers.openai_replies import Again, Answered, Doubtful, Useless, cleaned, read
-from orca_plugins.teachers.openai_wire import NoReply, Reply, seconds_to_wait
+from orca_plugins.teachers.openai.http import NoReply, Reply, seconds_to_wait
+from orca_plugins.teachers.openai.replies import Again, Answered, Doubtful, Useless, cleaned, read
 
 GOOD: dict[str, Any] = {
     "model": "m-0613",

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from orca_plugins.templates.from_tokenizer import FromTokenizer
+from orca_plugins.templates.from_tokenizer.kind import FromTokenizer
 from orca_recipes.contract.kinds import Vocabulary
 from orca_recipes.contract.markup import START, Markup, assemble_text
 from orca_recipes.errors import TemplateError

@@ -13,9 +13,9 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from orca_plugins.templates.chatml import ChatML
+from orca_plugins.templates.from_tokenizer.sandbox import ChatTemplate
 from orca_plugins.templates.jinja_text import literal, quoted
 from orca_plugins.templates.plain import Plain
-from orca_plugins.templates.sandbox import ChatTemplate
 from orca_plugins.templates.turns import Turn
 from orca_recipes.contract.kinds import Vocabulary
 from orca_recipes.contract.markup import Markup, assemble_text, markup_from_json

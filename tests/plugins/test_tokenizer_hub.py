@@ -10,7 +10,7 @@ from threading import Thread
 import pytest
 from huggingface_hub import constants
 
-from orca_plugins.tokenizers.hf import HF
+from orca_plugins.tokenizers.hf.kind import HF
 from orca_recipes.errors import TokenizerError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

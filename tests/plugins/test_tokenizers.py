@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from orca_plugins.tokenizers import fast
-from orca_plugins.tokenizers.definition import without_control
-from orca_plugins.tokenizers.encoder import HFEncoder
-from orca_plugins.tokenizers.hf import HF
+from orca_plugins.tokenizers.hf import fast_engine as fast
+from orca_plugins.tokenizers.hf.encoder import HFEncoder
+from orca_plugins.tokenizers.hf.kind import HF
+from orca_plugins.tokenizers.hf.tokenizer_json import without_control
 from orca_recipes.contract.kinds import Encoder
 from orca_recipes.errors import TokenizerError
 

@@ -33,7 +33,7 @@ PROGRAM = """
 import sys
 import pantry
 from orca_recipes.catalogue import Catalogue
-from orca_recipes.catalogue_pages import list_page
+from orca_recipes.cli.kind_pages import list_page
 from orca_recipes.errors import RecipeError
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.recipe.schema import json_schema

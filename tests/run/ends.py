@@ -5,8 +5,8 @@ from pathlib import Path
 
 import tokenizers
 
+from orca_recipes.progress import Progress
 from orca_recipes.run.build import build
-from orca_recipes.run.progress import Progress
 from tests.run.small import QUICKSTART_TOKENIZER, asked, write_rows
 
 CONTROL = ["<|START|>", "<|USER|>", "<|BOT|>", "<|END_RESPONSE|>", "<|END_TURN|>", "<|old|>"]

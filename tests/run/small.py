@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 from orca_recipes.catalogue import Catalogue
+from orca_recipes.progress import Progress
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked
-from orca_recipes.run.progress import Progress
-from orca_recipes.run.store import Store
+from orca_recipes.store.store import Store
 
 HOME = Path(__file__).parents[2]
 QUICKSTART_TOKENIZER = HOME / "recipes" / "quickstart" / "tokenizer.json"

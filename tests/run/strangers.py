@@ -8,12 +8,12 @@ import zipfile
 from pathlib import Path
 
 HOOKS = {
-    "sources": ("files", "orca_plugins.sources.files:Files"),
+    "sources": ("files", "orca_plugins.sources.files.kind:Files"),
     "strategies": ("direct", "orca_plugins.strategies.direct:Direct"),
     "teachers": ("reference", "orca_plugins.teachers.reference:Reference"),
     "filters": ("length", "orca_plugins.filters.length:Length"),
     "templates": ("chatml", "orca_plugins.templates.chatml:ChatML"),
-    "tokenizers": ("hf", "orca_plugins.tokenizers.hf:HF"),
+    "tokenizers": ("hf", "orca_plugins.tokenizers.hf.kind:HF"),
     "packers": ("best_fit", "orca_plugins.packers.best_fit:BestFit"),
     "writers": ("megatron", "orca_plugins.writers.megatron:Megatron"),
     "engines": ("local", "orca_plugins.engines.local:Local"),

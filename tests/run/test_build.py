@@ -8,10 +8,9 @@ import polars as pl
 import pytest
 
 from orca_recipes.errors import BuildError, LockError, OverlongExample, Shortfall, SourceError
-from orca_recipes.run import making
+from orca_recipes.preview.preview import preview
+from orca_recipes.progress import Progress
 from orca_recipes.run.build import build, lock_recipe, prepare
-from orca_recipes.run.preview import preview
-from orca_recipes.run.progress import Progress
 from orca_recipes.shards.manifest import Manifest
 from orca_recipes.shards.verify import verify
 from tests.run.small import Heard, asked, promised
@@ -52,8 +51,8 @@ def test_workers_part_sizes_and_places_never_change_a_byte(
     one = made(recipe)
     elsewhere = tmp_path / "another place"
     shutil.copytree(recipe.parent, elsewhere, ignore=shutil.ignore_patterns("store", "out", "*.lock"))
-    monkeypatch.setattr(making, "SLICE_BYTES", 700)
-    monkeypatch.setattr("orca_recipes.run.read.BATCH_BYTES", 500)
+    monkeypatch.setattr("orca_recipes.run.examples.read.SLICE_BYTES", 700)
+    monkeypatch.setattr("orca_recipes.run.examples.read.BATCH_BYTES", 500)
     small_parts = made(elsewhere / recipe.name)
     assert promised(elsewhere / "out") == promised(recipe.parent / "out")
     assert small_parts.digest == one.digest

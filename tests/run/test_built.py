@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from orca_recipes.progress import Progress
 from orca_recipes.run.build import made
 from orca_recipes.run.built import Built
-from orca_recipes.run.progress import Progress
 from tests.run.small import STUDENT, asked, write_rows
 
 KEYS = {

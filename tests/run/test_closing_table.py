@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from orca_recipes.progress import Progress
 from orca_recipes.run.build import build
 from orca_recipes.run.closing_table import closing_table, shares_json
-from orca_recipes.run.progress import Progress
 from orca_recipes.shards.manifest import CollectionCounts, DatasetCounts, Manifest, StageCounts, TaskCounts
 from tests.run.small import STUDENT, asked, write_rows
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from orca_recipes.errors import BuildError
+from orca_recipes.progress import Progress
 from orca_recipes.run.build import build
-from orca_recipes.run.progress import Progress
 from tests.run.small import STUDENT, asked, write_rows
 
 TAKE = """\

@@ -93,8 +93,8 @@ def test_a_damaged_stage_is_made_again_and_the_build_says_so(recipe: Path, name:
 
 
 def test_only_the_damaged_part_of_a_stage_is_made_again(recipe: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("orca_recipes.run.read.BATCH_BYTES", 500)
-    monkeypatch.setattr("orca_recipes.run.making.SLICE_BYTES", 700)
+    monkeypatch.setattr("orca_recipes.run.examples.read.BATCH_BYTES", 500)
+    monkeypatch.setattr("orca_recipes.run.examples.read.SLICE_BYTES", 700)
     made(recipe)
     before = promised_and_tables(recipe.parent / "out")
     parts = sorted(stage_folder(recipe, "tokenize-sums").glob("part-*.bin"))
@@ -158,8 +158,8 @@ def test_a_source_of_equal_size_and_time_with_other_bytes_is_noticed(recipe: Pat
 
 
 def test_what_no_time_tells_rehash_finds(recipe: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("orca_recipes.run.digests._stamp", lambda status: "a clock that stands still")
-    monkeypatch.setattr("orca_recipes.run.digests._SETTLED_NS", -1)
+    monkeypatch.setattr("orca_recipes.store.source_digests._stamp", lambda status: "a clock that stands still")
+    monkeypatch.setattr("orca_recipes.store.source_digests._SETTLED_NS", -1)
     made(recipe)
     source = recipe.parent / "sums.jsonl"
     source.write_text(source.read_text().replace("It is 8.", "It is 9."))

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from orca_recipes.errors import LockError
+from orca_recipes.progress import Progress
 from orca_recipes.run.build import build
-from orca_recipes.run.lock import read_lock
-from orca_recipes.run.progress import Progress
+from orca_recipes.run.pinning.lock_file import read_lock
 from orca_recipes.shards.digests import canonical_json, json_digest
 from orca_recipes.shards.manifest import read_manifest
 from tests.run.small import STUDENT, SUMS, Heard, asked, promised, sums, write_rows

@@ -9,8 +9,8 @@ from types import FrameType
 import pytest
 
 from orca_recipes.catalogue import Catalogue
-from orca_recipes.run.progress import Progress
-from orca_recipes.run.prove import prove
+from orca_recipes.progress import Progress
+from orca_recipes.prove.prove import prove
 from tests.run.chats import built, recipe_of
 
 SIZES = (2_000, 8_000)
@@ -70,8 +70,8 @@ def a_row(calls: list[int]) -> float:
 def test_neither_building_nor_verifying_calls_python_for_each_row(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("prove", "prompt_trial"):
-        monkeypatch.setattr(f"orca_recipes.run.{module}.PROMPTS_CHECKED", 0)  # each of these is looked at by itself
+    for module in ("prove.prove", "run.tokens.prompt_trial"):
+        monkeypatch.setattr(f"orca_recipes.{module}.PROMPTS_CHECKED", 0)  # each of these is looked at by itself
     assert a_row([calls_of(lambda path=path: made(path)) for path in paths]) < LESS_THAN_A_TENTH
     assert a_row([calls_of(lambda path=path: proven(path)) for path in paths]) < LESS_THAN_A_TENTH
 

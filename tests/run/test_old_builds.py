@@ -13,13 +13,12 @@ import pytest
 
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.errors import DamagedShard
+from orca_recipes.explain.explain import explain_example, explain_place
+from orca_recipes.progress import Progress
+from orca_recipes.prove.prove import prove
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build
-from orca_recipes.run.explain import explain_example, explain_place
-from orca_recipes.run.lock import read_lock
-from orca_recipes.run.progress import Progress
-from orca_recipes.run.prove import prove
-from orca_recipes.run.store import Store
+from orca_recipes.run.pinning.lock_file import read_lock
 from orca_recipes.shards.digests import file_digest, json_digest
 from orca_recipes.shards.manifest import Manifest, data_digest, read_manifest
 from orca_recipes.shards.reader import Shard
@@ -28,6 +27,7 @@ from orca_recipes.shards.report import Report
 from orca_recipes.shards.show import show
 from orca_recipes.shards.show_lines import example_lines, rejected_lines
 from orca_recipes.shards.verify import verify
+from orca_recipes.store.store import Store
 from tests.run.small import Heard
 
 SHARDS = ("asked/00000", "held/00000", "main/00000", "main/00001")

@@ -9,11 +9,11 @@ import tokenizers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from orca_recipes.catalogue import Catalogue
+from orca_recipes.progress import Progress
+from orca_recipes.prove.prove import prove
 from orca_recipes.run.build import build
 from orca_recipes.run.built import Built
 from orca_recipes.run.closing_table import closing_table
-from orca_recipes.run.progress import Progress
-from orca_recipes.run.prove import prove
 from tests.run.small import QUICKSTART_TOKENIZER, asked, write_rows
 
 CONTROL = ["<|im_start|>", "<|im_end|>"]
@@ -139,7 +139,7 @@ def test_such_answers_are_trained_where_the_recipe_wants_it_and_still_counted(tm
 
 
 def test_a_build_that_trains_it_against_its_recipe_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orca_recipes.run.tokenize._unspelt_answers", lambda rendered: [])
+    monkeypatch.setattr("orca_recipes.run.tokens.tokenize._unspelt_answers", lambda rendered: [])
     built = make(tmp_path / "p", word_piece(), ROWS)
     report = prove(built.directory, kinds=Catalogue(), progress=Progress())
     assert [finding.sentence for finding in report.findings] == ["[UNK] is trained, which the recipe rejects"]

@@ -14,10 +14,10 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from orca_recipes.cli import main
+from orca_recipes.cli.main import main
 from orca_recipes.contract.chat_template import ChatTemplate, Refused
 from orca_recipes.errors import OrcaError
-from orca_recipes.run.progress import progress_for
+from orca_recipes.progress import progress_for
 from orca_recipes.shards.show import show
 
 TOKENIZER = Path(__file__).parents[2] / "recipes" / "quickstart" / "tokenizer.json"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orca_plugins.teachers.openai import OpenAI
+from orca_plugins.teachers.openai.kind import OpenAI
 from orca_recipes.contract.answers import Answer, Budget, Request, request_key
 from orca_recipes.contract.kinds import Teacher
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orca_plugins.teachers.openai_wire import NoReply, Reply
+from orca_plugins.teachers.openai.http import NoReply, Reply
 
 
 class _Clock(selectors.DefaultSelector):  # type: ignore[misc,valid-type]

@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from orca_recipes.cli import main
+from orca_recipes.cli.main import main
 from orca_recipes.errors import BuildError, ModelError
 from orca_recipes.shards.reader import Shard
 from orca_recipes.train.architecture import architecture_from_hf

@@ -10,7 +10,7 @@ import pytest
 import tokenizers
 from click.testing import CliRunner
 
-from orca_recipes.cli import main
+from orca_recipes.cli.main import main
 from orca_recipes.errors import ModelError
 from orca_recipes.train.checkpoint import read_checkpoint
 from orca_recipes.train.hf import import_hf

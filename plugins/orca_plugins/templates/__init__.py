@@ -8,5 +8,5 @@ def orca_templates() -> Offers:
     return {
         "chatml": "orca_plugins.templates.chatml:ChatML",
         "plain": "orca_plugins.templates.plain:Plain",
-        "from_tokenizer": "orca_plugins.templates.from_tokenizer:FromTokenizer",
+        "from_tokenizer": "orca_plugins.templates.from_tokenizer.kind:FromTokenizer",
     }

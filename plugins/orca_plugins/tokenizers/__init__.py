@@ -6,5 +6,5 @@ from orca_recipes.contract.hooks import Offers, hookimpl
 @hookimpl
 def orca_tokenizers() -> Offers:
     return {
-        "hf": "orca_plugins.tokenizers.hf:HF",
+        "hf": "orca_plugins.tokenizers.hf.kind:HF",
     }

@@ -1,0 +1,168 @@
+"""What the commands share: arguments, options, loading a recipe, printing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from orca_recipes.errors import PluginError
+from orca_recipes.shards.visible import visible
+
+_LOADED = "orca_recipes.loaded"
+
+if TYPE_CHECKING:
+    from orca_recipes.recipe.load import LoadedRecipe
+    from orca_recipes.run.build import Asked
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+RECIPE = click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
+BUILD = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+STORE = click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".orca/store"),
+    envvar="ORCA_STORE",
+    show_default=True,
+    show_envvar=True,
+    help="Where finished stages are kept.",
+)
+
+TRACES = click.option(
+    "--traces",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="ORCA_TRACES",
+    show_envvar=True,
+    help="Where bought answers are kept.  [default: this user's data directory]",
+)
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def recipe_options(command: Command) -> Command:
+    """What every command that reads a recipe takes."""
+    options = [
+        RECIPE,
+        click.option("--profile", metavar="NAME", help="Merge [profiles.NAME] into the recipe."),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="PATH=VALUE",
+            help="Override one value: packing.row_tokens=4096.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def store_options(command: Command) -> Command:
+    """What every command that touches the store takes."""
+    options = [
+        STORE,
+        click.option("--out", type=click.Path(path_type=Path), help="The build directory.  [default: build/<name>]"),
+        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take at most N examples a collection."),
+        click.option("--rehash", is_flag=True, help="Read every source file again, changed or not."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def load(recipe: Path, profile: str | None, overrides: tuple[str, ...]) -> LoadedRecipe:
+    from orca_recipes.catalogue import Catalogue
+    from orca_recipes.recipe.load import load_recipe
+
+    loaded = load_recipe(recipe, catalogue=Catalogue(), profile=profile, overrides=overrides)
+    click.get_current_context().find_root().meta[_LOADED] = loaded
+    return loaded
+
+
+def warn(loaded: LoadedRecipe) -> tuple[str, ...]:
+    """Say on stderr what a recipe asks for and hardly means; return the sentences."""
+    from orca_recipes.plan.warnings import warnings
+
+    found = warnings(loaded.recipe)
+    for sentence in found:
+        print_text(f"warning: {loaded.with_line(sentence)}", err=True)
+    return found
+
+
+def with_line(context: click.Context, sentence: str) -> str:
+    """A fault of the recipe that a command loaded, with its line."""
+    loaded: LoadedRecipe | None = context.find_root().meta.get(_LOADED)
+    return sentence if loaded is None else loaded.with_line(sentence)
+
+
+def ask(loaded: LoadedRecipe, *, store: Path, out: Path | None, limit: int | None, rehash: bool, **more: Any) -> Asked:
+    from orca_recipes.run.build import Asked
+    from orca_recipes.store.store import Store
+
+    name = loaded.recipe.name + (f".{loaded.profile}" if loaded.profile else "") + (f".limit-{limit}" if limit else "")
+    workers = more.pop("workers", None) or os.cpu_count() or 1
+    return Asked(
+        loaded=loaded,
+        store=Store(store),
+        directory=out or Path("build") / name,
+        workers=workers,
+        limit=limit,
+        rehash=rehash,
+        **more,
+    )
+
+
+def print_text(text: str, *, err: bool = False) -> None:
+    """Print what may hold names and texts out of data sets: none of it steers a terminal."""
+    click.echo(visible(text, keep="\n\t"), err=err)
+
+
+def print_json(value: Any) -> None:
+    """In ASCII, so that nothing that steers a terminal is in it, and nothing is changed."""
+    click.echo(json.dumps(value, indent=1))
+
+
+def print_json_lines(values: Iterable[Any]) -> None:
+    """A line each, in ASCII."""
+    for value in values:
+        click.echo(json.dumps(value))
+
+
+def peak_bytes() -> int:
+    """The most memory that this process held at once."""
+    from orca_recipes.run.work.usage import peak_bytes
+
+    return peak_bytes()
+
+
+@contextmanager
+def stdout_as_stderr() -> Iterator[None]:
+    """Have all that is printed meanwhile, by processes that are started too, stand on stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def need_the_trainer() -> None:
+    """Before what the trainer stands on is imported: is it there? Its warnings about itself are not shown.
+
+    Raises: PluginError where it is not installed.
+    """
+    if any(importlib.util.find_spec(name) is None for name in ("torch", "megatron", "safetensors")):
+        raise PluginError("the trainer needs an extra package: pip install 'orca-recipes[train]'")
+    warnings.simplefilter("ignore")

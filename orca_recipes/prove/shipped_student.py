@@ -1,0 +1,79 @@
+"""The student that a build ships: tokenizer and chat template, opened from the build directory alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from pydantic import ValidationError
+
+from orca_recipes.contract.kinds import Encoder, Tokenizer
+from orca_recipes.errors import OrcaError, PluginError
+from orca_recipes.recipe.choice import Kinds
+from orca_recipes.run.tokens.inference import Inference
+from orca_recipes.shards.layout import TOKENIZER
+from orca_recipes.shards.manifest import NAME, Manifest
+from orca_recipes.shards.report import Finding, finding_of
+
+TEMPLATE = "tokenizer/chat_template.jinja"
+
+
+@dataclass(frozen=True)
+class ShippedStudent:
+    """A loaded tokenizer, and what inference makes of it and of the shipped template."""
+
+    encoder: Encoder
+    inference: Inference
+
+
+@dataclass(frozen=True)
+class Untold:
+    """Why nothing can be said, where that is no fault of the build's own."""
+
+    why: str
+
+
+def open_shipped(
+    directory: Path, promised: Manifest, kinds: Kinds, damaged: Collection[str]
+) -> ShippedStudent | Finding | Untold:
+    """Open what a build ships.
+
+    Args:
+        kinds: the catalogue; the recipe in the manifest names the kind of tokenizer.
+        damaged: files in which faults were found already; a damaged student is not opened.
+    Returns: the student, or the fault that keeps it from being opened.
+    """
+    faulty = sorted(file for file in damaged if file.startswith("tokenizer/"))
+    if faulty:
+        return Untold(f"{faulty[0]} is damaged")
+    try:
+        tokenizer = _tokenizer(promised, kinds, directory)
+    except (PluginError, ValidationError, KeyError, TypeError) as fault:
+        said = str(fault) if isinstance(fault, PluginError) else "the manifest's recipe does not describe a tokenizer"
+        return Untold(said)
+    try:
+        encoder = tokenizer.open(folder=directory / Path(TOKENIZER).parent)
+        template = (directory / TEMPLATE).read_text(encoding="utf-8")
+        inference = Inference(directory / TOKENIZER, template, encoder.vocabulary)
+    except OrcaError as fault:
+        return finding_of(fault, directory, TOKENIZER, TEMPLATE)
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        return Finding(TOKENIZER, f"it cannot be used with the files beside it ({fault})")
+    if encoder.vocabulary.size != promised.vocabulary_size:
+        size = encoder.vocabulary.size
+        return Finding(
+            NAME, f"it says that the vocabulary has {promised.vocabulary_size} tokens, and {TOKENIZER} {size}"
+        )
+    return ShippedStudent(encoder, inference)
+
+
+def _tokenizer(promised: Manifest, kinds: Kinds, directory: Path) -> Tokenizer:
+    table = promised.recipe["tokenizer"]
+    options = {"kind": table} if isinstance(table, str) else dict(cast("dict[str, object]", table))
+    name = str(options["kind"])
+    kind = kinds.kind("orca_tokenizers", name)
+    options["kind"] = name.rpartition(":")[2]
+    return cast("Tokenizer", kind.model_validate_json(json.dumps(options), context={"base": directory}))

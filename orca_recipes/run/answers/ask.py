@@ -1,0 +1,135 @@
+"""Verb `ask`: examples become the requests that a teacher is to answer, each with the key its answer is bought under.
+
+It knows neither filters nor the student's view, so that changing those asks nothing anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orca_recipes.contract.answers import Request, request_key
+from orca_recipes.run.conversations.converse import ask, keep_part
+from orca_recipes.run.conversations.course import ConverseTask, Course, batches, selected_examples
+from orca_recipes.run.conversations.rules import keeps_own_answer
+from orca_recipes.run.examples.drawn_account import account_of_drawing
+from orca_recipes.run.work.bench import Bench
+from orca_recipes.store.arrow_files import read_frame
+from orca_recipes.store.store import Part, PartWriter, StageFolder
+
+if TYPE_CHECKING:
+    import polars as pl
+
+CREATED = "best of"
+"""What a further answer to the same question is created for, in the account."""
+
+
+def make(bench: Bench, folder: StageFolder, subject: str) -> None:
+    """Make stage `ask` of a dataset's collection."""
+    dataset, _, collection = subject.partition("/")
+    samples = bench.recipe.datasets[dataset].best_of
+    tasks = [AskTask(batch, samples) for batch in batches(bench, folder, dataset, collection)]
+    sizes = [int(task.batch.selected.sum()) for task in tasks]
+    bench.map_parts(folder, f"ask {subject}", ask_part, tasks, sizes, "examples")
+    read, mix = bench.folder(f"read {collection}"), bench.mixed(dataset, collection)
+    before = account_of_drawing(read, mix)
+    names = [task.name for task in tasks]
+    bench.finish_counted(folder, names, "ask", "question", before)
+
+
+@dataclass(frozen=True)
+class AskTask:
+    """The examples of one batch; samples: how many answers each is asked for."""
+
+    batch: ConverseTask
+    samples: int
+
+    @property
+    def name(self) -> str:
+        return self.batch.name
+
+
+def ask_part(task: AskTask) -> int:
+    """Store what is asked of one batch, sample by sample; return how many examples were looked at.
+
+    The part holds what `converse.ask` gives, and sample and key; the key is null where a row brings the answer that its
+    strategy keeps, so that nothing is asked.
+    """
+    import polars as pl
+
+    batch, course = task.batch, task.batch.course
+    examples = selected_examples(batch)
+    asked, rejected = ask(examples, course)
+    created = {"expand": asked.height + sum(frame.height for frame in rejected) - examples.height}
+    created[CREATED] = asked.height * (task.samples - 1)
+    keys = _keys(asked, course, task.samples)
+    samples = [
+        asked.with_columns(sample=pl.lit(sample, dtype=pl.Int64), key=pl.Series(keys[sample], dtype=pl.Binary))
+        for sample in range(task.samples)
+    ]
+    facts: dict[str, Any] = {
+        "requests": _told(asked, course, task.samples),
+        "created": {reason: number for reason, number in created.items() if number},
+    }
+    keep_part(PartWriter(batch.folder, task.name), examples.height, pl.concat(samples), rejected, **facts)
+    return examples.height
+
+
+def asked_parts(folder: StageFolder) -> list[Part]:
+    """The parts of a finished `ask` stage that hold requests."""
+    return [part for part in folder.parts() if "requests" in part.report]
+
+
+def keys_of(part: Part, chosen: np.ndarray | None = None) -> list[bytes]:
+    """The keys of a part's requests, each once, in order; chosen: bool [requests], all where it is null."""
+    import polars as pl
+
+    column = read_frame(part.file(".arrow"), columns=["key"])["key"]
+    column = column if chosen is None else column.filter(pl.Series(chosen))
+    return column.drop_nulls().unique(maintain_order=True).to_list()
+
+
+def requests_of(part: Part, limits: Mapping[bytes, int | None]) -> Iterator[Request]:
+    """The requests of a part with these keys, each once, to be asked under its limit."""
+    import polars as pl
+
+    frame = read_frame(part.file(".arrow"), columns=["key", "sample", "request"])
+    wanted = pl.Series(list(limits), dtype=pl.Binary)
+    frame = frame.filter(pl.col("key").is_in(wanted.implode())).unique("key", maintain_order=True)
+    for key, sample, messages in frame.iter_rows():
+        yield Request(key, told(messages), sample, limits[key])
+
+
+def told(messages: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
+    """Messages of a frame as a request holds them."""
+    return tuple((message["role"], message["content"] or "") for message in messages)
+
+
+def _keys(asked: pl.DataFrame, course: Course, samples: int) -> list[list[bytes | None]]:
+    """The key of each request, sample by sample."""
+    sampling = course.teacher.sampling()
+    answered = keeps_own_answer(asked, course.rules)
+    keys: list[list[bytes | None]] = [[] for _ in range(samples)]
+    for messages, is_answered in zip(asked["request"], answered, strict=True):
+        request = () if is_answered else told(messages)
+        for sample in range(samples):
+            key = None if is_answered else request_key(messages=request, sampling=sampling, sample=sample)
+            keys[sample].append(key)
+    return keys
+
+
+def _told(asked: pl.DataFrame, course: Course, samples: int) -> dict[str, list[int]]:
+    """Strategy to requests and their characters, for the estimate of what they cost."""
+    import polars as pl
+
+    chars = pl.col("request").list.eval(pl.element().struct.field("content").str.len_chars()).list.sum()
+    kept = asked.filter(~keeps_own_answer(asked, course.rules)).select("rule", chars=chars.cast(pl.Int64))
+    sums: dict[str, list[int]] = {}
+    for rule, number, total in kept.group_by("rule").agg(pl.len(), pl.col("chars").sum()).sort("rule").iter_rows():
+        entry = sums.setdefault(course.rules[rule].strategy_name, [0, 0])
+        entry[0] += number * samples
+        entry[1] += total * samples
+    return sums

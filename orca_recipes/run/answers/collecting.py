@@ -1,0 +1,140 @@
+"""Buy answers once for all that a teacher is asked, and remember what was bought.
+
+What is bought is counted here, because a stage that the store holds already was paid for by another build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
+
+from orca_recipes.contract.kinds import Teacher
+from orca_recipes.counted import counted
+from orca_recipes.errors import LockError, TraceError
+from orca_recipes.plan.compile import collects, taken_collections
+from orca_recipes.run.answers.best_of import Rounds
+from orca_recipes.run.answers.panel import panel_for
+from orca_recipes.run.answers.session import Bought, Questions, Session, spent_before
+from orca_recipes.run.answers.stored_answers import missing
+from orca_recipes.run.conversations.course import course_of
+from orca_recipes.run.work.bench import Bench
+from orca_recipes.traces.store import TraceStore
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Collecting:
+    """What the stages that buy answers share.
+
+    Attributes:
+        bought: what this build bought, by "dataset/collection".
+        collected: teachers that were asked already.
+        rounds: which samples are needed, by "dataset/collection".
+    """
+
+    bought: dict[str, Bought] = field(default_factory=dict)
+    collected: set[str] = field(default_factory=set)
+    rounds: dict[str, Rounds] = field(default_factory=dict)
+
+
+def questions_of(bench: Bench, teacher: str) -> list[Questions]:
+    """All that a teacher is asked, in recipe order, as far as it was rendered."""
+    found = []
+    for dataset, chosen in bench.recipe.datasets.items():
+        if chosen.teacher == teacher and collects(bench.recipe, dataset):
+            for collection in taken_collections(bench.recipe, dataset):
+                subject = f"{dataset}/{collection}"
+                folder = bench.folder(f"ask {subject}")
+                if folder.published:
+                    found.append(Questions(subject, folder))
+    return found
+
+
+def check_locked(bench: Bench, subject: str, digest: str, traces: TraceStore) -> None:
+    """Hold the answers against those of the lock, before anything is made of them."""
+    locked = bench.locked_answers.get(subject, digest)
+    if locked != digest:
+        raise LockError(
+            f"answers to {subject}: the trace store {traces.root} holds others than those that were locked "
+            f"({locked} are locked, {digest} are here); say where those are with --traces, or build without "
+            "--locked"
+        )
+
+
+def rounds_of(bench: Bench, dataset: str, collection: str) -> Rounds | None:
+    """Which samples are needed, where a dataset asks for several."""
+    state = bench.shared(Collecting)
+    subject, samples = f"{dataset}/{collection}", bench.recipe.datasets[dataset].best_of
+    if samples > 1 and subject not in state.rounds:
+        course = course_of(bench, dataset, collection)
+        state.rounds[subject] = Rounds(bench.folder(f"ask {subject}"), samples, course)
+    return state.rounds.get(subject)
+
+
+def collect_once(bench: Bench, name: str, teacher: Teacher, traces: TraceStore) -> None:
+    """Buy what the traces lack of all that a teacher is asked, for the first of its stages."""
+    state = bench.shared(Collecting)
+    if name not in state.collected:
+        _collect(bench, name, teacher, traces)
+        state.collected.add(name)
+
+
+def _collect(bench: Bench, name: str, teacher: Teacher, traces: TraceStore) -> None:
+    """Buy what the traces lack, sample after sample: a further one only where filters refused those before."""
+    asked = questions_of(bench, name)
+    lacking = [each for each in asked if f"answer {each.subject}" in bench.lacking]
+    rounds = {each.subject: rounds_of(bench, *each.subject.split("/", 1)) for each in lacking}
+    _buy(bench, name, teacher, traces, asked, [_of_round(each, rounds[each.subject]) for each in lacking])
+    while going := {subject: each for subject, each in rounds.items() if each is not None and not each.is_last}:
+        for each in going.values():
+            unless_gone(traces, partial(each.go_on, traces, teacher.lengths()))
+        further = [_of_round(each, going[each.subject]) for each in lacking if each.subject in going]
+        _buy(bench, name, teacher, traces, asked, further)
+
+
+def _buy(
+    bench: Bench, name: str, teacher: Teacher, traces: TraceStore, asked: list[Questions], wanted: list[Questions]
+) -> None:
+    """Buy what the traces lack of the wanted questions; asked: all whose cost counts towards the budget."""
+    number = sum(
+        (stand.entry if bench.may_buy else stand.last) is None
+        for each in wanted
+        for _, standings in missing(each.asked, traces, teacher.lengths(), each.chosen)
+        for stand in standings.values()
+    )
+    if not number:
+        return
+    if not bench.may_buy:
+        raise LockError(
+            f"teachers.{name}: the trace store {traces.root} lacks {number:,} of the answers that the "
+            f"recipe needs, and --locked buys none; bring the traces (`orca-recipe traces import`), say where "
+            "they are with --traces, or build without --locked"
+        )
+    spent = spent_before(asked, teacher, traces)
+    money = teacher.money()
+    with panel_for(bench.progress, name, number, money=money, spent_usd=spent) as panel:
+        session = Session(teacher, wanted, traces, panel, spent)
+        try:
+            session.run()
+        finally:
+            for subject, bought in session.bought.items():
+                bench.shared(Collecting).bought.setdefault(subject, Bought()).join(bought)
+    traces.refresh()
+
+
+def _of_round(questions: Questions, rounds: Rounds | None) -> Questions:
+    return questions if rounds is None else replace(questions, chosen=rounds.of_round())
+
+
+def unless_gone(traces: TraceStore, work: Callable[[], Result]) -> Result:
+    """Do what needs answers that were bought. Raises: TraceError where some are not kept."""
+    try:
+        return work()
+    except KeyError as error:
+        raise TraceError(
+            f"the trace store {traces.root} lacks {counted(error.args[0], 'answer')} just asked for: the teacher did "
+            "not keep them, or something removed them; run the same command again"
+        ) from error

@@ -1,0 +1,114 @@
+"""Where a build lies: made aside, brought to the disk, and put in place.
+
+Every build is made under a name of its own, because a worker can outlive a build that was killed and must not write
+into the files of the one that runs next. What an older build leaves is removed by the names that its manifest lists, so
+that a file of a user's is never lost with it; a build is not even begun where one would be in the way.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Set
+from itertools import islice
+from pathlib import Path
+
+from orca_recipes.errors import BuildError
+from orca_recipes.run.work.student import TOKENIZER_FILES
+from orca_recipes.shards import curriculum, manifest, publishing, records
+from orca_recipes.shards.files import sync_folder
+from orca_recipes.shards.in_use import replacing
+from orca_recipes.store.sealed import flush
+
+_NAMED = 3
+_USUAL = re.compile(
+    rf"{re.escape(manifest.NAME)}|{re.escape(curriculum.NAME)}"
+    rf"|tokenizer/({'|'.join(map(re.escape, (*TOKENIZER_FILES, 'chat_template.jinja', 'generation_config.json')))})"
+    rf"|[^/]+/(\d{{5}}\.(bin|idx|records\.parquet)|{re.escape(records.REJECTED_NAME)})"
+)
+
+
+def refuse_foreign(directory: Path) -> None:
+    """Refuse a directory that holds something else than a build, or something beside one.
+
+    Raises: BuildError, naming it.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise BuildError(f"{directory} is a file; choose another place with --out")
+    if not directory.is_dir() or publishing.has_been_left_half_filled(directory, last=manifest.NAME):
+        return
+    own = own_files(directory)
+    foreign = list(islice(publishing.foreign_files(directory, own), _NAMED + 1))
+    if foreign and not own:
+        raise BuildError(
+            f"{directory} holds other files and no build ({_told(foreign)}); "
+            "choose another place with --out, or empty it"
+        )
+    if foreign:
+        raise BuildError(
+            f"{directory} holds what no build wrote: {_told(foreign)}; a new build would take its place: "
+            "move it elsewhere, or choose another place with --out"
+        )
+
+
+def own_files(directory: Path) -> Set[str]:
+    """The files of a build: what its manifest lists, and the manifest; where that cannot be read, what builds usually
+    hold; none where there is no manifest."""
+    path = directory / manifest.NAME
+    if not path.is_file():
+        return frozenset()
+    try:
+        found = json.loads(path.read_bytes())
+        return {manifest.NAME} | {str(file["path"]) for file in (*found["files"], *found["tables"])}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        files = (file for file in directory.rglob("*") if not file.is_dir())
+        names = (file.relative_to(directory).as_posix() for file in files)
+        return {name for name in names if _USUAL.fullmatch(name)}
+
+
+def make_aside(directory: Path) -> Path:
+    """A new folder on the disk of a build's place."""
+    return publishing.make_aside(publishing.followed(directory))
+
+
+def settle(aside: Path) -> None:
+    """Bring every file and every name to the disk, before the manifest says that they are there."""
+    for path in sorted(aside.rglob("*")):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            flush(path)
+    sync_folder(aside)
+
+
+def put_in_place(aside: Path, directory: Path) -> None:
+    """Put a finished build where an older one may lie.
+
+    Raises: BuildError where something that no build wrote came there meanwhile, or somebody began to read it.
+    """
+    place = publishing.followed(directory)
+    refuse_foreign(place)
+    with replacing(place):
+        publishing.put_in_place(aside, place, last=manifest.NAME, own=own_files)
+
+
+def put_back(directory: Path) -> None:
+    """Tidy up after a build that was killed: an older build that it had moved aside is put back, and its own half-made
+    one is removed."""
+    publishing.put_back(publishing.followed(directory), last=manifest.NAME, own=own_files)
+
+
+def give_up(aside: Path, directory: Path) -> None:
+    """Remove a build that was made aside and is not in its place."""
+    publishing.give_up(aside, publishing.followed(directory), last=manifest.NAME)
+
+
+def lock_file(directory: Path) -> Path:
+    """What a build holds as long as it writes a directory."""
+    place = publishing.followed(directory)
+    if publishing.is_filled_from_inside(place):
+        return place / publishing.INSIDE_LOCK
+    return place.with_name(f".{place.name}.lock")
+
+
+def _told(names: Iterable[str]) -> str:
+    named = list(names)
+    return ", ".join(named[:_NAMED]) + (" and more" if len(named) > _NAMED else "")

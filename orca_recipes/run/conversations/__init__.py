@@ -1,0 +1,1 @@
+"""Verbs prepare, converse and keep: from drawn examples to what the student is trained on."""

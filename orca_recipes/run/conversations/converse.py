@@ -1,0 +1,303 @@
+"""Verb `converse`: examples become the conversations that the student is trained on.
+
+The first rule that matches gives an example its strategy and its system message; the teacher answers what the
+strategy asks; the student is shown what the strategy teaches of it; filters see both. Asking and teaching are apart,
+so that answers can be bought between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from orca_recipes.contract.frames import (
+    conversations_schema,
+    examples_schema,
+    messages_type,
+    stored_conversations_schema,
+)
+from orca_recipes.contract.messages import ends_with_answer, last_answer
+from orca_recipes.contract.quotes import quoting
+from orca_recipes.contract.spelling import quoted
+from orca_recipes.errors import RuleError
+from orca_recipes.run.conversations.course import ConverseTask, Course, batches, selected_examples
+from orca_recipes.run.conversations.rules import (
+    UNMATCHED,
+    BoundRule,
+    first_matching,
+    keeps_own_answer,
+)
+from orca_recipes.run.conversations.shots import with_shots
+from orca_recipes.run.conversations.system_messages import headed
+from orca_recipes.run.conversations.teaching import taught
+from orca_recipes.run.examples.drawn_account import account_of_drawing
+from orca_recipes.run.work.account import count_reasons
+from orca_recipes.run.work.bench import Bench
+from orca_recipes.run.work.blame import placed
+from orca_recipes.store.arrow_files import write_frame
+from orca_recipes.store.store import PartWriter, StageFolder
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+_NOTHING_TO_ASK = "it lacks what the strategy asks with"
+_ASKS_QUESTIONS = "the row brings a conversation, and the strategy asks with a question alone"
+_TWO_ANSWERS = (
+    "the row brings two answers: one ends its messages, another stands as answer; leave one out, or say replace = true"
+)
+_TASKS_SHOWN = 5
+
+
+def make(bench: Bench, folder: StageFolder, subject: str) -> None:
+    """Make stage `converse` of a dataset's collection."""
+    dataset, _, collection = subject.partition("/")
+    read, mix = bench.folder(f"read {collection}"), bench.mixed(dataset, collection)
+    tasks = batches(bench, folder, dataset, collection)
+    sizes = [int(task.selected.sum()) for task in tasks]
+    bench.map_parts(folder, f"converse {dataset}/{collection}", converse_part, tasks, sizes, "examples")
+    before = account_of_drawing(read, mix)
+    bench.finish_counted(folder, [task.name for task in tasks], "converse", "conversation", before)
+
+
+def converse_part(task: ConverseTask) -> int:
+    """Make, filter and store the conversations of one batch; return how many were looked at."""
+    examples = selected_examples(task)
+    conversations, rejected, expanded = conversed(examples, task.course)
+    echoes = count_echoes(conversations)
+    conversations, filtered = passing(conversations, task.course)
+    keep_part(
+        PartWriter(task.folder, task.name),
+        examples.height,
+        conversations.select(list(stored_conversations_schema())),
+        rejected + filtered,
+        created={"expand": expanded} if expanded else {},
+        echoes=echoes,
+    )
+    return examples.height
+
+
+def passing(conversations: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """What all filters keep, and the rejections."""
+    rejected = []
+    for kind in course.filters:
+        reasons = kind.reasons(conversations=conversations)
+        rejected.append(rejections(conversations, reasons, f"filter {kind.kind}"))
+        conversations = _only(conversations, reasons.is_null())
+    return conversations, rejected
+
+
+def keep_part(
+    writer: PartWriter, taken: int, made: pl.DataFrame, rejected: Sequence[pl.DataFrame], **facts: Any
+) -> None:
+    """Store a part: what was made of so many rows taken in, and what was rejected; facts go into its report."""
+    out = _joined(rejected)
+    write_frame(writer.path(".arrow"), made)
+    write_frame(writer.path(".rejected.arrow"), out)
+    report = {"in": taken, "out": made.height, "rejected": count_reasons(out["reason"]), **facts}
+    writer.keep([".arrow", ".rejected.arrow"], report)
+
+
+def ask(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """What the teacher is asked, rule by rule.
+
+    Args:
+        examples: columns of `frames.EXAMPLES`.
+    Returns: the examples that are asked, with the columns rule (place in the course), message_id (the system message
+        drawn, "" for none) and request (`frames.MESSAGES`, null where nobody looks at it), and `system` as drawn; and
+        the rejections. Where a rule expands, there are more examples than came in.
+    Raises: RuleError where no rule is for an example.
+    """
+    import polars as pl
+
+    rule_of = first_matching(examples, [rule.when for rule in course.rules], course.counter)
+    if (rule_of == UNMATCHED).any():
+        raise _unmatched(examples.filter(pl.Series(rule_of == UNMATCHED)), course)
+    asked, rejected = [], []
+    for number, rule in enumerate(course.rules):
+        group = _only(examples, pl.Series(rule_of == number))
+        if group.height:
+            stage = f"strategy {rule.strategy_name}"
+            refused = _refused(group, rule)
+            rejected.append(rejections(group, refused, stage))
+            made = _asked(_only(group, refused.is_null()), number, rule, course)
+            rejected.append(rejections(made, made["lacks"], stage))
+            asked.append(_only(made, made["lacks"].is_null()).drop("lacks"))
+    return _stacked(asked, _asked_schema()), rejected
+
+
+def teach(asked: pl.DataFrame, answers: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """The conversations that come of answers.
+
+    Args:
+        asked: what `ask` returned.
+        answers: columns of `frames.ANSWERS`, in the same order.
+    Returns: columns of `frames.CONVERSATIONS`, and the rejections.
+    Raises: PluginError where a strategy erases more than the prompt.
+    """
+    reasons = answers["reason"]
+    rejected = [rejections(asked, reasons, f"teacher {course.teacher_name}")]
+    answered = reasons.is_null()
+    asked, answers = _only(asked, answered), _only(answers, answered)
+    made = []
+    for number, rule in enumerate(course.rules):
+        of_rule = asked["rule"] == number
+        if of_rule.any():
+            made.append(taught(_only(asked, of_rule), _only(answers, of_rule), rule, course))
+    return _stacked(made, conversations_schema()), rejected
+
+
+def conversed(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame], int]:
+    """The conversations of examples whose teacher answers at once, before filters; the rejections; and how many more
+    were asked than came in."""
+    asked, refused = ask(examples, course)
+    expanded = asked.height + sum(frame.height for frame in refused) - examples.height
+    answers = _answers(asked, course)
+    conversations, unanswered = teach(asked, answers, course)
+    return conversations, refused + unanswered, expanded
+
+
+def count_echoes(conversations: pl.DataFrame) -> int:
+    """How many answers quote what the teacher was told to do."""
+    return int(quoting(conversations["answer"], conversations["instruction"]).sum())
+
+
+def rejections(frame: pl.DataFrame, reasons: pl.Series, stage: str) -> pl.DataFrame:
+    """The rows that have a reason, as parts store them."""
+    import polars as pl
+
+    if reasons.null_count() == len(reasons):
+        return _joined([])
+    rejected = reasons.is_not_null()
+    rows = frame.select("id_hi", "id_lo", "file", "place").filter(rejected)
+    return rows.with_columns(reasons.filter(rejected).alias("reason"), pl.lit(stage).alias("stage"))
+
+
+def _answers(asked: pl.DataFrame, course: Course) -> pl.DataFrame:
+    """What the teacher answers; nulls for rows that keep their own answer under a teacher that does not give those."""
+    import polars as pl
+
+    examples, requests = asked.select(list(examples_schema())), asked["request"]
+    if course.prepared is None:
+        answers = course.teacher.answer(examples=examples, requests=requests, seed=course.seed)
+    else:
+        answers = course.teacher.answer_prepared(
+            folder=course.prepared, examples=examples, requests=requests, seed=course.seed
+        )
+    own = keeps_own_answer(asked, course.rules)
+    if course.teacher.gives_own_words or not own.any():
+        return answers
+    return answers.with_columns(pl.when(pl.lit(~own)).then(name).alias(name) for name in answers.columns)
+
+
+def _asked_schema() -> dict[str, Any]:
+    import polars as pl
+
+    return {**examples_schema(), "message_id": pl.String, "rule": pl.Int64, "request": messages_type()}
+
+
+def _asked(examples: pl.DataFrame, number: int, rule: BoundRule, course: Course) -> pl.DataFrame:
+    """One rule's examples with their system message and what the strategy asks; `lacks`: why some cannot be asked."""
+    import polars as pl
+
+    if rule.replace:
+        examples = examples.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in ("system", "answer"))
+    examples = headed(examples, rule.messages, seed=course.seed, is_expanded=rule.is_expanded)
+    examples = with_shots(examples, rule.strategy.shots(), course.shots, seed=course.seed)
+    able = examples["lacks"].is_null()
+    talks = examples["messages"].is_not_null() & examples["question"].is_null()
+    requests = pl.repeat(None, examples.height, dtype=messages_type(), eager=True)
+    if course.teacher.reads_requests or course.erase:
+        requests = _requests(examples, able, rule)
+        able &= requests.is_not_null()
+    elif not rule.strategy.asks_conversations and talks.any():
+        able &= ~talks | _requests(examples, able & talks, rule).is_not_null()
+    lacks = pl.when(pl.lit(talks)).then(pl.lit(_ASKS_QUESTIONS)).otherwise(pl.lit(_NOTHING_TO_ASK))
+    return examples.select(
+        *examples_schema(),
+        "message_id",
+        pl.lit(number, dtype=pl.Int64).alias("rule"),
+        requests.alias("request"),
+        pl.when(able).then(None).otherwise(pl.coalesce("lacks", lacks)).alias("lacks"),
+    )
+
+
+def _requests(examples: pl.DataFrame, able: pl.Series, rule: BoundRule) -> pl.Series:
+    """What the strategy asks, null where it is not to be asked."""
+    import polars as pl
+
+    if able.all():
+        return _asked_of(examples, rule)
+    asked = _asked_of(examples.filter(able), rule)
+    places = pl.select(pl.when(able).then(able.cum_sum() - 1)).to_series()
+    return asked.gather(places)
+
+
+def _asked_of(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
+    with placed(f"strategies.{rule.strategy_name}"):
+        return rule.strategy.ask(examples=examples.select(list(examples_schema())))
+
+
+def _unmatched(examples: pl.DataFrame, course: Course) -> RuleError:
+    tasks = examples["task"].unique().sort()
+    named = ", ".join(quoted(task) for task in tasks[:_TASKS_SHOWN]) + (" ..." if len(tasks) > _TASKS_SHOWN else "")
+    return RuleError(
+        f"rules: none is for some examples of collection {quoted(course.collection)}, of tasks {named}; add a rule for "
+        'them, or one without `when` at the end, as in  [[rules]] strategy = "direct"  (`orca-recipe plan` counts them)'
+    )
+
+
+def _refused(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
+    """Rows that bring their own words, under a strategy that would put others in their place, and rows of which nobody
+    can tell which answer is theirs."""
+    import polars as pl
+
+    if rule.replace:
+        return pl.repeat(None, examples.height, dtype=pl.String, eager=True)
+    if rule.strategy.keeps_own_words:
+        return _two_answers(examples)
+    own = pl.any_horizontal(pl.col("system", "answer").is_not_null(), pl.col("messages").is_not_null())
+    return examples.select(
+        reason=pl.when(own).then(
+            pl.lit("the row brings its own answer or system message; say replace = true to replace it")
+        )
+    )["reason"]
+
+
+def _two_answers(examples: pl.DataFrame) -> pl.Series:
+    """Why rows are refused whose conversation ends on one answer, and whose `answer` is another."""
+    import polars as pl
+
+    none = pl.repeat(None, examples.height, dtype=pl.String, eager=True)
+    both = examples["answer"].is_not_null() & examples["messages"].is_not_null()
+    if not both.any():
+        return none
+    both &= ends_with_answer(examples["messages"])
+    differ = both & examples["answer"].ne_missing(last_answer(examples["messages"]))
+    return pl.select(pl.when(differ).then(pl.lit(_TWO_ANSWERS)).otherwise(none)).to_series()
+
+
+def _only(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:
+    """Rows of a frame; all of them, as nearly always, without a copy."""
+    return frame if mask.all() else frame.filter(mask)
+
+
+def _stacked(frames: Sequence[pl.DataFrame], schema: dict[str, Any]) -> pl.DataFrame:
+    """Frames of a schema one under the other; a single one, as nearly always, as it is."""
+    import polars as pl
+
+    return frames[0] if len(frames) == 1 else pl.concat([pl.DataFrame(schema=schema), *frames])
+
+
+def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    import polars as pl
+
+    schema: dict[str, Any] = {
+        "id_hi": pl.UInt64,
+        "id_lo": pl.UInt64,
+        "file": pl.String,
+        "place": pl.Int64,
+        "reason": pl.String,
+        "stage": pl.String,
+    }
+    return pl.concat([pl.DataFrame(schema=schema), *frames])

@@ -1,0 +1,180 @@
+"""All that decides a dataset's conversations of one collection, and the batches of examples that they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from orca_recipes.contract.frames import completed, examples_schema
+from orca_recipes.contract.kinds import Filter, Teacher
+from orca_recipes.plan.compile import course_seed, matching_rules, prepared_teachers, used_collections
+from orca_recipes.plan.mixing import is_kept_apart
+from orca_recipes.run.conversations.rule_coverage import check_patterns
+from orca_recipes.run.conversations.rules import BoundRule, Message, QuestionCounter
+from orca_recipes.run.conversations.shots import write_pool
+from orca_recipes.run.examples.read import batches_of
+from orca_recipes.run.examples.row_digests import Digests, read_digests
+from orca_recipes.run.examples.selection import repeated, taken_copies
+from orca_recipes.run.work.bench import Bench
+from orca_recipes.store.arrow_files import IDS, read_frame
+from orca_recipes.store.store import StageFolder
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class Course:
+    """All that decides a dataset's conversations of one collection.
+
+    student_messages: what the student sees where prompts are erased, one drawn for each example; none: no system
+    message. prepared: what the teacher looks its answers up in, where it does. counter: where some rule counts tokens.
+    shots: the pool of answered examples (`run/shots`), where some strategy shows them. trains_history: whether earlier
+    answers of a conversation stay trained where a new one ends it.
+    """
+
+    collection: str
+    rules: tuple[BoundRule, ...]
+    teacher_name: str
+    teacher: Teacher
+    prepared: Path | None
+    filters: tuple[Filter, ...]
+    erase: bool
+    student_messages: tuple[Message, ...]
+    seed: int
+    counter: QuestionCounter | None = None
+    shots: Path | None = None
+    trains_history: bool = False
+
+
+@dataclass(frozen=True)
+class ConverseTask:
+    """One batch of examples: rows [start, stop) of the collection's ids.
+
+    selected: how often each takes part. questions: their digests (high, low), where records are to tell them.
+    """
+
+    name: str
+    folder: Path
+    examples: Path
+    ids: Path
+    start: int
+    selected: np.ndarray
+    questions: tuple[np.ndarray, ...] | None
+    course: Course
+
+
+def course_of(bench: Bench, dataset: str, collection: str) -> Course:
+    """All that decides a dataset's conversations of a collection."""
+    chosen = bench.recipe.datasets[dataset]
+    rules = [
+        BoundRule(
+            when=rule.when,
+            strategy_name=rule.strategy,
+            strategy=bench.recipe.strategies[rule.strategy],
+            messages=_messages(bench, rule.system_messages),
+            replace=rule.replace,
+            is_expanded=rule.expand == "each",
+        )
+        for rule in matching_rules(bench.recipe, collection)
+    ]
+    student = chosen.student.system_message
+    return Course(
+        collection=collection,
+        rules=tuple(rules),
+        teacher_name=chosen.teacher,
+        teacher=bench.recipe.teachers[chosen.teacher],
+        prepared=_prepared(bench, chosen.teacher),
+        filters=chosen.filters,
+        erase=chosen.student.erase,
+        student_messages=_messages(bench, [student] if student else []),
+        seed=course_seed(bench.recipe, dataset),
+        trains_history=bench.recipe.collections[collection].trains_history(),
+        counter=QuestionCounter(bench.recipe.tokenizer, bench.student.folder),
+    )
+
+
+def batches(bench: Bench, folder: StageFolder, dataset: str, collection: str) -> list[ConverseTask]:
+    """The examples of a dataset's collection, batch by batch, as a stage in this folder works on them."""
+    selected, digests = taken_copies(bench.mixed(dataset, collection)), None
+    if is_kept_apart(bench.recipe, dataset):
+        digests = read_digests(bench.folder(f"questions {collection}"))
+    return _batches(bench, folder, dataset, collection, selected, digests)
+
+
+def all_batches(
+    bench: Bench, folder: StageFolder, dataset: str, collection: str, keep: np.ndarray
+) -> list[ConverseTask]:
+    """As `batches`, of every example once, before any is drawn; keep: bool [rows], which rows are examples."""
+    return _batches(bench, folder, dataset, collection, keep.astype(np.int16), None)
+
+
+def _batches(
+    bench: Bench,
+    folder: StageFolder,
+    dataset: str,
+    collection: str,
+    selected: np.ndarray,
+    digests: Digests | None,
+) -> list[ConverseTask]:
+    read = bench.folder(f"read {collection}")
+    check_patterns(bench.recipe, _known_tasks(bench))
+    course = course_of(bench, dataset, collection)
+    if any(rule.strategy.shots()[1] for rule in course.rules):
+        course = replace(course, shots=folder.path / "shots.arrow")
+        write_pool(
+            folder.path / "shots.arrow",
+            batches=batches_of(read),
+            ids=read.path / f"{IDS}.arrow",
+            selected=selected > 0,
+            seed=bench.recipe.seed,
+        )
+    return [
+        ConverseTask(
+            name=f"part-{batch.start:012d}-{batch.stop:012d}",
+            folder=folder.path,
+            examples=batch.path,
+            ids=read.path / f"{IDS}.arrow",
+            start=batch.start,
+            selected=selected[batch.start : batch.stop],
+            questions=None if digests is None else tuple(half[batch.start : batch.stop] for half in digests),
+            course=course,
+        )
+        for batch in batches_of(read)
+    ]
+
+
+def selected_examples(task: ConverseTask) -> pl.DataFrame:
+    """The examples of a batch that take part, with their ids: columns of `frames.EXAMPLES`."""
+    import polars as pl
+
+    ids = read_frame(task.ids).slice(task.start, len(task.selected))
+    frame = read_frame(task.examples).with_columns(ids["id_hi"], ids["id_lo"])
+    if task.questions is not None:
+        halves = zip(("question_hi", "question_lo"), task.questions, strict=True)
+        frame = frame.with_columns(pl.Series(name, half) for name, half in halves)
+    every_row_once = bool((task.selected == 1).all())
+    return completed(frame if every_row_once else repeated(frame, task.selected), examples_schema())
+
+
+def _known_tasks(bench: Bench) -> dict[str, list[str]]:
+    """The tasks of each collection whose reading the store holds."""
+    folders = {name: bench.folder(f"read {name}") for name in used_collections(bench.recipe)}
+    return {name: list(folder.receipt["report"]["tasks"]) for name, folder in folders.items() if folder.published}
+
+
+def _prepared(bench: Bench, teacher: str) -> Path | None:
+    """What a teacher looks its answers up in, where it does."""
+    return bench.folder(f"prepare {teacher}").path if teacher in prepared_teachers(bench.recipe) else None
+
+
+def _messages(bench: Bench, names: Sequence[str]) -> tuple[Message, ...]:
+    texts, weights = (
+        bench.recipe.system_message_texts(names),
+        bench.recipe.system_message_weights(names),
+    )
+    return tuple(Message(name, text, weight) for (name, text), weight in zip(texts.items(), weights, strict=True))

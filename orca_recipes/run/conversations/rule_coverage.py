@@ -1,0 +1,199 @@
+"""How the rules cover what a recipe takes: examples by rule, tasks that no rule is for, rules that nothing falls under.
+
+Exact once a collection was read (of the mixture's draw, where that was made); before, by the tasks that a source
+declares, where only rules that look at nothing but the task can be told.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orca_recipes.contract.spelling import hint, quoted
+from orca_recipes.errors import RuleError
+from orca_recipes.plan.compile import taken_collections, used_collections
+from orca_recipes.recipe.model import Recipe
+from orca_recipes.recipe.rules import Rule, When
+from orca_recipes.run.conversations.rules import UNMATCHED, WORDS, QuestionCounter, first_matching, meets
+from orca_recipes.run.examples.read import batches_of
+from orca_recipes.store.arrow_files import IDS, read_frame
+
+if TYPE_CHECKING:
+    from orca_recipes.store.store import StageFolder
+
+DECLARED, EXACT = "declared", "exact"
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class RuleView:
+    """One rule of one dataset.
+
+    number: from 1, in the recipe's order; None: what no rule is for. when: its conditions in words. examples: that fall
+    under it, before it expands them; None where that is not known yet; least: those that are known. tasks: the largest;
+    more_tasks: how many others.
+    """
+
+    dataset: str
+    number: int | None
+    when: str
+    strategy: str
+    examples: int | None
+    least: int
+    created: int
+    tasks: tuple[str, ...]
+    more_tasks: int
+    state: str
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Examples of one collection by rule (place in the recipe, UNMATCHED) and task."""
+
+    counts: Mapping[tuple[int, str], int]
+    state: str
+
+
+def coverage(recipe: Recipe, matched: Mapping[tuple[str, str], Matched | None]) -> tuple[RuleView, ...]:
+    """The rules of every dataset with what falls under them, where all collections that a rule may be for are known.
+
+    Args:
+        matched: by dataset and collection; None where nothing is known of the collection.
+    """
+    views: list[RuleView] = []
+    for dataset in recipe.datasets:
+        parts = [matched[dataset, name] for name in taken_collections(recipe, dataset)]
+        known = [part for part in parts if part is not None]
+        total: Counter[tuple[int, str]] = Counter()
+        for part in known:
+            total.update(part.counts)
+        state = EXACT if len(known) == len(parts) and all(part.state == EXACT for part in known) else DECLARED
+        places = [*range(len(recipe.rules)), *([UNMATCHED] if any(rule == UNMATCHED for rule, _ in total) else [])]
+        for place in places:
+            counts = Counter({task: number for (rule, task), number in total.items() if rule == place})
+            is_known = all(matched[dataset, name] is not None for name in _open_to(recipe, dataset, place))
+            number = sum(counts.values()) if is_known else None
+            views.append(_view(recipe, dataset, place, counts, number, state))
+    return tuple(views)
+
+
+def exact_matches(
+    recipe: Recipe, collection: str, read: StageFolder, selected: np.ndarray | None, counter: QuestionCounter
+) -> Matched:
+    """What of a collection that was read falls under which rule.
+
+    Args:
+        selected: how often each of its examples takes part (bool or counts); None: all that are kept, once.
+    """
+    import polars as pl
+
+    places = [place for place, rule in enumerate(recipe.rules) if rule.when.may_match_collection(collection)]
+    numbers = np.array([*places, UNMATCHED], dtype=np.int64)  # UNMATCHED is the last place of it, too
+    whens = [recipe.rules[place].when for place in places]
+    taken = read_frame(read.path / f"{IDS}.arrow")["keep"].to_numpy() if selected is None else selected
+    total: Counter[tuple[int, str]] = Counter()
+    columns = ["task", *_columns(whens)]
+    for batch in batches_of(read):
+        rows = read_frame(batch.path, columns=list(dict.fromkeys(columns)))
+        times = taken[batch.start : batch.stop].astype(np.int64)
+        frame = rows.filter(pl.Series(times > 0)).with_columns(times=pl.Series(times[times > 0]))
+        rule = pl.Series(numbers[first_matching(frame, whens, counter)])
+        found = frame.select("task", "times").with_columns(rule=rule)
+        sums = found.group_by("rule", "task").agg(pl.col("times").sum())
+        total.update({(rule, task): times for rule, task, times in sums.iter_rows()})
+    return Matched(total, EXACT)
+
+
+def declared_matches(recipe: Recipe, collection: str, tasks: Mapping[str, int]) -> Matched | None:
+    """The same by tasks and what is taken of each, as far as sizes decide it; None where a rule that may be the first
+    looks at more than collection and task."""
+    counts: Counter[tuple[int, str]] = Counter()
+    for task, number in tasks.items():
+        place = _first_by_task(recipe.rules, collection, task)
+        if place is None:
+            return None
+        counts[place, task] += number
+    return Matched(counts, DECLARED)
+
+
+def check_patterns(recipe: Recipe, tasks: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a rule whose pattern of tasks fits none of the tasks that there are.
+
+    Args:
+        tasks: of each collection that some dataset takes; a collection that was not read is missing.
+    Raises: RuleError.
+    """
+    for place, rule in enumerate(recipe.rules):
+        collections = [name for name in used_collections(recipe) if rule.when.may_match_collection(name)]
+        if any(name not in tasks for name in collections):
+            continue
+        there = [task for name in collections for task in tasks[name]]
+        for pattern in rule.when.task:
+            if not any(fnmatchcase(task, pattern) for task in there):
+                where = ", ".join(collections) or "no collection that is taken"
+                near = hint(pattern, there)
+                raise RuleError(f"rules.{place}.when.task: no task of {where} fits {quoted(pattern)}{near}")
+
+
+def _open_to(recipe: Recipe, dataset: str, place: int) -> Iterator[str]:
+    """The collections of a dataset that a rule may be for."""
+    for name in taken_collections(recipe, dataset):
+        if place != UNMATCHED and recipe.rules[place].when.may_match_collection(name):
+            yield name
+
+
+def _view(
+    recipe: Recipe, dataset: str, place: int, counts: Mapping[str, int], examples: int | None, state: str
+) -> RuleView:
+    tasks = sorted(counts, key=lambda task: (-counts[task], task))
+    least = sum(counts.values())
+    named, more = tuple(tasks[:_SHOWN]), max(0, len(tasks) - _SHOWN)
+    if place == UNMATCHED:
+        return RuleView(dataset, None, "no rule is for them", "", examples, least, 0, named, more, state)
+    rule = recipe.rules[place]
+    created = (examples or 0) * _copies(recipe, rule)
+    return RuleView(
+        dataset, place + 1, in_words(rule.when), rule.strategy, examples, least, created, named, more, state
+    )
+
+
+def _copies(recipe: Recipe, rule: Rule) -> int:
+    """How many examples a rule adds to each that falls under it; 0 where the texts are not looked up yet."""
+    sets = {name.partition("/")[0] for name in rule.system_messages}
+    if rule.expand != "each" or any(recipe.system_messages[name].messages is None for name in sets):
+        return 0
+    return len(recipe.system_message_texts(rule.system_messages)) - 1
+
+
+def in_words(when: When) -> str:
+    """The conditions of a rule as a recipe writes them."""
+    table = when.model_dump(exclude_defaults=True)
+    return ", ".join(f"{name} = {_value(value)}" for name, value in table.items()) or "everything"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return quoted(value[0]) if len(value) == 1 else f"[{', '.join(map(quoted, value))}]"
+    return str(value).lower()
+
+
+def _columns(whens: Sequence[When]) -> Iterator[str]:
+    """What matching looks at."""
+    yield from (name for name in WORDS if any(getattr(when, name) for when in whens))
+    if any(when.options is not None for when in whens):
+        yield "options"
+    if any(when.counts_tokens for when in whens):
+        yield from ("question", "messages")
+
+
+def _first_by_task(rules: Sequence[Rule], collection: str, task: str) -> int | None:
+    for place, rule in enumerate(rules):
+        by_task = When.model_construct(collection=rule.when.collection, task=rule.when.task)
+        if rule.when.may_match_collection(collection) and meets(by_task, {"task": task}):
+            return place if rule.when == by_task else None
+    return UNMATCHED

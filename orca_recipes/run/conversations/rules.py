@@ -1,0 +1,146 @@
+"""Which rule an example falls under: the first whose conditions it meets.
+
+Conditions on words (task, category, language, reasoning, options) are looked at once for each combination that there
+is, however many rows have it; questions are tokenized only where a rule that could still be the first counts tokens.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orca_recipes.contract.kinds import Strategy, Tokenizer
+from orca_recipes.contract.messages import ends_with_answer
+from orca_recipes.recipe.rules import When
+from orca_recipes.run.conversations.combinations import combinations
+from orca_recipes.run.work.loaded_tokenizer import opened
+
+if TYPE_CHECKING:
+    import polars as pl
+
+WORDS = ("task", "category", "language", "reasoning")
+"""Conditions that are patterns of a column's words."""
+
+UNMATCHED = -1
+
+
+@dataclass(frozen=True)
+class Message:
+    """A system message: "set/id", its text, how often it is drawn."""
+
+    name: str
+    text: str
+    weight: int = 1
+
+
+@dataclass(frozen=True)
+class BoundRule:
+    """A rule with what it names."""
+
+    when: When
+    strategy_name: str
+    strategy: Strategy
+    messages: tuple[Message, ...]
+    replace: bool
+    is_expanded: bool = False
+
+
+def keeps_own_answer(asked: pl.DataFrame, rules: Sequence[BoundRule]) -> pl.Series:
+    """Whether each row keeps the answer that it brings, alone or at the end of its conversation.
+
+    Args:
+        asked: columns answer, messages, and rule (place in the rules).
+    """
+    keeping = [number for number, rule in enumerate(rules) if rule.strategy.keeps_own_words and not rule.replace]
+    own = asked["answer"].is_not_null() | ends_with_answer(asked["messages"])
+    return asked["rule"].is_in(keeping) & own
+
+
+@dataclass(frozen=True)
+class QuestionCounter:
+    """Counts tokens of questions by the recipe's tokenizer, which `folder` holds."""
+
+    tokenizer: Tokenizer
+    folder: Path
+
+    def tokens(self, examples: pl.DataFrame) -> np.ndarray:
+        """int64 [examples]: tokens of the question, or of what users say in a conversation that a row brings."""
+        import polars as pl
+        import pyarrow as pa
+
+        said = pl.element().struct
+        users = pl.col("messages").list.eval(said.field("content").filter(said.field("role") == "user")).list.join("\n")
+        texts = examples.select(text=pl.coalesce("question", users).fill_null(""))["text"]
+        column = texts.rechunk().to_arrow().cast(pa.large_string())
+        _, offsets = opened(self.tokenizer, self.folder).encode(texts=column, opens=True)
+        return np.asarray(np.diff(offsets), dtype=np.int64)
+
+
+def meets(when: When, values: Mapping[str, Any]) -> bool:
+    """Whether an example with these words (and `options`: whether it has any) meets a rule's conditions on them."""
+    for name in WORDS:
+        globs, value = getattr(when, name), values.get(name)
+        if globs and not (value is not None and any(fnmatch.fnmatchcase(value, glob) for glob in globs)):
+            return False
+    return when.options is None or when.options == values.get("options")
+
+
+def first_matching(examples: pl.DataFrame, whens: Sequence[When], counter: QuestionCounter | None) -> np.ndarray:
+    """The position of the first rule that matches each example, UNMATCHED where none does.
+
+    Args:
+        examples: columns of `frames.EXAMPLES`.
+        counter: None only where no rule counts tokens.
+    Returns: int64 [examples].
+    """
+    if not whens:
+        return np.full(examples.height, UNMATCHED, dtype=np.int64)
+    groups, words = _combinations(examples, whens)
+    holds = np.stack([_holding(when, words) for when in whens])
+    certain = holds & ~np.array([when.counts_tokens for when in whens])[:, None]
+    found = np.where(certain.any(axis=0), certain.argmax(axis=0), len(whens))[groups]
+    counting = [rule for rule, when in enumerate(whens) if when.counts_tokens]
+    could = [holds[rule][groups] & (found > rule) for rule in counting]
+    rows = np.flatnonzero(np.any(could, axis=0)) if counting else np.empty(0, dtype=np.int64)
+    if len(rows):
+        assert counter is not None, "rules that count tokens have a counter"
+        tokens = counter.tokens(examples[rows])
+        for rule, open_to in reversed(list(zip(counting, could, strict=True))):
+            found[rows[open_to[rows] & _within(whens[rule], tokens)]] = rule
+    found[found == len(whens)] = UNMATCHED
+    return np.asarray(found, dtype=np.int64)
+
+
+def _combinations(examples: pl.DataFrame, whens: Sequence[When]) -> tuple[np.ndarray, pl.DataFrame]:
+    """The number of each example's combination of words, and the combinations; only of columns that rules look at."""
+    import polars as pl
+
+    columns = [pl.col(name) for name in WORDS if any(getattr(when, name) for when in whens)]
+    if any(when.options is not None for when in whens):
+        columns.append((pl.col("options").list.len().fill_null(0) > 0).alias("options"))
+    words = examples.select(columns)
+    groups, firsts = combinations(words.get_columns(), examples.height)
+    return groups, words[firsts] if columns else pl.DataFrame({"none": firsts})
+
+
+def _holding(when: When, words: pl.DataFrame) -> np.ndarray:
+    """bool [combinations]: where a rule's conditions on words hold; each distinct word is looked at once."""
+    holds = np.ones(words.height, dtype=bool)
+    for name in WORDS:
+        if getattr(when, name):
+            only = When.model_validate({name: getattr(when, name)})
+            known = [word for word in words[name].unique() if meets(only, {name: word})]
+            holds &= words[name].is_in(known).fill_null(value=False).to_numpy()
+    if when.options is not None:
+        holds &= words["options"].to_numpy() == when.options
+    return holds
+
+
+def _within(when: When, tokens: np.ndarray) -> np.ndarray:
+    most = np.iinfo(np.int64).max if when.max_tokens is None else when.max_tokens
+    return np.asarray((tokens >= (when.min_tokens or 0)) & (tokens <= most))

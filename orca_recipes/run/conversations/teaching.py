@@ -1,0 +1,121 @@
+"""What the student is trained on: the strategy's view of question and answer, with the prompt erased or whole.
+
+Erasing sets the student's system message before the strategy teaches, so that a strategy never sees what it must not
+repeat; that question and answer were left as they were is checked here, on every example.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orca_recipes.contract.frames import completed, conversations_schema, examples_schema
+from orca_recipes.contract.messages import ends_with_answer, last_answer, untrained, without_last_answer
+from orca_recipes.contract.spelling import quoted
+from orca_recipes.errors import PluginError
+from orca_recipes.run.conversations.rules import BoundRule, keeps_own_answer
+from orca_recipes.run.conversations.system_messages import drawn_texts
+from orca_recipes.run.conversations.views import teacher_view, without_system
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from orca_recipes.run.conversations.course import Course
+
+
+def taught(asked: pl.DataFrame, answers: pl.DataFrame, rule: BoundRule, course: Course) -> pl.DataFrame:
+    """The conversations of one rule's examples: columns of `frames.CONVERSATIONS`.
+
+    Args:
+        asked: what `converse.ask` returned. answers: columns of `frames.ANSWERS`, in the same order, none rejected.
+    Raises: PluginError where a strategy erases more than the prompt.
+    """
+    import polars as pl
+
+    answer = answers["answer"]
+    own = asked["answer"] if rule.strategy.keeps_own_words else asked["answer"].clear(asked.height)
+    given = pl.select(pl.coalesce(own, answer)).to_series()
+    messages = _as_taught(asked["messages"], given, rule, course)
+    examples = asked.select(list(examples_schema())).with_columns(messages.alias("messages"))
+    system = pl.repeat(None, asked.height, dtype=pl.String, eager=True)
+    if course.erase:
+        system = drawn_texts(examples, course.student_messages, seed=course.seed, purpose="student system message")
+        seen = examples.with_columns(system.alias("system"), without_system(examples["messages"]).alias("messages"))
+        messages = plain = rule.strategy.teach(examples=seen, answers=answer)
+        _refuse_altered(plain, examples, answer, rule)
+    else:
+        messages = plain = rule.strategy.teach_whole(examples=examples, answers=answer)
+        if course.teacher.reads_requests:
+            plain = rule.strategy.teach(examples=examples, answers=answer)
+    view = teacher_view(asked["request"], plain, system)
+    conversations = asked.with_columns(
+        pl.lit(rule.strategy_name).alias("strategy"),
+        pl.col("message_id").alias("system_message"),
+        _teacher(asked, course).alias("teacher"),
+        (answers["finish_reason"] == "length").fill_null(False).alias("cut"),
+        messages.alias("messages"),
+        pl.lit(view.told if course.erase else None, dtype=pl.String).alias("teacher_view"),
+        _answer(given, asked["messages"]).alias("answer"),
+        answers["finish_reason"],
+        view.instruction.alias("instruction"),
+    )
+    return completed(conversations, conversations_schema())
+
+
+def _as_taught(messages: pl.Series, given: pl.Series, rule: BoundRule, course: Course) -> pl.Series:
+    """Brought conversations as the strategy teaches them.
+
+    One that gets an answer ends before it, and that answer alone is trained, unless the recipe trains all of them.
+
+    Args:
+        given: String [examples], the answer that each is to end with, null for none.
+    """
+    import polars as pl
+
+    gets = messages.is_not_null() & given.is_not_null()
+    if course.teacher.gives_own_words or (rule.strategy.keeps_own_words and not rule.replace):
+        gets &= ~ends_with_answer(messages)
+    if not gets.any():
+        return messages
+    history = without_last_answer(messages)
+    history = history if course.trains_history else untrained(history)
+    return pl.select(pl.when(gets).then(history).otherwise(messages)).to_series()
+
+
+def _teacher(asked: pl.DataFrame, course: Course) -> pl.Series:
+    """The teacher's name, "" where a row keeps an answer that is not the teacher's."""
+    import polars as pl
+
+    names = pl.repeat(course.teacher_name, asked.height, dtype=pl.String, eager=True)
+    if course.teacher.gives_own_words:
+        return names
+    own = keeps_own_answer(asked, course.rules)
+    return pl.select(pl.when(own).then(pl.lit("")).otherwise(names)).to_series()
+
+
+def _answer(given: pl.Series, messages: pl.Series) -> pl.Series:
+    """The answer as filters see it: the one given, else the last that the conversation holds."""
+    import polars as pl
+
+    if not (given.is_null() & messages.is_not_null()).any():
+        return given
+    return pl.select(pl.coalesce(given, last_answer(messages))).to_series()
+
+
+def _refuse_altered(messages: pl.Series, examples: pl.DataFrame, answers: pl.Series, rule: BoundRule) -> None:
+    """Erasing takes away what was asked beside, and nothing of question and answer."""
+    import polars as pl
+
+    said = pl.element().struct
+    last = {
+        role: messages.list.eval(said.field("content").filter(said.field("role") == role)).list.last()
+        for role in ("user", "assistant")
+    }
+    alone = examples["messages"].is_null()
+    for role, allowed in (("user", [examples["question"]]), ("assistant", [answers, examples["answer"]])):
+        kept = [(last[role] == text).fill_null(value=False) for text in allowed]
+        if not (~alone | kept[0] | kept[-1]).all():
+            what = "question" if role == "user" else "answer"
+            raise PluginError(
+                f"strategies.{rule.strategy_name}: kind {quoted(rule.strategy.kind)} changes the {what}, and erasing a "
+                "prompt must not; tell its author, or do without erase = true"
+            )

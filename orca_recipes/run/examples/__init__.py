@@ -1,0 +1,1 @@
+"""Verb read: from the rows of a source to examples with ids."""

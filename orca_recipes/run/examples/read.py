@@ -1,0 +1,396 @@
+"""Verb `read`: a collection's files become examples with ids.
+
+Parts are read on their own; identity needs all of them, because equal rows are numbered among each other and one
+explicit id must not stand on two contents. So a part keeps the digest of each row's identity, and `index_examples`
+turns digests into ids once all parts are there. It holds nothing of a row that stands once: digests stay in the
+mapped files.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orca_recipes.contract.frames import completed, rejected_rows_schema, rows_schema
+from orca_recipes.contract.kinds import Slice, Source
+from orca_recipes.contract.messages import flat_messages
+from orca_recipes.counted import counted
+from orca_recipes.errors import SourceError
+from orca_recipes.run.examples.identity import CONTRADICTED, FREE, TAKEN, Digests, Repeats, repeats_of, with_identity
+from orca_recipes.run.work.account import count_reasons
+from orca_recipes.run.work.bench import Bench
+from orca_recipes.run.work.blame import placed
+from orca_recipes.run.work.workers import SLICE_BYTES
+from orca_recipes.shards.text_columns import numbers
+from orca_recipes.store.arrow_files import (
+    IDS,
+    column_of,
+    indices,
+    one_piece,
+    read_frame,
+    read_table,
+    write_frame,
+    write_table,
+)
+from orca_recipes.store.source_digests import FileDigests, Pinned, changed, pinned_as, unchanged
+from orca_recipes.store.store import Part, PartWriter, StageFolder
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+BATCH_BYTES = 4 << 20
+"""Text of one batch of examples, about: the unit of work of the stages that follow."""
+
+_NO_ANSWER, _NO_REFERENCE, _NO_TURN = (
+    "answer: it is empty",
+    "reference: it is empty",
+    "messages: an answer to be trained is empty",
+)
+_UNANSWERED = (_NO_ANSWER, _NO_REFERENCE, _NO_TURN)
+"""Why rows are lost that ask and are not answered. They are sound (published FLAN has two such rows in a hundred), so
+that they stop a build only where any row would."""
+_VISIBLE = r"[^\s\x1c-\x1f]"
+"""What a text holds that is not blank: `str.strip()`, which a template's `trim` is, takes the separators away too."""
+
+_IDS_AT_ONCE = 1 << 19
+
+
+def make(bench: Bench, folder: StageFolder, subject: str) -> None:
+    """Make stage `read` of a collection."""
+    with placed(f"collections.{subject}"):
+        _read_all(bench, folder, subject)
+
+
+def _read_all(bench: Bench, folder: StageFolder, collection: str) -> None:
+    source = bench.recipe.collections[collection]
+    pinned = _pinned(bench, collection)
+    tasks = read_tasks(source, collection=collection, folder=folder.path, slice_bytes=SLICE_BYTES, pinned=pinned)
+    sizes = [sum(piece.stop - piece.start for piece in task.slices) for task in tasks]
+    bench.map_parts(folder, f"read {collection}", read_part, tasks, sizes, "B")
+    names = [task.name for task in tasks]
+    report = index_examples(folder, names, collection=collection, source=source)
+    report["unused_columns"] = list(source.unused_columns())
+    _pinned(bench, collection)
+    folder.finish([*names, IDS], report)
+    bench.end(report, "example")
+
+
+def _pinned(bench: Bench, collection: str) -> Mapping[str, Pinned]:
+    """The files of a collection, seen to be those that the plan was made of."""
+    digests = FileDigests(bench.store.root / "digests.sqlite")
+    planned = bench.plan[f"read {collection}"].decisive["pin"]["files"]
+    return pinned_as(digests.stamped(bench.recipe.collections[collection].files()), dict(planned))
+
+
+@dataclass(frozen=True)
+class ReadTask:
+    """Read some slices of a collection into one part; `pinned` are the files that must not change meanwhile."""
+
+    name: str
+    folder: Path
+    collection: str
+    source: Source
+    slices: tuple[Slice, ...]
+    pinned: tuple[Pinned, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of examples: its file, and which rows of the collection's ids it holds."""
+
+    path: Path
+    start: int
+    stop: int
+
+
+def read_tasks(
+    source: Source, *, collection: str, folder: Path, slice_bytes: int, pinned: Mapping[str, Pinned]
+) -> list[ReadTask]:
+    """Cut a source into parts of about slice_bytes; small files share a part.
+
+    Args:
+        pinned: the source's files by name, as the stage's fingerprint means them.
+    Raises: SourceError where a file is no longer what was pinned.
+    """
+    with unchanged(pinned.values()):
+        slices = source.slices(slice_bytes=slice_bytes)
+    if new := next((piece.file for piece in slices if piece.file and piece.file.name not in pinned), None):
+        raise changed(new.path)
+    # A file that no slice names (a list of splits) decides every part.
+    everywhere = set(pinned) - {piece.file.name for piece in slices if piece.file}
+    groups: list[list[Slice]] = []
+    room = 0
+    for piece in slices:
+        size = piece.stop - piece.start
+        if not groups or size > room:
+            groups.append([])
+            room = slice_bytes
+        groups[-1].append(piece)
+        room -= size
+    return [
+        ReadTask(
+            name=f"part-{number:05d}-of-{len(groups):05d}-{slice_bytes}",
+            folder=folder,
+            collection=collection,
+            source=source,
+            slices=tuple(group),
+            pinned=tuple(pinned[name] for name in sorted(everywhere | {p.file.name for p in group if p.file})),
+        )
+        for number, group in enumerate(groups)
+    ]
+
+
+def read_part(task: ReadTask) -> int:
+    """Read, check and store one part; return its rows.
+
+    Raises: SourceError where a file changed while it was read; then nothing is kept of the part.
+    """
+    writer = PartWriter(task.folder, task.name)
+    batches: list[dict[str, Any]] = []
+    rejected: list[pl.DataFrame] = []
+    passed_over: Counter[str] = Counter()
+    with unchanged(task.pinned):
+        for frame in _gathered(_examples(task, rejected, passed_over)):
+            suffix = f"-{len(batches):05d}.arrow"
+            write_table(writer.path(suffix), with_identity(frame, task.collection))
+            batches.append({"suffix": suffix, "rows": frame.height})
+    write_frame(writer.path(".rejected.arrow"), _joined_rejections(rejected))
+    report = {
+        "batches": batches,
+        "rejected": sum(frame.height for frame in rejected),
+        "passed_over": dict(passed_over),
+    }
+    writer.keep([batch["suffix"] for batch in batches] + [".rejected.arrow"], report)
+    return sum(batch["rows"] for batch in batches)
+
+
+def index_examples(folder: StageFolder, names: Sequence[str], *, collection: str, source: Source) -> dict[str, Any]:
+    """Give every example its id, reject those whose id is taken, and count: the report of the stage.
+
+    Raises: SourceError where more rows are bad than the source allows.
+    """
+    import polars as pl
+
+    parts = [folder.part(name) for name in names]
+    tables = [read_table(path) for path in _paths(parts)]
+    digests = [_digests(table) for table in tables]
+    repeats = repeats_of(digests)
+    total, lost = sum(len(hi) for hi, _, _ in digests), int((repeats.taken != FREE).sum())
+    lost_rows, tasks = _lost(tables, repeats)
+    rejected = pl.concat([read_frame(part.file(".rejected.arrow")) for part in parts] + [lost_rows])
+    _refuse_many_bad_rows(rejected, total, collection, source)
+    writer = PartWriter(folder.path, IDS)
+    _write_ids(writer.path(".arrow"), digests, repeats)
+    write_frame(writer.path(".rejected.arrow"), rejected)
+    writer.keep([".arrow", ".rejected.arrow"], {})
+    return {
+        "in": total + sum(part.report["rejected"] for part in parts),
+        "out": total - lost,
+        "rejected": count_reasons(rejected["reason"]),
+        "passed_over": dict(sorted(sum((Counter(part.report["passed_over"]) for part in parts), Counter()).items())),
+        "tasks": dict(sorted(tasks.items())),
+    }
+
+
+def batches_of(folder: StageFolder) -> list[Batch]:
+    """The batches of a finished `read` stage, in the order of its ids."""
+    found, start = [], 0
+    for part in folder.parts():
+        for batch in part.report.get("batches", ()):
+            found.append(Batch(part.file(batch["suffix"]), start, start + batch["rows"]))
+            start += batch["rows"]
+    return found
+
+
+def _examples(task: ReadTask, rejected: list[pl.DataFrame], passed_over: Counter[str]) -> Iterator[pl.DataFrame]:
+    import polars as pl
+
+    for piece in task.slices:
+        file = pl.lit(piece.file.name if piece.file else None, dtype=pl.String).alias("file")
+        for reading in task.source.read(slice=piece):
+            passed_over.update(reading.passed_over)
+            rows = completed(reading.rows, rows_schema()).with_columns(file, pl.col("task").fill_null(task.collection))
+            reasons = _unfit(rows)
+            unfit = rows.with_columns(reasons.alias("reason")).filter(reasons.is_not_null()).select("place", "reason")
+            strict = pl.lit(task.source.on_bad_row == "error")
+            carried = ~pl.col("place").is_in(list(reading.not_carried))
+            answered = ~pl.col("reason").is_in(_UNANSWERED)
+            unread = completed(reading.rejected, rejected_rows_schema())
+            for frame, bad in ((unread, strict | carried), (unfit, strict | answered)):
+                rejected.extend([frame.with_columns(file, bad.alias("bad"))] if frame.height else [])
+            yield rows.filter(reasons.is_null()) if unfit.height else rows
+
+
+def _unfit(rows: pl.DataFrame) -> pl.Series:
+    """Why a row that was read cannot be an example."""
+    import polars as pl
+
+    brought = rows["messages"].is_not_null()
+    reasons = {
+        "question: there is none": rows["question"].is_null() & ~brought,
+        "question: it is empty": _is_blank(rows["question"]) & ~brought,
+        **(_unfit_messages(rows) if brought.any() else {}),
+        _NO_ANSWER: _is_blank(rows["answer"]),
+        _NO_REFERENCE: _any_is_blank(rows["references"]),
+    }
+    frame = pl.DataFrame([flags.fill_null(value=False).alias(reason) for reason, flags in reasons.items()])
+    return frame.select(reason=pl.coalesce(pl.when(pl.col(reason)).then(pl.lit(reason)) for reason in frame.columns))[
+        "reason"
+    ]
+
+
+def _unfit_messages(rows: pl.DataFrame) -> dict[str, pl.Series]:
+    """Why rows cannot be examples for what their messages are: reason to Boolean [rows]."""
+    import polars as pl
+
+    flat = flat_messages(rows["messages"])
+    row, role = flat["row"].to_numpy(), flat["role"].fill_null("")
+    trained = flat["trained"].fill_null(value=False)
+    blank, first = _is_blank(flat["content"]).fill_null(value=False), np.append(True, row[1:] != row[:-1])[: len(row)]
+
+    def having(messages: pl.Series) -> pl.Series:
+        flags = np.zeros(rows.height, dtype=np.bool_)
+        flags[row[messages.to_numpy()]] = True
+        return pl.Series(flags)
+
+    headed = flat.filter(pl.Series(first) & (role == "system") & (flat["content"] != ""))
+    theirs = rows["system"].gather(headed["row"])
+    twice = np.zeros(rows.height, dtype=np.bool_)
+    twice[headed["row"].filter((theirs != headed["content"]) & (theirs != "")).to_numpy()] = True
+    return {
+        "messages: there are none": rows["messages"].list.len() == 0,
+        "messages: a system message stands after the first message": having((role == "system") & pl.Series(~first)),
+        "question: no message is a user's": ~having(role == "user") & rows["messages"].is_not_null(),
+        "messages: a user's message is empty": having((role == "user") & blank),
+        "messages: a turn that is not the assistant's is marked as trained": having(trained & (role != "assistant")),
+        _NO_TURN: having(trained & blank),
+        "system: the row has one, and its messages begin with another": pl.Series(twice),
+    }
+
+
+def _is_blank(texts: pl.Series) -> pl.Series:
+    """Which texts hold nothing but white space; null where there is none."""
+    return ~texts.str.contains(_VISIBLE)
+
+
+def _any_is_blank(lists: pl.Series) -> pl.Series:
+    """Which lists hold a blank text."""
+    import polars as pl
+
+    flags = np.zeros(len(lists), dtype=np.bool_)
+    if lists.null_count() < len(lists):
+        row = np.repeat(np.arange(len(lists)), lists.list.len().fill_null(0).to_numpy())
+        blank = _is_blank(lists.filter(lists.list.len() > 0).explode()).fill_null(value=False)
+        flags[row[blank.to_numpy()]] = True
+    return pl.Series(flags)
+
+
+def _gathered(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Join small frames into batches."""
+    import polars as pl
+
+    waiting: list[pl.DataFrame] = []
+    size = 0
+    for frame in frames:
+        waiting.append(frame)
+        size += int(frame.estimated_size())
+        if size >= BATCH_BYTES:
+            yield pl.concat(waiting, rechunk=True)
+            waiting, size = [], 0
+    if waiting:
+        yield pl.concat(waiting, rechunk=True)
+
+
+def _digests(table: pa.Table) -> Digests:
+    hi, lo, content = (numbers(one_piece(table[name])) for name in ("digest_hi", "digest_lo", "content"))
+    return hi, lo, content
+
+
+def _lost(tables: Sequence[pa.Table], repeats: Repeats) -> tuple[pl.DataFrame, Counter[str]]:
+    """The rejections of rows whose id is taken, where equal rows are no bad rows; and the tasks of all others."""
+    import polars as pl
+
+    frames, tasks = [_joined_rejections([])], Counter[str]()
+    lost = np.flatnonzero(repeats.taken != FREE)
+    starts = np.cumsum([0, *(table.num_rows for table in tables)])
+    bounds = np.searchsorted(repeats.rows[lost], starts)
+    for number, table in enumerate(tables):
+        tasks.update(_counted(table["task"]))
+        here = lost[bounds[number] : bounds[number + 1]]
+        if not len(here):
+            continue
+        rows = table.select(["place", "file", "task"]).take(indices(repeats.rows[here] - starts[number]))
+        tasks.subtract(_counted(rows["task"]))
+        reasons = repeats.taken[here]
+        named = pl.Series("reason", TAKEN, dtype=pl.String).gather(reasons)
+        bad = pl.Series("bad", reasons == CONTRADICTED)
+        frame = pl.DataFrame(rows).with_columns(named, bad)
+        frames.append(frame.select("place", "reason", "file", "bad"))
+    return pl.concat(frames), +tasks
+
+
+def _counted(texts: pa.ChunkedArray[Any]) -> dict[str, int]:
+    return {found["values"]: found["counts"] for found in texts.value_counts().to_pylist()}
+
+
+def _write_ids(path: Path, digests: Sequence[Digests], repeats: Repeats) -> None:
+    """The ids of all rows, and whether a row is kept, some hundred thousand rows at a time.
+
+    No batch is cut in two: whoever looks at one finds it in one piece.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema([("id_hi", pa.uint64()), ("id_lo", pa.uint64()), ("keep", pa.bool_())])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        start = 0
+        for hi, lo in _joined_digests(digests):
+            first, stop = np.searchsorted(repeats.rows, [start, start + len(hi)])
+            rows, keep = repeats.rows[first:stop] - start, np.ones(len(hi), dtype=np.bool_)
+            hi[rows], lo[rows] = repeats.id_hi[first:stop], repeats.id_lo[first:stop]
+            keep[rows] = repeats.taken[first:stop] == FREE
+            writer.write_batch(pa.record_batch([column_of(hi), column_of(lo), pa.array(keep)], schema=schema))
+            start += len(hi)
+
+
+def _joined_digests(digests: Sequence[Digests]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The digests of several batches at a time, high and low, copied."""
+    waiting: list[Digests] = []
+    for number, batch in enumerate(digests, 1):
+        waiting.append(batch)
+        if number == len(digests) or sum(len(hi) for hi, _, _ in waiting) >= _IDS_AT_ONCE:
+            yield np.concatenate([hi for hi, _, _ in waiting]), np.concatenate([lo for _, lo, _ in waiting])
+            waiting = []
+
+
+def _joined_rejections(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    import polars as pl
+
+    schema = {**rejected_rows_schema(), "file": pl.String, "bad": pl.Boolean}
+    return pl.concat(frames) if frames else pl.DataFrame(schema=schema)
+
+
+def _paths(parts: Sequence[Part]) -> list[Path]:
+    return [part.file(batch["suffix"]) for part in parts for batch in part.report["batches"]]
+
+
+def _refuse_many_bad_rows(rejected: pl.DataFrame, others: int, collection: str, source: Source) -> None:
+    import polars as pl
+
+    bad = rejected.filter(pl.col("bad"))
+    rows = others + rejected.filter(~pl.col("reason").str.starts_with("id: an earlier row")).height
+    allowed = {"reject": rows, "error": 0, None: rows // 100}[source.on_bad_row]
+    if bad.height <= allowed:
+        return
+    file, place, reason = bad.sort("file", "place").select("file", "place", "reason").row(0)
+    share = "" if source.on_bad_row else " (more than one in a hundred)"
+    raise SourceError(
+        f"collections.{collection}: {bad.height:,} of {counted(rows, 'row')} cannot be used{share}, "
+        f"the first at {file or 'row'}:{place}: "
+        f'{reason}; mend the rows, or set on_bad_row = "reject" to go on without them'
+    )

@@ -1,0 +1,89 @@
+"""A take of a mixture over what is left to it: without duplicates, excluded questions and what is held out."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from orca_recipes.plan.mixing import by_rate, earlier_holders, fixed_target, measure_stage, mixture_collections
+from orca_recipes.plan.mixture import divided_counts, task_rates
+from orca_recipes.recipe.mixtures import Mixture
+from orca_recipes.run.examples.duplicates import Contexts, duplicate_rows, duplicates, no_duplicates
+from orca_recipes.run.examples.selection import DUPLICATE_ROW, EXCLUDED_ROW, HELD_OUT_ROW, read_selection
+from orca_recipes.run.mixtures.measure import read_tokens
+from orca_recipes.run.mixtures.pools import Collection, mark
+from orca_recipes.run.mixtures.questions import Questions, held_questions, read_questions
+from orca_recipes.run.mixtures.takes import TakeDraw, grouping_of
+from orca_recipes.run.work.bench import Bench
+from orca_recipes.store.store import StageFolder
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def draw_of(bench: Bench, name: str, found: str, allot: StageFolder | None, twins: pl.DataFrame) -> TakeDraw:
+    """A take over what is left to it; allot: what the mixture holds out, where that is known already. twins: the
+    rows that an earlier collection holds."""
+    mixture = bench.recipe.mixtures[name]
+    take = mixture.take[found]
+    is_of_tokens = take.divides and mixture.tokens is not None
+    weight = None
+    if is_of_tokens:
+        measured = bench.folder(measure_stage(bench.recipe, name, found))
+        weight = read_tokens(measured, trained=mixture.tokens_of == "trained")
+    collection = Collection(_read(bench, found), grouping_of(take), weight)
+    selection = collection.fresh()
+    selection[duplicate_rows(twins)] = DUPLICATE_ROW
+    mark_excluded(bench, selection, found, mixture)
+    if allot is not None:
+        mark(selection, questions_of(bench, found), [held_questions(allot)], HELD_OUT_ROW)
+    return TakeDraw(
+        take=take,
+        name=found,
+        collection=collection,
+        selection=selection,
+        target=_target(bench, name, mixture, found),
+        seed=bench.recipe.seed,
+        where=f"mixtures.{name}.take.{found}",
+        tokens_of=mixture.tokens_of if is_of_tokens else None,
+    )
+
+
+def _target(bench: Bench, name: str, mixture: Mixture, found: str) -> int | None:
+    if not mixture.take[found].is_by_rate:
+        return fixed_target(mixture, found)
+    rates: dict[str, Fraction] = {}
+    for other in by_rate(bench.recipe, name):
+        take, tasks = mixture.take[other], _read(bench, other).receipt["report"]["tasks"]
+        own = task_rates(tasks.values(), cap=take.cap, temperature=take.temperature)
+        rates[other] = sum(own, Fraction(0))
+    return divided_counts(mixture, rates)[found]
+
+
+def mark_excluded(bench: Bench, selection: np.ndarray, found: str, mixture: Mixture) -> None:
+    for other in mixture.exclude:
+        held = []
+        for holder in mixture_collections(bench.recipe, other):
+            drawn = read_selection(bench.folder(f"mix {other}/{holder}")) > 0
+            held.append(questions_of(bench, holder).of(drawn))
+        mark(selection, questions_of(bench, found), held, EXCLUDED_ROW)
+
+
+def duplicates_of(bench: Bench, name: str, found: str) -> pl.DataFrame:
+    """The rows of a collection whose whole context an earlier one of a mixture holds."""
+    earlier = earlier_holders(bench.recipe, name, found)
+    if not earlier:
+        return no_duplicates()
+    *pools, mine = [Contexts(_read(bench, one), bench.folder(f"contexts {one}")) for one in (*earlier, found)]
+    return duplicates(mine, pools)
+
+
+def questions_of(bench: Bench, collection: str) -> Questions:
+    """Read the questions of a collection."""
+    return read_questions(bench.folder(f"questions {collection}"))
+
+
+def _read(bench: Bench, collection: str) -> StageFolder:
+    return bench.folder(f"read {collection}")

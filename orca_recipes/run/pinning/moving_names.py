@@ -1,0 +1,41 @@
+"""The moving names of a recipe's sources as what they stand for now, looked up once for a whole build.
+
+A branch of the hub may move between two looks, and the hub may be out of reach; a lock says what a name stood for.
+Under `--locked` it is taken at its word, else it is what remains where the hub cannot be asked.
+"""
+
+from dataclasses import replace
+
+from orca_recipes.plan.compile import used_collections
+from orca_recipes.plan.pins import SourcePin
+from orca_recipes.recipe.load import LoadedRecipe
+from orca_recipes.recipe.model import Recipe
+from orca_recipes.run.pinning.lock_file import Lock
+from orca_recipes.run.work.blame import placed
+
+
+def settled(loaded: LoadedRecipe, lock: Lock | None, *, insist: bool) -> LoadedRecipe:
+    """The recipe with each collection that it uses settled, also those whose texts are system messages.
+
+    Args:
+        insist: take what the lock holds without asking whether the world moved on.
+    Raises: SourceError, naming the collection.
+    """
+    recipe, collections = loaded.recipe, dict(loaded.recipe.collections)
+    for name in dict.fromkeys((*used_collections(recipe), *recipe.message_collections())):
+        pin = lock.pins.collections.get(name, SourcePin()) if lock is not None else SourcePin()
+        with placed(f"collections.{name}"):
+            collections[name] = collections[name].settled(
+                files=[file.name for file in pin.files], versions=pin.versions, insist=insist
+            )
+    return replace(loaded, recipe=recipe.model_copy(update={"collections": collections}))
+
+
+def sources_away(recipe: Recipe, lock: Lock | None) -> list[str]:
+    """A sentence for each collection that a build would load onto this machine first."""
+    found = []
+    for name in dict.fromkeys((*used_collections(recipe), *recipe.message_collections())):
+        versions = lock.pins.collections.get(name, SourcePin()).versions if lock is not None else {}
+        if (why := recipe.collections[name].away(versions=versions)) is not None:
+            found.append(f"collections.{name}: {why}")
+    return found

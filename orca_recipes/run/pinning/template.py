@@ -1,0 +1,49 @@
+"""Verb `template`: take the chat template apart and try it with the student's tokenizer.
+
+To try a template takes the loaded tokenizer and is a piece of work that any process can do: a large build hands it to a
+worker, which needs the tokenizer anyway, so that the process that pins and packs never loads one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from orca_recipes.contract.ending import ending_of
+from orca_recipes.contract.kinds import Template, Tokenizer
+from orca_recipes.run.pinning.template_trial import conform
+from orca_recipes.run.work.blame import placed
+from orca_recipes.run.work.loaded_tokenizer import opened
+from orca_recipes.run.work.student import TOKENIZER_FILES
+from orca_recipes.store.store import StageFolder
+
+
+@dataclass(frozen=True)
+class Dissecting:
+    """A template to take apart into a stage of the store; resolved: the folder of the tokenizer."""
+
+    tokenizer: Tokenizer
+    template: Template
+    resolved: Path
+    folder: StageFolder
+
+
+def take_apart(task: Dissecting) -> None:
+    """Make stage `template`. Raises: TemplateError, TokenizerError, as `conform`."""
+    encoder = opened(task.tokenizer, task.resolved)
+    vocabulary = encoder.vocabulary
+    with placed("template"):
+        markup = task.template.markup(vocabulary=vocabulary)
+        conformance = conform(markup=markup, encoder=encoder, tokenizer=task.resolved / TOKENIZER_FILES[0])
+    facts: dict[str, Any] = {
+        "size": vocabulary.size,
+        "control": dict(vocabulary.control),
+        "bos": vocabulary.bos,
+        "eos": vocabulary.eos,
+        "pad": vocabulary.pad,
+        "verdict": encoder.verdict(),
+        "conformance": conformance,
+        "ending": asdict(ending_of(markup, encoder)),
+    }
+    task.folder.finish([], {"markup": markup.as_json(), "vocabulary": facts})

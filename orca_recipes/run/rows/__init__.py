@@ -1,0 +1,1 @@
+"""Verbs pack and write: from tokens to rows and shards."""

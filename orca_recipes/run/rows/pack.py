@@ -1,0 +1,165 @@
+"""Verb `pack`: which examples stand in which rows of which shards.
+
+Packing is indexing: nothing here touches a token, but where an overlong example is cut. The shard of an example is the
+low half of its id modulo the number of shards, so that one shard after the other is gathered and packed, and memory
+grows with a shard; inside a shard the packer sees examples in keyed order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orca_recipes.contract.draws import draw_keys
+from orca_recipes.contract.kinds import Encoder, Packer
+from orca_recipes.run.answers.stale_answers import answers_used
+from orca_recipes.run.rows.overlong_policy import CHANGED, Fitted, fit, rejected_of
+from orca_recipes.run.rows.units import STORED, Columns, Unit, units_of_dataset
+from orca_recipes.run.work.account import count_reasons
+from orca_recipes.run.work.bench import Bench
+from orca_recipes.run.work.loaded_tokenizer import opened
+from orca_recipes.shards.records import TRUNCATED, TURNS_DROPPED
+from orca_recipes.store.arrow_files import column_of, write_frame, write_table
+from orca_recipes.store.store import PartWriter, StageFolder
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_ORDER = (*STORED, "unit", "index")
+_SUMS = ("out", "truncated", "turns_dropped", "rows", "trained_tokens")
+
+
+def make(bench: Bench, folder: StageFolder, subject: str) -> None:
+    """Make stage `pack` of a dataset."""
+    bench.progress.begin(f"pack {subject}", total=1, unit="datasets")
+    names, report = pack_dataset(
+        folder,
+        units=units_of_dataset(bench, subject),
+        packer=bench.recipe.packing,
+        shard_tokens=bench.recipe.output.shard_tokens,
+        seed=bench.recipe.seed,
+        open_encoder=partial(opened, bench.recipe.tokenizer, bench.student.folder),
+    )
+    used = answers_used(bench.recipe, bench.plan, bench.store, subject)
+    folder.finish(names, {**report, **({"answers": used} if used else {})})
+    bench.end(report, "example")
+
+
+def pack_dataset(
+    folder: StageFolder,
+    *,
+    units: Sequence[Unit],
+    packer: Packer,
+    shard_tokens: int,
+    seed: int,
+    open_encoder: Callable[[], Encoder],
+) -> tuple[list[str], dict[str, Any]]:
+    """Store the order of every shard; return the parts' names and the stage's report.
+
+    Args:
+        open_encoder: loads what decodes the rest of examples that are cut; called only where some are.
+    Raises: OverlongExample where the recipe wants that.
+    """
+    stored = [unit.columns() for unit in units]
+    fitted = fit(stored, units, packer, open_encoder)
+    tokens = sum(_tokens_left(columns, one) for columns, one in zip(stored, fitted, strict=True))
+    shards = max(1, -(-tokens // shard_tokens))
+    placed = [_shards_of(columns["id_lo"], one, shards) for columns, one in zip(stored, fitted, strict=True)]
+    rejected = rejected_of(stored, units, fitted)
+    names, sums, longest = [], Counter(dict.fromkeys(_SUMS, 0)), 0
+    for shard in range(shards):
+        examples = _gathered(stored, fitted, placed, shard)
+        if len(examples["tokens"]):
+            names.append(_pack_shard(folder, shard, examples, packer, seed))
+            sums.update(_sums(examples), rows=folder.part(names[-1]).report["rows"])
+            longest = max(longest, int(examples["tokens"].max()))
+    names.append(_keep_rejected(folder, rejected))
+    total = sum(len(columns["tokens"]) for columns in stored)
+    report = {"in": total, "rejected": count_reasons(rejected["reason"]), "tokens": tokens, **sums}
+    return names, {**report, "longest_example": longest, "shards": shards}
+
+
+def keyed_order(*, id_hi: np.ndarray, id_lo: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """The order of a shard's examples by key and, as rarely as two keys of 64 bits are equal, by id.
+
+    Args:
+        id_hi, id_lo, keys: uint64 [examples].
+    Returns: int64 [examples].
+    """
+    order = np.argsort(keys)
+    sorted_keys = keys[order]
+    if (sorted_keys[1:] == sorted_keys[:-1]).any():
+        order = np.lexsort((id_lo, id_hi, keys))
+    return order
+
+
+def _sums(examples: Columns) -> dict[str, int]:
+    return {
+        "out": len(examples["tokens"]),
+        "truncated": int((examples["flags"] & TRUNCATED > 0).sum()),
+        "turns_dropped": int((examples["flags"] & TURNS_DROPPED > 0).sum()),
+        "trained_tokens": int(examples["trained_tokens"].sum(dtype=np.int64)),
+    }
+
+
+def _tokens_left(columns: Columns, fitted: Fitted) -> int:
+    changed = np.concatenate([fitted.cut["index"], np.array(list(fitted.lost), dtype=np.int64)])
+    over = int(columns["tokens"][changed].sum(dtype=np.int64)) - int(fitted.cut["tokens"].sum(dtype=np.int64))
+    return int(columns["tokens"].sum(dtype=np.int64)) - over
+
+
+def _shards_of(id_lo: np.ndarray, fitted: Fitted, shards: int) -> np.ndarray:
+    """The shard of each example of a unit, `shards` where it is lost; as narrow as may be, because all are held."""
+    found = (id_lo % np.uint64(shards)).astype(np.min_scalar_type(shards))
+    found[list(fitted.lost)] = shards
+    return found
+
+
+def _gathered(stored: Sequence[Columns], fitted: Sequence[Fitted], placed: Sequence[np.ndarray], shard: int) -> Columns:
+    """The examples of a shard as they fit, unit after unit; unit and index say where each one's tokens stand."""
+    chosen = [np.flatnonzero(shards == shard) for shards in placed]
+    pieces = [_piece(*parts) for parts in zip(stored, fitted, chosen, strict=True)]
+    if not pieces:
+        return {"tokens": np.empty(0, dtype=np.int32)}
+    examples = {name: np.concatenate([piece.pop(name) for piece in pieces]) for name in STORED}
+    examples["unit"] = np.repeat(np.arange(len(chosen), dtype=np.int32), [len(rows) for rows in chosen])
+    examples["index"] = np.concatenate(chosen).astype(np.int32)
+    return examples
+
+
+def _piece(columns: Columns, fitted: Fitted, rows: np.ndarray) -> Columns:
+    """Some examples of a unit, which rise, as they fit."""
+    piece = {name: columns[name][rows] for name in STORED}
+    at = np.searchsorted(rows, fitted.cut["index"])
+    here = np.flatnonzero(np.append(rows, -1)[at] == fitted.cut["index"])
+    for name in CHANGED:
+        piece[name][at[here]] = fitted.cut[name][here]
+    return piece
+
+
+def _pack_shard(folder: StageFolder, shard: int, examples: Columns, packer: Packer, seed: int) -> str:
+    import polars as pl
+    import pyarrow as pa
+
+    ids = {name: examples[name] for name in ("id_hi", "id_lo")}
+    keys = draw_keys(**ids, seed=seed, purpose="rows")
+    order = keyed_order(**ids, keys=keys)
+    room = -(-examples["tokens"][order] // packer.align) * packer.align
+    packing = packer.pack(lengths=room.astype(np.int32), keys=keys[order], row_tokens=packer.row_tokens)
+    order = order[packing.order]
+    writer = PartWriter(folder.path, f"shard-{shard:05d}")
+    write_table(writer.path(".order.arrow"), pa.table({name: column_of(examples[name][order]) for name in _ORDER}))
+    write_frame(writer.path(".rows.arrow"), pl.DataFrame({"start": packing.row_starts.astype(np.int64)}))
+    writer.keep([".order.arrow", ".rows.arrow"], {"shard": shard, "rows": len(packing.row_starts) - 1})
+    return writer.name
+
+
+def _keep_rejected(folder: StageFolder, rejected: pl.DataFrame) -> str:
+    writer = PartWriter(folder.path, "rejected")
+    write_frame(writer.path(".rejected.arrow"), rejected)
+    writer.keep([".rejected.arrow"], {})
+    return writer.name

@@ -1,0 +1,58 @@
+"""Parts of tokenized examples, and what packing looks at of them: mapped columns, held where they are gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from orca_recipes.plan.compile import taken_collections
+from orca_recipes.run.work.bench import Bench
+from orca_recipes.shards.text_columns import numbers
+from orca_recipes.store.arrow_files import one_piece, read_frame, read_table
+from orca_recipes.store.store import StageFolder
+
+STORED = ("id_hi", "id_lo", "tokens", "trained_tokens", "flags", "text_hi", "text_lo", "ids_hi", "ids_lo")
+"""The columns that packing looks at."""
+
+Columns = dict[str, np.ndarray]
+"""Columns of examples by name: [examples] each."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One part of tokenized examples: `<prefix>.bin`, `.idx`, `.records.arrow`."""
+
+    collection: str
+    prefix: Path
+
+    @property
+    def records(self) -> Path:
+        return self.prefix.with_name(self.prefix.name + ".records.arrow")
+
+    def columns(self) -> Columns:
+        """STORED, mapped."""
+        table = read_table(self.records)
+        return {name: numbers(one_piece(table[name])) for name in STORED}
+
+    def lines(self, rows: Sequence[int]) -> list[tuple[str | None, int]]:
+        """The file that each of some examples was read from, and where it stands there."""
+        return read_frame(self.records, columns=["file", "place"])[list(rows)].rows() if rows else []
+
+
+def units_of(folders: Sequence[tuple[str, StageFolder]]) -> list[Unit]:
+    """The tokenized parts of a dataset: (collection, its finished `tokenize` stage)."""
+    return [
+        Unit(collection, part.file(""))
+        for collection, folder in folders
+        for part in folder.parts()
+        if "tokens" in part.report  # the others tell where rows went
+    ]
+
+
+def units_of_dataset(bench: Bench, dataset: str) -> list[Unit]:
+    """List the tokenized parts of a dataset."""
+    collections = taken_collections(bench.recipe, dataset)
+    return units_of([(name, bench.folder(f"tokenize {dataset}/{name}")) for name in collections])

@@ -1,0 +1,1 @@
+"""Verb tokenize: from conversations to tokens with their mask."""

@@ -1,0 +1,52 @@
+"""The question of an erased prompt, told by a digest: so that whoever reads tokens can say that it was left as it was.
+
+The digest is of the question as the tokenizer keeps it, without white space at its ends, because that is all of it that
+can be read back from tokens behind any template.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orca_recipes.contract.draws import digests
+from orca_recipes.contract.kinds import Encoder
+from orca_recipes.run.tokens.flat_messages import PYTHON_SPACE
+from orca_recipes.store.arrow_files import indices
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def kept_question_digests(conversations: pa.Table, encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
+    """Of what the user says last; 0 where nothing was erased.
+
+    Returns: uint64 [conversations] each, high and low half.
+    """
+    import polars as pl
+    import pyarrow as pa
+
+    high, low = np.zeros((2, conversations.num_rows), dtype=np.uint64)
+    views = conversations["teacher_view"]
+    if views.null_count == len(views):
+        return high, low
+    erased = np.flatnonzero(views.is_valid())
+    messages: Any = pl.from_arrow(conversations["messages"].take(indices(erased)))
+    said = pl.element().struct
+    users = said.field("content").filter(said.field("role") == "user")
+    questions = messages.list.eval(users).list.last().fill_null("")
+    texts = questions.rechunk().to_arrow().cast(pa.large_string())
+    kept = encoder.normalized(texts=texts, opens=False).to_pylist()
+    high[erased], low[erased] = digests(_stripped(text) for text in kept)
+    return high, low
+
+
+def kept_question_digest(text: str) -> tuple[int, int]:
+    """The digest of a question that was read back from tokens."""
+    high, low = digests([_stripped(text)])
+    return int(high[0]), int(low[0])
+
+
+def _stripped(text: str) -> bytes:
+    return text.strip(PYTHON_SPACE).encode()

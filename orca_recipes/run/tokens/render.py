@@ -1,0 +1,202 @@
+"""Conversations become tokens, on whole columns, as inference would see them.
+
+A conversation is laid out as items: fixed texts, contents, control tokens, and cuts where a trained answer begins.
+Neighbouring text items are one run, encoded in one piece as the reference tokenizer encodes it there; a run that
+follows a cut goes on from text and gets no dummy prefix. Nothing here looks at one record at a time.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from orca_recipes.contract.kinds import Encoder
+from orca_recipes.contract.markup import Markup
+from orca_recipes.run.tokens.flat_messages import UNKNOWN, FlatMessages, flatten
+from orca_recipes.run.tokens.items import Items, lay_out
+from orca_recipes.run.tokens.markers import markers
+from orca_recipes.run.tokens.segments import Held, Rendered, assembled
+from orca_recipes.run.tokens.template_pieces import START_CODE, PieceTables
+from orca_recipes.run.tokens.text_runs import Runs, runs_of
+from orca_recipes.run.tokens.token_rows import Encoded
+from orca_recipes.run.tokens.trained_text import texts_to_train
+from orca_recipes.shards.layout import ROLES
+from orca_recipes.store.arrow_files import indices
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Renderer:
+    """A markup and a loaded tokenizer, ready for parts."""
+
+    def __init__(self, *, markup: Markup, encoder: Encoder) -> None:
+        self.markup = markup
+        self.encoder = encoder
+        self.tables = PieceTables(markup, encoder.vocabulary)
+
+    def render(self, *, messages: pa.LargeListArray, cut: np.ndarray, check: np.ndarray, exact: bool) -> Rendered:
+        """Tokenize conversations.
+
+        Args:
+            messages: `frames.MESSAGES` [examples], as Arrow has them.
+            cut: bool [examples], answers that their teacher did not finish: they get no terminator.
+            check: bool [examples], compare these with the reference; examples whose text holds a control token's
+                text are compared always.
+            exact: encode everything with the reference.
+        """
+        flat = flatten(self._with_default_system(messages))
+        flat, reasons = self._renderable(flat)
+        items = lay_out(flat, cut, self.tables)
+        runs = runs_of(items, flat, self._fixed, only_at_start=self.encoder.prefix_only_at_start)
+        encoded = self._encoded(runs.texts, runs.opening, exact)
+        marked = self._marked(runs, flat)
+        disagreeing = np.empty(0, dtype=np.int64)
+        if not exact:
+            disagreeing = self._disagreeing(runs, encoded, check | marked)
+        trained_texts = self._trained_texts(items, runs, len(messages))
+        return assembled(
+            items,
+            runs,
+            encoded,
+            examples=len(messages),
+            trained_texts=trained_texts,
+            reasons=reasons,
+            disagreeing=disagreeing,
+            unspelt=self._unspelt(items, runs, encoded, len(messages)),
+            changed=self._changed(flat),
+            marked=marked,
+        )
+
+    def _with_default_system(self, messages: pa.LargeListArray) -> pa.LargeListArray:
+        import polars as pl
+
+        if self.markup.default_system is None:
+            return messages
+        column: Any = pl.from_arrow(messages)
+        default = pl.lit(
+            [{"role": "system", "content": self.markup.default_system, "trained": False}], dtype=column.dtype
+        )
+        has_one = pl.col("messages").list.first().struct.field("role") == "system"
+        told = pl.when(has_one).then(pl.col("messages")).otherwise(pl.concat_list(default, pl.col("messages")))
+        found = column.to_frame("messages").select(told.alias("messages"))["messages"]
+        return cast("pa.LargeListArray", found.rechunk().to_arrow())
+
+    def _renderable(self, flat: FlatMessages) -> tuple[FlatMessages, dict[int, str]]:
+        """Keep messages up to the last trained one, and only of conversations that the template can render."""
+        reasons: dict[int, str] = {}
+        last = flat.last_trained()
+        flat = flat.keep(np.arange(len(flat.role)) <= last[flat.example])
+        for example in np.flatnonzero(last < 0):
+            reasons[int(example)] = "no message is trained"
+        before, after, codes = flat.neighbours()
+        for position in np.flatnonzero(self.tables.missing[codes])[::-1]:
+            reasons[int(flat.example[position])] = _missing_joint(int(before[position]), int(after[position]))
+        for position in flat.blank(self.markup.filled)[::-1]:
+            role = ROLES[flat.role[position]]
+            reasons[int(flat.example[position])] = f"the template has no form for a blank message of role {role}"
+        if reasons:
+            bad = np.zeros(flat.examples, dtype=bool)
+            bad[list(reasons)] = True
+            flat = flat.keep(~bad[flat.example])
+        return flat.trim(self.markup), reasons
+
+    def _encoded(self, texts: pa.LargeStringArray, opening: int, exact: bool) -> Encoded:
+        """Encode texts, of which the first `opening` open and the others go on from text."""
+        parts = [
+            self.encoder.encode(texts=part, opens=opens, exact=exact)
+            for part, opens in ((texts[:opening], True), (texts[opening:], False))
+            if len(part)
+        ]
+        return Encoded.joined(parts, self._controls, self.encoder.vocabulary.size)
+
+    def _trained_texts(self, items: Items, runs: Runs, examples: int) -> pa.LargeBinaryArray:
+        trained = np.flatnonzero(items.trained[runs.first_item])
+        start, stop = runs.trained
+        chosen = runs.text[trained]
+        # In order where all open or none does, and then nothing is copied.
+        in_order = start >= runs.opening or stop <= runs.opening
+        return texts_to_train(
+            texts=runs.texts[start:stop] if in_order else runs.texts.take(indices(chosen)),
+            opens=runs.opens(chosen),
+            owners=runs.example[trained],
+            examples=examples,
+            encoder=self.encoder,
+        )
+
+    def _unspelt(self, items: Items, runs: Runs, encoded: Encoded, examples: int) -> Held:
+        """Where text became the unknown token, or no token at all."""
+        texts, opening, vocabulary = runs.texts, runs.opening, self.encoder.vocabulary
+        bad = np.zeros(len(texts), dtype=bool)
+        if vocabulary.unknown_id is not None:
+            bad |= encoded.holding(vocabulary.unknown_id, len(texts))
+        if self.encoder.drops:
+            bad[:opening] |= self.encoder.dropped(texts=texts[:opening], opens=True)
+            bad[opening:] |= self.encoder.dropped(texts=texts[opening:], opens=False)
+        hits = np.flatnonzero(bad[runs.text]) if bad.any() else np.empty(0, dtype=np.int64)
+        return Held.of(runs.example[hits], items.trained[runs.first_item[hits]], examples)
+
+    def _changed(self, flat: FlatMessages) -> Held:
+        hits = np.flatnonzero(self.encoder.changed(texts=flat.contents)[flat.place])
+        return Held.of(flat.example[hits], flat.trained[hits], flat.examples)
+
+    def _marked(self, runs: Runs, flat: FlatMessages) -> np.ndarray:
+        """bool [examples]: where a run holds what control tokens look like (a content is a part of a run), or a content
+        something else that the template prints or looks for."""
+        found = np.zeros(flat.examples, dtype=bool)
+        in_runs, in_contents = self._markers
+        if len(runs.text):
+            hits = _holding(runs.texts, in_runs)
+            found[runs.example[hits[runs.text]]] = True
+            found[flat.example[_holding(flat.contents, in_contents)[flat.place]]] = True
+        return found
+
+    @cached_property
+    def _markers(self) -> tuple[list[str], list[str]]:
+        """Texts that make an example worth a look: for runs those that no fixed text holds, for contents the others."""
+        control, others = sorted(self.encoder.vocabulary.control), markers(self.markup)
+        fixed = "\0".join(self.tables.texts)
+        return (
+            control + [text for text in others if text not in fixed and text not in control],
+            [text for text in others if text in fixed],
+        )
+
+    def _disagreeing(self, runs: Runs, encoded: Encoded, suspects: np.ndarray) -> np.ndarray:
+        """Examples among the suspects of which the reference encodes a run otherwise."""
+        checked = np.flatnonzero(suspects[runs.example])
+        texts = np.unique(runs.text[checked])
+        if not len(texts):
+            return np.empty(0, dtype=np.int64)
+        opening = int(np.searchsorted(texts, runs.opening))
+        truth = self._encoded(runs.texts.take(indices(texts)), opening, exact=True)
+        differs = np.zeros(len(runs.texts), dtype=bool)
+        differs[texts] = truth.differs(encoded, texts)
+        return np.unique(runs.example[checked[differs[runs.text[checked]]]])
+
+    @cached_property
+    def _fixed(self) -> pa.LargeStringArray:
+        import pyarrow as pa
+
+        return pa.array(self.tables.texts, type=pa.large_string())
+
+    @cached_property
+    def _controls(self) -> np.ndarray:
+        return np.array(self.tables.controls, dtype=np.int64)
+
+
+def _holding(texts: pa.LargeStringArray, patterns: list[str]) -> np.ndarray:
+    """bool [texts]: which hold one of the patterns."""
+    import polars as pl
+
+    column: Any = pl.from_arrow(texts)
+    return np.asarray(column.str.contains_any(patterns).to_numpy()) if patterns else np.zeros(len(texts), dtype=bool)
+
+
+def _missing_joint(before: int, after: int) -> str:
+    if after == UNKNOWN:
+        return "the template has no message of a role other than system, user, assistant and tool"
+    if before == START_CODE:
+        return f"the template cannot begin a conversation with a message of role {ROLES[after]}"
+    return f"the template has no message of role {ROLES[after]} after one of role {ROLES[before]}"

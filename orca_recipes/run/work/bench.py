@@ -1,0 +1,159 @@
+"""What every maker of a stage works with: recipe, plan and store, and how the parts of a stage are made and counted.
+
+Parts are units of work and nothing else: their size, number and order never change a byte of a build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from orca_recipes.counted import counted
+from orca_recipes.errors import Failure
+from orca_recipes.plan.compile import collects, used_collections
+from orca_recipes.plan.stages import Plan
+from orca_recipes.progress import Progress
+from orca_recipes.recipe.model import Recipe
+from orca_recipes.run.work.account import Account, joined_counts, keep_account
+from orca_recipes.run.work.student import Student
+from orca_recipes.run.work.workers import TASKS_WORTH_WORKERS, is_worth_workers
+from orca_recipes.store.arrow_files import read_frame
+from orca_recipes.store.store import Part, StageFolder, Store
+
+
+class PartTask(Protocol):
+    """A task that makes one part of a stage."""
+
+    @property
+    def name(self) -> str: ...
+
+
+AnyTask = TypeVar("AnyTask", bound=PartTask)
+Result = TypeVar("Result")
+Shared = TypeVar("Shared")
+
+
+@dataclass
+class Bench:
+    """What the makers of one build's stages share.
+
+    Attributes:
+        limit: how many examples of each collection are tried, None for all.
+        locked_answers: under `--locked`, "dataset/collection" to the digest that its answers must have.
+        timings: seconds by stage, filled in on the way.
+        found: the rows of each stage's parts that the store held already.
+        lacking: the stages that are to be made.
+    """
+
+    recipe: Recipe
+    plan: Plan
+    store: Store
+    student: Student
+    limit: int | None
+    workers: int
+    progress: Progress
+    traces: Path | None = None
+    locked_answers: Mapping[str, str] = field(default_factory=dict)
+    may_buy: bool = True
+    timings: dict[str, float] = field(default_factory=dict)
+    found: dict[str, int] = field(default_factory=dict)
+    lacking: Collection[str] = ()
+    _is_halted: bool = False
+    _shared: dict[type, Any] = field(default_factory=dict)
+
+    def shared(self, kind: type[Shared]) -> Shared:
+        """Give the one object of a class that makers share, made when it is first asked for."""
+        found: Shared = self._shared.setdefault(kind, kind())
+        return found
+
+    def halt(self) -> None:
+        """Begin no further part; workers are stopped."""
+        self._is_halted = True
+        self.recipe.engine.close()
+
+    @cached_property
+    def is_spread(self) -> bool:
+        """Whether workers run even the smallest stages, several at once; one teacher's questions go together."""
+        if self.workers == 1 or any(collects(self.recipe, name) for name in self.recipe.datasets):
+            return False
+        return is_worth_workers(self.recipe, used_collections(self.recipe))
+
+    def folder(self, stage: str) -> StageFolder:
+        """Name the folder of a stage in the store."""
+        return self.store.folder(self.plan[stage])
+
+    def mixed(self, dataset: str, collection: str) -> StageFolder:
+        """Name the folder of the draw that a dataset takes of a collection."""
+        return self.folder(f"mix {self.recipe.datasets[dataset].mixture}/{collection}")
+
+    def made(self) -> dict[str, int]:
+        """Fingerprint of each stage that was worked on, to the rows of it that the store held already."""
+        return {self.plan[name].fingerprint: self.found.get(name, 0) for name in self.timings}
+
+    def map_parts(
+        self,
+        folder: StageFolder,
+        stage: str,
+        function: Callable[[AnyTask], Result],
+        tasks: Sequence[AnyTask],
+        sizes: Sequence[int],
+        unit: str,
+    ) -> list[Result]:
+        """Run the tasks whose parts are not there yet; sizes are what each counts for in the progress."""
+        there = [folder.has_part(task.name) for task in tasks]
+        todo = [place for place, is_there in enumerate(there) if not is_there]
+        self.found[stage] = sum(
+            _rows_of(folder.part(task.name)) for task, is_there in zip(tasks, there, strict=True) if is_there
+        )
+        if self._is_halted:
+            raise Failure(f"{stage} was stopped; what was finished is kept")
+        self.progress.begin(stage, total=sum(sizes), unit=unit)
+        self.progress.advance(sum(sizes) - sum(sizes[place] for place in todo))
+        results = []
+        chosen = [tasks[place] for place in todo]
+        workers = self.workers if self.is_spread or len(chosen) >= TASKS_WORTH_WORKERS else 1
+        for number, result in self.recipe.engine.map(function=function, tasks=chosen, workers=workers):
+            results.append(result)
+            self.progress.advance(sizes[todo[number]])
+        return results
+
+    def finish_counted(
+        self,
+        folder: StageFolder,
+        names: Sequence[str],
+        verb: str,
+        noun: str,
+        before: Account,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Finish a stage whose parts rejected rows.
+
+        noun: one of what it gives, for people. before: where rows went until then.
+        """
+        parts = [folder.part(name) for name in names]
+        report = {
+            "in": sum(part.report["in"] for part in parts),
+            "created": joined_counts(part.report.get("created", {}) for part in parts),
+            "out": sum(part.report["out"] for part in parts),
+            "rejected": joined_counts(part.report["rejected"] for part in parts),
+            **({"echoes": sum(part.report["echoes"] for part in parts)} if verb == "converse" else {}),
+            **(facts or {}),
+        }
+        rejected = [read_frame(part.file(".rejected.arrow")) for part in parts]
+        account = before.followed_by(verb, report, rejected)
+        folder.finish([*names, keep_account(folder, account)], report)
+        self.end(report, noun)
+
+    def end(self, report: Mapping[str, Any], noun: str) -> None:
+        rejected = sum(report["rejected"].values())
+        passed_over = sum(report.get("passed_over", {}).values())
+        told = counted(report["out"], noun) + (f", {rejected:,} rejected" if rejected else "")
+        self.progress.end(told + (f", {passed_over:,} passed over" if passed_over else ""))
+
+
+def _rows_of(part: Part) -> int:
+    """The rows that a part gives; one of `read` tells them batch by batch."""
+    return int(part.report.get("out", sum(batch["rows"] for batch in part.report.get("batches", ()))))

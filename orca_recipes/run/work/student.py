@@ -1,0 +1,34 @@
+"""What the student's tokens are made with: the tokenizer as resolved, the template as taken apart and tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca_recipes.contract.ending import Ending
+from orca_recipes.contract.markup import Markup
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+"""The files of a resolved tokenizer."""
+
+
+@dataclass(frozen=True)
+class Student:
+    """What the student's tokens are made with.
+
+    folder: the tokenizer as resolved. verdict: how the fast tokenizer fared against the reference.
+    conformance: how training fared against inference on generated conversations.
+    control: control tokens by text. size: of the vocabulary with added tokens. ending: the end of answers.
+    """
+
+    folder: Path
+    markup: Markup
+    size: int
+    control: Mapping[str, int]
+    bos: str | None
+    pad: str | None
+    eos: str | None
+    verdict: str
+    conformance: str
+    ending: Ending

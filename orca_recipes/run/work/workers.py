@@ -1,0 +1,105 @@
+"""Workers get ready while the main process pins: what takes them a second each then costs no time.
+
+Only a build that is large enough to be worth workers starts them early. The template is then tried by one of them: each
+has to load the tokenizer, and the main process need not. Beyond that what is done here decides nothing: a worker that
+was never warmed imports and loads with its first part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from orca_recipes.contract.kinds import Engine, Result, Task, Tokenizer
+from orca_recipes.run.work.background import Aside
+from orca_recipes.run.work.loaded_tokenizer import opened
+from orca_recipes.store.arrow_files import keep_pandas_out
+
+if TYPE_CHECKING:
+    from orca_recipes.recipe.model import Recipe
+
+SLICE_BYTES = 8 << 20
+"""Input of one unit of reading, about."""
+
+TASKS_WORTH_WORKERS = 8
+"""Fewer tasks than this are done in the main process: starting a worker takes as long as they do."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """A tokenizer of the store to load."""
+
+    tokenizer: Tokenizer
+    folder: Path
+
+
+class Work(Protocol):
+    """Who does a piece of work that any process can do."""
+
+    def do(self, function: Callable[[Task], Result], task: Task) -> Result:
+        """What the function makes of the task. Raises: what it raises."""
+
+    def expect(self, tokenizer: Tokenizer, folder: Path) -> None:
+        """Parts are coming that need this tokenizer, which is in the store now."""
+
+
+class _Here:
+    """The calling process; it loads what a part needs when it comes."""
+
+    def do(self, function: Callable[[Task], Result], task: Task) -> Result:
+        return function(task)
+
+    def expect(self, tokenizer: Tokenizer, folder: Path) -> None:
+        pass
+
+
+HERE: Work = _Here()
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The workers of an engine, which begin to get ready at once."""
+
+    engine: Engine
+    number: int
+
+    def __post_init__(self) -> None:
+        self.engine.warm(function=import_libraries, task=None, workers=self.number)
+        Aside(partial(import_libraries, None))  # or this process imports them while all workers wait for it
+
+    def do(self, function: Callable[[Task], Result], task: Task) -> Result:
+        ((_, result),) = self.engine.map(function=function, tasks=[task], workers=self.number)
+        return result
+
+    def expect(self, tokenizer: Tokenizer, folder: Path) -> None:
+        self.engine.warm(function=load_tokenizer, task=Loading(tokenizer, folder), workers=self.number)
+
+
+def is_worth_workers(recipe: Recipe, collections: Sequence[str]) -> bool:
+    """Whether the files of these collections make enough parts, as far as their sizes tell."""
+    sizes = [_size(file.path) for name in collections for file in recipe.collections[name].files()]
+    return sum(sizes) >= TASKS_WORTH_WORKERS * SLICE_BYTES
+
+
+def import_libraries(_: None) -> None:
+    """Import what every part needs."""
+    import polars
+
+    # An expression once: polars readies its engine with the first.
+    polars.select(polars.lit(1))
+    keep_pandas_out()
+
+
+def load_tokenizer(task: Loading) -> None:
+    """Load a tokenizer, and have the fast one checked against the reference."""
+    opened(task.tokenizer, task.folder).verdict()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # who reads it tells

@@ -1,0 +1,170 @@
+"""Digests of source files, remembered by path, size, times and inode, so that not every build reads every file.
+
+What was pinned can change before it is read. So a pinning also says what the system told of each file when its digest
+was taken, and who reads the file holds that against what the system tells afterwards: content is kept under the
+fingerprint of that content, or not at all.
+"""
+
+import errno
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca_recipes.contract.kinds import SourceFile
+from orca_recipes.contract.spelling import printable
+from orca_recipes.errors import SourceError, StoreError
+from orca_recipes.plan.pins import FilePin
+from orca_recipes.shards.digests import file_digest
+from orca_recipes.store.disk_faults import writing_store
+
+_TABLE = "create table if not exists digests (path text primary key, stamp text not null, digest text not null)"
+_SETTLED_NS = 2_000_000_000
+"""How long ago a file must have changed for its digest to be remembered: within one tick of the file system's clock it
+can change again and be told the same."""
+_REFUSALS = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
+"""What SQLite says of a disk that refuses to be written, in the system's words, which `run/disk` tells."""
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A file, its pin, and its stamp when the digest was taken."""
+
+    file: SourceFile
+    pin: FilePin
+    stamp: str
+
+    def check(self) -> None:
+        """Raises: SourceError where the file is no longer what was pinned."""
+        try:
+            stays = _stamp(self.file.path.stat()) == self.stamp
+        except OSError:
+            stays = False
+        if not stays:
+            raise changed(self.file.path)
+
+
+class FileDigests:
+    """Digests of files, with a memory in the store.
+
+    Args:
+        rehash: read every file again.
+        digest: what is taken of a file, BLAKE2b-256 of its bytes; for another, `purpose` tells it apart in the memory.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rehash: bool = False,
+        digest: Callable[[Path], str] = file_digest,
+        purpose: str = "",
+    ) -> None:
+        self._path = path
+        self._rehash = rehash
+        self._digest = digest
+        self._purpose = purpose
+
+    def pin(self, files: Sequence[SourceFile]) -> tuple[FilePin, ...]:
+        """The pins of files, in their order. Raises: as `stamped`."""
+        return tuple(found.pin for found in self.stamped(files))
+
+    def stamped(self, files: Sequence[SourceFile]) -> tuple[Pinned, ...]:
+        """The pins of files with their stamps, in their order.
+
+        Raises: SourceError where one cannot be read, or changes meanwhile; StoreError where the memory cannot be
+        written. A memory that is damaged is begun anew.
+        """
+        try:
+            with writing_store(self._path.parent), _told_by_the_disk(self._path):
+                return self._stamped(files)
+        except sqlite3.OperationalError as error:
+            raise StoreError(
+                f"the store cannot be written: {self._path}: {error}; mend this and run the same command again, or "
+                "choose another with --store or ORCA_STORE"
+            ) from error
+        except sqlite3.DatabaseError:
+            self._path.unlink(missing_ok=True)
+            return self._stamped(files)
+
+    def _stamped(self, files: Sequence[SourceFile]) -> tuple[Pinned, ...]:
+        memory = sqlite3.connect(self._path, timeout=60)
+        try:
+            with memory:
+                memory.execute(_TABLE)
+                return tuple(self._pin(memory, file) for file in files)
+        finally:
+            memory.close()
+
+    def _pin(self, memory: sqlite3.Connection, file: SourceFile) -> Pinned:
+        try:
+            status = file.path.stat()
+            size, stamp = status.st_size, _stamp(status)
+            key = f"{self._purpose}{file.path.resolve()}"
+            known = memory.execute("select digest from digests where path = ? and stamp = ?", (key, stamp)).fetchone()
+            if known and not self._rehash:
+                return Pinned(file, FilePin(file.name, size, known[0]), stamp)
+            found = Pinned(file, FilePin(file.name, size, self._digest(file.path)), stamp)
+        except OSError as error:
+            raise SourceError(f"{printable(str(file.path))}: it cannot be read ({error.strerror})") from error
+        found.check()
+        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS:
+            memory.execute("insert or replace into digests values (?, ?, ?)", (key, stamp, found.pin.digest))
+        return found
+
+
+@contextmanager
+def _told_by_the_disk(path: Path) -> Iterator[None]:
+    """Raise what SQLite says of a disk that refuses to be written as the OSError that it was."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode not in _REFUSALS:
+            raise
+        raise OSError(_REFUSALS[error.sqlite_errorcode], str(error), str(path)) from error
+
+
+def pinned_as(found: Iterable[Pinned], digests: Mapping[str, str]) -> dict[str, Pinned]:
+    """Files by name, once they were found to be what a plan was made of.
+
+    Args:
+        digests: of the plan, by name.
+    Raises: SourceError, naming the first file that is another, new or gone.
+    """
+    by_name = {one.pin.name: one for one in found}
+    for name, one in by_name.items():
+        if digests.get(name) != one.pin.digest:
+            raise changed(one.file.path)
+    for name in digests:
+        if name not in by_name:
+            raise changed(Path(name))
+    return by_name
+
+
+@contextmanager
+def unchanged(pinned: Iterable[Pinned]) -> Iterator[None]:
+    """Read files that stay as they were pinned. What reading says of a file that changed is not worth telling.
+
+    Raises: SourceError, naming the file that changed; else what reading raises.
+    """
+    try:
+        yield
+    except Exception:
+        for one in pinned:
+            one.check()
+        raise
+    for one in pinned:
+        one.check()
+
+
+def changed(path: Path) -> SourceError:
+    """The fault of a file that is not what it was when its digest was taken."""
+    return SourceError(f"{printable(str(path))}: it changed while it was read; run the same command again")
+
+
+def _stamp(status: os.stat_result) -> str:
+    """What tells one state of a file from another: the time of its change too, which nobody can set."""
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino} {status.st_dev}"

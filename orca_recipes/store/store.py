@@ -1,0 +1,304 @@
+"""Where finished stages live, by fingerprint and under readable names.
+
+A stage is a folder of parts. A part's files are written aside and renamed, then its receipt (what it holds, with sizes
+and digests); the stage's own receipt comes last, so that its presence means the stage is whole. Parts are not forced to
+the disk, for which every worker would wait: a part that a machine lost with its power is none by its digest. One lock
+a stage lets two builds over one store wait for each other's work instead of doing it twice. What a receipt promises is
+held against the bytes before another stage is made of them; a part that does not keep it is made again, and only that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from orca_recipes.counted import counted
+from orca_recipes.errors import StoreError
+from orca_recipes.plan.stages import Stage
+from orca_recipes.shards.files import sync_folder
+from orca_recipes.store.claims import Claims, Say, patiently, quiet
+from orca_recipes.store.disk_faults import writing_store
+from orca_recipes.store.sealed import is_promised, promise, read_json, read_sealed, write_json, write_sealed
+from orca_recipes.store.store_marker import STAGE, open_store
+
+RECEIPT = "receipt.json"
+
+_WRITER = secrets.token_hex(6)
+"""Who writes: one name a process. A worker can outlive a build that was killed, and must not write into the files of
+the one that runs next."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished part: its files, and what its work reported."""
+
+    name: str
+    folder: Path
+    report: Mapping[str, Any]
+
+    def file(self, suffix: str) -> Path:
+        return self.folder / f"{self.name}{suffix}"
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """The folder of one stage; parts are in their order once it is finished."""
+
+    path: Path
+
+    @property
+    def receipt(self) -> Mapping[str, Any]:
+        """What the finished stage reported. Raises: StoreError where it is not finished."""
+        return read_sealed(self.path / RECEIPT)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the stage is whole by its receipts and the sizes of its files; `faults` looks at their bytes."""
+        try:
+            return all(not self._faults_of(name, _size_fault) for name in self.receipt["parts"])
+        except StoreError:
+            return False
+
+    @property
+    def published(self) -> bool:
+        """Whether the stage was finished once, whatever became of it."""
+        return (self.path / RECEIPT).exists()
+
+    def faults(self, *, readers: int = 1) -> list[str]:
+        """What a published stage lacks of what its receipts promise, file by file; every byte is read.
+
+        Args:
+            readers: files that are read at the same time.
+        """
+        try:
+            names = self.receipt["parts"]
+        except StoreError:
+            return [f"{RECEIPT} is damaged"]
+        with ThreadPoolExecutor(readers) as pool:
+            return [fault for found in pool.map(self.part_faults, names) for fault in found]
+
+    def part_faults(self, name: str) -> list[str]:
+        """What a part lacks of what its receipt promises; every byte is read."""
+        return self._faults_of(name, _content_fault)
+
+    def parts(self) -> list[Part]:
+        return [self.part(name) for name in self.receipt["parts"]]
+
+    def part(self, name: str) -> Part:
+        return Part(name, self.path, read_sealed(self._part_receipt(name))["report"])
+
+    def has_part(self, name: str) -> bool:
+        """Whether the part is there, byte for byte."""
+        return not self.part_faults(name)
+
+    def finish(self, names: Sequence[str], report: Mapping[str, Any]) -> None:
+        """Publish the stage: drop what belongs to no part, then write the receipt."""
+        keep = {RECEIPT} | {f"{name}.json" for name in names}
+        for name in names:
+            keep |= {file["name"] for file in read_sealed(self._part_receipt(name))["files"]}
+        _remove(path for path in self.path.iterdir() if path.name not in keep)
+        write_sealed(self.path / RECEIPT, {"parts": list(names), "report": dict(report)})
+        sync_folder(self.path)
+
+    def is_sound(self, name: str, say: Say = quiet, *, readers: int = 1) -> bool:
+        """Whether the stage is whole, byte for byte; a damaged one is opened again, for its work to make what it lacks.
+
+        Args:
+            name: what to call the stage, where there is something to say.
+        """
+        if not self.published:
+            return False
+        faults = self.faults(readers=readers)
+        if faults:
+            (self.path / RECEIPT).unlink(missing_ok=True)
+            more = f" and {counted(len(faults) - 1, 'more fault')}" if len(faults) > 1 else ""
+            say(f"{name}: damaged in the store ({faults[0]}{more}); what is damaged is made again")
+        return not faults
+
+    def drop_unfinished(self) -> None:
+        """Give back the room of files that were not written to the end."""
+        _remove(path for path in self.path.iterdir() if path.name.startswith("."))
+
+    def _part_receipt(self, name: str) -> Path:
+        return self.path / f"{name}.json"
+
+    def _faults_of(self, name: str, fault: _FaultOf) -> list[str]:
+        path = self._part_receipt(name)
+        try:
+            files = read_sealed(path)["files"]
+        except StoreError:
+            return [f"{path.name} is {'damaged' if path.exists() else 'missing'}"]
+        found = ((file["name"], fault(self.path / file["name"], file)) for file in files)
+        return [f"{file} {what}" for file, what in found if what is not None]
+
+
+@dataclass(frozen=True)
+class PartWriter:
+    """Writes one part of a stage, from any process: `path` gives names to write to, `keep` publishes them."""
+
+    folder: Path
+    name: str
+
+    def path(self, suffix: str) -> Path:
+        """Where to write a file of this part for now."""
+        return self.folder / f".{_WRITER}.{self.name}{suffix}"
+
+    def keep(self, suffixes: Sequence[str], report: Mapping[str, Any]) -> None:
+        """Rename the part's files, then write its receipt."""
+        files = []
+        for suffix in suffixes:
+            aside, final = self.path(suffix), self.folder / f"{self.name}{suffix}"
+            files.append({"name": final.name, "bytes": aside.stat().st_size, "digest": promise(aside)})
+            os.replace(aside, final)
+        write_sealed(self.folder / f"{self.name}.json", {"files": files, "report": dict(report)}, flushed=False)
+
+
+class Store:
+    """The store at a folder; made where there is none."""
+
+    def __init__(self, root: Path) -> None:
+        """Raises: NoStore where the folder holds something else; StoreError where it cannot be written."""
+        self.root = root
+        open_store(root)
+        self._claims = Claims(root / "running")
+
+    def folder(self, stage: Stage) -> StageFolder:
+        label = stage.label.replace(" ", "-")
+        return StageFolder(self.root / "stages" / f"{label}-{stage.fingerprint[:20]}")
+
+    def claim(self, stages: Iterable[Stage], say: Say = quiet) -> None:
+        """Keep stages from `clean` until `release`, or as long as this process runs."""
+        with writing_store(self.root):
+            self._claims.add({self.folder(stage).path.name for stage in stages}, say)
+
+    def release(self) -> None:
+        """Claim no stages any more."""
+        self._claims.drop()
+
+    @contextmanager
+    def working_on(self, stage: Stage, say: Say = quiet) -> Iterator[StageFolder]:
+        """Hold the stage's lock, so that one build works on it at a time.
+
+        Raises: StoreError where the store cannot be written; half-written files are removed, finished parts stay.
+        """
+        folder = self.folder(stage)
+        self.claim([stage], say)
+        waiting = f"waiting for another build, which makes {stage.name}"
+        with writing_store(self.root), patiently(self._lock_of(folder.path), say, waiting):
+            folder.path.mkdir(exist_ok=True)
+            try:
+                yield folder
+            except BaseException:
+                folder.drop_unfinished()
+                raise
+            sync_folder(folder.path.parent)
+
+    def remove(self, stages: Iterable[Stage], say: Say = quiet) -> bool:
+        """Take stages out of the store, unless another running build needs one of them; say whether that was done."""
+        folders = {self.folder(stage).path for stage in stages}
+        with writing_store(self.root), self._claims.door(say):
+            if {folder.name for folder in folders} & self._claims.of_others():
+                return False
+            for folder in sorted(folders):
+                with patiently(self._lock_of(folder), say, f"waiting for another build, which makes {folder.name}"):
+                    shutil.rmtree(folder, ignore_errors=True)
+        return True
+
+    def remember_build(self, directory: Path, record: Mapping[str, Any]) -> None:
+        """Note which stages a build uses, so that `clean` keeps them and `plan` can say what changed."""
+        with writing_store(self.root):
+            write_json(self._build_record(directory), {"directory": str(directory.resolve()), **record})
+
+    def last_build(self, directory: Path) -> Mapping[str, Any] | None:
+        """The record of the last build into a directory, None where there is none that can be read."""
+        try:
+            return read_json(self._build_record(directory))
+        except StoreError:
+            return None
+
+    def clean(self, *, keep_nothing: bool = False, say: Say = quiet) -> tuple[int, int]:
+        """Remove stages that no living build uses: (stages, bytes) removed.
+
+        A build lives while its directory holds a manifest, or its process runs. What is no stage by its name is left.
+        """
+        removed = freed = 0
+        self._claims.drop()
+        with writing_store(self.root), self._claims.door(say):
+            living = self._claims.of_others() | self._built(forget=keep_nothing)
+            for folder in sorted((self.root / "stages").iterdir()):
+                if not STAGE.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
+                    say(f"{folder}: left as it is, because it is no stage")
+                    continue
+                if folder.name in living:
+                    continue
+                with patiently(self._lock_of(folder), say, f"waiting for another build, which makes {folder.name}"):
+                    freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                    shutil.rmtree(folder)
+                    self._lock_of(folder).unlink(missing_ok=True)
+                removed += 1
+        return removed, freed
+
+    def _built(self, *, forget: bool) -> set[str]:
+        """What complete builds use; the records of others, and of all where they are to be forgotten, are removed."""
+        found: set[str] = set()
+        for path in sorted((self.root / "builds").glob("*.json")):
+            record = _record(path)
+            if not forget and record is not None and (Path(record["directory"]) / "manifest.json").is_file():
+                found |= set(record["folders"])
+            else:
+                path.unlink()
+        return found
+
+    def _lock_of(self, folder: Path) -> Path:
+        return self.root / "locks" / f"{folder.name}.lock"
+
+    def _build_record(self, directory: Path) -> Path:
+        key = hashlib.blake2b(str(directory.resolve()).encode(), digest_size=8).hexdigest()
+        return self.root / "builds" / f"{directory.name}-{key}.json"
+
+
+class _FaultOf(Protocol):
+    def __call__(self, path: Path, promised: Mapping[str, Any]) -> str | None: ...
+
+
+def _size_fault(path: Path, promised: Mapping[str, Any]) -> str | None:
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return "is missing"
+    return None if size == promised["bytes"] else f"has {size} bytes, not {promised['bytes']}"
+
+
+def _content_fault(path: Path, promised: Mapping[str, Any]) -> str | None:
+    fault = _size_fault(path, promised)
+    if fault is not None:
+        return fault
+    try:
+        return None if is_promised(path, promised["digest"]) else "holds other bytes than were written"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+def _record(path: Path) -> Mapping[str, Any] | None:
+    """The record of a build, None where it is damaged: a stage too few in the store costs time, and nothing else."""
+    try:
+        record = read_json(path)
+        return record if {"directory", "folders"} <= record.keys() else None
+    except StoreError:
+        return None
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

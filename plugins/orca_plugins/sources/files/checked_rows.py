@@ -1,0 +1,256 @@
+"""Columns that were read become a Reading: the checks that whole columns allow, and the marks of training.
+
+Every format comes through here, so that a row is kept or rejected for the same reason whatever file it lay in.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from orca_plugins.sources.files.columns import LISTS, extra_name, shown
+from orca_plugins.sources.files.message_keys import is_of_what_is_lost
+from orca_plugins.sources.files.strict_json import BAD_TEXT
+from orca_plugins.sources.files.turns import list_offsets
+from orca_recipes.contract.frames import completed, rejected_rows_schema, rows_schema
+from orca_recipes.contract.kinds import Reading
+from orca_recipes.shards.layout import ROLES
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+Rejections = list[tuple[int, str]]
+
+NOT_A_MESSAGE = "messages: a message that is not an object"
+NO_ROLE = "messages: a message without a role"
+NO_CONTENT = "messages: a message without text content"
+NOT_TRAINED = "messages: their flags leave no turn to train"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as read.
+
+    places: int64 [rows]. columns: ours to arrays [rows] of the plain types of `_files_arrow`.
+    rejected: place and reason of rows that did not come this far.
+    faults: rows among these, by position, that cannot be used, and why.
+    """
+
+    places: np.ndarray
+    columns: Mapping[str, "pa.Array"]
+    rejected: Rejections
+    faults: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What every row is given: the recipe's constant task, and which assistant messages are trained.
+
+    spare_answer: whether nobody named the column `answer`; then it is none of a conversation that ends with its own.
+    """
+
+    task: str | None
+    train_on: Literal["all", "last"]
+    spare_answer: bool = False
+
+    def reading(self, tables: Sequence[Table]) -> Reading:
+        """The tables' rows that are sound, and all rejections, each in order of place."""
+        table = _joined(tables)
+        places, columns = table.places, dict(table.columns)
+        faults = _faults(columns)
+        if "messages" in columns:
+            columns["messages"], untrained = _marked(columns["messages"], last_only=self.train_on == "last")
+            faults = dict.fromkeys(untrained, NOT_TRAINED) | faults
+        faults = dict(table.faults) | faults
+        if self.spare_answer and "messages" in columns and "answer" in columns:
+            columns["answer"] = _only_open(columns["answer"], columns["messages"])
+        kept = np.ones(len(places), bool)
+        kept[list(faults)] = False
+        rejected = table.rejected + [(int(places[row]), reason) for row, reason in faults.items()]
+        if faults:
+            columns = {ours: _only(array, kept) for ours, array in columns.items()}
+        return Reading(
+            rows=self._frame(places[kept], columns),
+            rejected=_rejected_frame(rejected),
+            not_carried=frozenset(place for place, reason in rejected if is_of_what_is_lost(reason)),
+        )
+
+    def _frame(self, places: np.ndarray, columns: Mapping[str, "pa.Array"]) -> "pl.DataFrame":
+        import polars as pl
+        import pyarrow as pa
+
+        names = ["references" if ours == "reference" else ours for ours in columns]
+        table = pa.table([pa.array(places), *columns.values()], names=["place", *names])
+        frame = _with_extra(pl.DataFrame(pl.from_arrow(table)))
+        if (places[1:] < places[:-1]).any():
+            frame = frame.sort("place")
+        if self.task is not None:
+            frame = frame.with_columns(task=pl.lit(self.task))
+        return completed(frame, rows_schema())
+
+
+def _with_extra(frame: "pl.DataFrame") -> "pl.DataFrame":
+    """The columns that are kept as they are, gathered in one."""
+    import polars as pl
+
+    kept = {ours: name for ours in frame.columns if (name := extra_name(ours)) is not None}
+    if not kept:
+        return frame
+    items = [pl.struct(name=pl.lit(name), value=pl.col(ours)) for ours, name in kept.items()]
+    return frame.with_columns(extra=pl.concat_list(items)).drop(kept)
+
+
+def _joined(tables: Sequence[Table]) -> Table:
+    import pyarrow as pa
+
+    if len(tables) == 1:
+        return tables[0]
+    columns = {ours: pa.concat_arrays([table.columns[ours] for table in tables]) for ours in tables[0].columns}
+    places = np.concatenate([table.places for table in tables])
+    rejected = [fault for table in tables for fault in table.rejected]
+    starts = np.cumsum([0, *(len(table.places) for table in tables)]).tolist()
+    numbered = [
+        (row + start, why) for table, start in zip(tables, starts, strict=False) for row, why in table.faults.items()
+    ]
+    return Table(places=places, columns=columns, rejected=rejected, faults=dict(numbered))
+
+
+def _faults(columns: Mapping[str, "pa.Array"]) -> dict[int, str]:
+    """Row to the first reason against it."""
+    faults = {row: BAD_TEXT for array in columns.values() for row in _rows_of_invalid_text(array)}
+    for ours in LISTS:
+        if ours in columns:
+            faults = dict.fromkeys(_rows_of_null_items(columns[ours]), f"{ours}: a list that holds null") | faults
+    if "messages" in columns:
+        faults = _message_faults(columns["messages"]) | faults
+    return faults
+
+
+def _rows_of_invalid_text(array: "pa.Array", first: int = 0) -> list[int]:
+    """Rows whose text is not UTF-8, by halving: nearly always one look at the whole column."""
+    import pyarrow as pa
+
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        if len(array) == 1:
+            return [first]
+        middle = len(array) // 2
+        halves = ((first, np.arange(middle)), (first + middle, np.arange(middle, len(array))))
+        return [row for start, rows in halves for row in _rows_of_invalid_text(array.take(pa.array(rows)), start)]
+    return []
+
+
+def _rows_of_null_items(array: "pa.Array") -> list[int]:
+    import pyarrow.compute as pc
+
+    items = pc.list_flatten(array)
+    if not items.null_count:
+        return []
+    return _rows_where(array, items.is_null())
+
+
+def _message_faults(array: "pa.Array") -> dict[int, str]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    flat = pc.list_flatten(array)
+    role, content, fault = (pc.struct_field(flat, name) for name in ("role", "content", "fault"))
+    known = pc.is_in(role, pa.array(ROLES[1:], pa.large_string()))
+    faults = dict.fromkeys(_rows_where(array, content.is_null()), NO_CONTENT)
+    faults |= {row: _unknown_role(named) for row, named in _first_texts(array, role, pc.invert(known)).items()}
+    faults |= {row: str(told) for row, told in _first_texts(array, fault, fault.is_valid()).items()}
+    faults |= dict.fromkeys(_rows_where(array, flat.is_null()), NOT_A_MESSAGE)
+    return faults
+
+
+def _unknown_role(role: str | None) -> str:
+    return f'messages: the role "{shown(role)}" is none of {", ".join(ROLES[1:])}' if role is not None else NO_ROLE
+
+
+def _first_texts(array: "pa.Array", texts: "pa.Array", which: "pa.Array") -> dict[int, str | None]:
+    """The rows of a list column in which a flag of its flattened items is set, and the text of the first such item."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    items = np.flatnonzero(which.to_numpy(zero_copy_only=False))
+    if not len(items):
+        return {}
+    parents = pc.list_parent_indices(array).to_numpy(zero_copy_only=False)[items]
+    rows, first = np.unique(parents, return_index=True)
+    found = texts.take(pa.array(items[first])).cast(pa.large_binary()).to_pylist()
+    said = [None if text is None else text.decode(errors="replace") for text in found]
+    return dict(zip(rows.tolist(), said, strict=True))
+
+
+def _rows_where(array: "pa.Array", items: "pa.Array") -> list[int]:
+    """The rows of a list column in which a flag of its flattened items is set."""
+    import pyarrow.compute as pc
+
+    flags = items.to_numpy(zero_copy_only=False)
+    if not flags.any():
+        return []
+    parents = pc.list_parent_indices(array).to_numpy(zero_copy_only=False)
+    return [int(row) for row in np.unique(parents[flags])]
+
+
+def _only(array: "pa.Array", kept: np.ndarray) -> "pa.Array":
+    import pyarrow as pa
+
+    return array.filter(pa.array(kept))
+
+
+def _marked(array: "pa.Array", *, last_only: bool) -> "tuple[pa.Array, list[int]]":
+    """The messages with `trained`, and the rows that end with an answer while their flags leave none to train.
+
+    Trained are the assistant messages, or the last one of each conversation, whose flags do not say otherwise.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    flat = pc.list_flatten(array)
+    role, content, train = (pc.struct_field(flat, name) for name in ("role", "content", "train"))
+    answers = pc.equal(role, "assistant").fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
+    trained = answers
+    if last_only:
+        places = np.flatnonzero(answers)
+        parents = pc.list_parent_indices(array).to_numpy(zero_copy_only=False)[places]
+        trained = np.zeros(len(flat), bool)
+        trained[places[np.append(parents[1:] != parents[:-1], True)[: len(places)]]] = True
+    untrained: list[int] = []
+    if train.null_count < len(train):
+        trained = trained & train.fill_null(True).to_numpy(zero_copy_only=False)
+        untrained = _untrained(array, answers, trained)
+    messages = pa.StructArray.from_arrays([role, content, pa.array(trained)], ["role", "content", "trained"])
+    return pa.LargeListArray.from_arrays(list_offsets(array), messages, mask=array.is_null()), untrained
+
+
+def _only_open(answers: "pa.Array", messages: "pa.Array") -> "pa.Array":
+    """The answers of rows without messages, and of those whose messages do not end with one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if answers.null_count == len(answers) or messages.null_count == len(messages):
+        return answers
+    offsets = list_offsets(messages).to_numpy()
+    roles = pc.struct_field(pc.list_flatten(messages), "role")
+    is_answer = np.append(pc.equal(roles, "assistant").fill_null(False).to_numpy(zero_copy_only=False), False)
+    answered = is_answer[offsets[1:] - 1] & (offsets[1:] > offsets[:-1])
+    return pc.if_else(pa.array(answered), pa.scalar(None, answers.type), answers)
+
+
+def _untrained(array: "pa.Array", answers: np.ndarray, trained: np.ndarray) -> list[int]:
+    """Rows whose last message is an answer and in which none is trained."""
+    offsets = list_offsets(array).to_numpy()
+    filled = np.flatnonzero(offsets[1:] > offsets[:-1])
+    counts = np.concatenate([[0], np.cumsum(trained)])
+    none = counts[offsets[filled + 1]] == counts[offsets[filled]]
+    return [int(row) for row in filled[none & answers[offsets[filled + 1] - 1]]]
+
+
+def _rejected_frame(rejected: Rejections) -> "pl.DataFrame":
+    import polars as pl
+
+    return pl.DataFrame(sorted(rejected), schema=rejected_rows_schema(), orient="row")

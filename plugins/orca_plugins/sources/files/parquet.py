@@ -1,0 +1,257 @@
+"""Parquet: only the columns that are wanted, in batches of bounded size.
+
+What a column is can be known for the whole file, so a wrong type is one sentence about the file and not a rejection of
+every row. A compressed file is unpacked beside the system's temporary files first, since Parquet is read from its end.
+"""
+
+import contextlib
+import itertools
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from orca_plugins.sources.files.arrow_types import fits, plain
+from orca_plugins.sources.files.byte_stream import BLOCK_BYTES, chunks, whole_file
+from orca_plugins.sources.files.checked_rows import Finish, Table
+from orca_plugins.sources.files.columns import LISTS, Wanted, columns_in_file, routes, shown, shown_path
+from orca_plugins.sources.files.found_files import compression_of
+from orca_plugins.sources.files.message_keys import holders, lost_of_row, watched
+from orca_plugins.sources.files.turns import holding
+from orca_recipes.contract.kinds import Reading, Slice, SourceFile
+from orca_recipes.errors import SourceError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+Route = tuple[str, ...]
+
+_BATCH_ROWS = 2048
+_BATCH_BYTES = 64 << 20
+"""Of a batch's rows, about: pictures beside a question, which only reject it, may hold megabytes each."""
+
+_BUFFER_BYTES = 1 << 20
+_WANTS = {"messages": "a list of {role, content}", **dict.fromkeys(LISTS, "text, or a list of texts")}
+
+
+def slices(file: SourceFile, *, slice_bytes: int) -> list[Slice]:
+    """Groups of row groups of about slice_bytes; start and stop count the bytes of all row groups, uncompressed."""
+    if compression_of(file.path.name):
+        return [whole_file(file)]
+    with _opened(file) as parquet:
+        rows = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
+        bounds = _bounds(parquet)
+    cuts, place = [(0, 1)], 1
+    for bound, count in zip(bounds, rows, strict=False):
+        if bound - cuts[-1][0] >= slice_bytes:
+            cuts.append((bound, place))
+        place += count
+    stops = [start for start, _ in cuts[1:]] + [bounds[-1]]
+    return [Slice(file, start, stop, first) for (start, first), stop in zip(cuts, stops, strict=True)]
+
+
+def count_rows(file: SourceFile) -> int | None:
+    """What the file says of its rows; None for a compressed one, which would have to be unpacked."""
+    if compression_of(file.path.name):
+        return None
+    with _opened(file) as parquet:
+        return int(parquet.metadata.num_rows)
+
+
+def column_names(file: SourceFile) -> list[str]:
+    """The columns of a file, those inside of structs with dotted names."""
+    with _opened(file) as parquet:
+        return _names(parquet.schema_arrow)
+
+
+def read(slice: Slice, *, file: SourceFile, wanted: Wanted, finish: Finish) -> Iterator[Reading]:
+    """Read a slice.
+
+    Raises: SourceError where the file is broken, or a wanted column missing or of a type that is not ours.
+    """
+    with _opened(file) as parquet:
+        with _sound(file):
+            columns = columns_of(shown_path(file.path), parquet.schema_arrow, wanted)
+        whole = compression_of(file.path.name) is not None
+        bounds = enumerate(_bounds(parquet)[:-1])
+        groups = [group for group, bound in bounds if whole or slice.start <= bound < slice.stop]
+        place, held, tables = slice.first_place, 0, []
+        for batch in _batches(file, parquet, groups, wanted):
+            tables.append(table_of(batch, columns, place, wanted))
+            place += batch.num_rows
+            held += sum(array.nbytes for array in tables[-1].columns.values())
+            if held >= BLOCK_BYTES:
+                yield finish.reading(tables)
+                held, tables = 0, []
+        if tables:
+            yield finish.reading(tables)
+
+
+def columns_of(where: str, schema: "pa.Schema", wanted: Wanted) -> dict[str, list[Route]]:
+    """Ours to the routes on which rows of this schema have their column.
+
+    A column that nobody named and that conversations do without is left out where its type does not fit.
+
+    Raises: SourceError where a column is missing, or of a type that does not fit.
+    """
+    found = columns_in_file(file=where, wanted=wanted, names=_names(schema))
+    columns = {}
+    for ours, theirs in found.items():
+        stored = {route: kind for route in routes(theirs) if (kind := _type(where, schema, route)) is not None}
+        misfits = [kind for kind in stored.values() if not fits(ours, kind)]
+        if misfits and "messages" in found and wanted.is_spare(ours):
+            continue
+        if misfits:
+            wants = _WANTS.get(ours, "text")
+            raise SourceError(
+                f'{where}: column "{shown(theirs)}" has type {shown(str(misfits[0]))}; {ours} wants {wants}'
+            )
+        columns[ours] = list(stored)
+    return columns
+
+
+def table_of(batch: "pa.RecordBatch", columns: dict[str, list[Route]], place: int, wanted: Wanted) -> Table:
+    """Rows as they lie in a file; place is that of the first."""
+    import pyarrow.compute as pc
+
+    arrays = {}
+    for ours, found in columns.items():
+        choices = [plain(ours, _at(batch, route), wanted) for route in found]
+        arrays[ours] = pc.coalesce(*choices) if len(choices) > 1 else choices[0]
+    places = np.arange(place, place + batch.num_rows, dtype=np.int64)
+    return Table(places, arrays, [], faults=_lost(batch, arrays.get("messages"), wanted))
+
+
+def _lost(batch: "pa.RecordBatch", messages: "pa.Array | None", wanted: Wanted) -> dict[int, str]:
+    """The rows that hold something in a column that they must not have, and what is said of them."""
+    brought = np.zeros(batch.num_rows, bool) if messages is None else ~np.asarray(messages.is_null())
+    always = watched(wanted, with_messages=False)
+    held: dict[str, np.ndarray] = {}
+    for route in _watched(batch.schema, wanted):
+        found = holding(_at(batch, route))
+        held[".".join(route)] = found if route[-1] in always else found & brought
+    lost: dict[int, list[str]] = {}
+    for name, found in held.items():
+        for row in np.flatnonzero(found).tolist():
+            lost.setdefault(row, []).append(name)
+    return {row: lost_of_row(names, wanted) for row, names in lost.items()}
+
+
+def _watched(schema: "pa.Schema", wanted: Wanted) -> list[Route]:
+    """Routes to the columns that rows must not have beside what is read of them, as far as there are such columns."""
+    names = watched(wanted, with_messages=True)
+    routes = [(*holder, name) for holder in holders(wanted) for name in names]
+    return [route for route in routes if _has(schema, route)]
+
+
+@contextlib.contextmanager
+def _opened(file: SourceFile) -> "Iterator[pq.ParquetFile]":
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with contextlib.ExitStack() as stack:
+        with _sound(file):
+            if compression_of(file.path.name):
+                unpacked = stack.enter_context(tempfile.TemporaryFile())
+                unpacked.writelines(chunks(file.path))
+                source = stack.enter_context(pa.PythonFile(unpacked, "r"))
+            else:
+                source = stack.enter_context(pa.OSFile(str(file.path)))
+            parquet = pq.ParquetFile(source, buffer_size=_BUFFER_BYTES, page_checksum_verification=True)
+        yield parquet
+
+
+@contextlib.contextmanager
+def _sound(file: SourceFile) -> Iterator[None]:
+    """Turns what pyarrow says of a broken file into a sentence."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        system = error.strerror if isinstance(error, OSError) else None
+        fault = f"cannot be read ({system})" if system else f"this is broken Parquet ({shown(str(error))})"
+        raise SourceError(f"{shown_path(file.path)}: {fault}") from error
+
+
+def _bounds(parquet: "pq.ParquetFile") -> list[int]:
+    """Where row groups begin, and the last ends; a writer that says nothing of their sizes still parts them."""
+    sizes = [parquet.metadata.row_group(group).total_byte_size for group in range(parquet.num_row_groups)]
+    return [0, *itertools.accumulate(max(size, 1) for size in sizes)]
+
+
+def _batches(
+    file: SourceFile, parquet: "pq.ParquetFile", groups: list[int], wanted: Wanted
+) -> "Iterator[pa.RecordBatch]":
+    with _sound(file):
+        beside = [".".join(route) for route in _watched(parquet.schema_arrow, wanted)]
+        names = list(dict.fromkeys([*wanted.paths.values(), *beside]))
+        rows = _rows_at_once(parquet, groups) if beside else _BATCH_ROWS
+    batches = parquet.iter_batches(batch_size=rows, row_groups=groups, columns=names, use_threads=False)
+    while groups:
+        with _sound(file):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def _rows_at_once(parquet: "pq.ParquetFile", groups: list[int]) -> int:
+    """How many rows make a batch of bounded size, by what row groups say of all their columns.
+
+    What is said of single columns is not asked: in a damaged file pyarrow 26 does not survive the question.
+    """
+    said = [parquet.metadata.row_group(group) for group in groups]
+    largest = max((group.total_byte_size // max(group.num_rows, 1) for group in said), default=0)
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(largest, 1)))
+
+
+def _type(where: str, schema: "pa.Schema", route: Route) -> "pa.DataType | None":
+    """The type at the end of a route, or None where the file has no such column."""
+    import pyarrow as pa
+
+    kind: pa.DataType = pa.struct(list(schema))
+    for key in route:
+        places = kind.get_all_field_indices(key) if pa.types.is_struct(kind) else []
+        if len(places) > 1:
+            raise SourceError(f'{where}: two columns are called "{shown(key)}"; rename one')
+        if not places:
+            return None
+        kind = kind.field(places[0]).type
+    return kind
+
+
+def _has(schema: "pa.Schema", route: Route) -> bool:
+    """Whether a schema has a column at the end of a route."""
+    import pyarrow as pa
+
+    kind: pa.DataType = pa.struct(list(schema))
+    for key in route:
+        places = kind.get_all_field_indices(key) if pa.types.is_struct(kind) else []
+        if len(places) != 1:
+            return False
+        kind = kind.field(places[0]).type
+    return True
+
+
+def _names(schema: "pa.Schema") -> list[str]:
+    """All columns, those inside of structs with dotted names."""
+    import pyarrow as pa
+
+    names, inner = [], [(field.name, field.type) for field in schema]
+    while inner:
+        names += [name for name, _ in inner]
+        structs = [(name, kind) for name, kind in inner if pa.types.is_struct(kind)]
+        inner = [(f"{name}.{field.name}", field.type) for name, kind in structs for field in kind.fields]
+    return names
+
+
+def _at(batch: "pa.RecordBatch", route: Route) -> "pa.Array":
+    import pyarrow.compute as pc
+
+    array = batch.column(batch.schema.get_field_index(route[0]))
+    for key in route[1:]:
+        array = pc.struct_field(array, key)
+    return array

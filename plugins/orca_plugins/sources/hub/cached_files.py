@@ -1,0 +1,173 @@
+"""Data sets of the Hugging Face hub as files of this machine.
+
+A branch is a moving name: it is looked up once, and everything after that speaks of the commit it stood for. Files lie
+in the hub's own cache under that commit, so that a build without network finds what an earlier one has loaded.
+"""
+
+import glob
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, cast
+
+from pydantic import Field
+
+from orca_plugins.sources.files.columns import shown
+from orca_recipes.contract.kinds import SourceFile
+from orca_recipes.errors import SourceError
+
+HubName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")]
+Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w./-]*$")]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A data set at one commit: the names of its files, sorted, or of those that are in the cache."""
+
+    commit: str
+    names: tuple[str, ...]
+
+
+class Unreachable(SourceError):
+    """The hub cannot be asked; what is in the cache may still do."""
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a commit, which never moves."""
+    return re.fullmatch("[0-9a-f]{40}", revision) is not None
+
+
+def looked_up(name: str, revision: str, *, locked: str | None) -> Listing:
+    """What a revision of a data set stands for now.
+
+    Args:
+        locked: the commit that a lock holds for it; where the hub cannot be reached, that one is looked for first.
+    Raises: SourceError where the hub has no such data set or revision, or cannot be reached and the cache has neither.
+    """
+    try:
+        return _asked(name, revision)
+    except Unreachable as fault:
+        found = _cached(name, locked) if locked else None
+        found = found or _cached(name, revision)
+        if found is None:
+            raise SourceError(f"{fault}; connect once, or read files of your own") from None
+        return found
+
+
+def away(name: str, revision: str, *, locked: str | None, wanted: Callable[[str], bool]) -> str | None:
+    """Why a data set must be loaded first, None where the cache has files of it that are wanted. Asks no one."""
+    for one in (locked, revision):
+        held = _cached(name, one) if one else None
+        if held is not None and any(wanted(file) for file in held.names):
+            return None
+    return f"{name} is not in the hub's cache yet; `orca-recipe lock` loads it"
+
+
+def fetched(name: str, commit: str, names: Sequence[str]) -> list[SourceFile]:
+    """Files of a data set at a commit, downloaded where they are not in the cache, sorted by name.
+
+    Raises: SourceError.
+    """
+    from huggingface_hub import snapshot_download
+
+    held = _cached_folder(name, commit)
+    if held is not None and all((held / one).is_file() for one in names):
+        return [SourceFile(one, held / one) for one in sorted(names)]
+    with _said_of(name, commit):
+        patterns = [glob.escape(one) for one in names]
+        folder = Path(snapshot_download(name, repo_type="dataset", revision=commit, allow_patterns=patterns))
+    missing = [one for one in names if not (folder / one).is_file()]
+    if missing:
+        raise SourceError(
+            f"{name} at {commit}: {shown(missing[0])} is not in the cache, and the hub cannot be reached; connect once"
+        )
+    return [SourceFile(one, folder / one) for one in sorted(names)]
+
+
+def chosen(listing: Listing, name: str, wanted: Callable[[str], bool], what: str) -> list[str]:
+    """The names of a listing that are wanted. Raises: SourceError where there is none."""
+    names = [one for one in listing.names if wanted(one)]
+    if not names:
+        has = ", ".join(shown(one) for one in listing.names[:10]) or "no file"
+        raise SourceError(f"{name} at {listing.commit[:12]} has no {what}; it has {has}")
+    return names
+
+
+def _asked(name: str, revision: str) -> Listing:
+    from huggingface_hub import HfApi
+
+    with _said_of(name, revision):
+        info = HfApi().dataset_info(name, revision=revision)
+    if info.sha is None:
+        raise SourceError(f"the hub does not say which commit {name} at {revision} is")
+    return Listing(info.sha, _sound(file.rfilename for file in info.siblings or ()))
+
+
+def _cached(name: str, revision: str) -> Listing | None:
+    folder = _cached_folder(name, revision)
+    if folder is None:
+        return None
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return Listing(folder.name, _sound(files))
+
+
+def _cached_folder(name: str, revision: str) -> Path | None:
+    """Where the hub's cache holds files of a data set at a revision.
+
+    Its layout is read here, because the hub's client gives out no folder that it does not know to be complete.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    held = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="dataset")
+    branch = held / "refs" / revision
+    commit = branch.read_text(encoding="utf-8").strip() if branch.is_file() else revision
+    folder = held / "snapshots" / commit
+    return folder if folder.is_dir() else None
+
+
+def _sound(names: Iterator[str]) -> tuple[str, ...]:
+    """Names that stay inside of a folder; others are no names of ours."""
+    inside = (name for name in names if not {"..", ""} & {*PurePosixPath(name).parts} and not name.startswith("/"))
+    return tuple(sorted(inside))
+
+
+@contextmanager
+def _said_of(name: str, revision: str) -> Iterator[None]:
+    """Turns what the hub's client raises into a sentence.
+
+    Its errors stand among those of the HTTP library that it uses, which is another one from version to version.
+    """
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    unreachable = cast(tuple[type[BaseException], ...], (*HfHubHTTPError.__bases__, OSError))
+    try:
+        yield
+    except GatedRepoError:
+        raise SourceError(f"{name} asks for consent: accept its terms on the hub and run `hf auth login`") from None
+    except RevisionNotFoundError:
+        raise SourceError(f"{name} has no revision {revision} on the hub") from None
+    except RepositoryNotFoundError:
+        raise SourceError(
+            f"the hub has no data set {name}, or it is private: check the name, or run `hf auth login`"
+        ) from None
+    except HFValidationError as fault:
+        raise SourceError(f"{name} is no name of a data set on the hub ({_first_line(fault)})") from None
+    except unreachable as fault:
+        raise Unreachable(
+            f"{name} at {revision} cannot be had from the hub ({_first_line(fault)}), nor is it in the cache"
+        ) from None
+
+
+def _first_line(fault: BaseException) -> str:
+    """What an error says, without addresses: those of files may carry a signature."""
+    lines = str(fault).strip().splitlines()
+    return shown(re.sub(r"https?://\S+", "...", lines[0])) if lines else type(fault).__name__

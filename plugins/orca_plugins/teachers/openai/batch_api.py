@@ -1,0 +1,141 @@
+"""Files and batches of a server: each call is repeated until it is answered, or asking on is useless."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orca_plugins.teachers.openai.endpoint import Endpoint
+from orca_plugins.teachers.openai.http import NoReply, Reply, attempt, client_of, without_key
+from orca_plugins.teachers.openai.replies import Again, Useless, cleaned, read
+from orca_recipes.errors import TeacherError
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+CALL_SECONDS = 600.0
+PATIENCE_SECONDS = 1800.0
+MARK = "orca_recipes"
+_FIRST_DELAY_SECONDS = 0.5
+_LONGEST_DELAY_SECONDS = 60.0
+_PAGES = 50
+_CHUNK_BYTES = 1 << 20
+
+
+class QueueFull(Exception):
+    """The server takes no more batches before some are done."""
+
+
+class Gone(Exception):
+    """The server does not know that file or batch."""
+
+
+class BatchApi:
+    """One endpoint's batches; `told` is called with the kind of each failure."""
+
+    def __init__(self, endpoint: Endpoint, *, told: Callable[[str], None]) -> None:
+        self.endpoint = endpoint
+        self.client: AsyncOpenAI = client_of(endpoint, CALL_SECONDS)
+        self._key = (endpoint.key() or "").encode()
+        self._told = told
+
+    async def upload(self, path: Path) -> str:
+        """Hand over a file of questions; gives its id."""
+        stored = await self._until_answered(lambda: self.client.files.create(file=path, purpose="batch"))
+        return str(stored.id)
+
+    async def create(self, file: str, name: str) -> str | None:
+        """Make a batch of a file; gives its id, or None where no reply came and it may have been made.
+
+        Raises: QueueFull, Gone.
+        """
+        work = self.client.batches.create(
+            input_file_id=file, endpoint="/v1/chat/completions", completion_window="24h", metadata={MARK: name}
+        )
+        made = await attempt(work, key=self._key, timeout_seconds=CALL_SECONDS)
+        if not isinstance(made, (Reply, NoReply)):
+            return str(made.id)
+        fault = self._fault(made)
+        self._told(fault.kind)
+        if fault.busy:
+            raise QueueFull
+        return None
+
+    async def find(self, name: str) -> str | None:
+        """The id of the batch that bears a name, among the latest thousands."""
+        page = await self._until_answered(lambda: self.client.batches.list(limit=100))
+        for _ in range(_PAGES):
+            for batch in page.data:
+                if (batch.metadata or {}).get(MARK) == name:
+                    return str(batch.id)
+            if not page.has_next_page():
+                break
+            page = await self._until_answered(page.get_next_page)
+        return None
+
+    async def look(self, batch: str) -> Any:
+        """How a batch stands. Raises: Gone."""
+        return await self._until_answered(lambda: self.client.batches.retrieve(batch))
+
+    async def download(self, file: str, path: Path) -> None:
+        """Write a result file to a path. Raises: Gone."""
+        await self._until_answered(lambda: self._download(file, path))
+
+    async def remove(self, file: str) -> None:
+        """Delete a file that is done with; that it stays costs nothing."""
+        await attempt(self.client.files.delete(file), key=self._key, timeout_seconds=CALL_SECONDS)
+
+    async def close(self) -> None:
+        await self.client.close()
+
+    def words(self, batch: Any) -> str:
+        """What the server says of a batch that failed."""
+        errors = (batch.errors.data if batch.errors is not None else None) or []
+        said = "; ".join(f"{error.code}: {error.message}" for error in errors[:3])
+        return cleaned(without_key(said.encode("utf-8", "replace"), self._key, answer=False).decode())
+
+    async def _download(self, file: str, path: Path) -> None:
+        rest = b""
+        async with self.client.files.with_streaming_response.content(file) as response:
+            with path.open("wb") as out:
+                async for chunk in response.iter_bytes(_CHUNK_BYTES):
+                    # By whole lines, so that a key is found wherever the chunks part.
+                    whole, newline, rest = (rest + chunk).rpartition(b"\n")
+                    out.write(without_key(whole + newline, self._key))
+                out.write(without_key(rest, self._key))
+
+    async def _until_answered(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Repeat a call that changes nothing when it is repeated."""
+        started = asyncio.get_running_loop().time()
+        delay = _FIRST_DELAY_SECONDS
+        while True:
+            found = await attempt(call(), key=self._key, timeout_seconds=CALL_SECONDS)
+            if not isinstance(found, (Reply, NoReply)):
+                return found
+            fault = self._fault(found)
+            self._told(fault.kind)
+            if asyncio.get_running_loop().time() - started > PATIENCE_SECONDS:
+                raise TeacherError(
+                    f"endpoint {self.endpoint.title()} has not answered for half an hour ({fault.kind}); its batches "
+                    "are noted: look at the server and run the same command again"
+                )
+            await asyncio.sleep(fault.after if fault.after is not None else delay * random.uniform(0.5, 1.0))
+            delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
+
+    def _fault(self, reply: Reply | NoReply) -> Again:
+        """A failure that may pass. Raises: Gone; TeacherError for one that will not."""
+        if isinstance(reply, Reply) and reply.status == 404:
+            raise Gone
+        outcome = read(reply, body={}, input_bytes=0)
+        if isinstance(outcome, Again):
+            return outcome
+        if isinstance(outcome, Useless):
+            raise outcome.fault(self.endpoint)
+        raise TeacherError(f"endpoint {self.endpoint.title()} refuses a file or batch: {_words(outcome)}")
+
+
+def _words(outcome: Any) -> str:
+    return str(getattr(outcome, "words", None) or getattr(outcome, "reason", None) or "no reason given")

@@ -1,0 +1,206 @@
+"""One exchange with a server, through the openai client: bytes out of it, or no reply at all.
+
+The client is used for its connections and headers alone: its retries are off (limits and budgets must see every try),
+replies are taken raw (building its response objects takes longer than the exchange), and redirects are not followed,
+since a redirect would carry the key to another host. No exception of it leaves this module: they hold requests, and
+requests hold keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol
+
+from orca_plugins.teachers.openai.endpoint import Endpoint
+from orca_recipes.errors import PluginError
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+CONNECT_SECONDS = 10.0
+MOST_REPLY_BYTES = 64_000_000
+_NO_KEY = "none"
+_SECRET_CHARACTERS = 16
+_LONGEST_PAUSE_SECONDS = 86_400.0
+_RAW: Any = {"headers": {"X-Stainless-Raw-Response": "true"}}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a server said. retry_after: seconds, where it asks for a pause."""
+
+    status: int
+    body: bytes
+    request_id: str | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True)
+class NoReply:
+    """No whole reply came. kind: "timeout", "cut connection", "no connection", "reply too large"."""
+
+    kind: str
+    detail: str = ""
+
+
+class Wire(Protocol):
+    """Sends the body of a chat completion to the endpoint of that number."""
+
+    async def chat(self, endpoint: int, body: Mapping[str, Any]) -> Reply | NoReply: ...
+
+
+class ClientWire:
+    """An openai client for each endpoint, in this process; to be used within `async with`."""
+
+    def __init__(self, endpoints: Sequence[Endpoint], *, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self.clients = [client_of(endpoint, timeout_seconds) for endpoint in endpoints]
+        self._keys = [(endpoint.key() or "").encode() for endpoint in endpoints]
+
+    async def __aenter__(self) -> ClientWire:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for client in self.clients:
+            await client.close()
+
+    async def chat(self, endpoint: int, body: Mapping[str, Any]) -> Reply | NoReply:
+        """Send the body of a chat completion."""
+        work = self.clients[endpoint].post("/chat/completions", cast_to=object, body=body, options=_RAW)
+        key = self._keys[endpoint]
+        sent = await attempt(work, key=key, timeout_seconds=self._timeout_seconds)
+        return sent if isinstance(sent, (Reply, NoReply)) else _reply(sent.http_response, key)
+
+
+async def attempt(work: Awaitable[Any], *, key: bytes, timeout_seconds: float) -> Any | Reply | NoReply:
+    """What a call of an openai client returns, or in place of what it raises the reply or the lack of one."""
+    import aiohttp
+    import openai
+
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            return await work
+    except openai.APIStatusError as fault:
+        return _reply(fault.response, key)
+    except openai.APIConnectionError as fault:
+        return _no_reply(fault)
+    except TimeoutError:
+        return NoReply("timeout")
+    except (aiohttp.ClientError, OSError, openai.OpenAIError) as fault:
+        return NoReply("cut connection", type(fault).__name__)
+
+
+def needed() -> None:
+    """Raise PluginError where the packages of the openai client are missing."""
+    if find_spec("openai") is None or find_spec("aiohttp") is None:
+        raise PluginError("teacher \"openai\" needs an extra package: pip install 'orca-recipes[openai]'")
+
+
+def client_of(endpoint: Endpoint, timeout_seconds: float) -> AsyncOpenAI:
+    """A client of the endpoint. Raises: PluginError where its packages are missing, TeacherError for a missing key."""
+    needed()
+    import openai
+
+    key = endpoint.key()
+    timeout = openai.Timeout(timeout_seconds, connect=CONNECT_SECONDS)
+    http_client = openai.DefaultAioHttpClient(timeout=timeout, follow_redirects=False, limits=_limits(endpoint))
+    return openai.AsyncOpenAI(
+        api_key=key or _NO_KEY,
+        base_url=endpoint.base_url,
+        max_retries=0,
+        timeout=timeout,
+        http_client=http_client,
+    )
+
+
+def without_key(said: bytes, key: bytes, *, answer: bool = True) -> bytes:
+    """What a server said, without the key, which some say again in their errors.
+
+    Args:
+        answer: whether it may be an answer; in those a short key (a local server's "none") is a word like others.
+    """
+    return said.replace(key, b"***") if key and (len(key) >= _SECRET_CHARACTERS or not answer) else said
+
+
+def seconds_to_wait(headers: Mapping[str, str], *, now: float) -> float | None:
+    """What Retry-After and its kin say, in seconds, at most a day; None where they say nothing that makes sense.
+
+    Args:
+        now: seconds since 1970, for dates.
+    """
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        text = headers.get(name)
+        seconds = None if text is None else _number(text, unit)
+        if seconds is None and text is not None and unit == 1.0:
+            seconds = _until(text, now)
+        if seconds is not None and math.isfinite(seconds) and seconds >= 0:
+            return min(seconds, _LONGEST_PAUSE_SECONDS)
+    return None
+
+
+def parsed(body: bytes) -> Any:
+    """The JSON of a reply. Raises: ValueError where it is none."""
+    try:
+        return json.loads(body)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+# --- what the client's objects and exceptions mean -------------------------------------------------------------------
+
+
+def _limits(endpoint: Endpoint) -> Any:
+    import openai
+
+    limits = type(openai.DEFAULT_CONNECTION_LIMITS)
+    return limits(max_connections=endpoint.concurrency + 8, max_keepalive_connections=endpoint.concurrency)
+
+
+def _reply(response: Any, key: bytes) -> Reply | NoReply:
+    body = response.content
+    if len(body) > MOST_REPLY_BYTES:
+        return NoReply("reply too large")
+    headers = response.headers
+    good = response.status_code == 200
+    request_id = headers.get("x-request-id")
+    body = without_key(body, key, answer=good)
+    request_id = request_id and without_key(request_id.encode(), key).decode()
+    wait = None if good else seconds_to_wait(headers, now=time.time())
+    return Reply(response.status_code, body, request_id, wait)
+
+
+def _no_reply(fault: BaseException) -> NoReply:
+    """Tell what cut an exchange short: the aiohttp transport calls a cut connection a timeout."""
+    import aiohttp
+
+    cause: BaseException | None = fault
+    while cause is not None:
+        if isinstance(cause, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
+            return NoReply("no connection", type(cause).__name__)
+        if isinstance(cause, (aiohttp.ServerTimeoutError, TimeoutError)):
+            return NoReply("timeout")
+        if isinstance(cause, (aiohttp.ClientError, OSError)):
+            return NoReply("cut connection", type(cause).__name__)
+        cause = cause.__cause__ or cause.__context__
+    return NoReply("timeout" if "Timeout" in type(fault).__name__ else "cut connection")
+
+
+def _number(text: str, unit: float) -> float | None:
+    try:
+        return float(text) * unit
+    except ValueError:
+        return None
+
+
+def _until(text: str, now: float) -> float | None:
+    try:
+        return max(parsedate_to_datetime(text).timestamp() - now, 0.0)
+    except (ValueError, TypeError, OverflowError):
+        return None

@@ -1,0 +1,1 @@
+"""Template "from_tokenizer"."""

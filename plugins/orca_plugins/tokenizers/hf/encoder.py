@@ -1,0 +1,367 @@
+"""A loaded tokenizer: two engines on one definition, the fast one used only where it was seen to equal the reference.
+
+The fast engine is tried on texts made to part it from the reference when a process first encodes, because its code
+differs between processors; where it cannot load the definition, or differs on one text, the reference does everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from orca_plugins.tokenizers.hf.fast_engine import Fast, Unsupported
+from orca_plugins.tokenizers.hf.id_bytes import Spelling
+from orca_plugins.tokenizers.hf.normalizer import NormalRule, spells_everything
+from orca_plugins.tokenizers.hf.probe_texts import probes
+from orca_plugins.tokenizers.hf.reference_engine import EMPTY_MODEL, Reference
+from orca_plugins.tokenizers.hf.tokenizer_json import (
+    Definition,
+    control_tokens,
+    dump,
+    dump_with,
+    for_decoding,
+    for_runs,
+    prefix_schemes,
+    unknown_token,
+    without_control,
+)
+from orca_plugins.tokenizers.hf.unspelt import Unspelt, drops
+from orca_recipes.contract.kinds import Encoder, Vocabulary
+from orca_recipes.errors import TokenizerError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_PROBED_TOKENS = 40
+_BATCH = 1 << 14
+_FEW = 2048
+"""So few texts are encoded by the reference before the fast tokenizer, which checks itself first, is loaded."""
+
+
+class HFEncoder(Encoder):
+    """A tokenizer.json, ready to encode runs of text.
+
+    Attributes:
+        prefix_only_at_start: the tokenizer puts its dummy prefix at the very start of a text and not after control
+            tokens, so that only a run at the very start opens.
+    """
+
+    def __init__(self, definition: Definition, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self._puts_prefix = bool(prefix_schemes(definition))
+        self.prefix_only_at_start = prefix_schemes(definition) == {"first"}
+        self._definition = definition
+        self._engines: dict[bool, _Engines] = {}
+        self._rules: dict[bool, NormalRule] = {}
+        self._unspelt: dict[bool, Unspelt] = {}
+        self._read_ids = 0
+
+    def encode(self, *, texts: pa.LargeStringArray, opens: bool, exact: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Encode runs of text between control tokens, as `Encoder.encode` says.
+
+        Raises: TokenizerError where a text would become a control token, or the ends of a run that goes on from text
+            would be stripped.
+        """
+        engines = self._engines_for(opens)
+        ids, offsets = engines.reference.encode(texts) if exact else engines.encode(texts)
+        self._refuse_strangers(ids)
+        return ids, offsets
+
+    def normalized(self, *, texts: pa.LargeStringArray, opens: bool) -> pa.LargeStringArray:
+        """What decoding gives back, as `Encoder.normalized` says.
+
+        By rule: the text after the normalizer, "▁" as the space that it stands for, less a leading space that the dummy
+        prefix swallows. By reading ids back, for texts with an added token that takes white space along or before which
+        a prefix is put; and for all texts of a tokenizer that cannot spell everything, or that was seen to give back
+        something else than the rule says: there an unknown token is its own text, and what is dropped is not there.
+        """
+        rule = self._rule(opens)
+        if not rule.holds:
+            return self._read_back(texts, opens)
+        doubtful = rule.doubtful(texts)
+        if not doubtful.any():
+            return rule.apply(texts)
+        return _replaced(rule.apply(texts), doubtful, self._read_back(texts.filter(_mask(doubtful)), opens))
+
+    @cached_property
+    def spells(self) -> bool:  # type: ignore[override]
+        """Whether ids give every text back as the rule says."""
+        kinds_of_run = (True,) if self._strips else (True, False)
+        return all(self._rule(opens).holds for opens in kinds_of_run)
+
+    @cached_property
+    def drops(self) -> bool:  # type: ignore[override]
+        """Whether what cannot be spelt may leave no id behind."""
+        return drops(self._definition) and not spells_everything(self._definition)
+
+    def dropped(self, *, texts: pa.LargeStringArray, opens: bool) -> np.ndarray:
+        """Where a part of a text left no id behind, as `Encoder.dropped` says."""
+        if not self.drops:
+            return super().dropped(texts=texts, opens=opens)
+        if opens not in self._unspelt:
+            self._unspelt[opens] = Unspelt(for_runs(self._runs, opens=opens))
+        return self._unspelt[opens].holds(texts)
+
+    def changed(self, *, texts: pa.LargeStringArray) -> np.ndarray:
+        """Where the normalizer changes a text, as `Encoder.changed` says."""
+        return self._normalizer.changes(texts)
+
+    def decode_runs(self, *, ids: np.ndarray, offsets: np.ndarray, opens: bool) -> pa.LargeStringArray:
+        """The text of each run, as `Encoder.decode_runs` says; a leading space that Metaspace takes for its prefix is
+        lost, as in the reference.
+
+        Many ids are read by a table of what each spells, seen to be the reference's; what it does not tell, the
+        reference reads.
+        """
+        strips = opens and self._puts_prefix
+        spelling = self._spelling_for(len(ids))
+        if spelling is None:
+            return _column(self._read_by_reference(ids, offsets, np.arange(len(offsets) - 1), strips))
+        texts, unsure = spelling.texts(ids=ids, offsets=offsets, strips=strips)
+        if not len(unsure):
+            return texts
+        found = _column(self._read_by_reference(ids, offsets, unsure, strips))
+        places = np.zeros(len(texts), dtype=bool)
+        places[unsure] = True
+        return _replaced(texts, places, found)
+
+    def decode(self, *, ids: np.ndarray) -> str:
+        """Text of ids, control tokens included; a run that opens loses the dummy prefix that was put before it.
+
+        A leading space that the tokenizer does not tell from its prefix (Metaspace) is lost, as in the reference.
+        """
+        ids = np.asarray(ids, dtype=np.int64)
+        is_control = self._forbidden[ids]
+        spelling = self._spelling_for(0)
+        text = None if spelling is None else spelling.whole(ids, self._opening(is_control))
+        return self._decoded(ids, is_control) if text is None else text
+
+    def _opening(self, is_control: np.ndarray) -> np.ndarray:
+        """Where text loses the dummy prefix: behind control tokens, or at the start alone."""
+        if not self._puts_prefix or not len(is_control):
+            return np.empty(0, dtype=np.int64)
+        if self.prefix_only_at_start:
+            return np.flatnonzero(~is_control[:1])
+        return np.flatnonzero(~is_control & np.concatenate([[True], is_control[:-1]]))
+
+    def _decoded(self, ids: np.ndarray, is_control: np.ndarray) -> str:
+        bounds = np.flatnonzero(np.diff(is_control, prepend=False, append=False))
+        parts = [part.tolist() for part in np.split(ids, bounds)]
+        texts = self._texts_of(parts[::2])
+        if self._puts_prefix:
+            opening = [place == 0 or not self.prefix_only_at_start for place in range(len(texts))]
+            texts = [text.removeprefix(" ") if opens else text for text, opens in zip(texts, opening, strict=True)]
+        controls = ["".join(map(self._control_texts.__getitem__, part)) for part in parts[1::2]]
+        return "".join(piece for pair in zip_longest(texts, controls, fillvalue="") for piece in pair)
+
+    def verdict(self) -> str:
+        """Whether the fast tokenizer is used, and if not, why."""
+        return f"reference: {self.why}" if self.why else "fast, equal to the reference"
+
+    @property
+    def fast(self) -> bool:
+        """Whether the fast tokenizer encodes, rather than the reference."""
+        return not self.why
+
+    @property
+    def why(self) -> str:
+        """Why the reference encodes; empty where the fast tokenizer does."""
+        kinds_of_run = (True,) if self._strips else (True, False)
+        reasons = dict.fromkeys(self._engines_for(opens).why for opens in kinds_of_run)
+        return "; ".join(filter(None, reasons))
+
+    @cached_property
+    def _normalizer(self) -> NormalRule:
+        """The rule for text that goes on, of the normalizer alone: no model is loaded for it."""
+        alone = for_runs({**self._runs, "model": EMPTY_MODEL, "added_tokens": []}, opens=False)
+        return NormalRule(self._runs, Reference(alone), opens=False)
+
+    def _rule(self, opens: bool) -> NormalRule:
+        if opens not in self._rules:
+            rule = NormalRule(self._runs, self._engines_for(opens).reference, opens=opens)
+            texts = _column(probes(self._probed_tokens))
+            sure = texts.filter(_mask(~rule.doubtful(texts)))
+            rule.holds = rule.holds and rule.apply(sure).equals(self._read_back(sure, opens))
+            self._rules[opens] = rule
+        return self._rules[opens]
+
+    def _read_back(self, texts: pa.LargeStringArray, opens: bool) -> pa.LargeStringArray:
+        ids, offsets = self.encode(texts=texts, opens=opens, exact=len(texts) < _FEW)
+        return self.decode_runs(ids=ids, offsets=offsets, opens=opens)
+
+    def _read_by_reference(self, ids: np.ndarray, offsets: np.ndarray, runs: np.ndarray, strips: bool) -> list[str]:
+        """The text of some runs; a leading space is taken away where strips."""
+        texts: list[str] = []
+        for start in range(0, len(runs), _BATCH):
+            chosen = runs[start : start + _BATCH].tolist()
+            texts += self._decoder.decode([ids[offsets[run] : offsets[run + 1]].tolist() for run in chosen])
+        return [text.removeprefix(" ") for text in texts] if strips else texts
+
+    def _texts_of(self, parts: Sequence[Sequence[int]]) -> list[str]:
+        spelling = self._spelling_for(sum(map(len, parts)))
+        if spelling is not None:
+            texts = [spelling.text(part) for part in parts]
+            if None not in texts:
+                return [text for text in texts if text is not None]
+        return self._decoder.decode(parts)
+
+    def _spelling_for(self, ids: int) -> Spelling | None:
+        """The table of what ids spell, once so many were read that making it pays."""
+        self._read_ids += ids
+        return self._spelling if self._read_ids > self.vocabulary.size else None
+
+    def _engines_for(self, opens: bool) -> _Engines:
+        if not opens and self._strips:
+            raise TokenizerError(
+                "the tokenizer strips white space at the ends of text, so that an answer cannot go on from the text "
+                "before it; choose a template whose generation prompt ends with a control token"
+            )
+        if opens not in self._engines:
+            other = self._engines.get(not opens)
+            same = other is not None and not self._puts_prefix
+            self._engines[opens] = other if other is not None and same else self._loaded(opens, other)
+        return self._engines[opens]
+
+    def _loaded(self, opens: bool, other: _Engines | None) -> _Engines:
+        sibling = None if other is None else other.reference
+        return _Engines(for_runs(self._runs, opens=opens), self._model, self._probed_tokens, sibling)
+
+    @cached_property
+    def _runs(self) -> Definition:
+        return without_control(self._definition)
+
+    @cached_property
+    def _model(self) -> str:
+        return dump(self._runs["model"])
+
+    @property
+    def _probed_tokens(self) -> list[str]:
+        return [*self.vocabulary.control, *self.vocabulary.other_added][:_PROBED_TOKENS]
+
+    def _refuse_strangers(self, ids: np.ndarray) -> None:
+        """Nothing that text becomes is a control token or past the vocabulary."""
+        if not len(ids):
+            return
+        low, high = int(ids.min()), int(ids.max())
+        if high >= self.vocabulary.size:
+            raise TokenizerError(f"the tokenizer gave id {high}, past its vocabulary of {self.vocabulary.size}")
+        if not self._forbidden[low : high + 1].any():  # control tokens stand at the ends of most vocabularies
+            return
+        found = self._forbidden[ids]
+        if found.any():
+            token = self._control_texts[int(ids[found][0])]
+            raise TokenizerError(
+                f"the tokenizer turns plain text into its control token {token}; its model cannot be used"
+            )
+
+    @cached_property
+    def _strips(self) -> bool:
+        return self._engines_for(True).reference.strips_ends()
+
+    @cached_property
+    def _forbidden(self) -> np.ndarray:
+        """bool [vocabulary]: control tokens, but for the one that stands for what the model cannot spell."""
+        forbidden = np.zeros(self.vocabulary.size, dtype=bool)
+        forbidden[self._control_ids] = True
+        return forbidden
+
+    @cached_property
+    def _control_texts(self) -> dict[int, str]:
+        return {token: text for text, token in control_tokens(self._definition).items()}
+
+    @cached_property
+    def _control_ids(self) -> np.ndarray:
+        """int64: ids of control tokens, but for the one that stands for what the model cannot spell."""
+        unknown = unknown_token(self._definition)
+        return np.array(sorted(token for token, text in self._control_texts.items() if text != unknown), dtype=np.int64)
+
+    @property
+    def _decoder(self) -> Reference:
+        return self._engines_for(True).reference
+
+    @cached_property
+    def _spelling(self) -> Spelling | None:
+        control = {token: self._control_texts[token] for token in self._control_ids.tolist()}
+        return Spelling.of(for_decoding(self._runs), self._decoder, self.vocabulary.size, control)
+
+
+class _Engines:
+    """The engines of one definition, and whether the fast one may be used. Each is loaded when it is first needed."""
+
+    def __init__(
+        self, definition: Definition, model: str, probed_tokens: Sequence[str], sibling: Reference | None
+    ) -> None:
+        """model: the JSON of the definition's model. sibling: a reference with the same model."""
+        self._definition = definition
+        self._model = model
+        self._probed_tokens = probed_tokens
+        self.reference = Reference(for_decoding(definition), model, sibling=sibling)
+
+    def encode(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+        if self._state.fast is not None:
+            try:
+                return self._state.fast.encode(texts)
+            except Unsupported as fault:  # whatever it gave up on, the reference gives the ids
+                self._state.fast, self._state.why = None, f"the fast tokenizer gave up on a text ({fault})"
+        return self.reference.encode(texts)
+
+    @property
+    def why(self) -> str:
+        """Why the fast engine may not be used; empty where it may."""
+        return self._state.why
+
+    @cached_property
+    def _state(self) -> _FastState:
+        try:
+            fast = Fast(dump_with(self._model, self._definition))
+            why = _difference(fast, self.reference, probes(self._probed_tokens))
+        except Unsupported as fault:
+            return _FastState(None, f"the fast tokenizer cannot be used ({fault})")
+        return _FastState(None if why else fast, why)
+
+
+@dataclass
+class _FastState:
+    """The fast engine, None where it may not be used, and why it may not."""
+
+    fast: Fast | None
+    why: str
+
+
+def _difference(fast: Fast, reference: Reference, texts: Sequence[str]) -> str:
+    """Where the two differ on the texts: a sentence, or nothing."""
+    place = first_difference(fast.encode(_column(texts)), reference.encode(_column(texts)))
+    return "" if place is None else f"the fast tokenizer differs on {texts[place][:40]!r}"
+
+
+def first_difference(ours: tuple[np.ndarray, np.ndarray], theirs: tuple[np.ndarray, np.ndarray]) -> int | None:
+    """The first text that two encodings (ids, offsets) of the same texts differ on."""
+    for place in range(len(ours[1]) - 1):
+        left, right = (ids[offsets[place] : offsets[place + 1]] for ids, offsets in (ours, theirs))
+        if not np.array_equal(left, right):
+            return place
+    return None
+
+
+def _column(texts: Sequence[str]) -> pa.LargeStringArray:
+    import pyarrow as pa
+
+    return pa.array(texts, type=pa.large_string())
+
+
+def _mask(chosen: np.ndarray) -> pa.BooleanArray:
+    import pyarrow as pa
+
+    return pa.array(chosen)
+
+
+def _replaced(texts: pa.LargeStringArray, places: np.ndarray, found: pa.LargeStringArray) -> pa.LargeStringArray:
+    """The texts, with those at the places replaced by what was found."""
+    import pyarrow.compute as pc
+
+    return pc.replace_with_mask(texts, _mask(places), found)

@@ -1,0 +1,210 @@
+"""Conversations whose last question is answered apart: by a column, a table of answers, or a teacher that is asked."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from orca_recipes.catalogue import Catalogue
+from orca_recipes.progress import Progress
+from orca_recipes.prove.prove import prove
+from orca_recipes.run.build import build
+from orca_recipes.shards.manifest import Manifest
+from tests.run.small import STUDENT, asked, write_rows
+from tests.run.spoken import context_texts, trained_texts
+from tests.servers.running import running
+from tests.servers.stub import Stub
+
+ASKED = """
+[teachers.t]
+kind = "openai"
+model = "m"
+endpoints = [{{ base_url = "{base_url}" }}]
+
+[datasets.main]
+teacher = "t"
+"""
+
+REPLAYED = """
+[collections.answers]
+kind = "files"
+path = "answers.jsonl"
+on_bad_row = "reject"
+
+[teachers.t]
+kind = "replay"
+collection = "answers"
+model = "gpt"
+by = "question"
+
+[mixtures.all]
+take.c = {{ all = true }}
+
+[datasets.main]
+mixture = "all"
+teacher = "t"
+"""
+
+
+def turns(*contents: str) -> list[dict[str, str]]:
+    """A dialogue that a user begins."""
+    return [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(contents)]
+
+
+OPEN = {"messages": turns("first", "old answer", "last question")}
+CLOSED = {"messages": turns("hi", "hello", "and now?", "human-written answer")}
+
+
+@dataclass
+class World:
+    """A collection `c` of conversations and what a recipe says of it."""
+
+    folder: Path
+    stub: Stub = field(default_factory=Stub)
+    base_url: str = ""
+
+    def build(self, *rows: dict[str, Any], says: str = "", collection: str = "", answers: Any = ()) -> Manifest:
+        write_rows(self.folder / "c.jsonl", list(rows))
+        write_rows(self.folder / "answers.jsonl", list(answers))
+        text = f'name = "small"\n\n[collections.c]\nkind = "files"\npath = "c.jsonl"\n{collection}\n'
+        (self.folder / "small.toml").write_text(text + says.format(base_url=self.base_url) + STUDENT)
+        return build(asked(self.folder / "small.toml", traces=self.folder / "traces"), Progress())[0]
+
+    @property
+    def trained(self) -> dict[int, list[str]]:
+        return trained_texts(self.folder / "out")
+
+    @property
+    def context(self) -> dict[int, str]:
+        return context_texts(self.folder / "out")
+
+    @property
+    def teachers(self) -> dict[int, str]:
+        records = pl.read_parquet(self.folder / "out" / "main" / "00000.records.parquet")
+        return dict(records.select("line", "teacher").iter_rows())
+
+    @property
+    def rejected(self) -> dict[int, str]:
+        table = pl.read_parquet(self.folder / "out" / "main" / "rejected.parquet")
+        return dict(table.select("line", "reason").iter_rows())
+
+    @property
+    def requests(self) -> list[list[str]]:
+        return sorted([message["content"] for message in body["messages"]] for body in self.stub.bodies)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    stub = Stub(says=lambda body: f"TEACHER({body['messages'][-1]['content']})")
+    with running(stub) as base_url:
+        yield World(tmp_path, stub, base_url)
+
+
+REPLACE = '\n[[rules]]\nstrategy = "direct"\nreplace = true\n'
+ANSWERED = 'columns = { messages = "messages", answer = "out" }'
+
+
+@pytest.mark.parametrize("column", ["answer", "reference"])
+def test_an_answer_in_a_column_ends_the_conversation_and_alone_is_trained(world: World, column: str) -> None:
+    collection = ANSWERED.replace("answer =", f"{column} =")
+    world.build({**OPEN, "out": "THE REAL ANSWER"}, {"messages": turns("one"), "out": "1"}, collection=collection)
+    assert world.trained == {1: ["THE REAL ANSWER"], 2: ["1"]}
+    assert world.context[1].index("old answer") < world.context[1].index("last question")
+    assert prove(world.folder / "out", kinds=Catalogue(), progress=Progress()).is_sound
+
+
+def test_a_recipe_that_trains_all_turns_trains_the_history_too(world: World) -> None:
+    world.build({**OPEN, "out": "THE REAL ANSWER"}, collection=f'{ANSWERED}\ntrain_on = "all"')
+    assert world.trained == {1: ["old answer", "THE REAL ANSWER"]}
+
+
+def test_a_conversation_that_ends_on_a_user_and_that_nobody_answers_is_trained_as_it_came(world: World) -> None:
+    world.build(OPEN)
+    assert world.trained == {1: ["old answer"]}
+    assert "last question" not in world.context[1]
+
+
+def test_two_answers_to_one_question_are_refused_unless_they_are_one(world: World) -> None:
+    world.build({**CLOSED, "out": "other"}, {**CLOSED, "out": "human-written answer"}, collection=ANSWERED)
+    assert list(world.trained) == [2]
+    assert "the row brings two answers" in world.rejected[1]
+
+
+def test_a_teacher_is_asked_the_last_question_and_what_it_answers_is_trained_under_its_name(world: World) -> None:
+    world.build({"messages": turns("open question")}, OPEN, CLOSED, says=ASKED + REPLACE)
+    assert world.requests == [["first", "old answer", "last question"], ["hi", "hello", "and now?"], ["open question"]]
+    assert world.trained == {1: ["TEACHER(open question)"], 2: ["TEACHER(last question)"], 3: ["TEACHER(and now?)"]}
+    assert set(world.teachers.values()) == {"t"}
+    assert "human-written answer" not in world.context[3]
+
+
+def test_a_teacher_answers_an_open_conversation_also_without_replace(world: World) -> None:
+    world.build(OPEN, says=ASKED)
+    assert world.requests == [["first", "old answer", "last question"]]
+    assert world.trained == {1: ["TEACHER(last question)"]}
+
+
+def test_under_a_teacher_all_turns_are_trained_where_the_recipe_says_so(world: World) -> None:
+    world.build(CLOSED, says=ASKED + REPLACE, collection='train_on = "all"')
+    assert world.trained == {1: ["hello", "TEACHER(and now?)"]}
+
+
+def test_a_row_that_keeps_its_own_answer_bears_no_teachers_name(world: World) -> None:
+    world.build(CLOSED, OPEN, says=ASKED)
+    assert world.requests == [["first", "old answer", "last question"]]
+    assert world.trained[1] == ["hello", "human-written answer"]
+    assert world.teachers == {1: "", 2: "t"}
+
+
+def test_erasing_the_prompt_leaves_the_teachers_answer_at_the_end(world: World) -> None:
+    system = [{"role": "system", "content": "Be secret."}]
+    student = ASKED.replace('teacher = "t"', 'teacher = "t"\nstudent = {{ erase = true }}')
+    world.build({"messages": [*system, *OPEN["messages"]]}, CLOSED, says=student + REPLACE)
+    assert world.trained == {1: ["TEACHER(last question)"], 2: ["TEACHER(and now?)"]}
+    assert "secret" not in world.context[1]
+    assert prove(world.folder / "out", kinds=Catalogue(), progress=Progress()).is_sound
+
+
+def test_recorded_answers_replace_the_last_answer_or_follow_the_history(world: World) -> None:
+    answers = [
+        {"question": "why is rain wet?", "answer": "NEW ANSWER"},
+        {"messages": turns("first", "old answer", "last question", "RECORDED")},
+        {"messages": turns("hi", "hello", "and now?"), "answer": "LATER"},
+    ]
+    rows = [{"messages": turns("why is rain wet?", "old answer")}, OPEN, CLOSED, {"messages": turns("who?", "he")}]
+    world.build(*rows, says=REPLAYED + REPLACE, answers=answers)
+    assert world.trained == {1: ["NEW ANSWER"], 2: ["RECORDED"], 3: ["LATER"]}
+    assert world.rejected == {4: "no recorded answer to this question"}
+
+
+def test_recorded_answers_leave_rows_alone_that_keep_their_own(world: World) -> None:
+    rows = [{"messages": turns("why is rain wet?", "old answer")}, {"messages": turns("who?", "he")}, OPEN]
+    answers = [{"question": "why is rain wet?", "answer": "NEW ANSWER"}]
+    world.build(*rows, says=REPLAYED, answers=answers)
+    assert world.trained == {1: ["old answer"], 2: ["he"]}
+    assert world.teachers == {1: "", 2: ""}
+    assert world.rejected == {3: "no recorded answer to this question"}
+
+
+def test_a_blank_recorded_answer_is_none(world: World) -> None:
+    answers = [{"question": "one", "reference": " "}, {"question": "two", "reference": "2"}]
+    world.build({"question": "one"}, {"question": "two"}, says=REPLAYED, answers=answers)
+    assert world.trained == {2: ["2"]}
+    assert world.rejected == {1: "no recorded answer to this question"}
+
+
+@pytest.mark.parametrize("strategy", ["few_shot", "step_by_step"])
+def test_a_strategy_that_asks_with_a_question_refuses_conversations_whoever_answers(
+    world: World, strategy: str
+) -> None:
+    rows = [{"question": f"{n}?", "reference": str(n)} for n in range(8)]
+    says = f'\n[[rules]]\nstrategy = "{strategy}"\nreplace = true\n'
+    world.build(*rows, OPEN, CLOSED, says=says)
+    assert sorted(world.trained) == list(range(1, 9))
+    assert set(world.rejected.values()) == {
+        "the row brings a conversation, and the strategy asks with a question alone"
+    }

@@ -1,0 +1,207 @@
+"""A file that changes while it is read: nothing is kept under the fingerprint of other content, whenever it happens."""
+
+import gzip
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orca_plugins.sources.files.kind import Files
+from orca_recipes.catalogue import Catalogue
+from orca_recipes.contract.kinds import SourceFile
+from orca_recipes.errors import SourceError
+from orca_recipes.progress import Progress
+from orca_recipes.recipe.load import load_recipe
+from orca_recipes.run.build import Asked, build
+from orca_recipes.shards.digests import file_digest
+from orca_recipes.store.source_digests import FileDigests, _stamp
+from orca_recipes.store.store import Store
+
+CHANGED = r"it changed while it was read; run the same command again$"
+
+
+def built(recipe: Path) -> dict[str, str]:
+    """Digests of the shards of a build."""
+    out = recipe.parent / "out"
+    build(Asked(load_recipe(recipe, catalogue=Catalogue()), Store(recipe.parent / "store"), out, workers=1), Progress())
+    return {path.name: file_digest(path) for path in sorted(out.glob("main/*.[bi][id][nx]"))}
+
+
+def rewrite(path: Path) -> None:
+    """Other content of the same size, with the time of writing set back: as like as a file can be made by hand."""
+    before = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"What is", b"Who was"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def lengthen(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b'{"q": "new", "a": "new", "t": "new"}\n')
+
+
+def shorten(path: Path) -> None:
+    os.truncate(path, 3000)
+
+
+def replace(path: Path) -> None:
+    aside = path.with_suffix(".new")
+    aside.write_bytes(path.read_bytes().replace(b"What is", b"Who was"))
+    aside.replace(path)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+BEFORE, AMID, AFTER = "before it is read", "in the middle of reading", "after it was read"
+CHANGES = [(rewrite, BEFORE), (rewrite, AMID), (rewrite, AFTER), *((how, AMID) for how in (lengthen, shorten, replace))]
+CHANGES += [(lengthen, AFTER), (remove, BEFORE)]
+
+
+class Once:
+    """Changes a file the first time that it is called on."""
+
+    def __init__(self, change: Callable[[Path], None], path: Path) -> None:
+        self.change, self.path, self.done = change, path, False
+
+    def __call__(self) -> None:
+        if not self.done:
+            self.done = True
+            self.change(self.path)
+
+
+@pytest.fixture
+def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[[Once, str], None]:
+    """Plants a change between pinning and the end of the stage, in parts of a few lines."""
+    monkeypatch.setattr("orca_recipes.run.examples.read.SLICE_BYTES", 1000)
+
+    def plant(change: Once, when: str) -> None:
+        slices, read = Files.slices, Files.read
+
+        def changed_first(self, **options):
+            if self.path == change.path and when == BEFORE:
+                change()
+            return slices(self, **options)
+
+        def changed_meanwhile(self, *, slice):
+            is_late = self.path == change.path and slice.start > 2000
+            if is_late and when == AMID:
+                change()
+            yield from read(self, slice=slice)
+            if is_late and when == AFTER:
+                change()
+
+        monkeypatch.setattr(Files, "slices", changed_first)
+        monkeypatch.setattr(Files, "read", changed_meanwhile)
+
+    return plant
+
+
+@pytest.mark.parametrize(("change", "when"), CHANGES)
+def test_a_file_that_changes_is_a_sentence_and_the_next_build_is_right(
+    recipe: Path, plant: Callable[[Once, str], None], change: Callable[[Path], None], when: str
+):
+    path = recipe.parent / "sums.jsonl"
+    before = path.read_bytes()
+    plant(Once(change, path), when)
+    with pytest.raises(SourceError, match=CHANGED) as caught:
+        built(recipe)
+    assert str(path) in str(caught.value)
+    assert not (recipe.parent / "out").exists()
+    # What was read of the other content must not stand for the old one either.
+    path.write_bytes(before)
+    again = built(recipe)
+    assert again == built_elsewhere(recipe, before)
+
+
+def built_elsewhere(recipe: Path, content: bytes) -> dict[str, str]:
+    """What a store that saw nothing else makes of the recipe."""
+    folder = recipe.parent / "elsewhere"
+    folder.mkdir()
+    for path in recipe.parent.glob("*.*"):
+        if path.is_file() and path.suffix != ".lock":
+            (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "sums.jsonl").write_bytes(content)
+    return built(folder / recipe.name)
+
+
+def test_a_change_that_is_taken_back_while_it_is_read_is_found(recipe: Path, monkeypatch: pytest.MonkeyPatch):
+    path, read = recipe.parent / "sums.jsonl", Files.read
+    before = path.read_bytes()
+
+    def other_content(self, *, slice):
+        if self.path == path:
+            rewrite(path)
+        yield from read(self, slice=slice)
+        if self.path == path:
+            path.write_bytes(before)
+
+    monkeypatch.setattr(Files, "read", other_content)
+    with pytest.raises(SourceError, match=CHANGED):
+        built(recipe)
+    monkeypatch.undo()
+    assert built(recipe) == built_elsewhere(recipe, before)
+
+
+def test_a_compressed_file_that_is_cut_while_it_is_read_is_said_to_have_changed(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path, read = recipe.parent / "sums.jsonl.gz", Files.read
+    path.write_bytes(gzip.compress((recipe.parent / "sums.jsonl").read_bytes()))
+    recipe.write_text(recipe.read_text().replace("sums.jsonl", "sums.jsonl.gz"))
+
+    def cut(self, *, slice):
+        if self.path == path:
+            os.truncate(path, 100)
+        yield from read(self, slice=slice)
+
+    monkeypatch.setattr(Files, "read", cut)
+    with pytest.raises(SourceError, match=CHANGED):
+        built(recipe)
+
+
+@pytest.mark.parametrize("name", ["new.jsonl", "a.jsonl"])
+def test_a_file_that_comes_or_goes_while_a_folder_is_read_is_found(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    folder, slices = recipe.parent / "folder", Files.slices
+    folder.mkdir()
+    for place in "abc":
+        (folder / f"{place}.jsonl").write_bytes((recipe.parent / "sums.jsonl").read_bytes())
+    recipe.write_text(recipe.read_text().replace("sums.jsonl", "folder"))
+
+    def other_files(self, **options):
+        if self.path == folder and name == "new.jsonl":
+            (folder / name).write_bytes(b'{"q": "new", "a": "new", "t": "new"}\n')
+        elif self.path == folder:
+            (folder / name).unlink(missing_ok=True)
+        return slices(self, **options)
+
+    monkeypatch.setattr(Files, "slices", other_files)
+    with pytest.raises(SourceError, match=CHANGED):
+        built(recipe)
+
+
+def test_a_file_that_changes_while_its_digest_is_taken_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"one")
+    digests, files = FileDigests(tmp_path / "digests.sqlite"), [SourceFile("rows.jsonl", path)]
+    stamps = iter([_stamp(path.stat()), "another"])
+    monkeypatch.setattr("orca_recipes.store.source_digests._stamp", lambda _: next(stamps))
+    with pytest.raises(SourceError, match=CHANGED):
+        digests.pin(files)
+    monkeypatch.undo()
+    path.write_bytes(b"two")
+    assert digests.pin(files)[0].digest == file_digest(path)
+
+
+def test_a_file_that_only_was_touched_between_two_builds_is_read_no_second_time(recipe: Path):
+    first = built(recipe)
+    os.utime(recipe.parent / "sums.jsonl")
+    stages = recipe.parent / "store" / "stages"
+    reads = sorted(stages.glob("read*"))
+    assert built(recipe) == first
+    assert sorted(stages.glob("read*")) == reads
