@@ -144,7 +144,7 @@ def _children(parent: int) -> list[int]:
         if entry.name.isdigit() and _is_alive(int(entry.name)):
             words = Path(entry.path, "cmdline").read_bytes()
             stat = Path(entry.path, "stat").read_text(errors="replace").rpartition(")")[2].split()
-            if b"llamacpp_serve" in words and int(stat[1]) == parent:
+            if b"llamacpp.server_process" in words and int(stat[1]) == parent:
                 found.append(int(entry.name))
     return found
 

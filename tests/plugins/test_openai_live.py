@@ -306,7 +306,7 @@ def collecting_children() -> list[int]:
             parent = stat.read_text(errors="replace").rpartition(")")[2].split()[1]
         except OSError:
             continue
-        if b"openai_processes" in words and int(parent) == os.getpid():
+        if b"openai.http_processes" in words and int(parent) == os.getpid():
             found.append(int(stat.parent.name))
     return found
 

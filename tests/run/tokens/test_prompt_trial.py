@@ -8,8 +8,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from orca_plugins.templates.from_tokenizer import FromTokenizer
-from orca_plugins.tokenizers.hf import HF
+from orca_plugins.templates.from_tokenizer.kind import FromTokenizer
+from orca_plugins.tokenizers.hf.kind import HF
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.contract.frames import messages_type
 from orca_recipes.errors import TemplateError
