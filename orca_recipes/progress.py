@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from orca_recipes.shards.visible import visible
+from orca_recipes.shards.show.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from orca_recipes import __version__
-from orca_recipes.cli.answers import ask_command, collect, traces
-from orca_recipes.cli.hf import export_hf, import_hf
+from orca_recipes.cli.models import export_hf, import_hf
 from orca_recipes.cli.options import (
     BUILD,
     JSON,
@@ -38,12 +37,13 @@ from orca_recipes.cli.options import (
     warn,
     with_line,
 )
+from orca_recipes.cli.teachers import ask_command, collect, traces
 from orca_recipes.cli.train import sample, train
 from orca_recipes.counted import counted
 from orca_recipes.errors import OrcaError, RecipeError
 
 if TYPE_CHECKING:
-    from orca_recipes.shards.report import Report
+    from orca_recipes.shards.checks.report import Report
 
 _OBJECTS_A_COLLECTION = 200_000
 
@@ -187,8 +187,8 @@ def plan(
     many must be bought, and what they may cost. Where data would have to be loaded first, it plans from known sizes.
     """
     from orca_recipes.preview.bill import billed
+    from orca_recipes.preview.first_rows import trials
     from orca_recipes.preview.preview import declared, preview
-    from orca_recipes.preview.trial import trials
     from orca_recipes.progress import Progress
     from orca_recipes.run.build import bench_of, prepare, scan
     from orca_recipes.run.pinning.lock_file import lock_path, read_lock
@@ -355,20 +355,20 @@ def show(
         _show_rejected(directory, dataset, as_json, chosen)
         return
     if as_json:
-        from orca_recipes.shards.show_lines import example_lines
+        from orca_recipes.shards.show.show_lines import example_lines
 
         print_json_lines(example_lines(directory, dataset=dataset, **chosen))
         return
     from orca_recipes.catalogue import Catalogue
     from orca_recipes.explain.two_views import view_teller
-    from orca_recipes.shards.show import show
+    from orca_recipes.shards.show.show import show
 
     teller = view_teller(directory, Catalogue()) if views else None
     show(directory, out=sys.stdout, raw=raw, views=teller, dataset=dataset, **chosen)
 
 
 def _show_rejected(directory: Path, dataset: str | None, as_json: bool, chosen: Mapping[str, Any]) -> None:
-    from orca_recipes.shards.show_lines import rejected_lines, rejected_text
+    from orca_recipes.shards.show.show_lines import rejected_lines, rejected_text
 
     if any(value is not None for value in chosen.values()):
         raise click.UsageError("--rejected lists all lost rows: --row, --task and --example choose examples")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from orca_recipes.errors import PluginError
-from orca_recipes.shards.visible import visible
+from orca_recipes.shards.show.visible import visible
 
 _LOADED = "orca_recipes.loaded"
 

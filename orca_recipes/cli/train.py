@@ -36,12 +36,12 @@ def train(dry_run: bool, as_json: bool, **options: Any) -> None:
     torchrun -m orca_recipes.train BUILD takes the same options.
     """
     need_the_trainer()
-    from orca_recipes.train.launch import launch
     from orca_recipes.train.options import request_of
     from orca_recipes.train.outcome import outcome_json
     from orca_recipes.train.plan import plan_json, plan_text
-    from orca_recipes.train.rank import prepare
-    from orca_recipes.train.spread import ranks_here
+    from orca_recipes.train.processes.launch import launch
+    from orca_recipes.train.processes.rank import prepare
+    from orca_recipes.train.processes.spread import ranks_here
 
     request = request_of(options)
     if dry_run:

@@ -14,13 +14,13 @@ import numpy as np
 
 from orca_recipes.counted import counted
 from orca_recipes.errors import UserError
-from orca_recipes.explain.page import TokenView
+from orca_recipes.explain.story_page import TokenView
 from orca_recipes.shards.files import damage
 from orca_recipes.shards.layout import ROLES, TOKENIZER, is_trained, records_path, role_codes
 from orca_recipes.shards.manifest import DatasetCounts, Manifest, ShardCounts, StageCounts
 from orca_recipes.shards.reader import Row, Shard
 from orca_recipes.shards.records import REJECTED_NAME, read_records, read_table, readable, rejected_schema
-from orca_recipes.shards.spans import SpanDecoder
+from orca_recipes.shards.show.spans import SpanDecoder
 
 if TYPE_CHECKING:
     import pyarrow as pa

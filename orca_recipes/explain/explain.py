@@ -15,8 +15,8 @@ from pathlib import Path
 from orca_recipes.errors import UserError
 from orca_recipes.explain.build_tables import Kept, Lost, begins, stands_at
 from orca_recipes.explain.fates import AskedRow, BuildStories
-from orca_recipes.explain.page import Explanation
-from orca_recipes.shards.visible import visible
+from orca_recipes.explain.story_page import Explanation
+from orca_recipes.shards.show.visible import visible
 
 _LONGEST_NUMBER = 18
 """Digits that a place, an int64, can have."""

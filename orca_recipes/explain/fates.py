@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from orca_recipes.explain.build_tables import BuildTables, Kept, Lost, stage_counts
-from orca_recipes.explain.page import (
+from orca_recipes.explain.recipe_of_build import WrittenRecipe
+from orca_recipes.explain.store_memory import StoredRow, StoreMemory, key_of
+from orca_recipes.explain.story_page import (
     KEPT,
     NOT_DRAWN,
     REJECTED,
@@ -20,8 +22,6 @@ from orca_recipes.explain.page import (
     Standing,
     Story,
 )
-from orca_recipes.explain.recipe_of_build import WrittenRecipe
-from orca_recipes.explain.store_memory import StoredRow, StoreMemory, key_of
 from orca_recipes.explain.trace_memory import AnswerMemory
 from orca_recipes.shards.curriculum import read_curriculum
 from orca_recipes.shards.manifest import StageCounts, read_manifest

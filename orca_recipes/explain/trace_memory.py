@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from orca_recipes.contract.answers import Answer
-from orca_recipes.explain.page import Exchange
 from orca_recipes.explain.store_memory import halves
+from orca_recipes.explain.story_page import Exchange
 from orca_recipes.plan.stages import Stage
 from orca_recipes.run.answers.ask import asked_parts
 from orca_recipes.shards.manifest import StageIdentity
 from orca_recipes.store.arrow_files import read_frame
 from orca_recipes.store.store import StageFolder, Store
-from orca_recipes.traces.store import TraceStore, default_root
+from orca_recipes.traces.trace_store import TraceStore, default_root
 
 
 @dataclass(frozen=True)

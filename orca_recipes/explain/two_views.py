@@ -15,8 +15,8 @@ from orca_recipes.run.conversations.views import asked_messages
 from orca_recipes.run.tokens.prompts import PromptChecker
 from orca_recipes.shards.layout import is_trained
 from orca_recipes.shards.manifest import read_manifest
-from orca_recipes.shards.page import Piece, Views
-from orca_recipes.shards.show import ViewTeller
+from orca_recipes.shards.show.row_page import Piece, Views
+from orca_recipes.shards.show.show import ViewTeller
 
 
 def view_teller(directory: Path, kinds: Kinds) -> ViewTeller:

@@ -24,7 +24,7 @@ from orca_recipes.run.execute import execute
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.store.arrow_files import read_frame
-from orca_recipes.traces.store import Standing, TraceStore, default_root
+from orca_recipes.traces.trace_store import Standing, TraceStore, default_root
 
 _HEAD = (
     *("dataset", "collection", "teacher", "strategy"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orca_recipes.counted import counted
-from orca_recipes.preview.mixtures import MixtureView, TakenView
+from orca_recipes.preview.mixture_counts import MixtureView, TakenView
 from orca_recipes.recipe.measured import UNITS
 
 _HEAD = ("mixture", "collection", "pool", "taken", "notes", "state")

@@ -9,12 +9,12 @@ from typing import Any
 from orca_recipes.plan.compile import taken_collections, used_collections
 from orca_recipes.plan.paper import WHOLE, PaperTable, paper_table
 from orca_recipes.plan.why import why
+from orca_recipes.preview.first_rows import Trial, trial_lines
+from orca_recipes.preview.mixture_counts import DECLARED, EXACT, UNKNOWN, Known, MixtureView, mixture_views
 from orca_recipes.preview.mixture_table import in_columns, mixture_table
-from orca_recipes.preview.mixtures import DECLARED, EXACT, UNKNOWN, Known, MixtureView, mixture_views
 from orca_recipes.preview.paper_text import paper_text
-from orca_recipes.preview.phases import PhaseView, phase_lines, phase_views
-from orca_recipes.preview.rules import declared_coverage, exact_coverage, rule_table
-from orca_recipes.preview.trial import Trial, trial_lines
+from orca_recipes.preview.phase_rows import PhaseView, phase_lines, phase_views
+from orca_recipes.preview.rule_preview import declared_coverage, exact_coverage, rule_table
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.answers.stale_answers import stale_answers
 from orca_recipes.run.build import Asked, Prepared

@@ -12,9 +12,9 @@ from orca_recipes.contract.spelling import quoted
 from orca_recipes.plan.mixing import fixed_target
 from orca_recipes.plan.mixture import with_reserve
 from orca_recipes.recipe.mixtures import Mixture, Take
+from orca_recipes.shards.checks.report import Finding
 from orca_recipes.shards.manifest import NAME, DatasetCounts, Manifest, StageCounts
 from orca_recipes.shards.records import NOT_DRAWN
-from orca_recipes.shards.report import Finding
 
 Bounds = tuple[int, int]
 """The fewest and the most rows that a draw may give."""

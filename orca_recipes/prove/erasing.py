@@ -21,8 +21,8 @@ from orca_recipes.run.conversations.views import erased_texts
 from orca_recipes.run.tokens.erased_question import kept_question_digest
 from orca_recipes.run.tokens.prompts import CANNOT_BE_PARTED, PromptChecker
 from orca_recipes.run.tokens.trained_text import blocks, context_texts
+from orca_recipes.shards.checks.sampling import ChosenRows
 from orca_recipes.shards.records import Records
-from orca_recipes.shards.sampling import ChosenRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

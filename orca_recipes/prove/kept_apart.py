@@ -18,11 +18,11 @@ from orca_recipes.errors import DamagedShard
 from orca_recipes.plan.mixing import are_apart, line_of
 from orca_recipes.prove.asked_counts import mixture_of, mixtures_of
 from orca_recipes.recipe.mixtures import Mixture
+from orca_recipes.shards.checks.repeats import repeated_values
+from orca_recipes.shards.checks.report import Finding
 from orca_recipes.shards.layout import records_path
 from orca_recipes.shards.manifest import Manifest
 from orca_recipes.shards.records import Records, read_records
-from orca_recipes.shards.repeats import repeated_values
-from orca_recipes.shards.report import Finding
 from orca_recipes.shards.text_columns import WIDTH
 from orca_recipes.store.arrow_files import column_of, indices
 

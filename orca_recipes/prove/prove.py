@@ -27,15 +27,15 @@ from orca_recipes.prove.shipped_student import ShippedStudent, Untold, open_ship
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.run.tokens.prompts import PromptCheck, PromptChecker
 from orca_recipes.run.tokens.trained_text import blocks, trained_texts
-from orca_recipes.shards.invariants import first_few
+from orca_recipes.shards.checks.invariants import first_few
+from orca_recipes.shards.checks.report import Finding, Report
+from orca_recipes.shards.checks.sampling import ChosenRows, Sampler, choose_rows
+from orca_recipes.shards.checks.shard_checks import OpenShard
+from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.layout import is_trained, tokens_path
 from orca_recipes.shards.manifest import Manifest, ShardCounts
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.records import Records
-from orca_recipes.shards.report import Finding, Report
-from orca_recipes.shards.sampling import ChosenRows, Sampler, choose_rows
-from orca_recipes.shards.shard_checks import OpenShard
-from orca_recipes.shards.verify import verify
 from orca_recipes.store.arrow_files import keep_pandas_out
 
 PROMPTS_CHECKED = 2048

@@ -17,7 +17,7 @@ from orca_recipes.contract.pieces import Offer, Piece, piece_of_kind
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.errors import OrcaError, PluginError
 from orca_recipes.recipe.complaint import SETTLED, complaints
-from orca_recipes.recipe.lines import Path
+from orca_recipes.recipe.toml_lines import Path
 from orca_recipes.recipe.words import described
 
 PIECE_KEY = "x-orca-piece"

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from orca_recipes.contract.kinds import Kind
 from orca_recipes.contract.spelling import hint, nearest, quoted
 from orca_recipes.counted import counted
-from orca_recipes.recipe.lines import Path
+from orca_recipes.recipe.toml_lines import Path
 from orca_recipes.recipe.words import described, dotted
 
 SETTLED = "settled"

@@ -8,7 +8,7 @@ import copy
 from typing import Any
 
 from orca_recipes.recipe.choice import Kinds
-from orca_recipes.recipe.lines import Path
+from orca_recipes.recipe.toml_lines import Path
 
 KINDS = {"packing": "best_fit", "output": "megatron", "engine": "local"}
 """The kind of a table that names none."""

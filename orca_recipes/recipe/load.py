@@ -19,14 +19,14 @@ from orca_recipes.contract.kinds import Kind
 from orca_recipes.contract.pieces import Offer
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.errors import Fault, RecipeError
-from orca_recipes.recipe import lines
+from orca_recipes.recipe import toml_lines
 from orca_recipes.recipe.choice import Chosen, Kinds
 from orca_recipes.recipe.complaint import complaints
 from orca_recipes.recipe.defaults import filled_in
 from orca_recipes.recipe.grammar import NAME_RULE, is_name
-from orca_recipes.recipe.layers import Layers, Origin, UnfitOverride, parse_override, unfit_values
 from orca_recipes.recipe.measured import unmeasurable
 from orca_recipes.recipe.model import Recipe
+from orca_recipes.recipe.profile_layers import Layers, Origin, UnfitOverride, parse_override, unfit_values
 from orca_recipes.recipe.references import unknown_references
 from orca_recipes.recipe.words import described, dotted
 
@@ -63,7 +63,7 @@ class LoadedRecipe:
         """The overrides of the engine, as given."""
         return tuple(text for text in self.overrides if _is_of_engine(text))
 
-    def fault(self, found: Sequence[tuple[lines.Path, str]]) -> RecipeError:
+    def fault(self, found: Sequence[tuple[toml_lines.Path, str]]) -> RecipeError:
         """Faults of the recipe, path and sentence each, with their lines."""
         return RecipeError(_in_order(_faults(found, self.layers, self.path), self.path))
 
@@ -119,7 +119,7 @@ def _is_of_engine(assignment: str) -> bool:
 def _layered(path: Path, profile: str | None, overrides: Sequence[str]) -> tuple[Layers, list[Fault]]:
     text = _text(path)
     table = _parsed(text, path)
-    layers = Layers(table, {spot: Origin(str(path), line) for spot, line in lines.key_lines(text).items()})
+    layers = Layers(table, {spot: Origin(str(path), line) for spot, line in toml_lines.key_lines(text).items()})
     faults = _faults(unfit_values(table), layers, path)
     of_profiles = list(_profile_faults(table.get("profiles", {}), profile))
     faults += _faults(of_profiles, layers, path)
@@ -134,7 +134,7 @@ def _layered(path: Path, profile: str | None, overrides: Sequence[str]) -> tuple
     return layers, faults + _faults(unfit_values(layers.table), layers, path)
 
 
-def _profile_faults(profiles: Any, chosen: str | None) -> Iterator[tuple[lines.Path, str]]:
+def _profile_faults(profiles: Any, chosen: str | None) -> Iterator[tuple[toml_lines.Path, str]]:
     """What keeps profiles from being merged; without the chosen one, whatever else is wrong cannot be known."""
     if not isinstance(profiles, dict):
         yield ("profiles",), f"must hold tables, [profiles.NAME], and is {described(profiles)}"
@@ -184,7 +184,7 @@ def _alone(path: Path, line: int, sentence: str) -> RecipeError:
     return RecipeError([Fault(str(path), line, "", sentence)])
 
 
-def _faults(found: Iterable[tuple[lines.Path, str]], layers: Layers, path: Path) -> list[Fault]:
+def _faults(found: Iterable[tuple[toml_lines.Path, str]], layers: Layers, path: Path) -> list[Fault]:
     origins = [(layers.origin(spot), spot, sentence) for spot, sentence in found]
     return [Fault(origin.file or str(path), origin.line, dotted(spot), text) for origin, spot, text in origins]
 

@@ -7,9 +7,9 @@ decided by the very draw that would have to count the answers.
 from collections.abc import Iterator
 
 from orca_recipes.contract.spelling import quoted
-from orca_recipes.recipe.lines import Path
 from orca_recipes.recipe.mixtures import Mixture
 from orca_recipes.recipe.model import Recipe
+from orca_recipes.recipe.toml_lines import Path
 
 UNITS = {"question": "tokens of questions", "conversation": "tokens of conversations", "trained": "trained tokens"}
 """What `tokens_of` counts, for people."""

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 
 from orca_recipes.contract.spelling import hint, quoted
-from orca_recipes.recipe.lines import Path
+from orca_recipes.recipe.toml_lines import Path
 
 DIGEST_RULE = "must be a SHA-256: 64 hexadecimal digits, in lower case"
 

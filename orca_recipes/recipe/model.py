@@ -21,7 +21,7 @@ from orca_recipes.contract.kinds import (
     Tokenizer,
     Writer,
 )
-from orca_recipes.contract.training import ModelChoice, Training
+from orca_recipes.contract.training_tables import ModelChoice, Training
 from orca_recipes.recipe.choice import choice
 from orca_recipes.recipe.grammar import DatasetName, Grammar, Name
 from orca_recipes.recipe.mixtures import Mixture

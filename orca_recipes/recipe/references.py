@@ -10,10 +10,10 @@ from typing import Any, TypeGuard
 
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.recipe.choice import Kinds
-from orca_recipes.recipe.lines import Path
 from orca_recipes.recipe.message_digests import message_faults
 from orca_recipes.recipe.model import Dataset
 from orca_recipes.recipe.rules import Rule
+from orca_recipes.recipe.toml_lines import Path
 
 Faults = Iterator[tuple[Path, str]]
 

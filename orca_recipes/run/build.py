@@ -27,7 +27,7 @@ from orca_recipes.run.pinning.lock_file import Lock, lock_path, read_lock, write
 from orca_recipes.run.pinning.message_lookup import look_up
 from orca_recipes.run.pinning.moving_names import settled
 from orca_recipes.run.pinning.pin import pin_recipe
-from orca_recipes.run.pinning.plugins import pin_plugins
+from orca_recipes.run.pinning.plugin_versions import pin_plugins
 from orca_recipes.run.publish import Publication
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.student import Student

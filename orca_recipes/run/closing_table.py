@@ -16,10 +16,10 @@ from orca_recipes.counted import counted
 from orca_recipes.prove.asked_counts import mixture_of, mixtures_of
 from orca_recipes.recipe.mixtures import Mixture
 from orca_recipes.run.examples.selection import SPARE
+from orca_recipes.shards.checks.report import Finding
 from orca_recipes.shards.manifest import DatasetCounts, Manifest, StageCounts
 from orca_recipes.shards.records import DUPLICATE, ELSEWHERE, EXCLUDED, HELD_OUT, NOT_DRAWN
-from orca_recipes.shards.report import Finding
-from orca_recipes.shards.visible import visible
+from orca_recipes.shards.show.visible import visible
 
 _LEFT_OUT = (DUPLICATE, ELSEWHERE, EXCLUDED, HELD_OUT)
 _TOKENS = {"question": "question tokens", "conversation": "tokens", "trained": "trained tokens"}

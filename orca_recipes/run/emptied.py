@@ -17,8 +17,8 @@ import numpy as np
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.counted import counted
 from orca_recipes.plan.compile import matching_rules, taken_collections
+from orca_recipes.run.conversations.matching_rule import UNMATCHED, WORDS, QuestionCounter, first_matching
 from orca_recipes.run.conversations.rule_coverage import in_words
-from orca_recipes.run.conversations.rules import UNMATCHED, WORDS, QuestionCounter, first_matching
 from orca_recipes.run.conversations.system_messages import expanded_ids
 from orca_recipes.run.examples.read import batches_of
 from orca_recipes.run.examples.selection import SPARE, taken_copies

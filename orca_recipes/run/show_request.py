@@ -18,7 +18,7 @@ from orca_recipes.run.conversations.course import course_of
 from orca_recipes.run.execute import execute
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import read_frame
-from orca_recipes.traces.store import TraceStore, default_root
+from orca_recipes.traces.trace_store import TraceStore, default_root
 
 
 @dataclass(frozen=True)

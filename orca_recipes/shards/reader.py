@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orca_recipes.shards.checks.invariants import room_breaches, segment_breaches, vocabulary_breaches
 from orca_recipes.shards.files import damage, map_file
-from orca_recipes.shards.index import Index, check_offsets, read_index
-from orca_recipes.shards.invariants import room_breaches, segment_breaches, vocabulary_breaches
+from orca_recipes.shards.idx_file import Index, check_offsets, read_index
 from orca_recipes.shards.layout import index_path, tokens_path
 from orca_recipes.shards.segments import Segments
 from orca_recipes.shards.view import TrainingView, training_view
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from orca_recipes.shards.invariants import Breach
+    from orca_recipes.shards.checks.invariants import Breach
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from orca_recipes.shards.files import damage
-from orca_recipes.shards.index import Index, check_segments, contiguous_offsets, write_index
+from orca_recipes.shards.idx_file import Index, check_segments, contiguous_offsets, write_index
 from orca_recipes.shards.layout import guards_of, index_path, token_dtype, tokens_path
 
 

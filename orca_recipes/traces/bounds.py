@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from orca_recipes.traces.lines import COUNTS, EARLIEST_TIME, LATEST_TIME, MOST_COUNT
+from orca_recipes.traces.trace_lines import COUNTS, EARLIEST_TIME, LATEST_TIME, MOST_COUNT
 
 _DAY_SECONDS = 86_400.0
 _TEXT_CHARS = 64 << 20

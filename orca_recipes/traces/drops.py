@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orca_recipes.traces.lines import DIGEST_DIGITS, digest_of
-from orca_recipes.traces.segments import SegmentWriter, lines_from, segments
+from orca_recipes.traces.trace_lines import DIGEST_DIGITS, digest_of
+from orca_recipes.traces.trace_segments import SegmentWriter, lines_from, segments
 
 SUFFIX = ".dropped"
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from orca_recipes.counted import counted
 from orca_recipes.errors import UserError
 from orca_recipes.traces.bounds import check_bounds
-from orca_recipes.traces.lines import DIGEST_DIGITS, Trace, as_json, encode, from_json
-from orca_recipes.traces.store import TraceStore
+from orca_recipes.traces.trace_lines import DIGEST_DIGITS, Trace, as_json, encode, from_json
+from orca_recipes.traces.trace_store import TraceStore
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,9 +10,9 @@ from typing import Any
 
 from orca_recipes.counted import counted
 from orca_recipes.traces.drops import drop_files, read_drops
-from orca_recipes.traces.lines import Trace, decode, oddities
-from orca_recipes.traces.segments import damaged_lines, lines_from, segments
-from orca_recipes.traces.store import TraceStore
+from orca_recipes.traces.trace_lines import Trace, decode, oddities
+from orca_recipes.traces.trace_segments import damaged_lines, lines_from, segments
+from orca_recipes.traces.trace_store import TraceStore
 
 
 @dataclass

@@ -20,9 +20,9 @@ from typing import Any
 import click
 
 from orca_recipes.errors import OrcaError
-from orca_recipes.shards.visible import visible
+from orca_recipes.shards.show.visible import visible
 from orca_recipes.train.options import request_of, train_options
-from orca_recipes.train.parent import end_with, loaded_prctl
+from orca_recipes.train.processes.parent import end_with, loaded_prctl
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def _train(launched_by: int | None, **options: Any) -> None:
         end_with(launched_by, loaded_prctl())
     # Megatron tells of every package that it could use and does not find, and of names that it will change.
     warnings.simplefilter("ignore")
-    from orca_recipes.train.rank import train_as_rank
+    from orca_recipes.train.processes.rank import train_as_rank
 
     try:
         stopped = train_as_rank(request_of(options))

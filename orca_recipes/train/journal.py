@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from orca_recipes.counted import counted
 from orca_recipes.shards.files import write_whole
-from orca_recipes.shards.visible import visible
+from orca_recipes.shards.show.visible import visible
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

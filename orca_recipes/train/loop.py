@@ -19,19 +19,19 @@ import torch
 
 from orca_recipes.errors import NonFiniteLoss
 from orca_recipes.shards.training import Training
-from orca_recipes.train.batches import Batch, Share, micro_batches
-from orca_recipes.train.flops import peak_flops, step_flops
+from orca_recipes.train.checkpoints.position import Position
+from orca_recipes.train.data.batches import Batch, Share, micro_batches
+from orca_recipes.train.data.order import PhaseOrder, RowPlace
+from orca_recipes.train.data.provenance import describe
+from orca_recipes.train.data.rows import Rows
+from orca_recipes.train.data.training_phases import TrainingPhase
 from orca_recipes.train.journal import Glance, Journal, Step
-from orca_recipes.train.layout import Layout, Place
-from orca_recipes.train.network import losses, network_of
+from orca_recipes.train.learning_rate import Rates
+from orca_recipes.train.model.flops import peak_flops, step_flops
+from orca_recipes.train.model.network import losses, network_of
 from orca_recipes.train.optimizer import Optimizer
-from orca_recipes.train.order import PhaseOrder, RowPlace
-from orca_recipes.train.phases import TrainingPhase
-from orca_recipes.train.position import Position
-from orca_recipes.train.provenance import describe
-from orca_recipes.train.rows import Rows
-from orca_recipes.train.schedule import Rates
-from orca_recipes.train.settings import Settings
+from orca_recipes.train.processes.parallel_layout import Layout, Place
+from orca_recipes.train.training_settings import Settings
 
 _PACE_KEPT = 0.9
 """How much of the pace told so far stays in the next one."""

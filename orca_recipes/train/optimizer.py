@@ -27,8 +27,8 @@ from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
 from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from megatron.core.tensor_parallel import param_is_not_tensor_parallel_duplicate
 
-from orca_recipes.train.layout import Layout
-from orca_recipes.train.network import Network
+from orca_recipes.train.model.network import Network
+from orca_recipes.train.processes.parallel_layout import Layout
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 
 from orca_recipes.shards.training import Training
-from orca_recipes.train.settings import Request
+from orca_recipes.train.training_settings import Request
 
 
 def train_options() -> list[click.Parameter]:

@@ -12,12 +12,12 @@ from statistics import median
 from typing import Any
 
 from orca_recipes.counted import counted
-from orca_recipes.train.architecture import Architecture
+from orca_recipes.train.data.training_phases import TrainingPhase
 from orca_recipes.train.journal import LOG, clock, read_log
-from orca_recipes.train.layout import Layout
-from orca_recipes.train.phases import TrainingPhase
-from orca_recipes.train.settings import Settings
+from orca_recipes.train.model.architecture import Architecture
+from orca_recipes.train.processes.parallel_layout import Layout
 from orca_recipes.train.start import Start
+from orca_recipes.train.training_settings import Settings
 
 _RECENT_STEPS = 50
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orca_recipes.errors import TrainingError
-from orca_recipes.train.checkpoint import NAME as CHECKPOINT
-from orca_recipes.train.checkpoint_files import checkpoints
+from orca_recipes.train.checkpoints.checkpoint import NAME as CHECKPOINT
+from orca_recipes.train.checkpoints.checkpoint_files import checkpoints
 from orca_recipes.train.journal import LOG, TENSORBOARD
-from orca_recipes.train.settings import NAME as SETTINGS
 from orca_recipes.train.start import CHECKPOINTS
+from orca_recipes.train.training_settings import NAME as SETTINGS
 
 
 def make_run_folder(run: Path) -> None:

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from orca_recipes.errors import CheckpointError, TemplateError
-from orca_recipes.train.checkpoint import TOKENIZER, load_weights, newest_checkpoint, read_checkpoint
-from orca_recipes.train.layout import Layout, running
-from orca_recipes.train.network import Network, build_model, logits
+from orca_recipes.train.checkpoints.checkpoint import TOKENIZER, load_weights, newest_checkpoint, read_checkpoint
+from orca_recipes.train.model.network import Network, build_model, logits
+from orca_recipes.train.processes.parallel_layout import Layout, running
 from orca_recipes.train.start import CHECKPOINTS
 
 if TYPE_CHECKING:

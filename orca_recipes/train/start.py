@@ -16,14 +16,14 @@ from typing import Any
 
 from orca_recipes.errors import CheckpointError, ModelError, TrainingError
 from orca_recipes.shards.digests import canonical_json
-from orca_recipes.train import checkpoint as checkpoints
-from orca_recipes.train.architecture import Architecture, architecture_from_hf, named_architecture
-from orca_recipes.train.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
-from orca_recipes.train.hf import added_tokens
-from orca_recipes.train.hf_files import CONFIG, read_config
-from orca_recipes.train.position import Position
-from orca_recipes.train.settings import Settings
-from orca_recipes.train.vocabulary import what_is_unknown
+from orca_recipes.train.checkpoints import checkpoint as checkpoints
+from orca_recipes.train.checkpoints.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
+from orca_recipes.train.checkpoints.position import Position
+from orca_recipes.train.data.vocabulary import what_is_unknown
+from orca_recipes.train.hf.conversion import added_tokens
+from orca_recipes.train.hf.model_folder import CONFIG, read_config
+from orca_recipes.train.model.architecture import Architecture, architecture_from_hf, named_architecture
+from orca_recipes.train.training_settings import Settings
 
 CHECKPOINTS = "checkpoints"
 

@@ -22,8 +22,8 @@ from orca_recipes.run.build import Asked, bench_of, prepare
 from orca_recipes.run.collect import collected
 from orca_recipes.run.execute import execute
 from orca_recipes.store.store import Store
-from orca_recipes.traces.lines import Question, Trace
-from orca_recipes.traces.store import DurableAnswers, TraceStore
+from orca_recipes.traces.trace_lines import Question, Trace
+from orca_recipes.traces.trace_store import DurableAnswers, TraceStore
 from tests.bench.corpus import WORK
 from tests.bench.machine import load, machine
 from tests.bench.table import table

@@ -19,7 +19,7 @@ import numpy as np
 
 from orca_recipes.shards.curriculum import Curriculum, write_curriculum
 from orca_recipes.shards.digests import file_digest
-from orca_recipes.shards.index import Index, read_index, write_index
+from orca_recipes.shards.idx_file import Index, read_index, write_index
 from orca_recipes.shards.manifest import Contents, Manifest, read_manifest, sealed, write_manifest
 from tests.bench.measure import measure
 from tests.bench.train_gpu import check_gpu, compare

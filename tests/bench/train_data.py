@@ -6,10 +6,10 @@ import sys
 import time
 from pathlib import Path
 
-from orca_recipes.train.batches import Share, micro_batches
-from orca_recipes.train.examine import examine
-from orca_recipes.train.rows import Rows
-from orca_recipes.train.settings import Request, resolve
+from orca_recipes.train.data.batches import Share, micro_batches
+from orca_recipes.train.data.examine import examine
+from orca_recipes.train.data.rows import Rows
+from orca_recipes.train.training_settings import Request, resolve
 from tests.bench.train import resident_megabytes
 
 PASS_ROWS = 2_000

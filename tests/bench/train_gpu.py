@@ -56,9 +56,9 @@ def compare(build: Path, folder: Path, peer: Path) -> Iterator[str]:
     """Lines for a person, as they are found."""
     import torch
 
-    from orca_recipes.train.architecture import named_architecture
-    from orca_recipes.train.flops import peak_flops, step_flops
-    from orca_recipes.train.layers import transformer_engine_is_installed
+    from orca_recipes.train.model.architecture import named_architecture
+    from orca_recipes.train.model.flops import peak_flops, step_flops
+    from orca_recipes.train.model.layer_parts import transformer_engine_is_installed
 
     manifest = read_manifest(build)
     architecture = named_architecture(MODEL).with_vocabulary(manifest.vocabulary_size)
@@ -120,7 +120,7 @@ def theirs(build: Path, folder: Path, peer: Path) -> Pace:
 
 def written_for_peer(build: Path, place: Path) -> list[str]:
     """Examples, configuration with tokenizer, and settings in files; their paths, as the peer's script takes them."""
-    from orca_recipes.train.architecture import architecture_to_hf, named_architecture
+    from orca_recipes.train.model.architecture import architecture_to_hf, named_architecture
 
     manifest = read_manifest(build)
     shutil.copytree(build / "tokenizer", place / "model")
@@ -136,8 +136,8 @@ def written_for_peer(build: Path, place: Path) -> list[str]:
 
 def step_examples(build: Path, step: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Tokens of each example of a step, and its labels as transformers takes them: unshifted, -100 without loss."""
-    from orca_recipes.train.rows import Rows
-    from orca_recipes.train.settings import Request, resolve
+    from orca_recipes.train.data.rows import Rows
+    from orca_recipes.train.training_settings import Request, resolve
 
     settings = resolve(Request(build=build, training=SETTINGS))
     rows, phase = Rows(build, settings.manifest), settings.chosen[0]

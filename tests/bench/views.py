@@ -12,7 +12,7 @@ from orca_plugins.strategies.direct import Direct
 from orca_plugins.strategies.step_by_step import StepByStep
 from orca_recipes.contract.frames import completed, examples_schema
 from orca_recipes.recipe.rules import When
-from orca_recipes.run.conversations.rules import Message, first_matching
+from orca_recipes.run.conversations.matching_rule import Message, first_matching
 from orca_recipes.run.conversations.system_messages import headed
 from orca_recipes.run.conversations.views import teacher_view
 from tests.bench.table import table

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import click
 
-from orca_recipes.traces.lines import Trace, decode
-from orca_recipes.traces.segments import segments
+from orca_recipes.traces.trace_lines import Trace, decode
+from orca_recipes.traces.trace_segments import segments
 from tests.campaign.trial import HOME, end_group, promise_of, table
 from tests.servers.running import running_apart
 from tests.servers.stub import key_of

@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
+from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.manifest import NAME, Contents, Made, inspect_manifest, sealed, write_manifest
-from orca_recipes.shards.verify import verify
 from tests.campaign.trial import Trial, copied_recipe, table
 
 FLIPS = 120

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 
 import click
 
-from orca_recipes.shards.verify import verify
+from orca_recipes.shards.checks.verify import verify
 from tests.campaign.clock import tried_clocks
 from tests.campaign.disks import tried_disks
 from tests.campaign.moments import tried_moments

@@ -11,7 +11,7 @@ from subprocess import Popen
 
 import click
 
-from orca_recipes.shards.verify import verify
+from orca_recipes.shards.checks.verify import verify
 from tests.campaign.trial import Trial, end_group, promise_of, table
 
 MOMENTS = 30

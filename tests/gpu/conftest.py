@@ -9,8 +9,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import torch
 
-    import orca_recipes.train.network  # noqa: F401
-    from orca_recipes.train.layout import Layout, Place, running
+    import orca_recipes.train.model.network  # noqa: F401
+    from orca_recipes.train.processes.parallel_layout import Layout, Place, running
 
 ONE_GPU = Layout(device="cuda")
 

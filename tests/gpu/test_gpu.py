@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from orca_recipes.train.checkpoint import Checkpoint, resume, save_checkpoint
-from orca_recipes.train.layers import transformer_engine_is_installed
-from orca_recipes.train.layout import Layout, Place
-from orca_recipes.train.network import Network, build_model, losses
+from orca_recipes.train.checkpoints.checkpoint import Checkpoint, resume, save_checkpoint
+from orca_recipes.train.model.layer_parts import transformer_engine_is_installed
+from orca_recipes.train.model.network import Network, build_model, losses
 from orca_recipes.train.optimizer import AdamW, Optimizer, Step, build_optimizer
+from orca_recipes.train.processes.parallel_layout import Layout, Place
 from tests.train.rows import Packed, packed, small
 
 ONE_GPU = Layout(device="cuda")
@@ -69,7 +69,7 @@ def test_fused_layers_agree_with_the_plain_ones_on_packed_rows(gpu: Place, tmp_p
     plain = build_model(small(**WIDE), ONE_GPU, plain=True)
     save_checkpoint(tmp_path, Checkpoint(small(**WIDE), manifest_digest="m"), plain, keep=1)
     fused = build_model(small(**WIDE), ONE_GPU)
-    from orca_recipes.train.checkpoint import load_weights
+    from orca_recipes.train.checkpoints.checkpoint import load_weights
 
     load_weights(tmp_path / "step-00000000", fused)
     for batch in map(on_gpu, BATCHES):

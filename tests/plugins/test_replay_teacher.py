@@ -126,7 +126,7 @@ def test_what_is_found_is_what_a_dictionary_would_find(tmp_path, table, wanted, 
 
 
 def test_keys_that_share_their_first_half_are_told_apart(tmp_path, monkeypatch):
-    import orca_plugins.teachers.replay.table as table
+    import orca_plugins.teachers.replay.replay_table as table
 
     real = table.text_digests
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from transformers import AutoTokenizer
 
-from orca_plugins.tokenizers.hf.encoder import HFEncoder
+from orca_plugins.tokenizers.hf.hf_encoder import HFEncoder
 from orca_plugins.tokenizers.hf.kind import HF
 from orca_recipes.errors import TokenizerError
 

@@ -17,7 +17,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 from orca_plugins.tokenizers.hf import fast_engine as fast
-from orca_plugins.tokenizers.hf.encoder import HFEncoder
+from orca_plugins.tokenizers.hf.hf_encoder import HFEncoder
 from orca_plugins.tokenizers.hf.kind import HF
 from orca_plugins.tokenizers.hf.tokenizer_json import without_control
 from orca_recipes.contract.kinds import Encoder

@@ -10,8 +10,8 @@ from orca_recipes.catalogue import Catalogue
 from orca_recipes.progress import Progress
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build
+from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.manifest import AnswerCounts
-from orca_recipes.shards.verify import verify
 from orca_recipes.store.store import Store
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -11,10 +11,10 @@ from orca_recipes.catalogue import Catalogue
 from orca_recipes.progress import Progress
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build
+from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.layout import GUARD
 from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.shards.reader import Shard
-from orca_recipes.shards.verify import verify
 from orca_recipes.store.store import Store
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "niv2.toml"

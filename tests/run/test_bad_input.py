@@ -24,8 +24,8 @@ from orca_recipes.errors import OrcaError, SourceError
 from orca_recipes.progress import Progress
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build
+from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.reader import Shard
-from orca_recipes.shards.verify import verify
 from orca_recipes.store.store import Store
 
 TOKENIZER = Path(__file__).parents[2] / "recipes" / "quickstart" / "tokenizer.json"

@@ -11,8 +11,8 @@ from orca_recipes.errors import BuildError, LockError, OverlongExample, Shortfal
 from orca_recipes.preview.preview import preview
 from orca_recipes.progress import Progress
 from orca_recipes.run.build import build, lock_recipe, prepare
+from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.manifest import Manifest
-from orca_recipes.shards.verify import verify
 from tests.run.small import Heard, asked, promised
 
 

@@ -13,8 +13,8 @@ from orca_recipes.cli.main import main
 from orca_recipes.errors import BuildError
 from orca_recipes.run import publish
 from orca_recipes.run.build import build
+from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.manifest import read_manifest
-from orca_recipes.shards.verify import verify
 from tests.run.small import Heard, asked, promised
 
 

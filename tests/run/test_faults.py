@@ -17,8 +17,8 @@ import pytest
 
 from orca_recipes.errors import BuildError, Failure, StoreError
 from orca_recipes.run.build import build
+from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.manifest import read_manifest
-from orca_recipes.shards.verify import verify
 from tests.run.small import HOME, Heard, asked, promised
 
 

@@ -19,14 +19,14 @@ from orca_recipes.prove.prove import prove
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build
 from orca_recipes.run.pinning.lock_file import read_lock
+from orca_recipes.shards.checks.report import Report
+from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.digests import file_digest, json_digest
 from orca_recipes.shards.manifest import Manifest, data_digest, read_manifest
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.records import read_records
-from orca_recipes.shards.report import Report
-from orca_recipes.shards.show import show
-from orca_recipes.shards.show_lines import example_lines, rejected_lines
-from orca_recipes.shards.verify import verify
+from orca_recipes.shards.show.show import show
+from orca_recipes.shards.show.show_lines import example_lines, rejected_lines
 from orca_recipes.store.store import Store
 from tests.run.small import Heard
 

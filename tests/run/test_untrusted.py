@@ -18,7 +18,7 @@ from orca_recipes.cli.main import main
 from orca_recipes.contract.chat_template import ChatTemplate, Refused
 from orca_recipes.errors import OrcaError
 from orca_recipes.progress import progress_for
-from orca_recipes.shards.show import show
+from orca_recipes.shards.show.show import show
 
 TOKENIZER = Path(__file__).parents[2] / "recipes" / "quickstart" / "tokenizer.json"
 EVIL = "\x1b]0;owned\x07\x1b[2J\x1b[31mred\x9b1m\r\b\x7f\u202eorder[bold red]markup[/][link=file:///etc]x[/link]"

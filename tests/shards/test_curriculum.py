@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca_recipes.errors import DamagedShard
+from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.curriculum import (
     AskedPhase,
     Curriculum,
@@ -19,8 +20,7 @@ from orca_recipes.shards.curriculum import (
     write_curriculum,
 )
 from orca_recipes.shards.manifest import read_manifest
-from orca_recipes.shards.show import show
-from orca_recipes.shards.verify import verify
+from orca_recipes.shards.show.show import show
 
 SIZES = {"a": DatasetSize(10, 1000, 600), "b": DatasetSize(5, 400, 100), "c": DatasetSize(1, 7, 3)}
 

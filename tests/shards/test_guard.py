@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca_recipes.errors import DamagedShard
-from orca_recipes.shards.index import Index, contiguous_offsets, read_index, write_index
+from orca_recipes.shards.checks.verify import verify
+from orca_recipes.shards.idx_file import Index, contiguous_offsets, read_index, write_index
 from orca_recipes.shards.layout import DTYPES, GUARD, GUARD_LENGTH, GUARD_OFFSET, STARTS, TRAINED, guards_of
 from orca_recipes.shards.reader import Shard
-from orca_recipes.shards.verify import verify
 from orca_recipes.shards.writer import write_pair
 
 SPLITS = ["1,0,0", "969,30,1"]

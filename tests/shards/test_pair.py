@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orca_recipes.errors import DamagedShard
-from orca_recipes.shards.index import HEADER, Index, write_index
+from orca_recipes.shards.idx_file import HEADER, Index, write_index
 from orca_recipes.shards.layout import STARTS, TRAINED
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.writer import write_pair

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca_recipes.shards import repeats
-from orca_recipes.shards.repeats import repeated_values
+from orca_recipes.shards.checks import repeats
+from orca_recipes.shards.checks.repeats import repeated_values
 
 VALUES = st.sampled_from([0, 1, 2**63 - 1, 2**63, 2**64 - 1]) | st.integers(0, 2**64 - 1)
 

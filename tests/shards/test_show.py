@@ -11,9 +11,9 @@ from rich.console import Console
 from tokenizers import Tokenizer, decoders, models
 
 from orca_recipes.errors import DamagedShard, UserError
-from orca_recipes.shards.show import show
-from orca_recipes.shards.spans import SpanDecoder
-from orca_recipes.shards.visible import visible
+from orca_recipes.shards.show.show import show
+from orca_recipes.shards.show.spans import SpanDecoder
+from orca_recipes.shards.show.visible import visible
 
 
 def shown(build, **options) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from orca_recipes.errors import UserError
 from orca_recipes.shards.reader import Shard
-from orca_recipes.shards.show_lines import example_lines, rejected_lines, rejected_text
+from orca_recipes.shards.show.show_lines import example_lines, rejected_lines, rejected_text
 
 ALL = ("main/00000", "main/00001", "side/00000")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from orca_recipes.shards.verify import verify
+from orca_recipes.shards.checks.verify import verify
 
 
 def sentences(directory: Path) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from orca_recipes.contract.answers import Answer
-from orca_recipes.traces.lines import Question, Trace
-from orca_recipes.traces.store import TraceStore
+from orca_recipes.traces.trace_lines import Question, Trace
+from orca_recipes.traces.trace_store import TraceStore
 
 MakeTrace = Callable[..., Trace]
 

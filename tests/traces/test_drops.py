@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from orca_recipes.contract.answers import Lengths
-from orca_recipes.traces.choice import Choice, chosen
+from orca_recipes.traces.chosen_answers import Choice, chosen
 from orca_recipes.traces.exchange import export_traces, import_traces
-from orca_recipes.traces.lines import Trace, as_json, digest_of
-from orca_recipes.traces.segments import segments
 from orca_recipes.traces.stats import stats
-from orca_recipes.traces.store import Standing, TraceStore
+from orca_recipes.traces.trace_lines import Trace, as_json, digest_of
+from orca_recipes.traces.trace_segments import segments
+from orca_recipes.traces.trace_store import Standing, TraceStore
 
 
 def standing(store: TraceStore, trace: Trace) -> Standing:

@@ -9,9 +9,9 @@ import pytest
 from orca_recipes.contract.answers import Lengths
 from orca_recipes.errors import UserError
 from orca_recipes.traces.exchange import export_traces, import_traces
-from orca_recipes.traces.lines import Trace, as_json, encode
 from orca_recipes.traces.stats import stats
-from orca_recipes.traces.store import TraceStore
+from orca_recipes.traces.trace_lines import Trace, as_json, encode
+from orca_recipes.traces.trace_store import TraceStore
 
 
 @pytest.fixture

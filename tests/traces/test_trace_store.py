@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca_recipes.contract.answers import Answer, Lengths
-from orca_recipes.traces.claims import KeyClaims
-from orca_recipes.traces.lines import Question, Trace, decode, encode
-from orca_recipes.traces.segments import SegmentWriter, segments
-from orca_recipes.traces.store import DurableAnswers, Standing, TraceStore
+from orca_recipes.traces.question_claims import KeyClaims
+from orca_recipes.traces.trace_lines import Question, Trace, decode, encode
+from orca_recipes.traces.trace_segments import SegmentWriter, segments
+from orca_recipes.traces.trace_store import DurableAnswers, Standing, TraceStore
 
 ANY_LENGTH = Lengths((None,))
 
@@ -252,7 +252,7 @@ def test_claims_of_a_build_that_was_killed_count_for_nothing(store: TraceStore) 
 
 
 def test_a_full_segment_is_followed_by_another(trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orca_recipes.traces.segments.SEGMENT_BYTES", 1000)
+    monkeypatch.setattr("orca_recipes.traces.trace_segments.SEGMENT_BYTES", 1000)
     writer = SegmentWriter(tmp_path)
     for number in range(6):
         writer.append(encode(trace(str(number))))

@@ -22,8 +22,8 @@ with warnings.catch_warnings():
     import torch
     import torch.utils.tensorboard
 
-    import orca_recipes.train.network  # noqa: F401
-    from orca_recipes.train.layout import Layout, running
+    import orca_recipes.train.model.network  # noqa: F401
+    from orca_recipes.train.processes.parallel_layout import Layout, running
     from tests.train.builds import make_build
 
 _PATIENCE_SECONDS = 90

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from orca_recipes.train.architecture import Architecture
+from orca_recipes.train.model.architecture import Architecture
 
 
 @dataclass(frozen=True)

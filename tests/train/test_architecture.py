@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from orca_recipes.errors import ModelError
-from orca_recipes.train.architecture import (
+from orca_recipes.train.model.architecture import (
     Architecture,
     architecture_from_hf,
     architecture_to_hf,

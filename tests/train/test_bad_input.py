@@ -19,11 +19,12 @@ from orca_recipes.errors import (
     TrainingError,
 )
 from orca_recipes.shards.manifest import read_manifest
-from orca_recipes.train import rank, start
-from orca_recipes.train.examine import examine
-from orca_recipes.train.rank import prepare, train_as_rank
+from orca_recipes.train import start
+from orca_recipes.train.data.examine import examine
+from orca_recipes.train.processes import rank
+from orca_recipes.train.processes.rank import prepare, train_as_rank
 from orca_recipes.train.sample import Asked
-from orca_recipes.train.settings import Request
+from orca_recipes.train.training_settings import Request
 
 CONFIG = """{
  "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 32, "intermediate_size": 64,

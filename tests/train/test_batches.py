@@ -10,9 +10,9 @@ import torch
 
 from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.shards.reader import Shard
-from orca_recipes.train.batches import Share, micro_batches, read_batch
-from orca_recipes.train.order import PhaseOrder, RowPlace
-from orca_recipes.train.rows import Rows
+from orca_recipes.train.data.batches import Share, micro_batches, read_batch
+from orca_recipes.train.data.order import PhaseOrder, RowPlace
+from orca_recipes.train.data.rows import Rows
 
 
 @pytest.fixture(scope="module")

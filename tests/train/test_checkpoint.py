@@ -12,7 +12,7 @@ import torch
 from megatron.core import dist_checkpointing
 
 from orca_recipes.errors import CheckpointError
-from orca_recipes.train.checkpoint import (
+from orca_recipes.train.checkpoints.checkpoint import (
     Checkpoint,
     load_weights,
     newest_checkpoint,
@@ -20,9 +20,9 @@ from orca_recipes.train.checkpoint import (
     resume,
     save_checkpoint,
 )
-from orca_recipes.train.layout import Layout, Place
-from orca_recipes.train.network import Network, build_model, logits
+from orca_recipes.train.model.network import Network, build_model, logits
 from orca_recipes.train.optimizer import Optimizer, build_optimizer
+from orca_recipes.train.processes.parallel_layout import Layout, Place
 from tests.train.rows import small
 from tests.train.test_optimizer import BATCHES, CALM, mean_loss, take
 

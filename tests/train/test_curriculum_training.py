@@ -11,9 +11,9 @@ import pytest
 from orca_recipes.shards.curriculum import read_curriculum
 from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.train import loop
-from orca_recipes.train.order import RowPlace
-from orca_recipes.train.rank import train_as_rank
-from orca_recipes.train.settings import Request
+from orca_recipes.train.data.order import RowPlace
+from orca_recipes.train.processes.rank import train_as_rank
+from orca_recipes.train.training_settings import Request
 from tests.train.builds import make_build, read_steps
 
 MIXED = """

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from orca_recipes.train import optimizer as optimizers
-from orca_recipes.train.checkpoint import Checkpoint, resume, save_checkpoint
-from orca_recipes.train.layout import Layout, Place
-from orca_recipes.train.network import Network, build_model
+from orca_recipes.train.checkpoints.checkpoint import Checkpoint, resume, save_checkpoint
+from orca_recipes.train.model.network import Network, build_model
 from orca_recipes.train.optimizer import Optimizer
+from orca_recipes.train.processes.parallel_layout import Layout, Place
 from tests.train.pretended_gpu import PretendedGpu
 from tests.train.rows import small
 from tests.train.test_optimizer import BATCHES, CALM, mean_loss, take

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from orca_recipes.shards.manifest import read_manifest
-from orca_recipes.train.batches import read_batch
+from orca_recipes.train.data.batches import read_batch
+from orca_recipes.train.data.order import RowPlace
+from orca_recipes.train.data.rows import Rows
 from orca_recipes.train.journal import read_log
-from orca_recipes.train.order import RowPlace
-from orca_recipes.train.rank import train_as_rank
-from orca_recipes.train.rows import Rows
-from orca_recipes.train.settings import Request
+from orca_recipes.train.processes.rank import train_as_rank
+from orca_recipes.train.training_settings import Request
 from tests.train.builds import make_build, read_steps
 from tests.train.pretended_gpu import OnGpu, a_pretended_gpu
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from orca_recipes.errors import LayoutError, ModelError, TrainingError, UserError
-from orca_recipes.train import launch
-from orca_recipes.train.checkpoint import newest_checkpoint
+from orca_recipes.train.checkpoints.checkpoint import newest_checkpoint
 from orca_recipes.train.journal import read_log
-from orca_recipes.train.settings import Request
+from orca_recipes.train.processes import launch
+from orca_recipes.train.training_settings import Request
 from tests.patience import SECONDS, awaited
 from tests.train.builds import HOME, make_build, read_steps, run_command
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from orca_recipes.train.layout import Layout, Place
-from orca_recipes.train.network import build_model, logits, losses
+from orca_recipes.train.model.network import build_model, logits, losses
+from orca_recipes.train.processes.parallel_layout import Layout, Place
 from tests.train.rows import Packed, packed, small
 
 LAYOUTS = [Layout(), Layout(tensor_parallel=2), Layout(tensor_parallel=2, sequence_parallel=True)]

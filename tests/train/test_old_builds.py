@@ -10,8 +10,8 @@ from orca_recipes.shards.layout import index_path
 from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.writer import write_pair
-from orca_recipes.train.rank import train_as_rank
-from orca_recipes.train.settings import Request
+from orca_recipes.train.processes.rank import train_as_rank
+from orca_recipes.train.training_settings import Request
 from tests.train.builds import read_steps
 
 Fork = Callable[..., list[Any]]

@@ -8,9 +8,9 @@ import pytest
 import torch
 from megatron.core import parallel_state
 
-from orca_recipes.train.layout import Layout, Place
-from orca_recipes.train.network import Network, build_model, losses
+from orca_recipes.train.model.network import Network, build_model, losses
 from orca_recipes.train.optimizer import AdamW, Optimizer, Step, build_optimizer
+from orca_recipes.train.processes.parallel_layout import Layout, Place
 from tests.train.rows import Packed, packed, small
 
 LAYOUTS = [

@@ -5,8 +5,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca_recipes.train.batches import Share
-from orca_recipes.train.order import KeyedOrder, PhaseOrder
+from orca_recipes.train.data.batches import Share
+from orca_recipes.train.data.order import KeyedOrder, PhaseOrder
 
 
 @given(size=st.integers(1, 600), key=st.text(max_size=8))

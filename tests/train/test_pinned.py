@@ -12,11 +12,12 @@ import pytest
 
 from orca_recipes.errors import BuildError, DamagedShard, NonFiniteLoss
 from orca_recipes.shards.manifest import read_manifest
-from orca_recipes.train import journal, loop, rank
-from orca_recipes.train.checkpoint import newest_checkpoint
+from orca_recipes.train import journal, loop
+from orca_recipes.train.checkpoints.checkpoint import newest_checkpoint
 from orca_recipes.train.journal import read_log
-from orca_recipes.train.rank import train_as_rank
-from orca_recipes.train.settings import Request
+from orca_recipes.train.processes import rank
+from orca_recipes.train.processes.rank import train_as_rank
+from orca_recipes.train.training_settings import Request
 from tests.train.builds import make_build, run_command
 
 Fork = Callable[..., list[Any]]

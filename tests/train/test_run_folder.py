@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from orca_recipes.errors import TrainingError
-from orca_recipes.train.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
-from orca_recipes.train.hf import export_hf
-from orca_recipes.train.layout import Layout, Place
-from orca_recipes.train.network import build_model
-from orca_recipes.train.rank import prepare, train_as_rank
-from orca_recipes.train.settings import Request
+from orca_recipes.train.checkpoints.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from orca_recipes.train.hf.conversion import export_hf
+from orca_recipes.train.model.network import build_model
+from orca_recipes.train.processes.parallel_layout import Layout, Place
+from orca_recipes.train.processes.rank import prepare, train_as_rank
+from orca_recipes.train.training_settings import Request
 from tests.train.builds import read_steps
 from tests.train.rows import small
 

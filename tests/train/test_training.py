@@ -14,11 +14,11 @@ from orca_recipes.errors import NonFiniteLoss
 from orca_recipes.shards.curriculum import read_curriculum
 from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.train import journal, loop
-from orca_recipes.train.checkpoint import newest_checkpoint, read_checkpoint
-from orca_recipes.train.order import RowPlace
-from orca_recipes.train.rank import prepare, train_as_rank
+from orca_recipes.train.checkpoints.checkpoint import newest_checkpoint, read_checkpoint
+from orca_recipes.train.data.order import RowPlace
+from orca_recipes.train.processes.rank import prepare, train_as_rank
 from orca_recipes.train.sample import Manner, sample
-from orca_recipes.train.settings import Request
+from orca_recipes.train.training_settings import Request
 from tests.train.builds import make_build, read_steps, word_pairs
 
 Fork = Callable[..., list[Any]]

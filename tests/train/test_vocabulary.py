@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import tokenizers
 from click.testing import CliRunner
+from tests.train.test_hf import random_llama
 
 from orca_recipes.cli.main import main
 from orca_recipes.errors import ModelError
-from orca_recipes.train.checkpoint import read_checkpoint
-from orca_recipes.train.hf import import_hf
-from orca_recipes.train.rank import prepare, train_as_rank
-from orca_recipes.train.settings import Request
-from orca_recipes.train.vocabulary import tokens_of, what_is_unknown
-from tests.train.test_hf import random_llama
+from orca_recipes.train.checkpoints.checkpoint import read_checkpoint
+from orca_recipes.train.data.vocabulary import tokens_of, what_is_unknown
+from orca_recipes.train.hf.conversion import import_hf
+from orca_recipes.train.processes.rank import prepare, train_as_rank
+from orca_recipes.train.training_settings import Request
 
 Fork = Callable[..., list[Any]]
 

@@ -9,14 +9,14 @@ from contextlib import nullcontext
 
 import pytest
 
-from orca_recipes.train.writers import ending_with_their_rank
+from orca_recipes.train.checkpoints.writers import ending_with_their_rank
 from tests.patience import SECONDS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
 
 RANK = """
 import multiprocessing, time
-from orca_recipes.train.writers import ending_with_their_rank
+from orca_recipes.train.checkpoints.writers import ending_with_their_rank
 def write():
     print("writing", flush=True)
     time.sleep(600)

@@ -13,7 +13,7 @@ from orca_recipes.run.answers.stored_answers import answer_parts
 from orca_recipes.run.work.account import keep_account, read_account
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.store import StageFolder
-from orca_recipes.traces.store import TraceStore, default_root
+from orca_recipes.traces.trace_store import TraceStore, default_root
 
 
 def make(bench: Bench, folder: StageFolder, subject: str) -> None:

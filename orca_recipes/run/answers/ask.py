@@ -14,7 +14,7 @@ import numpy as np
 from orca_recipes.contract.answers import Request, request_key
 from orca_recipes.run.conversations.converse import ask, keep_part
 from orca_recipes.run.conversations.course import ConverseTask, Course, batches, selected_examples
-from orca_recipes.run.conversations.rules import keeps_own_answer
+from orca_recipes.run.conversations.matching_rule import keeps_own_answer
 from orca_recipes.run.examples.drawn_account import account_of_drawing
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import read_frame

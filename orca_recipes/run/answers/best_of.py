@@ -19,7 +19,7 @@ from orca_recipes.run.conversations.converse import passing, teach
 from orca_recipes.run.conversations.course import Course
 from orca_recipes.store.arrow_files import read_frame
 from orca_recipes.store.store import Part, StageFolder
-from orca_recipes.traces.store import TraceStore
+from orca_recipes.traces.trace_store import TraceStore
 
 
 @dataclass

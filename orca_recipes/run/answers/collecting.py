@@ -20,7 +20,7 @@ from orca_recipes.run.answers.session import Bought, Questions, Session, spent_b
 from orca_recipes.run.answers.stored_answers import missing
 from orca_recipes.run.conversations.course import course_of
 from orca_recipes.run.work.bench import Bench
-from orca_recipes.traces.store import TraceStore
+from orca_recipes.traces.trace_store import TraceStore
 
 Result = TypeVar("Result")
 

@@ -19,9 +19,9 @@ from orca_recipes.run.answers.panel import Panel
 from orca_recipes.run.answers.stored_answers import Chosen, missing
 from orca_recipes.store.disk_faults import writing
 from orca_recipes.store.store import Part, StageFolder
-from orca_recipes.traces.claims import KeyClaims
-from orca_recipes.traces.lines import Question, Trace
-from orca_recipes.traces.store import DurableAnswers, TraceStore
+from orca_recipes.traces.question_claims import KeyClaims
+from orca_recipes.traces.trace_lines import Question, Trace
+from orca_recipes.traces.trace_store import DurableAnswers, TraceStore
 
 _CHUNK = 256
 """Requests that are claimed together."""

@@ -22,7 +22,7 @@ from orca_recipes.shards.manifest import Manifest
 from orca_recipes.store.arrow_files import read_frame
 from orca_recipes.store.store import StageFolder, Store
 from orca_recipes.traces.drops import drop_files
-from orca_recipes.traces.store import TraceStore, default_root
+from orca_recipes.traces.trace_store import TraceStore, default_root
 
 if TYPE_CHECKING:
     import polars as pl

@@ -14,7 +14,7 @@ from orca_recipes.contract.frames import answers_schema
 from orca_recipes.run.answers.ask import asked_parts, keys_of
 from orca_recipes.store.arrow_files import read_frame, write_frame
 from orca_recipes.store.store import Part, PartWriter, StageFolder
-from orca_recipes.traces.store import Standing, TraceStore
+from orca_recipes.traces.trace_store import Standing, TraceStore
 
 if TYPE_CHECKING:
     import polars as pl

@@ -21,7 +21,7 @@ from orca_recipes.contract.quotes import quoting
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.errors import RuleError
 from orca_recipes.run.conversations.course import ConverseTask, Course, batches, selected_examples
-from orca_recipes.run.conversations.rules import (
+from orca_recipes.run.conversations.matching_rule import (
     UNMATCHED,
     BoundRule,
     first_matching,

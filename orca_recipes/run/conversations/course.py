@@ -13,8 +13,8 @@ from orca_recipes.contract.frames import completed, examples_schema
 from orca_recipes.contract.kinds import Filter, Teacher
 from orca_recipes.plan.compile import course_seed, matching_rules, prepared_teachers, used_collections
 from orca_recipes.plan.mixing import is_kept_apart
+from orca_recipes.run.conversations.matching_rule import BoundRule, Message, QuestionCounter
 from orca_recipes.run.conversations.rule_coverage import check_patterns
-from orca_recipes.run.conversations.rules import BoundRule, Message, QuestionCounter
 from orca_recipes.run.conversations.shots import write_pool
 from orca_recipes.run.examples.read import batches_of
 from orca_recipes.run.examples.row_digests import Digests, read_digests

@@ -19,7 +19,7 @@ from orca_recipes.errors import RuleError
 from orca_recipes.plan.compile import taken_collections, used_collections
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.recipe.rules import Rule, When
-from orca_recipes.run.conversations.rules import UNMATCHED, WORDS, QuestionCounter, first_matching, meets
+from orca_recipes.run.conversations.matching_rule import UNMATCHED, WORDS, QuestionCounter, first_matching, meets
 from orca_recipes.run.examples.read import batches_of
 from orca_recipes.store.arrow_files import IDS, read_frame
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orca_recipes.contract.draws import draw_below, draw_keys, splitmix64
-from orca_recipes.run.conversations.rules import Message
+from orca_recipes.run.conversations.matching_rule import Message
 
 if TYPE_CHECKING:
     import polars as pl

@@ -12,7 +12,7 @@ from orca_recipes.contract.frames import completed, conversations_schema, exampl
 from orca_recipes.contract.messages import ends_with_answer, last_answer, untrained, without_last_answer
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.errors import PluginError
-from orca_recipes.run.conversations.rules import BoundRule, keeps_own_answer
+from orca_recipes.run.conversations.matching_rule import BoundRule, keeps_own_answer
 from orca_recipes.run.conversations.system_messages import drawn_texts
 from orca_recipes.run.conversations.views import teacher_view, without_system
 

@@ -18,7 +18,7 @@ from orca_recipes.errors import SourceError, StoreError
 from orca_recipes.plan.fingerprint import digest_of
 from orca_recipes.plan.pins import MessagePin, Pins
 from orca_recipes.plan.plugins import PluginPin, plugins_of
-from orca_recipes.recipe import lines
+from orca_recipes.recipe import toml_lines
 from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.recipe.message_digests import described, message_faults, relatives, text_digest
 from orca_recipes.recipe.model import Recipe
@@ -38,7 +38,7 @@ from orca_recipes.store.store import Store
 
 _ID_DIGITS = 8
 
-Faults = list[tuple[lines.Path, str]]
+Faults = list[tuple[toml_lines.Path, str]]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def look_up(
     return Texts(recipe.model_copy(update={"system_messages": sets}), pins)
 
 
-def _faults(chosen: SystemMessages, texts: Mapping[str, str]) -> Iterator[tuple[lines.Path, str]]:
+def _faults(chosen: SystemMessages, texts: Mapping[str, str]) -> Iterator[tuple[toml_lines.Path, str]]:
     for path, sentence in message_faults(texts, digests=chosen.digests, weights=chosen.weights):
         if chosen.kind != "column" or path[0] != "digests":
             yield path, sentence

@@ -23,7 +23,7 @@ from orca_recipes.errors import TemplateError, TokenizerError
 from orca_recipes.run.pinning.trial_conversations import Conversation, conversations
 from orca_recipes.run.tokens.inference import Inference
 from orca_recipes.run.tokens.render import Renderer
-from orca_recipes.run.tokens.segments import Rendered
+from orca_recipes.run.tokens.rendered_segments import Rendered
 from orca_recipes.run.tokens.trained_text import control_table, trained_texts
 from orca_recipes.shards.layout import is_trained
 from orca_recipes.store.arrow_files import keep_pandas_out

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from orca_recipes.contract.kinds import Writer
-from orca_recipes.run.rows.records import records_of
+from orca_recipes.run.rows.example_records import records_of
 from orca_recipes.run.rows.unit_places import Places
 from orca_recipes.run.rows.units import Unit
 from orca_recipes.run.tokens.ragged import gathered_rows, ragged

@@ -23,7 +23,7 @@ from orca_recipes.errors import TemplateError
 from orca_recipes.run.tokens.inference import Inference
 from orca_recipes.run.tokens.prompts import PromptCheck, PromptChecker, prompt_spans
 from orca_recipes.run.tokens.ragged import ragged
-from orca_recipes.run.tokens.segments import Rendered
+from orca_recipes.run.tokens.rendered_segments import Rendered
 from orca_recipes.run.tokens.trained_text import trained_texts
 from orca_recipes.shards.layout import is_trained
 from orca_recipes.shards.segments import Segments

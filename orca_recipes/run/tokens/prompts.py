@@ -25,7 +25,7 @@ from orca_recipes.run.tokens.template_skeleton import Skeletons, possible_roles
 from orca_recipes.run.tokens.trained_text import control_table
 from orca_recipes.shards.layout import ROLES, is_trained, role_codes
 from orca_recipes.shards.segments import Segments
-from orca_recipes.shards.visible import visible
+from orca_recipes.shards.show.visible import visible
 
 HOLDS_CONTROL_TEXT = "hold the text of a control token"
 CANNOT_BE_SPELT = "hold text that the tokenizer does not give back"

@@ -17,7 +17,7 @@ from orca_recipes.contract.markup import Markup
 from orca_recipes.run.tokens.flat_messages import UNKNOWN, FlatMessages, flatten
 from orca_recipes.run.tokens.items import Items, lay_out
 from orca_recipes.run.tokens.markers import markers
-from orca_recipes.run.tokens.segments import Held, Rendered, assembled
+from orca_recipes.run.tokens.rendered_segments import Held, Rendered, assembled
 from orca_recipes.run.tokens.template_pieces import START_CODE, PieceTables
 from orca_recipes.run.tokens.text_runs import Runs, runs_of
 from orca_recipes.run.tokens.token_rows import Encoded

@@ -23,7 +23,7 @@ from orca_recipes.plan.compile import has_reserve
 from orca_recipes.run.tokens.erased_question import kept_question_digests
 from orca_recipes.run.tokens.prompt_trial import PromptTrial
 from orca_recipes.run.tokens.render import Renderer
-from orca_recipes.run.tokens.segments import Rendered
+from orca_recipes.run.tokens.rendered_segments import Rendered
 from orca_recipes.run.work.account import ACCOUNT, count_reasons, read_account
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.loaded_tokenizer import opened

@@ -12,10 +12,10 @@ from orca_recipes.errors import BudgetSpent, LockError, TeacherError, TraceError
 from orca_recipes.explain.explain import explain_place
 from orca_recipes.progress import Progress
 from orca_recipes.run.build import build
+from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.manifest import Manifest
-from orca_recipes.shards.verify import verify
-from orca_recipes.traces.segments import SegmentWriter
-from orca_recipes.traces.store import TraceStore
+from orca_recipes.traces.trace_segments import SegmentWriter
+from orca_recipes.traces.trace_store import TraceStore
 from tests.run.answers.bought import World
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.manifest import DatasetCounts
-from orca_recipes.shards.verify import verify
 from tests.run.answers.bought import World
 from tests.run.oracle import was_asked
 

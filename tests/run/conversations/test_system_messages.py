@@ -7,7 +7,7 @@ import polars as pl
 
 from orca_recipes.contract.draws import splitmix64
 from orca_recipes.contract.frames import completed, examples_schema
-from orca_recipes.run.conversations.rules import Message
+from orca_recipes.run.conversations.matching_rule import Message
 from orca_recipes.run.conversations.system_messages import drawn_texts, headed
 
 TWO = (Message("set/a", "A"), Message("set/b", "B"))

@@ -17,7 +17,7 @@ from orca_recipes.prove.prove import prove
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build
 from orca_recipes.shards.reader import Shard
-from orca_recipes.shards.spans import SpanDecoder
+from orca_recipes.shards.show.spans import SpanDecoder
 from orca_recipes.store.store import Store
 
 TOKENIZER = Path(__file__).parents[3] / "recipes" / "quickstart" / "tokenizer.json"

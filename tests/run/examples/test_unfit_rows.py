@@ -17,7 +17,7 @@ from orca_recipes.progress import Progress
 from orca_recipes.run.build import build
 from orca_recipes.run.examples.read import ReadTask, read_part
 from orca_recipes.shards.reader import Shard
-from orca_recipes.shards.spans import SpanDecoder
+from orca_recipes.shards.show.spans import SpanDecoder
 from orca_recipes.store.arrow_files import read_frame, read_table
 from orca_recipes.store.store import StageFolder
 from tests.run.small import STUDENT, asked, write_rows

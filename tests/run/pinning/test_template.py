@@ -15,7 +15,7 @@ from orca_plugins.templates.chatml import ChatML
 from orca_plugins.templates.from_tokenizer.kind import FromTokenizer
 from orca_plugins.templates.plain import Plain
 from orca_plugins.templates.turns import Turn
-from orca_plugins.tokenizers.hf.encoder import HFEncoder
+from orca_plugins.tokenizers.hf.hf_encoder import HFEncoder
 from orca_plugins.tokenizers.hf.kind import HF
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.contract.hooks import hookimpl

@@ -22,7 +22,7 @@ from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build, prepare
 from orca_recipes.run.tokens import tokenize
 from orca_recipes.shards.manifest import Manifest, read_manifest
-from orca_recipes.shards.show import show
+from orca_recipes.shards.show.show import show
 from orca_recipes.store.store import Store
 
 HOME = Path(__file__).parents[3]

@@ -22,7 +22,7 @@ from orca_recipes.contract.frames import messages_type
 from orca_recipes.contract.kinds import Template
 from orca_recipes.contract.markup import Markup, assemble_text
 from orca_recipes.run.tokens.render import Renderer
-from orca_recipes.run.tokens.segments import Rendered
+from orca_recipes.run.tokens.rendered_segments import Rendered
 from orca_recipes.run.tokens.trained_text import trained_texts
 from orca_recipes.shards.layout import ROLES, is_trained, role_codes, starts_example
 

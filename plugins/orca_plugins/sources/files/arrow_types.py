@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orca_plugins.sources.files.columns import LISTS, Wanted
-from orca_plugins.sources.files.turns import is_turn, list_offsets, plain_turns, turns_type
+from orca_plugins.sources.files.turn_columns import is_turn, list_offsets, plain_turns, turns_type
 
 if TYPE_CHECKING:
     import pyarrow as pa

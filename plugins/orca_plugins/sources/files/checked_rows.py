@@ -12,7 +12,7 @@ import numpy as np
 from orca_plugins.sources.files.columns import LISTS, extra_name, shown
 from orca_plugins.sources.files.message_keys import is_of_what_is_lost
 from orca_plugins.sources.files.strict_json import BAD_TEXT
-from orca_plugins.sources.files.turns import list_offsets
+from orca_plugins.sources.files.turn_columns import list_offsets
 from orca_recipes.contract.frames import completed, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Reading
 from orca_recipes.shards.layout import ROLES

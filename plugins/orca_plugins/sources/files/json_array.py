@@ -14,7 +14,7 @@ from typing import Any
 from orca_plugins.sources.files.byte_stream import BLOCK_BYTES, HEAD_BYTES, chunks, line_blocks
 from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import Wanted, require_rows, shown_path
-from orca_plugins.sources.files.records import Rows, has_column, names_in
+from orca_plugins.sources.files.row_records import Rows, has_column, names_in
 from orca_plugins.sources.files.strict_json import BAD_JSON, BAD_TEXT, DECODER, TOO_DEEP, BadRow, nested_too_deep
 from orca_recipes.contract.kinds import Reading, SourceFile
 from orca_recipes.errors import SourceError

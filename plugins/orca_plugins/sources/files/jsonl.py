@@ -17,7 +17,7 @@ from orca_plugins.sources.files.columns import Wanted, require_rows, shown_path
 from orca_plugins.sources.files.found_files import compression_of
 from orca_plugins.sources.files.jsonl_pyarrow import objects_in, read_lines
 from orca_plugins.sources.files.jsonl_trusted_lines import count_feeds, index_lines
-from orca_plugins.sources.files.records import has_column, names_in
+from orca_plugins.sources.files.row_records import has_column, names_in
 from orca_recipes.contract.kinds import Reading, Slice, SourceFile
 
 _HEAD_ROWS = 100

@@ -15,7 +15,7 @@ from orca_plugins.sources.files.columns import LISTS, Wanted, routes
 from orca_plugins.sources.files.jsonl_trusted_lines import Lines
 from orca_plugins.sources.files.key_scan import Seen, seen_in
 from orca_plugins.sources.files.message_keys import PARTS, names_of
-from orca_plugins.sources.files.records import Rows, found_value
+from orca_plugins.sources.files.row_records import Rows, found_value
 from orca_plugins.sources.files.strict_json import BAD_TEXT, TOO_DEEP, BadRow, Digits, decode, nested_too_deep
 
 if TYPE_CHECKING:

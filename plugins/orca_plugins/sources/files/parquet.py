@@ -18,7 +18,7 @@ from orca_plugins.sources.files.checked_rows import Finish, Table
 from orca_plugins.sources.files.columns import LISTS, Wanted, columns_in_file, routes, shown, shown_path
 from orca_plugins.sources.files.found_files import compression_of
 from orca_plugins.sources.files.message_keys import holders, lost_of_row, watched
-from orca_plugins.sources.files.turns import holding
+from orca_plugins.sources.files.turn_columns import holding
 from orca_recipes.contract.kinds import Reading, Slice, SourceFile
 from orca_recipes.errors import SourceError
 

@@ -27,7 +27,7 @@ from orca_plugins.sources.files.message_keys import (
     silent_keys,
 )
 from orca_plugins.sources.files.strict_json import BadRow, Digits, Doubled
-from orca_plugins.sources.files.turns import plain_role
+from orca_plugins.sources.files.turn_columns import plain_role
 
 
 def turn_of(value: Any, wanted: Wanted) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ question's own.
 import re
 from typing import TYPE_CHECKING
 
-from orca_plugins.sources.flan.layout import layout
+from orca_plugins.sources.flan.hub_layout import layout
 
 if TYPE_CHECKING:
     import polars as pl

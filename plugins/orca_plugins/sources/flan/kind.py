@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from orca_plugins.sources.files.columns import shown_path
 from orca_plugins.sources.files.found_files import files_below, format_of
 from orca_plugins.sources.files.kind import Files
-from orca_plugins.sources.flan.layout import (
+from orca_plugins.sources.flan.hub_layout import (
     WITHOUT_OPTIONS,
     Submix,
     columns_of,

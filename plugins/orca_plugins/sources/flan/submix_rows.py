@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orca_plugins.sources.flan.answer_options import options_in
-from orca_plugins.sources.flan.layout import layout
+from orca_plugins.sources.flan.hub_layout import layout
 from orca_recipes.contract.frames import completed, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Reading
 

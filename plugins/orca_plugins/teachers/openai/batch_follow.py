@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from orca_plugins.teachers.chat import ChatTeacher
-from orca_plugins.teachers.openai.answers import most_cost
 from orca_plugins.teachers.openai.batch_api import BatchApi, Gone, QueueFull
 from orca_plugins.teachers.openai.batch_notes import Line, Note, Notes
 from orca_plugins.teachers.openai.batch_results import Results, asked_of
+from orca_plugins.teachers.openai.costs_and_answers import most_cost
 from orca_recipes.contract.answers import Answer, Budget, CollectPanel
 from orca_recipes.counted import counted
 from orca_recipes.errors import BudgetSpent, TeacherError

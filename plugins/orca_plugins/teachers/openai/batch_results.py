@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from orca_plugins.teachers.chat import ChatTeacher
-from orca_plugins.teachers.openai.answers import answer_of, cost_of, most_cost
 from orca_plugins.teachers.openai.batch_api import BatchApi
 from orca_plugins.teachers.openai.batch_notes import Line, Note, Notes
+from orca_plugins.teachers.openai.costs_and_answers import answer_of, cost_of, most_cost
 from orca_plugins.teachers.openai.http import Reply
 from orca_plugins.teachers.openai.replies import Again, Answered, Doubtful, Outcome, Useless, cleaned, read
 from orca_plugins.teachers.openai.token_estimate import Size, size_of

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from orca_plugins.teachers.chat import ChatTeacher
-from orca_plugins.teachers.openai.answers import answer_of, cost_of, most_cost
+from orca_plugins.teachers.openai.costs_and_answers import answer_of, cost_of, most_cost
 from orca_plugins.teachers.openai.endpoint import Endpoint
 from orca_plugins.teachers.openai.http import Wire
 from orca_plugins.teachers.openai.lane import Lane, Ticket

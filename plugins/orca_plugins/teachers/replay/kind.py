@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from orca_plugins.teachers.replay import table as _replay_table
+from orca_plugins.teachers.replay import replay_table as _replay_table
 from orca_recipes.contract.frames import answers_schema, completed
 from orca_recipes.contract.kinds import Teacher
 

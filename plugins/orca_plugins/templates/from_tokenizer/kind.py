@@ -15,9 +15,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, JsonValue
 
 from orca_plugins.templates.from_tokenizer.dissection import CANNOT, take_apart, with_contents
+from orca_plugins.templates.from_tokenizer.dissection_trial import lasting, proven, samples
 from orca_plugins.templates.from_tokenizer.probe_renders import Probes
 from orca_plugins.templates.from_tokenizer.sandbox import ChatTemplate, Refused, pinned
-from orca_plugins.templates.from_tokenizer.trial import lasting, proven, samples
 from orca_recipes.contract.kinds import Template, Vocabulary
 from orca_recipes.contract.markup import Markup
 from orca_recipes.errors import TemplateError

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from orca_plugins.tokenizers.hf.reference_engine import EMPTY_MODEL, Reference
-from orca_plugins.tokenizers.hf.settings import DeclaredToken
+from orca_plugins.tokenizers.hf.tokenizer_config import DeclaredToken
 from orca_plugins.tokenizers.hf.tokenizer_json import (
     Definition,
     added_tokens,

@@ -15,10 +15,16 @@ from pydantic import Field, model_validator
 
 from orca_plugins.tokenizers.hf import origin
 from orca_plugins.tokenizers.hf.assembly import assemble
-from orca_plugins.tokenizers.hf.encoder import HFEncoder
+from orca_plugins.tokenizers.hf.hf_encoder import HFEncoder
 from orca_plugins.tokenizers.hf.sentencepiece_check import sentencepiece_names
 from orca_plugins.tokenizers.hf.sentencepiece_model import convert
-from orca_plugins.tokenizers.hf.settings import DeclaredToken, Settings, config_text, guessed_names, read_settings
+from orca_plugins.tokenizers.hf.tokenizer_config import (
+    DeclaredToken,
+    Settings,
+    config_text,
+    guessed_names,
+    read_settings,
+)
 from orca_plugins.tokenizers.hf.tokenizer_json import (
     Definition,
     added_tokens,

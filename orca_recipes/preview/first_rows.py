@@ -1,0 +1,99 @@
+"""What becomes of the first rows of each collection, tried before anything is built or bought.
+
+Strategy, teacher and filters look at a few hundred rows as a build would; of a teacher whose answers are bought only
+what is asked is made. So a rule that refuses every row is seen in a plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from orca_recipes.counted import counted
+from orca_recipes.plan.compile import collects, prepared_teachers, taken_collections
+from orca_recipes.run.conversations.converse import ask, conversed, passing
+from orca_recipes.run.conversations.course import ConverseTask, Course, course_of, selected_examples
+from orca_recipes.run.conversations.matching_rule import UNMATCHED, first_matching
+from orca_recipes.run.examples.read import batches_of
+from orca_recipes.run.examples.selection import taken_copies
+from orca_recipes.run.work.bench import Bench
+from orca_recipes.store.arrow_files import IDS
+
+ROWS = 256
+_REASONS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of the first rows that a dataset takes of a collection; reasons: stage and reason to rows."""
+
+    dataset: str
+    collection: str
+    tried: int
+    rejected: int
+    reasons: Mapping[str, int]
+
+    def __str__(self) -> str:
+        first = [f"{number:,} {reason}" for reason, number in list(self.reasons.items())[:_REASONS_SHOWN]]
+        told = f"dataset {self.dataset}: of {counted(self.tried, 'row')} of {self.collection} that were tried, "
+        told += f"{self.rejected:,} are rejected: {'; '.join(first)}"
+        return told + ("; a build that loses all of them is refused" if self.rejected == self.tried else "")
+
+
+def trials(bench: Bench) -> tuple[Trial, ...]:
+    """Try the collections that were read and drawn, and whose conversations are not made yet."""
+    return tuple(
+        found
+        for dataset in bench.recipe.datasets
+        for collection in taken_collections(bench.recipe, dataset)
+        if (found := _trial(bench, dataset, collection)) is not None
+    )
+
+
+def trial_lines(found: tuple[Trial, ...]) -> str:
+    """What people read of trials: those that lost rows."""
+    return "\n".join(str(trial) for trial in found if trial.rejected)
+
+
+def _trial(bench: Bench, dataset: str, collection: str) -> Trial | None:
+    teacher = bench.recipe.datasets[dataset].teacher
+    needed = [f"read {collection}", f"mix {bench.recipe.datasets[dataset].mixture}/{collection}"]
+    needed += [f"prepare {teacher}"] if teacher in prepared_teachers(bench.recipe) else []
+    if not all(bench.folder(stage).finished for stage in needed):
+        return None
+    if bench.folder(f"converse {dataset}/{collection}").finished:
+        return None
+    course = course_of(bench, dataset, collection)
+    if any(rule.strategy.shots()[1] for rule in course.rules):
+        return None  # what a row is shown of others takes all of them
+    tried, rejected, reasons = 0, 0, dict[str, int]()
+    for task in _tasks(bench, dataset, collection, course):
+        examples = selected_examples(task)
+        if (first_matching(examples, [rule.when for rule in course.rules], course.counter) == UNMATCHED).any():
+            return None  # the table of rules says it
+        if collects(bench.recipe, dataset):
+            lost = ask(examples, course)[1]
+        else:
+            made, lost, _ = conversed(examples, course)
+            lost = [*lost, *passing(made, course)[1]]
+        tried += examples.height
+        for frame in lost:
+            rejected += frame.height
+            for stage, reason, number in frame.group_by("stage", "reason").len().iter_rows():
+                reasons[f"{stage}: {reason}"] = reasons.get(f"{stage}: {reason}", 0) + number
+    most_first = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+    return Trial(dataset, collection, tried, rejected, most_first) if tried else None
+
+
+def _tasks(bench: Bench, dataset: str, collection: str, course: Course) -> Iterator[ConverseTask]:
+    """The batches that hold the first rows which are taken, and of these no more than ROWS."""
+    read = bench.folder(f"read {collection}")
+    selected = np.minimum(taken_copies(bench.mixed(dataset, collection)), 1)
+    selected[np.cumsum(selected) > ROWS] = 0
+    for batch in batches_of(read):
+        mine = selected[batch.start : batch.stop]
+        if mine.any():
+            ids = read.path / f"{IDS}.arrow"
+            yield ConverseTask("trial", read.path, batch.path, ids, batch.start, mine, None, course)

@@ -1,0 +1,195 @@
+"""A recipe's layers laid over each other: the file, one profile, each `--set`.
+
+Every value keeps the origin that it was last written at, so that a fault points to the line of the profile or to the
+`--set` that caused it, not to the line that was overridden.
+"""
+
+import copy
+import datetime
+import math
+import tomllib
+from dataclasses import dataclass, field
+from typing import Any
+
+from orca_recipes.contract.spelling import quoted
+from orca_recipes.recipe.toml_lines import Path
+from orca_recipes.recipe.words import described, dotted, is_kind_place
+
+_DEEPEST = 40
+_BITS = 63
+_DIGITS = 10
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A file and a 1-based line, or a `--set` and line 0."""
+
+    file: str
+    line: int
+
+
+class UnfitOverride(Exception):
+    """A `--set` or a profile that cannot be laid over the recipe; the text says why."""
+
+
+@dataclass
+class Layers:
+    """The merged tables and where each value of them was written."""
+
+    table: dict[str, Any]
+    origins: dict[Path, Origin] = field(default_factory=dict)
+
+    def origin(self, path: Path) -> Origin:
+        """Where a path was written; where it was not, the nearest table around it."""
+        return next(
+            (self.origins[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.origins), _NOWHERE
+        )
+
+    def lay_profile(self, name: str | None) -> None:
+        """Merge `[profiles.NAME]` deep into the recipe, where one is chosen, and take the profiles away.
+
+        Tables join, everything else (arrays too) is replaced.
+        """
+        profile = self.table.pop("profiles", {}).get(name, {})
+        places = {path[2:]: origin for path, origin in self.origins.items() if path[:2] == ("profiles", name)}
+        self._merge(self.table, profile, (), places)
+
+    def lay_override(self, assignment: str) -> None:
+        """Set one value: `path.to.key=value`, where array items are reached by 0-based position.
+
+        Raises: UnfitOverride.
+        """
+        if not _is_unicode(assignment):
+            raise UnfitOverride("is not valid UTF-8")
+        keys, value = parse_override(assignment)
+        if keys[0] == "profiles":
+            raise UnfitOverride("the profile is merged before --set; set the option itself")
+        here: Any = self.table
+        path: Path = ()
+        for key in keys[:-1]:
+            here, path = self._entered(here, path, key)
+        if isinstance(here, list):
+            place = _position(here, path, keys[-1])
+            here[place] = value
+            path = (*path, place)
+        else:
+            here[keys[-1]] = value
+            path = (*path, keys[-1])
+        self._forget(path)
+        self.origins[path] = Origin(f"--set {assignment}", 0)
+
+    def _entered(self, here: Any, path: Path, key: str) -> tuple[Any, Path]:
+        """The table or array at a key, made where there is nothing, spelled out where a bare kind name stands."""
+        step: str | int = _position(here, path, key) if isinstance(here, list) else key
+        inner = (*path, step)
+        if isinstance(here, dict) and key not in here:
+            here[key] = {}
+        elif isinstance(here[step], str) and is_kind_place(inner):
+            here[step] = {"kind": here[step]}
+        if not isinstance(here[step], dict | list):
+            raise UnfitOverride(f"{dotted(inner)} is {described(here[step])}, and no table")
+        return here[step], inner
+
+    def _merge(self, base: dict[str, Any], over: dict[str, Any], path: Path, places: dict[Path, Origin]) -> None:
+        for key, value in over.items():
+            inner = (*path, key)
+            if isinstance(value, dict) and isinstance(base.get(key), str) and is_kind_place(inner):
+                base[key] = {"kind": base[key]}
+            if isinstance(value, dict) and _can_take(base.get(key), value):
+                self._merge(base[key], value, inner, places)
+            else:
+                base[key] = value
+                self._forget(inner)
+                self.origins |= {spot: origin for spot, origin in places.items() if spot[: len(inner)] == inner}
+
+    def _forget(self, path: Path) -> None:
+        for spot in [spot for spot in self.origins if spot[: len(path)] == path]:
+            del self.origins[spot]
+
+
+def _can_take(base: Any, over: dict[str, Any]) -> bool:
+    """Whether a table can be merged into what stands there: not where it names another kind, whose options are other
+    ones."""
+    return isinstance(base, dict) and not ("kind" in base and over.get("kind", base["kind"]) != base["kind"])
+
+
+_NOWHERE = Origin("", 0)
+
+
+def parse_override(assignment: str) -> tuple[list[str], Any]:
+    """Split `path.to.key=value` into keys and value; keys may be quoted, and a value that is no TOML is a text.
+
+    Raises: UnfitOverride where there is no key.
+    """
+    for end, char in enumerate(assignment):
+        keys = _keys(assignment[:end]) if char == "=" else None
+        if keys:
+            return keys, _value(assignment[end + 1 :])
+    raise UnfitOverride("write it as --set path.to.key=value")
+
+
+def unfit_values(table: dict[str, Any]) -> list[tuple[Path, str]]:
+    """The values that TOML can write but no recipe can hold, each with a sentence; they are replaced by "" in place.
+
+    A fingerprint is made of what JSON can write exactly: no dates, no nan, no integers beyond 64 bits, nothing nested
+    so deep that a reader gives up.
+    """
+    faults: list[tuple[Path, str]] = []
+    open_values: list[tuple[Path, Any]] = [((), table)]
+    while open_values:
+        path, value = open_values.pop()
+        pairs = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+        for key, inner in pairs:
+            spot = (*path, key)
+            sentence = "is nested too deep" if len(spot) > _DEEPEST else _unfit(inner)
+            if sentence is not None:
+                faults.append((spot, sentence))
+                value[key] = ""
+            elif isinstance(inner, dict | list):
+                open_values.append((spot, inner))
+    return faults
+
+
+def _unfit(value: Any) -> str | None:
+    if isinstance(value, datetime.date | datetime.time):
+        return "is a date or time, and no option takes one; write it as a text, in quotes"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"is {value}, and no option takes that; write a number"
+    if isinstance(value, int) and abs(value) >> _BITS:
+        return "is an integer beyond 64 bits; write a smaller one"
+    return None
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text of the command line was decoded whole: what was not, Python keeps as lone surrogates."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _keys(text: str) -> list[str] | None:
+    if "\n" in text:
+        return None
+    try:
+        node: Any = tomllib.loads(f"{text} = 0")
+    except (ValueError, RecursionError):
+        return None
+    keys: list[str] = []
+    while isinstance(node, dict) and node:
+        key, node = next(iter(node.items()))
+        keys.append(key)
+    return keys
+
+
+def _value(text: str) -> Any:
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    held = copy.deepcopy(table)
+    return text if set(table) != {"value"} or unfit_values(held) else table["value"]
+
+
+def _position(items: list[Any], path: Path, key: str) -> int:
+    if key.isdecimal() and len(key) < _DIGITS and int(key) < len(items):
+        return int(key)
+    held = f"0 to {len(items) - 1}" if items else "none"
+    raise UnfitOverride(f"{dotted(path)} is a list, whose items are called by position ({held}), not {quoted(key)}")

@@ -1,0 +1,1 @@
+"""Proving a build from its directory alone."""

@@ -1,0 +1,100 @@
+"""What verification found, and what it looked at: each finding names file, row and example, and says what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from orca_recipes.errors import OrcaError
+from orca_recipes.shards.show.visible import visible
+
+UNKNOWABLE = (
+    "lock_digest",
+    "plan.fingerprint",
+    "made.answers",
+    "made.engine",
+    "made.set",
+    "made.timings",
+    "made.versions",
+)
+"""Fields of a manifest that a directory alone cannot prove: a lock, a store or another build may."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault of a build.
+
+    file: relative to the build directory. row: of the shard. example: its id.
+    """
+
+    file: str
+    sentence: str
+    row: int | None = None
+    example: str | None = None
+
+    def __str__(self) -> str:
+        row = "" if self.row is None else f" row {self.row}:"
+        example = "" if self.example is None else f" example {self.example}:"
+        return visible(f"{self.file}:{row}{example} {self.sentence}")
+
+
+def finding_of(error: OrcaError, directory: Path, *files: str) -> Finding:
+    """The fault of one of these files as a finding, which names it relative to the build directory.
+
+    Args:
+        files: relative to `directory`; where the fault names none of them, it is told of the first.
+    """
+    for file in files:
+        sentence = str(error).removeprefix(f"{directory / file}: ")
+        if sentence != str(error):
+            return Finding(file, sentence)
+    return Finding(files[0], str(error))
+
+
+class Watcher(Protocol):
+    """Is told how far a long check is; total is in `unit` ("B", "tokens")."""
+
+    def begin(self, stage: str, *, total: int, unit: str) -> None: ...
+
+    def advance(self, amount: int) -> None: ...
+
+    def end(self, summary: str) -> None: ...
+
+
+class Nobody:
+    """A watcher who does not care."""
+
+    def begin(self, stage: str, *, total: int, unit: str) -> None: ...
+
+    def advance(self, amount: int) -> None: ...
+
+    def end(self, summary: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings of one verification, how many things of each kind were checked, and in words what was not.
+
+    data_digest: what the manifest says that the build holds; None where there is no readable manifest.
+    """
+
+    findings: tuple[Finding, ...]
+    checked: Mapping[str, int]
+    not_checked: tuple[str, ...] = ()
+    data_digest: str | None = None
+
+    @property
+    def is_sound(self) -> bool:
+        return not self.findings
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "sound": self.is_sound,
+            "findings": [asdict(finding) for finding in self.findings],
+            "checked": dict(self.checked),
+            "not_checked": list(self.not_checked),
+            "data_digest": self.data_digest,
+            "unknowable": list(UNKNOWABLE),
+        }

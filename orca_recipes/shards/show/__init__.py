@@ -1,0 +1,1 @@
+"""Looking at the rows of a build."""

@@ -1,0 +1,133 @@
+"""Examples of a build, and the rows that it lost, as records: what programs read where people read `show`.
+
+The texts of an example's segments, joined, are the text of all its tokens, control tokens as they are spelt; so nothing
+that a model sees is outside of them, and `tokens` joined are its ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orca_recipes.counted import counted
+from orca_recipes.errors import UserError
+from orca_recipes.shards.layout import ROLES, TOKENIZER, is_trained, role_codes
+from orca_recipes.shards.manifest import read_manifest
+from orca_recipes.shards.records import COUNTED, REJECTED_NAME, read_table, readable, rejected_schema
+from orca_recipes.shards.show.show import OpenShard, ShownBuild, no_task, open_at, places_of_task
+from orca_recipes.shards.show.spans import SpanDecoder
+from orca_recipes.shards.show.visible import visible
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_LINES_AT_ONCE = 4096
+
+
+def example_lines(
+    directory: Path,
+    *,
+    dataset: str | None = None,
+    row: int | None = None,
+    task: str | None = None,
+    example: str | None = None,
+) -> Iterator[dict[str, Any]]:
+    """The examples of a build in the order of its rows, all of them or those that are asked for.
+
+    Each has id, dataset, row (of the whole build), at (its first token in the row), collection, task, file, place,
+    turn, strategy, teacher, and segments: role, trained, text and tokens of each.
+    Raises: BuildError; UserError where there is no such dataset, row, task or example; DamagedShard.
+    """
+    build = ShownBuild(directory, read_manifest(directory), SpanDecoder(directory / TOKENIZER), dataset=dataset)
+    if row is not None:
+        shard = open_at(build, row)
+        yield from (_line(shard, number) for number in shard.examples_of(row - shard.first))
+        return
+    found = False
+    for first, counts in build.shards():
+        records = build.records(counts)
+        chosen = _chosen(records, task, example)
+        shard = OpenShard.open(build, first, counts, records)
+        for number in chosen:
+            found = True
+            yield _line(shard, number)
+    if not found and example is not None:
+        raise UserError(f"{directory} holds no example {visible(example)}; `orca-recipe show --row 0` prints ids")
+    if not found and task is not None:
+        raise UserError(no_task(build.manifest, task))
+
+
+def rejected_lines(directory: Path, *, dataset: str | None = None) -> Iterator[dict[str, Any]]:
+    """Every lost row that a build lists, dataset by dataset: where it stood, and which stage lost it why.
+
+    twin: of a row that repeats another, the one that was kept; None elsewhere.
+    Raises: BuildError; UserError where there is no such dataset; DamagedShard.
+    """
+    build = ShownBuild(directory, read_manifest(directory), None, dataset=dataset)
+    for name in build.datasets():
+        table = read_table(directory / name / REJECTED_NAME, rejected_schema())
+        for start in range(0, len(table), _LINES_AT_ONCE):
+            for lost in readable(table.slice(start, _LINES_AT_ONCE)).to_pylist():
+                yield {
+                    "id": lost["id"],
+                    "dataset": name,
+                    "collection": lost["collection"],
+                    "file": lost["file"],
+                    "place": lost["line"],
+                    "stage": lost["stage"],
+                    "reason": lost["reason"],
+                    "twin": lost.get("twin"),
+                }
+
+
+def rejected_text(directory: Path, *, dataset: str | None = None) -> Iterator[str]:
+    """The lost rows as people read them, and how many a mixture passed over without listing them."""
+    build = ShownBuild(directory, read_manifest(directory), None, dataset=dataset)
+    for name in build.datasets():
+        lost = list(rejected_lines(directory, dataset=name))
+        yield f"dataset {name}: {counted(len(lost), 'row')} rejected"
+        for line in lost:
+            where = "generated" if line["file"] is None else line["file"]
+            kept = f" ({line['twin']} is kept)" if line["twin"] else ""
+            yield f"  {line['collection']}/{where}:{line['place']}: {line['stage']}: {line['reason']}{kept}"
+        for stage in build.manifest.datasets[name].stages:
+            for reason, number in stage.rejected.items():
+                if reason in COUNTED:
+                    yield f"  {stage.name}: {counted(number, 'row')} passed over: {reason}"
+
+
+def _chosen(records: pa.Table, task: str | None, example: str | None) -> Sequence[int]:
+    """The examples of a shard that are asked for."""
+    import pyarrow.compute as pc
+
+    if example is not None:
+        return list(pc.indices_nonzero(pc.starts_with(records["id"], example.lower())).to_pylist())
+    if task is not None:
+        return places_of_task(records, task)
+    return range(len(records))
+
+
+def _line(shard: OpenShard, example: int) -> dict[str, Any]:
+    ids, bounds, modes = shard.tokens(example)
+    record = shard.record(example)
+    assert shard.build.decoder is not None
+    texts = shard.build.decoder.texts(ids.tolist(), bounds.tolist())
+    parts = zip(role_codes(modes).tolist(), is_trained(modes).tolist(), texts, bounds[:-1], bounds[1:], strict=True)
+    return {
+        "id": record["id"],
+        "dataset": shard.prefix.rpartition("/")[0],
+        "row": shard.first + shard.row_of(example),
+        "at": record["place"],
+        "collection": record["collection"],
+        "task": record["task"],
+        "file": record["file"],
+        "place": record["line"],
+        "turn": record["turn"],
+        "strategy": record["strategy"],
+        "teacher": record["teacher"],
+        "segments": [
+            {"role": ROLES[role], "trained": trained, "text": text, "tokens": ids[start:stop].tolist()}
+            for role, trained, text, start, stop in parts
+        ],
+    }

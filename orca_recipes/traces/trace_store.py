@@ -1,0 +1,210 @@
+"""The trace store: answers by request, bought once, shared by all recipes and by builds that run at once.
+
+The segments are the truth and are only ever appended to. Which of several answers to one request is used follows from
+what the segments hold, never from who asks: what was bought before what was imported, then the earliest, and of equal
+times the one whose line has the lower digest. What was dropped is none (`drops`); a time that cannot be is the last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import platformdirs
+
+from orca_recipes.contract.answers import Answer, Lengths, is_within
+from orca_recipes.traces.drops import Place, drop_files, read_drops, write_drops
+from orca_recipes.traces.trace_index import Entry, Index
+from orca_recipes.traces.trace_lines import DIGEST_DIGITS, Trace, decode, encode
+from orca_recipes.traces.trace_segments import IMPORTED, SegmentWriter, lines_from, segments
+
+PROGRAM = "orca-recipes"
+LAYOUT = 2
+"""Of the local index; another has another file, so that an older orca-recipe beside this one keeps its own."""
+
+
+def default_root() -> Path:
+    """Where answers are kept unless a user says otherwise: this user's data directory."""
+    return platformdirs.user_data_path(PROGRAM, appauthor=False) / "traces"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a request stands: the answer that is used, or, where there is none, the limit to ask under.
+
+    empty: the empty reply that stands where nothing better is had; it settles nothing, so that the request is asked
+    again.
+    """
+
+    entry: Entry | None
+    max_tokens: int | None = None
+    empty: Entry | None = None
+
+    @property
+    def last(self) -> Entry | None:
+        """What is used once nothing more is asked."""
+        return self.entry or self.empty
+
+
+class TraceStore:
+    """The traces at a folder, which need not be there yet."""
+
+    def __init__(self, root: Path, *, index: Path | None = None) -> None:
+        """index: where its local index lies; the user's cache directory, where it is not said."""
+        self.root = root
+        self.folder = root / "segments"
+        self.dropped = root / "dropped"
+        self._index = Index(index or _index_path(root), self.folder, self.dropped)
+        self._writer, self._importer = SegmentWriter(self.folder), SegmentWriter(self.folder, IMPORTED)
+
+    def refresh(self) -> None:
+        """See what has been kept by now, by whomever."""
+        self._index.refresh()
+
+    def standings(self, keys: Sequence[bytes], lengths: Lengths) -> dict[bytes, Standing]:
+        """How each request stands, as of the last refresh."""
+        found = self._index.find(keys)
+        return {key: _standing(found.get(key, []), lengths) for key in keys}
+
+    def read(self, entries: Mapping[bytes, Entry]) -> dict[bytes, Answer]:
+        """The answers that entries speak of, each held against its digest and its key.
+
+        A segment that does not hold what the index says is read anew, and its answers are left out: look again.
+        """
+        answers: dict[bytes, Answer] = {}
+        by_segment: dict[str, list[tuple[int, bytes]]] = {}
+        for key, entry in entries.items():
+            by_segment.setdefault(entry.segment, []).append((entry.offset, key))
+        for name, places in sorted(by_segment.items()):
+            whole = dict(_lines(self.folder / name, sorted(places), entries))
+            if len(whole) < len(places):
+                self._index.forget(name)
+            answers |= whole
+        return answers
+
+    def append(self, traces: Sequence[Trace]) -> None:
+        """Bring traces to the disk, one after the other, in one go. Raises: OSError."""
+        self._writer.append(b"".join(map(encode, traces)))
+
+    def take_in(self, traces: Sequence[Trace]) -> None:
+        """As `append`, of what was bought elsewhere: it stands behind what was bought here."""
+        self._importer.append(b"".join(map(encode, traces)))
+
+    def traces(self) -> Iterator[Trace]:
+        """Every trace that is kept, segment by segment."""
+        return (trace for _, trace in self.placed())
+
+    def placed(self) -> Iterator[tuple[Place, Trace]]:
+        """Every trace that is kept, with its place."""
+        dropped = {place for path in drop_files(self.dropped) for place, _ in read_drops(path)}
+        for path in segments(self.folder):
+            for line in lines_from(path, 0):
+                trace = decode(line.data)
+                if trace is None:
+                    continue
+                digest = bytes.fromhex(line.data[:DIGEST_DIGITS].decode())
+                place = Place(path.name, line.offset, digest, trace.answer.key)
+                if place not in dropped:
+                    yield place, trace
+
+    def drop(self, places: Sequence[Place]) -> None:
+        """Let answers count for nothing from now on. Raises: OSError."""
+        if places:
+            write_drops(self.dropped, places)
+            self.refresh()
+
+    def counts(self) -> tuple[int, int, int]:
+        """Segments, answers, and damaged lines, as of the last refresh."""
+        return self._index.counts()
+
+    @property
+    def index(self) -> Index:
+        """The local index: claims of builds that run at once lie in it too."""
+        return self._index
+
+    def close(self) -> None:
+        self._writer.close()
+        self._importer.close()
+        self._index.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self.close()
+
+
+class DurableAnswers:
+    """Keeps answers for many tasks at once: what comes while the disk works on one batch is the next batch."""
+
+    def __init__(self, store: TraceStore) -> None:
+        self._store = store
+        self._waiting: list[tuple[Trace, asyncio.Future[None]]] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    async def keep(self, trace: Trace) -> None:
+        """Return when the answer is on the disk. Raises: OSError."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((trace, done))
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.ensure_future(self._work())
+        await done
+
+    async def drain(self) -> None:
+        """Return when all that was handed over is on the disk, or was refused."""
+        if self._worker is not None:
+            await asyncio.shield(self._worker)
+
+    async def _work(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                await asyncio.to_thread(self._store.append, [trace for trace, _ in batch])
+                fault = None
+            except OSError as error:
+                fault = error
+            for _, done in batch:
+                if not done.done():
+                    done.set_result(None) if fault is None else done.set_exception(fault)
+
+
+def _standing(entries: Sequence[Entry], lengths: Lengths) -> Standing:
+    """Of a request's answers in order: the first finished one that is short enough, else what a limit gave."""
+    last = lengths.limits[-1]
+    for entry in entries:
+        tokens = {"output_tokens": entry.output_tokens, "made_under": entry.max_tokens}
+        if not (entry.is_cut or entry.is_rejection or entry.is_empty) and is_within(last, **tokens):
+            return Standing(entry)
+    for limit in lengths.limits:
+        mine = [entry for entry in entries if entry.max_tokens == limit]
+        own = [entry for entry in mine if (entry.is_cut or entry.is_rejection) and not entry.is_empty]
+        if not own:
+            return Standing(None, limit, next((entry for entry in mine if entry.is_empty), None))
+        if own[0].is_rejection or limit == last:
+            return Standing(own[0])
+    raise AssertionError("a teacher has a limit of tokens, if only null for none")
+
+
+def _lines(
+    path: Path, places: Sequence[tuple[int, bytes]], entries: Mapping[bytes, Entry]
+) -> Iterator[tuple[bytes, Answer]]:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        for offset, key in places:
+            file.seek(offset)
+            trace = decode(file.read(entries[key].bytes))
+            if trace is not None and trace.answer.key == key:
+                yield key, trace.answer.as_kept()
+
+
+def _index_path(root: Path) -> Path:
+    """One index a trace store, on this machine."""
+    name = hashlib.blake2b(str(root.resolve()).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    return platformdirs.user_cache_path(PROGRAM, appauthor=False) / f"traces-{name}-{LAYOUT}.sqlite"

@@ -1,0 +1,1 @@
+"""Checkpoints: folders that a run goes on from."""

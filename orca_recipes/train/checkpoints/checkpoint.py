@@ -1,0 +1,295 @@
+"""Checkpoints: all that a run needs to go on, whole or not there, readable at any layout.
+
+A checkpoint is a folder `step-00000200`. It is written aside and renamed when everything is on disk, so a run that is
+killed in the middle leaves the one before as the newest. Weights and optimizer are written by megatron-core's
+`dist_checkpointing`; `checkpoint.json` says what they belong to, and is all that is read to refuse a checkpoint of
+another model or other data.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from megatron.core import dist_checkpointing, parallel_state
+from megatron.core.dist_checkpointing.core import CheckpointingException
+from megatron.core.dist_checkpointing.mapping import ShardedObject
+from megatron.core.dist_checkpointing.strategies import filesystem_async
+from torch.distributed.checkpoint.api import CheckpointException
+
+from orca_recipes.errors import CheckpointError, StoreError
+from orca_recipes.shards.files import write_whole
+from orca_recipes.shards.publishing import foreign_files
+from orca_recipes.train.checkpoints.checkpoint_files import (
+    checkpoints,
+    clear,
+    damage_found_by_all_ranks,
+    digests_by_all_ranks,
+    folder_name,
+    keep_apart,
+    publish,
+    remove,
+)
+from orca_recipes.train.checkpoints.writers import ending_with_their_rank
+from orca_recipes.train.hf.new_embeddings import grow
+from orca_recipes.train.model.architecture import Architecture
+from orca_recipes.train.model.network import Network
+from orca_recipes.train.optimizer import Optimizer
+
+NAME = "checkpoint.json"
+TOKENIZER = "tokenizer"
+"""The student's tokenizer, chat template and generation settings, copied from the build."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint says of itself.
+
+    step: how many were taken. manifest_digest: of the build it was trained on, None where it was imported and not yet
+    trained. position: where in the data the run stands, as the loop wrote it. ends_phase: the phase that ended here;
+    such a checkpoint is never removed. settings: what the run was told, for people. optimizer: whose state it holds.
+    tensor_parallel, data_parallel: how it was written; it can be read at any other layout. files: a digest of each.
+    tokenizer_is_known: False where a model that brought no tokenizer was imported for a build, whose tokenizer it has.
+    """
+
+    architecture: Architecture
+    step: int = 0
+    manifest_digest: str | None = None
+    position: Mapping[str, Any] = field(default_factory=dict)
+    ends_phase: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str | None = None
+    tensor_parallel: int = 1
+    data_parallel: int = 1
+    files: Mapping[str, str] = field(default_factory=dict)
+    tokenizer_is_known: bool = True
+
+
+def save_checkpoint(
+    folder: Path,
+    checkpoint: Checkpoint,
+    model: Network,
+    optimizer: Optimizer | None = None,
+    *,
+    keep: int,
+    tokenizer: Mapping[str, bytes] | None = None,
+) -> Path:
+    """Publish a checkpoint under `folder`, then remove all but the last `keep` that do not end a phase.
+
+    Every rank calls it. Optimizer and layout are written into the description here.
+
+    Args:
+        tokenizer: files of the student's tokenizer, written into the checkpoint so that it can be exported alone.
+    Returns: the folder of the checkpoint.
+    """
+    published = folder / folder_name(checkpoint.step)
+    aside = folder / f".{published.name}.partial"
+    if _is_first():
+        clear(folder)
+        # Through links, also where what one leads to is still to be made.
+        aside.resolve().mkdir(parents=True)
+    torch.distributed.barrier()
+    # Into an empty folder: megatron-core takes one that holds anything for a damaged checkpoint, and says so.
+    _write_state(aside, model, optimizer)
+    if _is_first() and tokenizer is not None:
+        (aside / TOKENIZER).mkdir()
+        for name, data in tokenizer.items():
+            write_whole(aside / TOKENIZER / name, data)
+    torch.distributed.barrier()
+    files = digests_by_all_ranks(aside)
+    if _is_first():
+        _describe(aside, _as_written(checkpoint, optimizer, files))
+        if published.exists() and _holds_foreign(published):
+            keep_apart(published)
+        publish(aside, published)
+        _keep_last(folder, keep)
+    torch.distributed.barrier()
+    return published
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint with the most steps under a folder, None where there is none. What is half written is not seen."""
+    found = checkpoints(folder)
+    return found[-1] if found else None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """What a checkpoint says of itself.
+
+    Raises: CheckpointError where it is none.
+    """
+    try:
+        found = json.loads((path / NAME).read_bytes())
+        return Checkpoint(**{**found, "architecture": Architecture.from_json(found["architecture"])})
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path} is not a checkpoint: it has no {NAME}; name a folder step-... of a run, "
+            "or make one with orca-recipe import-hf"
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path / NAME}: it cannot be read ({error}); use the checkpoint before it") from error
+
+
+def resume(path: Path, model: Network, optimizer: Optimizer, *, manifest_digest: str) -> Checkpoint:
+    """Go on with a run: load weights, optimizer and random numbers, at any layout. Every rank calls it.
+
+    Random numbers are only taken over by an equal layout; nothing is drawn between steps.
+    Raises: CheckpointError where it belongs to another model, other data or another optimizer.
+    """
+    checkpoint = read_checkpoint(path)
+    _check_resumable(path, checkpoint, model, optimizer, manifest_digest)
+    weights = _weights_of(model)
+    asked = {"model": weights, "optimizer": optimizer.sharded_state(weights, loading=True)}
+    if (checkpoint.tensor_parallel, checkpoint.data_parallel) == _sizes():
+        asked["random"] = _random_state()
+    loaded = _loaded(path, checkpoint, asked)
+    _take_weights(model, loaded["model"])
+    optimizer.load_state(loaded["optimizer"])
+    if "random" in loaded:
+        torch.set_rng_state(loaded["random"])
+    return checkpoint
+
+
+def load_weights(path: Path, model: Network, optimizer: Optimizer | None = None) -> Checkpoint:
+    """Begin a run with the weights of a checkpoint, whatever data it saw. Every rank calls it.
+
+    Where the model's vocabulary is larger than the checkpoint's, the tokens added since get mean embeddings.
+    Args:
+        optimizer: where one was built already, it is told.
+    Raises: CheckpointError where it is of another model.
+    """
+    checkpoint = read_checkpoint(path)
+    grown = _with_vocabulary_of(checkpoint.architecture, model.architecture)
+    if grown != model.architecture or checkpoint.architecture.vocabulary_size > model.architecture.vocabulary_size:
+        raise CheckpointError(_another_model(path, checkpoint.architecture, model.architecture))
+    _take_weights(model, _loaded(path, checkpoint, {"model": _weights_of(model)})["model"])
+    grow(model, checkpoint.architecture.vocabulary_size)
+    if optimizer is not None:
+        optimizer.weights_changed()
+    return checkpoint
+
+
+def _is_first() -> bool:
+    return torch.distributed.get_rank() == 0
+
+
+def _sizes() -> tuple[int, int]:
+    return (
+        parallel_state.get_tensor_model_parallel_world_size(),
+        parallel_state.get_data_parallel_world_size(),
+    )
+
+
+def _as_written(checkpoint: Checkpoint, optimizer: Optimizer | None, files: Mapping[str, str]) -> Checkpoint:
+    tensor, data = _sizes()
+    return replace(
+        checkpoint,
+        optimizer=optimizer.name if optimizer else None,
+        tensor_parallel=tensor,
+        data_parallel=data,
+        files=files,
+    )
+
+
+def _write_state(aside: Path, model: Network, optimizer: Optimizer | None) -> None:
+    weights = _weights_of(model)
+    state: dict[str, Any] = {"model": weights, "random": _random_state()}
+    if optimizer is not None:
+        state["optimizer"] = optimizer.sharded_state(weights, loading=False)
+    # The writers report to this process; megatron-core would start a manager for that, which runs the main module anew.
+    filesystem_async._results_queue = queue.Queue()
+    # They would also measure their memory, for a log, with a package that megatron-core does not require.
+    filesystem_async._process_memory = _unmeasured
+    try:
+        with ending_with_their_rank():
+            dist_checkpointing.save(state, str(aside))
+    except (CheckpointException, OSError) as error:
+        raise StoreError(
+            f"{aside}: it cannot be written ({_last_line(error)}); the checkpoint before it stands"
+        ) from error
+
+
+def _unmeasured() -> int:
+    return 0
+
+
+def _weights_of(model: Network) -> dict[str, Any]:
+    """Without the extra state of TransformerEngine's layers, so that with and without it checkpoints are alike."""
+    return {name: shard for name, shard in model.sharded_state_dict().items() if "_extra_state" not in name}
+
+
+def _random_state() -> ShardedObject:
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return ShardedObject("random", torch.get_rng_state(), (world,), (rank,))
+
+
+def _loaded(path: Path, checkpoint: Checkpoint, asked: dict[str, Any]) -> dict[str, Any]:
+    damaged = damage_found_by_all_ranks(path, checkpoint.files)
+    if damaged is not None:
+        raise CheckpointError(f"{path / damaged} is not as it was written; use the checkpoint before it")
+    try:
+        loaded: dict[str, Any] = dist_checkpointing.load(asked, str(path))
+    except (CheckpointException, CheckpointingException, OSError, RuntimeError) as error:
+        why = _last_line(error)
+        raise CheckpointError(f"{path}: it cannot be read ({why}); use the checkpoint before it") from error
+    return loaded
+
+
+def _last_line(error: BaseException) -> str:
+    """Torch tells of all ranks' tracebacks; what went wrong is at the end."""
+    return str(error).strip().rpartition("\n")[2] or type(error).__name__
+
+
+def _take_weights(model: Network, weights: Mapping[str, Any]) -> None:
+    left_out = model.load_state_dict(weights, strict=False)
+    missing = [name for name in left_out.missing_keys if "_extra_state" not in name]
+    if missing or left_out.unexpected_keys:
+        raise CheckpointError(f"it does not hold the weights of this model: {missing or left_out.unexpected_keys}")
+
+
+def _check_resumable(
+    path: Path, checkpoint: Checkpoint, model: Network, optimizer: Optimizer, manifest_digest: str
+) -> None:
+    if checkpoint.architecture != model.architecture:
+        raise CheckpointError(_another_model(path, checkpoint.architecture, model.architecture))
+    if checkpoint.manifest_digest != manifest_digest:
+        raise CheckpointError(
+            f"{path} was trained on other data (manifest {checkpoint.manifest_digest}, this build is "
+            f"{manifest_digest}): train into another folder, or build what it was trained on"
+        )
+    if checkpoint.optimizer != optimizer.name:
+        raise CheckpointError(
+            f"{path} holds the state of {checkpoint.optimizer}, and this run steps with {optimizer.name}: "
+            "go on where it was trained, or begin a run with its weights"
+        )
+
+
+def _another_model(path: Path, theirs: Architecture, ours: Architecture) -> str:
+    differ = [name for name, value in theirs.as_json().items() if ours.as_json()[name] != value]
+    said = ", ".join(f"{name} {theirs.as_json()[name]} where this has {ours.as_json()[name]}" for name in differ)
+    return f"{path} is of another model ({said}): choose the model that it was trained with, or another folder"
+
+
+def _with_vocabulary_of(theirs: Architecture, ours: Architecture) -> Architecture:
+    return replace(theirs, vocabulary_size=ours.vocabulary_size, padded_vocabulary_size=ours.padded_vocabulary_size)
+
+
+def _describe(aside: Path, checkpoint: Checkpoint) -> None:
+    write_whole(aside / NAME, (json.dumps(asdict(checkpoint), indent=1) + "\n").encode())
+
+
+def _keep_last(folder: Path, keep: int) -> None:
+    passing = [place for place in checkpoints(folder) if read_checkpoint(place).ends_phase is None]
+    for place in passing[: max(0, len(passing) - keep)]:
+        if not _holds_foreign(place):
+            remove(place)
+
+
+def _holds_foreign(place: Path) -> bool:
+    """Whether somebody put something into a checkpoint, which is not removed then."""
+    return next(foreign_files(place, {NAME, *read_checkpoint(place).files}), None) is not None

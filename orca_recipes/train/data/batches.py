@@ -1,0 +1,115 @@
+"""What one rank feeds its model in one step: micro-batches of rows, collated to tensors.
+
+A step's rows are dealt to the data-parallel ranks one by one, so ranks are disjoint and every layout trains on the same
+rows in the same step. Ranks that get fewer run masked rows instead, because all must call the same collectives; the
+mean is over target tokens, so a masked row weighs nothing.
+
+B = rows of a micro-batch, T = row_tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from orca_recipes.shards.view import TrainingView
+from orca_recipes.train.data.order import PhaseOrder, RowPlace
+from orca_recipes.train.data.rows import Rows
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows as tensors, FORMAT's training view one below the other.
+
+    tokens_BT, labels_BT, position_ids_BT: int64. loss_mask_BT: float32, 0 or 1.
+    cu_seqlens: for each row int32 [spans + 1], its bounds of attention; the last is T. They stay on the host, which
+    lays them end to end and counts with them. max_seqlen: the longest span.
+    stored_tokens: those that are no pads. places: where the rows stand; fewer than B where the last ones are masked.
+    """
+
+    tokens_BT: torch.Tensor
+    labels_BT: torch.Tensor
+    position_ids_BT: torch.Tensor
+    loss_mask_BT: torch.Tensor
+    cu_seqlens: tuple[np.ndarray, ...]
+    max_seqlen: int
+    stored_tokens: int
+    places: tuple[RowPlace, ...]
+
+    @property
+    def target_tokens(self) -> int:
+        return int(self.loss_mask_BT.sum().item())
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device, but for the bounds: the model makes a table of all rows' bounds and sends that."""
+        return Batch(
+            tokens_BT=self.tokens_BT.to(device, non_blocking=True),
+            labels_BT=self.labels_BT.to(device, non_blocking=True),
+            position_ids_BT=self.position_ids_BT.to(device, non_blocking=True),
+            loss_mask_BT=self.loss_mask_BT.to(device, non_blocking=True),
+            cu_seqlens=self.cu_seqlens,
+            max_seqlen=self.max_seqlen,
+            stored_tokens=self.stored_tokens,
+            places=self.places,
+        )
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of each step's rows a rank trains on: rank of ranks, micro_rows of them at once."""
+
+    rank: int
+    ranks: int
+    micro_rows: int
+
+    def positions(self, start: int, stop: int) -> list[list[int]]:
+        """This rank's positions of a step's rows start .. stop - 1, by micro-batch; as many for every rank."""
+        mine = list(range(start + self.rank, stop, self.ranks))
+        count = -(-(stop - start) // (self.ranks * self.micro_rows))
+        return [mine[at * self.micro_rows : (at + 1) * self.micro_rows] for at in range(count)]
+
+
+def micro_batches(*, rows: Rows, order: PhaseOrder, share: Share, start: int, stop: int) -> Iterator[Batch]:
+    """This rank's part of the step that trains on the rows at positions start .. stop - 1 of a phase.
+
+    Raises: DamagedShard where a row cannot be read.
+    """
+    for positions in share.positions(start, stop):
+        yield read_batch(rows, [order[position] for position in positions], share.micro_rows)
+
+
+def read_batch(rows: Rows, places: Sequence[RowPlace], micro_rows: int) -> Batch:
+    """The rows at these places, filled up with masked rows to `micro_rows`."""
+    views = [rows.view(place) for place in places]
+    views += [_masked(rows) for _ in range(micro_rows - len(places))]
+    return Batch(
+        tokens_BT=_stacked([view.tokens for view in views]),
+        labels_BT=_stacked([view.labels for view in views]),
+        position_ids_BT=_stacked([view.position_ids for view in views]),
+        loss_mask_BT=_stacked([view.loss_mask for view in views]),
+        cu_seqlens=tuple(view.cu_seqlens for view in views),
+        max_seqlen=max(view.max_seqlen for view in views),
+        stored_tokens=sum(view.stored_tokens for view in views),
+        places=tuple(places),
+    )
+
+
+def _masked(rows: Rows) -> TrainingView:
+    """A row of pads, which carries no loss."""
+    row_tokens = rows.manifest.row_tokens
+    return TrainingView(
+        tokens=np.full(row_tokens, rows.manifest.pad_id, dtype=np.int64),
+        labels=np.zeros(row_tokens, dtype=np.int64),
+        loss_mask=np.zeros(row_tokens, dtype=np.float32),
+        position_ids=np.arange(row_tokens),
+        cu_seqlens=np.array([0, row_tokens], dtype=np.int32),
+        max_seqlen=row_tokens,
+        stored_tokens=0,
+    )
+
+
+def _stacked(rows: Sequence[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(rows))

@@ -1,0 +1,45 @@
+"""How much arithmetic a step is, and what share of a GPU's peak that was.
+
+Model FLOPs only: what forward and backward need, not what recomputation adds. Attention counts the pairs that a causal
+mask leaves inside each span, so tightly packed short examples are not credited with work that nobody does.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from itertools import pairwise
+
+import torch
+
+from orca_recipes.train.model.architecture import Architecture
+
+
+def step_flops(architecture: Architecture, bounds: Iterable[Sequence[int]]) -> float:
+    """Floating-point operations of forward and backward over some rows.
+
+    Args:
+        bounds: of each row, its spans' bounds from 0 to row_tokens.
+    Returns: 6 for each weight that a token meets (a look-up is none), and 6 * width * n * n a layer for a span of n.
+    """
+    tokens, pairs = 0, 0
+    for row in bounds:
+        tokens += row[-1]
+        pairs += sum((stop - start) ** 2 for start, stop in pairwise(row))
+    width = architecture.heads * architecture.head_dim
+    return 6.0 * (_weights_met(architecture) * tokens + architecture.layers * width * pairs)
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """FLOP/s that the maker of a GPU states for bfloat16; None on a CPU and for a GPU that nobody listed."""
+    if device.type != "cuda":
+        return None
+    known: dict[str, float] = tomllib.loads((files("orca_recipes.train") / "peaks.toml").read_text(encoding="utf-8"))
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in known.items() if part in name), None)
+
+
+def _weights_met(architecture: Architecture) -> int:
+    looked_up = 0 if architecture.tied else architecture.vocabulary_size * architecture.hidden
+    return architecture.parameters - looked_up

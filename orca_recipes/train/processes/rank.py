@@ -1,0 +1,259 @@
+"""One rank of a training, from its command line to its end.
+
+Everything that can be wrong with a request is found before a process group starts: the cheap part by every rank, so
+that none waits for one that gave up, the digests by the first rank of each machine; rank 0 alone speaks.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from orca_recipes.counted import counted
+from orca_recipes.errors import DamagedShard, Failure, OrcaError
+from orca_recipes.shards.in_use import begin_to_read
+from orca_recipes.shards.training import Training
+from orca_recipes.train.checkpoints.checkpoint import NAME as CHECKPOINT
+from orca_recipes.train.checkpoints.checkpoint import Checkpoint, load_weights, resume, save_checkpoint
+from orca_recipes.train.checkpoints.position import Position
+from orca_recipes.train.data.examine import examine
+from orca_recipes.train.data.pinned import Pinned, of_one_build, pinned, refuse_different_builds
+from orca_recipes.train.data.training_phases import TrainingPhase
+from orca_recipes.train.hf.conversion import load_hf
+from orca_recipes.train.journal import Silence, open_journal
+from orca_recipes.train.learning_rate import Rates, Schedule
+from orca_recipes.train.loop import Trainer
+from orca_recipes.train.model.network import Network, build_model
+from orca_recipes.train.optimizer import AdamW, Optimizer, build_optimizer
+from orca_recipes.train.processes.parallel_layout import Layout, Place, checked, running
+from orca_recipes.train.processes.spread import layout_of
+from orca_recipes.train.run_folder import make_run_folder, refuse_foreign_run
+from orca_recipes.train.start import CHECKPOINTS, Start, begun_with, starting_point
+from orca_recipes.train.training_settings import Request, Settings, resolve
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that can be trained: checked against build, model, machine and the run's own checkpoints."""
+
+    settings: Settings
+    start: Start
+    layout: Layout
+
+
+def prepare(request: Request, ranks: int) -> Prepared:
+    """Check a request as far as manifest, curriculum and configurations tell.
+
+    Raises: the exact fault, in one sentence.
+    """
+    settings = resolve(request)
+    refuse_foreign_run(request.run)
+    start = starting_point(settings)
+    layout = checked(
+        layout_of(request, ranks),
+        start.architecture,
+        row_tokens=settings.manifest.row_tokens,
+        align=settings.manifest.align,
+    )
+    return Prepared(settings, start, layout)
+
+
+def train_as_rank(request: Request, *, rendezvous: str = "env://") -> bool:
+    """Train as the rank that torchrun's environment names (alone, without one).
+
+    Returns: whether it was told to stop before the end.
+    Raises: OrcaError on the rank that speaks; SystemExit with its status on the others.
+    """
+    rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    with ExitStack() as stack:
+        with _one_voice(rank):
+            reading = stack.enter_context(begin_to_read(request.build))
+            with of_one_build(request.build, reading):
+                prepared = prepare(request, ranks)
+                if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+                    examine(request.build, prepared.settings.manifest, whole=request.verify)
+                build = pinned(prepared.settings)
+            if rank == 0:
+                make_run_folder(request.run)
+        seed = prepared.settings.chosen[0].training.seed
+        stop_requested = stack.enter_context(_stop_signals())
+        with (
+            _one_voice(rank),
+            _losing_no_rank_in_silence(),
+            running(prepared.layout, seed=seed, rendezvous=rendezvous) as place,
+        ):
+            return _train(prepared, build, place, stop_requested)
+
+
+def _train(prepared: Prepared, build: Pinned, place: Place, stop_requested: Callable[[], bool]) -> bool:
+    settings, start = prepared.settings, prepared.start
+    training = settings.chosen[0].training
+    refuse_different_builds(settings)
+    model = build_model(
+        start.architecture,
+        prepared.layout,
+        recompute=training.recompute,
+        initialize=start.resumed is None and start.weights is None,
+    )
+    optimizer = build_optimizer(model, prepared.layout, _adamw(training))
+    _fill(prepared, model, optimizer)
+    position = start.position
+    first = place.rank == 0
+    run = settings.request.run
+    if first:
+        # Before the log: it tells that what else is in the folder is a training's.
+        settings.write()
+    with open_journal(run, after_step=position.step) if first else nullcontext(Silence()) as journal:
+        if first:
+            for sentence in _opening(prepared):
+                journal.say(sentence)
+        trainer = Trainer(
+            settings=settings,
+            layout=prepared.layout,
+            place=place,
+            rows=build.rows,
+            optimizer=optimizer,
+            rates=_rates(settings),
+            keeper=_Keeper(settings, model, optimizer, run / CHECKPOINTS, build.tokenizer),
+            journal=journal,
+            stop_requested=stop_requested,
+        )
+        position, stopped = trainer.run(position)
+        journal.say(_closing(settings, position, stopped))
+    return stopped
+
+
+def _fill(prepared: Prepared, model: Network, optimizer: Optimizer) -> None:
+    """Weights, and where the run is gone on with, the optimizer's state."""
+    start = prepared.start
+    if start.resumed is not None:
+        resume(start.resumed, model, optimizer, manifest_digest=prepared.settings.manifest.digest)
+    elif start.weights is not None and (start.weights / CHECKPOINT).is_file():
+        load_weights(start.weights, model, optimizer)
+    elif start.weights is not None:
+        load_hf(start.weights, model)
+        optimizer.weights_changed()
+
+
+@dataclass(frozen=True)
+class _Keeper:
+    """Writes checkpoints of a run."""
+
+    settings: Settings
+    model: Network
+    optimizer: Optimizer
+    folder: Path
+    tokenizer: Mapping[str, bytes]
+
+    def save(self, position: Position, *, ended: TrainingPhase | None) -> None:
+        checkpoint = Checkpoint(
+            architecture=self.model.architecture,
+            step=position.step,
+            manifest_digest=self.settings.manifest.digest,
+            position=position.as_json(),
+            ends_phase=None if ended is None else str(ended.number),
+            settings={**self.settings.as_json(), **begun_with(self.settings)},
+        )
+        save_checkpoint(
+            self.folder,
+            checkpoint,
+            self.model,
+            self.optimizer,
+            keep=self.settings.chosen[0].training.keep_checkpoints,
+            tokenizer=self.tokenizer,
+        )
+
+
+def _adamw(training: Training) -> AdamW:
+    return AdamW(
+        weight_decay=training.weight_decay,
+        beta1=training.beta1,
+        beta2=training.beta2,
+        epsilon=training.epsilon,
+        clip=training.clip_gradient or math.inf,
+    )
+
+
+def _rates(settings: Settings) -> Rates:
+    return Rates(
+        [
+            (
+                Schedule(
+                    learning_rate=phase.training.learning_rate,
+                    curve=phase.training.schedule,
+                    warmup_steps=phase.training.warmup_steps,
+                    final_learning_rate=phase.training.final_learning_rate,
+                    carried_on=not phase.training.restart_schedule,
+                ),
+                phase.steps,
+            )
+            for phase in settings.chosen
+        ]
+    )
+
+
+def _opening(prepared: Prepared) -> Iterator[str]:
+    settings, start = prepared.settings, prepared.start
+    begins = f"goes on from {start.resumed}" if start.resumed else f"begins in {settings.request.run}"
+    yield (
+        f"{settings.request.build}: {start.architecture.parameters:,} parameters, {prepared.layout}, "
+        f"{counted(settings.steps, 'step')}; {begins}"
+    )
+    yield from filter(None, (settings.fewer_steps, start.unknown))
+
+
+def _closing(settings: Settings, position: Position, stopped: bool) -> str:
+    folder = settings.request.run / CHECKPOINTS
+    if stopped:
+        return f"stopped after step {position.step:,}; run the same command again to go on from {folder}"
+    return f"{counted(position.step, 'step')} done; the last checkpoint is {folder / f'step-{position.step:08d}'}"
+
+
+@contextmanager
+def _one_voice(rank: int) -> Iterator[None]:
+    """Let rank 0 alone speak of what all ranks find; a file that one rank cannot read, it names itself."""
+    try:
+        yield
+    except OrcaError as error:
+        if rank == 0 or isinstance(error, DamagedShard):
+            raise
+        sys.exit(error.exit_status)
+
+
+@contextmanager
+def _losing_no_rank_in_silence() -> Iterator[None]:
+    """Name the loss of another rank, which a collective tells by an error of its transport."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error) or "NCCL" in str(error):
+            raise Failure(
+                "another rank ended in the middle of a step; the last checkpoint stands: "
+                "run the same command again to go on"
+            ) from error
+        raise
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or a scheduler's SIGTERM asked to stop: the step is ended and a checkpoint written first."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,58 @@
+"""How a request is spread over processes: the device, the number of ranks, the layout.
+
+Whatever the request leaves open the machine decides: a GPU where there is one, and as many copies of the model as there
+are ranks to hold them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from orca_recipes.errors import LayoutError
+from orca_recipes.train.processes.parallel_layout import Layout
+from orca_recipes.train.training_settings import Request
+
+
+def chosen_device(request: Request) -> Literal["cpu", "cuda"]:
+    """Where the model lies.
+
+    Raises: LayoutError where a GPU is asked for and there is none.
+    """
+    if request.device == "cuda" and not torch.cuda.is_available():
+        raise LayoutError("--device cuda: this machine has no GPU that torch can use; take --device cpu")
+    return request.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def ranks_here(request: Request) -> int:
+    """How many ranks to start on this machine: one for each GPU where a GPU is used, else what the request names.
+
+    Raises: LayoutError where tensor parallel does not divide them, or more are asked for than there are GPUs.
+    """
+    if chosen_device(request) == "cpu":
+        return request.tensor_parallel * (request.data_parallel or 1)
+    gpus = torch.cuda.device_count()
+    ranks = request.tensor_parallel * (request.data_parallel or max(1, gpus // request.tensor_parallel))
+    if ranks > gpus:
+        raise LayoutError(f"{ranks} ranks are asked for, and this machine has {gpus} GPUs; ask for fewer")
+    return ranks
+
+
+def layout_of(request: Request, ranks: int) -> Layout:
+    """The layout of so many ranks.
+
+    Raises: LayoutError where the request asks for another number.
+    """
+    copies, left = divmod(ranks, request.tensor_parallel)
+    if left or request.data_parallel not in (None, copies):
+        asked = f"tensor parallel {request.tensor_parallel}" + (
+            f" and data parallel {request.data_parallel}" if request.data_parallel else ""
+        )
+        raise LayoutError(f"{asked} do not make the {ranks} ranks that were started; ask for a product of {ranks}")
+    return Layout(
+        tensor_parallel=request.tensor_parallel,
+        data_parallel=copies,
+        sequence_parallel=request.sequence_parallel,
+        device=chosen_device(request),
+    )

@@ -1,0 +1,184 @@
+"""Rows that were read as Python values, one by one, into columns.
+
+The way for JSON arrays and for the lines of JSON that the fast reader gives back: slow, and the one that says what is
+wrong. What is checked here is what a typed column cannot hold; what it can hold (an unknown role, a null in a list) is
+checked on whole columns afterwards, for all formats alike.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orca_plugins.sources.files.arrow_types import plain, references_type
+from orca_plugins.sources.files.checked_rows import Rejections, Table
+from orca_plugins.sources.files.columns import LISTS, Wanted, extra_name, routes
+from orca_plugins.sources.files.message_keys import holders, holds, lost_of_row, watched
+from orca_plugins.sources.files.strict_json import BadRow, Digits, Unlike
+from orca_plugins.sources.files.turn_columns import turns_type
+from orca_plugins.sources.files.turn_values import sound, turn_of, value_under
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NOT_AN_OBJECT = "a row that is not an object"
+
+
+@dataclass
+class Rows:
+    """Rows gathered one by one, and why others were rejected."""
+
+    wanted: Wanted
+    places: list[int] = field(default_factory=list)
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    faults: dict[int, str] = field(default_factory=dict)
+    rejected: Rejections = field(default_factory=list)
+
+    def add(self, place: int, record: Any) -> None:
+        """Take in one row.
+
+        Raises: BadRow, with nothing taken in.
+        """
+        if not isinstance(record, dict):
+            raise BadRow(NOT_AN_OBJECT)
+        paths = self.wanted.paths
+        values = {ours: self._value(record, ours, theirs) for ours, theirs in paths.items()}
+        lost = _lost_columns(record, self.wanted, with_messages=values.get("messages") is not None)
+        if lost:
+            self.faults[len(self.places)] = lost_of_row(lost, self.wanted)
+        self.places.append(place)
+        for ours, value in values.items():
+            self.columns.setdefault(ours, []).append(value)
+
+    def _value(self, record: dict[str, Any], ours: str, theirs: str) -> Any:
+        """One column's value; of a column that nobody named, nothing where the row can do without.
+
+        Raises: BadRow.
+        """
+        try:
+            return value_of(record, ours, theirs, self.wanted)
+        except BadRow:
+            if self.wanted.is_spare(ours) and _is_answered(record, self.wanted):
+                return None
+            raise
+
+    def reject(self, place: int, reason: str) -> None:
+        self.rejected.append((place, reason))
+
+    def table(self) -> Table:
+        """What was gathered."""
+        columns = {ours: _column(ours, self.columns.get(ours, []), self.wanted) for ours in self.wanted.paths}
+        places = np.array(self.places, np.int64)
+        return Table(places=places, columns=columns, rejected=self.rejected, faults=self.faults)
+
+
+def value_of(record: dict[str, Any], ours: str, theirs: str, wanted: Wanted) -> Any:
+    """One column's value of a record: text, references or options (a list of texts) or messages.
+
+    Raises: BadRow.
+    """
+    value = found_value(record, ours, theirs)
+    if value is None:
+        return None
+    if ours == "messages":
+        return _messages(value, wanted)
+    if ours not in LISTS:
+        return _text(extra_name(ours) or ours, value)
+    return [_item(ours, item) for item in value] if isinstance(value, list) else [_text(ours, value)]
+
+
+def found_value(record: dict[str, Any], ours: str, theirs: str) -> Any:
+    """A column's value as it stands, by the first route on which there is one.
+
+    Raises: BadRow.
+    """
+    for route in routes(theirs):
+        current: Any = record
+        for depth, key in enumerate(route):
+            if not isinstance(current, dict):
+                raise BadRow(f"{ours}: {'.'.join(route[:depth])} is not an object")
+            current = value_under(current, ours, key)
+            if current is None:
+                break
+        if current is not None:
+            return current
+    return None
+
+
+def has_column(record: dict[str, Any], theirs: str) -> bool:
+    """Whether a record has a column, be it null."""
+    for route in routes(theirs):
+        current: Any = record
+        for key in route:
+            if not isinstance(current, dict) or key not in current:
+                break
+            current = current[key]
+        else:
+            return True
+    return False
+
+
+def names_in(record: dict[str, Any]) -> list[str]:
+    """The columns of a record, those inside of objects with dotted names."""
+    inner = [f"{key}.{below}" for key, value in record.items() if isinstance(value, dict) for below in value]
+    return [*record, *inner]
+
+
+def _is_answered(record: dict[str, Any], wanted: Wanted) -> bool:
+    """Whether a record's conversation ends with an answer."""
+    talk = found_value(record, "messages", wanted.paths["messages"]) if "messages" in wanted.paths else None
+    last = talk[-1] if isinstance(talk, list) and talk else None
+    turn = turn_of(last, wanted)
+    return turn is not None and turn["role"] == "assistant"
+
+
+def _lost_columns(record: dict[str, Any], wanted: Wanted, *, with_messages: bool) -> list[str]:
+    """The columns that the row must not have and that hold something."""
+    names, lost = watched(wanted, with_messages=with_messages), []
+    for route in holders(wanted):
+        holder: Any = record
+        for key in route:
+            holder = holder.get(key) if isinstance(holder, dict) else None
+        if isinstance(holder, dict):
+            lost += [".".join([*route, name]) for name in names if holds(holder.get(name))]
+    return lost
+
+
+def _text(ours: str, value: Any) -> str:
+    if isinstance(value, Digits):
+        return "0" if value == "-0" else str(value)
+    if not isinstance(value, str):
+        raise BadRow(f"{ours}: {_called(value)}" + ("" if isinstance(value, Unlike) else " where text should be"))
+    return sound(ours, value)
+
+
+def _item(ours: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return None if value is None else _text(ours, value)
+    raise BadRow(f"{ours}: a list that holds {_called(value)}")
+
+
+def _messages(value: Any, wanted: Wanted) -> list[dict[str, Any] | None]:
+    if not isinstance(value, list):
+        raise BadRow(f"messages: {_called(value)} where a list should be")
+    return [turn_of(message, wanted) for message in value]
+
+
+def _called(value: Any) -> str:
+    if isinstance(value, Unlike):
+        return value.called
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, Digits):
+        return "a number"
+    if isinstance(value, str):
+        return "text"
+    return "a list" if isinstance(value, list) else "an object"
+
+
+def _column(ours: str, values: list[Any], wanted: Wanted) -> "pa.Array":
+    import pyarrow as pa
+
+    types = {**dict.fromkeys(LISTS, references_type), "messages": turns_type}
+    array = pa.array(values, types[ours]() if ours in types else pa.large_string())
+    return array if ours == "messages" else plain(ours, array, wanted)

@@ -1,0 +1,116 @@
+"""Which rule an example falls under."""
+
+import fnmatch
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orca_recipes.contract.frames import completed, examples_schema
+from orca_recipes.recipe.rules import When
+from orca_recipes.run.conversations.matching_rule import UNMATCHED, QuestionCounter, first_matching
+
+
+class Words(QuestionCounter):
+    """Counts words, and how many questions it was asked about."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "asked", 0)
+
+    def tokens(self, examples: pl.DataFrame) -> np.ndarray:
+        object.__setattr__(self, "asked", self.asked + examples.height)
+        return np.array([len(text.split()) for text in examples["question"]])
+
+
+def examples(*rows: dict[str, Any]) -> pl.DataFrame:
+    schema = examples_schema()
+    names = list(dict.fromkeys(name for row in rows for name in row)) or ["task"]
+    return completed(pl.DataFrame(list(rows), schema={name: schema[name] for name in names}, orient="row"), schema)
+
+
+def rules(rows: list[dict[str, Any]], *whens: When, counter: QuestionCounter | None = None) -> list[int]:
+    return first_matching(examples(*rows), whens, counter).tolist()
+
+
+def test_the_first_rule_that_matches_wins():
+    rows = [{"task": "ab"}, {"task": "ax"}, {"task": "b"}]
+    assert rules(rows, When(task=("ab",)), When(task=("a*",)), When()) == [0, 1, 2]
+
+
+def test_an_example_that_no_rule_is_for_is_marked():
+    assert rules([{"task": "a"}, {"task": None}], When(task=("b",))) == [UNMATCHED] * 2
+
+
+@pytest.mark.parametrize(
+    ("when", "row", "other"),
+    [
+        (When(category=("qa*",)), {"category": "qa-open"}, {"category": None}),
+        (When(language=("en", "de")), {"language": "de"}, {"language": "fr"}),
+        (When(reasoning=("hard",)), {"reasoning": "hard"}, {"reasoning": None}),
+        (When(options=True), {"options": ["a", "b"]}, {"options": []}),
+        (When(options=False), {"options": None}, {"options": ["a"]}),
+    ],
+)
+def test_every_condition_is_looked_at(when: When, row: dict[str, Any], other: dict[str, Any]):
+    assert rules([row, other], when, When()) == [0, 1]
+
+
+def test_all_conditions_of_a_rule_must_hold():
+    when = When(task=("a",), language=("en",))
+    assert rules([{"task": "a", "language": "en"}, {"task": "a", "language": "de"}], when, When()) == [0, 1]
+
+
+def test_the_length_of_a_question_decides_in_tokens():
+    rows = [{"task": "a", "question": "x " * count} for count in (1, 3, 5)]
+    whens = (When(max_tokens=2), When(min_tokens=5, max_tokens=5), When())
+    assert rules(rows, *whens, counter=Words()) == [0, 2, 1]
+
+
+def test_questions_are_counted_only_where_it_can_matter():
+    counter = Words()
+    rows = [{"task": task, "question": "x y"} for task in "aaab"]
+    assert rules(rows, When(task=("a",)), When(min_tokens=2), When(), counter=counter) == [0, 0, 0, 1]
+    assert counter.asked == 1
+
+
+WORD = st.none() | st.sampled_from(["a", "ab", "b", "[x]"])
+PATTERNS = st.lists(st.sampled_from(["a", "a*", "?", "[[]x]", "c"]), min_size=1, max_size=2).map(tuple)
+ROW = st.fixed_dictionaries(
+    {
+        "task": WORD,
+        "language": WORD,
+        "options": st.none() | st.just([]) | st.just(["o"]),
+        "question": st.sampled_from(["x", "x x", "x x x"]),
+    }
+)
+RULE = st.fixed_dictionaries(
+    {},
+    optional={
+        "task": PATTERNS,
+        "language": PATTERNS,
+        "options": st.booleans(),
+        "min_tokens": st.integers(1, 2),
+        "max_tokens": st.integers(2, 3),
+    },
+).map(When.model_validate)
+
+
+@given(rows=st.lists(ROW, min_size=1, max_size=6), whens=st.lists(RULE, min_size=1, max_size=4))
+def test_columns_at_once_find_what_a_look_at_each_row_finds(rows: list[dict[str, Any]], whens: list[When]):
+    def fits(row: dict[str, Any], when: When) -> bool:
+        for name in ("task", "language"):
+            globs = getattr(when, name)
+            if globs and (row[name] is None or not any(fnmatch.fnmatchcase(row[name], glob) for glob in globs)):
+                return False
+        count = len(row["question"].split())
+        return (
+            (when.options is None or when.options == bool(row["options"]))
+            and count >= (when.min_tokens or 0)
+            and count <= (when.max_tokens or 9)
+        )
+
+    expected = [next((n for n, when in enumerate(whens) if fits(row, when)), UNMATCHED) for row in rows]
+    assert rules(rows, *whens, counter=Words()) == expected
