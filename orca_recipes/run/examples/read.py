@@ -217,10 +217,10 @@ def _examples(task: ReadTask, rejected: list[pl.DataFrame], passed_over: Counter
             passed_over.update(reading.passed_over)
             rows = completed(reading.rows, rows_schema()).with_columns(file, pl.col("task").fill_null(task.collection))
             reasons = _unfit(rows)
-            unfit = rows.with_columns(reasons.alias("reason")).filter(reasons.is_not_null()).select("place", "reason")
             strict = pl.lit(task.source.on_bad_row == "error")
             carried = ~pl.col("place").is_in(list(reading.not_carried))
             answered = ~pl.col("reason").is_in(_UNANSWERED)
+            unfit = rows.select("place").with_columns(reasons.alias("reason")).filter(reasons.is_not_null())
             unread = completed(reading.rejected, rejected_rows_schema())
             for frame, bad in ((unread, strict | carried), (unfit, strict | answered)):
                 rejected.extend([frame.with_columns(file, bad.alias("bad"))] if frame.height else [])
@@ -239,7 +239,10 @@ def _unfit(rows: pl.DataFrame) -> pl.Series:
         _NO_ANSWER: _is_blank(rows["answer"]),
         _NO_REFERENCE: _any_is_blank(rows["references"]),
     }
-    frame = pl.DataFrame([flags.fill_null(value=False).alias(reason) for reason, flags in reasons.items()])
+    flags = {reason: flags.fill_null(value=False) for reason, flags in reasons.items()}
+    frame = pl.DataFrame([flag.alias(reason) for reason, flag in flags.items() if flag.any()])
+    if not frame.width:
+        return pl.Series("reason", [None], dtype=pl.String).new_from_index(0, rows.height)
     return frame.select(reason=pl.coalesce(pl.when(pl.col(reason)).then(pl.lit(reason)) for reason in frame.columns))[
         "reason"
     ]
@@ -250,28 +253,38 @@ def _unfit_messages(rows: pl.DataFrame) -> dict[str, pl.Series]:
     import polars as pl
 
     flat = flat_messages(rows["messages"])
-    row, role = flat["row"].to_numpy(), flat["role"].fill_null("")
-    trained = flat["trained"].fill_null(value=False)
-    blank, first = _is_blank(flat["content"]).fill_null(value=False), np.append(True, row[1:] != row[:-1])[: len(row)]
+    row, roles = flat["row"].to_numpy(), flat["role"].fill_null("")
+    user, assistant, system = ((roles == role).to_numpy() for role in ("user", "assistant", "system"))
+    trained = flat["trained"].fill_null(value=False).to_numpy()
+    blank = _is_blank(flat["content"]).fill_null(value=False).to_numpy()
+    first = np.append(True, row[1:] != row[:-1])[: len(row)]
 
-    def having(messages: pl.Series) -> pl.Series:
+    def having(messages: np.ndarray) -> pl.Series:
         flags = np.zeros(rows.height, dtype=np.bool_)
-        flags[row[messages.to_numpy()]] = True
+        flags[row[messages]] = True
         return pl.Series(flags)
 
-    headed = flat.filter(pl.Series(first) & (role == "system") & (flat["content"] != ""))
-    theirs = rows["system"].gather(headed["row"])
-    twice = np.zeros(rows.height, dtype=np.bool_)
-    twice[headed["row"].filter((theirs != headed["content"]) & (theirs != "")).to_numpy()] = True
     return {
         "messages: there are none": rows["messages"].list.len() == 0,
-        "messages: a system message stands after the first message": having((role == "system") & pl.Series(~first)),
-        "question: no message is a user's": ~having(role == "user") & rows["messages"].is_not_null(),
-        "messages: a user's message is empty": having((role == "user") & blank),
-        "messages: a turn that is not the assistant's is marked as trained": having(trained & (role != "assistant")),
+        "messages: a system message stands after the first message": having(system & ~first),
+        "question: no message is a user's": ~having(user) & rows["messages"].is_not_null(),
+        "messages: a user's message is empty": having(user & blank),
+        "messages: a turn that is not the assistant's is marked as trained": having(trained & ~assistant),
         _NO_TURN: having(trained & blank),
-        "system: the row has one, and its messages begin with another": pl.Series(twice),
+        "system: the row has one, and its messages begin with another": _two_systems(rows, flat, system & first),
     }
+
+
+def _two_systems(rows: pl.DataFrame, flat: pl.DataFrame, heads: np.ndarray) -> pl.Series:
+    """Which rows have a system message of their own beside another one that their messages begin with."""
+    import polars as pl
+
+    twice = np.zeros(rows.height, dtype=np.bool_)
+    if rows["system"].null_count() < rows.height:
+        headed = flat.filter(pl.Series(heads)).filter(pl.col("content") != "")
+        theirs = rows["system"].gather(headed["row"])
+        twice[headed["row"].filter((theirs != headed["content"]) & (theirs != "")).to_numpy()] = True
+    return pl.Series(twice)
 
 
 def _is_blank(texts: pl.Series) -> pl.Series:

@@ -8,9 +8,10 @@ train the token that ends it. A template that fails is refused with the conversa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +59,7 @@ class _Trial:
         longest_first = sorted(encoder.vocabulary.control, key=lambda text: (-len(text), text))
         self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._is_control = control_table(encoder)
+        self._printed: dict[tuple[object, ...], str] = {}
 
     def run(self, tried: Sequence[Conversation]) -> int:
         """How many conversations held. Raises: TemplateError with one that did not, a usual one if there is."""
@@ -66,9 +68,9 @@ class _Trial:
         checks: list[_Check] = []
         for place, conversation in enumerate(tried):
             checks += self._checks(conversation, _tokens_of(rendered, place), rendered.reasons.get(place))
-        expected = self._inference.ids([check.text for check in checks])
-        compared = zip(checks, expected, strict=True)
-        faults = [(check.case, said) for check, ids in compared if (said := self._differs(check, ids))]
+        texts = list(dict.fromkeys(check.text for check in checks))
+        expected = dict(zip(texts, self._inference.ids(texts), strict=True))
+        faults = [(check.case, said) for check in checks if (said := self._differs(check, expected[check.text]))]
         if faults:
             raise TemplateError(_refusal(*faults[0]))
         return len({id(check.case) for check in checks})
@@ -137,13 +139,13 @@ class _Trial:
         """
         messages = case.innocent()
         text = assemble_text(self._markup, messages[: place + 1])
-        prompt = self._inference.prompt(messages[:place])
+        prompt = self._print(messages[:place], generation_prompt=True)
         asked = assemble_text(self._markup, messages[:place], generation_prompt=True)
         if prompt != asked:
             at = _parting(prompt, asked)
             said = f"its jinja prints {prompt[at : at + _SHOWN]!r} before answer {place + 1} of the conversation"
             raise TemplateError(_refusal(case, f"{said}, where its markup has {asked[at : at + _SHOWN]!r}"))
-        whole = self._inference.template.render(messages[: place + 1])
+        whole = self._print(messages[: place + 1], generation_prompt=False)
         if not whole.startswith(text):
             at = _parting(whole, text)
             said = f"its jinja prints {whole[at : at + _SHOWN]!r}, where its markup has {text[at : at + _SHOWN]!r}"
@@ -151,6 +153,16 @@ class _Trial:
                 said = f"its jinja does not end the answer by {self._markup.terminator!r}"
             raise TemplateError(_refusal(case, said))
         return prompt, text
+
+    def _print(self, messages: Sequence[Mapping[str, Any]], *, generation_prompt: bool) -> str:
+        """What jinja prints; conversations share beginnings, and each is printed once.
+
+        Raises: Refused where it prints nothing.
+        """
+        key = (generation_prompt, *((message["role"], message["content"]) for message in messages))
+        if key not in self._printed:
+            self._printed[key] = self._inference.template.render(messages, generation_prompt=generation_prompt)
+        return self._printed[key]
 
     def _check_end(self, case: Conversation, tokens: _Tokens, stop: int, *, is_cut: bool) -> None:
         ended = tuple(tokens.ids[max(stop - len(self._ending), 0) : stop].tolist()) == self._ending
