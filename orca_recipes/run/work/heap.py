@@ -6,7 +6,6 @@ alone.
 """
 
 import ctypes
-import gc
 import os
 
 _KEPT = (
@@ -19,8 +18,6 @@ _KEPT = (
 
 def keep_heap() -> None:
     """Keep what is freed, up to a GiB, in this process and those that it starts; what a user set is left alone."""
-    # Looking for cycles among the hundred thousand digests of a batch finds none, and is 2 % of a build's CPU.
-    gc.set_threshold(50_000, 50, 100)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return

@@ -1,0 +1,189 @@
+"""The commands that look: at a build (verify, show, explain), and at what a recipe can choose (kinds, schema)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orca_recipes.cli.options import (
+    BUILD,
+    JSON,
+    STORE,
+    TRACES,
+    print_json,
+    print_json_lines,
+    print_text,
+)
+from orca_recipes.counted import counted
+
+if TYPE_CHECKING:
+    from orca_recipes.shards.checks.report import Report
+
+
+@click.command()
+@click.argument("name", required=False)
+@JSON
+def kinds(name: str | None, as_json: bool) -> None:
+    """List the kinds that recipes can choose, with the package that offers each; NAME shows one with its options."""
+    from orca_recipes.catalogue import Catalogue
+    from orca_recipes.cli.kind_pages import kind_page, kinds_json, list_page
+
+    catalogue = Catalogue()
+    if as_json:
+        print_json(kinds_json(catalogue, name))
+        return
+    print_text(kind_page(catalogue, name) if name else list_page(catalogue))
+
+
+@click.command()
+@click.option("--manifest", "of_manifest", is_flag=True, help="The schema of a build's manifest.json instead.")
+@click.option("--json", is_flag=True, expose_value=False, help="As always: what is printed is JSON.")
+def schema(of_manifest: bool) -> None:
+    """Print a JSON Schema of recipes that covers all installed kinds, for editors to complete and check with.
+
+    \b
+    orca-recipe schema > recipe.schema.json
+    Then begin a recipe with:  #:schema ./recipe.schema.json
+    """
+    from orca_recipes.catalogue import Catalogue
+    from orca_recipes.recipe.schema import json_schema
+    from orca_recipes.shards.manifest import manifest_schema
+
+    chosen = manifest_schema() if of_manifest else json_schema(Catalogue())
+    print_json(chosen)
+
+
+@click.command()
+@BUILD
+@click.option(
+    "--sample",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    metavar="SHARE",
+    help="For very large builds: no digests of files, and tokens and text of this share of the rows (0.01).",
+)
+@JSON
+def verify(directory: Path, sample: float | None, as_json: bool) -> None:
+    """Prove a build from its directory alone: digests, the format, every count, the text of every trained answer.
+
+    What was not checked is said. Exit status 1 where something is wrong.
+    """
+    from orca_recipes.catalogue import Catalogue
+    from orca_recipes.progress import progress_for
+    from orca_recipes.prove.prove import prove
+    from orca_recipes.run.work.heap import keep_heap
+
+    keep_heap()
+    with progress_for() as progress:
+        report = prove(directory, kinds=Catalogue(), sample=sample, progress=progress)
+    if as_json:
+        print_json(report.as_json())
+    else:
+        print_text(_verdict(directory, report))
+    if not report.is_sound:
+        sys.exit(1)
+
+
+def _verdict(directory: Path, report: Report) -> str:
+    checked = ", ".join(
+        counted(number, what.replace("_", " ").removesuffix("s")) for what, number in report.checked.items()
+    )
+    verdict = "sound" if report.is_sound else counted(len(report.findings), "fault")
+    lines = [*map(str, report.findings), *(f"not checked: {what}" for what in report.not_checked)]
+    data = f", data {report.data_digest}" if report.is_sound else ""
+    return "\n".join([*lines, f"{directory}: {verdict}{data}" + (f" ({checked} checked)" if checked else "")])
+
+
+@click.command()
+@BUILD
+@click.option("--row", type=click.IntRange(min=0), metavar="R", help="This row, counted through the whole build.")
+@click.option("--task", metavar="TASK", help="The first examples of a task, or of collection/task.")
+@click.option("--example", metavar="ID", help="The example with this id, or whose id begins so.")
+@click.option("--raw", is_flag=True, help="Token ids and segments instead of text.")
+@click.option("--views", is_flag=True, help="What the teacher was asked beside what the student sees.")
+@click.option("--rejected", is_flag=True, help="The rows that were lost: where each stood, which stage lost it, why.")
+@click.option("--dataset", metavar="NAME", help="Nothing of other datasets.")
+@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each example: all of them, without a choice.")
+def show(
+    directory: Path, raw: bool, views: bool, rejected: bool, dataset: str | None, as_json: bool, **chosen: Any
+) -> None:
+    """Look at rows: text by role, what is trained, where examples begin, and where each one came from.
+
+    Without options, the first row of each dataset.
+    """
+    if sum((views, raw, rejected or as_json)) > 1:
+        raise click.UsageError("give one of --views, --raw, and --json or --rejected")
+    if rejected:
+        _show_rejected(directory, dataset, as_json, chosen)
+        return
+    if as_json:
+        from orca_recipes.shards.show.show_lines import example_lines
+
+        print_json_lines(example_lines(directory, dataset=dataset, **chosen))
+        return
+    from orca_recipes.catalogue import Catalogue
+    from orca_recipes.explain.two_views import view_teller
+    from orca_recipes.shards.show.show import show
+
+    teller = view_teller(directory, Catalogue()) if views else None
+    show(directory, out=sys.stdout, raw=raw, views=teller, dataset=dataset, **chosen)
+
+
+def _show_rejected(directory: Path, dataset: str | None, as_json: bool, chosen: Mapping[str, Any]) -> None:
+    from orca_recipes.shards.show.show_lines import rejected_lines, rejected_text
+
+    if any(value is not None for value in chosen.values()):
+        raise click.UsageError("--rejected lists all lost rows: --row, --task and --example choose examples")
+    if as_json:
+        print_json_lines(rejected_lines(directory, dataset=dataset))
+        return
+    for line in rejected_text(directory, dataset=dataset):
+        print_text(line)
+
+
+@click.command()
+@BUILD
+@click.option("--example", metavar="ID", help="The example with this id, or whose id begins so.")
+@click.option("--row", type=click.IntRange(min=0), metavar="R", help="With --at: this row of the build, from 0.")
+@click.option("--at", type=click.IntRange(min=0), metavar="TOKEN", help="The token at this place of the row, from 0.")
+@click.option("--source", metavar="FILE:LINE", help="Forward from here; COLLECTION/FILE:LINE tells files apart.")
+@STORE
+@TRACES
+@JSON
+def explain(
+    directory: Path,
+    example: str | None,
+    row: int | None,
+    at: int | None,
+    source: str | None,
+    store: Path,
+    traces: Path | None,
+    as_json: bool,
+) -> None:
+    """Say why a row is where it is: one of --example, --row with --at, or --source.
+
+    From an example or a token back to the place it was read from, with all that happened on the way; or from a source's
+    place forward, to where its row went or why it was rejected. FILE is the name that `show` prints; where rows are
+    generated, COLLECTION:N means the Nth. What a draw left out, and ranks in draws, only the store knows; what a
+    teacher was asked, the store and the traces.
+    """
+    from orca_recipes.explain.explain import explain_example, explain_place, explain_token
+
+    if [example is not None, row is not None and at is not None, source is not None].count(True) != 1 or (
+        (row is None) != (at is None)
+    ):
+        raise click.UsageError("give one of --example ID, --row R with --at TOKEN, or --source FILE:LINE")
+    if example is not None:
+        explanation = explain_example(directory, example, store=store, traces=traces)
+    elif row is not None and at is not None:
+        explanation = explain_token(directory, row, at, store=store, traces=traces)
+    else:
+        assert source is not None
+        explanation = explain_place(directory, source, store=store, traces=traces)
+    if as_json:
+        print_json(explanation.as_json())
+    else:
+        print_text(str(explanation))

@@ -1,0 +1,181 @@
+"""The commands of a recipe: check, plan, lock, build, and clean of what builds left in the store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orca_recipes.cli.options import (
+    JSON,
+    STORE,
+    TRACES,
+    ask,
+    load,
+    print_json,
+    print_text,
+    recipe_options,
+    store_options,
+    warn,
+)
+from orca_recipes.counted import counted
+from orca_recipes.errors import RecipeError
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command()
+@recipe_options
+@store_options
+@TRACES
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: one a core]")
+@click.option("--locked", is_flag=True, help="Refuse to build anything but what the lock pins.")
+@JSON
+def build(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Build a recipe into packed shards.
+
+    Finished stages are kept in the store: building again does only what changed. The lock is written beside the recipe
+    when there is none, or when what it pins changed; with --set or --limit it is left alone.
+    """
+    from orca_recipes.progress import progress_for
+    from orca_recipes.run.answer_counts import told as answers_told
+    from orca_recipes.run.build import made
+    from orca_recipes.run.work.heap import keep_heap
+
+    keep_heap()
+    asked = ask(load(recipe, profile, overrides), **options)
+    warn(asked.loaded)
+    with progress_for() as progress:
+        found = made(asked, progress)
+    if as_json:
+        print_json(found.as_json())
+        return
+    from orca_recipes.run.closing_table import closing_table
+
+    manifest, fresh = found.manifest, found.fresh
+    print_text(closing_table(manifest))
+    for name, dataset in manifest.datasets.items():
+        print_text(
+            f"{asked.directory / name}: {counted(len(dataset.shards), 'shard')}, {counted(dataset.rows, 'row')} of "
+            f"{counted(manifest.row_tokens, 'token')}, {counted(dataset.examples, 'example')}, "
+            f"{counted(dataset.tokens, 'token')} ({dataset.trained_tokens:,} trained), {float(dataset.fill):.2%} full"
+        )
+    if fresh:
+        for line in answers_told(manifest):
+            print_text(line)
+    digests = f"data {manifest.data_digest}, manifest {manifest.digest}"
+    print_text(f"{asked.directory}: {'built' if fresh else 'nothing to do'}, {digests}")
+
+
+@click.command()
+@recipe_options
+@store_options
+@TRACES
+@JSON
+@click.option("--declared", "offline", is_flag=True, help="Only what is known without reading: no fingerprints.")
+@click.option("--scan", "scanned", is_flag=True, help="Read the sources and draw first: exact counts, nothing asked.")
+def plan(
+    recipe: Path,
+    profile: str | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    offline: bool,
+    scanned: bool,
+    **options: Any,
+) -> None:
+    """Show what a build would do: stages, what is cached, what will run and why, and how many rows are taken.
+
+    Where answers are bought, its questions are made ready (the build uses them again): how many answers are stored, how
+    many must be bought, and what they may cost. Where data would have to be loaded first, it plans from known sizes.
+    """
+    from orca_recipes.preview.bill import billed
+    from orca_recipes.preview.first_rows import trials
+    from orca_recipes.preview.preview import declared, preview
+    from orca_recipes.progress import Progress
+    from orca_recipes.run.build import bench_of, prepare, scan
+    from orca_recipes.run.pinning.lock_file import lock_path, read_lock
+    from orca_recipes.run.pinning.moving_names import sources_away
+
+    loaded, bill = load(recipe, profile, overrides), None
+    warned = warn(loaded)
+    if offline:
+        shown = declared(loaded.recipe, limit=options["limit"])
+    else:
+        asked = ask(loaded, **options)
+        lock = read_lock(lock_path(loaded.path, loaded.profile))
+        away = [] if scanned else sources_away(loaded.recipe, lock)
+        for sentence in away:
+            print_text(f"planned from known sizes: {sentence}", err=True)
+        if away:
+            shown = declared(loaded.recipe, limit=options["limit"])
+        else:
+            prepared = prepare(asked)
+            if scanned:
+                from orca_recipes.progress import progress_for
+
+                with progress_for() as progress:
+                    scan(asked, prepared, progress)
+            bill = billed(asked, prepared)
+            shown = preview(asked, prepared, trials(bench_of(asked, prepared, Progress())))
+    if as_json:
+        print_json({**shown.as_json(), "answers": bill.as_json() if bill else None, "warnings": warned})
+    else:
+        print_text("\n\n".join(map(str, filter(None, (shown, bill)))))
+
+
+@click.command()
+@recipe_options
+@store_options
+@JSON
+def lock(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Pin every moving name of a recipe: files, tokenizer, template, versions. Writes RECIPE's .lock beside it."""
+    from orca_recipes.run.build import lock_recipe
+
+    path, changed = lock_recipe(ask(load(recipe, profile, overrides), **options))
+    if as_json:
+        print_json({"lock": str(path), "changed": changed})
+        return
+    for line in changed:
+        print_text(line)
+    print_text(f"{path}: locked")
+
+
+@click.command()
+@recipe_options
+@JSON
+def check(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Say what is wrong with a recipe: all faults at once, each with its line. Reads nothing but the recipe."""
+    try:
+        loaded = load(recipe, profile, overrides)
+    except RecipeError as error:
+        if as_json:
+            print_json({"recipe": str(recipe), "sound": False, "faults": [asdict(fault) for fault in error.faults]})
+        raise
+    found = warn(loaded)
+    if as_json:
+        names: dict[str, Any] = {"warnings": found}
+        names |= {"collections": list(loaded.recipe.collections), "datasets": list(loaded.recipe.datasets)}
+        print_json({"recipe": str(recipe), "sound": True, "faults": [], **names})
+        return
+    collections = counted(len(loaded.recipe.collections), "collection")
+    print_text(f"{recipe}: a sound recipe ({collections}, {counted(len(loaded.recipe.datasets), 'dataset')})")
+
+
+@click.command()
+@STORE
+@click.option("--all", "keep_nothing", is_flag=True, help="Remove every stage, also those that builds would use again.")
+@JSON
+def clean(store: Path, keep_nothing: bool, as_json: bool) -> None:
+    """Free the store of stages that no build directory uses any more. Builds themselves are never touched."""
+    from orca_recipes.progress import progress_for
+    from orca_recipes.store.store import Store
+
+    with progress_for() as progress:
+        removed, freed = Store(store).clean(keep_nothing=keep_nothing, say=progress.say)
+    if as_json:
+        print_json({"store": str(store), "stages": removed, "bytes": freed})
+        return
+    print_text(f"{store}: {counted(removed, 'stage')} removed, {freed / 1e6:.1f} MB freed")
