@@ -135,7 +135,7 @@ class WrittenRecipe:
     def _possible(self, collection: str, task: str | None, category: str | None, *, is_all_known: bool) -> list[int]:
         """Rules that may be the first to match: all that are not ruled out, up to one that certainly matches."""
         values = {"task": task, "category": category}
-        unknown = ["language", "reasoning", "options"]
+        unknown = ["language", "reasoning", "options", "where"]
         unknown += [] if is_all_known else [name for name, value in values.items() if value is None]
         possible = []
         for number, rule in enumerate(self._rules):

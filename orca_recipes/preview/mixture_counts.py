@@ -143,7 +143,8 @@ def _target(recipe: Recipe, name: str, found: str, known: Mapping[str, Known]) -
         tasks, take = known[other].tasks, mixture.take[other]
         if tasks is None:
             return None
-        rates[other] = sum(task_rates(tasks.values(), cap=take.cap, temperature=take.temperature), Fraction(0))
+        sizes = [number for task, number in tasks.items() if take.is_of_task(task)]
+        rates[other] = sum(task_rates(sizes, cap=take.cap, temperature=take.temperature), Fraction(0))
     return divided_counts(mixture, rates)[found]
 
 
@@ -153,7 +154,18 @@ def _is_by_content(recipe: Recipe, name: str, found: str) -> bool:
     return bool(mixture.exclude or mixture.holdout or earlier_holders(recipe, name, found))
 
 
+def _of_its_tasks(take: Take, known: Known) -> Known:
+    """What is known of a collection's rows that a take may draw."""
+    if not take.tasks:
+        return known
+    if known.tasks is None:
+        return Known(None, None, UNKNOWN)
+    tasks = {task: number for task, number in known.tasks.items() if take.is_of_task(task)}
+    return Known(sum(tasks.values()), tasks, known.state)
+
+
 def _taken(mixture: Mixture, take: Take, known: Known, target: int | None, is_by_content: bool) -> TakenView:
+    known = _of_its_tasks(take, known)
     rows, level = _rows(mixture, take, known, target)
     repeats = max(0, rows - known.rows) if rows is not None and known.rows is not None else 0
     if take.repeat > 1 and rows is not None:

@@ -5,11 +5,12 @@ An amount that is unclear is refused here, by the recipe's own words; whether th
 
 from collections.abc import Mapping
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from orca_recipes.recipe.grammar import Amount, Grammar, Share
+from orca_recipes.recipe.grammar import Amount, Grammar, OneOrMore, Share
 
 _MOST_REPEATS = 10_000
 
@@ -25,6 +26,7 @@ class Take(Grammar):
     rows: Annotated[int | None, Field(ge=1, description="this many rows")] = None
     share: Annotated[Share | None, Field(description="this part of the mixture's rows or tokens")] = None
     per_task: Annotated[int | None, Field(ge=1, description="at most this many rows of each task")] = None
+    tasks: Annotated[OneOrMore, Field(description="only of these tasks: names or patterns with *, ?, [seq]")] = ()
     per_category: Annotated[int | None, Field(ge=1, description="at most this many rows of each category")] = None
     draw: Annotated[
         Literal["rows", "uniform_tasks", "proportional"],
@@ -46,6 +48,10 @@ class Take(Grammar):
         Share | None, Field(description="draw this part more; the first that pass the filters are kept")
     ] = None
     allow_shortfall: Annotated[bool, Field(description="take what there is, where that is less")] = False
+
+    def is_of_task(self, task: str) -> bool:
+        """Whether rows of a task may be taken."""
+        return not self.tasks or any(fnmatchcase(task, glob) for glob in self.tasks)
 
     @property
     def most(self) -> int:

@@ -5,11 +5,13 @@ A rule names messages by id alone, so a set can change where its texts come from
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from orca_recipes.contract.kind import Place
+from orca_recipes.contract.spelling import hint, quoted
+from orca_recipes.contract.where import Where, parsed, told
 from orca_recipes.recipe.grammar import Grammar, OneOrMore
 from orca_recipes.recipe.message_digests import DIGEST_RULE, is_digest
 
@@ -22,6 +24,10 @@ _TEXTS_IN: Mapping[str, tuple[tuple[frozenset[str], ...], frozenset[str]]] = {
     ),
 }
 """What a set of system messages needs (one of each), and what it may have, by kind."""
+
+
+CHOSEN_BY = ("question", "answer", "system", "task", "category", "language", "reasoning", "messages")
+"""Columns of examples that `where` of a rule names, beside those that a source keeps as they are ("extra.NAME")."""
 
 
 def _digest(text: str) -> str:
@@ -92,6 +98,28 @@ class When(Grammar):
     options: Annotated[bool | None, Field(description="whether the row has answers to choose from")] = None
     min_tokens: Annotated[int | None, Field(ge=1, description="least tokens of the question")] = None
     max_tokens: Annotated[int | None, Field(ge=1, description="most tokens of the question")] = None
+    where: Annotated[
+        Where,
+        Field(
+            description="what columns of the example hold, in the words of a collection's `where`: question, answer, "
+            'system, task, category, language, reasoning, messages, "extra.NAME"'
+        ),
+    ] = None
+
+    @model_serializer(mode="wrap")
+    def _as_it_was_known(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """All conditions, `where` only where there is one: rules without it are known by what they were known by."""
+        table: dict[str, Any] = told(self)
+        return {name: value for name, value in table.items() if name != "where" or value is not None}
+
+    @model_validator(mode="after")
+    def _looks_at_columns_that_there_are(self) -> "When":
+        for name, sort in parsed(self.where).sorts().items() if self.where is not None else ():
+            if name not in CHOSEN_BY and not name.startswith("extra."):
+                raise ValueError(f"where: examples have no column {quoted(name)}{hint(name, CHOSEN_BY)}")
+            if sort not in ("any", "text", "messages" if name == "messages" else "text"):
+                raise ValueError(f"where: {name} of an example is text, and is compared with {told(sort)}")
+        return self
 
     @model_validator(mode="after")
     def _leaves_room(self) -> "When":

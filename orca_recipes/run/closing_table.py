@@ -18,10 +18,10 @@ from orca_recipes.recipe.mixtures import Mixture
 from orca_recipes.run.examples.selection import SPARE
 from orca_recipes.shards.checks.report import Finding
 from orca_recipes.shards.manifest import DatasetCounts, Manifest, StageCounts
-from orca_recipes.shards.records import DUPLICATE, ELSEWHERE, EXCLUDED, HELD_OUT, NOT_DRAWN
+from orca_recipes.shards.records import DUPLICATE, ELSEWHERE, EXCLUDED, HELD_OUT, NOT_DRAWN, OTHER_TASK
 from orca_recipes.shards.show.visible import visible
 
-_LEFT_OUT = (DUPLICATE, ELSEWHERE, EXCLUDED, HELD_OUT)
+_LEFT_OUT = (DUPLICATE, ELSEWHERE, EXCLUDED, HELD_OUT, OTHER_TASK)
 _TOKENS = {"question": "question tokens", "conversation": "tokens", "trained": "trained tokens"}
 _MOST_LINES = 40
 _MOST_NOTES = 20

@@ -17,7 +17,7 @@ import numpy as np
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.counted import counted
 from orca_recipes.plan.compile import matching_rules, taken_collections
-from orca_recipes.run.conversations.matching_rule import UNMATCHED, WORDS, QuestionCounter, first_matching
+from orca_recipes.run.conversations.matching_rule import UNMATCHED, QuestionCounter, first_matching, looked_at
 from orca_recipes.run.conversations.rule_coverage import in_words
 from orca_recipes.run.conversations.system_messages import expanded_ids
 from orca_recipes.run.examples.read import batches_of
@@ -195,10 +195,7 @@ class _Search:
         places = np.array([*(self._recipe.rules.index(rule) for rule in chosen), UNMATCHED], dtype=np.int64)
         counter = QuestionCounter(self._recipe.tokenizer, self._bench.student.folder)
         whens = [rule.when for rule in chosen]
-        columns = [word for word in WORDS if any(getattr(when, word) for when in whens)]
-        columns += ["options"] if any(when.options is not None for when in whens) else []
-        columns += ["question", "messages"] if any(when.counts_tokens for when in whens) else []
-        for rows in self._batches(collection, columns or ["task"]):
+        for rows in self._batches(collection, looked_at(whens) or ["task"]):
             yield places[first_matching(rows, whens, counter)], rows.select("id_hi")
 
     def _drawn(self, collection: str, columns: list[str], condition: pl.Expr) -> pl.DataFrame:

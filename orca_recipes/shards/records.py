@@ -43,7 +43,8 @@ ELSEWHERE = "an earlier collection holds its question"
 DUPLICATE = "duplicate: an earlier collection holds its whole context"
 EXCLUDED = "an excluded mixture holds its question"
 HELD_OUT = "its question is held out"
-COUNTED = (NOT_DRAWN, ELSEWHERE, EXCLUDED, HELD_OUT)
+OTHER_TASK = "its task is not taken"
+COUNTED = (NOT_DRAWN, ELSEWHERE, EXCLUDED, HELD_OUT, OTHER_TASK)
 """The reasons of rows that a mixture left out: stages count them, and no table lists them, because they may outnumber
 the dataset itself."""
 

@@ -148,7 +148,8 @@ def test_options_have_their_descriptions_and_defaults(schema: dict[str, Any]) ->
 def test_it_is_a_valid_schema_of_plain_json_without_null(schema: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     assert json.loads(json.dumps(schema)) == schema
-    assert "null" not in json.dumps(schema)
+    assert '"null"' not in json.dumps(schema)
+    assert ": null" not in json.dumps(schema)
 
 
 class Grit:

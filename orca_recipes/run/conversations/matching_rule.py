@@ -16,6 +16,7 @@ import numpy as np
 
 from orca_recipes.contract.kinds import Strategy, Tokenizer
 from orca_recipes.contract.messages import ends_with_answer
+from orca_recipes.contract.where import holding, parsed
 from orca_recipes.recipe.rules import When
 from orca_recipes.run.conversations.combinations import combinations
 from orca_recipes.run.work.loaded_tokenizer import opened
@@ -27,6 +28,7 @@ WORDS = ("task", "category", "language", "reasoning")
 """Conditions that are patterns of a column's words."""
 
 UNMATCHED = -1
+_EXTRA = "extra."
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,13 @@ def first_matching(examples: pl.DataFrame, whens: Sequence[When], counter: Quest
         return np.full(examples.height, UNMATCHED, dtype=np.int64)
     groups, words = _combinations(examples, whens)
     holds = np.stack([_holding(when, words) for when in whens])
-    certain = holds & ~np.array([when.counts_tokens for when in whens])[:, None]
+    certain = holds & ~np.array([when.counts_tokens or when.where is not None for when in whens])[:, None]
     found = np.where(certain.any(axis=0), certain.argmax(axis=0), len(whens))[groups]
+    chosen = {rule: _chosen(examples, when) for rule, when in enumerate(whens) if when.where is not None}
+    for rule in reversed([rule for rule in chosen if not whens[rule].counts_tokens]):
+        found[chosen[rule] & holds[rule][groups] & (found > rule)] = rule
     counting = [rule for rule, when in enumerate(whens) if when.counts_tokens]
-    could = [holds[rule][groups] & (found > rule) for rule in counting]
+    could = [holds[rule][groups] & (found > rule) & chosen.get(rule, True) for rule in counting]
     rows = np.flatnonzero(np.any(could, axis=0)) if counting else np.empty(0, dtype=np.int64)
     if len(rows):
         assert counter is not None, "rules that count tokens have a counter"
@@ -114,6 +119,34 @@ def first_matching(examples: pl.DataFrame, whens: Sequence[When], counter: Quest
             found[rows[open_to[rows] & _within(whens[rule], tokens)]] = rule
     found[found == len(whens)] = UNMATCHED
     return np.asarray(found, dtype=np.int64)
+
+
+def looked_at(whens: Sequence[When]) -> list[str]:
+    """The columns of examples that conditions look at."""
+    names = [name for name in WORDS if any(getattr(when, name) for when in whens)]
+    names += ["options"] if any(when.options is not None for when in whens) else []
+    names += ["question", "messages"] if any(when.counts_tokens for when in whens) else []
+    chosen_by = [name for when in whens if when.where is not None for name in parsed(when.where).sorts()]
+    return list(dict.fromkeys([*names, *("extra" if name.startswith(_EXTRA) else name for name in chosen_by)]))
+
+
+def _chosen(examples: pl.DataFrame, when: When) -> np.ndarray:
+    """bool [examples]: where what a rule asks of columns holds."""
+    import polars as pl
+
+    assert when.where is not None, "only rules that ask something of columns come here"
+    choice = parsed(when.where)
+    inner = pl.element().struct
+    columns = [
+        pl.col("extra")
+        .list.eval(inner.field("value").filter(inner.field("name") == name.removeprefix(_EXTRA)))
+        .list.first()
+        .alias(name)
+        if name.startswith(_EXTRA)
+        else pl.col(name)
+        for name in choice.sorts()
+    ]
+    return np.asarray(holding(choice, examples.select(columns)).to_numpy())
 
 
 def _combinations(examples: pl.DataFrame, whens: Sequence[When]) -> tuple[np.ndarray, pl.DataFrame]:

@@ -6,6 +6,7 @@ declares, where only rules that look at nothing but the task can be told.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from orca_recipes.errors import RuleError
 from orca_recipes.plan.compile import taken_collections, used_collections
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.recipe.rules import Rule, When
-from orca_recipes.run.conversations.matching_rule import UNMATCHED, WORDS, QuestionCounter, first_matching, meets
+from orca_recipes.run.conversations.matching_rule import UNMATCHED, QuestionCounter, first_matching, looked_at, meets
 from orca_recipes.run.examples.read import batches_of
 from orca_recipes.store.arrow_files import IDS, read_frame
 
@@ -97,7 +98,7 @@ def exact_matches(
     whens = [recipe.rules[place].when for place in places]
     taken = read_frame(read.path / f"{IDS}.arrow")["keep"].to_numpy() if selected is None else selected
     total: Counter[tuple[int, str]] = Counter()
-    columns = ["task", *_columns(whens)]
+    columns = ["task", *looked_at(whens)]
     for batch in batches_of(read):
         rows = read_frame(batch.path, columns=list(dict.fromkeys(columns)))
         times = taken[batch.start : batch.stop].astype(np.int64)
@@ -179,16 +180,9 @@ def in_words(when: When) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, tuple):
         return quoted(value[0]) if len(value) == 1 else f"[{', '.join(map(quoted, value))}]"
+    if isinstance(value, Mapping):
+        return json.dumps(dict(value), ensure_ascii=False)
     return str(value).lower()
-
-
-def _columns(whens: Sequence[When]) -> Iterator[str]:
-    """What matching looks at."""
-    yield from (name for name in WORDS if any(getattr(when, name) for when in whens))
-    if any(when.options is not None for when in whens):
-        yield "options"
-    if any(when.counts_tokens for when in whens):
-        yield from ("question", "messages")
 
 
 def _first_by_task(rules: Sequence[Rule], collection: str, task: str) -> int | None:

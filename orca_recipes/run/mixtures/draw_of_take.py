@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from orca_recipes.contract.spelling import hint, quoted
+from orca_recipes.errors import MixtureError
 from orca_recipes.plan.mixing import by_rate, earlier_holders, fixed_target, measure_stage, mixture_collections
 from orca_recipes.plan.mixture import divided_counts, task_rates
-from orca_recipes.recipe.mixtures import Mixture
+from orca_recipes.recipe.mixtures import Mixture, Take
 from orca_recipes.run.examples.duplicates import Contexts, duplicate_rows, duplicates, no_duplicates
-from orca_recipes.run.examples.selection import DUPLICATE_ROW, EXCLUDED_ROW, HELD_OUT_ROW, read_selection
+from orca_recipes.run.examples.read import batches_of
+from orca_recipes.run.examples.selection import (
+    DUPLICATE_ROW,
+    EXCLUDED_ROW,
+    HELD_OUT_ROW,
+    OTHER_TASK_ROW,
+    read_selection,
+)
 from orca_recipes.run.mixtures.measure import read_tokens
 from orca_recipes.run.mixtures.pools import Collection, mark
 from orca_recipes.run.mixtures.questions import Questions, held_questions, read_questions
 from orca_recipes.run.mixtures.takes import TakeDraw, grouping_of
 from orca_recipes.run.work.bench import Bench
+from orca_recipes.store.arrow_files import read_frame
 from orca_recipes.store.store import StageFolder
 
 if TYPE_CHECKING:
@@ -36,6 +47,8 @@ def draw_of(bench: Bench, name: str, found: str, allot: StageFolder | None, twin
     collection = Collection(_read(bench, found), grouping_of(take), weight)
     selection = collection.fresh()
     selection[duplicate_rows(twins)] = DUPLICATE_ROW
+    if take.tasks:
+        _mark_other_tasks(selection, _read(bench, found), take, where=f"mixtures.{name}.take.{found}")
     mark_excluded(bench, selection, found, mixture)
     if allot is not None:
         mark(selection, questions_of(bench, found), [held_questions(allot)], HELD_OUT_ROW)
@@ -57,9 +70,26 @@ def _target(bench: Bench, name: str, mixture: Mixture, found: str) -> int | None
     rates: dict[str, Fraction] = {}
     for other in by_rate(bench.recipe, name):
         take, tasks = mixture.take[other], _read(bench, other).receipt["report"]["tasks"]
-        own = task_rates(tasks.values(), cap=take.cap, temperature=take.temperature)
+        sizes = [number for task, number in tasks.items() if take.is_of_task(task)]
+        own = task_rates(sizes, cap=take.cap, temperature=take.temperature)
         rates[other] = sum(own, Fraction(0))
     return divided_counts(mixture, rates)[found]
+
+
+def _mark_other_tasks(selection: np.ndarray, read: StageFolder, take: Take, *, where: str) -> None:
+    """Mark the rows of tasks that are not taken.
+
+    Raises: MixtureError where a pattern fits no task that there is.
+    """
+    there = read.receipt["report"]["tasks"]
+    for glob in take.tasks:
+        if not any(fnmatchcase(task, glob) for task in there):
+            raise MixtureError(f"{where}.tasks: no task fits {quoted(glob)}{hint(glob, there)}")
+    mine = [task for task in there if take.is_of_task(task)]
+    for batch in batches_of(read):
+        tasks = read_frame(batch.path, columns=["task"])["task"]
+        rows = selection[batch.start : batch.stop]
+        rows[(rows == 0) & ~tasks.is_in(mine).to_numpy()] = OTHER_TASK_ROW
 
 
 def mark_excluded(bench: Bench, selection: np.ndarray, found: str, mixture: Mixture) -> None:

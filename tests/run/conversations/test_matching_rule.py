@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from orca_recipes.contract.frames import completed, examples_schema
 from orca_recipes.recipe.rules import When
@@ -40,6 +41,26 @@ def test_the_first_rule_that_matches_wins():
     assert rules(rows, When(task=("ab",)), When(task=("a*",)), When()) == [0, 1, 2]
 
 
+def test_rules_before_one_that_asks_columns_win_and_those_after_do_not():
+    whens = [When(task=("a",)), When(where={"question": "x"}), When(where={"question": "x"}, min_tokens=2), When()]
+    rows = [{"task": "a", "question": "x"}, {"task": "b", "question": "x"}, {"task": "b", "question": "y"}]
+    assert rules(rows, *whens, counter=Words()) == [0, 1, 3]
+
+
+def test_a_rule_that_asks_nothing_of_columns_is_known_by_what_it_was_known_by():
+    assert "where" not in When(task=("a",)).model_dump(mode="json")
+    assert When(where={"task": "a"}).model_dump(mode="json", exclude_defaults=True) == {"where": {"task": "a"}}
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [({"quest": "x"}, 'no column "quest"; did you mean "question"'), ({"task": 3}, "is compared with a number")],
+)
+def test_a_rule_asks_only_columns_that_examples_have(where: dict[str, Any], said: str):
+    with pytest.raises(ValidationError, match=said):
+        When(where=where)
+
+
 def test_an_example_that_no_rule_is_for_is_marked():
     assert rules([{"task": "a"}, {"task": None}], When(task=("b",))) == [UNMATCHED] * 2
 
@@ -52,6 +73,18 @@ def test_an_example_that_no_rule_is_for_is_marked():
         (When(reasoning=("hard",)), {"reasoning": "hard"}, {"reasoning": None}),
         (When(options=True), {"options": ["a", "b"]}, {"options": []}),
         (When(options=False), {"options": None}, {"options": ["a"]}),
+        (When(where={"question": {"matches": "^Why"}}), {"question": "Why?"}, {"question": "How?"}),
+        (When(where={"answer": {"null": True}}, task=("a",)), {"task": "a"}, {"task": "a", "answer": "b"}),
+        (
+            When(where={"extra.topic": {"in": ["x", "y"]}}),
+            {"extra": [{"name": "level", "value": "z"}, {"name": "topic", "value": "y"}]},
+            {"extra": [{"name": "level", "value": "y"}]},
+        ),
+        (
+            When(where={"messages": {"turns": {"ge": 1}}}),
+            {"messages": [{"role": "assistant", "content": "b", "trained": True}]},
+            {"messages": [{"role": "user", "content": "b", "trained": False}]},
+        ),
     ],
 )
 def test_every_condition_is_looked_at(when: When, row: dict[str, Any], other: dict[str, Any]):

@@ -130,6 +130,25 @@ def test_a_shortfall_says_the_numbers_and_what_would_mend_it(draw: Draw, take: s
     assert str(told.value) == sentence
 
 
+def test_only_tasks_that_are_named_are_taken(draw: Draw):
+    takes = 'take.apples = { all = true, tasks = ["t[01]"] }\ntake.pears = { rows = 30, tasks = "sm*" }\n'
+    drawn = draw(f"[mixtures.m]\n{takes}")
+    assert drawn.by_task("m", "apples") == {"t0": 75, "t1": 75}
+    assert drawn.by_task("m", "pears") == {"small": 30}
+    assert drawn.report("m", "apples")["left_out"] == {"its task is not taken": 150}
+
+
+def test_tasks_that_are_not_taken_leave_the_draw_of_the_others_as_it_is(draw: Draw):
+    takes = 'take.pears = { per_task = 7, tasks = ["large"] }\n'
+    some, all_of_them = draw(f"[mixtures.m]\n{takes}"), draw("[mixtures.m]\ntake.pears = { per_task = 7 }\n")
+    assert some.questions("m", "pears") < all_of_them.questions("m", "pears")
+
+
+def test_a_pattern_of_tasks_that_fits_none_is_refused(draw: Draw):
+    with pytest.raises(MixtureError, match=r'take.pears.tasks: no task fits "lar"; did you mean "large"'):
+        draw('[mixtures.m]\ntake.pears = { all = true, tasks = ["lar"] }\n')
+
+
 def test_a_shortfall_that_is_allowed_gives_what_there_is(draw: Draw):
     tables = "[mixtures.m]\ntake.pears = { rows = 600, allow_shortfall = true }\n"
     assert draw(tables).out("m") == {"pears": 500}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from orca_plugins.sources.files.chosen_rows import fits_where, plain_where, where_type
 from orca_plugins.sources.files.columns import LISTS, Wanted
 from orca_plugins.sources.files.turn_columns import is_turn, list_offsets, plain_turns, turns_type
 
@@ -22,8 +23,18 @@ def references_type() -> "pa.DataType":
     return pa.large_list(pa.large_string())
 
 
-def fits(ours: str, stored: "pa.DataType") -> bool:
+def column_type(ours: str, wanted: Wanted) -> "pa.DataType | None":
+    """The type of a column that is made of values of JSON; None: as Arrow finds it."""
+    if ours in wanted.sorts:
+        return where_type(wanted.sorts[ours])
+    types = {**dict.fromkeys(LISTS, references_type), "messages": turns_type}
+    return types[ours]() if ours in types else None
+
+
+def fits(ours: str, stored: "pa.DataType", wanted: Wanted) -> bool:
     """Whether a column of a stored type can be one of ours."""
+    if ours in wanted.sorts:
+        return fits_where(wanted.sorts[ours], stored)
     if ours == "messages":
         return _is_null(stored) or (_is_list(stored) and is_turn(stored.value_type))
     if ours in LISTS and _is_list(stored):
@@ -35,6 +46,8 @@ def plain(ours: str, array: "pa.Array", wanted: Wanted) -> "pa.Array":
     """A column whose type fits, in our plain type; no text is checked here."""
     import pyarrow as pa
 
+    if ours in wanted.sorts:
+        return plain_where(wanted.sorts[ours], array)
     if ours == "messages":
         return pa.nulls(len(array), turns_type()) if _is_null(array.type) else _plain_messages(array, wanted)
     if ours not in LISTS:

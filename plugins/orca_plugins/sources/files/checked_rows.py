@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from orca_plugins.sources.files.columns import LISTS, extra_name, shown
+from orca_plugins.sources.files.chosen_rows import LEFT_OUT, chosen_rows, without_choosing
+from orca_plugins.sources.files.columns import LISTS, Wanted, extra_name, shown
 from orca_plugins.sources.files.message_keys import is_of_what_is_lost
 from orca_plugins.sources.files.strict_json import BAD_TEXT
 from orca_plugins.sources.files.turn_columns import list_offsets
@@ -46,34 +47,34 @@ class Table:
 
 @dataclass(frozen=True)
 class Finish:
-    """What every row is given: the recipe's constant task, and which assistant messages are trained.
-
-    spare_answer: whether nobody named the column `answer`; then it is none of a conversation that ends with its own.
-    """
+    """What every row is given: the recipe's constant task, and which assistant messages are trained; and which rows
+    are chosen, by what is `wanted`."""
 
     task: str | None
     train_on: Literal["all", "last"]
-    spare_answer: bool = False
+    wanted: Wanted
 
     def reading(self, tables: Sequence[Table]) -> Reading:
         """The tables' rows that are sound, and all rejections, each in order of place."""
         table = _joined(tables)
         places, columns = table.places, dict(table.columns)
         faults = _faults(columns)
+        kept, left_out = chosen_rows(columns, self.wanted, _incomparable(table, faults), rows=len(places))
         if "messages" in columns:
             columns["messages"], untrained = _marked(columns["messages"], last_only=self.train_on == "last")
             faults = dict.fromkeys(untrained, NOT_TRAINED) | faults
-        faults = dict(table.faults) | faults
-        if self.spare_answer and "messages" in columns and "answer" in columns:
+        faults = {row: why for row, why in (dict(table.faults) | faults).items() if kept[row]}
+        if self.wanted.is_spare("answer") and "messages" in columns and "answer" in columns:
             columns["answer"] = _only_open(columns["answer"], columns["messages"])
-        kept = np.ones(len(places), bool)
         kept[list(faults)] = False
         rejected = table.rejected + [(int(places[row]), reason) for row, reason in faults.items()]
-        if faults:
+        columns = without_choosing(columns)
+        if faults or left_out:
             columns = {ours: _only(array, kept) for ours, array in columns.items()}
         return Reading(
             rows=self._frame(places[kept], columns),
             rejected=_rejected_frame(rejected),
+            passed_over={LEFT_OUT: left_out} if left_out else {},
             not_carried=frozenset(place for place, reason in rejected if is_of_what_is_lost(reason)),
         )
 
@@ -100,6 +101,12 @@ def _with_extra(frame: "pl.DataFrame") -> "pl.DataFrame":
         return frame
     items = [pl.struct(name=pl.lit(name), value=pl.col(ours)) for ours, name in kept.items()]
     return frame.with_columns(extra=pl.concat_list(items)).drop(kept)
+
+
+def _incomparable(table: Table, faults: Mapping[int, str]) -> dict[int, str]:
+    """The rows with faults that keep them from being compared with anything."""
+    found = {row: why for row, why in table.faults.items() if why.startswith("where: ")}
+    return found | {row: why for row, why in faults.items() if why == BAD_TEXT}
 
 
 def _joined(tables: Sequence[Table]) -> Table:

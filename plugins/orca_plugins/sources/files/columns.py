@@ -8,11 +8,13 @@ many files have for purposes of their own (`reasoning`, `options`, `language`) a
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from orca_recipes.contract.where import Choice, Sort, parsed
 from orca_recipes.errors import SourceError
 
 OURS = (
@@ -33,6 +35,7 @@ LISTS = ("reference", "options")
 _TAKEN_BY_NAME = OURS[:8]
 _SPARE = ("question", "answer", "reference")
 _EXTRA = "extra."
+_WHERE = "where."
 _NAMES_SHOWN = 20
 _NAME_CHARS = 100
 
@@ -40,11 +43,14 @@ _NAME_CHARS = 100
 @dataclass(frozen=True)
 class Wanted:
     """Columns to read: ours to theirs, in the order of OURS, then those that are kept as they are (`extra_column`);
-    `named` are those that the recipe names itself, `ignored` the keys of messages and rows that it leaves out."""
+    `named` are those that the recipe names itself, `ignored` the keys of messages and rows that it leaves out; `where`
+    is what rows must be, `sorts` what it asks of each column of ours (`where_column`) that is read for it alone."""
 
     paths: Mapping[str, str]
     named: frozenset[str]
     ignored: frozenset[str] = frozenset()
+    where: Choice | None = None
+    sorts: Mapping[str, Sort] = field(default_factory=dict)
 
     def is_spare(self, ours: str) -> bool:
         """Whether nobody named a column which a conversation that ends with its answer does without."""
@@ -75,8 +81,23 @@ def extra_name(ours: str) -> str | None:
     return ours.removeprefix(_EXTRA) if ours.startswith(_EXTRA) else None
 
 
+def where_column(theirs: str) -> str:
+    """How a column that only chooses rows is called among ours."""
+    return _WHERE + theirs
+
+
+def where_name(ours: str) -> str | None:
+    """The file's name of a column that only chooses rows, None for any other."""
+    return ours.removeprefix(_WHERE) if ours.startswith(_WHERE) else None
+
+
 def wanted_columns(
-    *, columns: Mapping[str, str] | None, task: str | None, extra: Sequence[str] = (), ignore_keys: Sequence[str] = ()
+    *,
+    columns: Mapping[str, str] | None,
+    task: str | None,
+    extra: Sequence[str] = (),
+    ignore_keys: Sequence[str] = (),
+    where: Mapping[str, Any] | None = None,
 ) -> Wanted:
     """What to read; a constant task takes the place of the task column."""
     chosen = dict(columns) if columns is not None else {ours: ours for ours in _TAKEN_BY_NAME}
@@ -84,8 +105,19 @@ def wanted_columns(
         chosen |= {"question": "question", "messages": "messages"}
     paths = {ours: chosen[ours] for ours in OURS if ours in chosen and not (ours == "task" and task is not None)}
     kept = {extra_column(theirs): theirs for theirs in extra}
-    named = (frozenset(columns or ()) & frozenset(paths)) | frozenset(kept)
-    return Wanted(paths=paths | kept, named=named, ignored=frozenset(ignore_keys))
+    choice = parsed(where) if where is not None else None
+    asked = choice.sorts() if choice is not None else {}
+    sorts = {where_column(name): sort for name, sort in asked.items() if not is_talk(name, sort, paths)}
+    chosen_by = {ours: ours.removeprefix(_WHERE) for ours in sorts}
+    named = (frozenset(columns or ()) & frozenset(paths)) | frozenset(kept) | frozenset(chosen_by)
+    return Wanted(
+        paths=paths | kept | chosen_by, named=named, ignored=frozenset(ignore_keys), where=choice, sorts=sorts
+    )
+
+
+def is_talk(name: str, sort: Sort, paths: Mapping[str, str]) -> bool:
+    """Whether a column that chooses rows is the one that messages are read from."""
+    return sort == "messages" or (sort != "number" and name == paths.get("messages"))
 
 
 def routes(path: str) -> list[tuple[str, ...]]:
@@ -101,7 +133,7 @@ def columns_in_file(*, file: str, wanted: Wanted, names: Sequence[str]) -> dict[
     """
     for ours, theirs in wanted.paths.items():
         if ours in wanted.named and theirs not in names:
-            purpose = "extra" if extra_name(ours) else ours
+            purpose = "extra" if extra_name(ours) else "where" if where_name(ours) else ours
             raise SourceError(f'{file}: no column "{shown(theirs)}" for {purpose}; {_what_it_has(theirs, names)}')
     require_rows(file=file, wanted=wanted, names=names)
     return {ours: theirs for ours, theirs in wanted.paths.items() if theirs in names}
@@ -127,6 +159,15 @@ def _what_it_has(sought: str, names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
     near = nearest(sought, names)
     return f"the file has: {listed}{more}" + (f' (did you mean "{shown(near)}"?)' if near else "")
+
+
+def require_choosing(*, file: str, missing: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse a file whose first rows have none of a column that rows are chosen by.
+
+    Raises: SourceError with the names that they have.
+    """
+    for theirs in missing:
+        raise SourceError(f'{file}: no column "{shown(theirs)}" for where; {_what_it_has(theirs, names)}')
 
 
 def nearest(sought: str, names: Sequence[str]) -> str | None:

@@ -17,6 +17,7 @@ import numpy as np
 from orca_plugins.sources.files.arrow_types import plain
 from orca_plugins.sources.files.byte_stream import chunks, line_blocks
 from orca_plugins.sources.files.checked_rows import Finish, Rejections, Table
+from orca_plugins.sources.files.chosen_rows import fields_compared
 from orca_plugins.sources.files.columns import Wanted, columns_in_file, shown, shown_path
 from orca_plugins.sources.files.message_keys import holds, lost_of_row, watched
 from orca_plugins.sources.files.strict_json import BAD_TEXT
@@ -89,8 +90,10 @@ class _Batch:
         """One Reading, or none; columns: ours to the position of the field. beside: those that rows must not have."""
         if self.places or self.rejected:
             records = self.records
-            arrays = {ours: _column(ours, [record[at] for record in records], wanted) for ours, at in columns.items()}
-            faults = {}
+            faults: dict[int, str] = {}
+            arrays = {
+                ours: _column(ours, [record[at] for record in records], wanted, faults) for ours, at in columns.items()
+            }
             for row, record in enumerate(records if beside else ()):
                 if lost := [name for name, at in beside.items() if holds(record[at])]:
                     faults[row] = lost_of_row(lost, wanted)
@@ -189,10 +192,13 @@ def _reason(error: str) -> str:
     return BARE_RETURN if "new-line" in error else BAD_QUOTES
 
 
-def _column(ours: str, values: list[str], wanted: Wanted) -> "pa.Array":
-    """An empty field is an empty question, and nothing at all in any other column."""
+def _column(ours: str, values: list[str], wanted: Wanted, faults: dict[int, str]) -> "pa.Array":
+    """An empty field is an empty question, and nothing at all in any other column; faults: of rows that cannot be
+    compared, to which such rows are added."""
     import pyarrow as pa
 
+    if ours in wanted.sorts:
+        return fields_compared(ours, values, wanted, faults)
     texts = values if ours == "question" else [value or None for value in values]
     return plain(ours, pa.array(texts, pa.large_string()), wanted)
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from orca_plugins.sources.files.byte_stream import BLOCK_BYTES, HEAD_BYTES, chunks, line_blocks
 from orca_plugins.sources.files.checked_rows import Finish
-from orca_plugins.sources.files.columns import Wanted, require_rows, shown_path
-from orca_plugins.sources.files.row_records import Rows, has_column, names_in
+from orca_plugins.sources.files.columns import Wanted, shown_path
+from orca_plugins.sources.files.row_records import Rows, look_at_head, names_in
 from orca_plugins.sources.files.strict_json import BAD_JSON, BAD_TEXT, DECODER, TOO_DEEP, BadRow, nested_too_deep
 from orca_recipes.contract.kinds import Reading, SourceFile
 from orca_recipes.errors import SourceError
@@ -99,15 +99,8 @@ def _has_surrogates(text: str) -> bool:
 
 
 def _look_at_head(where: str, text: str, wanted: Wanted) -> None:
-    names: dict[str, None] = {}
-    sought = [wanted.paths[ours] for ours in ("question", "messages") if ours in wanted.paths]
-    for _, (_, _, record) in zip(range(_HEAD_ROWS), _elements(where, text), strict=False):
-        if isinstance(record, dict):
-            if any(has_column(record, path) for path in sought):
-                return
-            names |= dict.fromkeys(names_in(record))
-    if names:
-        require_rows(file=where, wanted=wanted, names=list(names))
+    found = (record for _, (_, _, record) in zip(range(_HEAD_ROWS), _elements(where, text), strict=False))
+    look_at_head(where, (record for record in found if isinstance(record, dict)), wanted)
 
 
 def _elements(where: str, text: str) -> Iterator[Element]:

@@ -13,11 +13,11 @@ from typing import Any
 
 from orca_plugins.sources.files.byte_stream import chunks, head_lines, line_blocks, said_of, whole_file
 from orca_plugins.sources.files.checked_rows import Finish
-from orca_plugins.sources.files.columns import Wanted, require_rows, shown_path
+from orca_plugins.sources.files.columns import Wanted, shown_path
 from orca_plugins.sources.files.found_files import compression_of
 from orca_plugins.sources.files.jsonl_pyarrow import objects_in, read_lines
 from orca_plugins.sources.files.jsonl_trusted_lines import count_feeds, index_lines
-from orca_plugins.sources.files.row_records import has_column, names_in
+from orca_plugins.sources.files.row_records import look_at_head, names_in
 from orca_recipes.contract.kinds import Reading, Slice, SourceFile
 
 _HEAD_ROWS = 100
@@ -87,14 +87,7 @@ def _feeds(path: Path, span: tuple[int, int]) -> int:
 
 def _look_at_head(file: SourceFile, wanted: Wanted) -> None:
     """Complain at once of a file whose rows hold neither questions nor messages under the names asked for."""
-    names: dict[str, None] = {}
-    sought = [wanted.paths[ours] for ours in ("question", "messages") if ours in wanted.paths]
-    for record in _head_records(file):
-        if any(has_column(record, path) for path in sought):
-            return
-        names |= dict.fromkeys(names_in(record))
-    if names:
-        require_rows(file=shown_path(file.path), wanted=wanted, names=list(names))
+    look_at_head(shown_path(file.path), _head_records(file), wanted)
 
 
 def _head_records(file: SourceFile) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from orca_plugins.sources.files.arrow_types import plain
+from orca_plugins.sources.files.arrow_types import column_type, plain
 from orca_plugins.sources.files.checked_rows import Table
 from orca_plugins.sources.files.columns import LISTS, Wanted, routes
 from orca_plugins.sources.files.jsonl_trusted_lines import Lines
@@ -38,7 +38,7 @@ def read_lines(lines: Lines, wanted: Wanted) -> list[Table]:
     seen = seen_in(lines.sure(), wanted)
     odd, others = seen.lines.parted()
     schema = _schema(sample, wanted, seen)
-    assert schema is not None, "the names that contradict each other are the recipe's, not the lines'"
+    assert schema is not None, "what made it none is the sample, and it was looked at before"
     return [
         *([_slow(odd, wanted)] if len(odd) else []),
         *(_tables(others, wanted, schema) if len(others) else []),
@@ -154,6 +154,8 @@ def _schema(sample: list[dict[str, Any]], wanted: Wanted, seen: Seen | None = No
     tree: dict[str, Any] = {}
     for ours, path in wanted.paths.items():
         stored = _guess(ours, path, sample, wanted, seen)
+        if stored is None:
+            return None
         for *outer, last in routes(path):
             node = tree
             for key in outer:
@@ -171,9 +173,14 @@ def _fields(tree: dict[str, Any]) -> "list[pa.Field]":
     return [pa.field(key, pa.struct(_fields(node)) if isinstance(node, dict) else node) for key, node in tree.items()]
 
 
-def _guess(ours: str, path: str, sample: list[dict[str, Any]], wanted: Wanted, seen: Seen | None) -> "pa.DataType":
+def _guess(
+    ours: str, path: str, sample: list[dict[str, Any]], wanted: Wanted, seen: Seen | None
+) -> "pa.DataType | None":
+    """A column's type by the first lines; None where only one line at a time can tell what it holds."""
     import pyarrow as pa
 
+    if ours in wanted.sorts:
+        return None if wanted.sorts[ours] == "any" else column_type(ours, wanted)
     if ours == "messages":
         turns = (turn for value in _values(ours, path, sample) if isinstance(value, list) for turn in value)
         found = {key for turn in turns if isinstance(turn, dict) for key in turn} if seen is None else {*seen.parts}

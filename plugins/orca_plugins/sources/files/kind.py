@@ -19,9 +19,10 @@ from orca_plugins.sources.files.byte_stream import whole_file
 from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import Wanted, wanted_columns
 from orca_plugins.sources.files.found_files import Format, compression_of, find_files, format_of
-from orca_plugins.sources.files.options import Columns, Extra, IgnoreKeys, Task, TrainOn
+from orca_plugins.sources.files.options import Columns, Extra, IgnoreKeys, Task, TrainOn, identity_of
 from orca_plugins.sources.files.unused_columns import FILES_LOOKED_AT, unused_columns
 from orca_recipes.contract.kinds import Place, Reading, Slice, Source, SourceFile
+from orca_recipes.contract.where import Where
 
 
 class Files(Source):
@@ -63,6 +64,7 @@ class Files(Source):
     task: Task = None
     train_on: TrainOn = None
     ignore_keys: IgnoreKeys = ()
+    where: Where = None
 
     @field_validator("quote")
     @classmethod
@@ -73,7 +75,7 @@ class Files(Source):
 
     def identity(self) -> dict[str, Any]:
         """As of every kind; unset or "all", the rows that are read are the same."""
-        return {**super().identity(), "train_on": self.train_on or "all"}
+        return identity_of(super().identity())
 
     def trains_history(self) -> bool:
         """Whether `train_on = "all"` is said."""
@@ -91,7 +93,7 @@ class Files(Source):
         """Read one slice in batches of about 8 MB of text, unless one record is larger."""
         assert slice.file is not None, "a slice of files has a file"
         file, wanted = slice.file, self._wanted()
-        finish = Finish(task=self.task, train_on=self.train_on or "all", spare_answer=wanted.is_spare("answer"))
+        finish = Finish(task=self.task, train_on=self.train_on or "all", wanted=wanted)
         match self._layout(file):
             case "parquet":
                 yield from _files_parquet.read(slice, file=file, wanted=wanted, finish=finish)
@@ -140,7 +142,9 @@ class Files(Source):
         return [] if layout == "parquet" and compression_of(file.path.name) else self.column_names(file)
 
     def _wanted(self) -> Wanted:
-        return wanted_columns(columns=self.columns, task=self.task, extra=self.extra, ignore_keys=self.ignore_keys)
+        return wanted_columns(
+            columns=self.columns, task=self.task, extra=self.extra, ignore_keys=self.ignore_keys, where=self.where
+        )
 
     def _named_format(self, file: SourceFile) -> Format:
         """The format by the recipe or the name; `find_files` let no other file through."""

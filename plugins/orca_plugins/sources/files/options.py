@@ -3,7 +3,7 @@
 Declared once, as types, so that each such source has them under one name, with one check and one sentence for people.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
@@ -54,3 +54,12 @@ IgnoreKeys = Annotated[
     AfterValidator(_ignorable),
     Field(description="keys of messages, and columns beside them, that are left out on purpose; others reject the row"),
 ]
+
+_NEW = ("where",)
+"""Options that came later: where a recipe does not use them, it means what it meant before them."""
+
+
+def identity_of(options: dict[str, Any]) -> dict[str, Any]:
+    """What decides the rows that are read, of all options; unset or "all", `train_on` means the same."""
+    said = {name: value for name, value in options.items() if name not in _NEW or value}
+    return {**said, "train_on": options["train_on"] or "all"}

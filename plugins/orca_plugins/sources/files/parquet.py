@@ -20,6 +20,7 @@ from orca_plugins.sources.files.found_files import compression_of
 from orca_plugins.sources.files.message_keys import holders, lost_of_row, watched
 from orca_plugins.sources.files.turn_columns import holding
 from orca_recipes.contract.kinds import Reading, Slice, SourceFile
+from orca_recipes.contract.where import told
 from orca_recipes.errors import SourceError
 
 if TYPE_CHECKING:
@@ -100,13 +101,14 @@ def columns_of(where: str, schema: "pa.Schema", wanted: Wanted) -> dict[str, lis
     columns = {}
     for ours, theirs in found.items():
         stored = {route: kind for route in routes(theirs) if (kind := _type(where, schema, route)) is not None}
-        misfits = [kind for kind in stored.values() if not fits(ours, kind)]
+        misfits = [kind for kind in stored.values() if not fits(ours, kind, wanted)]
         if misfits and "messages" in found and wanted.is_spare(ours):
             continue
         if misfits:
-            wants = _WANTS.get(ours, "text")
+            wants = told(wanted.sorts[ours]) if ours in wanted.sorts else _WANTS.get(ours, "text")
+            purpose = "where" if ours in wanted.sorts else ours
             raise SourceError(
-                f'{where}: column "{shown(theirs)}" has type {shown(str(misfits[0]))}; {ours} wants {wants}'
+                f'{where}: column "{shown(theirs)}" has type {shown(str(misfits[0]))}; {purpose} wants {wants}'
             )
         columns[ours] = list(stored)
     return columns

@@ -5,17 +5,18 @@ wrong. What is checked here is what a typed column cannot hold; what it can hold
 checked on whole columns afterwards, for all formats alike.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_plugins.sources.files.arrow_types import plain, references_type
+from orca_plugins.sources.files.arrow_types import column_type, plain
 from orca_plugins.sources.files.checked_rows import Rejections, Table
-from orca_plugins.sources.files.columns import LISTS, Wanted, extra_name, routes
+from orca_plugins.sources.files.chosen_rows import by_messages, where_value
+from orca_plugins.sources.files.columns import LISTS, Wanted, extra_name, require_choosing, require_rows, routes
 from orca_plugins.sources.files.message_keys import holders, holds, lost_of_row, watched
 from orca_plugins.sources.files.strict_json import BadRow, Digits, Unlike
-from orca_plugins.sources.files.turn_columns import turns_type
 from orca_plugins.sources.files.turn_values import sound, turn_of, value_under
 
 if TYPE_CHECKING:
@@ -41,14 +42,30 @@ class Rows:
         """
         if not isinstance(record, dict):
             raise BadRow(NOT_AN_OBJECT)
-        paths = self.wanted.paths
-        values = {ours: self._value(record, ours, theirs) for ours, theirs in paths.items()}
+        values, fault = self._values(record)
+        if fault is not None:
+            self.faults[len(self.places)] = fault
         lost = _lost_columns(record, self.wanted, with_messages=values.get("messages") is not None)
         if lost:
-            self.faults[len(self.places)] = lost_of_row(lost, self.wanted)
+            self.faults.setdefault(len(self.places), lost_of_row(lost, self.wanted))
         self.places.append(place)
         for ours, value in values.items():
             self.columns.setdefault(ours, []).append(value)
+
+    def _values(self, record: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+        """A record's values; where it cannot be used but may be none that is chosen, those that it is chosen by, and
+        why.
+
+        Raises: BadRow.
+        """
+        paths = self.wanted.paths
+        chosen_by = {ours: value_of(record, ours, paths[ours], self.wanted) for ours in self.wanted.sorts}
+        try:
+            return {ours: self._value(record, ours, theirs) for ours, theirs in paths.items()}, None
+        except BadRow as reason:
+            if not chosen_by or by_messages(self.wanted):
+                raise
+            return dict.fromkeys(paths) | chosen_by, str(reason)
 
     def _value(self, record: dict[str, Any], ours: str, theirs: str) -> Any:
         """One column's value; of a column that nobody named, nothing where the row can do without.
@@ -78,6 +95,8 @@ def value_of(record: dict[str, Any], ours: str, theirs: str, wanted: Wanted) -> 
     Raises: BadRow.
     """
     value = found_value(record, ours, theirs)
+    if ours in wanted.sorts:
+        return where_value(theirs, wanted.sorts[ours], value)
     if value is None:
         return None
     if ours == "messages":
@@ -116,6 +135,27 @@ def has_column(record: dict[str, Any], theirs: str) -> bool:
         else:
             return True
     return False
+
+
+def look_at_head(where: str, records: Iterable[dict[str, Any]], wanted: Wanted) -> None:
+    """Complain at once of a file whose first rows hold neither questions nor messages under the names asked for, or
+    nothing that they are chosen by.
+
+    Raises: SourceError.
+    """
+    names: dict[str, None] = {}
+    sought = [wanted.paths[ours] for ours in ("question", "messages") if ours in wanted.paths]
+    choosing = {wanted.paths[ours] for ours in wanted.sorts}
+    for record in records:
+        sought = [] if any(has_column(record, path) for path in sought) else sought
+        choosing = {path for path in choosing if not has_column(record, path)}
+        if not sought and not choosing:
+            return
+        names |= dict.fromkeys(names_in(record))
+    if names and sought:
+        require_rows(file=where, wanted=wanted, names=list(names))
+    if names:
+        require_choosing(file=where, missing=sorted(choosing), names=list(names))
 
 
 def names_in(record: dict[str, Any]) -> list[str]:
@@ -179,6 +219,6 @@ def _called(value: Any) -> str:
 def _column(ours: str, values: list[Any], wanted: Wanted) -> "pa.Array":
     import pyarrow as pa
 
-    types = {**dict.fromkeys(LISTS, references_type), "messages": turns_type}
-    array = pa.array(values, types[ours]() if ours in types else pa.large_string())
-    return array if ours == "messages" else plain(ours, array, wanted)
+    stored = column_type(ours, wanted)
+    array = pa.array(values, pa.large_string() if stored is None else stored)
+    return array if ours == "messages" or ours in wanted.sorts else plain(ours, array, wanted)

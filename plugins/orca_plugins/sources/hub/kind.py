@@ -19,11 +19,12 @@ from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import wanted_columns
 from orca_plugins.sources.files.found_files import format_of
 from orca_plugins.sources.files.kind import Files
-from orca_plugins.sources.files.options import Columns, Extra, IgnoreKeys, Task, TrainOn
+from orca_plugins.sources.files.options import Columns, Extra, IgnoreKeys, Task, TrainOn, identity_of
 from orca_plugins.sources.files.unused_columns import FILES_LOOKED_AT
 from orca_plugins.sources.hub import splits as _hub_datasets
 from orca_plugins.sources.hub.cached_files import HubName, Revision, away, chosen, fetched, is_commit, looked_up
 from orca_recipes.contract.kinds import Reading, Slice, Source, SourceFile
+from orca_recipes.contract.where import Where
 
 
 def _as_tuple(value: Any) -> Any:
@@ -61,6 +62,7 @@ class Hub(Source):
     task: Task = None
     train_on: TrainOn = None
     ignore_keys: IgnoreKeys = ()
+    where: Where = None
 
     @model_validator(mode="after")
     def _streams_a_split(self) -> Self:
@@ -72,7 +74,7 @@ class Hub(Source):
 
     def identity(self) -> dict[str, Any]:
         """As of every kind; unset or "all", the rows that are read are the same."""
-        return {**super().identity(), "train_on": self.train_on or "all"}
+        return identity_of(super().identity())
 
     def trains_history(self) -> bool:
         """Whether `train_on = "all"` is said."""
@@ -119,11 +121,13 @@ class Hub(Source):
         """Read one slice in batches of about 8 MB of text."""
         if slice.file is not None:
             return self._reader_of_files(slice.file).read(slice=slice)
-        wanted = wanted_columns(columns=self.columns, task=self.task, extra=self.extra, ignore_keys=self.ignore_keys)
+        wanted = wanted_columns(
+            columns=self.columns, task=self.task, extra=self.extra, ignore_keys=self.ignore_keys, where=self.where
+        )
         return _hub_datasets.rows(
             _hub_datasets.Split(self.name, self.hub_revision, self.config, self.split),
             wanted=wanted,
-            finish=Finish(task=self.task, train_on=self.train_on or "all", spare_answer=wanted.is_spare("answer")),
+            finish=Finish(task=self.task, train_on=self.train_on or "all", wanted=wanted),
         )
 
     def _at(self, commit: str, names: Sequence[str]) -> Self:
@@ -170,6 +174,7 @@ class Hub(Source):
             task=self.task,
             train_on=self.train_on,
             ignore_keys=self.ignore_keys,
+            where=self.where,
             on_bad_row=self.on_bad_row,
         )
 
