@@ -7,8 +7,6 @@ import tomllib
 import zipfile
 from pathlib import Path
 
-import pytest
-
 HOME = Path(__file__).parents[1]
 PROJECT = tomllib.loads((HOME / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -26,13 +24,6 @@ def test_the_floors_that_are_built_with_are_those_that_are_declared():
 def test_continuous_integration_builds_at_the_floors():
     assert ".ci/floors" in lines_of(".ci/run")
     assert "--locked" in (HOME / ".ci" / "floors").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("extra", ["train", "test"])
-def test_no_megatron_is_installed_that_dies_without_a_gpu(extra: str):
-    (wanted,) = [found for found in PROJECT["optional-dependencies"][extra] if found.startswith("megatron-core")]
-    assert wanted.endswith(",<0.17")
-    assert any(line.startswith("megatron-core==0.16.") for line in lines_of("constraints.txt"))
 
 
 def test_the_wheel_tells_type_checkers_that_both_packages_are_typed(tmp_path: Path):

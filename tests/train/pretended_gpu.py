@@ -97,6 +97,7 @@ def a_pretended_gpu() -> Iterator[torch.device]:
         "current_device": lambda: 0,
         "set_device": lambda device: None,
         "synchronize": lambda device=None: None,
+        "current_stream": lambda device=None: mock.Mock(),
         "get_device_name": lambda device=None: "a pretended GPU",
     }
     with (

@@ -9,7 +9,6 @@ another model or other data.
 from __future__ import annotations
 
 import json
-import queue
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,6 @@ import torch
 from megatron.core import dist_checkpointing, parallel_state
 from megatron.core.dist_checkpointing.core import CheckpointingException
 from megatron.core.dist_checkpointing.mapping import ShardedObject
-from megatron.core.dist_checkpointing.strategies import filesystem_async
 from torch.distributed.checkpoint.api import CheckpointException
 
 from orca_recipes.errors import CheckpointError, StoreError
@@ -37,6 +35,11 @@ from orca_recipes.train.checkpoints.checkpoint_files import (
 )
 from orca_recipes.train.checkpoints.writers import ending_with_their_rank
 from orca_recipes.train.hf.new_embeddings import grow
+from orca_recipes.train.megatron_versions import (
+    keep_numbers_for_older,
+    reading_what_older_read,
+    reporting_to_this_process,
+)
 from orca_recipes.train.model.architecture import Architecture
 from orca_recipes.train.model.network import Network
 from orca_recipes.train.optimizer import Optimizer
@@ -201,21 +204,15 @@ def _write_state(aside: Path, model: Network, optimizer: Optimizer | None) -> No
     state: dict[str, Any] = {"model": weights, "random": _random_state()}
     if optimizer is not None:
         state["optimizer"] = optimizer.sharded_state(weights, loading=False)
-    # The writers report to this process; megatron-core would start a manager for that, which runs the main module anew.
-    filesystem_async._results_queue = queue.Queue()
-    # They would also measure their memory, for a log, with a package that megatron-core does not require.
-    filesystem_async._process_memory = _unmeasured
     try:
-        with ending_with_their_rank():
+        with reporting_to_this_process(), ending_with_their_rank():
             dist_checkpointing.save(state, str(aside))
+        if _is_first():
+            keep_numbers_for_older(aside)
     except (CheckpointException, OSError) as error:
         raise StoreError(
             f"{aside}: it cannot be written ({_last_line(error)}); the checkpoint before it stands"
         ) from error
-
-
-def _unmeasured() -> int:
-    return 0
 
 
 def _weights_of(model: Network) -> dict[str, Any]:
@@ -233,7 +230,8 @@ def _loaded(path: Path, checkpoint: Checkpoint, asked: dict[str, Any]) -> dict[s
     if damaged is not None:
         raise CheckpointError(f"{path / damaged} is not as it was written; use the checkpoint before it")
     try:
-        loaded: dict[str, Any] = dist_checkpointing.load(asked, str(path))
+        with reading_what_older_read():
+            loaded: dict[str, Any] = dist_checkpointing.load(asked, str(path))
     except (CheckpointException, CheckpointingException, OSError, RuntimeError) as error:
         why = _last_line(error)
         raise CheckpointError(f"{path}: it cannot be read ({why}); use the checkpoint before it") from error

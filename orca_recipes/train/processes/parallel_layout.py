@@ -19,7 +19,7 @@ from megatron.core import parallel_state
 from megatron.core.tensor_parallel import random as tensor_parallel_random
 
 from orca_recipes.errors import LayoutError
-from orca_recipes.train.model.cpu import standing_in_for_cuda
+from orca_recipes.train.megatron_versions import standing_in_for_cuda
 
 if TYPE_CHECKING:
     from orca_recipes.train.model.architecture import Architecture

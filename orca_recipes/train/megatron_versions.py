@@ -1,0 +1,123 @@
+"""What versions of megatron-core, 0.16 to 0.19, do otherwise, and what they ask of CUDA where nothing runs on it.
+
+| since | difference                                                              | answered by                    |
+| ----- | ----------------------------------------------------------------------- | ------------------------------ |
+| 0.16  | buffers are made on `torch.cuda.current_device()`, checkpoints wait for | `standing_in_for_cuda`         |
+|       | `torch.cuda.synchronize()`, also on a CPU                               |                                |
+| 0.16  | a checkpoint's writers report to a manager, which runs the main module  | `reporting_to_this_process`    |
+|       | anew, and measure their memory with psutil, which is not required       |                                |
+| 0.18  | `import triton`, unguarded, for kernels of experts; torch for CPUs      | `stand_in_for_triton`          |
+|       | brings none                                                             |                                |
+| 0.19  | a checkpoint's numbers that are no tensors lie among the tensors, where | `keep_numbers_for_older`,      |
+|       | older ones read `common.pt`; it reads that too, and warns of it         | `reading_what_older_read`      |
+| 0.19  | gradients are reduced after a look at `torch.cuda.current_stream()`     | `standing_in_for_cuda`         |
+
+A name that a version does not have yet is answered all the same: nobody asks for it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import queue
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+_OF_TRITON = ("megatron.core.transformer.moe.paged_stash", "megatron.core.transformer.moe.ops.paged_stash")
+"""Where 0.18 keeps the kernels, and where 0.19 does."""
+
+_NUMBERS = "common.pt"
+
+
+def stand_in_for_triton() -> None:
+    """Let megatron-core be imported where triton is not installed; call it before.
+
+    The modules that import triton stash activations of experts, which no model here has; their functions say so when
+    they are called. Where triton is installed, nothing is done.
+    """
+    if importlib.util.find_spec("triton") is None:
+        for name in _OF_TRITON:
+            sys.modules.setdefault(name, _NeedsTriton(name))
+
+
+@contextmanager
+def standing_in_for_cuda() -> Iterator[None]:
+    """Inside, megatron-core's CUDA device is the CPU, which has one stream and never lags behind."""
+    import torch
+
+    with _replaced(
+        torch.cuda,
+        current_device=lambda: torch.device("cpu"),
+        synchronize=lambda device=None: None,
+        current_stream=lambda device=None: _Stream(),
+    ):
+        yield
+
+
+@contextmanager
+def reporting_to_this_process() -> Iterator[None]:
+    """Inside, what writes a checkpoint reports to this process and measures no memory."""
+    from megatron.core.dist_checkpointing.strategies import filesystem_async
+
+    with _replaced(filesystem_async, _results_queue=queue.Queue(), _process_memory=lambda: 0):
+        yield
+
+
+def keep_numbers_for_older(folder: Path) -> None:
+    """Write a checkpoint's numbers that are no tensors as all versions read them, where this version did not."""
+    import torch
+    from megatron.core.dist_checkpointing import load_common_state_dict
+
+    path = folder / _NUMBERS
+    if not path.exists():
+        torch.save(load_common_state_dict(str(folder)), path)
+
+
+@contextmanager
+def reading_what_older_read() -> Iterator[None]:
+    """Inside, nobody is warned of a checkpoint that older versions can read too."""
+    log = logging.getLogger("megatron.core.dist_checkpointing.strategies.common")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+@contextmanager
+def _replaced(module: ModuleType, **names: Any) -> Iterator[None]:
+    kept = {name: getattr(module, name) for name in names}
+    for name, value in names.items():
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(module, name, value)
+
+
+class _NeedsTriton(ModuleType):
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        # What asks about a module, as inspect and pickle do, is told the truth.
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def needs_triton(*_: Any, **__: Any) -> Any:
+            raise ModuleNotFoundError(f"{self.__name__}.{name} needs triton: pip install triton", name="triton")
+
+        return needs_triton
+
+
+class _Stream:
+    """The one order in which a CPU works."""
+
+    def wait_stream(self, stream: object) -> None:
+        """Return: what was begun is done."""
+
+    def wait_event(self, event: object) -> None:
+        """Return: what was begun is done."""

@@ -1,0 +1,111 @@
+"""The trainer on the newest megatron-core that it takes, beside the one that is installed.
+
+The newest declares a newer Python than ours may be, and its code does not need it: its wheel is unpacked and stands
+before the installed one on the path of processes of their own. `ORCA_MEGATRON=0.18.0` tries another version.
+"""
+
+import os
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from orca_recipes.train.megatron_versions import reporting_to_this_process, standing_in_for_cuda
+from tests.train.builds import HOME, read_steps
+
+VERSION = os.environ.get("ORCA_MEGATRON", "0.19.2")
+
+ESSENTIAL = ["test_network.py", "test_optimizer.py", "test_checkpoint.py", "test_gpu_optimizer.py"]
+
+# A large epsilon keeps AdamW from turning rounding of tiny gradients into steps of full size.
+CALM = ["--epsilon", "1e-3", "--learning-rate", "1e-3", "--batch-rows", "8", "--checkpoint-every", "2"]
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the other version, unpacked."""
+    folder = tmp_path_factory.mktemp("megatron")
+    asked = f"megatron-core=={VERSION}"
+    options = ["-q", "--no-deps", "--ignore-requires-python", "--disable-pip-version-check", "-d", str(folder)]
+    told = subprocess.run([sys.executable, "-m", "pip", "download", *options, asked], capture_output=True, text=True)
+    if told.returncode:
+        pytest.skip(f"pip could not fetch {asked}: {told.stderr.strip().splitlines()[-1]}")
+    (wheel,) = folder.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+def run(*words: str, megatron: Path | None = None) -> str:
+    """What `python WORDS` prints, with another megatron-core where one is named."""
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=HOME,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "" if megatron is None else str(megatron)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_the_newest_version_is_within_the_declared_cap():
+    extras = tomllib.loads((HOME / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    wanted = {one for extra in extras.values() for one in extra if one.startswith("megatron-core")}
+    assert wanted == {"megatron-core>=0.16,<0.20"}
+
+
+def test_the_essential_tests_of_the_trainer_pass_on_the_newest_version(other: Path):
+    told = run(
+        "-W", "ignore", "-c", "import orca_recipes.train, megatron.core as m; print(m.__version__)", megatron=other
+    )
+    assert told.split()[-1] == VERSION
+    tests = [f"tests/train/{name}" for name in ESSENTIAL]
+    assert "passed" in run(
+        "-m", "pytest", "-q", "-x", "-o", "addopts=", "--import-mode=importlib", *tests, megatron=other
+    )
+
+
+def test_a_run_that_one_version_began_another_goes_on_with_and_back(other: Path, sums_build: Path, tmp_path: Path):
+    def train(out: Path, steps: int, *, newest: bool) -> None:
+        words = [str(sums_build), "--out", str(out), "--device", "cpu", "--steps", str(steps), *CALM]
+        run("-m", "orca_recipes.train", *words, megatron=other if newest else None)
+
+    changed, same = tmp_path / "changed", tmp_path / "same"
+    for steps, newest in ((2, True), (4, False), (6, True)):
+        train(changed, steps, newest=newest)
+    train(same, 6, newest=False)
+    losses = [[step["loss"] for step in read_steps(run)] for run in (changed, same)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this torch brings triton")
+def test_what_needs_triton_says_so_when_it_is_called(other: Path):
+    called = (
+        "import orca_recipes.train, sys\n"
+        "kernels = sys.modules['megatron.core.transformer.moe.paged_stash']\n"
+        "assert not hasattr(kernels, '__wrapped__')\n"
+        "try:\n    kernels.paged_stash_reset()\n"
+        "except ModuleNotFoundError as error:\n    print(error)"
+    )
+    assert "paged_stash_reset needs triton: pip install triton" in run("-c", called, megatron=other)
+
+
+def test_names_of_cuda_are_put_back(fork_ranks: Callable[..., list[Any]]):
+    def look(rendezvous: str) -> bool:
+        from megatron.core.dist_checkpointing.strategies import filesystem_async
+
+        before = torch.cuda.current_device, torch.cuda.current_stream, filesystem_async._process_memory
+        with standing_in_for_cuda(), reporting_to_this_process():
+            assert torch.cuda.current_device() == torch.device("cpu")
+            torch.cuda.current_stream().wait_stream(None)
+            assert filesystem_async._process_memory() == 0
+        return before == (torch.cuda.current_device, torch.cuda.current_stream, filesystem_async._process_memory)
+
+    assert fork_ranks(1, look) == [True]
