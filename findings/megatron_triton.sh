@@ -11,8 +11,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 python3 -m venv venv
-venv/bin/pip install -q torch==2.13.0+cpu numpy==2.4.6 packaging --extra-index-url "${TORCH_CPU_INDEX:-}" \
-  || venv/bin/pip install -q torch==2.13.0 numpy==2.4.6 packaging
+venv/bin/pip install -q torch==2.13.0 numpy==2.4.6 packaging
 venv/bin/pip download -q --no-deps --ignore-requires-python megatron-core==0.19.2
 python3 -m zipfile -e megatron_core-*.whl unpacked
 if venv/bin/python -c "import triton" 2>/dev/null; then echo "this torch brings triton: nothing to see"; exit 0; fi
