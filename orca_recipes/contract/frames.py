@@ -11,11 +11,33 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+BESIDE_CONTENT = ("reasoning", "tool_calls", "tool_call_id", "name")
+"""What a message may hold beside role and content; each is null in nearly all messages, and then no part of them."""
+
+BESIDE_MESSAGES = ("tools", "template_kwargs")
+"""What a conversation may bring beside its messages for the template to print; null in nearly all."""
+
+
 def messages_type() -> Any:
-    """MESSAGES: a conversation, oldest message first; `trained` marks what carries loss."""
+    """MESSAGES: a conversation, oldest message first; `trained` marks what carries loss.
+
+    content: "" where a message only calls tools. reasoning: an assistant's thoughts before its content. tool_calls:
+    canonical JSON of a list of {"id", "type", "function": {"name", "arguments"}}, where arguments is an object and id
+    is left out where there is none. tool_call_id: which call a tool answers. name: who speaks, of a tool the function.
+    These four are null where a message has none; a frame without them is completed (`completed`).
+    """
     import polars as pl
 
-    return pl.List(pl.Struct({"role": pl.String, "content": pl.String, "trained": pl.Boolean}))
+    return pl.List(
+        pl.Struct(
+            {
+                "role": pl.String,
+                "content": pl.String,
+                "trained": pl.Boolean,
+                **dict.fromkeys(BESIDE_CONTENT, pl.String),
+            }
+        )
+    )
 
 
 def extra_type() -> Any:
@@ -32,8 +54,9 @@ def rows_schema() -> dict[str, Any]:
     id: the row's own id, where it has one. references: its reference answers, one of which is trained.
     system, answer: a system message and an answer that the row brings. messages: a whole conversation it brings.
     options: the answers to choose from. language: as the source names it. reasoning: the source's tag for the reasoning
-    that the row wants. extra: other columns. These four are null where the source gives none, and then no part of what
-    the row is told by.
+    that the row wants. extra: other columns. tools: canonical JSON of the list of tools that the model may call, as
+    OpenAI defines them. template_kwargs: canonical JSON of an object, variables of the chat template that the row sets.
+    These six are null where the source gives none, and then no part of what the row is told by.
     """
     import polars as pl
 
@@ -51,6 +74,7 @@ def rows_schema() -> dict[str, Any]:
         "language": pl.String,
         "reasoning": pl.String,
         "extra": extra_type(),
+        **dict.fromkeys(BESIDE_MESSAGES, pl.String),
     }
 
 
@@ -131,14 +155,46 @@ def stored_conversations_schema() -> dict[str, Any]:
         "cut": pl.Boolean,
         "teacher_view": pl.String,
         "messages": messages_type(),
+        **dict.fromkeys(BESIDE_MESSAGES, pl.String),
     }
 
 
 def completed(frame: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame:
-    """The frame with exactly the schema's columns, in its order and types; missing ones are null."""
+    """The frame with exactly the schema's columns, in its order and types; missing ones are null, and so are missing
+    fields of lists of structs."""
     import polars as pl
 
     return frame.select(
-        pl.col(name).cast(dtype) if name in frame.columns else pl.lit(None, dtype=dtype).alias(name)
+        _cast(pl.col(name), frame.schema[name], dtype)
+        if name in frame.columns
+        else pl.lit(None, dtype=dtype).alias(name)
         for name, dtype in schema.items()
     )
+
+
+def completed_messages(messages: pl.Series) -> pl.Series:
+    """Conversations with all fields of `MESSAGES`; those that are missing are null."""
+    import polars as pl
+
+    whole = _cast(pl.col(messages.name), messages.dtype, messages_type())
+    return messages.to_frame().select(whole).to_series()
+
+
+def _cast(column: pl.Expr, held: Any, wanted: Any) -> pl.Expr:
+    """A column as the wanted type, which may have more fields than the one that it holds."""
+    fields = {name: _fields_of(dtype) for name, dtype in (("held", held), ("wanted", wanted))}
+    if fields["held"] and set(fields["held"]) < set(fields["wanted"]):
+        import polars as pl
+
+        # Not strictly, as polars fills in fields only so; no value is cast here, so that none is lost.
+        column = column.cast(pl.List(pl.Struct({**fields["wanted"], **fields["held"]})), strict=False)
+    return column.cast(wanted)
+
+
+def _fields_of(dtype: Any) -> dict[str, Any]:
+    """The fields of a list of structs, by name; of any other type none."""
+    import polars as pl
+
+    if isinstance(dtype, pl.List) and isinstance(dtype.inner, pl.Struct):
+        return {field.name: field.dtype for field in dtype.inner.fields}
+    return {}

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_recipes.contract.frames import messages_type
+from orca_recipes.contract.frames import BESIDE_CONTENT, completed_messages, messages_type
 
 if TYPE_CHECKING:
     import polars as pl
@@ -71,7 +71,14 @@ def _of_one_shape(turns: Sequence[Turn], count: int) -> pl.Series:
             "trained": pl.Series([turn.trained for turn in turns]).gather(which),
         }
     )
-    return flat.to_struct("messages").reshape((count, width)).cast(messages_type())
+    return completed_messages(flat.to_struct("messages").reshape((count, width)).cast(_plain_messages_type()))
+
+
+def _plain_messages_type() -> Any:
+    """MESSAGES that have nothing beside content, as a list: `reshape` makes an array."""
+    import polars as pl
+
+    return pl.List(pl.Struct({"role": pl.String, "content": pl.String, "trained": pl.Boolean}))
 
 
 def lists_of(flat: pl.Series, lengths: np.ndarray) -> pl.Series:
@@ -85,13 +92,14 @@ def lists_of(flat: pl.Series, lengths: np.ndarray) -> pl.Series:
 
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), type=pa.int64())
     lists = pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(offsets, flat.rechunk().to_arrow())))
-    return lists.alias("messages").cast(messages_type())
+    return completed_messages(lists.alias("messages"))
 
 
 def flat_messages(messages: pl.Series) -> pl.DataFrame:
     """The messages of conversations one after the other.
 
-    Returns: row (the conversation's position), role, content, trained; conversations that are null or empty have none.
+    Returns: row (the conversation's position) and the fields of `frames.MESSAGES`; conversations that are null or
+        empty have none.
     """
     import polars as pl
 
@@ -151,5 +159,7 @@ def untrained(messages: pl.Series) -> pl.Series:
     import polars as pl
 
     message = pl.element().struct
-    plain = pl.struct(role=message.field("role"), content=message.field("content"), trained=pl.lit(value=False))
-    return messages.list.eval(plain).cast(messages_type())
+    said = [message.field(name) for name in ("role", "content")]
+    beside = [message.field(name) for name in BESIDE_CONTENT]
+    plain = pl.struct(*said, pl.lit(value=False).alias("trained"), *beside)
+    return completed_messages(messages).list.eval(plain)

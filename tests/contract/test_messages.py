@@ -6,7 +6,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca_recipes.contract.frames import messages_type
+from orca_recipes.contract.frames import BESIDE_CONTENT, messages_type
 from orca_recipes.contract.messages import Turn, conversations_of, flat_messages, heading
 
 CONTENT = st.none() | st.text(max_size=5)
@@ -15,7 +15,7 @@ CONTENT = st.none() | st.text(max_size=5)
 def plainly(columns: list[tuple[str, list[str | None], bool]], rows: int) -> list[list[dict[str, Any]]]:
     return [
         [
-            {"role": role, "content": texts[row], "trained": trained}
+            {"role": role, "content": texts[row], "trained": trained, **dict.fromkeys(BESIDE_CONTENT)}
             for role, texts, trained in columns
             if texts[row] is not None
         ]

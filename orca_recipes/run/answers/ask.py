@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orca_recipes.contract.answers import Request, request_key
-from orca_recipes.run.conversations.converse import ask, keep_part
+from orca_recipes.contract.frames import completed
+from orca_recipes.run.conversations.converse import ask, asked_schema, keep_part
 from orca_recipes.run.conversations.course import ConverseTask, Course, batches, selected_examples
 from orca_recipes.run.conversations.matching_rule import keeps_own_answer
 from orca_recipes.run.examples.drawn_account import account_of_drawing
@@ -81,6 +82,13 @@ def ask_part(task: AskTask) -> int:
 def asked_parts(folder: StageFolder) -> list[Part]:
     """The parts of a finished `ask` stage that hold requests."""
     return [part for part in folder.parts() if "requests" in part.report]
+
+
+def whole(asked: pl.DataFrame) -> pl.DataFrame:
+    """What a part of an `ask` stage holds, with the columns that no row of it has."""
+    import polars as pl
+
+    return completed(asked, {**asked_schema(), "sample": pl.Int64, "key": pl.Binary})
 
 
 def keys_of(part: Part, chosen: np.ndarray | None = None) -> list[bytes]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca_recipes.contract.frames import answers_schema, conversations_schema, stored_conversations_schema
-from orca_recipes.run.answers.ask import asked_parts
+from orca_recipes.run.answers.ask import asked_parts, whole
 from orca_recipes.run.conversations.converse import count_echoes, keep_part, passing, rejections, teach
 from orca_recipes.run.conversations.course import Course, course_of
 from orca_recipes.run.work.account import read_account
@@ -63,7 +63,7 @@ def answered_part(task: AnsweredTask) -> int:
     """Make, filter and store the conversations of one part; return how many answers were looked at."""
     import polars as pl
 
-    asked, answers = read_frame(task.asked), read_frame(task.answers)
+    asked, answers = whole(read_frame(task.asked)), read_frame(task.answers)
     echoes = 0
     kept: list[pl.DataFrame] = [pl.DataFrame(schema=conversations_schema())]
     rejected: list[pl.DataFrame] = []

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from orca_recipes.contract.frames import (
+    completed_messages,
     conversations_schema,
     examples_schema,
     messages_type,
@@ -34,7 +35,8 @@ from orca_recipes.run.examples.drawn_account import account_of_drawing
 from orca_recipes.run.work.account import count_reasons
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.blame import placed
-from orca_recipes.store.arrow_files import write_frame
+from orca_recipes.store.arrow_files import write_frame, write_table
+from orca_recipes.store.narrow_tables import narrow
 from orca_recipes.store.store import PartWriter, StageFolder
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ def keep_part(
 ) -> None:
     """Store a part: what was made of so many rows taken in, and what was rejected; facts go into its report."""
     out = _joined(rejected)
-    write_frame(writer.path(".arrow"), made)
+    write_table(writer.path(".arrow"), narrow(made.rechunk().to_arrow()))
     write_frame(writer.path(".rejected.arrow"), out)
     report = {"in": taken, "out": made.height, "rejected": count_reasons(out["reason"]), **facts}
     writer.keep([".arrow", ".rejected.arrow"], report)
@@ -123,7 +125,7 @@ def ask(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.D
             made = _asked(_only(group, refused.is_null()), number, rule, course)
             rejected.append(rejections(made, made["lacks"], stage))
             asked.append(_only(made, made["lacks"].is_null()).drop("lacks"))
-    return _stacked(asked, _asked_schema()), rejected
+    return _stacked(asked, asked_schema()), rejected
 
 
 def teach(asked: pl.DataFrame, answers: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
@@ -190,7 +192,8 @@ def _answers(asked: pl.DataFrame, course: Course) -> pl.DataFrame:
     return answers.with_columns(pl.when(pl.lit(~own)).then(name).alias(name) for name in answers.columns)
 
 
-def _asked_schema() -> dict[str, Any]:
+def asked_schema() -> dict[str, Any]:
+    """The columns that `ask` gives."""
     import polars as pl
 
     return {**examples_schema(), "message_id": pl.String, "rule": pl.Int64, "request": messages_type()}
@@ -235,7 +238,7 @@ def _requests(examples: pl.DataFrame, able: pl.Series, rule: BoundRule) -> pl.Se
 
 def _asked_of(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
     with placed(f"strategies.{rule.strategy_name}"):
-        return rule.strategy.ask(examples=examples.select(list(examples_schema())))
+        return completed_messages(rule.strategy.ask(examples=examples.select(list(examples_schema()))))
 
 
 def _unmatched(examples: pl.DataFrame, course: Course) -> RuleError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orca_recipes.contract.frames import completed, conversations_schema, examples_schema
+from orca_recipes.contract.frames import completed, completed_messages, conversations_schema, examples_schema
 from orca_recipes.contract.messages import ends_with_answer, last_answer, untrained, without_last_answer
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.errors import PluginError
@@ -40,12 +40,12 @@ def taught(asked: pl.DataFrame, answers: pl.DataFrame, rule: BoundRule, course: 
     if course.erase:
         system = drawn_texts(examples, course.student_messages, seed=course.seed, purpose="student system message")
         seen = examples.with_columns(system.alias("system"), without_system(examples["messages"]).alias("messages"))
-        messages = plain = rule.strategy.teach(examples=seen, answers=answer)
+        messages = plain = completed_messages(rule.strategy.teach(examples=seen, answers=answer))
         _refuse_altered(plain, examples, answer, rule)
     else:
-        messages = plain = rule.strategy.teach_whole(examples=examples, answers=answer)
+        messages = plain = completed_messages(rule.strategy.teach_whole(examples=examples, answers=answer))
         if course.teacher.reads_requests:
-            plain = rule.strategy.teach(examples=examples, answers=answer)
+            plain = completed_messages(rule.strategy.teach(examples=examples, answers=answer))
     view = teacher_view(asked["request"], plain, system)
     conversations = asked.with_columns(
         pl.lit(rule.strategy_name).alias("strategy"),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orca_recipes.contract.draws import binary_digests, splitmix64
+from orca_recipes.contract.frames import BESIDE_CONTENT, BESIDE_MESSAGES
 from orca_recipes.store.arrow_files import one_piece, string_buffers
 
 if TYPE_CHECKING:
@@ -31,11 +32,14 @@ FREE, _AGAIN, CONTRADICTED = range(3)
 Digests = tuple[np.ndarray, np.ndarray, np.ndarray]
 """uint64 [rows] each: digest_hi, digest_lo and content, as `with_identity` appends them."""
 
+_BESIDE = "+"
+"""Stands before what a message has beside content: no message begins with it, so that the next one is none of that."""
+
 _ROWS_AT_ONCE = 1 << 20
 """Rows that are looked at together, about, to find repeats: 16 bytes each are held."""
 
 _ALWAYS = ("task", "question", "references", "system", "answer", "messages")
-_GIVEN = ("options", "language", "reasoning", "extra")
+_GIVEN = ("options", "language", "reasoning", "extra", *BESIDE_MESSAGES)
 """Columns that few sources have: nothing at all where a row has none, so that its id does not tell whether its source
 could have had them."""
 
@@ -192,12 +196,18 @@ def _measured_fields(elements: Any, names: Sequence[str]) -> list[_Piece]:
 
 
 def _measured_messages(messages: Any) -> list[_Piece]:
-    """As `_measured_fields`; each of the few roles is measured once, and is one piece where others are three."""
+    """As `_measured_fields`; each of the few roles is measured once, and is one piece where others are three.
+
+    What few messages have beside content is nothing at all where a message has none.
+    """
     import pyarrow.compute as pc
 
     roles = pc.struct_field(messages, "role").dictionary_encode()
     known = _joined(_measured(roles.dictionary), len(roles.dictionary)).take(roles.indices)
-    return [known.fill_null("-"), *_measured_fields(messages, ("content", "trained"))]
+    told = [known.fill_null("-"), *_measured_fields(messages, ("content", "trained"))]
+    beside = {name: pc.struct_field(messages, name) for name in BESIDE_CONTENT}
+    given = [name for name, column in beside.items() if column.null_count < len(column)]
+    return told + [piece for name in given for piece in _measured(beside[name], before=_BESIDE + _spelt(name), null="")]
 
 
 def _measured(column: Any, *, before: str = "", null: str = "-") -> list[_Piece]:

@@ -37,6 +37,7 @@ from orca_recipes.store.arrow_files import (
     write_frame,
     write_table,
 )
+from orca_recipes.store.narrow_tables import narrow
 from orca_recipes.store.source_digests import FileDigests, Pinned, changed, pinned_as, unchanged
 from orca_recipes.store.store import Part, PartWriter, StageFolder
 
@@ -158,7 +159,7 @@ def read_part(task: ReadTask) -> int:
     with unchanged(task.pinned):
         for frame in _gathered(_examples(task, rejected, passed_over)):
             suffix = f"-{len(batches):05d}.arrow"
-            write_table(writer.path(suffix), with_identity(frame, task.collection))
+            write_table(writer.path(suffix), narrow(with_identity(frame, task.collection)))
             batches.append({"suffix": suffix, "rows": frame.height})
     write_frame(writer.path(".rejected.arrow"), _joined_rejections(rejected))
     report = {

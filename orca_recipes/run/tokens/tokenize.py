@@ -24,6 +24,7 @@ from orca_recipes.run.tokens.erased_question import kept_question_digests
 from orca_recipes.run.tokens.prompt_trial import PromptTrial
 from orca_recipes.run.tokens.render import Renderer
 from orca_recipes.run.tokens.rendered_segments import Rendered
+from orca_recipes.run.tokens.unprinted import unprinted
 from orca_recipes.run.work.account import ACCOUNT, count_reasons, read_account
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.loaded_tokenizer import opened
@@ -32,6 +33,7 @@ from orca_recipes.shards.ids_digest import ids_digests
 from orca_recipes.shards.records import CUT
 from orca_recipes.shards.writer import write_pair
 from orca_recipes.store.arrow_files import indices, one_piece, read_table, write_table
+from orca_recipes.store.narrow_tables import whole
 from orca_recipes.store.store import Part, PartWriter, StageFolder
 
 if TYPE_CHECKING:
@@ -150,7 +152,7 @@ def tokenize_part(task: TokenizeTask) -> Tokenized:
     """Render, encode, check and store parts as one."""
     import pyarrow as pa
 
-    conversations = pa.concat_tables([read_table(path) for path in task.conversations])
+    conversations = pa.concat_tables([whole(read_table(path)) for path in task.conversations])
     student = _student(task.tokenizer, task.tokenizer_folder, _Once(task.markup))
     rendered = student.renderer.render(
         messages=one_piece(conversations["messages"]),
@@ -161,7 +163,7 @@ def tokenize_part(task: TokenizeTask) -> Tokenized:
     if len(rendered.disagreeing):
         return Tokenized(conversations.num_rows, len(rendered.disagreeing))
     tried = student.trial.look(conversations, rendered, of=task.of)
-    reasons = {**rendered.reasons, **tried.reasons}
+    reasons = {**rendered.reasons, **tried.reasons, **unprinted(conversations)}
     if task.unknown == "reject":
         reasons |= dict.fromkeys(_unspelt_answers(rendered), _unspelt(student.renderer.encoder))
     keep = rendered.trained_tokens > 0

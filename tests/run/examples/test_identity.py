@@ -10,18 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca_recipes.contract.draws import splitmix64
-from orca_recipes.contract.frames import rows_schema
+from orca_recipes.contract.frames import BESIDE_CONTENT, BESIDE_MESSAGES, rows_schema
 from orca_recipes.run.examples import identity
 from orca_recipes.run.examples.identity import CONTRADICTED, FREE, repeats_of, with_identity
 
 TEXTS = st.sampled_from(["", "a", "1:a", "-", "é", "😀\0", "<|im_end|>", "x" * 1000]) | st.text(max_size=5)
 GIVEN = st.none() | TEXTS
-MESSAGES = st.fixed_dictionaries({"role": GIVEN, "content": GIVEN, "trained": st.none() | st.booleans()})
+MESSAGES = st.fixed_dictionaries(
+    {"role": GIVEN, "content": GIVEN, "trained": st.none() | st.booleans()},
+    optional=dict.fromkeys(BESIDE_CONTENT, GIVEN),
+)
 OTHERS = st.fixed_dictionaries({"name": TEXTS, "value": GIVEN})
 ROWS = st.fixed_dictionaries(
     {},
     optional={
-        **dict.fromkeys(("id", "question", "system", "answer", "category", "language", "reasoning"), GIVEN),
+        **dict.fromkeys(
+            ("id", "question", "system", "answer", "category", "language", "reasoning", *BESIDE_MESSAGES),
+            GIVEN,
+        ),
         "task": TEXTS,
         "references": st.none() | st.lists(GIVEN, max_size=3),
         "options": st.none() | st.lists(TEXTS, max_size=3),
@@ -39,7 +45,12 @@ def measured(value: Any) -> str:
         case bool():
             return measured(str(value).lower())
         case dict():
-            return "".join(measured(part) for part in value.values())
+            # What a message has beside content is nothing at all where it has none.
+            told = "".join(
+                measured(part) for name, part in value.items() if "role" not in value or name not in BESIDE_CONTENT
+            )
+            given = [name for name in BESIDE_CONTENT if "role" in value and value[name] is not None]
+            return told + "".join("+" + measured(name) + measured(value[name]) for name in given)
         case list():
             # Elements of a struct follow each other; texts are measured one by one.
             return measured("".join(measured(item) for item in value))
@@ -48,7 +59,7 @@ def measured(value: Any) -> str:
 
 def content_of(row: dict[str, Any]) -> str:
     always = ("task", "question", "references", "system", "answer", "messages")
-    given = [name for name in ("options", "language", "reasoning", "extra") if row[name] is not None]
+    given = [name for name in ("options", "language", "reasoning", "extra", *BESIDE_MESSAGES) if row[name] is not None]
     return "".join(measured(row[name]) for name in always) + "".join(
         measured(name) + measured(row[name]) for name in given
     )
@@ -113,3 +124,14 @@ def test_equal_rows_are_numbered_and_of_one_id_the_first_row_is_kept(
     assert list(zip(found.id_hi.tolist(), found.id_lo.tolist(), found.taken.tolist(), strict=True)) == [
         *expected.values()
     ]
+
+
+def test_a_conversation_that_has_nothing_beside_content_is_known_as_it_was_before_it_could_have() -> None:
+    talk = [
+        {"role": "user", "content": "Hi", "trained": False},
+        {"role": "assistant", "content": "Ho", "trained": True},
+    ]
+    frame = pl.DataFrame([{"task": "t", "messages": talk}], schema=rows_schema())
+    told = measured("c") + measured("content") + measured("t") + "-" * 4
+    told += measured("4:user2:Hi5:false9:assistant2:Ho4:true")
+    assert pl.DataFrame(with_identity(frame, "c"))["digest_hi"].to_list() == [digest(told)[0]]
