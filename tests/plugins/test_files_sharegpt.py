@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from orca_plugins.sources.files.kind import Files
+from orca_recipes.contract.frames import BESIDE_CONTENT
 
 TURNS = [
     {"from": "system", "value": "Be kind.", "weight": None},
@@ -14,9 +15,9 @@ TURNS = [
     {"from": "gpt", "value": "4", "weight": 1},
 ]
 OURS = [
-    {"role": "system", "content": "Be kind.", "trained": False},
-    {"role": "user", "content": "2+2?", "trained": False},
-    {"role": "assistant", "content": "4", "trained": True},
+    {"role": "system", "content": "Be kind.", "trained": False, **dict.fromkeys(BESIDE_CONTENT)},
+    {"role": "user", "content": "2+2?", "trained": False, **dict.fromkeys(BESIDE_CONTENT)},
+    {"role": "assistant", "content": "4", "trained": True, **dict.fromkeys(BESIDE_CONTENT)},
 ]
 
 

@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from orca_plugins.sources.files.kind import Files
-from orca_recipes.contract.frames import rejected_rows_schema, rows_schema
+from orca_recipes.contract.frames import BESIDE_CONTENT, rejected_rows_schema, rows_schema
 from orca_recipes.errors import SourceError
 
 ROWS = [
@@ -164,7 +164,8 @@ def test_a_list_of_references_may_hold_integers(tmp_path: Path, name: str):
 def test_messages_are_read_and_all_assistant_messages_trained(tmp_path: Path, name: str):
     form = {"jsonl": jsonl, "json": lambda rows: json.dumps(rows).encode(), "parquet": parquet}[name]
     (tmp_path / f"rows.{name}").write_bytes(form([{"messages": MESSAGES}]))
-    trained = [{**message, "trained": message["role"] == "assistant"} for message in MESSAGES]
+    plain = dict.fromkeys(BESIDE_CONTENT)
+    trained = [{**message, "trained": message["role"] == "assistant", **plain} for message in MESSAGES]
     assert read(tmp_path / f"rows.{name}")[0] == [{"place": 1, "messages": trained}]
 
 

@@ -5,11 +5,11 @@ from typing import Any
 import polars as pl
 
 from orca_plugins.strategies.direct import Direct
-from orca_recipes.contract.frames import completed, examples_schema, messages_type
+from orca_recipes.contract.frames import BESIDE_CONTENT, completed, examples_schema, messages_type
 
 
 def said(role: str, content: str, trained: bool = False) -> dict[str, Any]:
-    return {"role": role, "content": content, "trained": trained}
+    return {"role": role, "content": content, "trained": trained, **dict.fromkeys(BESIDE_CONTENT)}
 
 
 def examples(*rows: dict[str, Any]) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 
 from orca_recipes.contract.answers import Lengths
 from orca_recipes.contract.frames import answers_schema
-from orca_recipes.run.answers.ask import asked_parts
+from orca_recipes.run.answers.ask import asked_parts, whole
 from orca_recipes.run.answers.converse_answered import IDENTITY
 from orca_recipes.run.answers.stored_answers import Chosen, answers_frame, answers_of
 from orca_recipes.run.conversations.converse import passing, teach
@@ -78,7 +78,7 @@ class Rounds:
         """bool [open questions]: those whose answer was refused; a row that brings its own answer has no other."""
         import polars as pl
 
-        asked = read_frame(part.file(".arrow")).filter(pl.Series(self._mask(part)))
+        asked = whole(read_frame(part.file(".arrow"))).filter(pl.Series(self._mask(part)))
         keys = asked["key"].drop_nulls().unique(maintain_order=True).to_list()
         answers = answers_frame(asked["key"], answers_of(keys, traces, lengths), lengths)
         made, _ = passing(teach(asked, answers.select(list(answers_schema())), self.course)[0], self.course)

@@ -7,12 +7,13 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca_recipes.contract.frames import messages_type
+from orca_recipes.contract.frames import BESIDE_CONTENT, messages_type
 from orca_recipes.run.conversations.views import asked_messages, erased_texts, teacher_view, without_system
 
 
 def said(*turns: tuple[str, str]) -> list[dict[str, Any]]:
-    return [{"role": role, "content": content, "trained": False} for role, content in turns]
+    plain = {"trained": False, **dict.fromkeys(BESIDE_CONTENT)}
+    return [{"role": role, "content": content, **plain} for role, content in turns]
 
 
 def view(
