@@ -62,7 +62,7 @@ def generate(model: Network, prompt: Sequence[int], manner: Manner, *, ends: fro
     """The tokens of an answer, without the one that ends it; call it while a layout of one rank runs."""
     chance = torch.Generator().manual_seed(manner.seed)
     tokens = list(prompt)
-    room = min(manner.max_tokens, model.architecture.max_positions - len(tokens))
+    room = min(manner.max_tokens, model.architecture.longest_example - len(tokens))
     for _ in range(room):
         token = _next(logits(model, _Text(tokens))[0, -1].float().cpu(), manner, chance)
         if token in ends:

@@ -20,9 +20,10 @@ from orca_recipes.train.checkpoints import checkpoint as checkpoints
 from orca_recipes.train.checkpoints.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from orca_recipes.train.checkpoints.position import Position
 from orca_recipes.train.data.vocabulary import what_is_unknown
+from orca_recipes.train.hf.configuration import architecture_from_hf
 from orca_recipes.train.hf.conversion import added_tokens
 from orca_recipes.train.hf.model_folder import CONFIG, read_config
-from orca_recipes.train.model.architecture import Architecture, architecture_from_hf, named_architecture
+from orca_recipes.train.model.architecture import Architecture, named_architecture
 from orca_recipes.train.training_settings import Settings
 
 CHECKPOINTS = "checkpoints"
@@ -137,8 +138,8 @@ def _json(path: Path) -> Mapping[str, Any]:
 
 def _check_positions(settings: Settings, architecture: Architecture) -> None:
     longest = settings.manifest.longest_example
-    if longest > architecture.max_positions:
+    if longest > architecture.longest_example:
         raise ModelError(
             f"{settings.request.build} holds an example of {longest:,} tokens, and the model has positions for "
-            f"{architecture.max_positions:,}; build with a smaller row_tokens, or choose a model with more positions"
+            f"{architecture.longest_example:,}; build with a smaller row_tokens, or choose a model with more positions"
         )

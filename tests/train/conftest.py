@@ -4,13 +4,8 @@ A test never starts a layout, or runs a training command, in this process itself
 outlive a fork, and every later test would hang.
 """
 
-import multiprocessing
-import os
-import pickle
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +15,10 @@ with warnings.catch_warnings():
     # torch and megatron warn of themselves while they are imported.
     warnings.simplefilter("ignore")
     import torch
-    import torch.utils.tensorboard
 
-    import orca_recipes.train.model.network  # noqa: F401
     from orca_recipes.train.processes.parallel_layout import Layout, running
     from tests.train.builds import make_build
-
-_PATIENCE_SECONDS = 90
+    from tests.train.ranks import forked
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +41,7 @@ def fork_ranks(tmp_path: Path) -> Callable[..., list[Any]]:
     def fork(processes: int, body: Callable[[str], Any]) -> list[Any]:
         nonlocal started
         started += 1
-        return _forked(processes, body, f"file://{tmp_path}/rendezvous-{started}")
+        return forked(processes, body, f"file://{tmp_path}/rendezvous-{started}")
 
     return fork
 
@@ -68,66 +60,13 @@ def run_layout(fork_ranks: Callable[..., list[Any]]) -> Callable[..., list[Any]]
     return run
 
 
-def _forked(processes: int, body: Callable[[str], Any], rendezvous: str) -> list[Any]:
-    assert not torch.distributed.is_initialized(), "a layout was started outside of fork_ranks"
-    context = multiprocessing.get_context("fork")
-    children, ends = [], []
-    for rank in range(processes):
-        ours, theirs = context.Pipe(duplex=False)
-        child = context.Process(target=_child, args=(rank, processes, body, rendezvous, theirs), daemon=False)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child.start()
-        theirs.close()
-        children.append(child)
-        ends.append(ours)
-    try:
-        return [_result(rank, end) for rank, end in enumerate(ends)]
-    finally:
-        for child in children:
-            child.join(5 if child.is_alive() else 0)
-            if child.is_alive():
-                child.kill()
-                child.join()
-
-
-def _child(rank: int, processes: int, body: Callable[[str], Any], rendezvous: str, end: Connection) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(processes),
-        "LOCAL_WORLD_SIZE": str(processes),
-    }
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    try:
-        answer: tuple[bool, Any] = True, body(rendezvous)
-    except BaseException as error:
-        error.add_note(f"on rank {rank}:\n{traceback.format_exc()}")
-        answer = False, error
-    end.send_bytes(pickle.dumps(answer))
-    end.close()
-
-
-def _result(rank: int, end: Connection) -> Any:
-    if not end.poll(_PATIENCE_SECONDS):
-        raise AssertionError(f"rank {rank} said nothing for {_PATIENCE_SECONDS} seconds")
-    try:
-        is_well, answer = pickle.loads(end.recv_bytes())
-    except EOFError:
-        raise AssertionError(f"rank {rank} died") from None
-    if not is_well:
-        raise answer
-    return answer
-
-
 @pytest.fixture(scope="session")
 def fork_from_here(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Any]]:
     """As `fork_ranks`, for what several tests share."""
 
     def fork(processes: int, body: Callable[[str], Any]) -> list[Any]:
         torch.set_num_threads(1)
-        return _forked(processes, body, f"file://{tmp_path_factory.mktemp('meeting')}/rendezvous")
+        return forked(processes, body, f"file://{tmp_path_factory.mktemp('meeting')}/rendezvous")
 
     return fork
 

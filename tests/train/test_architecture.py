@@ -5,12 +5,8 @@ from typing import Any
 import pytest
 
 from orca_recipes.errors import ModelError
-from orca_recipes.train.model.architecture import (
-    Architecture,
-    architecture_from_hf,
-    architecture_to_hf,
-    named_architecture,
-)
+from orca_recipes.train.hf.configuration import architecture_from_hf, architecture_to_hf
+from orca_recipes.train.model.architecture import Architecture, named_architecture
 
 LLAMA: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -27,14 +23,18 @@ LLAMA: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}, "Qwen2ForCausalLM"),
+        ({"model_type": "gpt_neox", "architectures": ["GPTNeoXForCausalLM"]}, "GPTNeoXForCausalLM"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "LlamaForSequenceClassification"),
-        ({"attention_bias": True}, "no biases in its attention"),
-        ({"mlp_bias": True}, "no biases in its feed-forward layers"),
-        ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "scaled by 'linear'"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "scaled by 'yarn'"),
-        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "scaled by 'dynamic'"),
+        ({"attention_bias": True}, "no biases in the attention"),
+        ({"mlp_bias": True}, "no biases in feed-forward layers"),
+        ({"hidden_act": "gelu"}, "hidden_act = 'gelu': the trainer has no activation but silu in this family"),
+        ({"sliding_window": 64}, "sliding_window = 64: the trainer has no windows"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5: the trainer turns each head whole"),
+        (
+            {"rope_scaling": {"type": "spiral", "factor": 2.0}},
+            "scaled by 'spiral', and the trainer knows llama3, linear",
+        ),
+        ({"rope_parameters": {"rope_type": "linear"}}, "scaled by linear without factor"),
         ({"quantization_config": {"bits": 4}}, "no quantized weights"),
         ({"dtype": "float8_e4m3fn"}, "float8_e4m3fn"),
         ({"num_key_value_heads": 3}, "do not share evenly"),

@@ -16,9 +16,9 @@ from orca_recipes.cli.main import main
 from orca_recipes.errors import BuildError, ModelError
 from orca_recipes.shards.reader import Shard
 from orca_recipes.train.checkpoints.checkpoint import Checkpoint, load_weights, read_checkpoint, save_checkpoint
+from orca_recipes.train.hf.configuration import architecture_from_hf
 from orca_recipes.train.hf.conversion import export_hf, import_hf, load_hf, save_hf
 from orca_recipes.train.hf.model_folder import write_safetensors
-from orca_recipes.train.model.architecture import architecture_from_hf
 from orca_recipes.train.model.network import build_model, logits
 from orca_recipes.train.processes.parallel_layout import Layout, Place
 from tests.run.ends import COHERE_LIKE, make_build

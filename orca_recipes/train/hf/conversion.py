@@ -30,6 +30,7 @@ from orca_recipes.train.checkpoints.checkpoint import (
     save_checkpoint,
 )
 from orca_recipes.train.data.vocabulary import what_is_unknown
+from orca_recipes.train.hf.configuration import architecture_from_hf, architecture_to_hf
 from orca_recipes.train.hf.model_folder import (
     CONFIG,
     GENERATION,
@@ -42,7 +43,7 @@ from orca_recipes.train.hf.model_folder import (
 )
 from orca_recipes.train.hf.new_embeddings import grow
 from orca_recipes.train.hf.weights import Weight, weights_of
-from orca_recipes.train.model.architecture import Architecture, architecture_from_hf, architecture_to_hf
+from orca_recipes.train.model.architecture import Architecture
 from orca_recipes.train.model.network import Network, build_model
 from orca_recipes.train.processes.parallel_layout import Layout, running
 

@@ -1,7 +1,8 @@
-"""How each weight of the model lies in a Hugging Face LLaMA checkpoint, for any rank of any layout.
+"""How each weight of the model lies in a Hugging Face checkpoint of its family, for any rank of any layout.
 
-Ours are fused and cut: query, key and value are interleaved by key-value group, gate and up stand one above the other,
-and every rank holds its part of both. Nothing is computed on the way, so the way and back is exact to the bit.
+What theirs are called is in `families.toml`. Ours are fused and cut: query, key and value are interleaved by
+key-value group, gate and up stand one above the other, and every rank holds its part of both. Nothing is computed on
+the way, so the way and back is exact to the bit.
 
 R = tensor parallel size, r = a rank of it.
 """
@@ -44,48 +45,67 @@ class Weight(ABC):
 
 def weights_of(architecture: Architecture) -> Iterator[Weight]:
     """Every weight of a model, in the order of the network."""
-    a, hidden = architecture, architecture.hidden
-    queries, keys = a.heads * a.head_dim, a.kv_heads * a.head_dim
+    a, hidden, names = architecture, architecture.hidden, architecture.traits.weights
     yield _Table(
         ("embedding.word_embeddings.weight",),
-        {"model.embed_tokens.weight": (a.vocabulary_size, hidden)},
+        _named(names["embedding"], (a.vocabulary_size, hidden)),
         a.padded_vocabulary_size,
     )
     for layer in range(a.layers):
-        our, their = f"decoder.layers.{layer}.", f"model.layers.{layer}."
-        yield _Whole(
-            (f"{our}input_layernorm.weight", f"{our}self_attention.linear_qkv.layer_norm_weight"),
-            {f"{their}input_layernorm.weight": (hidden,)},
-        )
-        yield _QueryKeyValue(
-            (f"{our}self_attention.linear_qkv.weight",),
-            {
-                f"{their}self_attn.q_proj.weight": (queries, hidden),
-                f"{their}self_attn.k_proj.weight": (keys, hidden),
-                f"{their}self_attn.v_proj.weight": (keys, hidden),
-            },
-            a.kv_heads,
-        )
-        yield _Columns(
-            (f"{our}self_attention.linear_proj.weight",), {f"{their}self_attn.o_proj.weight": (hidden, queries)}
-        )
-        yield _Whole(
-            (f"{our}pre_mlp_layernorm.weight", f"{our}mlp.linear_fc1.layer_norm_weight"),
-            {f"{their}post_attention_layernorm.weight": (hidden,)},
-        )
-        yield _GateUp(
-            (f"{our}mlp.linear_fc1.weight",),
-            {
-                f"{their}mlp.gate_proj.weight": (a.mlp_hidden, hidden),
-                f"{their}mlp.up_proj.weight": (a.mlp_hidden, hidden),
-            },
-        )
-        yield _Columns((f"{our}mlp.linear_fc2.weight",), {f"{their}mlp.down_proj.weight": (hidden, a.mlp_hidden)})
-    yield _Whole(("decoder.final_layernorm.weight",), {"model.norm.weight": (hidden,)})
+        yield from _layer(architecture, layer)
+    yield _Whole(("decoder.final_layernorm.weight",), _named(names["final_norm"], (hidden,)))
     if not a.tied:
         yield _Table(
-            ("output_layer.weight",), {"lm_head.weight": (a.vocabulary_size, hidden)}, a.padded_vocabulary_size
+            ("output_layer.weight",), _named(names["output"], (a.vocabulary_size, hidden)), a.padded_vocabulary_size
         )
+
+
+def _layer(architecture: Architecture, layer: int) -> Iterator[Weight]:
+    a, traits = architecture, architecture.traits
+    our = f"decoder.layers.{layer}."
+    theirs = {role: [name.format(n=layer) for name in names] for role, names in traits.weights.items()}
+    queries, keys = a.heads * a.head_dim, a.kv_heads * a.head_dim
+
+    def norm(role: str, *ours: str) -> Weight:
+        return _Whole(tuple(our + name for name in ours), _named(theirs[role], (a.hidden,)))
+
+    if traits.norms != "after":
+        yield norm("norm_before_attention", "input_layernorm.weight", "self_attention.linear_qkv.layer_norm_weight")
+    heights = (queries, keys, keys)
+    for part, tail in (("weight", (a.hidden,)), ("bias", ())):
+        if part == "weight" or traits.qkv_bias:
+            named = [f"{name}.{part}" for name in theirs["query_key_value"]]
+            yield _QueryKeyValue(
+                (f"{our}self_attention.linear_qkv.{part}",), _stacked(named, heights, tail), heights, a.kv_heads
+            )
+    for ours, role, height in (("q_layernorm", "query_norm", queries), ("k_layernorm", "key_norm", keys)):
+        if traits.qk_norm == "each head":
+            yield _Whole((f"{our}self_attention.{ours}.weight",), _named(theirs[role], (a.head_dim,)))
+        elif traits.qk_norm == "all heads":
+            yield _Rows((f"{our}self_attention.{ours}.weight",), _named(theirs[role], (height,)))
+    yield _Columns(
+        (f"{our}self_attention.linear_proj.weight",), _named(theirs["attention_output"], (a.hidden, queries))
+    )
+    if traits.norms != "before":
+        yield norm("norm_after_attention", "post_attention_norm.weight")
+    if traits.norms != "after":
+        yield norm("norm_before_mlp", "pre_mlp_layernorm.weight", "mlp.linear_fc1.layer_norm_weight")
+    heights = (a.mlp_hidden, a.mlp_hidden)
+    yield _GateUp((f"{our}mlp.linear_fc1.weight",), _stacked(theirs["gate_up"], heights, (a.hidden,)), heights)
+    yield _Columns((f"{our}mlp.linear_fc2.weight",), _named(theirs["mlp_output"], (a.hidden, a.mlp_hidden)))
+    if traits.norms != "before":
+        yield norm("norm_after_mlp", "post_mlp_norm.weight")
+
+
+def _named(names: Sequence[str], shape: Shape) -> dict[str, Shape]:
+    [name] = names
+    return {name: shape}
+
+
+def _stacked(names: Sequence[str], heights: Sequence[int], tail: Shape) -> dict[str, Shape]:
+    """Shapes of tensors that hold parts of these heights, a part each or all in one."""
+    shared = (sum(heights),) if len(names) == 1 else heights
+    return {name: (height, *tail) for name, height in zip(names, shared, strict=True)}
 
 
 class _Whole(Weight):
@@ -112,6 +132,18 @@ class _Columns(Weight):
         return {name: torch.cat(list(parts), dim=1)}
 
 
+class _Rows(Weight):
+    """Cut between rows."""
+
+    def part(self, source: Source, r: int, R: int) -> torch.Tensor:
+        [(name, shape)] = self.theirs.items()
+        return source.read(name, rows=_share(shape[0], r, R))
+
+    def whole(self, parts: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+        [name] = self.theirs
+        return {name: torch.cat(list(parts))}
+
+
 @dataclass(frozen=True)
 class _Table(Weight):
     """Embeddings: cut between rows, with rows at the end that only pad it."""
@@ -130,34 +162,59 @@ class _Table(Weight):
         return {name: torch.cat(list(parts))[:tokens]}
 
 
-class _GateUp(Weight):
+@dataclass(frozen=True)
+class _Stack(Weight):
+    """Parts of so many rows each, that each have a tensor of theirs, or stand one above the other in one."""
+
+    heights: tuple[int, ...]
+
+    def _shares(self, source: Source, r: int, R: int) -> list[torch.Tensor]:
+        """Of each part the rows of a rank."""
+        held, start = [], 0
+        for name, height in zip(self._names(), self.heights, strict=True):
+            mine = _share(height, r, R)
+            first = start if len(self.theirs) == 1 else 0
+            held.append(source.read(name, rows=slice(first + mine.start, first + mine.stop)))
+            start += height
+        return held
+
+    def _joined(self, parts: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+        if len(self.theirs) == 1:
+            return dict.fromkeys(self.theirs, torch.cat(list(parts)))
+        return dict(zip(self.theirs, parts, strict=True))
+
+    def _names(self) -> list[str]:
+        names = list(self.theirs)
+        return names * len(self.heights) if len(names) == 1 else names
+
+
+class _GateUp(_Stack):
     """On each rank its rows of the gate, then its rows of up."""
 
     def part(self, source: Source, r: int, R: int) -> torch.Tensor:
-        return torch.cat([source.read(name, rows=_share(shape[0], r, R)) for name, shape in self.theirs.items()])
+        return torch.cat(self._shares(source, r, R))
 
     def whole(self, parts: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         gates, ups = zip(*(part.chunk(2) for part in parts), strict=True)
-        return dict(zip(self.theirs, (torch.cat(gates), torch.cat(ups)), strict=True))
+        return self._joined([torch.cat(gates), torch.cat(ups)])
 
 
 @dataclass(frozen=True)
-class _QueryKeyValue(Weight):
-    """For each key-value group its queries, its key, its value; whole groups on each rank."""
+class _QueryKeyValue(_Stack):
+    """For each key-value group its queries, its key, its value; whole groups on each rank. A bias has no columns."""
 
     groups: int
 
     def part(self, source: Source, r: int, R: int) -> torch.Tensor:
-        held = [source.read(name, rows=_share(shape[0], r, R)) for name, shape in self.theirs.items()]
-        here, width = self.groups // R, held[0].shape[1]
-        return torch.cat([tensor.view(here, -1, width) for tensor in held], dim=1).view(-1, width)
+        held = self._shares(source, r, R)
+        here, tail = self.groups // R, held[0].shape[1:]
+        return torch.cat([tensor.view(here, -1, *tail) for tensor in held], dim=1).view(-1, *tail)
 
     def whole(self, parts: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-        width = parts[0].shape[1]
-        by_group = torch.cat(list(parts)).view(self.groups, -1, width)
-        heights = [shape[0] // self.groups for shape in self.theirs.values()]
-        cut = torch.split(by_group, heights, dim=1)
-        return {name: tensor.reshape(-1, width) for name, tensor in zip(self.theirs, cut, strict=True)}
+        tail = parts[0].shape[1:]
+        by_group = torch.cat(list(parts)).view(self.groups, -1, *tail)
+        cut = torch.split(by_group, [height // self.groups for height in self.heights], dim=1)
+        return self._joined([tensor.reshape(-1, *tail) for tensor in cut])
 
 
 def _share(size: int, r: int, R: int) -> slice:

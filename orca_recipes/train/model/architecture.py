@@ -1,8 +1,7 @@
-"""The shape of a model of the LLaMA family: RMSNorm, SwiGLU, RoPE, grouped-query attention, no biases.
+"""The shape of a model: its family and its numbers.
 
-An architecture is numbers only. It comes from a Hugging Face `config.json` or from a named entry of `models.toml`, goes
-into every checkpoint, and comes out as a `config.json` again. What this family does not have is refused by name, so no
-model is ever computed almost right.
+An architecture comes from a Hugging Face `config.json` or from a named entry of `models.toml`, goes into every
+checkpoint, and comes out as a `config.json` again. What its family computes is in `families.toml`.
 
 The vocabulary has two sizes: tokens that mean something, and the padded size of the embedding, one for every parallel
 layout. Columns between the two are never predicted.
@@ -15,11 +14,13 @@ import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.resources import files
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from orca_recipes.errors import ModelError
+from orca_recipes.train.model.families import Family, family_named
 
 Precision = Literal["float32", "bfloat16", "float16"]
+RopeKind = Literal["llama3", "linear", "dynamic", "yarn", "longrope"]
 
 _PAD_TO = 128
 """The padded vocabulary is a multiple of this, so that every usual tensor parallel size divides it."""
@@ -27,25 +28,37 @@ _PAD_TO = 128
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """Llama 3's stretching of RoPE: low frequencies divided by factor, high ones kept, a ramp between them.
+    """A stretching of RoPE, with the numbers that its kind has; `rope.py` applies it."""
 
-    `network.py` applies it.
-    """
-
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_max_positions: int
+    factor: float | None = None
+    low_freq_factor: float | None = None
+    high_freq_factor: float | None = None
+    original_max_positions: int | None = None
+    kind: RopeKind = "llama3"
+    beta_fast: float | None = None
+    beta_slow: float | None = None
+    attention_factor: float | None = None
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    truncate: bool | None = None
+    short_factor: tuple[float, ...] = ()
+    long_factor: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Numbers that make a model.
+    """Numbers that make a model of a family.
 
     heads and kv_heads count query heads and key-value heads, head_dim their width; mlp_hidden is the width inside a
     feed-forward layer; tied: the output layer is the embedding. precision is that of the weights on disk where the
     model was imported from, and of an export. vocabulary_size counts tokens, padded_vocabulary_size rows of the
     embedding; both are 0 until a vocabulary is known.
+
+    rotary_share: the part of each head that RoPE turns. window: how many tokens back, itself among them, a token of the
+    windowed_layers sees; these have RoPE of window_rope_base where it is given. unplaced_layers have no RoPE.
+    embedding_multiplier, residual_multiplier: of embeddings, and of what a layer adds. attention_multiplier: of scores,
+    in place of the root of head_dim; query_scalar: a number in place of head_dim under that root. logits_divisor:
+    logits are divided by it.
     """
 
     layers: int
@@ -63,12 +76,50 @@ class Architecture:
     initializer_range: float = 0.02
     vocabulary_size: int = 0
     padded_vocabulary_size: int = 0
+    family: str = "llama"
+    rotary_share: float = 1.0
+    window: int | None = None
+    windowed_layers: tuple[int, ...] = ()
+    window_rope_base: float | None = None
+    unplaced_layers: tuple[int, ...] = ()
+    embedding_multiplier: float = 1.0
+    residual_multiplier: float = 1.0
+    attention_multiplier: float | None = None
+    query_scalar: float | None = None
+    logits_divisor: float = 1.0
+
+    @property
+    def traits(self) -> Family:
+        """What its family computes."""
+        return family_named(self.family)
+
+    @property
+    def embedding_scale(self) -> float:
+        """What embeddings are multiplied by."""
+        return math.sqrt(self.hidden) if self.traits.embedding_by_width else self.embedding_multiplier
+
+    @property
+    def attention_scale(self) -> float | None:
+        """What products of queries and keys are multiplied by; None where it is 1 over the root of head_dim."""
+        return self.attention_multiplier if self.query_scalar is None else self.query_scalar**-0.5
+
+    @property
+    def longest_example(self) -> int:
+        """Tokens of the longest example that it can be trained on."""
+        scaling = self.rope_scaling
+        if scaling is not None and scaling.kind == "longrope" and scaling.original_max_positions is not None:
+            # Beyond, every angle of an example would change with its length.
+            return min(self.max_positions, scaling.original_max_positions)
+        return self.max_positions
 
     @property
     def parameters(self) -> int:
         """Weights, without the padding of the vocabulary."""
-        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
-        layer = attention + 3 * self.hidden * self.mlp_hidden + 2 * self.hidden
+        traits, queries, keys = self.traits, self.heads * self.head_dim, self.kv_heads * self.head_dim
+        attention = 2 * self.hidden * (queries + keys) + (queries + 2 * keys if traits.qkv_bias else 0)
+        qk_norms = {"nothing": 0, "each head": 2 * self.head_dim, "all heads": queries + keys}[traits.qk_norm]
+        norms = self.hidden * (4 if traits.norms == "around" else 2)
+        layer = attention + qk_norms + 3 * self.hidden * self.mlp_hidden + norms
         embeddings = self.vocabulary_size * self.hidden * (1 if self.tied else 2)
         return self.layers * layer + embeddings + self.hidden
 
@@ -81,7 +132,7 @@ class Architecture:
         Raises: ModelError where the vocabulary is larger than the embedding for another reason.
         """
         if not self.vocabulary_size:
-            return replace(self, vocabulary_size=size, padded_vocabulary_size=_padded(size))
+            return replace(self, vocabulary_size=size, padded_vocabulary_size=padded(size))
         strangers = [token for token in range(self.vocabulary_size, size) if token not in added]
         if strangers:
             raise ModelError(
@@ -91,8 +142,8 @@ class Architecture:
             )
         grown = max(size, self.vocabulary_size)
         # What is in a checkpoint stays: its padding may have room for the added tokens.
-        padded = max(self.padded_vocabulary_size, _padded(grown))
-        return replace(self, vocabulary_size=grown, padded_vocabulary_size=padded)
+        room = max(self.padded_vocabulary_size, padded(grown))
+        return replace(self, vocabulary_size=grown, padded_vocabulary_size=room)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -105,7 +156,11 @@ class Architecture:
         """
         scaling = found.get("rope_scaling")
         try:
-            return cls(**{**found, "rope_scaling": RopeScaling(**scaling) if scaling else None})
+            made = cls(
+                **{**_with_tuples(found), "rope_scaling": RopeScaling(**_with_tuples(scaling)) if scaling else None}
+            )
+            family_named(made.family)
+            return made
         except TypeError as error:
             raise ModelError(f"it describes no architecture that this version knows ({error})") from error
 
@@ -123,145 +178,16 @@ def named_architecture(name: str) -> Architecture:
     return Architecture(**known[name])
 
 
-def architecture_from_hf(config: Mapping[str, Any], where: str) -> Architecture:
-    """The architecture of a Hugging Face `config.json`, in the spelling of any version of transformers.
+def padded(vocabulary: int) -> int:
+    """Rows of an embedding of so many tokens."""
+    return math.ceil(vocabulary / _PAD_TO) * _PAD_TO
 
-    Args:
-        where: named in complaints.
-    Raises: ModelError for another family, and for what this family does not have.
+
+def checked(made: Architecture, where: str) -> Architecture:
+    """An architecture whose numbers go together.
+
+    Raises: ModelError where they do not.
     """
-    _refuse_strangers(config, where)
-    try:
-        hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-        vocabulary = int(config["vocab_size"])
-        rope = _rope(config)
-        made = Architecture(
-            layers=int(config["num_hidden_layers"]),
-            hidden=hidden,
-            mlp_hidden=int(config["intermediate_size"]),
-            heads=heads,
-            kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_dim=int(config.get("head_dim") or hidden // heads),
-            max_positions=int(config["max_position_embeddings"]),
-            rope_base=float(rope.get("rope_theta", 10_000.0)),
-            norm_epsilon=float(config.get("rms_norm_eps", 1e-6)),
-            tied=bool(config.get("tie_word_embeddings", False)),
-            rope_scaling=_scaling(rope, where),
-            precision=_precision(config, where),
-            initializer_range=float(config.get("initializer_range", 0.02)),
-            vocabulary_size=vocabulary,
-            padded_vocabulary_size=_padded(vocabulary),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{where}: it is no configuration of a LLaMA model ({error}): fetch it again") from error
-    _check_numbers(made, where)
-    return made
-
-
-def architecture_to_hf(architecture: Architecture) -> dict[str, Any]:
-    """A `config.json` for transformers, without token ids."""
-    scaling = architecture.rope_scaling
-    rope: dict[str, Any] = {"rope_theta": architecture.rope_base, "rope_type": "default"}
-    if scaling is not None:
-        rope |= {
-            "rope_type": "llama3",
-            "factor": scaling.factor,
-            "low_freq_factor": scaling.low_freq_factor,
-            "high_freq_factor": scaling.high_freq_factor,
-            "original_max_position_embeddings": scaling.original_max_positions,
-        }
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "dtype": architecture.precision,
-        "head_dim": architecture.head_dim,
-        "hidden_act": "silu",
-        "hidden_size": architecture.hidden,
-        "initializer_range": architecture.initializer_range,
-        "intermediate_size": architecture.mlp_hidden,
-        "max_position_embeddings": architecture.max_positions,
-        "mlp_bias": False,
-        "num_attention_heads": architecture.heads,
-        "num_hidden_layers": architecture.layers,
-        "num_key_value_heads": architecture.kv_heads,
-        "rms_norm_eps": architecture.norm_epsilon,
-        "rope_parameters": rope,
-        # The older spelling of the same, for programs that read no newer one.
-        "rope_theta": architecture.rope_base,
-        "rope_scaling": None if scaling is None else {key: rope[key] for key in rope if key != "rope_theta"},
-        "tie_word_embeddings": architecture.tied,
-        "torch_dtype": architecture.precision,
-        "vocab_size": architecture.vocabulary_size,
-    }
-
-
-def _padded(size: int) -> int:
-    return math.ceil(size / _PAD_TO) * _PAD_TO
-
-
-_MUST_BE: Mapping[str, tuple[Any, str]] = {
-    "hidden_act": ("silu", "an activation other than silu"),
-    "attention_bias": (False, "biases in its attention"),
-    "mlp_bias": (False, "biases in its feed-forward layers"),
-    "attention_dropout": (0, "dropout"),
-    "quantization_config": (None, "quantized weights"),
-    "sliding_window": (None, "sliding-window attention"),
-    "num_local_experts": (None, "experts"),
-    "partial_rotary_factor": (1, "RoPE on a part of each head"),
-}
-
-
-def _refuse_strangers(config: Mapping[str, Any], where: str) -> None:
-    names = config.get("architectures") or ["LlamaForCausalLM"]
-    family = config.get("model_type")
-    if family != "llama" or names != ["LlamaForCausalLM"]:
-        raise ModelError(
-            f"{where}: its architecture is {', '.join(map(str, names))} (model_type {family!r}), and the trainer knows "
-            "LlamaForCausalLM: choose a model of the LLaMA family"
-        )
-    for key, (needed, what) in _MUST_BE.items():
-        found = config.get(key, needed)
-        if found is not None and found != needed:
-            raise ModelError(
-                f"{where}: {key} = {found!r}: the trainer has no {what}: choose a model of the LLaMA family without it"
-            )
-
-
-def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Base and scaling, which transformers 5 keeps in one table and older versions in two places."""
-    older = dict(config.get("rope_scaling") or {})
-    if "rope_theta" in config:
-        older["rope_theta"] = config["rope_theta"]
-    return {**older, **(config.get("rope_parameters") or {})}
-
-
-def _scaling(rope: Mapping[str, Any], where: str) -> RopeScaling | None:
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind == "default":
-        return None
-    if kind != "llama3":
-        raise ModelError(
-            f"{where}: its RoPE is scaled by {kind!r}, and the trainer knows llama3's scaling and none: choose another"
-        )
-    return RopeScaling(
-        factor=float(rope["factor"]),
-        low_freq_factor=float(rope["low_freq_factor"]),
-        high_freq_factor=float(rope["high_freq_factor"]),
-        original_max_positions=int(rope["original_max_position_embeddings"]),
-    )
-
-
-def _precision(config: Mapping[str, Any], where: str) -> Precision:
-    named = config.get("dtype") or config.get("torch_dtype") or "float32"
-    for precision in get_args(Precision):
-        if named == precision:
-            return precision  # type: ignore[no-any-return]
-    raise ModelError(f"{where}: its weights are {named}: the trainer reads {', '.join(get_args(Precision))}")
-
-
-def _check_numbers(made: Architecture, where: str) -> None:
     for field in fields(made):
         value = getattr(made, field.name)
         if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
@@ -271,3 +197,9 @@ def _check_numbers(made: Architecture, where: str) -> None:
             f"{where}: {made.heads} heads of {made.head_dim} over {made.kv_heads} key-value heads do not share evenly: "
             "fetch the model again"
         )
+    return made
+
+
+def _with_tuples(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON made lists of, as it was."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}

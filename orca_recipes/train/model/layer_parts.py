@@ -9,30 +9,64 @@ N = tokens of all rows of a micro-batch, end to end; h = heads on this rank; d =
 from __future__ import annotations
 
 import importlib.util
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
+from megatron.core import parallel_state
 from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
+from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEmbedding
 from megatron.core.packed_seq_params import PackedSeqParams
-from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear
+from megatron.core.tensor_parallel import (
+    ColumnParallelLinear,
+    RowParallelLinear,
+    copy_to_tensor_model_parallel_region,
+    reduce_from_tensor_model_parallel_region,
+    set_tensor_model_parallel_attributes,
+)
 from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
 from megatron.core.transformer.enums import AttnMaskType
+from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
 from megatron.core.transformer.transformer_config import TransformerConfig
 from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
+from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
+
+from orca_recipes.train.model.architecture import Architecture
+from orca_recipes.train.model.rope import turned_scale
 
 
-def layer_specs(layers: int, *, fused: bool) -> TransformerBlockSubmodules:
-    """What a decoder of so many layers is made of.
+def layer_specs(architecture: Architecture, *, fused: bool) -> TransformerBlockSubmodules:
+    """What the decoder of a model is made of.
 
     Args:
         fused: TransformerEngine's layers, which need a GPU; else the ones of this module.
     """
-    layer, norm = _fused() if fused else (_plain(), RMSNorm)
-    return TransformerBlockSubmodules(layer_specs=[layer] * layers, layer_norm=norm)
+    if fused:
+        layer, norm = _fused(architecture)
+        return TransformerBlockSubmodules(layer_specs=[layer] * architecture.layers, layer_norm=norm)
+    # Made once: layers that share their RoPE share its table.
+    rope = partial(_window_table, _WindowRope(architecture)) if architecture.window_rope_base is not None else None
+    layers = [_plain(architecture, n, rope) for n in range(architecture.layers)]
+    return TransformerBlockSubmodules(layer_specs=layers, layer_norm=RMSNorm)
+
+
+def transformer_engine_computes(architecture: Architecture) -> bool:
+    """Whether TransformerEngine's layers, as megatron-core builds them, compute this model; else ours do."""
+    traits = architecture.traits
+    return (
+        traits.norms == "before"
+        and traits.qk_norm != "all heads"
+        and not traits.zero_centered_norms
+        and architecture.window is None
+        and architecture.residual_multiplier == 1
+        and turned_scale(architecture) == 1
+    )
 
 
 def transformer_engine_is_installed() -> bool:
@@ -45,12 +79,75 @@ class RMSNorm(torch.nn.Module):
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = torch.nn.Parameter(torch.ones(hidden_size, dtype=config.params_dtype))
+        self.is_zero_centered = config.layernorm_zero_centered_gamma
+        drawn = torch.zeros if self.is_zero_centered else torch.ones
+        self.weight = torch.nn.Parameter(drawn(hidden_size, dtype=config.params_dtype))
         # megatron-core looks for this mark when it sums gradients over tensor parallel ranks.
         self.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        if self.is_zero_centered:
+            # In float32: what is close to 1 loses its last digits in bfloat16.
+            weight = 1 + self.weight.float()
+            return torch.nn.functional.rms_norm(hidden.float(), weight.shape, weight, self.eps).to(hidden.dtype)
         return torch.nn.functional.rms_norm(hidden, self.weight.shape, self.weight, self.eps)
+
+
+class HeadsNorm(torch.nn.Module):
+    """Root mean square norm over all heads at once, of which each tensor parallel rank holds some.
+
+    heads: of the whole model. hidden_size: of one head, as megatron-core builds norms of queries and keys.
+    """
+
+    def __init__(self, *, heads: int, config: TransformerConfig, hidden_size: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps, self.width = eps, heads * hidden_size
+        here = self.width // parallel_state.get_tensor_model_parallel_world_size()
+        self.weight = torch.nn.Parameter(torch.ones(here, dtype=config.params_dtype))
+        set_tensor_model_parallel_attributes(self.weight, is_parallel=True, dim=0, stride=1)
+
+    def forward(self, parts_N1hd: torch.Tensor) -> torch.Tensor:
+        heads = parts_N1hd.flatten(2).float()
+        squares = heads.square().sum(dim=-1, keepdim=True)
+        # Summed over the ranks; and so is the gradient, for each rank's part was divided by the sum of all.
+        squares = copy_to_tensor_model_parallel_region(reduce_from_tensor_model_parallel_region(squares))
+        normed = heads * torch.rsqrt(squares / self.width + self.eps) * self.weight.float()
+        return normed.to(parts_N1hd.dtype).view_as(parts_N1hd)
+
+    def sharded_state_dict(
+        self, prefix: str = "", sharded_offsets: tuple[Any, ...] = (), metadata: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """As megatron-core asks it: the weight is cut along its only dimension."""
+        held = self.state_dict(prefix="", keep_vars=True)
+        sharded: dict[str, Any] = make_sharded_tensors_for_checkpoint(held, prefix, {"weight": 0}, sharded_offsets)
+        return sharded
+
+
+class Layer(TransformerLayer):  # type: ignore[misc]
+    """megatron-core's layer, with norms after attention and feed-forward, and a multiplier of what both add."""
+
+    def __init__(self, *arguments: Any, norms_after: bool, multiplier: float, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.post_attention_norm, self.post_mlp_norm = None, None
+        if norms_after:
+            shape = (self.config, self.config.hidden_size, self.config.layernorm_epsilon)
+            self.post_attention_norm, self.post_mlp_norm = RMSNorm(*shape), RMSNorm(*shape)
+        self.self_attn_bda = partial(_adding, self.post_attention_norm, multiplier)
+        self.mlp_bda = partial(_adding, self.post_mlp_norm, multiplier)
+
+
+class Attention(SelfAttention):  # type: ignore[misc]
+    """megatron-core's attention, in layers that have RoPE of their own.
+
+    rope: given the table of the other layers, that of these.
+    """
+
+    def __init__(self, *arguments: Any, rope: Callable[[torch.Tensor], torch.Tensor], **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.rope = rope
+
+    def forward(self, hidden: torch.Tensor, *arguments: Any, rotary_pos_emb: torch.Tensor, **more: Any) -> Any:
+        return super().forward(hidden, *arguments, rotary_pos_emb=self.rope(rotary_pos_emb), **more)
 
 
 @dataclass
@@ -64,11 +161,21 @@ class PackedSpans(PackedSeqParams):  # type: ignore[misc]
 
 
 class SegmentAttention(torch.nn.Module):
-    """Causal attention inside each segment of packed rows, never across a bound."""
+    """Causal attention inside each segment of packed rows, never across a bound.
 
-    def __init__(self, config: TransformerConfig, **_: Any) -> None:
+    window: how many tokens back a token sees, itself among them; None where all. turned_scale: a factor of scores
+    where RoPE is turned by more than angles.
+    """
+
+    def __init__(
+        self, config: TransformerConfig, *, window: int | None = None, turned_scale: float = 1.0, **_: Any
+    ) -> None:
         super().__init__()
         self.shared_by = config.num_attention_heads // config.num_query_groups
+        self.window = window
+        self.scale: float | None = config.softmax_scale
+        if turned_scale != 1:
+            self.scale = turned_scale * (self.scale or 1 / math.sqrt(config.kv_channels))
 
     def forward(
         self,
@@ -86,33 +193,87 @@ class SegmentAttention(torch.nn.Module):
         # Split once: the gradient of each slice by itself would be a tensor of the size of all rows.
         wholes = (query_Nhd, key_Nhd, value_Nhd)
         parts = zip(*(torch.split(whole, packed_seq_params.lengths) for whole in wholes), strict=True)
-        return torch.cat([_causal(query, key, value) for query, key, value in parts])
+        return torch.cat([self._causal(query, key, value) for query, key, value in parts])
+
+    def _causal(self, query_nhd: torch.Tensor, key_nhd: torch.Tensor, value_nhd: torch.Tensor) -> torch.Tensor:
+        query, key, value = (part.transpose(0, 1).unsqueeze(0) for part in (query_nhd, key_nhd, value_nhd))
+        length, mask_nn = len(query_nhd), None
+        if self.window is not None and length > self.window:
+            seen_nn = torch.ones(length, length, dtype=torch.bool, device=query.device)
+            mask_nn = seen_nn.tril().triu(1 - self.window)
+        attended_1hnd = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask_nn, is_causal=mask_nn is None, scale=self.scale
+        )
+        return attended_1hnd.squeeze(0).transpose(0, 1)
 
 
-def _causal(query_nhd: torch.Tensor, key_nhd: torch.Tensor, value_nhd: torch.Tensor) -> torch.Tensor:
-    query, key, value = (part.transpose(0, 1).unsqueeze(0) for part in (query_nhd, key_nhd, value_nhd))
-    attended_1hnd = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-    return attended_1hnd.squeeze(0).transpose(0, 1)
+def _adding(
+    norm: RMSNorm | None, multiplier: float, training: bool, fused: bool
+) -> Callable[[tuple[torch.Tensor, None], torch.Tensor, float], torch.Tensor]:
+    """As megatron-core asks for what adds to the residual: there is neither bias nor dropout."""
+
+    def add(added_with_bias: tuple[torch.Tensor, None], residual: torch.Tensor, dropout: float) -> torch.Tensor:
+        added, _ = added_with_bias
+        return residual + (added if norm is None else norm(added)) * multiplier
+
+    return add
 
 
-def _plain() -> ModuleSpec:
+class _WindowRope(RotaryEmbedding):  # type: ignore[misc]
+    """RoPE of layers with a window."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__(
+            kv_channels=architecture.head_dim,
+            rotary_percent=1.0,
+            rotary_base=architecture.window_rope_base,
+            use_cpu_initialization=True,
+        )
+
+
+def _window_table(rope: _WindowRope, table: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = rope(len(table), packed_seq=True)
+    return found
+
+
+def _plain(architecture: Architecture, n: int, rope: Callable[[torch.Tensor], torch.Tensor] | None) -> ModuleSpec:
+    """Layer n: with the window, the RoPE and the norms that are its own."""
+    traits, is_windowed = architecture.traits, n in architecture.windowed_layers
+    has_own_rope = is_windowed and rope is not None
+    core = partial(
+        SegmentAttention,
+        window=architecture.window if is_windowed else None,
+        turned_scale=1.0 if has_own_rope or n in architecture.unplaced_layers else turned_scale(architecture),
+    )
+    norms: dict[str, Any] = {
+        "nothing": {},
+        "each head": {"q_layernorm": RMSNorm, "k_layernorm": RMSNorm},
+        "all heads": {
+            "q_layernorm": ModuleSpec(module=HeadsNorm, params={"heads": architecture.heads}),
+            "k_layernorm": ModuleSpec(module=HeadsNorm, params={"heads": architecture.kv_heads}),
+        },
+    }[traits.qk_norm]
     attention = ModuleSpec(
-        module=SelfAttention,
-        params={"attn_mask_type": AttnMaskType.causal},
+        module=Attention if has_own_rope else SelfAttention,
+        params={"attn_mask_type": AttnMaskType.causal, **({"rope": rope} if has_own_rope else {})},
         submodules=SelfAttentionSubmodules(
-            linear_qkv=ColumnParallelLinear, core_attention=SegmentAttention, linear_proj=RowParallelLinear
+            linear_qkv=ColumnParallelLinear, core_attention=core, linear_proj=RowParallelLinear, **norms
         ),
     )
     mlp = ModuleSpec(
         module=MLP, submodules=MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear)
     )
+    before = IdentityOp if traits.norms == "after" else RMSNorm
+    is_own = traits.norms != "before" or architecture.residual_multiplier != 1
+    own = {"norms_after": traits.norms != "before", "multiplier": architecture.residual_multiplier}
     return ModuleSpec(
-        module=TransformerLayer,
+        module=Layer if is_own else TransformerLayer,
+        params=own if is_own else {},
         submodules=TransformerLayerSubmodules(
-            input_layernorm=RMSNorm,
+            input_layernorm=before,
             self_attention=attention,
             self_attn_bda=get_bias_dropout_add,
-            pre_mlp_layernorm=RMSNorm,
+            pre_mlp_layernorm=before,
             mlp=mlp,
             mlp_bda=get_bias_dropout_add,
             # TransformerEngine has each norm inside the layer that follows it.
@@ -124,8 +285,9 @@ def _plain() -> ModuleSpec:
     )
 
 
-def _fused() -> tuple[ModuleSpec, type]:
+def _fused(architecture: Architecture) -> tuple[ModuleSpec, type]:
     from megatron.core.extensions.transformer_engine import TENorm
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_with_transformer_engine_spec
 
-    return get_gpt_layer_with_transformer_engine_spec(), TENorm
+    # The switch of the configuration alone builds no such norms.
+    return get_gpt_layer_with_transformer_engine_spec(qk_layernorm=architecture.traits.qk_norm == "each head"), TENorm

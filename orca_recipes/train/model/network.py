@@ -9,7 +9,7 @@ B = rows, T = tokens of a row, N = B * T, V = padded vocabulary, v = its part on
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -28,9 +28,20 @@ from megatron.core.tensor_parallel import (
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch.utils.checkpoint import checkpoint
 
-from orca_recipes.train.model.architecture import Architecture, RopeScaling
-from orca_recipes.train.model.layer_parts import PackedSpans, layer_specs, transformer_engine_is_installed
+from orca_recipes.train.model.architecture import Architecture
+from orca_recipes.train.model.layer_parts import (
+    PackedSpans,
+    layer_specs,
+    transformer_engine_computes,
+    transformer_engine_is_installed,
+)
+from orca_recipes.train.model.rope import stretched
 from orca_recipes.train.processes.parallel_layout import Layout
+
+_ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "silu": torch.nn.functional.silu,
+    "gelu_pytorch_tanh": partial(torch.nn.functional.gelu, approximate="tanh"),
+}
 
 
 class Rows(Protocol):
@@ -53,16 +64,20 @@ class Network(GPTModel):  # type: ignore[misc]
     def __init__(self, architecture: Architecture, config: TransformerConfig, *, fused: bool) -> None:
         super().__init__(
             config=config,
-            transformer_layer_spec=layer_specs(architecture.layers, fused=fused),
+            transformer_layer_spec=layer_specs(architecture, fused=fused),
             vocab_size=architecture.padded_vocabulary_size,
             max_sequence_length=architecture.max_positions,
             position_embedding_type="rope",
+            rotary_percent=architecture.rotary_share,
             rotary_base=architecture.rope_base,
             share_embeddings_and_output_weights=architecture.tied,
         )
         self.architecture = architecture
-        if architecture.rope_scaling is not None:
-            self.rotary_pos_emb.inv_freq = _stretched(self.rotary_pos_emb.inv_freq, architecture.rope_scaling)
+        self.rotary_pos_emb.inv_freq = stretched(self.rotary_pos_emb.inv_freq, architecture)
+        if architecture.embedding_scale != 1:
+            self.embedding.register_forward_hook(partial(_multiplied, architecture.embedding_scale))
+        if architecture.logits_divisor != 1:
+            self.output_layer.register_forward_hook(partial(_divided, architecture.logits_divisor))
 
 
 def build_model(
@@ -85,6 +100,7 @@ def build_model(
     """
     dtype = precision or (torch.float32 if layout.device == "cpu" else torch.bfloat16)
     fused = layout.device == "cuda" and transformer_engine_is_installed() and not plain
+    fused = fused and transformer_engine_computes(architecture)
     config = _config(architecture, layout, dtype, initialize=initialize, fused=fused)
     network = Network(architecture, config, fused=fused)
     network.to(device=layout.device if layout.device == "cpu" else torch.device("cuda", torch.cuda.current_device()))
@@ -194,19 +210,15 @@ def _clear_padding(network: Network) -> None:
         table[rows_here(network.architecture.vocabulary_size, len(table)) :] = 0
 
 
-def _stretched(angles: torch.Tensor, scaling: RopeScaling) -> torch.Tensor:
-    """Llama 3's scaling of RoPE: float32 [head_dim / 2], angle per position, to the same.
+def _multiplied(scale: float, module: torch.nn.Module, asked: object, embedded: torch.Tensor) -> torch.Tensor:
+    # Rounded to the weights' precision first, as transformers does it.
+    return embedded * torch.tensor(scale, dtype=embedded.dtype, device=embedded.device)
 
-    Source: transformers, modeling_rope_utils.py, `_compute_llama3_parameters`; megatron-core's own fixes all factors
-    but the first.
-    """
-    wavelengths = 2 * math.pi / angles
-    turns = scaling.original_max_positions / wavelengths
-    kept = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-    ramp = (1 - kept) * angles / scaling.factor + kept * angles
-    low = turns < scaling.low_freq_factor
-    high = turns > scaling.high_freq_factor
-    return torch.where(low, angles / scaling.factor, torch.where(high, angles, ramp))
+
+def _divided(
+    divisor: float, module: torch.nn.Module, asked: object, found: tuple[torch.Tensor, None]
+) -> tuple[torch.Tensor, None]:
+    return found[0] / divisor, found[1]
 
 
 def _config(
@@ -222,11 +234,19 @@ def _config(
         "layernorm_epsilon": architecture.norm_epsilon,
         "init_method_std": architecture.initializer_range,
     }
+    traits = architecture.traits
     family: dict[str, Any] = {
         "normalization": "RMSNorm",
         "gated_linear_unit": True,
-        "activation_func": torch.nn.functional.silu,
+        "activation_func": _ACTIVATIONS[traits.activation],
         "add_bias_linear": False,
+        "add_qkv_bias": traits.qkv_bias,
+        # Without it, gradients of norms that every rank holds whole are not summed over tensor parallel ranks.
+        "qk_layernorm": traits.qk_norm == "each head",
+        "layernorm_zero_centered_gamma": traits.zero_centered_norms,
+        "softmax_scale": architecture.attention_scale,
+        # 1 leaves RoPE out: the other way round than transformers' no_rope_layers.
+        "no_rope_freq": [int(n in architecture.unplaced_layers) for n in range(architecture.layers)],
         "hidden_dropout": 0.0,
         "attention_dropout": 0.0,
     }
