@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 )
 @JSON
 def import_hf(model: Path, run: Path, build: Path | None, as_json: bool) -> None:
-    """Make a checkpoint of a Hugging Face model of the LLaMA family.
+    """Make a checkpoint of a Hugging Face model, of any family that the trainer computes.
 
     MODEL is a folder with config.json and safetensors; the checkpoint is RUN/step-00000000, in the model's own
     precision, and can be read at any parallel layout.

@@ -326,7 +326,7 @@ def test_a_folder_that_is_no_such_model_is_refused_in_a_sentence(fork_ranks: Cal
         return str(fault.value)
 
     assert "model.norm.weight is missing" in said(missing)
-    assert "q_proj.bias is no weight of a LLaMA model without biases" in said(biased)
+    assert "q_proj.bias is no weight of a LLaMA model as the trainer" in said(biased)
     assert "model.norm.weight is 31 and config.json says 32" in said(narrow)
     (folder / "model.safetensors").write_bytes(b"no")
     with pytest.raises(ModelError, match="cannot be read"):

@@ -136,7 +136,11 @@ def load_hf(folder: Path, model: Network) -> None:
     with SafetensorFiles(folder) as files, torch.no_grad():
         weights = list(weights_of(read))
         expected = {name: shape for weight in weights for name, shape in weight.theirs.items()}
-        files.check(expected, may_be_there=["lm_head.weight"] if theirs.tied else [])
+        files.check(
+            expected,
+            title=theirs.traits.title,
+            may_be_there=theirs.traits.weights["output"] if theirs.tied else (),
+        )
         for weight in weights:
             own[_name(weight, own)].copy_(weight.part(files, *_tensor_place()))
     grow(model, theirs.vocabulary_size)

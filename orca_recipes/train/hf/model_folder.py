@@ -57,11 +57,11 @@ class SafetensorFiles:
             self.close()
             raise ModelError(f"{folder}: its weights cannot be read ({error}): fetch them again") from error
 
-    def check(self, expected: Mapping[str, Shape], may_be_there: Iterable[str] = ()) -> None:
+    def check(self, expected: Mapping[str, Shape], *, title: str, may_be_there: Iterable[str] = ()) -> None:
         """That the folder holds these tensors and no others.
 
         Args:
-            may_be_there: names that are ignored where they stand beside them.
+            title: what their family is called. may_be_there: names that are ignored where they stand beside them.
         Raises: ModelError naming the first that is missing, of another shape, or one too many.
         """
         found = {name: tuple(tensor.get_shape()) for name, tensor in self._tensors.items()}
@@ -76,7 +76,7 @@ class SafetensorFiles:
         for name in sorted(found.keys() - expected.keys() - set(may_be_there)):
             if not name.endswith(_LEFT_OUT):
                 raise ModelError(
-                    f"{self.folder}: {name} is no weight of a LLaMA model without biases: choose one of that family"
+                    f"{self.folder}: {name} is no weight of a {title} model as the trainer computes it: choose another"
                 )
 
     def read(self, name: str, *, rows: slice = slice(None), columns: slice | None = None) -> torch.Tensor:

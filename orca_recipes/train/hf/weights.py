@@ -90,8 +90,8 @@ def _layer(architecture: Architecture, layer: int) -> Iterator[Weight]:
         yield norm("norm_after_attention", "post_attention_norm.weight")
     if traits.norms != "after":
         yield norm("norm_before_mlp", "pre_mlp_layernorm.weight", "mlp.linear_fc1.layer_norm_weight")
-    heights = (a.mlp_hidden, a.mlp_hidden)
-    yield _GateUp((f"{our}mlp.linear_fc1.weight",), _stacked(theirs["gate_up"], heights, (a.hidden,)), heights)
+    inner = (a.mlp_hidden, a.mlp_hidden)
+    yield _GateUp((f"{our}mlp.linear_fc1.weight",), _stacked(theirs["gate_up"], inner, (a.hidden,)), inner)
     yield _Columns((f"{our}mlp.linear_fc2.weight",), _named(theirs["mlp_output"], (a.hidden, a.mlp_hidden)))
     if traits.norms != "before":
         yield norm("norm_after_mlp", "post_mlp_norm.weight")
