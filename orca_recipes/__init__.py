@@ -1,3 +1,34 @@
-"""Compiles instruction-tuning data: a recipe becomes packed Megatron shards."""
+"""Compiles instruction-tuning data: a recipe becomes packed Megatron shards.
+
+from orca_recipes import load_recipe, open_build
+
+build = load_recipe("recipe.toml").build(workers=2)
+for example in build.examples():
+    ...
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orca_recipes.front.opened import Build, Example, open_build
+    from orca_recipes.front.recipe import Recipe, load_recipe
 
 __version__ = "0.1.0"
+__all__ = ["Build", "Example", "Recipe", "load_recipe", "open_build"]
+
+_PLACES = {
+    "Build": "orca_recipes.front.opened",
+    "Example": "orca_recipes.front.opened",
+    "Recipe": "orca_recipes.front.recipe",
+    "load_recipe": "orca_recipes.front.recipe",
+    "open_build": "orca_recipes.front.opened",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, when it is: the package alone stays light."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_PLACES[name]), name)

@@ -33,7 +33,7 @@ NO_BYTE = (
     "orca_recipes.errors",
     "orca_recipes.counted",
     "orca_recipes.progress",
-    "orca_recipes.shared_progress",
+    "orca_recipes.text_table",
     "orca_recipes.recipe",
     "orca_recipes.run.work",
     "orca_recipes.store",

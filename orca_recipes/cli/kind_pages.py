@@ -21,6 +21,7 @@ from orca_recipes.contract.kinds import Kind
 from orca_recipes.contract.pieces import PIECES, Offer, piece_of_hook
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.errors import PluginError
+from orca_recipes.text_table import in_columns
 
 _PLAIN = {
     str: "text",
@@ -82,9 +83,8 @@ def _offers_of(catalogue: Catalogue, name: str) -> list[Offer]:
 
 
 def _hook_block(offers: tuple[Offer, ...], title: str) -> str:
-    width = max((len(offer.name) for offer in offers), default=0)
     names = [offer.name for offer in offers]
-    lines = [f"  {offer.name:<{width}}  {offer}{_collision(offer, names)}" for offer in offers]
+    lines = in_columns([(f"  {offer.name}", f"{offer}{_collision(offer, names)}") for offer in offers])
     return "\n".join([title, *(lines or ["  none"])])
 
 

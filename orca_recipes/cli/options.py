@@ -104,21 +104,11 @@ def with_line(context: click.Context, sentence: str) -> str:
     return sentence if loaded is None else loaded.with_line(sentence)
 
 
-def ask(loaded: LoadedRecipe, *, store: Path, out: Path | None, limit: int | None, rehash: bool, **more: Any) -> Asked:
-    from orca_recipes.run.build import Asked
-    from orca_recipes.store.store import Store
+def ask(loaded: LoadedRecipe, **options: Any) -> Asked:
+    """What the options of a command ask of a build."""
+    from orca_recipes.front.recipe import asked_of
 
-    name = loaded.recipe.name + (f".{loaded.profile}" if loaded.profile else "") + (f".limit-{limit}" if limit else "")
-    workers = more.pop("workers", None) or os.cpu_count() or 1
-    return Asked(
-        loaded=loaded,
-        store=Store(store),
-        directory=out or Path("build") / name,
-        workers=workers,
-        limit=limit,
-        rehash=rehash,
-        **more,
-    )
+    return asked_of(loaded, **options)
 
 
 def print_text(text: str, *, err: bool = False) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -22,9 +22,6 @@ from orca_recipes.cli.options import (
 )
 from orca_recipes.counted import counted
 from orca_recipes.errors import RecipeError
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command()
@@ -91,39 +88,18 @@ def plan(
     Where answers are bought, its questions are made ready (the build uses them again): how many answers are stored, how
     many must be bought, and what they may cost. Where data would have to be loaded first, it plans from known sizes.
     """
-    from orca_recipes.preview.bill import billed
-    from orca_recipes.preview.first_rows import trials
-    from orca_recipes.preview.preview import declared, preview
-    from orca_recipes.progress import Progress
-    from orca_recipes.run.build import bench_of, prepare, scan
-    from orca_recipes.run.pinning.lock_file import lock_path, read_lock
-    from orca_recipes.run.pinning.moving_names import sources_away
+    from orca_recipes.front.planned import planned
+    from orca_recipes.progress import progress_for
 
-    loaded, bill = load(recipe, profile, overrides), None
-    warned = warn(loaded)
-    if offline:
-        shown = declared(loaded.recipe, limit=options["limit"])
-    else:
-        asked = ask(loaded, **options)
-        lock = read_lock(lock_path(loaded.path, loaded.profile))
-        away = [] if scanned else sources_away(loaded.recipe, lock)
-        for sentence in away:
-            print_text(f"planned from known sizes: {sentence}", err=True)
-        if away:
-            shown = declared(loaded.recipe, limit=options["limit"])
-        else:
-            prepared = prepare(asked)
-            if scanned:
-                from orca_recipes.progress import progress_for
-
-                with progress_for() as progress:
-                    scan(asked, prepared, progress)
-            bill = billed(asked, prepared)
-            shown = preview(asked, prepared, trials(bench_of(asked, prepared, Progress())))
+    loaded = load(recipe, profile, overrides)
+    warn(loaded)
+    found = planned(ask(loaded, **options), declared=offline, scan=scanned, progress=progress_for)
+    for sentence in found.away:
+        print_text(f"planned from known sizes: {sentence}", err=True)
     if as_json:
-        print_json({**shown.as_json(), "answers": bill.as_json() if bill else None, "warnings": warned})
+        print_json(found.as_json())
     else:
-        print_text("\n\n".join(map(str, filter(None, (shown, bill)))))
+        print_text(str(found))
 
 
 @click.command()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -218,6 +219,25 @@ class CollectPanel(Protocol):
 
     def failed(self, endpoint: str, kind: str) -> None:
         """A try failed and will be repeated; kind groups well ("429", "timeout", "cut connection")."""
+
+
+@dataclass(frozen=True)
+class Collecting:
+    """What a teacher is handed to collect.
+
+    requests: may be millions and may make one wait: take no more than are in flight.
+    keep: returns when the answer is on the disk, so call it from as many tasks as there are answers at a time; what it
+        raises ends the collection. An answer that was cut is kept too, before it is asked again.
+    panel: is told what goes on. budget: reserve from it before asking.
+    notes: a folder that is kept from run to run, for what must outlive this one (the ids of batches that are waited
+        for).
+    """
+
+    requests: AsyncIterator[Request]
+    keep: Callable[[Answer], Awaitable[None]]
+    panel: CollectPanel
+    budget: Budget
+    notes: Path | None = None
 
 
 def request_key(*, messages: Sequence[tuple[str, str]], sampling: Mapping[str, Any], sample: int = 0) -> bytes:

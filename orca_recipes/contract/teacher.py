@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from orca_recipes.contract.answers import Answer, Budget, CollectPanel, Lengths, Money, Request
+from orca_recipes.contract.answers import Collecting, Lengths, Money, Request
 from orca_recipes.contract.kind import Kind
 
 if TYPE_CHECKING:
@@ -71,25 +71,11 @@ class Teacher(Kind):
         """
         raise NotImplementedError(f"teacher {self.kind} does not collect")
 
-    async def collect(
-        self,
-        *,
-        requests: AsyncIterator[Request],
-        keep: Callable[[Answer], Awaitable[None]],
-        panel: CollectPanel,
-        budget: Budget,
-        notes: Path | None = None,
-    ) -> None:
+    async def collect(self, collecting: Collecting) -> None:
         """Ask every request and keep every answer; return when all are kept.
 
-        Args:
-            requests: may be millions and may make one wait: take no more than are in flight.
-            keep: returns when the answer is on the disk, so call it from as many tasks as there are answers at a time;
-                what it raises ends the collection. An answer that was cut is kept too, before it is asked again.
-            notes: a folder that is kept from run to run, for what must outlive this one (the ids of batches that are
-                waited for).
         Raises: TeacherError where asking on is useless; BudgetSpent; whatever `keep` and `requests` raise. Answers in
-            flight are kept first, where that takes a moment only.
+        flight are kept first, where that takes a moment only.
         """
         raise NotImplementedError(f"teacher {self.kind} does not collect")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from orca_recipes.counted import counted
 from orca_recipes.shards.show.visible import visible
+from orca_recipes.text_table import in_columns
 
 KEPT = "kept"
 REJECTED = "rejected"
@@ -347,6 +348,4 @@ def _quoted(text: str) -> str:
 
 
 def _aligned(lines: Iterator[tuple[str, str]]) -> list[str]:
-    pairs = list(lines)
-    width = max((len(label) for label, _ in pairs), default=0)
-    return [f"  {label:<{width}}  {text}" for label, text in pairs]
+    return in_columns([(f"  {label}", text) for label, text in lines])

@@ -14,7 +14,6 @@ from typing import Any
 from orca_recipes.contract.answers import Lengths, Money
 from orca_recipes.contract.kinds import Teacher
 from orca_recipes.plan.compile import collects
-from orca_recipes.preview.table import columns
 from orca_recipes.progress import progress_for
 from orca_recipes.run.answers.collecting import questions_of
 from orca_recipes.run.answers.stored_answers import missing
@@ -24,6 +23,7 @@ from orca_recipes.run.execute import execute
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.store.arrow_files import read_frame
+from orca_recipes.text_table import in_columns
 from orca_recipes.traces.trace_store import Standing, TraceStore, default_root
 
 _HEAD = (
@@ -71,7 +71,7 @@ class Bill:
         stored, calls = (sum(getattr(line, name) for line in self.lines) for name in ("stored", "calls"))
         head = f"answers: {stored:,} stored in {self.traces}, {calls:,} to buy{self._total()}"
         table = [_HEAD, *map(_shown, self.lines)]
-        return "\n".join([head, columns(table), *(f"note: {note}" for note in self.notes)])
+        return "\n".join([head, *in_columns(table), *(f"note: {note}" for note in self.notes)])
 
     def _total(self) -> str:
         priced = [line.usd for line in self.lines if line.calls]

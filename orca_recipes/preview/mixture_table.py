@@ -1,12 +1,14 @@
-"""The table of mixtures that `plan` prints: one line a collection, one in all, and what is short in words."""
+"""The tables of mixtures that `plan` prints: a line a collection, one in all, what is short; and a paper's figures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from orca_recipes.counted import counted
+from orca_recipes.plan.paper import WHOLE, PaperRow, PaperTable
 from orca_recipes.preview.mixture_counts import MixtureView, TakenView
 from orca_recipes.recipe.measured import UNITS
+from orca_recipes.text_table import in_columns
 
 _HEAD = ("mixture", "collection", "pool", "taken", "notes", "state")
 
@@ -26,15 +28,7 @@ def mixture_table(mixtures: Mapping[str, MixtureView]) -> str:
         for name, view in mixtures.items()
         for found, number in view.short.items()
     ]
-    return "\n".join([in_columns(lines), *short, *_counting_questions(mixtures)])
-
-
-def in_columns(lines: Sequence[tuple[str, ...]]) -> str:
-    """Lines of texts as columns, each as wide as its widest."""
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return "\n".join([*in_columns(lines), *short, *_counting_questions(mixtures)])
 
 
 def _counting_questions(mixtures: Mapping[str, MixtureView]) -> list[str]:
@@ -81,3 +75,16 @@ def _notes(taken: TakenView) -> list[str]:
 
 def _shown(number: int | None) -> str:
     return "?" if number is None else f"{number:,}"
+
+
+def paper_text(table: PaperTable) -> str:
+    """The table with its title, a line a figure."""
+    lines = [("mixture", "collection", "paper", "ours", "difference", "note"), *map(_line, table.rows)]
+    return f"{table.title} ({table.source})\n" + "\n".join(in_columns(lines))
+
+
+def _line(row: PaperRow) -> tuple[str, ...]:
+    ours = "?" if row.ours is None else f"{row.ours:,}"
+    difference = "?" if row.difference is None else f"{row.difference:+,}" if row.difference else "none"
+    collection = "in all" if row.collection == WHOLE else row.collection
+    return row.mixture, collection, f"{row.paper:,}", ours, difference, row.note

@@ -11,8 +11,7 @@ from orca_recipes.plan.paper import WHOLE, PaperTable, paper_table
 from orca_recipes.plan.why import why
 from orca_recipes.preview.first_rows import Trial, trial_lines
 from orca_recipes.preview.mixture_counts import DECLARED, EXACT, UNKNOWN, Known, MixtureView, mixture_views
-from orca_recipes.preview.mixture_table import in_columns, mixture_table
-from orca_recipes.preview.paper_text import paper_text
+from orca_recipes.preview.mixture_table import mixture_table, paper_text
 from orca_recipes.preview.phase_rows import PhaseView, phase_lines, phase_views
 from orca_recipes.preview.rule_preview import declared_coverage, exact_coverage, rule_table
 from orca_recipes.recipe.model import Recipe
@@ -22,6 +21,7 @@ from orca_recipes.run.conversations.rule_coverage import RuleView
 from orca_recipes.shards.curriculum import DatasetSize
 from orca_recipes.shards.manifest import NAME, inspect_manifest
 from orca_recipes.store.store import Store
+from orca_recipes.text_table import in_columns
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Preview:
             rule_table(self.rules),
             trial_lines(self.trials),
             paper_text(self.paper) if self.paper is not None else "",
-            in_columns(phase_lines(self.phases)) if self.phases else "",
+            "\n".join(in_columns(phase_lines(self.phases))) if self.phases else "",
         )
 
 
@@ -195,7 +195,7 @@ def _rows(
 def _stage_table(stages: tuple[StageView, ...]) -> str:
     lines = [("stage", "fingerprint", "state", "why", "kinds")]
     lines += [(view.name, view.fingerprint[:12], view.state, view.why, view.kind) for view in stages]
-    return in_columns(lines) if stages else ""
+    return "\n".join(in_columns(lines)) if stages else ""
 
 
 def _row_table(rows: tuple[RowsView, ...]) -> str:
@@ -203,4 +203,4 @@ def _row_table(rows: tuple[RowsView, ...]) -> str:
     for view in rows:
         shown = ("?" if number is None else f"{number:,}" for number in (view.rows, view.taken))
         lines.append((view.dataset, view.collection, *shown, view.state))
-    return in_columns(lines)
+    return "\n".join(in_columns(lines))

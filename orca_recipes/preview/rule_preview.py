@@ -13,7 +13,6 @@ from orca_recipes.counted import counted
 from orca_recipes.plan.compile import taken_collections
 from orca_recipes.plan.mixture import largest_remainder
 from orca_recipes.preview.mixture_counts import MixtureView
-from orca_recipes.preview.mixture_table import in_columns
 from orca_recipes.recipe.mixtures import Take
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.conversations.matching_rule import QuestionCounter
@@ -27,6 +26,7 @@ from orca_recipes.run.conversations.rule_coverage import (
     in_words,
 )
 from orca_recipes.run.examples.selection import taken_copies
+from orca_recipes.text_table import in_columns
 
 if TYPE_CHECKING:
     from orca_recipes.run.build import Prepared
@@ -79,7 +79,7 @@ def rule_table(rules: tuple[RuleView, ...]) -> str:
         examples += f" (and {view.created:,} by expand)" if view.created else ""
         number = "none" if view.number is None else str(view.number)
         lines.append((view.dataset, number, view.when, view.strategy, examples, view.state, _tasks(view)))
-    return "\n".join([in_columns(lines), *_remarks(rules)])
+    return "\n".join([*in_columns(lines), *_remarks(rules)])
 
 
 def _concerns(view: RuleView) -> bool:

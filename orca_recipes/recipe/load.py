@@ -37,7 +37,7 @@ class LoadedRecipe:
 
     resolved: the merged TOML as JSON values, after profile and --set, without profiles and without what was filled in.
     layers: where each of its values was written, for faults that only show once files are read.
-    chosen: who offered the classes of its kinds.
+    chosen: who offered the classes of its kinds. is_file: whether the recipe is a file, beside which a lock may stand.
     """
 
     recipe: Recipe
@@ -47,6 +47,7 @@ class LoadedRecipe:
     overrides: tuple[str, ...]
     layers: Layers
     chosen: Mapping[type[Kind], Iterable[Offer]] = field(default_factory=dict)
+    is_file: bool = True
 
     @property
     def decisive(self) -> Mapping[str, Any]:
@@ -81,7 +82,12 @@ class LoadedRecipe:
 
 
 def load_recipe(
-    path: Path, *, catalogue: Kinds, profile: str | None = None, overrides: Sequence[str] = ()
+    path: Path,
+    *,
+    catalogue: Kinds,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    table: Mapping[str, Any] | None = None,
 ) -> LoadedRecipe:
     """Read a recipe through the catalogue.
 
@@ -89,10 +95,12 @@ def load_recipe(
         path: the TOML file; relative paths in it are relative to its folder.
         profile: merged deep into the recipe.
         overrides: `path.to.key=value`, set after the profile, in order.
+        table: the recipe itself, in place of the file's; `path` then only says where relative paths begin, and what
+            faults call it.
     Raises: RecipeError with all faults in order of line, those of overrides last.
     """
     path = Path(path)
-    layers, faults = _layered(path, profile, overrides)
+    layers, faults = _layered(path, profile, overrides, table)
     resolved = copy.deepcopy(layers.table)
     full, named = filled_in(layers.table, catalogue)
     layers.origins |= {made: layers.origin(by) for made, by in named.items()}
@@ -108,7 +116,7 @@ def load_recipe(
         faults += _faults(unmeasurable(recipe), layers, path)
     if faults or recipe is None:
         raise RecipeError(_in_order(faults, path))
-    return LoadedRecipe(recipe, resolved, path, profile, tuple(overrides), layers, chosen)
+    return LoadedRecipe(recipe, resolved, path, profile, tuple(overrides), layers, chosen, table is None)
 
 
 def _is_of_engine(assignment: str) -> bool:
@@ -116,10 +124,16 @@ def _is_of_engine(assignment: str) -> bool:
     return keys[0] == "engine"
 
 
-def _layered(path: Path, profile: str | None, overrides: Sequence[str]) -> tuple[Layers, list[Fault]]:
-    text = _text(path)
-    table = _parsed(text, path)
-    layers = Layers(table, {spot: Origin(str(path), line) for spot, line in toml_lines.key_lines(text).items()})
+def _layered(
+    path: Path, profile: str | None, overrides: Sequence[str], given: Mapping[str, Any] | None
+) -> tuple[Layers, list[Fault]]:
+    if given is None:
+        text = _text(path)
+        table = _parsed(text, path)
+        layers = Layers(table, {spot: Origin(str(path), line) for spot, line in toml_lines.key_lines(text).items()})
+    else:
+        table = copy.deepcopy(dict(given))
+        layers = Layers(table, {})
     faults = _faults(unfit_values(table), layers, path)
     of_profiles = list(_profile_faults(table.get("profiles", {}), profile))
     faults += _faults(of_profiles, layers, path)

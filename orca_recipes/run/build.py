@@ -60,7 +60,7 @@ class Asked:
     @property
     def is_variant(self) -> bool:
         """Whether this is another build than the one that the lock beside the recipe speaks of."""
-        return bool(self.loaded.decisive_overrides) or self.limit is not None
+        return bool(self.loaded.decisive_overrides) or self.limit is not None or not self.loaded.is_file
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from orca_recipes.shards.checks.report import Finding
 from orca_recipes.shards.manifest import DatasetCounts, Manifest, StageCounts
 from orca_recipes.shards.records import DUPLICATE, ELSEWHERE, EXCLUDED, HELD_OUT, NOT_DRAWN, OTHER_TASK
 from orca_recipes.shards.show.visible import visible
+from orca_recipes.text_table import in_columns
 
 _LEFT_OUT = (DUPLICATE, ELSEWHERE, EXCLUDED, HELD_OUT, OTHER_TASK)
 _TOKENS = {"question": "question tokens", "conversation": "tokens", "trained": "trained tokens"}
@@ -168,12 +169,7 @@ def _table(
         lost = [f"{sum(reasons.values()):,}" for reasons in (line.passed_over, line.rejected)]
         name = _cut(line.name if several else line.collection, name_chars)
         rows.append([name, _cut(line.asked, _ASKED_CHARS), *shares, *lost])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
-    aligned = [str.ljust, str.ljust, *([str.rjust] * 5)]
-    return [
-        "  ".join(align(text, size) for align, text, size in zip(aligned, row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return in_columns(rows, right=range(2, len(heads)))
 
 
 def _share(mine: int, whole: int, *, with_counts: bool) -> str:

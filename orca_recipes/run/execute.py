@@ -12,12 +12,12 @@ from importlib import import_module
 from orca_recipes.plan.compile import collects
 from orca_recipes.plan.mixing import MIXING
 from orca_recipes.plan.stages import Stage
+from orca_recipes.progress import SharedProgress
 from orca_recipes.run import VERBS
 from orca_recipes.run.answers import converse_answered
 from orca_recipes.run.answers.stale_answers import let_go, stale_answers
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.schedule import run_in_order, run_side_by_side
-from orca_recipes.shared_progress import SharedProgress
 from orca_recipes.store.arrow_files import keep_pandas_out
 from orca_recipes.store.store import StageFolder
 

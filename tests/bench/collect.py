@@ -20,7 +20,7 @@ import click
 from orca_plugins.teachers.openai.http import client_of
 from orca_plugins.teachers.openai.kind import OpenAI
 from orca_plugins.teachers.openai.live import Live
-from orca_recipes.contract.answers import Answer, Budget, Request, request_key
+from orca_recipes.contract.answers import Answer, Budget, Collecting, Request, request_key
 from tests.bench.machine import load, machine
 from tests.bench.table import table
 from tests.servers.collecting import Seen, requests_of, stream, teacher
@@ -115,7 +115,7 @@ async def ours(asked: OpenAI, count: int) -> None:
         kept += answer.text is not None
 
     requests = stream(requests_of(asked, texts(count)))
-    await asked.collect(requests=requests, keep=keep, panel=Seen(), budget=Budget())
+    await asked.collect(Collecting(requests, keep, Seen(), Budget()))
     assert kept == count
 
 
@@ -169,9 +169,10 @@ def simulated(name: str, limit: int, latency: float) -> tuple[int, float]:
     async def keep(_: Answer) -> None: ...
 
     async def work() -> None:
-        live = Live(asked, endpoints, wire=server, keep=keep, panel=Seen(), budget=Budget(), timeout_seconds=60)
+        collecting = Collecting(requests(), keep, Seen(), Budget())
+        live = Live(asked, endpoints, wire=server, collecting=collecting, timeout_seconds=60)
         async with asyncio.timeout(300):
-            await live.run(requests())
+            await live.run()
 
     with expiring():
         simulate(work())
@@ -212,8 +213,9 @@ def memory(queued: int) -> None:
     async def work() -> None:
         panel = Seen()
         panel.kept = _Forgetting()
-        live = Live(asked, asked.endpoints, wire=server, keep=keep, panel=panel, budget=Budget(), timeout_seconds=60)
-        await live.run(requests())
+        collecting = Collecting(requests(), keep, panel, Budget())
+        live = Live(asked, asked.endpoints, wire=server, collecting=collecting, timeout_seconds=60)
+        await live.run()
 
     started, cpu = time.monotonic(), time.process_time()
     simulate(work())

@@ -6,14 +6,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import click
 
 from orca_recipes.catalogue import Catalogue
-from orca_recipes.contract.answers import Answer, Budget, CollectPanel, Request
+from orca_recipes.contract.answers import Answer, Collecting
 from orca_recipes.contract.hooks import hookimpl
 from orca_recipes.contract.kinds import Teacher
 from orca_recipes.progress import Progress
@@ -98,24 +98,16 @@ class Instant(Teacher):
     def sampling(self) -> Mapping[str, Any]:
         return {"model": "instant"}
 
-    async def collect(
-        self,
-        *,
-        requests: AsyncIterator[Request],
-        keep: Callable[[Answer], Awaitable[None]],
-        panel: CollectPanel,
-        budget: Budget,
-        notes: Path | None = None,
-    ) -> None:
+    async def collect(self, collecting: Collecting) -> None:
         turn = asyncio.Lock()
 
         async def work() -> None:
             while True:
                 async with turn:
-                    request = await anext(requests, None)
+                    request = await anext(collecting.requests, None)
                 if request is None:
                     return
-                await keep(_answer(request.key))
+                await collecting.keep(_answer(request.key))
 
         await asyncio.gather(*(work() for _ in range(_IN_FLIGHT)))
 

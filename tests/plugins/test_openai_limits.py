@@ -13,7 +13,7 @@ from orca_plugins.teachers.openai.http import NoReply, Reply
 from orca_plugins.teachers.openai.live import Live
 from orca_plugins.teachers.openai.rate_limits import Window
 from orca_plugins.teachers.openai.token_estimate import InputTokens, size_of
-from orca_recipes.contract.answers import Answer, Budget, Request
+from orca_recipes.contract.answers import Answer, Budget, Collecting, Request
 from orca_recipes.errors import TeacherError
 from tests.servers.collecting import Seen, requests_of, teacher
 from tests.servers.simulated import (
@@ -53,9 +53,10 @@ def collect(
             yield requests_of(asked, [text(number)])[0]
 
     async def work() -> None:
-        live = Live(asked, asked.endpoints, wire=server, keep=keep, panel=panel, budget=Budget(), timeout_seconds=60)
+        collecting = Collecting(requests(), keep, panel, Budget())
+        live = Live(asked, asked.endpoints, wire=server, collecting=collecting, timeout_seconds=60)
         async with asyncio.timeout(seconds):
-            await live.run(requests())
+            await live.run()
 
     try:
         simulate(work())

@@ -4,13 +4,13 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from orca_recipes.contract.answers import Answer, Budget, CollectPanel, Lengths, Money, Prices, Request
+from orca_recipes.contract.answers import Answer, Collecting, Lengths, Money, Prices, Request
 from orca_recipes.contract.hooks import hookimpl
 from orca_recipes.contract.kinds import Place, Teacher
 from orca_recipes.errors import TeacherError
@@ -51,22 +51,14 @@ class Oracle(Teacher):
     def money(self) -> Money:
         return Money(self.prices, self.budget_usd)
 
-    async def collect(
-        self,
-        *,
-        requests: AsyncIterator[Request],
-        keep: Callable[[Answer], Awaitable[None]],
-        panel: CollectPanel,
-        budget: Budget,
-        notes: Path | None = None,
-    ) -> None:
+    async def collect(self, collecting: Collecting) -> None:
         answered = 0
 
         async def work() -> None:
             nonlocal answered
             while True:
                 async with turn:
-                    request = await anext(requests, None)
+                    request = await anext(collecting.requests, None)
                 if request is None:
                     return
                 if self.stops_after is not None and answered >= self.stops_after:
@@ -74,14 +66,14 @@ class Oracle(Teacher):
                 answered += 1
                 for limit in self.lengths().limits[self.lengths().limits.index(request.max_tokens) :]:
                     most = 0.0 if self.prices is None else self.prices.cost(input_tokens=100, output_tokens=100)
-                    await budget.reserve(most)
-                    panel.asked("head")
+                    await collecting.budget.reserve(most)
+                    collecting.panel.asked("head")
                     await asyncio.sleep(0)
                     answer = self.answer_to(request, limit)
                     cost = 0.0 if self.prices is None else self.prices.cost_of(answer) or 0.0
-                    await budget.settle(most, cost)
-                    await keep(answer)
-                    panel.answered(answer)
+                    await collecting.budget.settle(most, cost)
+                    await collecting.keep(answer)
+                    collecting.panel.answered(answer)
                     if answer.finish_reason != "length":
                         break
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orca_plugins.teachers.openai.kind import OpenAI
-from orca_recipes.contract.answers import Answer, Budget, Request, request_key
+from orca_recipes.contract.answers import Answer, Budget, Collecting, Request, request_key
 from orca_recipes.contract.kinds import Teacher
 
 
@@ -94,7 +94,7 @@ def collected(
 
     async def work() -> None:
         allowed = budget or Budget(asked.money().budget_usd)
-        await asked.collect(requests=stream(requests), keep=keep, panel=found.panel, budget=allowed, notes=notes)
+        await asked.collect(Collecting(stream(requests), keep, found.panel, allowed, notes))
 
     try:
         asyncio.run(work())

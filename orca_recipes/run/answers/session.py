@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from orca_recipes.contract.answers import CUT, Answer, Budget, Request
+from orca_recipes.contract.answers import CUT, Answer, Budget, Collecting, Request
 from orca_recipes.contract.kinds import Teacher
 from orca_recipes.errors import OrcaError, TraceError
 from orca_recipes.run.answers.ask import requests_of
@@ -116,13 +116,8 @@ class Session:
             await durable.drain()
 
     async def _ask(self, requests: AsyncIterator[Request], durable: DurableAnswers, budget: Budget) -> None:
-        await self.teacher.collect(
-            requests=requests,
-            keep=self._keeping(durable),
-            panel=self.panel,
-            budget=budget,
-            notes=self.traces.root / "notes",
-        )
+        keep, notes = self._keeping(durable), self.traces.root / "notes"
+        await self.teacher.collect(Collecting(requests, keep, self.panel, budget, notes))
 
     async def _ticking(self) -> None:
         while True:

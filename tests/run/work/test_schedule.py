@@ -9,9 +9,8 @@ import time
 import pytest
 
 from orca_recipes.errors import BuildError, SourceError
-from orca_recipes.progress import Progress
+from orca_recipes.progress import Progress, SharedProgress
 from orca_recipes.run.work.schedule import run_side_by_side
-from orca_recipes.shared_progress import SharedProgress
 from tests.patience import SECONDS, awaited
 
 INPUTS = {"read a": (), "read b": (), "mix a": ("read a",), "mix b": ("read b",), "pack": ("mix a", "mix b")}

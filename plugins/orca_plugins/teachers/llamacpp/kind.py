@@ -8,7 +8,6 @@ cached between them, because numbers differ with what is computed beside them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +20,7 @@ from orca_plugins.teachers.llamacpp.server_process import serving
 from orca_plugins.teachers.openai.endpoint import Endpoint
 from orca_plugins.teachers.openai.http import ClientWire
 from orca_plugins.teachers.openai.live import Live
-from orca_recipes.contract.answers import Answer, Budget, CollectPanel, Request
+from orca_recipes.contract.answers import Collecting
 from orca_recipes.contract.kind import Place
 from orca_recipes.errors import PluginError, TeacherError
 
@@ -85,15 +84,7 @@ class LlamaCpp(ChatTeacher):
             return self.path
         return _shipped(str(self.package))
 
-    async def collect(
-        self,
-        *,
-        requests: AsyncIterator[Request],
-        keep: Callable[[Answer], Awaitable[None]],
-        panel: CollectPanel,
-        budget: Budget,
-        notes: Path | None = None,
-    ) -> None:
+    async def collect(self, collecting: Collecting) -> None:
         """Serve the model, ask every request, stop serving; see `Teacher.collect`.
 
         Raises: PluginError where xllamacpp or the openai client is missing, TeacherError where the model does not load.
@@ -104,16 +95,8 @@ class LlamaCpp(ChatTeacher):
         async with serving(self.file(), settings) as base_url:
             endpoints = [Endpoint(base_url=base_url, name="llamacpp", concurrency=1)]
             async with ClientWire(endpoints, timeout_seconds=_TIMEOUT_SECONDS) as wire:
-                live = Live(
-                    self,
-                    endpoints,
-                    wire=wire,
-                    keep=keep,
-                    panel=panel,
-                    budget=budget,
-                    timeout_seconds=_TIMEOUT_SECONDS,
-                )
-                await live.run(requests)
+                live = Live(self, endpoints, wire=wire, collecting=collecting, timeout_seconds=_TIMEOUT_SECONDS)
+                await live.run()
 
 
 def _shipped(package: str) -> Path:

@@ -7,14 +7,14 @@ what a batch leaves unanswered goes on in the next one. Nothing is waited for be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from orca_plugins.teachers.chat import ChatTeacher
 from orca_plugins.teachers.openai.batch_api import BatchApi
 from orca_plugins.teachers.openai.batch_follow import Following
 from orca_plugins.teachers.openai.batch_notes import Line, Note, Notes
 from orca_plugins.teachers.openai.endpoint import Endpoint
-from orca_recipes.contract.answers import Answer, Budget, CollectPanel, Request
+from orca_recipes.contract.answers import Collecting, CollectPanel, Request
 from orca_recipes.errors import BudgetSpent, TeacherError
 
 MOST_QUESTIONS = 50_000
@@ -32,28 +32,27 @@ class Batches:
         endpoints: Sequence[Endpoint],
         *,
         notes: Notes,
-        keep: Callable[[Answer], Awaitable[None]],
-        panel: CollectPanel,
-        budget: Budget,
+        collecting: Collecting,
     ) -> None:
-        self._notes, self._panel, self._budget = notes, panel, budget
+        panel, budget = collecting.panel, collecting.budget
+        self._notes, self._panel, self._budget, self._requests = notes, panel, budget, collecting.requests
         self._teacher = teacher
         self._apis = {
             endpoint.title(): BatchApi(endpoint, told=_telling(panel, endpoint.title())) for endpoint in endpoints
         }
-        self._following = Following(teacher, notes, self._apis, keep, panel, budget)
+        self._following = Following(teacher, notes, self._apis, collecting.keep, panel, budget)
         self._sent = dict.fromkeys(self._apis, 0.0)
         self._noted: set[bytes] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._fault: BaseException | None = None
 
-    async def run(self, requests: AsyncIterator[Request]) -> None:
+    async def run(self) -> None:
         """Pick up what earlier runs left, hand over what they did not, and follow all of it to the end.
 
         Raises: TeacherError, BudgetSpent, and what `keep` and `requests` raise; batches that were made stay noted.
         """
         queue: asyncio.Queue[Request | None] = asyncio.Queue(maxsize=1000)
-        feeder = asyncio.create_task(_feed(requests, queue))
+        feeder = asyncio.create_task(_feed(self._requests, queue))
         try:
             await self._pick_up()
             try:

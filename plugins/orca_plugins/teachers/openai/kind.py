@@ -6,8 +6,6 @@ of one build, and no answer is bought again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -19,7 +17,7 @@ from orca_plugins.teachers.openai.endpoint import Endpoint
 from orca_plugins.teachers.openai.http import ClientWire
 from orca_plugins.teachers.openai.http_processes import ProcessWire
 from orca_plugins.teachers.openai.live import Live
-from orca_recipes.contract.answers import Answer, Budget, CollectPanel, Money, Request
+from orca_recipes.contract.answers import Collecting, Money
 from orca_recipes.errors import TeacherError
 
 
@@ -92,49 +90,26 @@ class OpenAI(ChatTeacher):
         """Prices and budget; batches have their discount."""
         return Money(prices=self.prices, budget_usd=self.budget_usd, batch=self.mode == "batch")
 
-    async def collect(
-        self,
-        *,
-        requests: AsyncIterator[Request],
-        keep: Callable[[Answer], Awaitable[None]],
-        panel: CollectPanel,
-        budget: Budget,
-        notes: Path | None = None,
-    ) -> None:
+    async def collect(self, collecting: Collecting) -> None:
         """Ask every request; see `Teacher.collect`.
 
         Raises: PluginError where the openai client is not installed; TeacherError for a key that is missing or refused,
             an unknown model, an empty account, or servers that do not answer for long.
         """
         if self.mode == "batch":
-            await self._collect_batches(requests, keep, panel, budget, notes)
+            await self._collect_batches(collecting)
             return
         async with self._wire() as wire:
-            live = Live(
-                self,
-                self.endpoints,
-                wire=wire,
-                keep=keep,
-                panel=panel,
-                budget=budget,
-                timeout_seconds=self.timeout_seconds,
-            )
-            await live.run(requests)
+            live = Live(self, self.endpoints, wire=wire, collecting=collecting, timeout_seconds=self.timeout_seconds)
+            await live.run()
 
     def _wire(self) -> ClientWire | ProcessWire:
         if self.processes == 1:
             return ClientWire(self.endpoints, timeout_seconds=self.timeout_seconds)
         return ProcessWire(self.endpoints, timeout_seconds=self.timeout_seconds, processes=self.processes)
 
-    async def _collect_batches(
-        self,
-        requests: AsyncIterator[Request],
-        keep: Callable[[Answer], Awaitable[None]],
-        panel: CollectPanel,
-        budget: Budget,
-        notes: Path | None,
-    ) -> None:
-        if notes is None:
+    async def _collect_batches(self, collecting: Collecting) -> None:
+        if collecting.notes is None:
             raise TeacherError(
                 'mode = "batch" needs a folder for its notes: collect with a build, or use mode = "live"'
             )
@@ -142,6 +117,5 @@ class OpenAI(ChatTeacher):
         if self.token_limit != "max_tokens":
             # The questions of a batch that is under way are read by the name that they were sent under.
             told["token_limit"] = self.token_limit
-        with Notes(notes, teacher=told) as held:
-            batches = Batches(self, self.endpoints, notes=held, keep=keep, panel=panel, budget=budget)
-            await batches.run(requests)
+        with Notes(collecting.notes, teacher=told) as held:
+            await Batches(self, self.endpoints, notes=held, collecting=collecting).run()

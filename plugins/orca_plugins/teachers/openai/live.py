@@ -13,7 +13,7 @@ import itertools
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
 from orca_plugins.teachers.chat import ChatTeacher
@@ -23,7 +23,7 @@ from orca_plugins.teachers.openai.http import Wire
 from orca_plugins.teachers.openai.lane import Lane, Ticket
 from orca_plugins.teachers.openai.replies import Again, Answered, Doubtful, Outcome, Useless, read
 from orca_plugins.teachers.openai.token_estimate import InputTokens, OutputTokens, Size, size_of
-from orca_recipes.contract.answers import CUT, Answer, Budget, CollectPanel, Request
+from orca_recipes.contract.answers import CUT, Answer, Collecting, Request
 from orca_recipes.errors import TeacherError
 
 MOST_TRIES = 8
@@ -56,12 +56,11 @@ class Live:
         endpoints: Sequence[Endpoint],
         *,
         wire: Wire,
-        keep: Callable[[Answer], Awaitable[None]],
-        panel: CollectPanel,
-        budget: Budget,
+        collecting: Collecting,
         timeout_seconds: float,
     ) -> None:
-        self._teacher, self._wire, self._keep, self._panel, self._budget = teacher, wire, keep, panel, budget
+        self._teacher, self._wire, self._requests = teacher, wire, collecting.requests
+        self._keep, self._panel, self._budget = collecting.keep, collecting.panel, collecting.budget
         self._reads, self._writes = InputTokens(), OutputTokens()
         self._lanes = [
             Lane(number, endpoint, reads=self._reads, writes=self._writes) for number, endpoint in enumerate(endpoints)
@@ -83,14 +82,14 @@ class Live:
         self._succeeded = False
         self._alive_at = 0.0
 
-    async def run(self, requests: AsyncIterator[Request]) -> None:
+    async def run(self) -> None:
         """Ask every request and keep every answer.
 
         Raises: TeacherError, BudgetSpent, and whatever `keep` and `requests` raise; questions in flight are kept first.
         """
         self._tell_limits()
         self._alive_at = self._now()
-        feeder = asyncio.create_task(self._feed(requests))
+        feeder = asyncio.create_task(self._feed())
         try:
             await self._send_all()
             self._settle_doubts(end=True)
@@ -110,11 +109,11 @@ class Live:
 
     # --- sending ---
 
-    async def _feed(self, requests: AsyncIterator[Request]) -> None:
+    async def _feed(self) -> None:
         """Take requests from the queue as there is room."""
         most = min(self._most_in_flight // 2, _MOST_AHEAD)
         try:
-            async for request in requests:
+            async for request in self._requests:
                 while len(self._fresh) >= most:
                     self._room.clear()
                     await self._room.wait()

@@ -1,0 +1,74 @@
+"""What a build would do, for `orca-recipe plan` and for `Recipe.plan` alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orca_recipes.preview.bill import Bill
+    from orca_recipes.preview.preview import Preview
+    from orca_recipes.progress import Progress
+    from orca_recipes.run.build import Asked
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan, with the bill of its answers where some are bought.
+
+    away: why it was made from known sizes, a sentence a source that would have to be loaded first.
+    """
+
+    preview: Preview
+    bill: Bill | None
+    warnings: tuple[str, ...]
+    away: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        answers = self.bill.as_json() if self.bill else None
+        return {**self.preview.as_json(), "answers": answers, "warnings": self.warnings}
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, filter(None, (self.preview, self.bill))))
+
+
+def planned(
+    asked: Asked,
+    *,
+    declared: bool = False,
+    scan: bool = False,
+    progress: Callable[[], AbstractContextManager[Progress]] | None = None,
+) -> Plan:
+    """Plan a build.
+
+    Args:
+        declared: only by what is known without reading. scan: read the sources and draw first, for exact counts.
+        progress: makes what is told of a scan.
+    Raises: OrcaError where sources, tokenizer or template cannot be read as the recipe says.
+    """
+    from orca_recipes.plan.warnings import warnings
+    from orca_recipes.preview.bill import billed
+    from orca_recipes.preview.first_rows import trials
+    from orca_recipes.preview.preview import declared as by_declaration
+    from orca_recipes.preview.preview import preview
+    from orca_recipes.progress import Progress
+    from orca_recipes.run.build import bench_of, prepare
+    from orca_recipes.run.build import scan as scanned
+    from orca_recipes.run.pinning.lock_file import lock_path, read_lock
+    from orca_recipes.run.pinning.moving_names import sources_away
+
+    loaded = asked.loaded
+    warned = tuple(warnings(loaded.recipe))
+    if declared:
+        return Plan(by_declaration(loaded.recipe, limit=asked.limit), None, warned)
+    away = () if scan else tuple(sources_away(loaded.recipe, read_lock(lock_path(loaded.path, loaded.profile))))
+    if away:
+        return Plan(by_declaration(loaded.recipe, limit=asked.limit), None, warned, away)
+    prepared = prepare(asked)
+    if scan:
+        with progress() if progress else nullcontext(Progress()) as told:
+            scanned(asked, prepared, told)
+    bill = billed(asked, prepared)
+    return Plan(preview(asked, prepared, trials(bench_of(asked, prepared, Progress()))), bill, warned)
