@@ -109,7 +109,7 @@ def test_an_empty_table_answers_nothing(tmp_path):
         assert found["reason"].to_list() == ["no recorded answer to this system message and question"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=40)
 @given(
     st.dictionaries(st.tuples(st.text(max_size=3), st.text(max_size=3)), st.text(max_size=5), max_size=30),
     st.lists(st.tuples(st.text(max_size=3), st.text(max_size=3)), max_size=20),

@@ -30,7 +30,9 @@ LLAMA3_SPLIT = (
 )
 SHAPES = ("llama", "llama 3", "gpt 2 with a prefix space", "metaspace always", "metaspace first")
 PREFIX_FREE = ("llama", "llama 3", "metaspace first")
-ANYTHING = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ANYTHING = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 Open = Callable[[str], HFEncoder]
 

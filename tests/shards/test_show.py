@@ -190,7 +190,9 @@ def test_an_id_that_no_token_has_is_shown_as_such(tmp_path, tokenizer):
     assert byte_level(tmp_path, tokenizer).texts([7000, *tokenizer.encode("a").ids], [0, 1, 2])[0] == "⟨no token 7000⟩"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(text=st.text(min_size=1, max_size=20), data=st.data())
 def test_spans_joined_are_the_whole_text(tmp_path, tokenizer, text, data):
     ids = tokenizer.encode(text).ids
