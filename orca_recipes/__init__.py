@@ -7,6 +7,15 @@ for example in build.examples():
     ...
 """
 
+import os
+import sys
+
+if sys.argv[:1] == ["-m"] and sys.path[0] == os.getcwd():
+    # `python -m orca_recipes...`, as torchrun starts ranks, looks for modules in the current folder first: a socket.py
+    # or torch.py that lies beside a recipe would run. While Python looks for the module, its name in argv is "-m".
+    del sys.path[0]
+    os.environ["PYTHONSAFEPATH"] = "1"
+
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

@@ -5,15 +5,7 @@ Faults are one sentence and an exit status.
 
 from __future__ import annotations
 
-import os
 import sys
-
-if __name__ == "__main__" and sys.path[0] == os.getcwd():
-    # torchrun starts ranks by `python -m`, which looks for modules in the current folder first: a torch.py that lies
-    # there would run. What a rank starts looks there as little.
-    del sys.path[0]
-    os.environ["PYTHONSAFEPATH"] = "1"
-
 import warnings
 from typing import Any
 

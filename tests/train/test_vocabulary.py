@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import tokenizers
 from click.testing import CliRunner
-from tests.train.test_hf import random_llama
 
 from orca_recipes.cli.main import main
 from orca_recipes.errors import ModelError
@@ -18,6 +17,7 @@ from orca_recipes.train.data.vocabulary import tokens_of, what_is_unknown
 from orca_recipes.train.hf.conversion import import_hf
 from orca_recipes.train.processes.rank import prepare, train_as_rank
 from orca_recipes.train.training_settings import Request
+from tests.train.test_conversion import random_llama
 
 Fork = Callable[..., list[Any]]
 
