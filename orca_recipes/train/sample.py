@@ -64,7 +64,7 @@ def generate(model: Network, prompt: Sequence[int], manner: Manner, *, ends: fro
     tokens = list(prompt)
     room = min(manner.max_tokens, model.architecture.longest_example - len(tokens))
     for _ in range(room):
-        token = _next(logits(model, _Text(tokens))[0, -1].float().cpu(), manner, chance)
+        token = _next(logits(model, Text(tokens))[0, -1].float().cpu(), manner, chance)
         if token in ends:
             return
         tokens.append(token)
@@ -115,11 +115,11 @@ class Asked:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
 
-class _Text:
+class Text:
     """One text as the model takes rows: a row of its own length, without pads."""
 
-    def __init__(self, tokens: Sequence[int]) -> None:
-        self.tokens_BT = torch.tensor([list(tokens)])
+    def __init__(self, tokens: Sequence[int], device: torch.device | None = None) -> None:
+        self.tokens_BT = torch.tensor([list(tokens)], device=device)
         self.labels_BT = torch.zeros_like(self.tokens_BT)
         self.cu_seqlens = (np.array([0, len(tokens)], dtype=np.int32),)
 

@@ -55,6 +55,7 @@ def test_the_quickstart_trained_as_the_readme_says_comes_well_under_the_uniform_
     assert re.search(r"phase 1: main 3 times; 429 rows, 215 steps of 2, 868,950 tokens \(55,026 trained\)", plan)
     assert "time: unknown until" in plan
     told = run_command("train", "build/quickstart", "--tensor-parallel", "2", "--steps", "200", folder=tmp_path)
+    assert re.match(r"200 steps at learning rate \S+ \w+; starting 2 ranks\n", told)
     assert "step 200/200  phase 1  loss" in told
     losses = [step["loss"] for step in read_steps(tmp_path / "runs" / "quickstart")]
     assert len(losses) == 200

@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -19,6 +19,7 @@ from torch.distributed.elastic.multiprocessing.api import PContext, SignalExcept
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from orca_recipes.counted import counted
 from orca_recipes.train.options import words_of
 from orca_recipes.train.processes.rank import prepare
 from orca_recipes.train.processes.spread import chosen_device, ranks_here
@@ -39,7 +40,18 @@ def launch(request: Request) -> int:
     """
     request = replace(request, device=chosen_device(request))
     ranks = ranks_here(request)
-    prepare(request, ranks)
+    settings = prepare(request, ranks).settings
+    # Imports of the ranks and reading a large model take minutes, in which nothing else would be said.
+    rates = ", ".join(f"{phase.training.learning_rate:g} {phase.training.schedule}" for phase in settings.chosen)
+    print(f"{counted(settings.steps, 'step')} at learning rate {rates}; starting {counted(ranks, 'rank')}", flush=True)
+    return start_ranks(ranks, ["-m", "orca_recipes.train", *words_of(request)])
+
+
+def start_ranks(ranks: int, words: Sequence[str]) -> int:
+    """Start so many processes `python WORDS --launched-by PID`, and wait for them.
+
+    Returns: the exit status: that of the first rank that failed, 0 where none did.
+    """
     # Its log repeats, with a stack of its own, what the ranks have said.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     # Ranks begin with `python -m`, which would run a torch.py that lies in the current folder.
@@ -47,7 +59,8 @@ def launch(request: Request) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
     try:
         with _waiting_for_the_step():
-            elastic_launch(_config(ranks), sys.executable)(*_command(request))
+            # Ranks are no children of the terminal: where the launcher is killed, nothing else would end them.
+            elastic_launch(_config(ranks), sys.executable)(*words, "--launched-by", str(os.getpid()))
     except ChildFailedError as error:
         return _status(error.get_first_failure()[1])
     except SignalException:
@@ -78,11 +91,6 @@ def _waiting_for_the_step() -> Iterator[None]:
         yield
     finally:
         PContext.close = close  # type: ignore[method-assign]
-
-
-def _command(request: Request) -> list[str]:
-    # Ranks are no children of the terminal: where the launcher is killed, nothing else would end them.
-    return ["-m", "orca_recipes.train", *words_of(request), "--launched-by", str(os.getpid())]
 
 
 def _config(ranks: int) -> LaunchConfig:
