@@ -60,10 +60,11 @@ ROOMS = {
     "run": OUTSIDE | {f"run/{room}" for room in RUN} | {"store", "traces", "prove"},
     "preview": OUTSIDE | {"run"} | {f"run/{room}" for room in RUN} | {"store", "traces"},
     "explain": OUTSIDE | {f"run/{room}" for room in RUN} | {"store", "traces", "prove"},
+    "diff": OUTSIDE | {"run/pinning"},
     "train": {"shards"},
     "front": OUTSIDE | {"catalogue", "explain", "preview", "prove", "run", "store"} | {f"run/{room}" for room in RUN},
     "cli": OUTSIDE
-    | {"catalogue", "explain", "front", "preview", "prove", "run", "store", "traces", "train"}
+    | {"catalogue", "diff", "explain", "front", "preview", "prove", "run", "store", "traces", "train"}
     | {f"run/{room}" for room in RUN},
 }
 """Each room, and the rooms that it may import: none that imports it, by whatever way."""

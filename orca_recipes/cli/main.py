@@ -25,6 +25,7 @@ from orca_recipes.cli.options import (
     with_line,
 )
 from orca_recipes.cli.recipe_commands import build, check, clean, lock, plan
+from orca_recipes.cli.sharing import diff
 from orca_recipes.cli.teachers import ask_command, collect, traces
 from orca_recipes.cli.train import sample, train
 from orca_recipes.errors import OrcaError
@@ -94,6 +95,7 @@ def main(traceback: bool) -> None:
     orca-recipe show build/NAME       look at rows
     orca-recipe explain build/NAME    why a row is where it is, and where a source's row went
     orca-recipe verify build/NAME     prove that nothing is damaged
+    orca-recipe diff A B              what changed between two recipes, locks or builds
     orca-recipe kinds                 what a recipe can choose from
     orca-recipe import-hf MODEL RUN   a Hugging Face model to train on, and export-hf back
     """
@@ -119,6 +121,7 @@ for command in (
     verify,
     show,
     explain,
+    diff,
     clean,
     import_hf,
     export_hf,

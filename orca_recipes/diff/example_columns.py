@@ -1,0 +1,147 @@
+"""Examples of a dataset as columns that two builds are compared by: who each is, what it holds, where it stands.
+
+All of it comes from records and indexes: no token is read, so the cost is that of the tables. 80 bytes an example are
+kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from orca_recipes.contract.draws import digests, splitmix64
+from orca_recipes.shards.files import damage
+from orca_recipes.shards.ids_digest import ids_digests
+from orca_recipes.shards.idx_file import read_index
+from orca_recipes.shards.layout import STARTS, index_path, records_path, tokens_path
+from orca_recipes.shards.manifest import Manifest, ShardCounts
+from orca_recipes.shards.proven_files import prove_files
+from orca_recipes.shards.reader import Shard
+from orca_recipes.shards.records import Records, read_records
+from orca_recipes.shards.segments import Segments
+from orca_recipes.shards.text_columns import is_null, numbers
+
+SAID = ("collection", "task", "file", "line", "strategy", "system_message", "teacher", "flags", "teacher_view")
+"""Columns of a record that say where an example comes from and how it was asked for."""
+
+_MODES = np.uint64(256)
+
+
+@dataclass(frozen=True)
+class ExampleColumns:
+    """The examples of one dataset, shard after shard.
+
+    high, low: uint64 [examples], halves of the id, into which the turn is mixed: an example's name.
+    ids, text: uint64 [examples, 2], digests of all tokens and of the trained text. mask: uint64 [examples], a hash of
+    which tokens are trained and of their roles. about: uint64, a hash of what else its record says (SAID).
+    shard: int32 [examples], number of the shard in the dataset. example: int32, number in the shard.
+    row, place: int32, where it stands in the shard.
+    """
+
+    high: np.ndarray
+    low: np.ndarray
+    ids: np.ndarray
+    text: np.ndarray
+    mask: np.ndarray
+    about: np.ndarray
+    shard: np.ndarray
+    example: np.ndarray
+    row: np.ndarray
+    place: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.high)
+
+
+def example_columns(directory: Path, promised: Manifest, dataset: str, said: Callable[[int], None]) -> ExampleColumns:
+    """Read the columns of a dataset; a build that lacks it has no examples of it.
+
+    Args:
+        said: is told of the examples of each shard that was read.
+    Raises: DamagedShard where a table or an index is not the one that was promised.
+    """
+    counts = promised.datasets.get(dataset)
+    parts = []
+    for number, shard in enumerate(() if counts is None else counts.shards):
+        parts.append(_of_shard(directory, promised, number, shard))
+        said(shard.examples)
+    return ExampleColumns(*map(_joined, zip(*parts, strict=True))) if parts else _nothing()
+
+
+def mask_hashes(segments: Segments) -> np.ndarray:
+    """Hash which tokens of each example are trained, and their roles: uint64 [examples].
+
+    A span adds the hash of its end and takes that of its beginning, so it does not matter where equal spans are parted.
+    """
+    starts = segments.example_starts
+    of_segment = np.repeat(segments.example_bounds[:-1], np.diff(starts))
+    begin = (segments.token_starts[:-1] - of_segment).astype(np.uint64)
+    end = (segments.token_starts[1:] - of_segment).astype(np.uint64)
+    code = (segments.modes & ~np.int8(STARTS)).view(np.uint8).astype(np.uint64)
+    terms = splitmix64(end * _MODES + code) - splitmix64(begin * _MODES + code)
+    return np.asarray(np.add.reduceat(terms, starts[:-1])) if len(starts) > 1 else np.zeros(0, dtype=np.uint64)
+
+
+def _of_shard(directory: Path, promised: Manifest, number: int, counts: ShardCounts) -> Iterator[np.ndarray]:
+    prefix = Path(counts.prefix)
+    prove_files(directory, promised, (path(prefix).as_posix() for path in (records_path, index_path)))
+    path = records_path(directory / prefix)
+    records, faults = read_records(path)
+    if records is None:
+        raise damage(path, faults[0])
+    index = read_index(index_path(directory / prefix), proven=True)
+    segments = Segments(index.lengths, index.modes, index.row_starts)
+    if len(records.table) != segments.examples:
+        raise damage(path, f"it has {len(records.table)} lines for {segments.examples} examples")
+    ids = records.ids_digests
+    turns = records.column("turn").astype(np.int64).view(np.uint64)
+    yield records.ids[:, 0] ^ splitmix64(turns)
+    yield records.ids[:, 1] ^ splitmix64(~turns)
+    yield _digests_of_tokens(directory, promised, prefix) if ids is None else ids
+    yield records.text_digests
+    yield mask_hashes(segments)
+    yield _hashes_of(records)
+    yield np.full(len(records.table), number, dtype=np.int32)
+    yield np.arange(len(records.table), dtype=np.int32)
+    yield from _places(records)
+
+
+def _hashes_of(records: Records) -> np.ndarray:
+    """Hash the columns SAID together: uint64 [examples]. Every distinct value is hashed once."""
+    total = np.zeros(len(records.table), dtype=np.uint64)
+    for name in SAID:
+        coded = records.table[name].combine_chunks()
+        coded = coded if hasattr(coded, "dictionary") else coded.dictionary_encode()
+        values = coded.dictionary.to_pylist()
+        high, _ = digests(f"{name}={value}".encode("utf-8", "surrogatepass") for value in values)
+        there = ~is_null(coded.indices)
+        found = np.zeros(len(coded), dtype=np.uint64)
+        found[there] = high[numbers(coded.indices.drop_null())]
+        total = splitmix64(total ^ found)
+    return total
+
+
+def _places(records: Records) -> Iterator[np.ndarray]:
+    for name in ("row", "place"):
+        yield records.column(name).copy()
+
+
+def _digests_of_tokens(directory: Path, promised: Manifest, prefix: Path) -> np.ndarray:
+    """What records of format 1 do not hold."""
+    prove_files(directory, promised, [tokens_path(prefix).as_posix()])
+    shard = Shard.open(directory / prefix)
+    bounds = shard.segments.example_bounds
+    rows = (shard.row(row).tokens for row in range(shard.rows))
+    return ids_digests(np.concatenate(list(rows)), bounds) if shard.rows else np.zeros((0, 2), dtype=np.uint64)
+
+
+def _joined(columns: tuple[np.ndarray, ...]) -> np.ndarray:
+    return columns[0] if len(columns) == 1 else np.concatenate(columns)
+
+
+def _nothing() -> ExampleColumns:
+    whole, pairs = np.zeros(0, dtype=np.uint64), np.zeros((0, 2), dtype=np.uint64)
+    return ExampleColumns(whole, whole, pairs, pairs, whole, whole, *[np.zeros(0, dtype=np.int32)] * 4)
