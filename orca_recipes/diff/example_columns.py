@@ -20,13 +20,13 @@ from orca_recipes.shards.layout import STARTS, index_path, records_path, tokens_
 from orca_recipes.shards.manifest import Manifest, ShardCounts
 from orca_recipes.shards.proven_files import prove_files
 from orca_recipes.shards.reader import Shard
-from orca_recipes.shards.records import Records, read_records
+from orca_recipes.shards.records import Records, read_columns
 from orca_recipes.shards.segments import Segments
 from orca_recipes.shards.text_columns import is_null, numbers
 
 SAID = ("collection", "task", "file", "line", "strategy", "system_message", "teacher", "flags", "teacher_view")
 """Columns of a record that say where an example comes from and how it was asked for."""
-
+_READ = ("row", "place", "id", "turn", "text_digest", "ids_digest", *SAID)
 _MODES = np.uint64(256)
 
 
@@ -64,11 +64,17 @@ def example_columns(directory: Path, promised: Manifest, dataset: str, said: Cal
     Raises: DamagedShard where a table or an index is not the one that was promised.
     """
     counts = promised.datasets.get(dataset)
-    parts = []
-    for number, shard in enumerate(() if counts is None else counts.shards):
-        parts.append(_of_shard(directory, promised, number, shard))
+    shards = () if counts is None else counts.shards
+    whole = _room_for(sum(shard.examples for shard in shards))
+    first = 0
+    for number, shard in enumerate(shards):
+        span = slice(first, first + shard.examples)
+        for name, values in _of_shard(directory, promised, number, shard):
+            # Straight into its place, so that no column is ever held twice.
+            getattr(whole, name)[span] = values
+        first += shard.examples
         said(shard.examples)
-    return ExampleColumns(*map(_joined, zip(*parts, strict=True))) if parts else _nothing()
+    return whole
 
 
 def mask_hashes(segments: Segments) -> np.ndarray:
@@ -85,48 +91,50 @@ def mask_hashes(segments: Segments) -> np.ndarray:
     return np.asarray(np.add.reduceat(terms, starts[:-1])) if len(starts) > 1 else np.zeros(0, dtype=np.uint64)
 
 
-def _of_shard(directory: Path, promised: Manifest, number: int, counts: ShardCounts) -> Iterator[np.ndarray]:
+def _of_shard(
+    directory: Path, promised: Manifest, number: int, counts: ShardCounts
+) -> Iterator[tuple[str, np.ndarray | int]]:
+    """Each column of ExampleColumns with its values in a shard."""
     prefix = Path(counts.prefix)
     prove_files(directory, promised, (path(prefix).as_posix() for path in (records_path, index_path)))
     path = records_path(directory / prefix)
-    records, faults = read_records(path)
-    if records is None:
-        raise damage(path, faults[0])
+    records = read_columns(path, _READ)
     index = read_index(index_path(directory / prefix), proven=True)
     segments = Segments(index.lengths, index.modes, index.row_starts)
-    if len(records.table) != segments.examples:
-        raise damage(path, f"it has {len(records.table)} lines for {segments.examples} examples")
-    ids = records.ids_digests
+    if not len(records.table) == segments.examples == counts.examples:
+        found = f"{len(records.table)} lines, where the index has {segments.examples} examples"
+        raise damage(path, f"it has {found} and the manifest {counts.examples}")
     turns = records.column("turn").astype(np.int64).view(np.uint64)
-    yield records.ids[:, 0] ^ splitmix64(turns)
-    yield records.ids[:, 1] ^ splitmix64(~turns)
-    yield _digests_of_tokens(directory, promised, prefix) if ids is None else ids
-    yield records.text_digests
-    yield mask_hashes(segments)
-    yield _hashes_of(records)
-    yield np.full(len(records.table), number, dtype=np.int32)
-    yield np.arange(len(records.table), dtype=np.int32)
-    yield from _places(records)
+    yield "high", records.ids[:, 0] ^ splitmix64(turns)
+    yield "low", records.ids[:, 1] ^ splitmix64(~turns)
+    yield "text", records.text_digests
+    ids = records.ids_digests
+    yield "ids", _digests_of_tokens(directory, promised, prefix) if ids is None else ids
+    yield "row", records.column("row")
+    yield "place", records.column("place")
+    yield "about", _hashes_of(records)
+    yield "mask", mask_hashes(segments)
+    yield "shard", number
+    yield "example", np.arange(len(records.table), dtype=np.int32)
 
 
 def _hashes_of(records: Records) -> np.ndarray:
-    """Hash the columns SAID together: uint64 [examples]. Every distinct value is hashed once."""
+    """Hash the columns SAID together: uint64 [examples]. Every distinct text is hashed once."""
+    import pyarrow as pa
+
     total = np.zeros(len(records.table), dtype=np.uint64)
     for name in SAID:
-        coded = records.table[name].combine_chunks()
-        coded = coded if hasattr(coded, "dictionary") else coded.dictionary_encode()
-        values = coded.dictionary.to_pylist()
-        high, _ = digests(f"{name}={value}".encode("utf-8", "surrogatepass") for value in values)
-        there = ~is_null(coded.indices)
-        found = np.zeros(len(coded), dtype=np.uint64)
-        found[there] = high[numbers(coded.indices.drop_null())]
+        column = records.table[name].combine_chunks()
+        if pa.types.is_integer(column.type):
+            hashes = splitmix64(numbers(column.drop_null()).astype(np.int64).view(np.uint64))
+        else:
+            coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+            of_values, _ = digests(value.encode("utf-8", "surrogatepass") for value in coded.dictionary.to_pylist())
+            hashes = of_values[numbers(coded.indices.drop_null())]
+        found = np.zeros(len(column), dtype=np.uint64)
+        found[~is_null(column)] = hashes
         total = splitmix64(total ^ found)
     return total
-
-
-def _places(records: Records) -> Iterator[np.ndarray]:
-    for name in ("row", "place"):
-        yield records.column(name).copy()
 
 
 def _digests_of_tokens(directory: Path, promised: Manifest, prefix: Path) -> np.ndarray:
@@ -138,10 +146,17 @@ def _digests_of_tokens(directory: Path, promised: Manifest, prefix: Path) -> np.
     return ids_digests(np.concatenate(list(rows)), bounds) if shard.rows else np.zeros((0, 2), dtype=np.uint64)
 
 
-def _joined(columns: tuple[np.ndarray, ...]) -> np.ndarray:
-    return columns[0] if len(columns) == 1 else np.concatenate(columns)
-
-
-def _nothing() -> ExampleColumns:
-    whole, pairs = np.zeros(0, dtype=np.uint64), np.zeros((0, 2), dtype=np.uint64)
-    return ExampleColumns(whole, whole, pairs, pairs, whole, whole, *[np.zeros(0, dtype=np.int32)] * 4)
+def _room_for(examples: int) -> ExampleColumns:
+    pairs, number = (examples, 2), np.int32
+    return ExampleColumns(
+        high=np.empty(examples, dtype=np.uint64),
+        low=np.empty(examples, dtype=np.uint64),
+        ids=np.empty(pairs, dtype=np.uint64),
+        text=np.empty(pairs, dtype=np.uint64),
+        mask=np.empty(examples, dtype=np.uint64),
+        about=np.empty(examples, dtype=np.uint64),
+        shard=np.empty(examples, dtype=number),
+        example=np.empty(examples, dtype=number),
+        row=np.empty(examples, dtype=number),
+        place=np.empty(examples, dtype=number),
+    )

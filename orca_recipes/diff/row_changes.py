@@ -151,13 +151,21 @@ def _matched(before: list[np.ndarray], after: list[np.ndarray]) -> tuple[np.ndar
     count = len(before[0])
     columns = [np.concatenate(pair) for pair in zip(before, after, strict=True)]
     order = np.lexsort(columns)
-    equal = np.ones(max(len(order) - 1, 0), dtype=np.bool_)
-    for column in columns:
-        ordered = column[order]
-        equal &= ordered[1:] == ordered[:-1]
-    # The sort is stable: of equal ones, those from before stand first, so a pair is where both sides meet.
-    first = np.flatnonzero(equal & (order[:-1] < count) & (order[1:] >= count))
-    return order[first], order[first + 1] - count
+    pairs = [(_NONE, _NONE)]
+    while len(order):
+        equal = np.ones(len(order) - 1, dtype=np.bool_)
+        for column in columns:
+            ordered = column[order]
+            equal &= ordered[1:] == ordered[:-1]
+        # The sort is stable: of equal ones, those from before stand first, so a pair is where both sides meet. Where
+        # one stands there several times, the next pair meets once this one is gone.
+        first = np.flatnonzero(equal & (order[:-1] < count) & (order[1:] >= count))
+        if not len(first):
+            break
+        pairs.append((order[first], order[first + 1] - count))
+        order = np.delete(order, np.concatenate([first, first + 1]))
+    old, new = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    return old, new
 
 
 def _names_of(columns: ExampleColumns) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ tables are read as those of format 2, with -1 and null there.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -237,6 +237,28 @@ def read_records(path: Path) -> tuple[Records | None, list[str]]:
     Raises: DamagedShard where the file cannot be read or its columns are others.
     """
     return records_of(path, stored_table(path))
+
+
+def read_columns(path: Path, names: Sequence[str]) -> Records:
+    """Some columns of records whose digest was held against the manifest; texts are read as dictionaries.
+
+    Raises: as `read_records`; DamagedShard too where a column has nulls that may have none.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = records_schema()
+    texts = [name for name in names if pa.types.is_large_string(schema.field(name).type)]
+    try:
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
+            if file.schema_arrow.names == schema.names:
+                return Records(file.read(columns=list(names), use_threads=False))
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+    records, faults = read_records(path)
+    if records is None:
+        raise damage(path, faults[0])
+    return Records(records.table.select(list(names)))
 
 
 def records_of(path: Path, stored: pa.Table) -> tuple[Records | None, list[str]]:
