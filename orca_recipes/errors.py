@@ -19,6 +19,7 @@ OrcaError                 shown without a traceback
 │   ├── LayoutError       a parallel layout that does not fit the model, the rows or the machine
 │   ├── CheckpointError   a checkpoint that is not one, or belongs to another model or other data
 │   ├── NoStore           a folder that is no store, and holds what is somebody's
+│   ├── ExportError       what a trainer cannot hold, or a folder that an export cannot take
 │   └── BuildError        a build directory that is not one, or is in the way
 └── Failure               exit status 1: the machine or the stored data failed
     ├── DamagedShard      a shard breaks a rule of the format
@@ -132,6 +133,10 @@ class CheckpointError(UserError):
 
 
 class NoStore(UserError):
+    pass
+
+
+class ExportError(UserError):
     pass
 
 

@@ -61,10 +61,11 @@ ROOMS = {
     "preview": OUTSIDE | {"run"} | {f"run/{room}" for room in RUN} | {"store", "traces"},
     "explain": OUTSIDE | {f"run/{room}" for room in RUN} | {"store", "traces", "prove"},
     "diff": OUTSIDE | {"run/pinning"},
+    "export": OUTSIDE | {"run/tokens", "prove", "store"},
     "train": {"shards"},
     "front": OUTSIDE | {"catalogue", "explain", "preview", "prove", "run", "store"} | {f"run/{room}" for room in RUN},
     "cli": OUTSIDE
-    | {"catalogue", "diff", "explain", "front", "preview", "prove", "run", "store", "traces", "train"}
+    | {"catalogue", "diff", "explain", "export", "front", "preview", "prove", "run", "store", "traces", "train"}
     | {f"run/{room}" for room in RUN},
 }
 """Each room, and the rooms that it may import: none that imports it, by whatever way."""

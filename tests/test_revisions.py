@@ -32,6 +32,7 @@ MODULES = sources()
 NO_BYTE = (
     "orca_recipes.errors",
     "orca_recipes.counted",
+    "orca_recipes.contract.exporter",
     "orca_recipes.progress",
     "orca_recipes.text_table",
     "orca_recipes.recipe",
@@ -39,8 +40,9 @@ NO_BYTE = (
     "orca_recipes.store",
     "orca_recipes.traces",
 )
-"""Rooms that decide no byte of a stage: words for people, what the user wrote (a fingerprint holds it), how parts are
-run, kept and read back, and answers (their digest is pinned). The walls keep makers of bytes out of them."""
+"""What decides no byte of a stage: words for people, how a build is exported, what the user wrote (a fingerprint
+holds it), how parts are run, kept and read back, and answers (their digest is pinned). The walls keep makers of bytes
+out of them."""
 
 
 @cache
@@ -100,7 +102,7 @@ def makers() -> dict[str, tuple[int, set[str]]]:
     found["verb write"][1].update(reached("orca_recipes.run.publish"))
     for piece in PIECES:
         for offer in catalogue.offers(piece.hook):
-            if offer.distribution == "orca-recipes" and piece.word != "engine":
+            if offer.distribution == "orca-recipes" and piece.word not in ("engine", "exporter"):
                 revision = catalogue.kind(piece.hook, offer.name).revision
                 found[f"{piece.word} {offer.name}"] = revision, reached(offer.target.partition(":")[0])
     return found

@@ -43,6 +43,11 @@ def orca_strategies():
 @hookimpl
 def orca_filters():
     return {"even_only": "counting_kinds.even_only:EvenOnly"}
+
+
+@hookimpl
+def orca_exporters():
+    return {"places": "counting_kinds.places:Places"}
 """
 SOURCE = '''\
 from collections.abc import Iterator, Sequence
@@ -139,16 +144,58 @@ class Aloud(Strategy):
         asked = [Turn("system", heading(examples["system"])), Turn("user", examples["question"])]
         return conversations_of([*asked, Turn("assistant", answers, trained=True)])
 '''
+EXPORTER = '''\
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from orca_recipes.contract.exporter import BuildToExport, Exporter, Shards, ShardToExport, Written
+from orca_recipes.errors import ExportError
+
+
+class Places(Exporter):
+    """Write the ids of labels, a line an example, and no others.
+
+        kind = "places"
+        most = 3
+    """
+
+    title: ClassVar[str] = "counting"
+    kind: Literal["places"] = "places"
+    most: Annotated[int, Field(gt=0, description="labels of an example; more are lost")] = 1000
+
+    def refuse(self, *, build: BuildToExport) -> None:
+        if build.row_tokens > 4096:
+            raise ExportError(f"counting holds rows of 4,096 tokens, and this build has {build.row_tokens}")
+
+    def write(self, *, build: BuildToExport, shard: ShardToExport, folder: Path) -> Written:
+        written = Written(examples=shard.examples, tokens=shard.tokens)
+        with (folder / f"{shard.dataset.name}-{shard.number}.txt").open("w") as file:
+            for block in shard.blocks:
+                for start, stop in zip(block.example_bounds[:-1], block.example_bounds[1:]):
+                    labels = block.tokens[start:stop][block.labelled[start:stop]].tolist()
+                    file.write(" ".join(map(str, labels[: self.most])) + "\\n")
+                    written.trained_labels += len(labels[: self.most])
+                    written.lose("more than the most", len(labels[self.most :]))
+        return written
+
+    def settings(self, *, build: BuildToExport, shards: Shards) -> str:
+        return "Count them."
+'''
 CONFORMANCE = """\
 from counting_kinds.aloud import Aloud
 from counting_kinds.counting import Counting
 from counting_kinds.even_only import EvenOnly
-from orca_recipes.contract.testing import check_filter, check_source, check_strategy
+from counting_kinds.places import Places
+from orca_recipes.contract.testing import check_exporter, check_filter, check_source, check_strategy
 import pathlib, sys
 
 check_source(Counting(up_to=30), pathlib.Path(sys.argv[1]))
 check_filter(EvenOnly())
 check_strategy(Aloud(times=2))
+(pathlib.Path(sys.argv[1]) / "exports").mkdir()
+check_exporter(Places(most=1), pathlib.Path(sys.argv[1]) / "exports")
 print("conforms")
 """
 RECIPE = """\
@@ -177,7 +224,8 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     package = folder / "package" / "counting_kinds"
     package.mkdir(parents=True)
     (package.parent / "pyproject.toml").write_text(PYPROJECT)
-    for name, text in {"__init__": HOOKS, "counting": SOURCE, "even_only": FILTER, "aloud": STRATEGY}.items():
+    modules = {"__init__": HOOKS, "counting": SOURCE, "even_only": FILTER, "aloud": STRATEGY, "places": EXPORTER}
+    for name, text in modules.items():
         (package / f"{name}.py").write_text(text)
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
@@ -216,7 +264,7 @@ def test_kinds_name_the_package_that_offers_them(stranger: Path):
     assert "counting-kinds 1.2.3" in line
 
 
-def test_a_recipe_uses_a_strangers_source_and_filter(stranger: Path):
+def test_a_recipe_uses_a_strangers_source_and_filter_and_a_build_goes_out_by_its_exporter(stranger: Path):
     recipe = stranger / "numbers.toml"
     recipe.write_text(RECIPE.format(tokenizer=(HOME / "recipes/quickstart/tokenizer.json").as_posix()))
     done = orca(stranger, "build", recipe)
@@ -226,6 +274,10 @@ def test_a_recipe_uses_a_strangers_source_and_filter(stranger: Path):
     assert main["examples"] == 50
     converse = next(stage for stage in main["stages"] if stage["name"] == "converse main/numbers")
     assert converse["rejected"] == {"odd answer": 50}
+    export = ["export", "build/numbers", "--to", "places", "--set", "most=1", "--json"]
+    told = json.loads(orca(stranger, *export).stdout)
+    assert told["trained_labels"] + told["lost_labels"]["more than the most"] == main["trained_tokens"]
+    assert len((stranger / "export/numbers.places/main-0.txt").read_text().splitlines()) == 50
 
 
 def test_a_recipe_uses_a_strangers_strategy_and_erases_its_words(stranger: Path):

@@ -98,7 +98,8 @@ def _page(catalogue: Catalogue, offer: Offer) -> str:
     piece = piece_of_hook(offer.hook)
     prose, example = parted(kind.__doc__)
     options = list(_options(kind))
-    written = example or f"{piece.table}\nkind = {json.dumps(offer.name)}"
+    table = f"{piece.table}\n" if piece.is_of_recipe else ""
+    written = example or f"{table}kind = {json.dumps(offer.name)}"
     blocks = [
         f"{piece.word} {quoted(offer.name)}  {offer}  {offer.target}",
         prose,

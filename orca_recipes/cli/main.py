@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from orca_recipes import __version__
+from orca_recipes.cli.exports import export
 from orca_recipes.cli.look import explain, kinds, schema, show, verify
 from orca_recipes.cli.models import export_hf, import_hf
 from orca_recipes.cli.options import (
@@ -96,6 +97,7 @@ def main(traceback: bool) -> None:
     orca-recipe explain build/NAME    why a row is where it is, and where a source's row went
     orca-recipe verify build/NAME     prove that nothing is damaged
     orca-recipe diff A B              what changed between two recipes, locks or builds
+    orca-recipe export build/NAME     write it for another trainer (--to hf)
     orca-recipe kinds                 what a recipe can choose from
     orca-recipe import-hf MODEL RUN   a Hugging Face model to train on, and export-hf back
     """
@@ -122,6 +124,7 @@ for command in (
     show,
     explain,
     diff,
+    export,
     clean,
     import_hf,
     export_hf,

@@ -70,3 +70,9 @@ def orca_writers() -> Offers:
 def orca_engines() -> Offers:
     """Offer kinds of engine, which run the parts of stages (`[engine]`)."""
     return {}
+
+
+@hookspec
+def orca_exporters() -> Offers:
+    """Offer kinds of exporter, which write a build as a trainer reads it (`orca-recipe export --to NAME`)."""
+    return {}

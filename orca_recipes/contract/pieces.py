@@ -1,4 +1,6 @@
-"""The nine pieces that a recipe chooses, each line one symmetry: word, hook, class, table.
+"""The ten pieces that plugins offer kinds of, each line one symmetry: word, hook, class, table.
+
+A recipe chooses nine of them; an exporter is chosen where a build is exported.
 
 Everything that goes from a recipe's table to a class, or back, goes through this table; nothing else lists them.
 """
@@ -6,6 +8,7 @@ Everything that goes from a recipe's table to a class, or back, goes through thi
 from dataclasses import dataclass
 
 from orca_recipes.contract import kinds
+from orca_recipes.contract.exporter import Exporter
 from orca_recipes.contract.kinds import Kind
 
 
@@ -17,6 +20,11 @@ class Piece:
     hook: str
     contract: type[Kind]
     table: str
+
+    @property
+    def is_of_recipe(self) -> bool:
+        """Whether a recipe chooses it, in a table of its own."""
+        return self.table.startswith("[")
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,7 @@ PIECES = (
     Piece("packer", "orca_packers", kinds.Packer, "[packing]"),
     Piece("writer", "orca_writers", kinds.Writer, "[output]"),
     Piece("engine", "orca_engines", kinds.Engine, "[engine]"),
+    Piece("exporter", "orca_exporters", Exporter, "orca-recipe export --to NAME"),
 )
 
 

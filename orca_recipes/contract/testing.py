@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orca_recipes.contract.draws import splitmix64
+from orca_recipes.contract.exporter_checks import check_exporter as check_exporter
 from orca_recipes.contract.frames import extra_type, messages_type, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Filter, Packer, Packing, Slice, Source, SourceFile, Strategy
 from orca_recipes.contract.promises import check_kind, expect

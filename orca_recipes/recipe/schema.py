@@ -29,7 +29,7 @@ def json_schema(catalogue: Kinds) -> Schema:
     recipe, definitions = _taken_apart(Recipe, prefix="")
     recipe["required"] = [name for name in recipe["required"] if name not in FILLED]
     del definitions["Dataset"]["required"]
-    for piece in PIECES:
+    for piece in (piece for piece in PIECES if piece.is_of_recipe):
         definitions |= _of_piece(piece, catalogue)
     profile = _partial({**recipe, "description": "merged deep into the recipe by --profile"})
     definitions |= {f"{_PARTIAL}{name}": _partial(body) for name, body in definitions.items()}

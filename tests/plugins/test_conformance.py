@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orca_plugins.exporters.hf import HF
 from orca_plugins.filters.answer_matches import AnswerMatches
 from orca_plugins.filters.contains_prompt import ContainsPrompt
 from orca_plugins.filters.echo import Echo
@@ -29,10 +30,18 @@ from orca_plugins.strategies.instruct import Instruct
 from orca_plugins.strategies.recall_reason_generate import RecallReasonGenerate
 from orca_plugins.strategies.recall_then_generate import RecallThenGenerate
 from orca_plugins.strategies.step_by_step import StepByStep
+from orca_recipes.contract.exporter import Exporter
 from orca_recipes.contract.kinds import Filter, Kind, Packer, Source, Strategy
 from orca_recipes.contract.pieces import PIECES
 from orca_recipes.contract.promises import example_kinds
-from orca_recipes.contract.testing import check_filter, check_kind, check_packer, check_source, check_strategy
+from orca_recipes.contract.testing import (
+    check_exporter,
+    check_filter,
+    check_kind,
+    check_packer,
+    check_source,
+    check_strategy,
+)
 
 
 def built_in() -> list[tuple[str, str]]:
@@ -119,6 +128,8 @@ STRATEGIES = (
     StepByStep(),
 )
 PACKERS = (BestFit(), BestFit(row_tokens=96, align=8), OnePerRow(), OnePerRow(row_tokens=10))
+EXPORTERS = (HF(), HF(packed=True))
+KINDS: tuple[Kind, ...] = (*FILTERS, *STRATEGIES, *PACKERS, *EXPORTERS)
 
 
 @pytest.mark.parametrize("make", SOURCES.values(), ids=[kind.__name__ for kind in SOURCES])
@@ -143,8 +154,13 @@ def test_every_built_in_packer_keeps_its_promises(packer: Packer) -> None:
     check_packer(packer)
 
 
-def test_no_built_in_source_filter_strategy_or_packer_is_left_out() -> None:
-    hooks = {"orca_sources", "orca_filters", "orca_strategies", "orca_packers"}
+@pytest.mark.parametrize("exporter", EXPORTERS, ids=repr)
+def test_every_built_in_exporter_keeps_its_promises(exporter: Exporter, tmp_path: Path) -> None:
+    check_exporter(exporter, tmp_path)
+
+
+def test_no_built_in_source_filter_strategy_packer_or_exporter_is_left_out() -> None:
+    hooks = {"orca_sources", "orca_filters", "orca_strategies", "orca_packers", "orca_exporters"}
     offered = {kind_class(target) for hook, target in built_in() if hook in hooks}
     needs_a_hub = {Hub}  # test_hub_source.py has one
-    assert offered == {*SOURCES, *needs_a_hub, *(type(kind) for kind in (*FILTERS, *STRATEGIES, *PACKERS))}
+    assert offered == {*SOURCES, *needs_a_hub, *(type(kind) for kind in KINDS)}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def check_files(directory: Path, promised: Manifest, watcher: Watcher, *, digests: bool) -> Iterator[Finding]:
     """Sizes and digests of what the manifest lists, and what it does not list; without digests, sizes alone."""
     for file in (*promised.files, *promised.made.table_files):
-        yield from _check_file(directory, file, digests=digests)
+        yield from check_file(directory, file, digests=digests)
         watcher.advance(file.bytes)
     yield from _check_lists(promised)
     listed = {file.path for file in (*promised.files, *promised.made.table_files)}
@@ -101,7 +101,8 @@ class _Content:
     fault: Finding | None = None
 
 
-def _check_file(directory: Path, file: FileDigest, *, digests: bool) -> Iterator[Finding]:
+def check_file(directory: Path, file: FileDigest, *, digests: bool) -> Iterator[Finding]:
+    """Compare one file's size and digest with what the manifest promises."""
     path = directory / file.path
     try:
         size = path.stat().st_size

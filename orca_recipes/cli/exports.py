@@ -1,0 +1,83 @@
+"""The command that takes a build out of the house: export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orca_recipes.cli.options import BUILD, JSON, print_json, print_text
+from orca_recipes.counted import counted
+from orca_recipes.errors import ExportError
+
+if TYPE_CHECKING:
+    from orca_recipes.catalogue import Catalogue
+    from orca_recipes.contract.exporter import Exporter
+
+
+@click.command()
+@BUILD
+@click.option("--to", metavar="NAME", required=True, help="Which trainer: a kind of `orca-recipe kinds`, such as hf.")
+@click.option("--out", type=click.Path(path_type=Path), help="A new or empty folder.  [default: export/BUILD.NAME]")
+@click.option("--dataset", "datasets", multiple=True, metavar="NAME", help="This dataset alone; may be repeated.")
+@click.option("--set", "options", multiple=True, metavar="OPTION=VALUE", help="An option of the exporter: packed=true.")
+@JSON
+def export(
+    directory: Path, to: str, out: Path | None, datasets: tuple[str, ...], options: tuple[str, ...], as_json: bool
+) -> None:
+    """Write a build in the form that another trainer reads.
+
+    \b
+    orca-recipe export build/NAME --to hf        TRL, Unsloth, datasets
+    orca-recipe kinds hf                         what an exporter takes with --set
+
+    Trained tokens are labels there, or are counted as lost, by reason. README.md of the export says how the trainer is
+    to be set. A damaged build is refused before its first row.
+    """
+    from orca_recipes.catalogue import Catalogue
+    from orca_recipes.export.export import export as exported
+    from orca_recipes.progress import progress_for
+
+    catalogue = Catalogue()
+    exporter = _chosen(catalogue, to, options)
+    with progress_for() as progress:
+        told = exported(directory, exporter, out=out, datasets=datasets, kinds=catalogue, progress=progress)
+    if as_json:
+        print_json(told.as_json())
+        return
+    lines = [f"lost: {number:,} trained labels: {reason}" for reason, number in told.lost_labels.items()]
+    print_text("\n".join([*lines, _summary(told.directory, told.examples, told.tokens, told.trained_labels)]))
+
+
+def _summary(directory: Path, examples: int, tokens: int, labels: int) -> str:
+    sizes = f"{counted(examples, 'example')}, {counted(tokens, 'token')}, {labels:,} trained"
+    return f"{directory}: {sizes}; how to set the trainer: {directory / 'README.md'}"
+
+
+def _chosen(catalogue: Catalogue, name: str, options: tuple[str, ...]) -> Exporter:
+    """The exporter with its options. Raises: PluginError, ExportError."""
+    from pydantic import ValidationError
+
+    from orca_recipes.recipe.complaint import complaints
+    from orca_recipes.recipe.profile_layers import UnfitOverride, parse_override
+
+    kind = catalogue.kind("orca_exporters", name)
+    bare = name.rpartition(":")[2]
+    table: dict[str, Any] = {}
+    for assignment in options:
+        try:
+            keys, value = parse_override(assignment)
+        except UnfitOverride as fault:
+            raise ExportError(f"--set {assignment}: {fault}") from fault
+        inner = table
+        for key in keys[:-1]:
+            inner = inner.setdefault(key, {})
+        inner[keys[-1]] = value
+    try:
+        return kind.model_validate_json(json.dumps({**table, "kind": bare}), context={"base": Path.cwd()})  # type: ignore[return-value]
+    except ValidationError as fault:
+        said = complaints(fault, model=kind, table=table, owner=f'exporter "{bare}"')
+        lines = [f"--set {'.'.join(map(str, path))}: {sentence}" for path, sentence in said]
+        raise ExportError("\n".join(lines)) from fault

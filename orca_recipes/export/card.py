@@ -1,0 +1,35 @@
+"""The README.md of an export: lines that dataset hubs read, what it holds, and how the trainer is to be set."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from orca_recipes.contract.exporter import BuildToExport, Exporter, Shards
+from orca_recipes.counted import counted
+
+
+def readme(exporter: Exporter, build: BuildToExport, shards: Shards) -> str:
+    """Write the page of an export: the same text for the same build."""
+    head = [f"{name}: {json.dumps(value)}" for name, value in exporter.card(build=build).items()]
+    front = ["---", *head, "---", ""] if head else []
+    every = [written for of_dataset in shards.values() for written in of_dataset]
+    labels = sum(written.trained_labels for written in every)
+    lost: Counter[str] = Counter()
+    for written in every:
+        lost.update(written.lost)
+    lines = [
+        f"# {build.name}, for {exporter.title}",
+        "",
+        f"Exported from the build `{build.digest}`: {counted(sum(w.examples for w in every), 'example')}, "
+        f"{counted(sum(w.tokens for w in every), 'token')}, of which {labels:,} are trained.",
+        *([""] if lost else []),
+        *(f"- {number:,} trained labels of the build are lost: {reason}." for reason, number in sorted(lost.items())),
+        "",
+        "`tokenizer/` holds the tokenizer and the chat template that made the tokens; give it to the trainer.",
+        f"The model's embedding needs {counted(build.vocabulary_size, 'token')}; "
+        f"the longest example has {counted(build.longest_example, 'token')}.",
+        "",
+        exporter.settings(build=build, shards=shards).strip("\n"),
+    ]
+    return "\n".join([*front, *lines]) + "\n"

@@ -1,0 +1,85 @@
+"""Where an export lies: made aside, put in its place whole, and never over what somebody else wrote.
+
+`export.json` is written last: its presence means that the export is whole. It says what was exported, how, and the
+digest of every file, so that an export can be pushed or checked without the build.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from orca_recipes.errors import ExportError
+from orca_recipes.shards import publishing
+from orca_recipes.shards.files import sync_folder
+from orca_recipes.store.sealed import flush
+
+NAME = "export.json"
+
+
+@contextmanager
+def made_aside(out: Path) -> Iterator[Path]:
+    """Hand over a new folder beside a place, and put it there when all went well.
+
+    What an export that was killed left is removed first.
+    Raises: ExportError where the place is taken, or another export is writing it.
+    """
+    place = publishing.followed(out)
+    refuse_taken(place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place.with_name(f".{place.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ExportError(f"{out}: another export is writing it; wait for it, or choose another with --out") from None
+    try:
+        publishing.put_back(place, last=NAME, own=own_files)
+        refuse_taken(place)
+        aside = publishing.make_aside(place)
+        try:
+            yield aside
+            _settle(aside)
+            publishing.put_in_place(aside, place, last=NAME, own=own_files)
+        except BaseException:
+            publishing.give_up(aside, place, last=NAME)
+            raise
+    finally:
+        # Before it is released: one that waited for this file would hold a lock that has no name.
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def refuse_taken(out: Path) -> None:
+    """Raise ExportError where a place is not free: a file, or a folder that holds anything."""
+    if not out.is_dir():
+        if out.exists():
+            raise ExportError(f"{out} is a file; choose another place with --out")
+        return
+    if (out / NAME).is_file():
+        raise ExportError(f"{out} holds an export already; remove it, or choose another place with --out")
+    first = next(publishing.foreign_files(out, frozenset()), None)
+    if first is not None:
+        raise ExportError(f"{out} is not empty (it holds {first}); empty it, or choose another place with --out")
+
+
+def own_files(folder: Path) -> Set[str]:
+    """Give the files of an export, as its `export.json` lists them; none where there is none."""
+    try:
+        found = json.loads((folder / NAME).read_bytes())
+        return {NAME} | {str(file["path"]) for file in found["files"]}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return frozenset()
+
+
+def _settle(aside: Path) -> None:
+    """Bring every file and every name to the disk, before the export is put in its place."""
+    for path in sorted(aside.rglob("*")):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            flush(path)
+    sync_folder(aside)

@@ -1,0 +1,105 @@
+"""Examples as messages again, from their tokens and the shipped chat template alone.
+
+Messages are found by what the template prints around them, and kept only where the template prints the same prompt of
+them again: what cannot be told apart is counted under a reason and never guessed at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from orca_recipes.contract.exporter import Said, SaidMessage
+from orca_recipes.errors import ExportError
+from orca_recipes.export.row_blocks import Teller
+from orca_recipes.prove.shipped_student import ShippedStudent, open_shipped
+from orca_recipes.recipe.choice import Kinds
+from orca_recipes.run.tokens.prompts import PromptChecker
+from orca_recipes.shards.layout import ROLES, is_trained, role_codes
+from orca_recipes.shards.manifest import Manifest
+from orca_recipes.shards.records import CUT, TRUNCATED
+from orca_recipes.shards.segments import Segments
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CANNOT_BE_PARTED = "their messages cannot be told apart by the chat template"
+CANNOT_BE_SAID = "their answer is not the text of its tokens alone"
+IS_CUT = "their answer was cut and has no end, where a chat template would end it"
+
+
+def message_teller(directory: Path, manifest: Manifest, kinds: Kinds) -> Teller:
+    """Open the student that a build ships, to tell its examples as messages.
+
+    Raises: ExportError where it cannot be opened.
+    """
+    student = open_shipped(directory, manifest, kinds, ())
+    if not isinstance(student, ShippedStudent):
+        why = student.why if hasattr(student, "why") else str(student)
+        raise ExportError(f"{directory}: its examples cannot be told as messages: {why}")
+    return _Teller(student, manifest.terminators)
+
+
+class _Teller:
+    """Tells examples as messages."""
+
+    def __init__(self, student: ShippedStudent, terminators: Sequence[Sequence[int]]) -> None:
+        self._student = student
+        self._checker = PromptChecker(student.encoder, student.inference)
+        self._ends = sorted((np.array(ids) for ids in terminators), key=len, reverse=True)
+
+    def __call__(self, tokens: np.ndarray, segments: Segments, records: pa.Table) -> list[Said]:
+        cut = (records["flags"].combine_chunks().to_numpy(zero_copy_only=False) & (CUT | TRUNCATED)) != 0
+        return [
+            Said(why=IS_CUT) if is_cut else self._said(tokens, segments, at) for at, is_cut in enumerate(cut.tolist())
+        ]
+
+    def _said(self, tokens: np.ndarray, segments: Segments, example: int) -> Said:
+        first, last = (int(at) for at in segments.example_starts[example : example + 2])
+        start = int(segments.example_bounds[example])
+        ends = (segments.token_starts[first + 1 : last + 1] - start).tolist()
+        ids = np.asarray(tokens[start : start + ends[-1]], dtype=np.int64)
+        modes = segments.modes[first:last]
+        before = self._checker.parted(ids, ends, modes)
+        if before is None:
+            return Said(why=CANNOT_BE_PARTED)
+        answer = self._answer(ids, ends, modes)
+        if answer is None:
+            return Said(why=CANNOT_BE_SAID)
+        return Said((*_marked(before, modes), SaidMessage("assistant", answer, trained=True)))
+
+    def _answer(self, ids: np.ndarray, ends: list[int], modes: np.ndarray) -> str | None:
+        """The text of the last answer without its terminator; None where its ids are another text's."""
+        last = int(np.flatnonzero(is_trained(modes))[-1])
+        begin, stop = ends[last - 1] if last else 0, ends[last]
+        if stop != len(ids):
+            return None
+        end = next((end for end in self._ends if np.array_equal(ids[stop - len(end) : stop], end)), None)
+        if end is None or stop - len(end) < begin:
+            return None
+        prompt = self._student.encoder.decode(ids=ids[:begin])
+        whole = self._student.encoder.decode(ids=ids[: stop - len(end)])
+        return whole[len(prompt) :] if whole.startswith(prompt) else None
+
+
+def _marked(before: Sequence[Mapping[str, str]], modes: np.ndarray) -> list[SaidMessage]:
+    """Messages before the last answer, each marked trained or not, as their segments are."""
+    trained = is_trained(modes)
+    last = int(np.flatnonzero(trained)[-1])
+    parts = zip(role_codes(modes[:last]).tolist(), trained[:last].tolist(), strict=True)
+    marks: list[bool] = []
+    for code, run in groupby(parts, key=itemgetter(0)):
+        answers = sum(is_answer for _, is_answer in run)
+        if ROLES[code] == "assistant":
+            marks += [True] * answers or [False]
+    # What is left of the marks is the generation prompt's; an answer beyond them came in one run with the one before.
+    left = iter([*marks, *([False] * len(before))])
+    return [
+        SaidMessage(said["role"], said["content"], trained=said["role"] == "assistant" and next(left))
+        for said in before
+    ]

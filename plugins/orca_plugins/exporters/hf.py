@@ -1,0 +1,116 @@
+"""Ids and labels as TRL, Unsloth and `datasets` read them.
+
+`labels` are written, never a mask: TRL takes `completion_mask` into account only under `completion_only_loss=True`, and
+without it trains on every token, which nothing shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from orca_plugins.exporters.token_columns import configs_of, file_of, ids_of, labels_of, sizes_category, write_parquet
+from orca_recipes.contract.exporter import (
+    BuildToExport,
+    Exporter,
+    Shards,
+    ShardToExport,
+    Written,
+    list_of,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_UNPACKED = """\
+## TRL
+
+```python
+from datasets import load_dataset
+from trl import SFTConfig, SFTTrainer
+
+dataset = load_dataset("{folder}", "{dataset}", split="train")
+SFTConfig(packing=True, max_length={row_tokens}, packing_strategy="bfd")
+```
+
+One line is one example; TRL packs. Examples that are longer than `max_length` would be truncated: here the longest has
+{longest} tokens. Examples of one row stay apart only under FlashAttention 2 or 3 (`attn_implementation`); TRL warns
+where it is another.
+
+- `completion_only_loss` and `assistant_only_loss` are left alone: the labels are written.
+"""
+_PACKED = """\
+## TRL
+
+```python
+from datasets import load_dataset
+from trl import SFTConfig, SFTTrainer
+
+dataset = load_dataset("{folder}", "{dataset}", split="train")
+SFTConfig(packing=False, padding_free=True, max_length=None)
+```
+
+One line is one packed row; `seq_lengths` are the tokens of its examples. These three settings and no others are right:
+
+- `packing=True` drops `seq_lengths` and joins each row into one example, which nothing shows;
+- the default `max_length` truncates every row to 1,024 tokens, and their labels are lost;
+- without `padding_free=True`, or without FlashAttention 2 or 3, the examples of a row see each other.
+"""
+
+
+class HF(Exporter):
+    """Write Parquet of `input_ids` and `labels`, for TRL, Unsloth and `datasets`.
+
+    Labels are not shifted: a trained token is its own label, all others are -100. Options are given as
+    `orca-recipe export BUILD --to hf --set packed=true`.
+
+    kind = "hf"
+    packed = true
+    """
+
+    title: ClassVar[str] = "TRL"
+    kind: Literal["hf"] = "hf"
+    packed: Annotated[
+        bool, Field(description="a line is a packed row with `seq_lengths`, not an example; needs exact settings")
+    ] = False
+
+    def write(self, *, build: BuildToExport, shard: ShardToExport, folder: Path) -> Written:
+        import pyarrow as pa
+
+        written = Written()
+        ids = pa.list_(pa.int32())
+        columns = {"input_ids": ids, "labels": ids} | ({"seq_lengths": ids} if self.packed else {})
+
+        def blocks() -> Iterator[Mapping[str, pa.Array[Any]]]:
+            for block in shard.blocks:
+                written.examples += block.segments.examples
+                written.tokens += len(block.tokens)
+                written.trained_labels += int(np.count_nonzero(block.labelled))
+                bounds = block.row_bounds if self.packed else block.example_bounds
+                told = {"input_ids": ids_of(block, bounds), "labels": labels_of(block, bounds)}
+                if self.packed:
+                    lengths = block.segments.example_tokens
+                    told["seq_lengths"] = list_of(lengths, block.segments.row_examples, pa.int32())
+                yield told
+
+        write_parquet(
+            folder / shard.dataset.name / file_of(shard, ".parquet"), pa.schema(list(columns.items())), blocks()
+        )
+        return written
+
+    def settings(self, *, build: BuildToExport, shards: Shards) -> str:
+        text = _PACKED if self.packed else _UNPACKED
+        return text.format(
+            folder=".", dataset=build.datasets[0].name, row_tokens=build.row_tokens, longest=build.longest_example
+        )
+
+    def card(self, *, build: BuildToExport) -> Mapping[str, Any]:
+        return {
+            "configs": configs_of(build, "train-*.parquet"),
+            "size_categories": [sizes_category(build)],
+            "task_categories": ["text-generation"],
+        }
