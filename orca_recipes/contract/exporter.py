@@ -15,14 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from orca_recipes.contract.kind import Kind
-from orca_recipes.shards.layout import is_trained
-from orca_recipes.shards.segments import Segments
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+
+    from orca_recipes.shards.segments import Segments
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,10 @@ class RowBlock:
     @cached_property
     def labelled(self) -> np.ndarray:
         """bool [tokens]: which tokens are labels (of themselves, not shifted), an example's first token never."""
+        import numpy as np
+
+        from orca_recipes.shards.layout import is_trained
+
         labelled = np.repeat(is_trained(self.segments.modes), self.segments.lengths)
         labelled[self.example_bounds[:-1]] = False
         return labelled
@@ -108,7 +111,8 @@ class RowBlock:
     @cached_property
     def row_bounds(self) -> np.ndarray:
         """int64 [rows + 1] into tokens."""
-        return np.asarray(self.segments.token_starts[self.segments.row_starts])
+        bounds: np.ndarray = self.segments.token_starts[self.segments.row_starts]
+        return bounds
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,7 @@ def list_of(values: np.ndarray, bounds: np.ndarray, kind: pa.DataType) -> pa.Lis
     Args:
         values: [values]. bounds: int64 [lists + 1] into them, from 0; below 2^31. kind: of a value.
     """
+    import numpy as np
     import pyarrow as pa
 
     flat = np.ascontiguousarray(values, dtype=kind.to_pandas_dtype())
