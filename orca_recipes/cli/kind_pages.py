@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.contract.docstring import parted
-from orca_recipes.contract.kinds import Kind
+from orca_recipes.contract.kinds import Kind, Source
 from orca_recipes.contract.pieces import PIECES, Offer, piece_of_hook
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.errors import PluginError
@@ -57,6 +57,8 @@ def kinds_json(catalogue: Catalogue, name: str | None) -> dict[str, Any]:
         if name:
             kind = catalogue.kind(offer.hook, f"{offer.distribution}:{offer.name}")
             told |= {"description": parted(kind.__doc__)[0], "options": kind.model_json_schema()}
+            if issubclass(kind, Source) and kind.layouts():
+                told["shapes"] = {one: {"about": about, "example": row} for one, (about, row) in kind.layouts().items()}
         found.append(told)
     return {"kinds": found, "broken": [str(plugin) for plugin in catalogue.broken]}
 
@@ -105,8 +107,16 @@ def _page(catalogue: Catalogue, offer: Offer) -> str:
         prose,
         "\n".join(["options", *(options or ["  none"])]),
         "\n".join(["example", textwrap.indent(written, "  ")]),
+        _layouts(kind),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _layouts(kind: type[Kind]) -> str:
+    """The layouts of rows that a source knows by name, with an example of each."""
+    found = kind.layouts() if issubclass(kind, Source) else {}
+    lines = [f"  {name}: {about}\n      {example}" for name, (about, example) in found.items()]
+    return "\n".join([f"shapes (shape = {json.dumps(next(iter(found)))})", *lines]) if found else ""
 
 
 def _options(model: type[BaseModel], above: tuple[type[BaseModel], ...] = ()) -> Iterator[str]:

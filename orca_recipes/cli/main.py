@@ -19,6 +19,7 @@ import click
 
 from orca_recipes import __version__
 from orca_recipes.cli.exports import export
+from orca_recipes.cli.first_recipe import init
 from orca_recipes.cli.look import explain, kinds, schema, show, verify
 from orca_recipes.cli.models import export_hf, import_hf
 from orca_recipes.cli.options import (
@@ -90,6 +91,7 @@ def main(traceback: bool) -> None:
     """Compile instruction-tuning data: one recipe becomes packed Megatron shards.
 
     \b
+    orca-recipe init DATA -o R.toml   look at data and write the recipe that reads it
     orca-recipe check recipe.toml     say what is wrong with a recipe, all at once
     orca-recipe plan recipe.toml      what a build would do, and why
     orca-recipe build recipe.toml     build it (again: only what changed)
@@ -114,6 +116,7 @@ def main(traceback: bool) -> None:
 
 
 for command in (
+    init,
     build,
     plan,
     lock,

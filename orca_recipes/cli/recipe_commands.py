@@ -21,7 +21,7 @@ from orca_recipes.cli.options import (
     warn,
 )
 from orca_recipes.counted import counted
-from orca_recipes.errors import RecipeError
+from orca_recipes.errors import RecipeError, SourceError
 
 
 @click.command()
@@ -123,7 +123,11 @@ def lock(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json:
 @recipe_options
 @JSON
 def check(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Say what is wrong with a recipe: all faults at once, each with its line. Reads nothing but the recipe."""
+    """Say what is wrong with a recipe: all faults at once, each with its line.
+
+    Of data that is here it looks at the first rows, and says what it thinks they are where the recipe would not read
+    them whole; a recipe is sound without its data.
+    """
     try:
         loaded = load(recipe, profile, overrides)
     except RecipeError as error:
@@ -131,13 +135,27 @@ def check(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json
             print_json({"recipe": str(recipe), "sound": False, "faults": [asdict(fault) for fault in error.faults]})
         raise
     found = warn(loaded)
+    looked = _faults_of_data(loaded.recipe)
+    for sentence in looked:
+        print_text(f"warning: {loaded.with_line(sentence)}", err=True)
     if as_json:
-        names: dict[str, Any] = {"warnings": found}
+        names: dict[str, Any] = {"warnings": found, "data": looked}
         names |= {"collections": list(loaded.recipe.collections), "datasets": list(loaded.recipe.datasets)}
         print_json({"recipe": str(recipe), "sound": True, "faults": [], **names})
         return
     collections = counted(len(loaded.recipe.collections), "collection")
     print_text(f"{recipe}: a sound recipe ({collections}, {counted(len(loaded.recipe.datasets), 'dataset')})")
+
+
+def _faults_of_data(recipe: Recipe) -> list[str]:
+    """What the first rows of each collection would meet, in sentences; nothing of data that is not here."""
+    found = []
+    for name, source in recipe.collections.items():
+        try:
+            found += [f"collections.{name}: {fault}" for fault in source.look().faults]
+        except SourceError as fault:
+            found.append(f"collections.{name}: {fault}")
+    return found
 
 
 @click.command()

@@ -61,6 +61,26 @@ class Reading:
     not_carried: frozenset[int] = frozenset()
 
 
+@dataclass(frozen=True)
+class Look:
+    """What the first rows of a source seem to be.
+
+    shape: the layout that they have, by name, None where none is known or several fit as well. candidates: layouts that
+    fit, best first. columns: how a recipe would say that layout. about: it in words. found: the columns that rows have.
+    rows: how many were looked at, and how many of them bring an
+    answer. faults: what would go wrong with them, sentences.
+    """
+
+    shape: str | None = None
+    candidates: tuple[str, ...] = ()
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    about: str = ""
+    found: tuple[str, ...] = ()
+    rows: int = 0
+    answered: int = 0
+    faults: tuple[str, ...] = ()
+
+
 class Source(Kind, ABC):
     """Where examples come from.
 
@@ -124,6 +144,18 @@ class Source(Kind, ABC):
 
         Raises: SourceError, naming the file, where it cannot be read at all.
         """
+
+    @classmethod
+    def layouts(cls) -> Mapping[str, tuple[str, str]]:
+        """The layouts of rows that it knows by name, each with what it is and a row as an example."""
+        return {}
+
+    def look(self) -> Look:
+        """What its first rows seem to be, without reading it; nothing where that cannot be told.
+
+        Raises: SourceError where there is nothing to read.
+        """
+        return Look()
 
     def unused_columns(self) -> Sequence[str]:
         """Columns that its files have and it does not read, for people to see; nothing where that is not known.

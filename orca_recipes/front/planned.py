@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from orca_recipes.preview.bill import Bill
     from orca_recipes.preview.preview import Preview
     from orca_recipes.progress import Progress
+    from orca_recipes.recipe.model import Recipe
     from orca_recipes.run.build import Asked
 
 
@@ -18,20 +19,23 @@ if TYPE_CHECKING:
 class Plan:
     """A plan, with the bill of its answers where some are bought.
 
-    away: why it was made from known sizes, a sentence a source that would have to be loaded first.
+    shapes: the layouts that collections are read by, by the name of the collection. away: why it was made from known
+    sizes, a sentence a source that would have to be loaded first.
     """
 
     preview: Preview
     bill: Bill | None
     warnings: tuple[str, ...]
+    shapes: Mapping[str, str]
     away: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         answers = self.bill.as_json() if self.bill else None
-        return {**self.preview.as_json(), "answers": answers, "warnings": self.warnings}
+        return {**self.preview.as_json(), "answers": answers, "warnings": self.warnings, "shapes": dict(self.shapes)}
 
     def __str__(self) -> str:
-        return "\n\n".join(map(str, filter(None, (self.preview, self.bill))))
+        told = "\n".join(f"collections.{name}: read as {shape}" for name, shape in self.shapes.items())
+        return "\n\n".join(map(str, filter(None, (told, self.preview, self.bill))))
 
 
 def planned(
@@ -62,13 +66,19 @@ def planned(
     loaded = asked.loaded
     warned = tuple(warnings(loaded.recipe))
     if declared:
-        return Plan(by_declaration(loaded.recipe, limit=asked.limit), None, warned)
+        return Plan(by_declaration(loaded.recipe, limit=asked.limit), None, warned, _shapes(loaded.recipe))
     away = () if scan else tuple(sources_away(loaded.recipe, read_lock(lock_path(loaded.path, loaded.profile))))
     if away:
-        return Plan(by_declaration(loaded.recipe, limit=asked.limit), None, warned, away)
+        return Plan(by_declaration(loaded.recipe, limit=asked.limit), None, warned, _shapes(loaded.recipe), away)
     prepared = prepare(asked)
     if scan:
         with progress() if progress else nullcontext(Progress()) as told:
             scanned(asked, prepared, told)
     bill = billed(asked, prepared)
-    return Plan(preview(asked, prepared, trials(bench_of(asked, prepared, Progress()))), bill, warned)
+    shown = preview(asked, prepared, trials(bench_of(asked, prepared, Progress())))
+    return Plan(shown, bill, warned, _shapes(prepared.recipe))
+
+
+def _shapes(recipe: Recipe) -> dict[str, str]:
+    pins = {name: source.pins().get("shape") for name, source in recipe.collections.items()}
+    return {name: shape for name, shape in pins.items() if shape is not None}

@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import struct
 import zlib
 from typing import Any
@@ -32,7 +33,10 @@ class Digits(str):
 
 
 class Number:
-    """A number that is no integer."""
+    """A number that is no integer; spelling: None where JSON does not know it."""
+
+    def __init__(self, spelling: str | None) -> None:
+        self.spelling = spelling
 
 
 def json_lines(data: bytes) -> Read:
@@ -65,8 +69,8 @@ def decoded(text: str) -> Any:
         text,
         object_pairs_hook=lambda pairs: (pairs,),
         parse_int=Digits,
-        parse_float=lambda _: Number(),
-        parse_constant=lambda _: Number(),
+        parse_float=Number,
+        parse_constant=lambda _: Number(None),
     )
 
 
@@ -100,13 +104,23 @@ def only(record: Any, name: str) -> Any:
 def texts(name: str, held: Any) -> Any:
     if name == "reference":
         if isinstance(held, list):
-            if not all(item is None or isinstance(item, str) for item in held):
+            if not all(item is None or isinstance(item, str | Number) for item in held):
                 raise Bad
-            if None in held:
+            read = [None if item is None else answer(item) for item in held]
+            if None in read:
                 raise Null
-            return [sound(item) for item in held] or None
-        return [sound(held)]
-    return sound(held)
+            return read or None
+        return [answer(held)]
+    return answer(held) if name == "answer" else sound(held)
+
+
+def answer(held: Any) -> str:
+    """A text, or a number as the shortest one that is the same float."""
+    if not isinstance(held, Number):
+        return sound(held)
+    if held.spelling is None or not math.isfinite(float(held.spelling)):
+        raise Bad
+    return repr(float(held.spelling))
 
 
 def sound(text: Any) -> str:
@@ -122,9 +136,23 @@ def sound(text: Any) -> str:
 
 
 def messages(held: Any) -> list[tuple[str, str]]:
+    if isinstance(held, str) and not isinstance(held, Digits):
+        held = spelt(held)
     if not isinstance(held, list):
         raise Bad
+    if held and all(plain(one) is not None for one in held):
+        return [(ROLES[1 + place % 2], sound(one)) for place, one in enumerate(held)]
     return [message(one) for one in held]
+
+
+def spelt(text: str) -> Any:
+    """What a text of JSON spells. Raises: Bad."""
+    if too_deep(text.encode(errors="replace")):
+        raise Bad
+    try:
+        return decoded(text)
+    except (ValueError, RecursionError):
+        raise Bad from None
 
 
 def message(one: Any) -> tuple[str, str]:

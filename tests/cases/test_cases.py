@@ -20,18 +20,24 @@ PLAIN = [
     "01_turn_flags",
     "02_tool_calls",
     "05_reasoning_content",
+    "06_json_string",
     "07_content_parts",
+    "13_lima",
     "24_task_take",
     "24_where",
     "30_dup_inputs",
     "31_input_output",
     "31b_reference",
     "33_empty_answer",
+    "34_ids",
     "35_answer_float",
     "36_messages_and_answer",
     "37_sharegpt_mixed_keys",
     "44_replay",
+    "45_list_index",
+    "46_prompt_completion_lists",
     "48_system_twice",
+    "60b_json_string_parquet",
     "60f_content_parts",
     "60g_mixed_role_from",
     "62_same_first_user_two_collections",
@@ -40,6 +46,15 @@ PLAIN = [
 """Cases that are built from the recipe that lies beside them."""
 
 WRITTEN = {
+    "11_alpaca": {'question = "instruction"': 'question = ["instruction", "input"]'},
+    "12_dolly": {'columns = { question = "instruction", answer = "response", task = "category" }': 'shape = "dolly"'},
+    "16_alpaca_instruct": {
+        'question = "instruction"': 'question = ["instruction", "input"]',
+        '[[rules]]\nstrategy = "alpaca"': "",
+        'extra = ["input"]': "",
+    },
+    "19_oasst_flat": {'columns = { question = "text", id = "message_id" }': 'shape = "oasst"'},
+    "19b_oasst_tree": {'columns = { messages = "prompt.replies" }': 'shape = "oasst_tree"\npaths = "best"'},
     "24_drop": {'drop = { q = "^de" }': 'where = { not = { q = { matches = "^de" } } }'},
 }
 """Cases whose recipe needs other words: what stands there, and what is written in its place."""
@@ -90,6 +105,25 @@ def test_a_case_comes_out_right_in_other_words(name: str, cases: dict[str, Mappi
         assert old in text
         text = text.replace(old, new)
     recipe.write_text(text, encoding="utf-8")
+    assert faults_of(outcome_of(inputs / name), cases[name]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("11_alpaca", 'columns = { question = "instruction", answer = "output" }'),
+        ("12_dolly", 'columns = { question = "instruction", answer = "response", task = "category" }'),
+        ("13_lima", 'columns = { messages = "conversations" }'),
+        ("19_oasst_flat", 'columns = { question = "text", id = "message_id" }'),
+        ("19b_oasst_tree", 'columns = { messages = "prompt.replies" }'),
+        ("46_prompt_completion_lists", 'columns = { messages = "prompt", answer = "completion" }'),
+    ],
+)
+def test_a_case_whose_shape_is_recognised_comes_out_right(name: str, columns: str, cases, inputs: Path) -> None:
+    recipe = inputs / name / "recipe.toml"
+    text = recipe.read_text(encoding="utf-8")
+    assert columns in text
+    recipe.write_text(text.replace(columns, 'shape = "auto"'), encoding="utf-8")
     assert faults_of(outcome_of(inputs / name), cases[name]) == []
 
 

@@ -103,18 +103,17 @@ def test_a_task_without_categories_has_none(tmp_path: Path) -> None:
         ("a text", "not an object"),
         (None, "not an object"),
         ([], "not an object"),
-        ({"input": "x", "output": ["y"]}, "id: missing"),
         ({"id": "i", "output": ["y"]}, "input: missing"),
         ({"id": "i", "input": "x"}, "output: missing"),
-        ({**INSTANCE, "id": 7}, "id: not a text"),
+        ({**INSTANCE, "id": 7.5}, "id: not a text"),
         ({**INSTANCE, "id": " "}, "id: empty"),
         ({**INSTANCE, "input": ["x"]}, "input: not a text"),
-        ({**INSTANCE, "output": 7}, "output: not a text"),
+        ({**INSTANCE, "output": True}, "output: not a text"),
         ({**INSTANCE, "output": {"a": "b"}}, "output: not a text"),
         ({**INSTANCE, "output": ["y", None]}, "output: not a text"),
-        ({**INSTANCE, "output": ["y", 7]}, "output: not a text"),
+        ({**INSTANCE, "output": ["y", 7.5]}, "output: not a text"),
         ({**INSTANCE, "output": []}, "output: empty"),
-        ({**INSTANCE, "output": ["y", " \n"]}, "output: empty"),
+        ({**INSTANCE, "output": ["", " \n"]}, "output: empty"),
         ({**INSTANCE, "output": ""}, "output: empty"),
         ({**INSTANCE, "input": "\ud83d"}, "input: holds half a surrogate pair"),
     ],
@@ -123,6 +122,41 @@ def test_a_bad_instance_is_rejected_with_its_place_and_reason(tmp_path: Path, in
     rows, rejected = read(Niv2(path=written(tmp_path, Instances=[INSTANCE, instance, INSTANCE])))
     assert rows["place"].to_list() == [1, 3]
     assert rejected.rows() == [(2, reason)]
+
+
+def test_files_of_the_old_schema_have_no_ids_and_whole_numbers_are_texts(tmp_path: Path) -> None:
+    old = {"input": 3, "output": 7}
+    rows, rejected = read(Niv2(path=written(tmp_path, Instances=[old, {**INSTANCE, "id": 5, "output": ["y", 8]}])))
+    assert rows["id"].to_list() == [None, "5"]
+    assert rows["references"].to_list() == [["7"], ["y", "8"]]
+    assert "Input: 3\n" in rows["question"][0]
+    assert rejected.height == 0
+
+
+def test_an_empty_output_beside_others_is_left_out_and_counted(tmp_path: Path) -> None:
+    source = Niv2(path=written(tmp_path, Instances=[{**INSTANCE, "output": ["", "y", " "]}, INSTANCE]))
+    (reading,) = [one for piece in source.slices(slice_bytes=1) for one in source.read(slice=piece)]
+    assert reading.rows["references"].to_list()[0] == ["y"]
+    assert reading.passed_over == {"output: an empty one beside others": 2}
+
+
+def test_folders_with_a_training_file_each_are_tasks(tmp_path: Path) -> None:
+    for name in ("task2_b", "task1_a"):
+        written(tmp_path / name, "train.json")
+        (tmp_path / name / "test.json").write_text("no task")
+    rows, _ = read(Niv2(path=tmp_path))
+    assert rows["task"].unique(maintain_order=True).to_list() == ["task1_a", "task2_b"]
+    assert [file.name for file in Niv2(path=tmp_path).files()] == ["task1_a/train.json", "task2_b/train.json"]
+
+
+def test_one_cut_file_does_not_stop_the_others_where_bad_rows_are_let_go(tmp_path: Path) -> None:
+    whole = written(tmp_path) / "task1_codes.json"
+    (tmp_path / "task000_cut.json").write_bytes(whole.read_bytes()[:40])
+    with pytest.raises(SourceError, match=r"task000_cut\.json:1: is not JSON"):
+        read(Niv2(path=tmp_path))
+    rows, rejected = read(Niv2(path=tmp_path, on_bad_row="reject"))
+    assert rows.height
+    assert [(place, "task000_cut.json:1: is not JSON" in why) for place, why in rejected.rows()] == [(1, True)]
 
 
 def test_a_field_given_twice_rejects_its_instance(tmp_path: Path) -> None:
@@ -145,10 +179,10 @@ instances = json_values | st.fixed_dictionaries(
 @given(st.lists(instances, max_size=6))
 @example([None, {"output": [None]}])
 def test_an_instance_is_read_or_rejected_for_itself_whatever_stands_beside_it(drawn: list[Any]) -> None:
-    rows, rejected = read_instances(drawn, first_place=1)
+    rows, rejected, _ = read_instances(drawn, first_place=1)
     assert sorted([*rows["place"], *rejected["place"]]) == list(range(1, len(drawn) + 1))
     for place, instance in enumerate(drawn, start=1):
-        alone, bad = read_instances([instance], first_place=place)
+        alone, bad, _ = read_instances([instance], first_place=place)
         assert alone.equals(rows.filter(pl.col("place") == place))
         assert bad.equals(rejected.filter(pl.col("place") == place))
 

@@ -56,6 +56,8 @@ _NO_ANSWER, _NO_REFERENCE, _NO_TURN = (
 _UNANSWERED = (_NO_ANSWER, _NO_REFERENCE, _NO_TURN)
 """Why rows are lost that ask and are not answered. They are sound (published FLAN has two such rows in a hundred), so
 that they stop a build only where any row would."""
+_BY_CONTENT = "leave `id` out of `columns`, so that rows are known by their content"
+"""What to do where a file's ids are none: its rows need no mending."""
 _VISIBLE = r"[^\s\x1c-\x1f]"
 """What a text holds that is not blank: `str.strip()`, which a template's `trim` is, takes the separators away too."""
 
@@ -403,8 +405,9 @@ def _refuse_many_bad_rows(rejected: pl.DataFrame, others: int, collection: str, 
         return
     file, place, reason = bad.sort("file", "place").select("file", "place", "reason").row(0)
     share = "" if source.on_bad_row else " (more than one in a hundred)"
+    mend = _BY_CONTENT if reason == TAKEN[CONTRADICTED] else "mend the rows"
     raise SourceError(
         f"collections.{collection}: {bad.height:,} of {counted(rows, 'row')} cannot be used{share}, "
         f"the first at {file or 'row'}:{place}: "
-        f'{reason}; mend the rows, or set on_bad_row = "reject" to go on without them'
+        f'{reason}; {mend}, or set on_bad_row = "reject" to go on without them'
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from orca_plugins.sources.files.chosen_rows import fits_where, plain_where, where_type
 from orca_plugins.sources.files.columns import LISTS, Wanted
+from orca_plugins.sources.files.spelt_messages import spelt_column
 from orca_plugins.sources.files.turn_columns import is_turn, list_offsets, plain_turns, turns_type
 
 if TYPE_CHECKING:
@@ -36,9 +37,13 @@ def fits(ours: str, stored: "pa.DataType", wanted: Wanted) -> bool:
     if ours in wanted.sorts:
         return fits_where(wanted.sorts[ours], stored)
     if ours == "messages":
-        return _is_null(stored) or (_is_list(stored) and is_turn(stored.value_type))
-    if ours in LISTS and _is_list(stored):
-        return _is_text(stored.value_type)
+        return _is_null(stored) or (is_list(stored) and is_turn(stored.value_type)) or _is_spelt(stored, wanted)
+    if ours == "answer" and is_talk(stored):
+        return True
+    if ours in ("answer", "reference") and _is_fraction(stored):
+        return True
+    if ours in LISTS and is_list(stored):
+        return _is_text(stored.value_type) or (ours == "reference" and _is_fraction(stored.value_type))
     return _is_text(stored)
 
 
@@ -49,10 +54,42 @@ def plain(ours: str, array: "pa.Array", wanted: Wanted) -> "pa.Array":
     if ours in wanted.sorts:
         return plain_where(wanted.sorts[ours], array)
     if ours == "messages":
-        return pa.nulls(len(array), turns_type()) if _is_null(array.type) else _plain_messages(array, wanted)
+        if _is_null(array.type):
+            return pa.nulls(len(array), turns_type())
+        return spelt_column(array, wanted) if _is_spelt(array.type, wanted) else _plain_messages(array, wanted)
+    if ours == "answer" and is_talk(array.type):
+        return _plain_messages(array, wanted)
     if ours not in LISTS:
         return _plain_text(array)
-    return _plain_references(array) if _is_list(array.type) else _singles(_plain_text(array))
+    return _plain_references(array) if is_list(array.type) else _singles(_plain_text(array))
+
+
+def is_talk(stored: "pa.DataType") -> bool:
+    """Whether a stored type can be a conversation: a list of messages."""
+    return is_list(stored) and not _is_null(stored.value_type) and is_turn(stored.value_type)
+
+
+def _is_spelt(stored: "pa.DataType", wanted: Wanted) -> bool:
+    """Whether a stored type can be a conversation in another manner: text, texts, pairs."""
+    import pyarrow.types as types
+
+    if is_list(stored):
+        item = stored.value_type
+        keys = {field.name for field in item.fields} if types.is_struct(item) else set()
+        return _is_string(item) or (wanted.pairs is not None and set(wanted.pairs) <= keys)
+    return _is_string(stored)
+
+
+def _is_string(stored: "pa.DataType") -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_string(stored) or types.is_large_string(stored) or types.is_string_view(stored))
+
+
+def _is_fraction(stored: "pa.DataType") -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_floating(stored))
 
 
 def _plain_messages(array: "pa.Array", wanted: Wanted) -> "pa.Array":
@@ -77,6 +114,8 @@ def _plain_text(array: "pa.Array") -> "pa.Array":
 
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_floating(array.type):
+        return pa.array([None if value is None else repr(value) for value in array.to_pylist()], pa.large_string())
     return array if pa.types.is_large_string(array.type) else array.cast(pa.large_string())
 
 
@@ -99,7 +138,8 @@ def _is_text(stored: "pa.DataType") -> bool:
     return any(is_one(stored) for is_one in texts)
 
 
-def _is_list(stored: "pa.DataType") -> bool:
+def is_list(stored: "pa.DataType") -> bool:
+    """Whether a stored type is a list."""
     import pyarrow.types as types
 
     return any(is_one(stored) for is_one in (types.is_list, types.is_large_list, types.is_fixed_size_list))

@@ -11,6 +11,7 @@ import numpy as np
 
 from orca_plugins.sources.files.chosen_rows import LEFT_OUT, chosen_rows, without_choosing
 from orca_plugins.sources.files.columns import LISTS, Wanted, extra_name, shown
+from orca_plugins.sources.files.made_columns import made_columns
 from orca_plugins.sources.files.message_keys import is_of_what_is_lost
 from orca_plugins.sources.files.strict_json import BAD_TEXT
 from orca_plugins.sources.files.turn_columns import list_offsets
@@ -68,7 +69,7 @@ class Finish:
             columns["answer"] = _only_open(columns["answer"], columns["messages"])
         kept[list(faults)] = False
         rejected = table.rejected + [(int(places[row]), reason) for row, reason in faults.items()]
-        columns = without_choosing(columns)
+        columns = made_columns(without_choosing(columns), self.wanted)
         if faults or left_out:
             columns = {ours: _only(array, kept) for ours, array in columns.items()}
         return Reading(
@@ -167,13 +168,14 @@ def _message_faults(array: "pa.Array") -> dict[int, str]:
     role, content, fault = (pc.struct_field(flat, name) for name in ("role", "content", "fault"))
     known = pc.is_in(role, pa.array(ROLES[1:], pa.large_string()))
     faults = dict.fromkeys(_rows_where(array, content.is_null()), NO_CONTENT)
-    faults |= {row: _unknown_role(named) for row, named in _first_texts(array, role, pc.invert(known)).items()}
+    faults |= {row: unknown_role(named) for row, named in _first_texts(array, role, pc.invert(known)).items()}
     faults |= {row: str(told) for row, told in _first_texts(array, fault, fault.is_valid()).items()}
     faults |= dict.fromkeys(_rows_where(array, flat.is_null()), NOT_A_MESSAGE)
     return faults
 
 
-def _unknown_role(role: str | None) -> str:
+def unknown_role(role: str | None) -> str:
+    """What is said of a message whose role is none of ours."""
     return f'messages: the role "{shown(role)}" is none of {", ".join(ROLES[1:])}' if role is not None else NO_ROLE
 
 

@@ -30,35 +30,74 @@ OURS = (
     "language",
     "reasoning",
 )
+Theirs = str | tuple[str, ...]
+"""A column of the file, or several of which a text is made."""
+MADE = ("question", "system", "answer")
+"""Columns of ours that may be made of several of the file's."""
 LISTS = ("reference", "options")
 """Columns of ours that hold several texts; a single text is a list of one."""
 _TAKEN_BY_NAME = OURS[:8]
 _SPARE = ("question", "answer", "reference")
 _EXTRA = "extra."
 _WHERE = "where."
+_PART = "part."
 _NAMES_SHOWN = 20
 _NAME_CHARS = 100
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the rows of a well-known layout are read.
+
+    columns: of ours to theirs; may_be: those that not every file of the layout has. needs: columns that rows have, and
+    what they hold. lacks: columns that they have not. pairs, marks: as `Wanted` says. tree: where rows are messages of
+    trees, the keys that hold a message's id, parent, text, role, rank and replies. example: a row.
+    """
+
+    name: str
+    about: str
+    columns: Mapping[str, Theirs]
+    needs: Mapping[str, str]
+    example: str
+    may_be: Mapping[str, Theirs] = field(default_factory=dict)
+    lacks: tuple[str, ...] = ()
+    ignore_keys: tuple[str, ...] = ()
+    pairs: tuple[str, str] | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
+    tree: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Wanted:
     """Columns to read: ours to theirs, in the order of OURS, then those that are kept as they are (`extra_column`);
     `named` are those that the recipe names itself, `ignored` the keys of messages and rows that it leaves out; `where`
-    is what rows must be, `sorts` what it asks of each column of ours (`where_column`) that is read for it alone."""
+    is what rows must be, `sorts` what it asks of each column of ours (`where_column`) that is read for it alone;
+    `parts` are columns of ours that follow on others of which a text is made; `trains_history` whether the recipe says
+    that old answers are trained; `pairs` the keys of a question and its answer where messages are such pairs; `marks`
+    what begins a turn, and whose, where messages are one text."""
 
     paths: Mapping[str, str]
     named: frozenset[str]
     ignored: frozenset[str] = frozenset()
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    trains_history: bool = False
+    pairs: tuple[str, str] | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
     where: Choice | None = None
     sorts: Mapping[str, Sort] = field(default_factory=dict)
+
+    @property
+    def takes_completions(self) -> bool:
+        """Whether an answer may be a list of messages: where it is named, and part of nothing."""
+        return "answer" in self.named and "messages" in self.paths and "answer" not in self.parts
 
     def is_spare(self, ours: str) -> bool:
         """Whether nobody named a column which a conversation that ends with its answer does without."""
         return ours in _SPARE and ours not in self.named
 
 
-def require_known(columns: Mapping[str, str]) -> None:
-    """Refuse columns of ours that there are not, and theirs without a name.
+def require_known(columns: Mapping[str, Theirs]) -> None:
+    """Refuse columns of ours that there are not, and theirs without a name, or several where one is read.
 
     Raises: PydanticCustomError.
     """
@@ -67,8 +106,19 @@ def require_known(columns: Mapping[str, str]) -> None:
             near = nearest(ours, OURS)
             hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(OURS)}"
             raise PydanticCustomError("columns", "{sentence}", {"sentence": f'we have no column "{ours}"; {hint}'})
-        if not theirs:
+        names = named(theirs)
+        if not all(names) or not names:
             raise PydanticCustomError("columns", "{sentence}", {"sentence": f"{ours}: name a column of the file"})
+        if len(names) > 1 and ours not in MADE:
+            told = f"{ours} is one column; {' and '.join(MADE)} are made of several"
+            raise PydanticCustomError("columns", "{sentence}", {"sentence": told})
+        if len(set(names)) < len(names):
+            raise PydanticCustomError("columns", "{sentence}", {"sentence": f"{ours}: name each of its columns once"})
+
+
+def _whole(ours: str) -> str:
+    """The column of ours that a part is one of."""
+    return ours.removeprefix(_PART).rpartition(".")[0] if ours.startswith(_PART) else ours
 
 
 def extra_column(theirs: str) -> str:
@@ -79,6 +129,11 @@ def extra_column(theirs: str) -> str:
 def extra_name(ours: str) -> str | None:
     """The file's name of a column that is kept as it is, None for one of ours."""
     return ours.removeprefix(_EXTRA) if ours.startswith(_EXTRA) else None
+
+
+def named(theirs: Theirs) -> tuple[str, ...]:
+    """The columns of the file that one of ours is read from."""
+    return (theirs,) if isinstance(theirs, str) else tuple(theirs)
 
 
 def where_column(theirs: str) -> str:
@@ -93,25 +148,45 @@ def where_name(ours: str) -> str | None:
 
 def wanted_columns(
     *,
-    columns: Mapping[str, str] | None,
+    columns: Mapping[str, Theirs] | None,
     task: str | None,
     extra: Sequence[str] = (),
     ignore_keys: Sequence[str] = (),
     where: Mapping[str, Any] | None = None,
+    trains_history: bool = False,
+    shape: Shape | None = None,
 ) -> Wanted:
-    """What to read; a constant task takes the place of the task column."""
-    chosen = dict(columns) if columns is not None else {ours: ours for ours in _TAKEN_BY_NAME}
+    """What to read; a constant task takes the place of the task column, and columns of the recipe that of a shape's."""
+    of_shape = shape.columns if shape is not None else {}
+    may_be: dict[str, Theirs] = dict(shape.may_be) if shape is not None else {}
+    if columns is not None or shape is not None:
+        chosen: dict[str, Theirs] = {**may_be, **of_shape, **(columns or {})}
+    else:
+        chosen = {ours: ours for ours in _TAKEN_BY_NAME}
     if "question" not in chosen and "messages" not in chosen:
         chosen |= {"question": "question", "messages": "messages"}
-    paths = {ours: chosen[ours] for ours in OURS if ours in chosen and not (ours == "task" and task is not None)}
+    taken = {ours: named(chosen[ours]) for ours in OURS if ours in chosen and (ours != "task" or task is None)}
+    paths = {ours: first for ours, (first, *_) in taken.items()}
+    parts = {ours: tuple(f"{_PART}{ours}.{place}" for place in range(1, len(names))) for ours, names in taken.items()}
+    paths |= {part: name for ours in taken for part, name in zip(parts[ours], taken[ours][1:], strict=True)}
+    parts = {ours: made for ours, made in parts.items() if made}
     kept = {extra_column(theirs): theirs for theirs in extra}
     choice = parsed(where) if where is not None else None
     asked = choice.sorts() if choice is not None else {}
     sorts = {where_column(name): sort for name, sort in asked.items() if not is_talk(name, sort, paths)}
     chosen_by = {ours: ours.removeprefix(_WHERE) for ours in sorts}
-    named = (frozenset(columns or ()) & frozenset(paths)) | frozenset(kept) | frozenset(chosen_by)
+    said = [ours for ours in (*of_shape, *(columns or ())) if ours in paths]
+    said += [part for ours in said for part in parts.get(ours, ())]
     return Wanted(
-        paths=paths | kept | chosen_by, named=named, ignored=frozenset(ignore_keys), where=choice, sorts=sorts
+        paths=paths | kept | chosen_by,
+        named=frozenset(said) | frozenset(kept) | frozenset(chosen_by),
+        ignored=frozenset(ignore_keys) | (frozenset(shape.ignore_keys) if shape is not None else frozenset()),
+        parts=parts,
+        trains_history=trains_history,
+        pairs=shape.pairs if shape is not None else None,
+        marks=shape.marks if shape is not None else {},
+        where=choice,
+        sorts=sorts,
     )
 
 
@@ -133,7 +208,7 @@ def columns_in_file(*, file: str, wanted: Wanted, names: Sequence[str]) -> dict[
     """
     for ours, theirs in wanted.paths.items():
         if ours in wanted.named and theirs not in names:
-            purpose = "extra" if extra_name(ours) else "where" if where_name(ours) else ours
+            purpose = "extra" if extra_name(ours) else "where" if where_name(ours) else _whole(ours)
             raise SourceError(f'{file}: no column "{shown(theirs)}" for {purpose}; {_what_it_has(theirs, names)}')
     require_rows(file=file, wanted=wanted, names=names)
     return {ours: theirs for ours, theirs in wanted.paths.items() if theirs in names}

@@ -49,12 +49,28 @@ def holds_lines(file: SourceFile) -> bool:
 
 def column_names(file: SourceFile) -> list[str]:
     """The columns that the first rows of the list have, those inside of objects with dotted names."""
+    return list(dict.fromkeys(name for row in first_rows(file, _HEAD_ROWS) for name in names_in(row)))
+
+
+def first_rows(file: SourceFile, at_most: int) -> list[dict[str, Any]]:
+    """The first rows of the list that are objects."""
     head = next(chunks(file.path, size=HEAD_BYTES), b"").decode(errors="surrogateescape")
-    names: dict[str, None] = {}
+    rows: list[dict[str, Any]] = []
     with suppress(SourceError, IndexError):  # the head may end in the middle of a row
-        for _, _, value in itertools.islice(_elements(shown_path(file.path), head), _HEAD_ROWS):
-            names |= dict.fromkeys(names_in(value)) if isinstance(value, dict) else {}
-    return list(names)
+        for _, _, value in itertools.islice(_elements(shown_path(file.path), head), at_most):
+            rows += [value] if isinstance(value, dict) else []
+    return rows
+
+
+def raw_rows(file: SourceFile) -> Iterator[tuple[int, Any]]:
+    """Place and value of each row, a BadRow for one that cannot be read."""
+    text = b"".join(chunks(file.path)).decode(errors="surrogateescape")
+    clean = not _has_surrogates(text)
+    for place, (start, end, value) in enumerate(_elements(shown_path(file.path), text), start=1):
+        try:
+            yield place, _checked(text[start:end], value, clean)
+        except BadRow as reason:
+            yield place, reason
 
 
 def read(*, file: SourceFile, wanted: Wanted, finish: Finish) -> Iterator[Reading]:

@@ -15,7 +15,7 @@ from orca_plugins.sources.files.byte_stream import chunks, head_lines, line_bloc
 from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import Wanted, shown_path
 from orca_plugins.sources.files.found_files import compression_of
-from orca_plugins.sources.files.jsonl_pyarrow import objects_in, read_lines
+from orca_plugins.sources.files.jsonl_pyarrow import objects_in, read_lines, value_of_line
 from orca_plugins.sources.files.jsonl_trusted_lines import count_feeds, index_lines
 from orca_plugins.sources.files.row_records import look_at_head, names_in
 from orca_recipes.contract.kinds import Reading, Slice, SourceFile
@@ -37,6 +37,16 @@ def slices(file: SourceFile, *, slice_bytes: int) -> list[Slice]:
             feeds = pool.map(partial(_feeds, file.path), spans[:-1])
             lines = accumulate(feeds, initial=1)
             return [Slice(file, start, stop, line) for (start, stop), line in zip(spans, lines, strict=True)]
+
+
+def raw_rows(file: SourceFile) -> Iterator[tuple[int, Any]]:
+    """Place and value of each line, a BadRow for one that is no JSON."""
+    place = 1
+    for block in line_blocks(chunks(file.path)):
+        lines = index_lines(block, first_place=place)
+        for here, line in lines:
+            yield here, value_of_line(line)
+        place = lines.next_place
 
 
 def column_names(file: SourceFile) -> list[str]:

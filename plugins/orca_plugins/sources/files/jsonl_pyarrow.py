@@ -16,6 +16,7 @@ from orca_plugins.sources.files.jsonl_trusted_lines import Lines
 from orca_plugins.sources.files.key_scan import Seen, seen_in
 from orca_plugins.sources.files.message_keys import PARTS, names_of
 from orca_plugins.sources.files.row_records import Rows, found_value
+from orca_plugins.sources.files.spelt_messages import is_spelt
 from orca_plugins.sources.files.strict_json import BAD_TEXT, TOO_DEEP, BadRow, Digits, decode, nested_too_deep
 
 if TYPE_CHECKING:
@@ -105,6 +106,14 @@ def _slow(lines: Lines, wanted: Wanted) -> Table:
     return rows.table()
 
 
+def value_of_line(line: bytes) -> Any:
+    """The value that a line is, or the BadRow that it is."""
+    try:
+        return _record(line)
+    except BadRow as reason:
+        return reason
+
+
 def _record(line: bytes) -> Any:
     try:
         text = line.decode()
@@ -181,6 +190,12 @@ def _guess(
 
     if ours in wanted.sorts:
         return None if wanted.sorts[ours] == "any" else column_type(ours, wanted)
+    if any(key.isdecimal() for route in routes(path)[1:] for key in route):
+        return None  # an index into a list, or a key that looks like one
+    if ours == "messages" and any(is_spelt(value) for value in _values(ours, path, sample)):
+        return None
+    if ours == "messages" and wanted.pairs is not None:
+        return None
     if ours == "messages":
         turns = (turn for value in _values(ours, path, sample) if isinstance(value, list) for turn in value)
         found = {key for turn in turns if isinstance(turn, dict) for key in turn} if seen is None else {*seen.parts}
@@ -188,6 +203,8 @@ def _guess(
         flags = {} if seen is None else {flag: pa.bool_() if yes else pa.float64() for flag, yes in seen.flags.items()}
         return pa.list_(pa.struct([*((key, pa.string()) for key in parts), *flags.items()]))
     first = next(_values(ours, path, sample), None)
+    if ours == "answer" and isinstance(first, list):
+        return None
     if ours in LISTS and isinstance(first, list):
         item = next((item for item in first if item is not None), None)
         return pa.list_(pa.int64() if isinstance(item, Digits) else pa.string())

@@ -5,8 +5,9 @@ The same rows give the same examples whatever the format. The formats differ onl
 `_files_tables` and `_files_records`.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -17,12 +18,20 @@ from orca_plugins.sources.files import jsonl as _files_jsonl
 from orca_plugins.sources.files import parquet as _files_parquet
 from orca_plugins.sources.files.byte_stream import whole_file
 from orca_plugins.sources.files.checked_rows import Finish
-from orca_plugins.sources.files.columns import Wanted, wanted_columns
+from orca_plugins.sources.files.columns import Shape, Wanted, shown, shown_path, wanted_columns
+from orca_plugins.sources.files.first_look import looked_at
 from orca_plugins.sources.files.found_files import Format, compression_of, find_files, format_of
-from orca_plugins.sources.files.options import Columns, Extra, IgnoreKeys, Task, TrainOn, identity_of
+from orca_plugins.sources.files.options import Columns, Extra, IgnoreKeys, Paths, ShapeName, Task, TrainOn, identity_of
+from orca_plugins.sources.files.raw_rows import first_rows, raw_rows
+from orca_plugins.sources.files.row_records import Rows
+from orca_plugins.sources.files.shapes import AUTO, equally_fitting, shape_named, shapes
+from orca_plugins.sources.files.strict_json import BadRow
+from orca_plugins.sources.files.trees import UNANSWERED, conversations
 from orca_plugins.sources.files.unused_columns import FILES_LOOKED_AT, unused_columns
 from orca_recipes.contract.kinds import Place, Reading, Slice, Source, SourceFile
+from orca_recipes.contract.source import Look
 from orca_recipes.contract.where import Where
+from orca_recipes.errors import SourceError
 
 
 class Files(Source):
@@ -38,6 +47,8 @@ class Files(Source):
     value; human and gpt), or mix both; a content in parts is read where it is one part of text. `weight`, `train`,
     `trainable`, `loss_mask`, `loss` and `training` of a turn (0 or 1, true or false) decide whether it is trained. A
     row with any other key in a message, or with `tools` or `images` beside, is rejected, unless `ignore_keys` names it.
+    Messages may also be JSON text, or a list of texts, a user's and an assistant's in turn; an `answer` beside them may
+    be a list of messages, and then that alone is trained. `shape` names a well-known layout in place of columns.
     """
 
     kind: Literal["files"] = "files"
@@ -53,6 +64,9 @@ class Files(Source):
     header: Annotated[
         bool, Field(description="csv, tsv: the first row names the columns; if false they are called 1, 2, 3 ...")
     ] = True
+    delimiter: Annotated[
+        str | None, Field(description='csv, tsv: what stands between fields; unset: "," in csv and a tab in tsv')
+    ] = None
     quote: Annotated[
         str | None,
         Field(
@@ -65,6 +79,15 @@ class Files(Source):
     train_on: TrainOn = None
     ignore_keys: IgnoreKeys = ()
     where: Where = None
+    shape: ShapeName = None
+    paths: Paths = None
+
+    @field_validator("delimiter")
+    @classmethod
+    def _parts_fields(cls, delimiter: str | None) -> str | None:
+        if delimiter is not None and (len(delimiter) != 1 or delimiter in '\r\n"' or not delimiter.isascii()):
+            raise PydanticCustomError("delimiter", "a delimiter is one character of ASCII, and no quote or line end")
+        return delimiter
 
     @field_validator("quote")
     @classmethod
@@ -92,8 +115,12 @@ class Files(Source):
     def read(self, *, slice: Slice) -> Iterator[Reading]:
         """Read one slice in batches of about 8 MB of text, unless one record is larger."""
         assert slice.file is not None, "a slice of files has a file"
+        assert self.shape != AUTO, "a source is settled before it is read"
         file, wanted = slice.file, self._wanted()
         finish = Finish(task=self.task, train_on=self.train_on or "all", wanted=wanted)
+        if self._tree is not None:
+            yield from self._trees(file, wanted, finish)
+            return
         match self._layout(file):
             case "parquet":
                 yield from _files_parquet.read(slice, file=file, wanted=wanted, finish=finish)
@@ -105,7 +132,9 @@ class Files(Source):
                 yield from self._delimited(file, layout, wanted, finish)
 
     def slices_of(self, file: SourceFile, *, slice_bytes: int) -> list[Slice]:
-        """One file, cut as `slices` cuts it."""
+        """One file, cut as `slices` cuts it; of trees whole, because their messages may lie anywhere in it."""
+        if self._tree is not None:
+            return [whole_file(file)]
         match self._layout(file):
             case "parquet":
                 return _files_parquet.slices(file, slice_bytes=slice_bytes)
@@ -122,11 +151,14 @@ class Files(Source):
 
     def unused_columns(self) -> list[str]:
         """Columns of the files that nothing reads, by the first rows of the first files."""
-        return unused_columns(map(self._names_in, self.files()[:FILES_LOOKED_AT]), self._wanted())
+        keys = self._tree.values() if self._tree is not None else ()
+        return unused_columns(map(self._names_in, self.files()[:FILES_LOOKED_AT]), self._wanted(), keys)
 
     def declared_rows(self) -> int | None:
         """The rows that plain Parquet files say they have, where all files are such."""
         files = self.files()
+        if self._tree is not None or self.where is not None:
+            return None
         if any(self._named_format(file) != "parquet" for file in files):
             return None
         counts = [_files_parquet.count_rows(file) for file in files]
@@ -141,9 +173,96 @@ class Files(Source):
             return _files_array.column_names(file)
         return [] if layout == "parquet" and compression_of(file.path.name) else self.column_names(file)
 
+    def settled(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
+        """The same with the shape that the lock holds, or that the first rows of the first files have."""
+        if self.shape != AUTO:
+            return self
+        return self.model_copy(update={"shape": versions.get("shape") or self.settled_shape()})
+
+    def pins(self) -> Mapping[str, str]:
+        """The shape, so that it is not guessed twice."""
+        return {} if self.shape is None else {"shape": self.shape}
+
+    @classmethod
+    def layouts(cls) -> Mapping[str, tuple[str, str]]:
+        """All shapes."""
+        return {name: (shape.about, shape.example) for name, shape in shapes().items()}
+
+    def look(self) -> Look:
+        """The layout that the first rows of the first files seem to have, and what would go wrong with them."""
+        return looked_at(
+            self._heads(),
+            self._wanted() if self.shape != AUTO else None,
+            named=None if self.shape == AUTO else self.shape,
+            chosen_by_hand=self.columns is not None,
+        )
+
+    def settled_shape(self) -> str:
+        """The shape that the first rows of the first files have.
+
+        Raises: SourceError where they have none that is known, or several that cannot be told apart.
+        """
+        rows = [row for _, found in self._heads() for row in found]
+        names = equally_fitting(rows)
+        where = shown_path(self.path)
+        if len(names) == 1:
+            return names[0]
+        if names:
+            told = " and ".join(f'"{name}"' for name in names)
+            raise SourceError(f"{where}: its first rows fit the shapes {told} equally well; name the one that is meant")
+        columns = ", ".join(shown(name) for name in dict.fromkeys(name for row in rows for name in row))
+        is_table = any(self._layout(file) in ("csv", "tsv") for file, _ in self._heads())
+        headless = ", and header = false where its first row is one of them" if is_table else ""
+        raise SourceError(
+            f"{where}: its first rows have no shape that is known (columns: {columns or 'none'}); "
+            f"say which columns are read: columns = {{ question = ..., answer = ... }}{headless}"
+        )
+
+    def _heads(self) -> list[tuple[SourceFile, list[dict[str, Any]]]]:
+        """The first files, each with its first rows."""
+        found = []
+        for file in self.files()[:FILES_LOOKED_AT]:
+            layout = self._layout(file)
+            manner = self._manner(layout) if layout in ("csv", "tsv") else {}
+            found.append((file, first_rows(file, layout, **manner)))
+        return found
+
+    @property
+    def _tree(self) -> Mapping[str, str] | None:
+        """The keys of the shape's trees, None where its rows are none."""
+        shape = self._shape
+        return shape.tree if shape is not None and shape.tree else None
+
+    @property
+    def _shape(self) -> Shape | None:
+        return shape_named(self.shape) if self.shape not in (None, AUTO) else None
+
+    def _trees(self, file: SourceFile, wanted: Wanted, finish: Finish) -> Iterator[Reading]:
+        assert self._tree is not None, "only shapes of trees come here"
+        rows = raw_rows(file, self._layout(file))
+        column = wanted.paths["messages"]
+        talks = conversations(rows, self._tree, column=column, best=self.paths == "best")
+        found = Rows(wanted)
+        for place, row in talks.rows:
+            try:
+                found.add(place, row)
+            except BadRow as reason:
+                found.reject(place, str(reason))
+        for place, said in talks.rejected:
+            found.reject(place, said)
+        reading = finish.reading([found.table()])
+        unanswered = {UNANSWERED: talks.unanswered} if talks.unanswered else {}
+        yield replace(reading, passed_over={**reading.passed_over, **unanswered})
+
     def _wanted(self) -> Wanted:
         return wanted_columns(
-            columns=self.columns, task=self.task, extra=self.extra, ignore_keys=self.ignore_keys, where=self.where
+            columns=self.columns,
+            task=self.task,
+            extra=self.extra,
+            ignore_keys=self.ignore_keys,
+            where=self.where,
+            trains_history=self.trains_history(),
+            shape=self._shape,
         )
 
     def _named_format(self, file: SourceFile) -> Format:
@@ -164,7 +283,8 @@ class Files(Source):
             file=file, **self._manner(layout), header=self.header, wanted=wanted, finish=finish
         )
 
-    def _manner(self, layout: Literal["csv", "tsv"]) -> dict[str, str]:
+    def _manner(self, layout: Format) -> dict[str, str]:
         usual = '"' if layout == "csv" else ""
         quote = usual if self.quote is None else self.quote
-        return {"delimiter": "," if layout == "csv" else "\t", "quote": quote}
+        between = "," if layout == "csv" else "\t"
+        return {"delimiter": between if self.delimiter is None else self.delimiter, "quote": quote}

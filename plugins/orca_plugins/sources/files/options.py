@@ -3,18 +3,34 @@
 Declared once, as types, so that each such source has them under one name, with one check and one sentence for people.
 """
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from orca_plugins.sources.files.columns import require_known
+from orca_plugins.sources.files.columns import Theirs, require_known
 from orca_plugins.sources.files.message_keys import require_ignorable
+from orca_plugins.sources.files.shapes import AUTO, shape_named, shapes
+from orca_recipes.contract.spelling import hint, quoted
 
 
-def _known(columns: dict[str, str] | None) -> dict[str, str] | None:
+def _known(columns: dict[str, Theirs] | None) -> dict[str, Theirs] | None:
     require_known(columns or {})
     return columns
+
+
+def _as_tuples(columns: Any) -> Any:
+    if not isinstance(columns, dict):
+        return columns
+    return {ours: tuple(theirs) if isinstance(theirs, list) else theirs for ours, theirs in columns.items()}
+
+
+def _known_shape(name: str | None) -> str | None:
+    if name is not None and name != AUTO and name not in shapes():
+        sentence = f"there is no shape {quoted(name)}{hint(name, [*shapes(), AUTO])}"
+        raise PydanticCustomError("shape", "{sentence}", {"sentence": sentence})
+    return name
 
 
 def _named_once(extra: tuple[str, ...]) -> tuple[str, ...]:
@@ -29,11 +45,29 @@ def _ignorable(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Columns = Annotated[
-    dict[str, str] | None,
+    dict[str, Theirs] | None,
+    BeforeValidator(_as_tuples, json_schema_input_type=dict[str, str | tuple[str, ...]]),
     AfterValidator(_known),
     Field(
         description="our columns to the file's: question, reference, task, id, system, answer, category, messages, "
-        "options, language, reasoning; a.b is b inside of a; unset: the first eight, where the file has them"
+        "options, language, reasoning; a.b is b inside of a, a.0 the first of a list; question, system and answer may "
+        "be lists of columns, joined by a blank line, empty ones left out; unset: the first eight, where the file has "
+        "them"
+    ),
+]
+ShapeName = Annotated[
+    str | None,
+    AfterValidator(_known_shape),
+    Field(
+        description='a well-known layout by name, which says the columns (those of `columns` win), or "auto": known '
+        "by columns and first rows, told by `plan` and kept in the lock; `orca-recipe init` lists what fits a file"
+    ),
+]
+Paths = Annotated[
+    Literal["all", "best"] | None,
+    Field(
+        description='shapes of trees: "all": each path to a last answer is a conversation; "best": of each tree the '
+        "one whose answers rank first; unset: all"
     ),
 ]
 Extra = Annotated[
@@ -55,11 +89,12 @@ IgnoreKeys = Annotated[
     Field(description="keys of messages, and columns beside them, that are left out on purpose; others reject the row"),
 ]
 
-_NEW = ("where",)
+_NEW = ("where", "shape", "paths", "delimiter")
 """Options that came later: where a recipe does not use them, it means what it meant before them."""
 
 
 def identity_of(options: dict[str, Any]) -> dict[str, Any]:
     """What decides the rows that are read, of all options; unset or "all", `train_on` means the same."""
     said = {name: value for name, value in options.items() if name not in _NEW or value}
-    return {**said, "train_on": options["train_on"] or "all"}
+    meant = {"shape": asdict(shape_named(said["shape"]))} if said.get("shape") not in (None, AUTO) else {}
+    return {**said, **meant, "train_on": options["train_on"] or "all"}

@@ -8,17 +8,18 @@ import contextlib
 import itertools
 import tempfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_plugins.sources.files.arrow_types import fits, plain
+from orca_plugins.sources.files.arrow_types import fits, is_list, plain
 from orca_plugins.sources.files.byte_stream import BLOCK_BYTES, chunks, whole_file
 from orca_plugins.sources.files.checked_rows import Finish, Table
 from orca_plugins.sources.files.columns import LISTS, Wanted, columns_in_file, routes, shown, shown_path
 from orca_plugins.sources.files.found_files import compression_of
+from orca_plugins.sources.files.made_columns import with_completions
 from orca_plugins.sources.files.message_keys import holders, lost_of_row, watched
-from orca_plugins.sources.files.turn_columns import holding
+from orca_plugins.sources.files.turn_columns import holding, list_offsets
 from orca_recipes.contract.kinds import Reading, Slice, SourceFile
 from orca_recipes.contract.where import told
 from orca_recipes.errors import SourceError
@@ -67,6 +68,21 @@ def column_names(file: SourceFile) -> list[str]:
         return _names(parquet.schema_arrow)
 
 
+def raw_rows(file: SourceFile, *, at_most: int | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a file as values of Python."""
+    left = at_most
+    with _opened(file) as parquet:
+        batches = parquet.iter_batches(batch_size=_BATCH_ROWS if left is None else left, use_threads=False)
+        while left is None or left > 0:
+            with _sound(file):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            rows = batch.to_pylist() if left is None else batch.slice(0, left).to_pylist()
+            left = None if left is None else left - len(rows)
+            yield from rows
+
+
 def read(slice: Slice, *, file: SourceFile, wanted: Wanted, finish: Finish) -> Iterator[Reading]:
     """Read a slice.
 
@@ -97,7 +113,8 @@ def columns_of(where: str, schema: "pa.Schema", wanted: Wanted) -> dict[str, lis
 
     Raises: SourceError where a column is missing, or of a type that does not fit.
     """
-    found = columns_in_file(file=where, wanted=wanted, names=_names(schema))
+    indexed = [path for path in wanted.paths.values() if _root(path) != path and _has(schema, routes(path)[-1])]
+    found = columns_in_file(file=where, wanted=wanted, names=[*_names(schema), *indexed])
     columns = {}
     for ours, theirs in found.items():
         stored = {route: kind for route in routes(theirs) if (kind := _type(where, schema, route)) is not None}
@@ -123,6 +140,7 @@ def table_of(batch: "pa.RecordBatch", columns: dict[str, list[Route]], place: in
         choices = [plain(ours, _at(batch, route), wanted) for route in found]
         arrays[ours] = pc.coalesce(*choices) if len(choices) > 1 else choices[0]
     places = np.arange(place, place + batch.num_rows, dtype=np.int64)
+    arrays = with_completions(arrays, wanted)
     return Table(places, arrays, [], faults=_lost(batch, arrays.get("messages"), wanted))
 
 
@@ -189,7 +207,7 @@ def _batches(
 ) -> "Iterator[pa.RecordBatch]":
     with _sound(file):
         beside = [".".join(route) for route in _watched(parquet.schema_arrow, wanted)]
-        names = list(dict.fromkeys([*wanted.paths.values(), *beside]))
+        names = list(dict.fromkeys([*map(_root, wanted.paths.values()), *beside]))
         rows = _rows_at_once(parquet, groups) if beside else _BATCH_ROWS
     batches = parquet.iter_batches(batch_size=rows, row_groups=groups, columns=names, use_threads=False)
     while groups:
@@ -216,6 +234,9 @@ def _type(where: str, schema: "pa.Schema", route: Route) -> "pa.DataType | None"
 
     kind: pa.DataType = pa.struct(list(schema))
     for key in route:
+        if key.isdecimal() and is_list(kind):
+            kind = kind.value_type
+            continue
         places = kind.get_all_field_indices(key) if pa.types.is_struct(kind) else []
         if len(places) > 1:
             raise SourceError(f'{where}: two columns are called "{shown(key)}"; rename one')
@@ -231,6 +252,9 @@ def _has(schema: "pa.Schema", route: Route) -> bool:
 
     kind: pa.DataType = pa.struct(list(schema))
     for key in route:
+        if key.isdecimal() and is_list(kind):
+            kind = kind.value_type
+            continue
         places = kind.get_all_field_indices(key) if pa.types.is_struct(kind) else []
         if len(places) != 1:
             return False
@@ -255,5 +279,21 @@ def _at(batch: "pa.RecordBatch", route: Route) -> "pa.Array":
 
     array = batch.column(batch.schema.get_field_index(route[0]))
     for key in route[1:]:
-        array = pc.struct_field(array, key)
+        array = _item(array, int(key)) if is_list(array.type) else pc.struct_field(array, key)
     return array
+
+
+def _item(lists: "pa.Array", place: int) -> "pa.Array":
+    """The item at a place of each list; null where a list is shorter."""
+    import pyarrow as pa
+
+    starts = list_offsets(lists).to_numpy()
+    there = starts[1:] - starts[:-1] > place
+    return lists.flatten().take(pa.array(starts[:-1] + place, mask=~there))
+
+
+def _root(path: str) -> str:
+    """The column of which a path with an index into a list leads to a part."""
+    keys = path.split(".")
+    at = next((place for place, key in enumerate(keys) if place and key.isdecimal()), len(keys))
+    return ".".join(keys[:at])

@@ -5,6 +5,7 @@ wrong. What is checked here is what a typed column cannot hold; what it can hold
 checked on whole columns afterwards, for all formats alike.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from orca_plugins.sources.files.arrow_types import column_type, plain
 from orca_plugins.sources.files.checked_rows import Rejections, Table
 from orca_plugins.sources.files.chosen_rows import by_messages, where_value
 from orca_plugins.sources.files.columns import LISTS, Wanted, extra_name, require_choosing, require_rows, routes
+from orca_plugins.sources.files.made_columns import asked, with_completion
 from orca_plugins.sources.files.message_keys import holders, holds, lost_of_row, watched
+from orca_plugins.sources.files.spelt_messages import is_spelt, turns_spelt
 from orca_plugins.sources.files.strict_json import BadRow, Digits, Unlike
 from orca_plugins.sources.files.turn_values import sound, turn_of, value_under
 
@@ -61,7 +64,8 @@ class Rows:
         paths = self.wanted.paths
         chosen_by = {ours: value_of(record, ours, paths[ours], self.wanted) for ours in self.wanted.sorts}
         try:
-            return {ours: self._value(record, ours, theirs) for ours, theirs in paths.items()}, None
+            values = {ours: self._value(record, ours, theirs) for ours, theirs in paths.items()}
+            return _completed(values, self.wanted), None
         except BadRow as reason:
             if not chosen_by or by_messages(self.wanted):
                 raise
@@ -99,7 +103,7 @@ def value_of(record: dict[str, Any], ours: str, theirs: str, wanted: Wanted) -> 
         return where_value(theirs, wanted.sorts[ours], value)
     if value is None:
         return None
-    if ours == "messages":
+    if ours == "messages" or (ours == "answer" and isinstance(value, list) and wanted.takes_completions):
         return _messages(value, wanted)
     if ours not in LISTS:
         return _text(extra_name(ours) or ours, value)
@@ -114,9 +118,12 @@ def found_value(record: dict[str, Any], ours: str, theirs: str) -> Any:
     for route in routes(theirs):
         current: Any = record
         for depth, key in enumerate(route):
-            if not isinstance(current, dict):
+            if isinstance(current, list) and key.isdecimal():
+                current = current[int(key)] if int(key) < len(current) else None
+            elif not isinstance(current, dict):
                 raise BadRow(f"{ours}: {'.'.join(route[:depth])} is not an object")
-            current = value_under(current, ours, key)
+            else:
+                current = value_under(current, ours, key)
             if current is None:
                 break
         if current is not None:
@@ -129,6 +136,9 @@ def has_column(record: dict[str, Any], theirs: str) -> bool:
     for route in routes(theirs):
         current: Any = record
         for key in route:
+            if isinstance(current, list) and key.isdecimal() and int(key) < len(current):
+                current = current[int(key)]
+                continue
             if not isinstance(current, dict) or key not in current:
                 break
             current = current[key]
@@ -187,18 +197,44 @@ def _lost_columns(record: dict[str, Any], wanted: Wanted, *, with_messages: bool
 def _text(ours: str, value: Any) -> str:
     if isinstance(value, Digits):
         return "0" if value == "-0" else str(value)
+    if isinstance(value, Unlike) and value.is_number and ours in ("answer", "reference"):
+        return _fraction(ours, value)
     if not isinstance(value, str):
         raise BadRow(f"{ours}: {_called(value)}" + ("" if isinstance(value, Unlike) else " where text should be"))
     return sound(ours, value)
 
 
+def _fraction(ours: str, value: Unlike) -> str:
+    """A number with a fraction as text: the shortest that is the same 64-bit float, as a typed column tells it."""
+    number = float(value.spelling)
+    if not math.isfinite(number):
+        raise BadRow(f"{ours}: a number that is too large")
+    return repr(number)
+
+
+def _completed(values: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+    """A row's values; an answer that is a list of messages ends its conversation."""
+    answer = values.get("answer")
+    if not isinstance(answer, list):
+        return values
+    question = values.get("question")
+    before = values.get("messages")
+    if before is None and question is not None:
+        before, values = [asked(question)], {**values, "question": None}
+    return {**values, "answer": None, "messages": with_completion(before, answer, wanted)}
+
+
 def _item(ours: str, value: Any) -> str | None:
+    if isinstance(value, Unlike) and value.is_number and ours == "reference":
+        return _fraction(ours, value)
     if value is None or isinstance(value, str):
         return None if value is None else _text(ours, value)
     raise BadRow(f"{ours}: a list that holds {_called(value)}")
 
 
 def _messages(value: Any, wanted: Wanted) -> list[dict[str, Any] | None]:
+    if is_spelt(value) or wanted.pairs is not None:
+        return turns_spelt(value, wanted)
     if not isinstance(value, list):
         raise BadRow(f"messages: {_called(value)} where a list should be")
     return [turn_of(message, wanted) for message in value]

@@ -8,13 +8,14 @@ FILES_LOOKED_AT = 20
 """Of many files the first ones tell it: files of one collection have the same columns nearly always."""
 
 
-def unused_columns(names: Iterable[Sequence[str]], wanted: Wanted) -> list[str]:
+def unused_columns(names: Iterable[Sequence[str]], wanted: Wanted, beside: Iterable[str] = ()) -> list[str]:
     """The columns that files have and no column of ours is read from, sorted; inside of objects with dotted names.
 
     Args:
         names: of each file, those inside of objects with dotted names. wanted: what is read, or left out by name.
+        beside: columns that rows are put together by.
     """
-    read = {*wanted.paths.values(), *wanted.ignored}
+    read = {*wanted.paths.values(), *wanted.ignored, *beside}
     found = {name for of_file in names for name in of_file}
     left = {name for name in found if not any(_is_part(name, path) or _is_part(path, name) for path in read)}
     return sorted(name for name in left if not any(_is_part(name, other) for other in left if other != name))

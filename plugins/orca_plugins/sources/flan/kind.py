@@ -116,7 +116,9 @@ class Flan(Source):
         assert slice.file is not None, "a slice of an export has a file"
         columns = self._columns(slice.file)
         marks: dict[str, str] = {mark: columns.pop(mark) for mark in ("source", "template") if mark in columns}
-        reader = Files(path=slice.file.path, columns=columns, extra=tuple(marks.values()), on_bad_row=self.on_bad_row)
+        reader = Files(
+            path=slice.file.path, columns={**columns}, extra=tuple(marks.values()), on_bad_row=self.on_bad_row
+        )
         for reading in reader.read(slice=slice):
             yield rows_of_submix(reading, marks=marks, submix=self.submix, wants=self._wants)
 

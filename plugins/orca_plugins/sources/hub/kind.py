@@ -19,7 +19,8 @@ from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import wanted_columns
 from orca_plugins.sources.files.found_files import format_of
 from orca_plugins.sources.files.kind import Files
-from orca_plugins.sources.files.options import Columns, Extra, IgnoreKeys, Task, TrainOn, identity_of
+from orca_plugins.sources.files.options import Columns, Extra, IgnoreKeys, Paths, ShapeName, Task, TrainOn, identity_of
+from orca_plugins.sources.files.shapes import AUTO, shape_named
 from orca_plugins.sources.files.unused_columns import FILES_LOOKED_AT
 from orca_plugins.sources.hub import splits as _hub_datasets
 from orca_plugins.sources.hub.cached_files import HubName, Revision, away, chosen, fetched, is_commit, looked_up
@@ -63,9 +64,13 @@ class Hub(Source):
     train_on: TrainOn = None
     ignore_keys: IgnoreKeys = ()
     where: Where = None
+    shape: ShapeName = None
+    paths: Paths = None
 
     @model_validator(mode="after")
     def _streams_a_split(self) -> Self:
+        if self.streaming and self.shape is not None and (self.shape == AUTO or shape_named(self.shape).tree):
+            raise ValueError("a stream has no first look and no trees; name another shape, or leave out `streaming`")
         if self.streaming and self.data_files is not None:
             raise ValueError("`data_files` are kept as files; leave out `streaming`, or name `config` and `split`")
         if self.config is not None and self.data_files is not None:
@@ -81,7 +86,14 @@ class Hub(Source):
         return self.train_on == "all"
 
     def settled(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
-        """The same at a commit, and, where it is read as files, with their names."""
+        """The same at a commit, and, where it is read as files, with their names and their shape."""
+        found = self._at_a_commit(files=files, versions=versions, insist=insist)
+        if found.shape != AUTO:
+            return found
+        shape = versions.get("shape") or found._reader_of_files(found.files()[0]).settled_shape()
+        return found.model_copy(update={"shape": shape})
+
+    def _at_a_commit(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
         if is_commit(self.hub_revision) and (self.streaming or all(map(_literal_name, self.data_files or ("*",)))):
             return self
         locked = versions.get("revision")
@@ -101,13 +113,18 @@ class Hub(Source):
             commit = looked_up(self.name, commit, locked=None).commit
         return fetched(self.name, commit, self._names(commit))
 
+    @classmethod
+    def layouts(cls) -> Mapping[str, tuple[str, str]]:
+        """All shapes."""
+        return Files.layouts()
+
     def away(self, *, versions: Mapping[str, str]) -> str | None:
         if self.streaming:
             return f"{self.name} is read as it comes"
         return away(self.name, self.hub_revision, locked=versions.get("revision"), wanted=self._is_wanted)
 
     def pins(self) -> Mapping[str, str]:
-        versions = {"revision": self.hub_revision}
+        versions = {"revision": self.hub_revision} | ({"shape": self.shape} if self.shape is not None else {})
         return versions | {"datasets": _hub_datasets.version()} if self.streaming else versions
 
     def slices(self, *, slice_bytes: int) -> Sequence[Slice]:
@@ -122,7 +139,13 @@ class Hub(Source):
         if slice.file is not None:
             return self._reader_of_files(slice.file).read(slice=slice)
         wanted = wanted_columns(
-            columns=self.columns, task=self.task, extra=self.extra, ignore_keys=self.ignore_keys, where=self.where
+            columns=self.columns,
+            task=self.task,
+            extra=self.extra,
+            ignore_keys=self.ignore_keys,
+            where=self.where,
+            trains_history=self.trains_history(),
+            shape=shape_named(self.shape) if self.shape is not None else None,
         )
         return _hub_datasets.rows(
             _hub_datasets.Split(self.name, self.hub_revision, self.config, self.split),
@@ -175,6 +198,8 @@ class Hub(Source):
             train_on=self.train_on,
             ignore_keys=self.ignore_keys,
             where=self.where,
+            shape=self.shape,
+            paths=self.paths,
             on_bad_row=self.on_bad_row,
         )
 

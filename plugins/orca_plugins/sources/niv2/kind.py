@@ -16,14 +16,17 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from orca_plugins.sources.niv2.task_file import TaskFile, read_instances, read_task
-from orca_recipes.contract.frames import completed, rows_schema
+from orca_recipes.contract.frames import completed, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Place, Reading, Slice, Source, SourceFile
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.counted import counted
 from orca_recipes.errors import SourceError
 
 _SUFFIXES = (".json", ".json.gz")
+_OF_A_FOLDER = ("train.json", "train.json.gz")
+"""Files that a task's own folder holds: then the folder names the task."""
 _BATCH_BYTES = 16 << 20
+_EMPTY_OUTPUT = "output: an empty one beside others"
 
 
 class Niv2(Source):
@@ -35,16 +38,18 @@ class Niv2(Source):
         tasks = ["task1*_country_*", "task837_viquiquad_answer_generation"]
         positive_examples = 2
 
-    The file's name without its ending is the task, the first of `Categories` the category, of `Input_language` the
-    language, of `Reasoning` the tag for the reasoning. Source: Wang et al. 2022,
-    arXiv:2204.07705, https://github.com/allenai/natural-instructions.
+    The file's name without its ending is the task (of TASK/train.json the folder's), the first of `Categories` the
+    category, of `Input_language` the language, of `Reasoning` the tag for the reasoning. An empty output beside others
+    is left out and counted. Source: Wang et al. 2022, arXiv:2204.07705, https://github.com/allenai/natural-instructions.
     """
 
     kind: Literal["niv2"] = "niv2"
     revision: ClassVar[int] = 2
     path: Annotated[
         Place,
-        Field(description="folder of task files (.json, .json.gz), one that has them in tasks/, or one task file"),
+        Field(
+            description="folder of task files (.json, .json.gz, TASK/train.json), one with them in tasks/, or one file"
+        ),
     ]
     tasks: Annotated[
         tuple[str, ...] | None, Field(min_length=1, description="names of the tasks to read, or globs; unset, all")
@@ -81,7 +86,13 @@ class Niv2(Source):
 
     def read(self, *, slice: Slice) -> Iterator[Reading]:
         assert slice.file is not None
-        task = read_task(slice.file, examples=self.positive_examples)
+        try:
+            task = read_task(slice.file, examples=self.positive_examples)
+        except SourceError as fault:
+            if self.on_bad_row != "reject":
+                raise
+            yield _unread(str(fault))
+            return
         head, tail = _around(task)
         instances = task.instances[: self.max_instances]
         # The ends of a batch depend on the task alone; every row of a task carries its definition and examples.
@@ -90,7 +101,17 @@ class Niv2(Source):
             yield _reading(instances[start : start + rows], start + 1, _task_name(slice.file.path), task, head, tail)
 
 
+def _unread(reason: str) -> Reading:
+    """A file that cannot be read, as one bad row."""
+    import polars as pl
+
+    rejected = pl.DataFrame([(1, reason)], schema=rejected_rows_schema(), orient="row")
+    return Reading(rows=pl.DataFrame(schema=rows_schema()), rejected=rejected)
+
+
 def _task_name(path: Path) -> str:
+    if path.name in _OF_A_FOLDER:
+        return path.parent.name
     return path.name.removesuffix(".gz").removesuffix(".json")
 
 
@@ -104,7 +125,7 @@ def _task_files(path: Path) -> Mapping[str, SourceFile]:
     if not folder.is_dir():
         raise SourceError(f"{path}: there is no such folder or file of Natural Instructions tasks")
     found: dict[str, SourceFile] = {}
-    for file in sorted(folder.iterdir()):
+    for file in _in_order(folder):
         if file.name.endswith(_SUFFIXES) and not file.name.startswith(".") and file.is_file():
             if not file.resolve().is_relative_to(folder.resolve()):
                 raise SourceError(f"{file}: this is a link out of {folder}; name the folder that it leads to instead")
@@ -112,10 +133,16 @@ def _task_files(path: Path) -> Mapping[str, SourceFile]:
                 raise SourceError(
                     f"{folder}: {found[_task_name(file)].name} and {file.name} are the same task; keep one"
                 )
-            found[_task_name(file)] = SourceFile(file.name, file)
+            found[_task_name(file)] = SourceFile(file.relative_to(folder).as_posix(), file)
     if not found:
         raise SourceError(f"{folder}: has no task file (.json or .json.gz)")
     return found
+
+
+def _in_order(folder: Path) -> list[Path]:
+    """The files of a folder; where it holds folders with a train.json each, these."""
+    of_folders = [file for name in _OF_A_FOLDER for file in folder.glob(f"*/{name}") if file.is_file()]
+    return sorted([*folder.iterdir(), *of_folders])
 
 
 def _matching(found: Mapping[str, SourceFile], globs: Sequence[str], path: Path) -> Sequence[SourceFile]:
@@ -162,7 +189,7 @@ def _around(task: TaskFile) -> tuple[str, str]:
 def _reading(instances: Sequence[Any], first_place: int, name: str, task: TaskFile, head: str, tail: str) -> Reading:
     import polars as pl
 
-    rows, rejected = read_instances(instances, first_place=first_place)
+    rows, rejected, left_out = read_instances(instances, first_place=first_place)
     rows = rows.with_columns(
         task=pl.lit(name),
         category=pl.lit(task.category, dtype=pl.String),
@@ -170,4 +197,5 @@ def _reading(instances: Sequence[Any], first_place: int, name: str, task: TaskFi
         reasoning=pl.lit(task.reasoning, dtype=pl.String),
         question=pl.concat_str(pl.lit(head), "input", pl.lit(tail)),
     )
-    return Reading(rows=completed(rows, rows_schema()), rejected=rejected)
+    passed_over = {_EMPTY_OUTPUT: left_out} if left_out else {}
+    return Reading(rows=completed(rows, rows_schema()), rejected=rejected, passed_over=passed_over)

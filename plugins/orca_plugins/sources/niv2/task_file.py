@@ -55,11 +55,11 @@ def read_task(file: SourceFile, *, examples: int) -> TaskFile:
     )
 
 
-def read_instances(instances: Sequence[Any], *, first_place: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+def read_instances(instances: Sequence[Any], *, first_place: int) -> tuple[pl.DataFrame, pl.DataFrame, int]:
     """Instances as columns, and those that are none.
 
-    Returns: place, id, input (without white space at its ends), references (all outputs, as they are); and
-        `frames.REJECTED_ROWS`.
+    Returns: place, id (null in files of the old schema), input (without white space at its ends), references (all
+        outputs that are not empty, as they are); `frames.REJECTED_ROWS`; and how many empty outputs were left out.
     """
     import polars as pl
 
@@ -72,7 +72,10 @@ def read_instances(instances: Sequence[Any], *, first_place: int) -> tuple[pl.Da
         references=fields.field("output"),
     ).with_columns(reason=_empty_fields())
     empty = rows.filter(pl.col("reason").is_not_null()).select("place", "reason")
-    return rows.filter(pl.col("reason").is_null()).drop("reason"), pl.concat([misshapen, empty]).sort("place")
+    kept = rows.filter(pl.col("reason").is_null()).drop("reason")
+    told = kept.with_columns(pl.col("references").list.eval(pl.element().filter(~_is_blank(pl.element()))))
+    left_out = int(kept["references"].list.len().sum()) - int(told["references"].list.len().sum())
+    return told, pl.concat([misshapen, empty]).sort("place"), left_out
 
 
 _TWICE = object()
@@ -161,28 +164,37 @@ def _misfit(instance: Any) -> str | None:
         if name in instance.get(_TWICE, ()):
             return f"{name}: given twice"
     for name in ("id", "input"):
-        fault = instance.get(name) is not None and _text_fault(name, [instance[name]])
+        value = instance.get(name)
+        fault = value is not None and not _is_whole(value) and _text_fault(name, [value])
         if fault:
             return fault
     output = instance.get("output")
     outputs = output if isinstance(output, list) else [output]
-    return _text_fault("output", [text for text in outputs if text is not None])
+    return _text_fault("output", [text for text in outputs if text is not None and not _is_whole(text)])
 
 
 def _listed(instance: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """The instance with a list of outputs, or without outputs."""
-    if isinstance(instance.get("output"), str):
-        return {**instance, "output": [instance["output"]]}
-    return {name: value for name, value in instance.items() if name != "output" or value is not None}
+    """The instance with a list of outputs, or without outputs; whole numbers are their digits."""
+    output = instance.get("output")
+    outputs = output if isinstance(output, list) else [] if output is None else [output]
+    told = {name: _digits(value) for name, value in instance.items() if name != "output"}
+    return told if output is None else {**told, "output": [_digits(value) for value in outputs]}
+
+
+def _digits(value: Any) -> Any:
+    return str(value) if _is_whole(value) else value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _empty_fields() -> pl.Expr:
     """Why an instance that fits the type cannot be used, null where it can."""
     import polars as pl
 
-    blank = pl.col("references").list.eval(pl.element().str.strip_chars() == "").list.any()
+    blank = pl.col("references").list.eval(_is_blank(pl.element())).list.all()
     faults = {
-        "id: missing": pl.col("id").is_null(),
         "input: missing": pl.col("input").is_null(),
         "output: missing": pl.col("references").is_null(),
         "output: not a text": pl.col("references").list.eval(pl.element().is_null()).list.any(),
@@ -190,6 +202,10 @@ def _empty_fields() -> pl.Expr:
         "output: empty": (pl.col("references").list.len() == 0) | blank,
     }
     return pl.coalesce(pl.when(fault).then(pl.lit(reason)) for reason, fault in faults.items())
+
+
+def _is_blank(text: pl.Expr) -> pl.Expr:
+    return text.str.strip_chars() == ""
 
 
 def _field(file: SourceFile, task: Mapping[Any, Any], name: str, wanted: type, words: str) -> Any:

@@ -1,0 +1,79 @@
+"""Columns that are made of others: texts of several columns, and answers that are messages.
+
+A part that is null or blank adds nothing, so that no blank line is left at the end of a question without an input.
+"""
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from orca_plugins.sources.files.columns import Wanted
+from orca_plugins.sources.files.message_keys import SPACE
+from orca_plugins.sources.files.turn_columns import turns_type
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BETWEEN = "\n\n"
+
+
+def made_columns(columns: "Mapping[str, pa.Array]", wanted: Wanted) -> "dict[str, pa.Array]":
+    """The columns with the texts that are made of several, and without their parts."""
+    made = dict(columns)
+    for ours, parts in wanted.parts.items():
+        found = [array for name in (ours, *parts) if (array := made.pop(name, None)) is not None]
+        if found:
+            made[ours] = _joined(found)
+    return made
+
+
+def with_completion(messages: Any, completion: Any, wanted: Wanted) -> Any:
+    """A conversation and the messages that answer it: the old answers are no longer trained, unless their flags or the
+    recipe say so."""
+    before = list(messages or ())
+    if not wanted.trains_history:
+        before = [turn and {**turn, "train": turn["train"] or False} for turn in before]
+    return [*before, *completion]
+
+
+def asked(question: str) -> dict[str, Any]:
+    """A question as a message."""
+    return {"role": "user", "content": question, "train": None, "fault": None}
+
+
+def with_completions(columns: "Mapping[str, pa.Array]", wanted: Wanted) -> "dict[str, pa.Array]":
+    """The columns, where answers are lists of messages: these end the conversations."""
+    import pyarrow as pa
+
+    made = dict(columns)
+    answers = made.get("answer")
+    if answers is None or not pa.types.is_large_list(answers.type):
+        return made
+    del made["answer"]
+    rows = len(answers)
+    talks = made["messages"].to_pylist() if "messages" in made else [None] * rows
+    questions = made["question"].to_pylist() if "question" in made else [None] * rows
+    joined, left = [], []
+    for talk, question, answer in zip(talks, questions, answers.to_pylist(), strict=True):
+        before = [asked(question)] if talk is None and question is not None and answer is not None else talk
+        joined.append(before if answer is None else with_completion(before, answer, wanted))
+        left.append(None if answer is not None else question)
+    made["messages"] = pa.array(joined, turns_type())
+    if "question" in made:
+        made["question"] = pa.array(left, pa.large_string())
+    return made
+
+
+def _joined(parts: "list[pa.Array]") -> "pa.Array":
+    """The parts of each row that hold something, a blank line between them; null where none does."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    none = pa.scalar(None, pa.large_string())
+    bare = [pc.ascii_trim(part, characters=SPACE) for part in parts]
+    held = [pc.if_else(pc.equal(text, "").fill_null(True), none, part) for text, part in zip(bare, parts, strict=True)]
+    # pyarrow 26 leaves a row out of the result where all of its values are null and nulls are skipped.
+    nothing = reduce(pc.and_, [text.is_null() for text in held])
+    held[0] = pc.if_else(nothing, pa.scalar("", pa.large_string()), held[0])
+    joined = pc.binary_join_element_wise(*held, pa.scalar(_BETWEEN, pa.large_string()), null_handling="skip")
+    return pc.if_else(nothing, none, joined)

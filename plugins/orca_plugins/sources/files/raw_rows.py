@@ -1,0 +1,76 @@
+"""The rows of a file as values of JSON, one by one: for what looks at rows and not at columns (trees, first rows).
+
+A typed file's numbers come as JSON's do (`strict_json`), so that a row is the same value whatever file it lies in.
+"""
+
+import csv
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from orca_plugins.sources.files import csv_tsv, json_array, jsonl, parquet
+from orca_plugins.sources.files.byte_stream import HEAD_BYTES, head_lines, said_of
+from orca_plugins.sources.files.found_files import Format, compression_of
+from orca_plugins.sources.files.jsonl_pyarrow import objects_in
+from orca_plugins.sources.files.strict_json import FRACTION, Digits, Unlike
+from orca_recipes.contract.kinds import SourceFile
+from orca_recipes.errors import SourceError
+
+HEAD_ROWS = 20
+"""First rows that a layout is told by."""
+
+
+def raw_rows(file: SourceFile, layout: Format) -> Iterator[tuple[int, Any]]:
+    """Place and value of each row; a BadRow in the place of one that cannot be read.
+
+    Raises: SourceError.
+    """
+    match layout:
+        case "jsonl":
+            yield from jsonl.raw_rows(file)
+        case "json":
+            yield from json_array.raw_rows(file)
+        case "parquet":
+            for place, row in enumerate(parquet.raw_rows(file), 1):
+                yield place, as_json(row)
+        case _:
+            raise SourceError(f"{file.name}: rows of {layout} are no trees")
+
+
+def first_rows(file: SourceFile, layout: Format, *, delimiter: str = ",", quote: str = '"') -> list[dict[str, Any]]:
+    """The first rows of a file that are objects; CSV must name its columns."""
+    match layout:
+        case "jsonl":
+            return list(objects_in(line for line in _head(file)[:HEAD_ROWS] if line.strip()))
+        case "json":
+            return json_array.first_rows(file, HEAD_ROWS)
+        case "parquet":
+            return [as_json(row) for row in parquet.raw_rows(file, at_most=HEAD_ROWS)]
+    names = csv_tsv.column_names(file, delimiter=delimiter, quote=quote)
+    lines = [line.decode(errors="replace") for line in _head(file)]
+    reader = csv.reader(lines, delimiter=delimiter, **({"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE}))
+    with suppress(csv.Error):
+        return [dict(zip(names, row, strict=False)) for _, row in zip(range(HEAD_ROWS + 1), reader, strict=False)][1:]
+    return []
+
+
+def as_json(value: Any) -> Any:
+    """A value of Python as JSON's are told."""
+    if isinstance(value, dict):
+        return {key: as_json(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [as_json(inner) for inner in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Digits(value)
+    return Unlike(FRACTION, repr(value)) if isinstance(value, float) else value
+
+
+def _head(file: SourceFile) -> list[bytes]:
+    """The first lines of a file; of gzip without what reads whole files, which takes long to import."""
+    if compression_of(file.path.name) != "gzip":
+        return head_lines(file.path)
+    with said_of(file.path), suppress(EOFError, zlib.error), gzip.open(file.path) as stream:
+        return stream.read(HEAD_BYTES).split(b"\n")
+    return []

@@ -1,0 +1,115 @@
+"""Well-known layouts of other people's files, by name.
+
+Each is data of `shapes.toml`: which columns are which of ours, and by what its rows are known. Nothing is guessed of a
+row: what a shape says is what a recipe could say with `columns`, and more only where messages are spelt in a manner of
+their own (pairs, one text, trees).
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files as package_files
+from typing import Any
+
+from orca_plugins.sources.files.columns import Shape, Theirs, routes
+from orca_plugins.sources.files.strict_json import BadRow, Digits, Unlike, decode
+
+AUTO = "auto"
+
+
+@cache
+def shapes() -> Mapping[str, Shape]:
+    """All shapes, by name, those that are known by more first."""
+    told = tomllib.loads((package_files(__package__) / "shapes.toml").read_text(encoding="utf-8"))
+    return {name: _shape(name, table) for name, table in told.items()}
+
+
+def shape_named(name: str) -> Shape:
+    """A shape that there is."""
+    return shapes()[name]
+
+
+def fitting(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The shapes that some rows may have, those that ask most of rows first; none where there are no rows."""
+    found = [shape for shape in shapes().values() if rows and all(_fits(row, shape) for row in rows)]
+    most = max((_asked(shape) for shape in found), default=0)
+    best = [shape.name for shape in found if _asked(shape) == most]
+    return best + [shape.name for shape in found if shape.name not in best]
+
+
+def equally_fitting(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The shapes that fit some rows best: one, none, or several that cannot be told apart."""
+    names = fitting(rows)
+    return [name for name in names if _asked(shape_named(name)) == _asked(shape_named(names[0]))]
+
+
+def _shape(name: str, table: Mapping[str, Any]) -> Shape:
+    pairs = table.get("pairs")
+    return Shape(
+        name=name,
+        about=table["about"],
+        columns=_columns(table["columns"]),
+        needs=table["needs"],
+        example=table["example"].strip(),
+        may_be=_columns(table.get("may_be", {})),
+        lacks=tuple(table.get("lacks", ())),
+        ignore_keys=tuple(table.get("ignore_keys", ())),
+        pairs=(pairs[0], pairs[1]) if pairs else None,
+        marks=table.get("marks", {}),
+        tree=table.get("tree", {}),
+    )
+
+
+def _columns(table: Mapping[str, Any]) -> dict[str, Theirs]:
+    return {ours: tuple(theirs) if isinstance(theirs, list) else theirs for ours, theirs in table.items()}
+
+
+def _asked(shape: Shape) -> int:
+    """How many columns rows must have: what they must not have makes no shape fit better."""
+    return len(shape.needs)
+
+
+def _fits(row: Mapping[str, Any], shape: Shape) -> bool:
+    if any(_value(row, name) is not None for name in shape.lacks):
+        return False
+    return all(_holds(_value(row, name), what) for name, what in shape.needs.items())
+
+
+def _value(row: Mapping[str, Any], path: str) -> Any:
+    for route in routes(path):
+        value: Any = row
+        for key in route:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None:
+            return value
+    return None
+
+
+def _holds(value: Any, what: str) -> bool:
+    """Whether a value is what a shape says: text, texts, messages, or objects with some keys ("objects: a, b")."""
+    if what == "text":
+        return isinstance(value, str) and not isinstance(value, Digits)
+    if what == "plain":
+        return (isinstance(value, str | int | float) and not isinstance(value, bool)) or isinstance(value, Unlike)
+    if what == "object":
+        return isinstance(value, Mapping)
+    items = _items(value)
+    if what == "texts":
+        return bool(items) and all(isinstance(item, str) for item in items)
+    keys = [key.strip() for key in what.partition(":")[2].split(",")]
+    return bool(items) and all(isinstance(item, Mapping) and set(keys) <= set(item) for item in items)
+
+
+def _items(value: Any) -> Sequence[Any]:
+    """The items of a list, or of the text that spells one."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = decode(value)
+        except BadRow:
+            return ()
+    return value if isinstance(value, list) else ()
+
+
+def described(names: Iterable[str]) -> str:
+    """Shapes with what they are, a line each."""
+    return "\n".join(f"{name}: {shape_named(name).about}" for name in names)

@@ -1,0 +1,93 @@
+"""Conversations that are spelt in another manner than as a list of messages.
+
+JSON text, a list of texts (a user's and an assistant's in turn), pairs of question and answer, and one text with a mark
+before each turn: all become messages before anything is looked at in them.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from orca_plugins.sources.files.columns import Wanted, shown
+from orca_plugins.sources.files.strict_json import NESTING, BadRow, Digits, decode, nested_too_deep
+from orca_plugins.sources.files.turn_columns import turns_type
+from orca_plugins.sources.files.turn_values import turn_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_NO_LIST = "messages: text that spells no list of messages in JSON"
+_END = re.compile(r"\s*<\|endoftext\|>\s*$")
+
+
+def is_spelt(value: Any) -> bool:
+    """Whether a value of JSON may be a conversation in another manner than as a list of messages."""
+    is_text = isinstance(value, str) and not isinstance(value, Digits)
+    return is_text or (isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value))
+
+
+def turns_spelt(value: Any, wanted: Wanted) -> list[dict[str, Any] | None]:
+    """The messages that a value of JSON is.
+
+    Raises: BadRow.
+    """
+    if isinstance(value, str) and not isinstance(value, Digits):
+        value = list(_marked(value, wanted.marks)) if wanted.marks else _of_json(value)
+    if not isinstance(value, list):
+        raise BadRow("messages: neither a list nor a text that spells one")
+    if value and all(isinstance(item, str) and not isinstance(item, Digits) for item in value):
+        value = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(value)]
+    elif wanted.pairs is not None:
+        value = [message for pair in value for message in _parted(pair, *wanted.pairs)]
+    return [turn_of(message, wanted) for message in value]
+
+
+def spelt_column(array: "pa.Array", wanted: Wanted) -> "pa.Array":
+    """A column of conversations in another manner as lists of messages; one that cannot be read is its own fault."""
+    import pyarrow as pa
+
+    return pa.array([None if value is None else _read(value, wanted) for value in array.to_pylist()], turns_type())
+
+
+def _read(value: Any, wanted: Wanted) -> list[dict[str, Any] | None]:
+    try:
+        return turns_spelt(value, wanted)
+    except BadRow as reason:
+        return [{"role": None, "content": None, "train": None, "fault": str(reason)}]
+
+
+def _of_json(text: str) -> Any:
+    if nested_too_deep(text.encode(errors="replace")):
+        raise BadRow(f"messages: text of JSON with brackets nested more than {NESTING} deep")
+    try:
+        found = decode(text)
+    except BadRow:
+        raise BadRow(_NO_LIST) from None
+    if not isinstance(found, list):
+        raise BadRow(_NO_LIST)
+    return found
+
+
+def _parted(pair: Any, question: str, answer: str) -> Iterator[Any]:
+    """A pair as two messages; what it holds beside is kept with its question, where it is refused by name."""
+    if not isinstance(pair, Mapping) or question not in pair or answer not in pair:
+        yield pair
+        return
+    beside = {key: value for key, value in pair.items() if key not in (question, answer)}
+    yield {**beside, "role": "user", "content": pair[question]}
+    yield {"role": "assistant", "content": pair[answer]}
+
+
+def _marked(text: str, marks: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The turns of a text in which a mark stands before each.
+
+    Raises: BadRow where something stands before the first.
+    """
+    pattern = re.compile("|".join(rf"(?:^|(?<=\s)){re.escape(mark)}" for mark in sorted(marks, key=len, reverse=True)))
+    found = list(pattern.finditer(text))
+    if not found or text[: found[0].start()].strip():
+        listed = ", ".join(shown(mark) for mark in marks)
+        raise BadRow(f"messages: a text that does not begin with one of {listed}")
+    for number, mark in enumerate(found):
+        end = found[number + 1].start() if number + 1 < len(found) else len(text)
+        yield {"role": marks[mark.group()], "content": _END.sub("", text[mark.end() : end]).strip()}

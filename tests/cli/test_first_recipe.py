@@ -1,0 +1,174 @@
+"""`orca-recipe init`: from data to a recipe that is sound and builds; and what `check` and `plan` tell of it."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from orca_recipes.cli.main import main
+
+TOKENIZER = Path(__file__).parents[2] / "recipes" / "quickstart" / "tokenizer.json"
+ALPACA = [
+    {"instruction": "Translate", "input": "good morning", "output": "bonjour"},
+    {"instruction": "Name a colour", "input": "", "output": "red"},
+]
+TALK = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]}
+TREE = {"prompt": {"text": "Hi", "role": "prompter", "replies": [{"text": "Hello.", "role": "assistant"}]}}
+
+
+def orca(*words: str | Path) -> Result:
+    return CliRunner().invoke(main, [*map(str, words)])
+
+
+def data(folder: Path, rows: list[dict], name: str = "rows.jsonl") -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rows", "shape", "spoken"),
+    [
+        (ALPACA, "alpaca", ["bonjour", "red"]),
+        ([TALK], "sharegpt", ["Hello."]),
+        ([TREE], "oasst_tree", ["Hello."]),
+        ([{"conversations": ["Hi", "Hello."]}], "lima", ["Hello."]),
+        ([{"conversation": [{"input": "Hi", "output": "Hello."}]}], "capybara", ["Hello."]),
+        ([{"chat": "USER: Hi ASSISTANT: Hello. <|endoftext|>", "system": ""}], "glaive", ["Hello."]),
+    ],
+)
+def test_what_is_written_is_sound_and_builds(tmp_path: Path, rows: list[dict], shape: str, spoken: list[str]):
+    path, recipe, out = data(tmp_path / "in", rows), tmp_path / "my" / "r.toml", tmp_path / "out"
+    done = orca("init", path, "-o", recipe, "--tokenizer", TOKENIZER, "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert set(told) == {"recipe", "shape", "candidates", "columns", "rows_seen"}
+    assert (told["recipe"], told["shape"], told["rows_seen"]) == (str(recipe), shape, len(rows))
+    assert told["candidates"][0] == shape
+    checked = orca("check", recipe, "--json")
+    assert json.loads(checked.stdout)["data"] == []
+    built = orca("build", recipe, "--out", out, "--store", tmp_path / "s")
+    assert built.exit_code == 0, built.stderr
+    shown = [json.loads(line) for line in orca("show", out, "--json").stdout.splitlines()]
+    trained = ["".join(part["text"] for part in one["segments"] if part["trained"]) for one in shown]
+    assert sorted(trained) == [f"{text}<|im_end|>" for text in spoken]
+
+
+def test_a_folder_is_looked_at_as_a_file_is(tmp_path: Path):
+    folder = data(tmp_path / "in", ALPACA).parent
+    assert json.loads(orca("init", folder, "-o", tmp_path / "r.toml", "--json").stdout)["shape"] == "alpaca"
+    assert tomllib.loads((tmp_path / "r.toml").read_text())["collections"]["in"]["path"] == "in"
+
+
+def test_without_a_tokenizer_the_recipe_says_what_is_missing(tmp_path: Path):
+    done = orca("init", data(tmp_path, ALPACA), "-o", tmp_path / "r.toml")
+    assert "name its tokenizer there" in done.stdout
+    assert "# [tokenizer]" in (tmp_path / "r.toml").read_text()
+    assert orca("check", tmp_path / "r.toml").exit_code == 2
+
+
+def test_a_tokenizer_that_brings_a_template_is_taken_with_it(tmp_path: Path):
+    folder = tmp_path / "tok"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_bytes(TOKENIZER.read_bytes())
+    (folder / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    orca("init", data(tmp_path, ALPACA), "-o", tmp_path / "r.toml", "--tokenizer", folder)
+    recipe = tomllib.loads((tmp_path / "r.toml").read_text())
+    assert (recipe["template"], recipe["tokenizer"]["path"]) == ({"kind": "from_tokenizer"}, "tok")
+
+
+def test_a_recipe_that_is_there_is_not_written_over(tmp_path: Path):
+    (tmp_path / "r.toml").write_text("mine")
+    done = orca("init", data(tmp_path, ALPACA), "-o", tmp_path / "r.toml")
+    assert (done.exit_code, (tmp_path / "r.toml").read_text()) == (2, "mine")
+    assert "name another" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "said"),
+    [
+        ([{"a": "b"}], [], "no shape that is known (columns: a)"),
+        ([{"query": "a", "response": "b", "prompt": "c"}], [], "fit the shapes"),
+        (ALPACA, ["--shape", "alpacca"], 'there is no shape "alpacca"; did you mean "alpaca"'),
+        (ALPACA, ["--tokenizer", "nowhere"], "there is no such tokenizer"),
+    ],
+)
+def test_what_cannot_be_told_is_one_sentence_and_nothing_is_written(tmp_path: Path, rows, words, said):
+    done = orca("init", data(tmp_path, rows), "-o", tmp_path / "r.toml", *words)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert not (tmp_path / "r.toml").exists()
+    assert list(tmp_path.iterdir()) == [tmp_path / "rows.jsonl"]
+
+
+def test_of_two_shapes_the_one_that_is_named_is_taken(tmp_path: Path):
+    path = data(tmp_path, [{"query": "a", "response": "b", "prompt": "c"}])
+    told = json.loads(orca("init", path, "-o", tmp_path / "r.toml", "--shape", "query_response", "--json").stdout)
+    assert (told["shape"], told["candidates"]) == ("query_response", ["prompt_response", "query_response"])
+
+
+def test_questions_alone_are_told_of(tmp_path: Path):
+    path = data(tmp_path, [{"messages": [{"role": "user", "content": "Hi"}]}])
+    assert "none of these rows brings an answer" in orca("init", path, "-o", tmp_path / "r.toml").stderr
+
+
+def recipe_of(folder: Path, options: str, name: str = "rows.jsonl") -> Path:
+    path = folder / "r.toml"
+    path.write_text(
+        f'name = "r"\n[collections.c]\nkind = "files"\npath = "{name}"\n{options}\n'
+        f'[tokenizer]\nkind = "hf"\npath = "{TOKENIZER.as_posix()}"\n[template]\nkind = "chatml"\n'
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "said"),
+    [
+        (ALPACA, 'columns = { question = "instruction", answer = "output" }', "and the recipe does not read input"),
+        ([TALK], "", 'shape = "sharegpt" reads them, or columns = { messages = "conversations"'),
+        ([TALK], 'columns = { messages = "talk" }', 'no column "talk"; the file has: conversations'),
+        (
+            [{"messages": [{"role": "bard", "content": "a"}]}],
+            "",
+            '1 of the first 1 row cannot be read, row 1: messages: the role "bard"',
+        ),
+    ],
+)
+def test_check_tells_what_first_rows_seem_to_be(tmp_path: Path, rows, options, said):
+    data(tmp_path, rows)
+    done = orca("check", recipe_of(tmp_path, options))
+    assert done.exit_code == 0
+    assert said in done.stderr
+    assert "r.toml:2: collections.c" in done.stderr
+
+
+def test_check_tells_of_files_whose_names_do_not_say_that_they_are_compressed(tmp_path: Path):
+    (tmp_path / "rows.jsonl").write_bytes(b"\x1f\x8b\x08\x00" + bytes(20))
+    assert "rows.jsonl: is gzip: name it rows.jsonl.gz" in orca("check", recipe_of(tmp_path, "")).stderr
+
+
+def test_a_recipe_is_sound_without_its_data(tmp_path: Path):
+    done = orca("check", recipe_of(tmp_path, ""))
+    assert done.exit_code == 0
+    assert "no such file or folder" in done.stderr
+
+
+def test_plan_and_lock_say_which_shape_was_recognised(tmp_path: Path):
+    data(tmp_path, ALPACA)
+    recipe, store = recipe_of(tmp_path, 'shape = "auto"'), tmp_path / "s"
+    assert "collections.c: read as alpaca" in orca("plan", recipe, "--store", store).stdout
+    assert json.loads(orca("plan", recipe, "--store", store, "--json").stdout)["shapes"] == {"c": "alpaca"}
+    orca("lock", recipe, "--store", store)
+    lock = tomllib.loads((tmp_path / "r.lock").read_text())
+    assert lock["pins"]["collections"]["c"]["versions"] == {"shape": "alpaca"}
+
+
+def test_kinds_lists_shapes_with_an_example_of_each():
+    page = orca("kinds", "files").stdout
+    assert "alpaca: instruction, input (may be empty) and output" in page
+    assert '{"instruction": "Translate to French"' in page
+    (told,) = json.loads(orca("kinds", "files", "--json").stdout)["kinds"]
+    assert set(told["shapes"]["dolly"]) == {"about", "example"}
