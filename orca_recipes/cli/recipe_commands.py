@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,9 @@ from orca_recipes.cli.options import (
 )
 from orca_recipes.counted import counted
 from orca_recipes.errors import RecipeError, SourceError
+
+if TYPE_CHECKING:
+    from orca_recipes.recipe.model import Recipe
 
 
 @click.command()

@@ -52,7 +52,7 @@ class Files(Source):
     """
 
     kind: Literal["files"] = "files"
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     path: Annotated[
         Place,
         Field(description="a file, a folder (its files of a known format), or a pattern with *, ?, [...] and **"),

@@ -44,7 +44,7 @@ class Niv2(Source):
     """
 
     kind: Literal["niv2"] = "niv2"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     path: Annotated[
         Place,
         Field(
