@@ -186,6 +186,7 @@ def test_the_top_level_is_the_house_as_designed():
         "LICENSE",
         "README.md",
         "constraints.txt",
+        "docs",
         "findings",
         "orca_recipes",
         "plugins",

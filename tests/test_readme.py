@@ -49,8 +49,19 @@ def test_its_recipes_are_sound(text: str, tmp_path: Path):
     load_recipe(tmp_path / "recipe.toml", catalogue=Catalogue())
 
 
+def test_its_lines_of_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    text = next(block for block in blocks("python") if "load_recipe" in block)
+    shutil.copytree(HOME / "recipes" / "quickstart", tmp_path / "quickstart")
+    shutil.copy(HOME / "recipes" / "quickstart.toml", tmp_path / "recipe.toml")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(text, names)
+    assert names["build"].verify().is_sound
+    assert names["example"].trained.any()
+
+
 def test_its_hook_is_one():
-    (text,) = blocks("python")
+    text = next(block for block in blocks("python") if "hookimpl" in block)
     names: dict = {}
     exec(text, names)
     assert names["orca_filters"]() == {"no_shouting": "my_package.no_shouting:NoShouting"}
