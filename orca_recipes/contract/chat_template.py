@@ -10,8 +10,10 @@ the contract because kinds take templates apart with it, and the core holds what
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from orca_recipes.contract.spelling import printable
@@ -21,7 +23,8 @@ from orca_recipes.errors import TemplateError
 if TYPE_CHECKING:
     import jinja2
 
-Message = Mapping[str, str]
+Message = Mapping[str, Any]
+_FORMATS = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1""")
 
 
 class Refused(Exception):
@@ -43,18 +46,30 @@ class ChatTemplate:
         """What the clock said so far, by format."""
         return dict(self._clock.said)
 
-    def render(self, messages: Sequence[Message], *, generation_prompt: bool = False) -> str:
+    def ask_dates(self) -> None:
+        """Ask the clock, where it stands, for every format that the text names, so that `dates` holds them all."""
+        for match in _FORMATS.finditer(self.text) if self._clock.stands else ():
+            self._clock(match.group(2))
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        generation_prompt: bool = False,
+        variables: Mapping[str, Any] = MappingProxyType({}),
+    ) -> str:
         """The text of a conversation.
 
+        Args:
+            variables: what this conversation is given besides, tools among them.
         Raises: Refused where the template raises; TemplateError where it asks for the time and no date is given, or
         costs more than a template may.
         """
         given = [dict(message) for message in messages]
-        self._work.begin(given)
+        told = {**self._variables, **variables}
+        self._work.begin([given, dict(variables)] if variables else given)
         try:
-            return str(
-                self._template.render(messages=given, add_generation_prompt=generation_prompt, **self._variables)
-            )
+            return str(self._template.render(messages=given, add_generation_prompt=generation_prompt, **told))
         except TemplateError:
             raise
         except Exception as fault:  # templates fail with whatever their expressions raise
@@ -77,6 +92,7 @@ class _Clock:
 
     def __init__(self, today: date | None) -> None:
         self._now = None if today is None else datetime.combine(today, time(12))
+        self.stands = today is not None
         self.said: dict[str, str] = {}
 
     def __call__(self, form: str) -> str:

@@ -23,11 +23,18 @@ _AFTER_TEXT = ("BertProcessing", "RobertaProcessing")
 @dataclass(frozen=True)
 class Ending:
     """ids: the tokens that end every complete trained turn, from the terminator's first control token on (text before
-    it is encoded with the answer). token: the control token at which generation stops. pad: the one that fills rows."""
+    it is encoded with the answer). token: the control token at which generation stops. pad: the one that fills rows.
+    others: further tokens that end turns, each alone (of gpt-oss the one behind a call)."""
 
     ids: tuple[int, ...]
     token: str
     pad: str
+    others: tuple[int, ...] = ()
+
+    @property
+    def terminators(self) -> tuple[tuple[int, ...], ...]:
+        """The ids that end complete trained turns, in each of their ways."""
+        return (self.ids, *((token,) for token in self.others))
 
     def named(self, vocabulary: Vocabulary) -> Vocabulary:
         """The vocabulary as it is shipped: what ends a text is what ends an answer, and pads have a name."""
@@ -55,7 +62,9 @@ def ending_of(markup: Markup, encoder: Encoder) -> Ending:
         ids += _ids_of(text[end : match.start()], encoder)
         ids.append(vocabulary.control[match.group()])
         end = match.end()
-    return Ending(tuple(ids), last, vocabulary.pad or vocabulary.eos or last)
+    ends = () if markup.rendering is None else markup.rendering.ends
+    others = tuple(vocabulary.control[text] for text in ends if text != last)
+    return Ending(tuple(ids), last, vocabulary.pad or vocabulary.eos or last, others)
 
 
 def without_added_end(definition: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from orca_recipes.contract.rendering import Rendering, rendering_from_json
 from orca_recipes.errors import TemplateError
 
 Role = str
@@ -32,7 +33,7 @@ class Joint:
 class Markup:
     """One chat template as data.
 
-    joints: (role before or START, role after) to the text between. A pair that is missing cannot be rendered.
+    joints: (role before or START, role after) to the text between. A pair that is missing cannot be rendered by joints.
         For a pair that ends in "assistant" the header is exactly the generation prompt of inference.
     answer_prefix: what the template prints between the generation prompt and a trained answer (trained with it).
     terminator: what ends an answer, trained, through its last control token; there may be several, and text between.
@@ -44,6 +45,8 @@ class Markup:
     filled: roles whose content must hold more than white space: the template prints a blank one in another way, so a
         conversation that holds one cannot be rendered.
     chat_template: jinja text that renders the same, shipped with the build for inference.
+    rendering: how the jinja text renders conversations that the joints do not, one at a time; None where the joints are
+        all that there is.
     """
 
     joints: Mapping[tuple[Role, Role], Joint]
@@ -54,6 +57,7 @@ class Markup:
     trimmed: frozenset[Role] = field(default_factory=frozenset)
     unstripped: frozenset[tuple[Role, Role]] = field(default_factory=frozenset)
     filled: frozenset[Role] = field(default_factory=frozenset)
+    rendering: Rendering | None = None
 
     def as_json(self) -> dict[str, object]:
         """The markup as JSON values, for locks and fingerprints."""
@@ -69,6 +73,7 @@ class Markup:
             "trimmed": sorted(self.trimmed),
             "unstripped": sorted(f"{before}>{after}" for before, after in self.unstripped),
             "filled": sorted(self.filled),
+            **({"rendering": self.rendering.as_json()} if self.rendering is not None else {}),
         }
 
 
@@ -83,6 +88,7 @@ def markup_from_json(values: Mapping[str, Any]) -> Markup:
         trimmed=frozenset(values["trimmed"]),
         unstripped=frozenset(_pair(pair) for pair in values["unstripped"]),
         filled=frozenset(values["filled"]),
+        rendering=rendering_from_json(values["rendering"]) if "rendering" in values else None,
     )
 
 

@@ -191,7 +191,7 @@ class Publication:
             pad_id=student.control[student.ending.pad],
             bos_id=bos if begins else None,
             unused_bos_id=None if begins else bos,
-            terminators=(student.ending.ids,),
+            terminators=student.ending.terminators,
             vocabulary_size=student.size,
             dtype="uint16" if token_dtype(student.size).itemsize == 2 else "int32",
             longest_example=max(self._packed(name)["longest_example"] for name in written),
@@ -268,6 +268,8 @@ class Publication:
 
 def begins_with_bos(student: Student) -> bool:
     """Whether inference's prompt begins with BOS."""
+    if student.markup.rendering is not None:
+        return student.markup.rendering.opens
     heads = [joint.header for (before, _), joint in student.markup.joints.items() if not before]
     return student.bos is not None and all(head.startswith(student.bos) for head in heads)
 
@@ -283,7 +285,11 @@ def asked_phases(recipe: Recipe) -> list[AskedPhase]:
 def generation_settings(student: Student) -> dict[str, Any]:
     """Settings with which generation ends where training ended an answer."""
     ending, control = student.ending, student.control
-    settings: dict[str, Any] = {"eos_token_id": control[ending.token], "pad_token_id": control[ending.pad]}
+    ends = [control[ending.token], *ending.others]
+    settings: dict[str, Any] = {
+        "eos_token_id": ends if ending.others else ends[0],
+        "pad_token_id": control[ending.pad],
+    }
     if student.bos is not None:
         settings["bos_token_id"] = student.control[student.bos]
     return settings

@@ -51,7 +51,10 @@ the dataset itself."""
 ALL_TURNS = -1
 """The `turn` of an example that holds all turns of its conversation."""
 
-_MAY_BE_NULL = frozenset({"file", "line", "question_digest", "teacher_view", "kept_question_digest"})
+GIVEN = "given"
+"""The column of what inference is given for an example; a table has it only where one of its examples has it."""
+
+_MAY_BE_NULL = frozenset({"file", "line", "question_digest", "teacher_view", "kept_question_digest", GIVEN})
 _NEW = ("turn", "ids_digest", TWIN)
 """The columns that format 1 does not have."""
 
@@ -122,7 +125,7 @@ class Records:
         return coded.dictionary.to_pylist(), numbers(coded.indices).astype(np.int64)
 
 
-def records_schema() -> pa.Schema:
+def records_schema(*, with_given: bool = False) -> pa.Schema:
     """One line an example.
 
     row: of the shard. place: tokens stored before the example in its row (pads are never stored).
@@ -134,6 +137,8 @@ def records_schema() -> pa.Schema:
     apart from.
     teacher_view: what the teacher was asked, told by the student's messages (JSON, see README). kept_question_digest:
     of the last question as the tokenizer keeps it. Both are null where the student sees what the teacher saw.
+    given: the conversation with its tools and variables (JSON, `contract.turn_texts`), where the template rendered it
+    whole; null where its messages are told by the tokens.
     """
     import pyarrow as pa
 
@@ -158,6 +163,8 @@ def records_schema() -> pa.Schema:
         ("teacher_view", pa.dictionary(pa.int32(), pa.large_string())),
         ("kept_question_digest", pa.binary(WIDTH)),
     ]
+    if with_given:
+        columns.append((GIVEN, pa.dictionary(pa.int32(), pa.large_string())))
     return pa.schema(columns)
 
 
@@ -263,7 +270,7 @@ def read_columns(path: Path, names: Sequence[str]) -> Records:
 
 def records_of(path: Path, stored: pa.Table) -> tuple[Records | None, list[str]]:
     """As `read_records`, of a table that was read."""
-    table = with_columns(path, stored, records_schema())
+    table = with_columns(path, stored, records_schema(with_given=GIVEN in stored.column_names))
     may_be_null = _MAY_BE_NULL | ({*_NEW} - {*stored.schema.names})
     nulls = [name for name in table.column_names if table[name].null_count and name not in may_be_null]
     faults = [f'column "{name}" has {table[name].null_count} nulls, and may have none' for name in nulls]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from orca_recipes.contract.kinds import Tokenizer
 from orca_recipes.contract.markup import Markup
 from orca_recipes.run.conversations.converse import conversed, passing
 from orca_recipes.run.conversations.course import ConverseTask, selected_examples
-from orca_recipes.run.tokens.render import Renderer
+from orca_recipes.run.tokens.student_renderer import StudentRenderer
 from orca_recipes.run.work.loaded_tokenizer import opened
+from orca_recipes.run.work.student import TOKENIZER_FILES
 from orca_recipes.store.arrow_files import write_frame
 from orca_recipes.store.store import PartWriter
 
@@ -65,13 +66,18 @@ def measure_conversations(task: MeasureConversations) -> int:
 
 def _tokens(conversations: pl.DataFrame, task: MeasureConversations) -> tuple[np.ndarray, np.ndarray]:
     """Tokens, and trained ones, of each conversation; none of those that the template cannot render."""
-    messages: Any = conversations["messages"].rechunk().to_arrow()
-    renderer = Renderer(markup=task.markup, encoder=opened(task.tokenizer, task.tokenizer_folder))
-    rendered = renderer.render(
-        messages=messages,
-        cut=conversations["cut"].to_numpy(),
+    student = StudentRenderer(
+        task.markup, opened(task.tokenizer, task.tokenizer_folder), task.tokenizer_folder / TOKENIZER_FILES[0]
+    )
+    made = student.render(
+        conversations.to_arrow(),
         check=np.zeros(conversations.height, dtype=np.bool_),
         exact=False,
+        of=conversations.height,
+        tried=False,
     )
-    is_kept = rendered.trained_tokens > 0
-    return np.diff(rendered.example_starts) * is_kept, rendered.trained_tokens * is_kept
+    is_kept = made.rendered.trained_tokens > 0
+    is_kept[np.isin(made.owner, list(made.reasons))] = False
+    counts = (np.diff(made.rendered.example_starts) * is_kept, made.rendered.trained_tokens * is_kept)
+    tokens, trained = (np.bincount(made.owner, weights=one, minlength=conversations.height) for one in counts)
+    return tokens.astype(np.int64), trained.astype(np.int64)

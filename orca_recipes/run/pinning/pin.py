@@ -100,6 +100,7 @@ def _student(
             work.do(take_apart, Dissecting(recipe.tokenizer, recipe.template, folder.path, made))
     facts = made.receipt["report"]
     known = facts["vocabulary"]
-    ending = Ending(**{**known["ending"], "ids": tuple(known["ending"]["ids"])})
+    told = known["ending"]
+    ending = Ending(**{**told, "ids": tuple(told["ids"]), "others": tuple(told.get("others", ()))})
     student = Student(folder.path, markup_from_json(facts["markup"]), **{**known, "ending": ending})
     return student, folder.receipt["report"]["digest"]

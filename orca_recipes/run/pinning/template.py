@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from orca_recipes.contract.ending import ending_of
+from orca_recipes.contract.ending import Ending, ending_of
 from orca_recipes.contract.kinds import Template, Tokenizer
 from orca_recipes.run.pinning.template_trial import conform
 from orca_recipes.run.work.blame import placed
@@ -29,6 +29,12 @@ class Dissecting:
     folder: StageFolder
 
 
+def ending_facts(ending: Ending) -> dict[str, Any]:
+    """An ending as facts of the stage; its other ends are told where it has some."""
+    facts = asdict(ending)
+    return facts if ending.others else {name: fact for name, fact in facts.items() if name != "others"}
+
+
 def take_apart(task: Dissecting) -> None:
     """Make stage `template`. Raises: TemplateError, TokenizerError, as `conform`."""
     encoder = opened(task.tokenizer, task.resolved)
@@ -44,6 +50,6 @@ def take_apart(task: Dissecting) -> None:
         "pad": vocabulary.pad,
         "verdict": encoder.verdict(),
         "conformance": conformance,
-        "ending": asdict(ending_of(markup, encoder)),
+        "ending": ending_facts(ending_of(markup, encoder)),
     }
     task.folder.finish([], {"markup": markup.as_json(), "vocabulary": facts})

@@ -22,6 +22,7 @@ from orca_recipes.contract.kinds import Encoder
 from orca_recipes.contract.markup import Markup, assemble_text
 from orca_recipes.errors import TemplateError, TokenizerError
 from orca_recipes.run.pinning.trial_conversations import Conversation, conversations
+from orca_recipes.run.pinning.turn_trial import turns_held
 from orca_recipes.run.tokens.inference import Inference
 from orca_recipes.run.tokens.render import Renderer
 from orca_recipes.run.tokens.rendered_segments import Rendered
@@ -44,10 +45,13 @@ def conform(*, markup: Markup, encoder: Encoder, tokenizer: Path) -> str:
     inference = Inference(tokenizer, markup.chat_template, ending.named(encoder.vocabulary))
     trial = _Trial(markup, encoder, inference, ending.ids)
     tried = conversations(markup, encoder.vocabulary)
-    if not tried:
+    if not tried and markup.rendering is None:
         raise TemplateError("the template has no conversation that ends in an answer, so nothing can be trained on")
-    held = trial.run(tried)
-    return f"{held} conversations, all as inference sees them"
+    said = [f"{trial.run(tried)} conversations, all as inference sees them"] if tried else []
+    if markup.rendering is not None:
+        count, held = turns_held(markup, encoder, tokenizer)
+        said.append(f"{held} of {count} dialogues that the template itself rendered")
+    return "; ".join(said)
 
 
 class _Trial:

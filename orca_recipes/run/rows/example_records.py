@@ -12,7 +12,7 @@ import numpy as np
 
 from orca_recipes.run.rows.unit_places import Places
 from orca_recipes.run.rows.units import Unit
-from orca_recipes.shards.records import all_turns, records_schema
+from orca_recipes.shards.records import ALL_TURNS, GIVEN, records_schema
 from orca_recipes.shards.text_columns import WIDTH, binary_of, is_null, numbers
 from orca_recipes.store.arrow_files import indices, one_piece, read_table
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _AS_TOLD = ("task", "file", "strategy", "system_message", "teacher", "teacher_view")
+_BY_TURN = ("turn", GIVEN)
 _DIGESTS = ("question_hi", "question_lo", "kept_question_hi", "kept_question_lo")
 
 
@@ -39,18 +40,20 @@ def records_of(order: pa.Table, rows: np.ndarray, units: Sequence[Unit]) -> pa.T
     columns: dict[str, Any] = {
         **{name: told[name] for name in _AS_TOLD},
         **{name: order[name] for name in ("tokens", "trained_tokens", "flags")},
+        "turn": told["turn"].fill_null(ALL_TURNS),
         "row": pa.array(row.astype(np.int32)),
         "place": pa.array((running - running[rows[:-1]][row]).astype(np.int32)),
         "line": told["place"],
         "collection": _collections(order, units),
         "id": _binary(order, "id"),
-        "turn": all_turns(len(tokens)),
         "text_digest": _binary(order, "text"),
         "ids_digest": _binary(order, "ids"),
         "question_digest": _where_known(told, "question", told["question_hi"]),
         "kept_question_digest": _where_known(told, "kept_question", views),
     }
-    schema = records_schema()
+    if told[GIVEN].null_count < len(tokens):
+        columns[GIVEN] = told[GIVEN]
+    schema = records_schema(with_given=GIVEN in columns)
     return pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
 
 
@@ -63,14 +66,23 @@ def _told(order: pa.Table, units: Sequence[Unit]) -> dict[str, pa.Array[Any]]:
     parts = [(read_table(units[unit].records), indices(rows)) for unit, rows in places.by_unit()]
 
     def column(name: str) -> pa.Array[Any]:
-        held = [one_piece(table[name]) for table, _ in parts]
+        held = [_column(table, name) for table, _ in parts]
         if all(part.null_count == len(part) for part in held):
             return pa.nulls(len(chosen), type=held[0].type)
         found = [part.take(rows) for part, (_, rows) in zip(held, parts, strict=True)]
         return pa.concat_arrays(found).take(chosen)
 
     # One column after the other: each is held twice while it is put in order.
-    return {name: column(name) for name in (*_AS_TOLD, *_DIGESTS, "place")}
+    return {name: column(name) for name in (*_AS_TOLD, *_DIGESTS, "place", *_BY_TURN)}
+
+
+def _column(table: pa.Table, name: str) -> pa.Array[Any]:
+    """A column of a unit's records; those of turns are null where all examples hold all turns."""
+    import pyarrow as pa
+
+    if name in _BY_TURN and name not in table.column_names:
+        return pa.nulls(table.num_rows, type=pa.int32() if name == "turn" else pa.large_string())
+    return one_piece(table[name])
 
 
 def _collections(order: pa.Table, units: Sequence[Unit]) -> pa.Array[Any]:

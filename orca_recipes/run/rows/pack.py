@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_recipes.contract.draws import draw_keys
+from orca_recipes.contract.draws import draw_keys, splitmix64
 from orca_recipes.contract.kinds import Encoder, Packer
 from orca_recipes.run.answers.stale_answers import answers_used
 from orca_recipes.run.rows.overlong_policy import CHANGED, Fitted, fit, rejected_of
-from orca_recipes.run.rows.units import STORED, Columns, Unit, units_of_dataset
+from orca_recipes.run.rows.units import STORED, TURN, Columns, Unit, units_of_dataset
 from orca_recipes.run.work.account import count_reasons
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.loaded_tokenizer import opened
-from orca_recipes.shards.records import TRUNCATED, TURNS_DROPPED
+from orca_recipes.shards.records import ALL_TURNS, TRUNCATED, TURNS_DROPPED
 from orca_recipes.store.arrow_files import column_of, write_frame, write_table
 from orca_recipes.store.store import PartWriter, StageFolder
 
@@ -125,7 +125,7 @@ def _gathered(stored: Sequence[Columns], fitted: Sequence[Fitted], placed: Seque
     pieces = [_piece(*parts) for parts in zip(stored, fitted, chosen, strict=True)]
     if not pieces:
         return {"tokens": np.empty(0, dtype=np.int32)}
-    examples = {name: np.concatenate([piece.pop(name) for piece in pieces]) for name in STORED}
+    examples = {name: np.concatenate([piece.pop(name) for piece in pieces]) for name in (*STORED, TURN)}
     examples["unit"] = np.repeat(np.arange(len(chosen), dtype=np.int32), [len(rows) for rows in chosen])
     examples["index"] = np.concatenate(chosen).astype(np.int32)
     return examples
@@ -133,7 +133,7 @@ def _gathered(stored: Sequence[Columns], fitted: Sequence[Fitted], placed: Seque
 
 def _piece(columns: Columns, fitted: Fitted, rows: np.ndarray) -> Columns:
     """Some examples of a unit, which rise, as they fit."""
-    piece = {name: columns[name][rows] for name in STORED}
+    piece = {name: columns[name][rows] for name in (*STORED, TURN)}
     at = np.searchsorted(rows, fitted.cut["index"])
     here = np.flatnonzero(np.append(rows, -1)[at] == fitted.cut["index"])
     for name in CHANGED:
@@ -146,7 +146,7 @@ def _pack_shard(folder: StageFolder, shard: int, examples: Columns, packer: Pack
     import pyarrow as pa
 
     ids = {name: examples[name] for name in ("id_hi", "id_lo")}
-    keys = draw_keys(**ids, seed=seed, purpose="rows")
+    keys = _keys(examples, seed)
     order = keyed_order(**ids, keys=keys)
     room = -(-examples["tokens"][order] // packer.align) * packer.align
     packing = packer.pack(lengths=room.astype(np.int32), keys=keys[order], row_tokens=packer.row_tokens)
@@ -156,6 +156,14 @@ def _pack_shard(folder: StageFolder, shard: int, examples: Columns, packer: Pack
     write_frame(writer.path(".rows.arrow"), pl.DataFrame({"start": packing.row_starts.astype(np.int64)}))
     writer.keep([".order.arrow", ".rows.arrow"], {"shard": shard, "rows": len(packing.row_starts) - 1})
     return writer.name
+
+
+def _keys(examples: Columns, seed: int) -> np.ndarray:
+    """The keys that order the examples; turns of one conversation, which has one id, lie as far apart as others."""
+    keys = draw_keys(id_hi=examples["id_hi"], id_lo=examples["id_lo"], seed=seed, purpose="rows")
+    alone = np.flatnonzero(examples[TURN] != ALL_TURNS)
+    keys[alone] = splitmix64(keys[alone] + examples[TURN][alone].astype(np.uint64))
+    return keys
 
 
 def _keep_rejected(folder: StageFolder, rejected: pl.DataFrame) -> str:

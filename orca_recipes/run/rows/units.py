@@ -10,12 +10,16 @@ import numpy as np
 
 from orca_recipes.plan.compile import taken_collections
 from orca_recipes.run.work.bench import Bench
+from orca_recipes.shards.records import ALL_TURNS
 from orca_recipes.shards.text_columns import numbers
 from orca_recipes.store.arrow_files import one_piece, read_frame, read_table
 from orca_recipes.store.store import StageFolder
 
 STORED = ("id_hi", "id_lo", "tokens", "trained_tokens", "flags", "text_hi", "text_lo", "ids_hi", "ids_lo")
 """The columns that packing looks at."""
+
+TURN = "turn"
+"""The column that tells examples of one conversation apart."""
 
 Columns = dict[str, np.ndarray]
 """Columns of examples by name: [examples] each."""
@@ -33,9 +37,13 @@ class Unit:
         return self.prefix.with_name(self.prefix.name + ".records.arrow")
 
     def columns(self) -> Columns:
-        """STORED, mapped."""
+        """STORED and TURN, mapped."""
         table = read_table(self.records)
-        return {name: numbers(one_piece(table[name])) for name in STORED}
+        columns = {name: numbers(one_piece(table[name])) for name in STORED}
+        is_told = TURN in table.column_names
+        # Takes no memory where all examples hold all turns.
+        whole = np.broadcast_to(np.int32(ALL_TURNS), table.num_rows)
+        return {**columns, TURN: numbers(one_piece(table[TURN])) if is_told else whole}
 
     def lines(self, rows: Sequence[int]) -> list[tuple[str | None, int]]:
         """The file that each of some examples was read from, and where it stands there."""

@@ -15,15 +15,13 @@ import numpy as np
 from orca_recipes.contract.kinds import Encoder
 from orca_recipes.contract.markup import Markup
 from orca_recipes.run.tokens.flat_messages import UNKNOWN, FlatMessages, flatten
-from orca_recipes.run.tokens.items import Items, lay_out
+from orca_recipes.run.tokens.items import lay_out
 from orca_recipes.run.tokens.markers import markers
 from orca_recipes.run.tokens.rendered_segments import Held, Rendered, assembled
+from orca_recipes.run.tokens.run_encoder import RunEncoder
 from orca_recipes.run.tokens.template_pieces import START_CODE, PieceTables
 from orca_recipes.run.tokens.text_runs import Runs, runs_of
-from orca_recipes.run.tokens.token_rows import Encoded
-from orca_recipes.run.tokens.trained_text import texts_to_train
 from orca_recipes.shards.layout import ROLES
-from orca_recipes.store.arrow_files import indices
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,6 +34,7 @@ class Renderer:
         self.markup = markup
         self.encoder = encoder
         self.tables = PieceTables(markup, encoder.vocabulary)
+        self.runs = RunEncoder(encoder, np.array(self.tables.controls, dtype=np.int64))
 
     def render(self, *, messages: pa.LargeListArray, cut: np.ndarray, check: np.ndarray, exact: bool) -> Rendered:
         """Tokenize conversations.
@@ -51,12 +50,12 @@ class Renderer:
         flat, reasons = self._renderable(flat)
         items = lay_out(flat, cut, self.tables)
         runs = runs_of(items, flat, self._fixed, only_at_start=self.encoder.prefix_only_at_start)
-        encoded = self._encoded(runs.texts, runs.opening, exact)
+        encoded = self.runs.encoded(runs.texts, runs.opening, exact)
         marked = self._marked(runs, flat)
         disagreeing = np.empty(0, dtype=np.int64)
         if not exact:
-            disagreeing = self._disagreeing(runs, encoded, check | marked)
-        trained_texts = self._trained_texts(items, runs, len(messages))
+            disagreeing = self.runs.disagreeing(runs, encoded, check | marked)
+        trained_texts = self.runs.trained_texts(items, runs, len(messages))
         return assembled(
             items,
             runs,
@@ -65,7 +64,7 @@ class Renderer:
             trained_texts=trained_texts,
             reasons=reasons,
             disagreeing=disagreeing,
-            unspelt=self._unspelt(items, runs, encoded, len(messages)),
+            unspelt=self.runs.unspelt(items, runs, encoded, len(messages)),
             changed=self._changed(flat),
             marked=marked,
         )
@@ -103,41 +102,6 @@ class Renderer:
             flat = flat.keep(~bad[flat.example])
         return flat.trim(self.markup), reasons
 
-    def _encoded(self, texts: pa.LargeStringArray, opening: int, exact: bool) -> Encoded:
-        """Encode texts, of which the first `opening` open and the others go on from text."""
-        parts = [
-            self.encoder.encode(texts=part, opens=opens, exact=exact)
-            for part, opens in ((texts[:opening], True), (texts[opening:], False))
-            if len(part)
-        ]
-        return Encoded.joined(parts, self._controls, self.encoder.vocabulary.size)
-
-    def _trained_texts(self, items: Items, runs: Runs, examples: int) -> pa.LargeBinaryArray:
-        trained = np.flatnonzero(items.trained[runs.first_item])
-        start, stop = runs.trained
-        chosen = runs.text[trained]
-        # In order where all open or none does, and then nothing is copied.
-        in_order = start >= runs.opening or stop <= runs.opening
-        return texts_to_train(
-            texts=runs.texts[start:stop] if in_order else runs.texts.take(indices(chosen)),
-            opens=runs.opens(chosen),
-            owners=runs.example[trained],
-            examples=examples,
-            encoder=self.encoder,
-        )
-
-    def _unspelt(self, items: Items, runs: Runs, encoded: Encoded, examples: int) -> Held:
-        """Where text became the unknown token, or no token at all."""
-        texts, opening, vocabulary = runs.texts, runs.opening, self.encoder.vocabulary
-        bad = np.zeros(len(texts), dtype=bool)
-        if vocabulary.unknown_id is not None:
-            bad |= encoded.holding(vocabulary.unknown_id, len(texts))
-        if self.encoder.drops:
-            bad[:opening] |= self.encoder.dropped(texts=texts[:opening], opens=True)
-            bad[opening:] |= self.encoder.dropped(texts=texts[opening:], opens=False)
-        hits = np.flatnonzero(bad[runs.text]) if bad.any() else np.empty(0, dtype=np.int64)
-        return Held.of(runs.example[hits], items.trained[runs.first_item[hits]], examples)
-
     def _changed(self, flat: FlatMessages) -> Held:
         hits = np.flatnonzero(self.encoder.changed(texts=flat.contents)[flat.place])
         return Held.of(flat.example[hits], flat.trained[hits], flat.examples)
@@ -163,27 +127,11 @@ class Renderer:
             [text for text in others if text in fixed],
         )
 
-    def _disagreeing(self, runs: Runs, encoded: Encoded, suspects: np.ndarray) -> np.ndarray:
-        """Examples among the suspects of which the reference encodes a run otherwise."""
-        checked = np.flatnonzero(suspects[runs.example])
-        texts = np.unique(runs.text[checked])
-        if not len(texts):
-            return np.empty(0, dtype=np.int64)
-        opening = int(np.searchsorted(texts, runs.opening))
-        truth = self._encoded(runs.texts.take(indices(texts)), opening, exact=True)
-        differs = np.zeros(len(runs.texts), dtype=bool)
-        differs[texts] = truth.differs(encoded, texts)
-        return np.unique(runs.example[checked[differs[runs.text[checked]]]])
-
     @cached_property
     def _fixed(self) -> pa.LargeStringArray:
         import pyarrow as pa
 
         return pa.array(self.tables.texts, type=pa.large_string())
-
-    @cached_property
-    def _controls(self) -> np.ndarray:
-        return np.array(self.tables.controls, dtype=np.int64)
 
 
 def _holding(texts: pa.LargeStringArray, patterns: list[str]) -> np.ndarray:

@@ -21,18 +21,16 @@ from orca_recipes.contract.markup import Markup
 from orca_recipes.counted import counted
 from orca_recipes.plan.compile import has_reserve
 from orca_recipes.run.tokens.erased_question import kept_question_digests
-from orca_recipes.run.tokens.prompt_trial import PromptTrial
-from orca_recipes.run.tokens.render import Renderer
 from orca_recipes.run.tokens.rendered_segments import Rendered
-from orca_recipes.run.tokens.unprinted import unprinted
+from orca_recipes.run.tokens.student_renderer import Made, StudentRenderer
 from orca_recipes.run.work.account import ACCOUNT, count_reasons, read_account
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.run.work.student import TOKENIZER_FILES
 from orca_recipes.shards.ids_digest import ids_digests
-from orca_recipes.shards.records import CUT
+from orca_recipes.shards.records import CUT, GIVEN
 from orca_recipes.shards.writer import write_pair
-from orca_recipes.store.arrow_files import indices, one_piece, read_table, write_table
+from orca_recipes.store.arrow_files import indices, read_table, write_table
 from orca_recipes.store.narrow_tables import whole
 from orca_recipes.store.store import Part, PartWriter, StageFolder
 
@@ -48,6 +46,10 @@ call, so that calls of a fourth of this cost a third more."""
 
 FEWEST_GROUPS = 8
 """Workers share the groups of a collection: a small one is cut finer."""
+
+
+ONE_A_TURN = "one example a turn"
+"""Why a stage gives more examples than it was given conversations."""
 
 
 def make(bench: Bench, folder: StageFolder, subject: str) -> None:
@@ -72,8 +74,16 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
             name: {held: sum(report[name][held] for report in reports) for held in ("examples", "answers")}
             for name in ("unknown", "normalized")
         },
+        **_rows_by_way(reports),
     }
     bench.finish_counted(folder, names, "tokenize", "example", before, facts)
+
+
+def _rows_by_way(reports: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many conversations the table of joints rendered, and how many the template itself, where it did any."""
+    slow = sum(report.get("slow_rows", 0) for report in reports)
+    fast = sum(report.get("fast_rows", report["in"]) for report in reports)
+    return {"fast_rows": fast, "slow_rows": slow} if slow else {}
 
 
 def _conversations(bench: Bench, dataset: str, collection: str) -> StageFolder:
@@ -154,26 +164,24 @@ def tokenize_part(task: TokenizeTask) -> Tokenized:
 
     conversations = pa.concat_tables([whole(read_table(path)) for path in task.conversations])
     student = _student(task.tokenizer, task.tokenizer_folder, _Once(task.markup))
-    rendered = student.renderer.render(
-        messages=one_piece(conversations["messages"]),
-        cut=np.asarray(conversations["cut"]),
-        check=_sample(conversations),
-        exact=task.exact,
-    )
-    if len(rendered.disagreeing):
-        return Tokenized(conversations.num_rows, len(rendered.disagreeing))
-    tried = student.trial.look(conversations, rendered, of=task.of)
-    reasons = {**rendered.reasons, **tried.reasons, **unprinted(conversations)}
+    made = student.render(conversations, check=_sample(conversations), exact=task.exact, of=task.of)
+    if made.disagreeing:
+        return Tokenized(conversations.num_rows, made.disagreeing)
+    reasons = dict(made.reasons)
     if task.unknown == "reject":
-        reasons |= dict.fromkeys(_unspelt_answers(rendered), _unspelt(student.renderer.encoder))
-    keep = rendered.trained_tokens > 0
-    keep[list(reasons)] = False
-    rejected = _rejected(conversations, reasons, keep)
-    report = _store(task, conversations, rendered, keep, rejected, student.renderer.encoder)
+        unspelt = made.owner[_unspelt_answers(made.rendered)].tolist()
+        reasons |= dict.fromkeys(unspelt, _unspelt(student.encoder))
+    there = made.rendered.trained_tokens > 0
+    kept = np.zeros(conversations.num_rows, dtype=bool)
+    kept[made.owner[there]] = True
+    kept[[*reasons, *made.owner[~there]]] = False
+    rejected = _rejected(conversations, reasons, kept)
+    report = _store(task, conversations, made, kept, rejected, student.encoder)
     report |= {
-        "prompts_checked": tried.checked,
-        "unknown": rendered.unspelt.counts(),
-        "normalized": rendered.changed.counts(),
+        "prompts_checked": made.checked,
+        "unknown": made.rendered.unspelt.counts(),
+        "normalized": made.rendered.changed.counts(),
+        **({"fast_rows": made.fast, "slow_rows": made.slow} if made.slow else {}),
     }
     PartWriter(task.folder, task.name).keep([".bin", ".idx", ".records.arrow", ".rejected.arrow"], report)
     return Tokenized(conversations.num_rows, 0)
@@ -192,20 +200,10 @@ class _Once:
         return hash(self.markup.chat_template)
 
 
-@dataclass(frozen=True)
-class _Student:
-    """What a process needs for all of its parts."""
-
-    renderer: Renderer
-    trial: PromptTrial
-
-
 @lru_cache(maxsize=2)
-def _student(tokenizer: Tokenizer, folder: Path, markup: _Once) -> _Student:
+def _student(tokenizer: Tokenizer, folder: Path, markup: _Once) -> StudentRenderer:
     """Loaded once a process: a tokenizer takes up to seconds to load."""
-    encoder = opened(tokenizer, folder)
-    trial = PromptTrial(markup.markup, encoder, folder / TOKENIZER_FILES[0])
-    return _Student(Renderer(markup=markup.markup, encoder=encoder), trial)
+    return StudentRenderer(markup.markup, opened(tokenizer, folder), folder / TOKENIZER_FILES[0])
 
 
 def _sample(conversations: pa.Table) -> np.ndarray:
@@ -240,12 +238,14 @@ def _rejected(conversations: pa.Table, reasons: Mapping[int, str], keep: np.ndar
 def _store(
     task: TokenizeTask,
     conversations: pa.Table,
-    rendered: Rendered,
-    keep: np.ndarray,
+    made: Made,
+    kept: np.ndarray,
     rejected: pa.Table,
     encoder: Encoder,
 ) -> dict[str, Any]:
+    """Store the examples of the conversations that are kept, and the rows that are not."""
     writer = PartWriter(task.folder, task.name)
+    rendered, keep = made.rendered, kept[made.owner]
     counts = np.diff(rendered.example_starts)
     segments = np.diff(rendered.segment_starts)
     kept_segments = np.repeat(keep, segments)
@@ -259,11 +259,12 @@ def _store(
         segment_modes=rendered.segment_modes[kept_segments],
         row_starts=np.concatenate([[0], np.cumsum(segments[keep])]).astype(np.int64),
     )
-    write_table(writer.path(".records.arrow"), _records(conversations, rendered, keep, counts, encoder))
+    write_table(writer.path(".records.arrow"), _records(conversations, made, keep, counts, encoder))
     write_table(writer.path(".rejected.arrow"), rejected)
     return {
         "in": conversations.num_rows,
         "out": int(keep.sum()),
+        **({"created": {ONE_A_TURN: more}} if (more := int(keep.sum()) - int(kept.sum())) else {}),
         "rejected": _reasons(rejected),
         "tokens": len(tokens),
     }
@@ -278,11 +279,12 @@ def _reasons(rejected: pa.Table) -> dict[str, int]:
     return count_reasons(reasons.alias("reason"))
 
 
-def _records(
-    conversations: pa.Table, rendered: Rendered, keep: np.ndarray, counts: np.ndarray, encoder: Encoder
-) -> pa.Table:
+def _records(conversations: pa.Table, made: Made, keep: np.ndarray, counts: np.ndarray, encoder: Encoder) -> pa.Table:
     import pyarrow as pa
 
+    rendered, is_own = made.rendered, len(made.owner) == conversations.num_rows
+    if not (is_own and (made.owner == np.arange(len(made.owner))).all()):
+        conversations = conversations.take(indices(made.owner))
     text_hi, text_lo = binary_digests(rendered.trained_texts)
     ids = ids_digests(rendered.tokens, rendered.example_starts)
     kept_hi, kept_lo = kept_question_digests(conversations, encoder)
@@ -299,7 +301,7 @@ def _records(
         "teacher",
         "teacher_view",
     ]
-    made = {
+    columns = {
         "tokens": counts.astype(np.int32),
         "trained_tokens": rendered.trained_tokens,
         "flags": np.asarray(conversations["cut"]).astype(np.int8) * np.int8(CUT),
@@ -311,6 +313,9 @@ def _records(
         "kept_question_lo": kept_lo,
     }
     table = conversations.select(names).combine_chunks()
-    for name, column in made.items():
+    for name, column in columns.items():
         table = table.append_column(name, pa.array(column))
+    if made.given is not None:
+        table = table.append_column("turn", pa.array(made.turn))
+        table = table.append_column(GIVEN, pa.array(made.given, type=pa.large_string()))
     return table if keep.all() else table.take(indices(np.flatnonzero(keep)))

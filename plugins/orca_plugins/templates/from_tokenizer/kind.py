@@ -1,14 +1,15 @@
-"""The tokenizer's own chat template, taken apart into the texts that stand around messages.
+"""The tokenizer's own chat template, taken apart into the texts that stand around messages where that can be done.
 
-A template is used only if those texts give, character by character, what the template prints, on conversations made to
-show where it does more than join them. Its clock and its variables are pinned: the jinja text that is shipped has them
-in its first lines.
+Those texts are used only if they give, character by character, what the template prints, on conversations made to show
+where it does more than join them. Of any other template every row is rendered as inference would render each of its
+turns, and so is a row that holds more than plain messages. Clock and variables are pinned: the jinja text that is
+shipped has them in its first lines.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -20,9 +21,14 @@ from orca_plugins.templates.from_tokenizer.probe_renders import Probes
 from orca_plugins.templates.from_tokenizer.sandbox import ChatTemplate, Refused, pinned
 from orca_recipes.contract.kinds import Template, Vocabulary
 from orca_recipes.contract.markup import Markup
+from orca_recipes.contract.rendering import EmptyThought, Rendering
+from orca_recipes.contract.template_ends import rendering_of
 from orca_recipes.errors import TemplateError
 
 _OURS = ("messages", "add_generation_prompt")
+_GIVEN = ("tools", "documents")
+"""Variables that inference always sets, to nothing where it has none."""
+_ROLES = (("user",), ("system", "user"), ("user", "assistant"), ("user", "assistant", "user"))
 
 
 def _iso_date(text: str) -> str:
@@ -44,9 +50,11 @@ class FromTokenizer(Template):
     kind = "from_tokenizer"
     date = "2024-07-26"
     variables = { enable_thinking = false }
+    history = "inference"
+    empty_thought = "prompt"
     """
 
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
 
     kind: Literal["from_tokenizer"] = "from_tokenizer"
     date: Annotated[
@@ -57,24 +65,62 @@ class FromTokenizer(Template):
     variables: Annotated[
         dict[str, JsonValue], AfterValidator(_free_names), Field(description="variables of the template, by name")
     ] = {}
+    history: Annotated[
+        Literal["inference", "last"],
+        Field(
+            description="what an answer stands behind where the template prints earlier turns otherwise than they were "
+            'trained: "inference" makes one example a turn, "last" trains the last exchange alone'
+        ),
+    ] = "inference"
+    empty_thought: Annotated[
+        EmptyThought,
+        Field(
+            description="an answer without reasoning, where the template wants some: an empty thought stands in its "
+            'prompt, untrained, or the row is rejected ("reject")'
+        ),
+    ] = "prompt"
+    terminator: Annotated[
+        str | None,
+        Field(description="control token that ends answers where the template prints none; else the tokenizer's eos"),
+    ] = None
 
     def markup(self, *, vocabulary: Vocabulary) -> Markup:
-        """The markup. Raises: TemplateError, with the case, where the template does more than join texts."""
+        """The markup. Raises: TemplateError, with the case, where no row can be trained as inference would see it."""
         if vocabulary.chat_template is None:
             raise TemplateError("the tokenizer brings no chat template; use the template kind chatml or plain")
         today = None if self.date is None else datetime.date.fromisoformat(self.date)
         names = _special_tokens(vocabulary)
         template = ChatTemplate(vocabulary.chat_template, {**names, **self.variables}, today)
+        rendering = rendering_of(
+            template,
+            vocabulary,
+            terminator=self.terminator,
+            history=self.history,
+            empty_thought=self.empty_thought,
+        )
         probes = Probes(template)
-        markup = lasting(probes, take_apart(probes, vocabulary))
-        markup = proven(probes, with_contents(probes, markup, vocabulary))
-        _check_spaces(markup, vocabulary)
+        markup = _joints(probes, vocabulary, rendering)
+        _check_spaces(template, markup, vocabulary)
+        template.ask_dates()
         shipped = _shipped_names(vocabulary, markup)
         moved = {name: names.get(name, "") for name in shipped if shipped[name] != names.get(name)}
         used = {name: text for name, text in moved.items() if name in vocabulary.chat_template}
-        text = pinned(vocabulary.chat_template, {**used, **self.variables}, template.dates)
+        held = {name: value for name, value in self.variables.items() if name in (*names, *_GIVEN)}
+        free = {name: value for name, value in self.variables.items() if name not in held}
+        text = pinned(vocabulary.chat_template, {**used, **held}, free, template.dates)
         _check_pinned(ChatTemplate(text, shipped, None), probes, markup)
         return replace(markup, chat_template=text)
+
+
+def _joints(probes: Probes, vocabulary: Vocabulary, rendering: Rendering) -> Markup:
+    """The template taken apart; with no joints where it prints more than texts around messages."""
+    whole = Markup(joints={}, terminator=rendering.ends[0], chat_template="", rendering=rendering)
+    try:
+        markup = lasting(probes, take_apart(probes, vocabulary))
+        markup = proven(probes, with_contents(probes, markup, vocabulary))
+    except TemplateError:
+        return whole
+    return replace(markup, rendering=rendering) if markup.terminator.endswith(rendering.ends[0]) else whole
 
 
 def _special_tokens(vocabulary: Vocabulary) -> dict[str, Any]:
@@ -90,9 +136,10 @@ def _shipped_names(vocabulary: Vocabulary, markup: Markup) -> dict[str, Any]:
     return _special_tokens(shipped)
 
 
-def _check_spaces(markup: Markup, vocabulary: Vocabulary) -> None:
-    texts = [markup.terminator, markup.answer_prefix]
+def _check_spaces(template: ChatTemplate, markup: Markup, vocabulary: Vocabulary) -> None:
+    texts = [template.text, markup.terminator, markup.answer_prefix]
     texts += [text for joint in markup.joints.values() for text in (joint.footer, joint.header)]
+    texts += [text for roles in _ROLES for text in _printed(template, roles)]
     for token in sorted(vocabulary.eats_space):
         if any(token in text for text in texts):
             raise TemplateError(
@@ -101,9 +148,20 @@ def _check_spaces(markup: Markup, vocabulary: Vocabulary) -> None:
             )
 
 
+def _printed(template: ChatTemplate, roles: Sequence[str]) -> list[str]:
+    """A conversation of plain words, without and with the prompt for an answer; nothing where it is refused."""
+    try:
+        return [
+            template.render([{"role": role, "content": "words"} for role in roles], generation_prompt=prompt)
+            for prompt in (False, True)
+        ]
+    except Refused:
+        return []
+
+
 def _check_pinned(shipped: ChatTemplate, probes: Probes, markup: Markup) -> None:
     """The text that is shipped prints the same without clock and variables."""
-    for messages in samples(probes, markup):
+    for messages in [*samples(probes, markup), *map(probes.words, _ROLES)]:
         for prompt in (False, True):
             try:
                 expected = probes.template.render(messages, generation_prompt=prompt)

@@ -9,13 +9,23 @@ from orca_recipes.contract.chat_template import ChatTemplate, Message, Refused
 __all__ = ["ChatTemplate", "Message", "Refused", "pinned"]
 
 
-def pinned(text: str, variables: Mapping[str, Any], dates: Mapping[str, str]) -> str:
-    """The template's text with variables and clock set in its first lines."""
-    lines = [f"{{%- set {name} = {literal(value)} %}}" for name, value in sorted(variables.items())]
+def pinned(text: str, names: Mapping[str, Any], variables: Mapping[str, Any], dates: Mapping[str, str]) -> str:
+    """The template's text with names, variables and clock set in its first lines.
+
+    Args:
+        names: hold whatever is given. variables: hold where a conversation brings no others.
+        dates: what the clock says, by format; it knows no other.
+    """
+    lines = [f"{{%- set {name} = {literal(value)} %}}" for name, value in sorted(names.items())]
+    lines += [
+        f"{{%- if {name} is not defined %}}{{%- set {name} = {literal(value)} %}}{{%- endif %}}"
+        for name, value in sorted(variables.items())
+    ]
     if dates:
         answers = [
-            f"{{%- if format == {quoted(form)} -%}}{{{{- {quoted(day)} -}}}}{{%- endif -%}}"
-            for form, day in sorted(dates.items())
+            f"{{%- if format == {quoted(form)} -%}}{{{{- {quoted(day)} -}}}}" for form, day in sorted(dates.items())
         ]
-        lines.append("{%- macro strftime_now(format) -%}" + "".join(answers) + "{%- endmacro %}")
+        unknown = "{%- else -%}{{- raise_exception('no date is pinned in the format ' ~ format) -}}{%- endif -%}"
+        body = answers[0] + "".join(answer.replace("{%- if", "{%- elif", 1) for answer in answers[1:]) + unknown
+        lines.append("{%- macro strftime_now(format) -%}" + body + "{%- endmacro %}")
     return "".join(line + "\n" for line in lines) + text

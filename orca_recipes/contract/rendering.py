@@ -1,0 +1,52 @@
+"""How a chat template is rendered a conversation at a time, where no table of joints stands for what it prints.
+
+What training needs to know beyond the template's own text is little: what ends an answer, under which name reasoning is
+read, how arguments of calls are written. It is found out by rendering (`template_ends`), or chosen by the recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+History = Literal["inference", "kept", "last"]
+EmptyThought = Literal["prompt", "reject"]
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What is known of a template whose rows are rendered one by one.
+
+    ends: the control tokens at which generation stops, the usual one first; each trained answer ends with one.
+    is_printed: whether the template prints them itself. Where not, the first is put behind each answer.
+    lead: what it prints between an answer and its end. extra: what it prints behind the end where nothing follows;
+        of a template that prints no end, all that it prints behind an answer. Neither is trained, but for what stands
+        before the end of an answer that is finished.
+    reasoning: the key of a message under which it reads reasoning; "content" where that stands in the content between
+        marks; "" where it prints none. arguments: whether it wants those of a call as an object or as JSON text.
+    contents: whether it wants contents as text, or as lists of parts, as templates for pictures do.
+    opens: whether prompts begin with the tokenizer's BOS.
+    history: what stands before an answer where earlier turns are printed otherwise than they were trained.
+    empty_thought: what becomes of an answer without reasoning where the template wants some.
+    """
+
+    ends: tuple[str, ...]
+    is_printed: bool
+    lead: str = ""
+    extra: str = ""
+    reasoning: str = ""
+    arguments: Literal["object", "text"] = "object"
+    contents: Literal["text", "parts"] = "text"
+    opens: bool = False
+    history: History = "inference"
+    empty_thought: EmptyThought = "prompt"
+
+    def as_json(self) -> dict[str, object]:
+        """As JSON values, for locks and fingerprints."""
+        return {**asdict(self), "ends": list(self.ends)}
+
+
+def rendering_from_json(values: Mapping[str, Any]) -> Rendering:
+    """The rendering that `as_json` wrote."""
+    return Rendering(**{**values, "ends": tuple(values["ends"])})
