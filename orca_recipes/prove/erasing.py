@@ -18,11 +18,11 @@ from orca_recipes.contract.kinds import Encoder
 from orca_recipes.contract.quotes import quoted_runs, quoting
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.run.conversations.views import erased_texts
-from orca_recipes.run.tokens.erased_question import kept_question_digest
+from orca_recipes.run.tokens.erased_question import given_before, kept_question, kept_question_digest
 from orca_recipes.run.tokens.prompts import CANNOT_BE_PARTED, PromptChecker
 from orca_recipes.run.tokens.trained_text import blocks, context_texts
 from orca_recipes.shards.checks.sampling import ChosenRows
-from orca_recipes.shards.records import Records
+from orca_recipes.shards.records import GIVEN, Records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,7 +56,7 @@ def check_erasing(chosen: ChosenRows, records: Records, checker: PromptChecker, 
     views = {view: erased_texts(view) for view in {told[at] for at in erased.tolist()}}
     suspects = sorted({*_suspects(chosen, told, views, encoder), *_sample(erased, chosen, records)})
     for at in suspects:
-        _look_closely(chosen, records, at, views[told[at]], checker, found)
+        _look_closely(chosen, records, at, views[told[at]], checker, encoder, found)
     found.checked = len(erased)
     return found
 
@@ -99,14 +99,23 @@ def _sample(erased: np.ndarray, chosen: ChosenRows, records: Records) -> list[in
 
 
 def _look_closely(
-    chosen: ChosenRows, records: Records, at: int, erased: tuple[str, ...], checker: PromptChecker, found: ErasingCheck
+    chosen: ChosenRows,
+    records: Records,
+    at: int,
+    erased: tuple[str, ...],
+    checker: PromptChecker,
+    encoder: Encoder,
+    found: ErasingCheck,
 ) -> None:
-    messages = _messages(chosen, at, checker)
+    given = records.table[GIVEN][int(chosen.examples[at])].as_py() if GIVEN in records.table.column_names else None
+    messages = _messages(chosen, at, checker) if given is None else given_before(given)
     if messages is None:
         found.not_checked[CANNOT_BE_PARTED] += 1
         return
     asked = [message["content"] for message in messages if message["role"] == "user"]
     question = asked[-1] if asked else ""
+    if given is not None:
+        question = kept_question(given, encoder)
     promised = records.table["kept_question_digest"][int(chosen.examples[at])].as_py()
     if promised is not None and id_text(*kept_question_digest(question)) != promised.hex():
         found.faults[at] = f"its question is {_shown(question)}, and its record promises another, by its digest"

@@ -69,7 +69,8 @@ def _most(mixtures: Mapping[str, Mixture], name: str) -> dict[str, int]:
 def _check_repeats(
     directory: Path, promised: Manifest, dataset: str, most: Mapping[str, int], halves: Halves
 ) -> Iterator[Finding]:
-    """Examples by the high half of their ids; those that a rule made several conversations of are told apart."""
+    """Examples by the high half of their ids; those that a rule made several conversations of are told apart,
+    and so are the turns of one."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -100,7 +101,7 @@ def _of_repeated(directory: Path, promised: Manifest, dataset: str, halves: Halv
     repeated = repeated_values([*known, *found])
     for records in _records(directory, prefixes) if len(repeated) else ():
         places = np.flatnonzero(np.isin(records.ids[:, 0], repeated))
-        table = records.table.select(["collection", "strategy", "system_message"]).take(indices(places))
+        table = records.table.select(["collection", "strategy", "system_message", "turn"]).take(indices(places))
         yield table.add_column(0, "half", column_of(records.ids[places, 0]))
 
 

@@ -25,6 +25,7 @@ from orca_recipes.prove.erasing import check_erasing
 from orca_recipes.prove.kept_apart import check_apart, pairs_apart
 from orca_recipes.prove.shipped_student import ShippedStudent, Untold, open_shipped
 from orca_recipes.recipe.choice import Kinds
+from orca_recipes.run.tokens.given_check import GivenChecker
 from orca_recipes.run.tokens.prompts import PromptCheck, PromptChecker
 from orca_recipes.run.tokens.trained_text import blocks, trained_texts
 from orca_recipes.shards.checks.invariants import first_few
@@ -35,8 +36,8 @@ from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.layout import is_trained, tokens_path
 from orca_recipes.shards.manifest import Manifest, ShardCounts
 from orca_recipes.shards.reader import Shard
-from orca_recipes.shards.records import Records
-from orca_recipes.store.arrow_files import keep_pandas_out
+from orca_recipes.shards.records import CUT, GIVEN, TRUNCATED, TURNS_DROPPED, Records
+from orca_recipes.store.arrow_files import indices, keep_pandas_out
 
 PROMPTS_CHECKED = 2048
 """About how many examples of a dataset have their prompts encoded again, drawn by key: the reference is slow."""
@@ -113,6 +114,7 @@ class _Proof:
     promised: Manifest | None = None
     student: ShippedStudent | Untold = field(init=False)
     checker: PromptChecker = field(init=False)
+    given: GivenChecker = field(init=False)
     findings: list[Finding] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
@@ -131,6 +133,7 @@ class _Proof:
         self.datasets = {name: _DatasetProof() for name in promised.datasets}
         if isinstance(student, ShippedStudent):
             self.checker = PromptChecker(student.encoder, student.inference)
+            self.given = GivenChecker(student.encoder, student.inference, promised.recipe.get("template"))
 
     def look(self, dataset: str, counts: ShardCounts, opened: OpenShard) -> None:
         records, done = opened.records, 0
@@ -230,12 +233,40 @@ class _Proof:
         ids = records.ids[chosen.examples]
         keys = draw_keys(id_hi=ids[:, 0], id_lo=ids[:, 1], seed=0, purpose="verify prompts")
         looked_at, before = np.flatnonzero(_drawn(keys, share)), len(found.faults)
-        for example in looked_at.tolist():
-            self.checker.check(chosen.tokens, chosen.segments, example, found)
+        told = self._given(chosen, records, looked_at)
+        for example, given in zip(looked_at.tolist(), told, strict=True):
+            if given is None:
+                self.checker.check(chosen.tokens, chosen.segments, example, found)
+            else:
+                self._check_given(chosen, example, given, int(records.column("flags")[chosen.examples[example]]), found)
         sentences = dict(found.faults[before:])
         for at, sentence in first_few(np.array(list(sentences), dtype=np.int64), lambda at: sentences[at]):
             self._find(prefix, chosen, at, records, sentence)
         return len(looked_at)
+
+    def _given(self, chosen: ChosenRows, records: Records, examples: np.ndarray) -> list[str | None]:
+        """What inference is given of some examples, where their records tell it."""
+        if GIVEN not in records.table.column_names:
+            return [None] * len(examples)
+        told: list[str | None] = records.table[GIVEN].take(indices(chosen.examples[examples])).to_pylist()
+        return told
+
+    def _check_given(self, chosen: ChosenRows, example: int, given: str, flags: int, found: PromptCheck) -> None:
+        """Hold an example against its conversation, rendered anew."""
+        segments = chosen.segments
+        first, last = segments.example_starts[example : example + 2]
+        start, stop = segments.example_bounds[example : example + 2]
+        fault = self.given.fault(
+            given,
+            np.asarray(chosen.tokens[start:stop], dtype=np.int64),
+            np.repeat(is_trained(segments.modes[first:last]), segments.lengths[first:last]),
+            is_cut=bool(flags & CUT),
+            is_shortened=bool(flags & (TRUNCATED | TURNS_DROPPED)),
+        )
+        if fault is None:
+            found.checked += 1
+        else:
+            found.faults.append((example, fault))
 
     def _check_erasing(
         self, prefix: str, chosen: ChosenRows, records: Records, student: ShippedStudent, proof: _DatasetProof

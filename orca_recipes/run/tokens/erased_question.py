@@ -6,6 +6,8 @@ can be read back from tokens behind any template.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 from orca_recipes.contract.draws import digests
 from orca_recipes.contract.kinds import Encoder
 from orca_recipes.run.tokens.flat_messages import PYTHON_SPACE
+from orca_recipes.shards.records import ALL_TURNS
 from orca_recipes.store.arrow_files import indices
 
 if TYPE_CHECKING:
@@ -40,6 +43,37 @@ def kept_question_digests(conversations: pa.Table, encoder: Encoder) -> tuple[np
     kept = encoder.normalized(texts=texts, opens=False).to_pylist()
     high[erased], low[erased] = digests(_stripped(text) for text in kept)
     return high, low
+
+
+def kept_questions_of_turns(
+    given: Sequence[str | None], turns: np.ndarray, high: np.ndarray, low: np.ndarray, encoder: Encoder
+) -> None:
+    """Put the digest of its own last question in the place of its conversation's, for examples of single turns.
+
+    Args:
+        given: what inference is given of each example. turns: `records.ALL_TURNS` where it holds all of them.
+        high, low: as `kept_question_digests` gives them for each example's conversation.
+    """
+    for at in np.flatnonzero((turns != ALL_TURNS) & ((high | low) != 0)).tolist():
+        told = given[at]
+        assert told is not None
+        high[at], low[at] = kept_question_digest(kept_question(told, encoder))
+
+
+def given_before(given: str) -> list[Mapping[str, str]]:
+    """The messages that inference is given before an example's last answer."""
+    messages: list[Mapping[str, str]] = json.loads(given)["messages"]
+    return [{"role": message["role"], "content": message.get("content", "")} for message in messages[:-1]]
+
+
+def kept_question(given: str, encoder: Encoder) -> str:
+    """What the tokenizer keeps of the last question that inference is given."""
+    import pyarrow as pa
+
+    asked = [message["content"] for message in json.loads(given)["messages"] if message["role"] == "user"]
+    texts = pa.array(asked[-1:] or [""], type=pa.large_string())
+    kept: str = encoder.normalized(texts=texts, opens=False)[0].as_py()
+    return kept
 
 
 def kept_question_digest(text: str) -> tuple[int, int]:

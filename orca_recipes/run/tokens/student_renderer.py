@@ -30,6 +30,7 @@ from orca_recipes.store.narrow_tables import whole
 if TYPE_CHECKING:
     import pyarrow as pa
 
+
 @dataclass(frozen=True)
 class Made:
     """What became of the conversations of a part.

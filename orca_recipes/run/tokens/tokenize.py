@@ -20,7 +20,7 @@ from orca_recipes.contract.kinds import Encoder, Tokenizer
 from orca_recipes.contract.markup import Markup
 from orca_recipes.counted import counted
 from orca_recipes.plan.compile import has_reserve
-from orca_recipes.run.tokens.erased_question import kept_question_digests
+from orca_recipes.run.tokens.erased_question import kept_question_digests, kept_questions_of_turns
 from orca_recipes.run.tokens.rendered_segments import Rendered
 from orca_recipes.run.tokens.student_renderer import Made, StudentRenderer
 from orca_recipes.run.work.account import ACCOUNT, count_reasons, read_account
@@ -288,6 +288,10 @@ def _records(conversations: pa.Table, made: Made, keep: np.ndarray, counts: np.n
     text_hi, text_lo = binary_digests(rendered.trained_texts)
     ids = ids_digests(rendered.tokens, rendered.example_starts)
     kept_hi, kept_lo = kept_question_digests(conversations, encoder)
+    cut = np.array(conversations["cut"])
+    if made.given is not None:
+        kept_questions_of_turns(made.given, made.turn, kept_hi, kept_lo, encoder)
+        cut[:-1] &= made.owner[:-1] != made.owner[1:]  # turns before the last are finished
     names = [
         "id_hi",
         "id_lo",
@@ -304,7 +308,7 @@ def _records(conversations: pa.Table, made: Made, keep: np.ndarray, counts: np.n
     columns = {
         "tokens": counts.astype(np.int32),
         "trained_tokens": rendered.trained_tokens,
-        "flags": np.asarray(conversations["cut"]).astype(np.int8) * np.int8(CUT),
+        "flags": cut.astype(np.int8) * np.int8(CUT),
         "text_hi": text_hi,
         "text_lo": text_lo,
         "ids_hi": np.ascontiguousarray(ids[:, 0]),

@@ -1,4 +1,4 @@
-"""What conversations hold that no template here prints: they are rejected, never trained without it."""
+"""What conversations hold that a table of joints prints nowhere: they are rejected, never trained without it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _TOLD = {"reasoning": "reasoning (reasoning_content, thinking)"}
 """Things that rows call by other names, as people are told of them."""
+
+_NO_PLACE = "no place for it in this template; the kind from_tokenizer may have one"
 
 
 def unprinted(conversations: pa.Table) -> dict[int, str]:
@@ -38,9 +40,12 @@ def unprinted(conversations: pa.Table) -> dict[int, str]:
             lost = pc.and_(lost, pc.equal(flat.field("role"), "tool").fill_null(False))
         owners = pc.list_parent_indices(messages).filter(lost)
         for position in np.unique(owners.to_numpy()).tolist():
-            reasons.setdefault(position, f"{_TOLD.get(name, name)} of a message: no template here prints it")
+            reasons.setdefault(
+                position,
+                f"{_TOLD.get(name, name)} of a message: {_NO_PLACE}",
+            )
     for name in BESIDE_MESSAGES:
         if conversations[name].null_count < conversations.num_rows:
             for position in np.flatnonzero(conversations[name].is_valid().to_numpy()).tolist():
-                reasons.setdefault(position, f"{name} of a row: no template here prints them")
+                reasons.setdefault(position, f"{name} of a row: {_NO_PLACE}")
     return reasons

@@ -66,14 +66,17 @@ def check_dataset(dataset: str, promised: Manifest, checks: Sequence[ShardCheck]
 
 
 def check_twins(checks: Sequence[ShardCheck]) -> Iterator[Finding]:
-    """No example stands twice in a dataset; checks: of its shards."""
+    """No example stands twice in a dataset, and no turn of a conversation; checks: of its shards."""
     # Low halves hardly ever stand twice, not even those of repeats, and to order pairs costs twenty times as much.
     if not len(repeated_values([check.ids[:, 1] for check in checks])):
         return
-    ids, rows = (np.concatenate([getattr(check, name) for check in checks]) for name in ("ids", "example_rows"))
+    ids, turns, rows = (
+        np.concatenate([getattr(check, name) for check in checks]) for name in ("ids", "turns", "example_rows")
+    )
     shards = np.repeat(np.arange(len(checks)), [len(check.ids) for check in checks])
-    order = np.lexsort((ids[:, 1], ids[:, 0]))
-    again = order[1:][(ids[order[1:]] == ids[order[:-1]]).all(axis=1)]
+    order = np.lexsort((turns, ids[:, 1], ids[:, 0]))
+    alike = (ids[order[1:]] == ids[order[:-1]]).all(axis=1)
+    again = order[1:][alike & (turns[order[1:]] == turns[order[:-1]])]
     for at, sentence in first_few(again, lambda _: "the example stands in the dataset more than once"):
         file = records_path(Path(checks[shards[at]].prefix)).as_posix()
         yield Finding(file, sentence, int(rows[at]), f"{ids[at, 0]:016x}{ids[at, 1]:016x}")

@@ -33,7 +33,7 @@ class ShardCheck:
 
     rows, examples, tokens, trained_tokens, longest_example: as the index tells them; 0 where it could not be read.
     counts: (collection, task) to examples, tokens, trained tokens, as the records tell them, or None.
-    ids: uint64 [examples, 2], and example_rows: int32 [examples]; empty where the records could not be read.
+    ids: uint64 [examples, 2], turns and example_rows: int32 [examples]; empty where the records could not be read.
     """
 
     prefix: str
@@ -45,6 +45,7 @@ class ShardCheck:
     longest_example: int = 0
     counts: Mapping[tuple[str, str], tuple[int, int, int]] | None = None
     ids: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), dtype=np.uint64))
+    turns: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
     example_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
 
 
@@ -85,6 +86,7 @@ def check_shard(
         records = None
     if records is not None:
         check.counts = records.counts()
+        check.turns = records.column("turn")
         check.ids, check.example_rows = records.ids, shard.segments.example_rows.astype(np.int32)
     check.findings.extend(_guard_findings(check, shard, promised))
     unordered = _unordered_tokens(shard, promised)

@@ -19,14 +19,20 @@ TOOL = {"role": "tool", "content": "4", "trained": False}
         ({"messages": [USER, ANSWER]}, None),
         (
             {"messages": [USER, {**ANSWER, "reasoning": "So."}]},
-            "reasoning (reasoning_content, thinking) of a message: no template here prints it",
+            "reasoning (reasoning_content, thinking) of a message: no place for it",
         ),
-        ({"messages": [USER, {**ANSWER, "tool_calls": "[]"}]}, "tool_calls of a message: no template here prints it"),
-        ({"messages": [USER, ANSWER, {**TOOL, "tool_call_id": "a"}]}, "tool_call_id of a message: no template here"),
-        ({"messages": [USER, {**TOOL, "name": "sum"}]}, "name of a message: no template here prints it"),
+        (
+            {"messages": [USER, {**ANSWER, "tool_calls": "[]"}]},
+            "tool_calls of a message: no place for it",
+        ),
+        (
+            {"messages": [USER, ANSWER, {**TOOL, "tool_call_id": "a"}]},
+            "tool_call_id of a message: no place",
+        ),
+        ({"messages": [USER, {**TOOL, "name": "sum"}]}, "name of a message: no place for it"),
         ({"messages": [{**USER, "name": "Ann"}, ANSWER]}, None),
-        ({"messages": [USER, ANSWER], "tools": "[]"}, "tools of a row: no template here prints them"),
-        ({"messages": [USER, ANSWER], "template_kwargs": "{}"}, "template_kwargs of a row: no template here"),
+        ({"messages": [USER, ANSWER], "tools": "[]"}, "tools of a row: no place for it"),
+        ({"messages": [USER, ANSWER], "template_kwargs": "{}"}, "template_kwargs of a row: no place"),
     ],
 )
 def test_a_conversation_is_named_for_what_would_be_lost(row: dict[str, Any], reason: str | None) -> None:

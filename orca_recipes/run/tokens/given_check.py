@@ -1,0 +1,78 @@
+"""Examples that the template rendered whole, held against what it prints of the conversation that records keep.
+
+The conversation is rendered anew by the shipped template and encoded by the reference tokenizer; tokens and mask must
+be those of the build, and the ids before every answer those that inference would see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from orca_recipes.contract.kinds import Encoder
+from orca_recipes.contract.template_ends import rendering_of
+from orca_recipes.contract.turn_texts import dialogue_of
+from orca_recipes.errors import TemplateError
+from orca_recipes.run.tokens.inference import Inference
+from orca_recipes.run.tokens.turn_renderer import TurnRenderer
+from orca_recipes.shards.layout import is_trained
+
+_OPTIONS = ("terminator", "history", "empty_thought")
+
+
+class GivenChecker:
+    """A student as shipped, with the options of its template."""
+
+    def __init__(self, encoder: Encoder, inference: Inference, template: Any) -> None:
+        """template: the recipe's table of that name."""
+        self._encoder = encoder
+        self._inference = inference
+        self._options = {name: template[name] for name in _OPTIONS if name in template} if _is_table(template) else {}
+        self._renderer: TurnRenderer | None = None
+
+    def fault(
+        self, given: str, ids: np.ndarray, trained: np.ndarray, *, is_cut: bool, is_shortened: bool
+    ) -> str | None:
+        """What is wrong with an example, None where it is what inference would see.
+
+        Args:
+            given: the conversation up to the example's last answer. ids, trained: of the example's tokens.
+            is_cut: its last answer is not finished. is_shortened: packing took away its end.
+        """
+        try:
+            dialogue = dialogue_of(given, is_cut=is_cut)
+            found = self._turns().render({0: dialogue}, check=np.zeros(1, dtype=bool), exact=True)
+        except TemplateError as fault:
+            return f"the chat template cannot be used as a build uses it ({fault})"
+        except (ValueError, KeyError, TypeError):
+            return "its record tells no conversation that could be rendered"
+        if found.rendered is None or found.reasons:
+            return f"its conversation cannot be rendered anew: {found.reasons.get(0, 'it has no answer')}"
+        rendered, last = found.rendered, len(found.examples) - 1
+        start, stop = rendered.example_starts[last : last + 2]
+        first, end = rendered.segment_starts[last : last + 2]
+        wanted = rendered.tokens[start:stop].astype(np.int64)
+        mask = np.repeat(is_trained(rendered.segment_modes[first:end]), rendered.segment_lengths[first:end])
+        if is_shortened:
+            wanted, mask = wanted[: len(ids)], mask[: len(ids)]
+        if len(wanted) != len(ids):
+            return f"it has {len(ids)} tokens, where its conversation gives {len(wanted)}"
+        other = np.flatnonzero((wanted != ids) | (mask != trained))
+        if not len(other):
+            return None
+        at = int(other[0])
+        if wanted[at] != ids[at]:
+            return f"at its token {at}: it holds {ids[at]}, where its conversation gives {wanted[at]}"
+        return f"at its token {at}: it is {'' if trained[at] else 'not '}trained, and its conversation says otherwise"
+
+    def _turns(self) -> TurnRenderer:
+        if self._renderer is None:
+            rendering = rendering_of(self._inference.template, self._encoder.vocabulary, **self._options)
+            self._renderer = TurnRenderer(rendering, self._encoder, self._inference)
+        return self._renderer
+
+
+def _is_table(template: Any) -> bool:
+    return isinstance(template, Mapping)
