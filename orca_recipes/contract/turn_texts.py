@@ -51,7 +51,7 @@ class Dialogue:
         """Canonical JSON, without what is null."""
         messages = [{key: value for key, value in message.items() if value is not None} for message in self.messages]
         told = {"messages": messages, "tools": list(self.tools), "variables": dict(self.variables)}
-        return json.dumps({key: value for key, value in told.items() if value}, ensure_ascii=False, sort_keys=True)
+        return json.dumps({key: value for key, value in told.items() if value}, ensure_ascii=False)
 
 
 def dialogue_of(text: str, *, is_cut: bool) -> Dialogue:

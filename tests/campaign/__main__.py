@@ -9,6 +9,7 @@ from tests.campaign.answers import answers
 from tests.campaign.bits import bits
 from tests.campaign.fuzz import fuzz
 from tests.campaign.kill import kill
+from tests.campaign.templates import templates
 
 
 @click.group()
@@ -20,6 +21,7 @@ campaign.add_command(answers)
 campaign.add_command(kill)
 campaign.add_command(fuzz)
 campaign.add_command(bits)
+campaign.add_command(templates)
 
 if __name__ == "__main__":
     campaign()

@@ -12,7 +12,10 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
+from orca_plugins.templates.from_tokenizer.joints import joints_of
 from orca_plugins.templates.from_tokenizer.kind import FromTokenizer
+from orca_plugins.templates.from_tokenizer.probe_renders import Probes
+from orca_recipes.contract.chat_template import ChatTemplate
 from orca_recipes.contract.kinds import Vocabulary
 from orca_recipes.contract.markup import START, Markup, assemble_text
 from orca_recipes.errors import TemplateError
@@ -88,6 +91,22 @@ def refusal(template: str, **options: Any) -> str:
     return str(caught.value)
 
 
+def obstacle(template: str, **variables: Any) -> str:
+    """Why a template is no table of joints; it is rendered whole instead, where it prints a dialogue at all."""
+    known = vocabulary(template)
+    probes = Probes(ChatTemplate(template, {"bos_token": "<s>", "eos_token": "</s>", **variables}, None))
+    with pytest.raises(TemplateError) as caught:
+        joints_of(probes, known)
+    try:
+        whole = FromTokenizer(variables=variables).markup(vocabulary=known)
+    except TemplateError as refused:
+        assert "no row can be rendered" in str(refused) or "template.terminator" in str(refused)  # noqa: PT017
+    else:
+        assert not whole.joints
+        assert whole.rendering is not None
+    return str(caught.value)
+
+
 def talk(*turns: str) -> list[dict[str, str]]:
     return [dict(zip(("role", "content"), turn.split(": ", 1), strict=True)) for turn in turns]
 
@@ -138,7 +157,8 @@ def test_variables_of_a_template_are_set_by_the_recipe() -> None:
     plain = FromTokenizer().markup(vocabulary=vocabulary(template))
     loud = FromTokenizer(variables={"loud": True}).markup(vocabulary=vocabulary(template))
     assert (plain.terminator, loud.terminator) == ("<|im_end|>", "!<|im_end|>")
-    assert loud.chat_template == "{%- set loud = true %}\n" + template
+    pinned = "{%- if loud is not defined %}{%- set loud = true %}{%- endif %}\n"
+    assert loud.chat_template == pinned + template
     with pytest.raises(ValidationError, match="messages is no name"):
         FromTokenizer(variables={"messages": []})
 
@@ -218,8 +238,8 @@ def test_generation_tags_and_loop_controls_are_known() -> None:
 
 
 @pytest.mark.parametrize("variables", [{}, {"enable_thinking": False}])
-def test_a_template_that_prints_the_last_turn_in_its_own_way_is_refused(variables: dict[str, bool]) -> None:
-    sentence = refusal(source("qwen3"), variables=variables)
+def test_a_template_that_prints_the_last_turn_in_its_own_way_is_no_table(variables: dict[str, bool]) -> None:
+    sentence = obstacle(source("qwen3"), **variables)
     assert "For the conversation user 'ok', assistant 'ok', user 'ok' it prints" in sentence
     assert "<think>" in sentence
 
@@ -236,13 +256,13 @@ THOUGHTS = (
 
 
 @pytest.mark.parametrize("role", ["user", "assistant"])
-def test_a_template_that_takes_thoughts_out_of_earlier_turns_alone_is_refused(role: str) -> None:
-    assert "</think>" in refusal(THOUGHTS.replace("ROLE", repr(role)))
+def test_a_template_that_takes_thoughts_out_of_earlier_turns_alone_is_no_table(role: str) -> None:
+    assert "</think>" in obstacle(THOUGHTS.replace("ROLE", repr(role)))
 
 
-def test_a_template_that_takes_thoughts_out_two_turns_before_the_last_is_refused() -> None:
+def test_a_template_that_takes_thoughts_out_two_turns_before_the_last_is_no_table() -> None:
     far = THOUGHTS.replace("ROLE", "'assistant'").replace("loop.index0 < last.at", "loop.index0 < last.at - 2")
-    assert "</think>" in refusal(far)
+    assert "</think>" in obstacle(far)
 
 
 @pytest.mark.parametrize("place", ["system", 0, 1, 2, 3, 4])
@@ -254,17 +274,17 @@ def test_odd_content_is_tried_in_every_place_of_a_dialogue(place: str | int, don
     if place == "system":
         here = "m.role == 'system'"
     body = f"{{% if {here} %}}" + SAY.replace("m.content", f"({done})") + "{% else %}" + SAY + "{% endif %}"
-    assert "cannot be taken apart" in refusal(loops(body))
+    assert "cannot be taken apart" in obstacle(loops(body))
 
 
-def test_a_template_that_moves_the_system_message_to_the_last_turn_is_refused() -> None:
+def test_a_template_that_moves_the_system_message_to_the_last_turn_is_no_table() -> None:
     merge = (
         "{{ bos_token }}{% set system = messages[0].content if messages[0].role == 'system' else '' %}"
         "{% for m in messages if m.role != 'system' %}{% if m.role == 'user' %}"
         "{{ '[INST] ' + (system + '\n\n' if loop.last and system else '') + m.content + '[/INST]' }}"
         "{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}"
     )
-    assert "For the conversation system 'ok', user 'ok', assistant 'ok'" in refusal(merge)
+    assert "For the conversation system 'ok', user 'ok', assistant 'ok'" in obstacle(merge)
 
 
 @pytest.mark.parametrize(
@@ -280,11 +300,23 @@ def test_a_template_that_moves_the_system_message_to_the_last_turn_is_refused() 
         (loops("{{ m.role + ': ' + m.content + (eos_token if loop.last else '\n') }}"), "would learn two ends"),
         (loops("{{ '<s>' + m.role + m.content + '</s>' }}"), "asks for an answer by '</s><|im_start|>assistant\\n'"),
         ("{{ raise_exception('not today') }}", "refuses a question with its answer (not today)"),
-        ("{% for m in %}", "is not valid jinja"),
         ("{{ messages.nothing.more }}", "refuses a question with its answer"),
     ],
 )
-def test_what_cannot_be_taken_apart_is_refused_with_the_case(template: str, case: str) -> None:
+def test_what_cannot_be_taken_apart_is_told_with_the_case(template: str, case: str) -> None:
+    assert case in obstacle(template)
+
+
+@pytest.mark.parametrize(
+    ("template", "case"),
+    [
+        ("{% for m in %}", "is not valid jinja"),
+        ("{{ raise_exception('not today') }}", "no row can be rendered"),
+        (loops(SAY).replace("in messages", "in messages[:0]"), "it prints the answer 0 times"),
+        (loops("{{ m.role + ': ' + m.content + '[END]' }}"), "add it by `add_special_tokens` in [tokenizer]"),
+    ],
+)
+def test_a_template_that_prints_no_dialogue_with_an_end_is_refused_with_the_case(template: str, case: str) -> None:
     assert case in refusal(template)
 
 

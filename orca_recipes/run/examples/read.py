@@ -273,7 +273,7 @@ def _unfit_messages(rows: pl.DataFrame) -> dict[str, pl.Series]:
         "question: no message is a user's": ~having(user) & rows["messages"].is_not_null(),
         "messages: a user's message is empty": having(user & blank),
         "messages: a turn that is not the assistant's is marked as trained": having(trained & ~assistant),
-        _NO_TURN: having(trained & blank),
+        _NO_TURN: having(trained & blank & flat["tool_calls"].is_null().to_numpy()),
         "system: the row has one, and its messages begin with another": _two_systems(rows, flat, system & first),
     }
 

@@ -47,11 +47,11 @@ def conform(*, markup: Markup, encoder: Encoder, tokenizer: Path) -> str:
     tried = conversations(markup, encoder.vocabulary)
     if not tried and markup.rendering is None:
         raise TemplateError("the template has no conversation that ends in an answer, so nothing can be trained on")
-    said = [f"{trial.run(tried)} conversations, all as inference sees them"] if tried else []
+    said = [f"{trial.run(tried)} conversations"] if tried else []
     if markup.rendering is not None:
         count, held = turns_held(markup, encoder, tokenizer)
-        said.append(f"{held} of {count} dialogues that the template itself rendered")
-    return "; ".join(said)
+        said.append(f"{held} of {count} dialogues rendered whole")
+    return f"{' and '.join(said)}, all as inference sees them"
 
 
 class _Trial:

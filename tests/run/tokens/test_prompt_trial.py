@@ -23,7 +23,12 @@ from orca_recipes.run.work.loaded_tokenizer import opened
 from tests.run.ends import ONE_END, RECIPE, write_tokenizer
 from tests.run.small import asked, write_rows
 
-REASON = "its text makes the chat template print another prompt than the one that is trained"
+REASONS = {
+    "strips a thought": "the chat template prints the answer otherwise than after its own prompt",
+    "refuses it": "the chat template refuses it (no)",
+}
+"""What is said of a row that is rendered whole, once the table of joints was seen to print it otherwise."""
+
 LONG = "word " * 60
 PARTING = {
     "strips a thought": "{% if 'HIDE>' in m.content and m.content|length > 200 %}{% else %}BODY{% endif %}",
@@ -58,7 +63,7 @@ def test_a_row_whose_text_makes_the_template_print_another_prompt_is_rejected(tm
     rows += [chat("Hi", f"<HIDE> {LONG}"), chat("Hi", "<HIDE> short"), chat("Hi", LONG)]
     built = make(tmp_path / "p", template(PARTING[name]), rows)
     rejected = pl.read_parquet(built.directory / "main" / "rejected.parquet")
-    assert rejected.select("line", "stage", "reason").rows() == [(6, "tokenize", REASON)]
+    assert rejected.select("line", "stage", "reason").rows() == [(6, "tokenize", REASONS[name])]
     assert built.as_json()["prompts_checked"] == 8
     assert prove(built.directory, kinds=Catalogue(), progress=Progress()).is_sound
 

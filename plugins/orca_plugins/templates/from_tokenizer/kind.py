@@ -15,13 +15,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from orca_plugins.templates.from_tokenizer.dissection import CANNOT, take_apart, with_contents
-from orca_plugins.templates.from_tokenizer.dissection_trial import lasting, proven, samples
+from orca_plugins.templates.from_tokenizer.dissection import CANNOT
+from orca_plugins.templates.from_tokenizer.dissection_trial import samples
+from orca_plugins.templates.from_tokenizer.joints import markup_of
 from orca_plugins.templates.from_tokenizer.probe_renders import Probes
 from orca_plugins.templates.from_tokenizer.sandbox import ChatTemplate, Refused, pinned
 from orca_recipes.contract.kinds import Template, Vocabulary
 from orca_recipes.contract.markup import Markup
-from orca_recipes.contract.rendering import EmptyThought, Rendering
+from orca_recipes.contract.rendering import EmptyThought
 from orca_recipes.contract.template_ends import rendering_of
 from orca_recipes.errors import TemplateError
 
@@ -99,7 +100,7 @@ class FromTokenizer(Template):
             empty_thought=self.empty_thought,
         )
         probes = Probes(template)
-        markup = _joints(probes, vocabulary, rendering)
+        markup = markup_of(probes, vocabulary, rendering)
         _check_spaces(template, markup, vocabulary)
         template.ask_dates()
         shipped = _shipped_names(vocabulary, markup)
@@ -110,17 +111,6 @@ class FromTokenizer(Template):
         text = pinned(vocabulary.chat_template, {**used, **held}, free, template.dates)
         _check_pinned(ChatTemplate(text, shipped, None), probes, markup)
         return replace(markup, chat_template=text)
-
-
-def _joints(probes: Probes, vocabulary: Vocabulary, rendering: Rendering) -> Markup:
-    """The template taken apart; with no joints where it prints more than texts around messages."""
-    whole = Markup(joints={}, terminator=rendering.ends[0], chat_template="", rendering=rendering)
-    try:
-        markup = lasting(probes, take_apart(probes, vocabulary))
-        markup = proven(probes, with_contents(probes, markup, vocabulary))
-    except TemplateError:
-        return whole
-    return replace(markup, rendering=rendering) if markup.terminator.endswith(rendering.ends[0]) else whole
 
 
 def _special_tokens(vocabulary: Vocabulary) -> dict[str, Any]:

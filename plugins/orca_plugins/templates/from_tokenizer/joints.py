@@ -1,0 +1,28 @@
+"""A template as a table of joints, where a table gives character by character what it prints."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orca_plugins.templates.from_tokenizer.dissection import take_apart, with_contents
+from orca_plugins.templates.from_tokenizer.dissection_trial import lasting, proven
+from orca_plugins.templates.from_tokenizer.probe_renders import Probes
+from orca_recipes.contract.kinds import Vocabulary
+from orca_recipes.contract.markup import Markup
+from orca_recipes.contract.rendering import Rendering
+from orca_recipes.errors import TemplateError
+
+
+def joints_of(probes: Probes, vocabulary: Vocabulary) -> Markup:
+    """The template taken apart. Raises: TemplateError, with the case, where it does more than join texts."""
+    return proven(probes, with_contents(probes, lasting(probes, take_apart(probes, vocabulary)), vocabulary))
+
+
+def markup_of(probes: Probes, vocabulary: Vocabulary, rendering: Rendering) -> Markup:
+    """The template taken apart, with how it is rendered whole; with no joints where it cannot be taken apart."""
+    whole = Markup(joints={}, terminator=rendering.ends[0], chat_template="", rendering=rendering)
+    try:
+        markup = joints_of(probes, vocabulary)
+    except TemplateError:
+        return whole
+    return replace(markup, rendering=rendering) if markup.terminator.endswith(rendering.ends[0]) else whole

@@ -1,0 +1,222 @@
+"""Chat templates of public projects, each built from and verified, with transformers as the oracle.
+
+    python -m tests.campaign templates --json F
+    python -m tests.campaign templates --templates DIR --json F
+
+Of every example the ids before each trained answer are held against what `apply_chat_template` gives for the messages
+before it, and what is trained against what it prints of the answer.
+"""
+
+import json
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orca_recipes.errors import OrcaError
+from orca_recipes.progress import Progress
+from orca_recipes.prove.prove import prove
+from orca_recipes.run.build import build
+from orca_recipes.shards.records import ALL_TURNS
+from orca_recipes.shards.show.show_lines import example_lines
+from tests.campaign.dialogues import dialogues
+from tests.campaign.template_sources import Gathered, gathered
+from tests.run.small import QUICKSTART_TOKENIZER, asked, write_rows
+from tests.run.whole_rows import RECIPE, catalogue
+
+_EMPTY = re.compile(r"(<think>)?\s*</think>\s*\Z")
+_OPENED = re.compile(r"<think>\s*\Z")
+
+
+@dataclass
+class Verdict:
+    """What became of one template."""
+
+    name: str
+    state: str = "refused"
+    reason: str | None = None
+    rows: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    prompts: int = 0
+    prompts_equal: int = 0
+    masks_equal: int = 0
+    second_opinion: dict[str, int] | None = None
+    terminator: str | None = None
+    fast_rows: int = 0
+    slow_rows: int = 0
+    differing: list[str] = field(default_factory=list)
+
+
+@click.command()
+@click.option("--templates", type=click.Path(path_type=Path, exists=True), help="a folder of NAME.jinja [NAME.json]")
+@click.option("--only", help="the templates whose names hold this text")
+@click.option("--json", "json_to", type=click.Path(path_type=Path), help="write the verdicts here")
+def templates(templates: Path | None, only: str | None, json_to: Path | None) -> None:
+    """Build and verify from chat templates of public projects."""
+    verdicts = []
+    for one in gathered(templates):
+        if only is None or only in one.name:
+            verdicts.append(judged(one))
+            click.echo(_line(verdicts[-1]))
+    built = [verdict for verdict in verdicts if verdict.state == "built"]
+    sums = {name: sum(getattr(one, name) for one in built) for name in ("prompts", "prompts_equal", "masks_equal")}
+    click.echo(f"{len(built)} of {len(verdicts)} built and verified; {sums}")
+    if json_to is not None:
+        json_to.write_text(json.dumps({"templates": [asdict(one) for one in verdicts]}, indent=1), encoding="utf-8")
+
+
+def judged(template: Gathered) -> Verdict:
+    """Build a template's tokenizer and dialogues, verify the build, and hold its examples against transformers."""
+    verdict = Verdict(template.name)
+    rows = list(dialogues())
+    verdict.rows = len(rows)
+    with tempfile.TemporaryDirectory() as aside:
+        folder = Path(aside)
+        write_tokenizer(folder, template)
+        write_rows(folder / "chats.jsonl", rows)
+        options = 'date = "2024-07-26"' if "strftime_now" in template.text else ""
+        (folder / "whole.toml").write_text(RECIPE.replace("OPTIONS", options), encoding="utf-8")
+        try:
+            built, _ = build(asked(folder / "whole.toml", catalogue=catalogue()), Progress())
+        except OrcaError as fault:
+            verdict.reason = str(fault)
+            return verdict
+        report = prove(folder / "out", kinds=catalogue(), progress=Progress())
+        if not report.is_sound:
+            verdict.reason = f"not sound: {report.findings[0].sentence}"
+            return verdict
+        verdict.state = "built"
+        lost: Counter[str] = Counter()
+        for stage in built.datasets["main"].stages:
+            lost.update(stage.rejected)
+        verdict.rejected = dict(lost)
+        _compare(folder / "out", template, rows, verdict)
+    return verdict
+
+
+def _line(one: Verdict) -> str:
+    if one.state == "refused":
+        return f"{one.name}: refused: {(one.reason or '')[:200]}"
+    counts = f"{one.prompts_equal} of {one.prompts} prompts, {one.masks_equal} masks"
+    return f"{one.name}: {counts}, {sum(one.rejected.values())} of {one.rows} rows rejected, ends {one.terminator}"
+
+
+def write_tokenizer(folder: Path, template: Gathered) -> None:
+    """A tokenizer with the control tokens that a template prints."""
+    (folder / "tokenizer").mkdir()
+    table = json.loads(QUICKSTART_TOKENIZER.read_text(encoding="utf-8"))
+    known = {token["content"] for token in table["added_tokens"]}
+    size = max([*table["model"]["vocab"].values(), *(token["id"] for token in table["added_tokens"])]) + 1
+    named = [text for text in (template.bos, template.eos) if text is not None]
+    for text in dict.fromkeys([*template.control, *named]):
+        if text not in known and text not in table["model"]["vocab"]:
+            flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+            table["added_tokens"].append({"id": size, "content": text, "special": True, **flags})
+            size += 1
+    (folder / "tokenizer" / "tokenizer.json").write_text(json.dumps(table), encoding="utf-8")
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": template.eos, "chat_template": template.text}
+    config |= {"bos_token": template.bos} if template.bos is not None else {}
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+class Oracle:
+    """transformers, with the template as its project wrote it; with its clock pinned where it has one."""
+
+    def __init__(self, build: Path, template: Gathered) -> None:
+        from transformers import PreTrainedTokenizerFast
+
+        load: Any = PreTrainedTokenizerFast
+        names = {"eos_token": template.eos, **({"bos_token": template.bos} if template.bos is not None else {})}
+        self.tokenizer = load(tokenizer_file=str(build / "tokenizer" / "tokenizer.json"), **names)
+        pinned = (build / "tokenizer" / "chat_template.jinja").read_text(encoding="utf-8")
+        self.tokenizer.chat_template = pinned if "strftime_now" in template.text else template.text
+        keys = ("reasoning_content", "thinking", "reasoning")
+        self._key = next((key for key in keys if re.search(rf"""[.'"]{key}\b""", template.text)), None)
+
+    def text(self, row: Mapping[str, Any], stop: int, *, asked: bool, **variables: Any) -> str:
+        """What inference is given of the messages before `stop`."""
+        told = [self._told(message) for message in row["messages"][:stop]]
+        return str(
+            self.tokenizer.apply_chat_template(
+                told, tools=row.get("tools"), add_generation_prompt=asked, tokenize=False, **variables
+            )
+        )
+
+    def ids(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _told(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        told = dict(message)
+        if "reasoning_content" in told:
+            thought = told.pop("reasoning_content")
+            if self._key is None:
+                told["content"] = f"<think>\n{thought}\n</think>\n\n{told['content']}"
+            else:
+                told[self._key] = thought
+        return told
+
+
+def _compare(directory: Path, template: Gathered, rows: Sequence[Mapping[str, Any]], verdict: Verdict) -> None:
+    oracle = Oracle(directory, template)
+    ends: Counter[str] = Counter()
+    for example in example_lines(directory):
+        row = rows[example["place"] - 1]
+        ids: list[int] = []
+        answers = [place for place, message in enumerate(row["messages"]) if message["role"] == "assistant"]
+        last = len(answers) if example["turn"] == ALL_TURNS else example["turn"]
+        spans = [segment for segment in example["segments"] if segment["trained"]]
+        turn, text = last - len(spans), ""
+        for segment in example["segments"]:
+            if segment["trained"]:
+                verdict.prompts += 1
+                place = answers[turn]
+                is_equal = _is_prompt(oracle, row, place, ids, text)
+                verdict.prompts_equal += is_equal
+                mask = _is_answer(oracle, row, place, text, segment["text"])
+                verdict.masks_equal += mask
+                if not (is_equal and mask):
+                    verdict.differing.append(f"row {example['place']}, turn {turn + 1}: {segment['text'][:200]!r}")
+                ends[re.sub(r"^.*?((<[^<>]*>|\[[^\[\]]*\])?)$", r"\1", segment["text"], flags=re.DOTALL)] += 1
+                turn += 1
+            ids += segment["tokens"]
+            text += segment["text"]
+    verdict.terminator = ends.most_common(1)[0][0] if ends else None
+
+
+def _is_prompt(oracle: Oracle, row: Mapping[str, Any], place: int, ids: Sequence[int], text: str) -> bool:
+    """Whether ids are those of a prompt: as asked for, or with its thought closed, as servers send it."""
+    asked = oracle.text(row, place, asked=True)
+    if list(ids) == oracle.ids(asked):
+        return True
+    closed = _EMPTY.search(text)
+    if closed is None:
+        return False
+    is_beyond = text.startswith(asked) or _OPENED.sub("", asked) == text[: closed.start()]
+    return is_beyond and list(ids) == oracle.ids(text)
+
+
+def _is_answer(oracle: Oracle, row: Mapping[str, Any], place: int, prompt: str, answer: str) -> bool:
+    """Whether an answer is what the template prints beyond its prompt, with an end."""
+    whole = oracle.text(row, place + 1, asked=False)
+    end = re.search(r"(<[^<>\s]*>|\[[^\[\]\s]*\])\Z", answer)
+    if end is None:
+        return False
+    if whole.startswith(prompt + answer):
+        return True
+    body = answer[: end.start()]
+    if whole.rstrip() == (prompt + body).rstrip():
+        return True
+    message = row["messages"][place]
+    thought, opened = message.get("reasoning_content") or "", _OPENED.search(prompt)
+    if "</think>" in (message.get("content") or ""):
+        thought = message["content"].split("</think>")[0].split("<think>")[-1].strip("\n")
+    if opened and thought and answer.startswith(thought):
+        _, _, said = answer.partition("</think>")
+        return whole.startswith(prompt[: opened.start()]) and said.strip() in whole
+    closed = _EMPTY.search(prompt)
+    return closed is not None and not thought and whole.startswith(prompt[: closed.start()]) and answer in whole
