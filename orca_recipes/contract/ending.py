@@ -24,7 +24,8 @@ _AFTER_TEXT = ("BertProcessing", "RobertaProcessing")
 class Ending:
     """ids: the tokens that end every complete trained turn, from the terminator's first control token on (text before
     it is encoded with the answer). token: the control token at which generation stops. pad: the one that fills rows.
-    others: further tokens that end turns, each alone (of gpt-oss the one behind a call)."""
+    others: tokens that end turns alone: further ones (of gpt-oss the one behind a call), and `token` itself where what
+    stands before it differs."""
 
     ids: tuple[int, ...]
     token: str
@@ -63,7 +64,7 @@ def ending_of(markup: Markup, encoder: Encoder) -> Ending:
         ids.append(vocabulary.control[match.group()])
         end = match.end()
     ends = () if markup.rendering is None else markup.rendering.ends
-    others = tuple(vocabulary.control[text] for text in ends if text != last)
+    others = tuple(vocabulary.control[text] for text in ends if text != last or len(ids) > 1)
     return Ending(tuple(ids), last, vocabulary.pad or vocabulary.eos or last, others)
 
 

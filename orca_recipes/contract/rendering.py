@@ -19,13 +19,14 @@ class Rendering:
     """What is known of a template whose rows are rendered one by one.
 
     ends: the control tokens at which generation stops, the usual one first; each trained answer ends with one.
-    is_printed: whether the template prints them itself. Where not, the first is put behind each answer.
-    lead: what it prints between an answer and its end. extra: what it prints behind the end where nothing follows;
+    is_printed: whether the template prints them itself. Where not, lead and the first are put behind each answer.
+    lead: what stands between an answer and its end. extra: what it prints behind the end where nothing follows;
         of a template that prints no end, all that it prints behind an answer. Neither is trained, but for what stands
         before the end of an answer that is finished.
     reasoning: the key of a message under which it reads reasoning; "content" where that stands in the content between
         marks; "" where it prints none. arguments: whether it wants those of a call as an object or as JSON text.
     contents: whether it wants contents as text, or as lists of parts, as templates for pictures do.
+    marks: what opens and closes a thought.
     opens: whether prompts begin with the tokenizer's BOS.
     history: what stands before an answer where earlier turns are printed otherwise than they were trained.
     empty_thought: what becomes of an answer without reasoning where the template wants some.
@@ -38,15 +39,17 @@ class Rendering:
     reasoning: str = ""
     arguments: Literal["object", "text"] = "object"
     contents: Literal["text", "parts"] = "text"
+    marks: tuple[str, str] = ("<think>", "</think>")
     opens: bool = False
     history: History = "inference"
     empty_thought: EmptyThought = "prompt"
 
     def as_json(self) -> dict[str, object]:
         """As JSON values, for locks and fingerprints."""
-        return {**asdict(self), "ends": list(self.ends)}
+        return {**asdict(self), "ends": list(self.ends), "marks": list(self.marks)}
 
 
 def rendering_from_json(values: Mapping[str, Any]) -> Rendering:
     """The rendering that `as_json` wrote."""
-    return Rendering(**{**values, "ends": tuple(values["ends"])})
+    opening, closing = values["marks"]
+    return Rendering(**{**values, "ends": tuple(values["ends"]), "marks": (opening, closing)})

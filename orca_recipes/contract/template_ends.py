@@ -12,7 +12,7 @@ from typing import Any, Literal
 from orca_recipes.contract.chat_template import ChatTemplate, Refused
 from orca_recipes.contract.encoder import Vocabulary
 from orca_recipes.contract.rendering import EmptyThought, History, Rendering
-from orca_recipes.contract.turn_texts import CLOSE, OPEN, parts_of
+from orca_recipes.contract.turn_texts import parts_of
 from orca_recipes.errors import TemplateError
 
 _ASKED, _SAID, _THOUGHT = "question_words", "answer_words", "thought_words"
@@ -20,6 +20,16 @@ _SYSTEM = {"role": "system", "content": "system_words"}
 _TOOL, _KEY, _VALUE = "probed_tool", "probed_key", "probed_value"
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 """The keys under which templates read reasoning."""
+
+_MARKS = (
+    ("<think>", "</think>"),
+    ("<|channel>thought", "<channel|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<mm:think>", "</mm:think>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+)
+"""What opens and closes a thought, in templates of today."""
 
 _TOOLS = [
     {
@@ -61,8 +71,10 @@ def rendering_of(
             )
         lead = text.removesuffix(end)
     else:
-        end, lead, extra = _named_end(vocabulary, terminator, after), "", after
-    reasoning = _reasoning(way, before, prompt)
+        lead, kept = _end_of_history(way, vocabulary, before, after) if terminator is None else ("", None)
+        end, extra = kept or _named_end(vocabulary, terminator, after), after
+    marks = next((marks for marks in _MARKS if all(mark in template.text for mark in marks)), _MARKS[0])
+    reasoning = _reasoning(way, before, prompt, marks)
     arguments, call = _arguments(way, before)
     other = _end_of_call(vocabulary, call.removesuffix(extra)) if ends else None
     return Rendering(
@@ -73,6 +85,7 @@ def rendering_of(
         reasoning=reasoning,
         arguments=arguments,
         contents=way.contents,
+        marks=marks,
         opens=vocabulary.bos is not None and prompt.startswith(vocabulary.bos),
         history=history,
         empty_thought=empty_thought,
@@ -187,11 +200,37 @@ def _named_end(vocabulary: Vocabulary, terminator: str | None, after: str) -> st
     return end
 
 
-def _reasoning(template: _Way, before: Messages, prompt: str) -> str:
-    for key in _REASONING:
-        if _THOUGHT in _rendered(template, [*before, _answer(**{key: _THOUGHT})]):
-            return key
-    return "content" if CLOSE in template.text or prompt.rstrip().endswith(OPEN) else ""
+def _end_of_history(template: _Way, vocabulary: Vocabulary, before: Messages, after: str) -> tuple[str, str | None]:
+    """What ends an answer where another question follows, of a template that prints nothing at the very end.
+
+    What stands before the first question, too, is the header of the second. Returns: the text before the control token
+    that ends the answer, and that token; None where there is none.
+    """
+    alone = _rendered(template, before).partition(_ASKED)[0]
+    longer = _rendered(template, [*before, _answer(), {"role": "user", "content": "more_words"}])
+    between = longer.partition(_SAID)[2].partition("more_words")[0]
+    size = next(
+        (at for at, (a, b) in enumerate(zip(reversed(alone), reversed(between), strict=False)) if a != b),
+        min(len(alone), len(between)),
+    )
+    footer = between[: len(between) - size]
+    found = _control(vocabulary, footer)
+    if not found or not footer.startswith(after):
+        return "", None
+    stop, end = found[-1]
+    return footer[len(after) : stop - len(end)], end
+
+
+def _reasoning(template: _Way, before: Messages, prompt: str, marks: tuple[str, str]) -> str:
+    """Where a template reads reasoning: some print it only of an answer that calls a tool."""
+    call = {"id": "call00001", "type": "function", "function": {"name": _TOOL, "arguments": {_KEY: _VALUE}}}
+    for beside in ({}, {"tool_calls": [call]}):
+        for key in _REASONING:
+            said = _answer(**{key: _THOUGHT}, **beside)
+            if _THOUGHT in _rendered(template, [*before, said], **({"tools": _TOOLS} if beside else {})):
+                return key
+    opening, closing = marks
+    return "content" if closing in template.text or prompt.rstrip().endswith(opening) else ""
 
 
 def _arguments(template: _Way, before: Messages) -> tuple[Literal["object", "text"], str]:

@@ -18,14 +18,11 @@ from orca_recipes.contract.chat_template import ChatTemplate, Refused
 from orca_recipes.contract.rendering import Rendering
 from orca_recipes.errors import TemplateError
 
-OPEN, CLOSE = "<think>", "</think>"
-"""The marks of a thought that chat templates know."""
+_EMPTY = "reasoning: it has none, where the chat template prints an empty thought"
+_OTHERWISE = "the chat template prints the answer otherwise than after its own prompt"
 
-_OPENED = re.compile(r"<think>(\s*)\Z")
-_CLOSED = re.compile(r"<think>\s*</think>\s*\Z")
-_EMPTY = re.compile(r"\s*<think>\s*</think>\n{0,2}")
-_EMPTY_REST = re.compile(r"\s*</think>\n{0,2}")
-_SHOWN = 40
+_SWITCHES = ("enable_thinking", "thinking")
+"""Variables by which templates are asked not to think."""
 
 Message = Mapping[str, Any]
 
@@ -82,7 +79,13 @@ class TurnWriter:
         self._bos = bos
         longest_first = sorted(control, key=lambda text: (-len(text), text))
         self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-        self._thinks_in_control = OPEN in control and CLOSE in control
+        self._open, self._close = rendering.marks
+        self._thinks_in_control = self._open in control and self._close in control
+        opening, closing = map(re.escape, rendering.marks)
+        self._opened = re.compile(rf"{opening}(\s*)\Z")
+        self._closed = re.compile(rf"(?:{opening}\s*)?{closing}\s*\Z")
+        self._empty = re.compile(rf"\s*{opening}\s*{closing}\n{{0,2}}")
+        self._empty_rest = re.compile(rf"\s*{closing}\n{{0,2}}")
 
     def turns(self, dialogue: Dialogue) -> list[TurnText]:
         """The trained turns of a conversation, in order, as inference would see each.
@@ -99,10 +102,12 @@ class TurnWriter:
         variables = {**dialogue.variables, **({"tools": list(dialogue.tools)} if dialogue.tools else {})}
         if self._rendering.history == "last":
             trained = trained[-1:]
-        found = [
-            self._turn(messages, told, at, variables, is_cut=dialogue.is_cut and at == trained[-1]) for at in trained
-        ]
-        self._check_context(messages[: trained[-1]], dialogue.tools, found[-1].prompt)
+        found = []
+        for at in trained:
+            found.append(self._turn(messages, told, at, variables, is_cut=dialogue.is_cut and at == trained[-1]))
+            self._check_context(messages[:at], found[-1].prompt)
+        if dialogue.tools:
+            self._check_tools(told[: trained[0]], variables)
         return found
 
     def _turn(
@@ -118,11 +123,14 @@ class TurnWriter:
         if self._bos and prompt.startswith(self._bos) != self._rendering.opens:
             raise Unfit("the chat template begins its prompt otherwise than those of other rows")
         whole = self._print(told[: place + 1], variables, asked=False)
-        thought, said = _thought_of(messages[place])
+        thought, said = _thought_of(messages[place], self._open, self._close)
+        asked = prompt
         prompt, answer = self._parted(prompt, whole, thought)
         answer = self._ended(answer, is_cut=is_cut)
         if not thought:
             prompt, answer = self._without_empty_thought(prompt, answer)
+        if not prompt.startswith(asked):
+            self._check_closed(told[:place], variables, prompt)
         self._check_answer(messages[place], thought, said, answer)
         number = sum(message["role"] == "assistant" for message in messages[: place + 1])
         return TurnText(place, number, prompt, answer)
@@ -138,10 +146,10 @@ class TurnWriter:
         content = message.get("content") or ""
         if not self._thinks_in_control or message["role"] != "assistant" or message.get("reasoning"):
             return message
-        if not content.lstrip().startswith(OPEN) or CLOSE not in content or not self._rendering.reasoning:
+        if not content.lstrip().startswith(self._open) or self._close not in content or not self._rendering.reasoning:
             return message
-        thought, _, said = content.partition(CLOSE)
-        return {**message, "reasoning": thought.partition(OPEN)[2].strip("\n"), "content": said.lstrip("\n")}
+        thought, _, said = content.partition(self._close)
+        return {**message, "reasoning": thought.partition(self._open)[2].strip("\n"), "content": said.lstrip("\n")}
 
     def _told(self, message: Message) -> Message:
         """The message as the template is given it."""
@@ -150,7 +158,8 @@ class TurnWriter:
             key = self._rendering.reasoning
             if not key:
                 raise Unfit("reasoning: the chat template prints none")
-            told[key] = f"{OPEN}\n{reasoning}\n{CLOSE}\n\n{told['content']}" if key == "content" else reasoning
+            inline = f"{self._open}\n{reasoning}\n{self._close}\n\n{told['content']}"
+            told[key] = inline if key == "content" else reasoning
         if calls := calls_of(message):
             told["tool_calls"] = [self._call(call) for call in calls]
         told |= {key: message[key] for key in ("tool_call_id", "name") if message.get(key) is not None}
@@ -166,24 +175,38 @@ class TurnWriter:
 
     def _parted(self, prompt: str, whole: str, thought: str) -> tuple[str, str]:
         """The prompt, and what is printed of the answer beyond it."""
+        closed, opened = self._closed.search(prompt), self._opened.search(prompt)
+        if thought and closed:
+            raise Unfit("reasoning: the chat template's prompt closes the thought that the answer brings")
         if whole.startswith(prompt):
             return prompt, whole[len(prompt) :]
-        closed, opened = _CLOSED.search(prompt), _OPENED.search(prompt)
         found = closed or opened
-        if found is None or not whole.startswith(prompt[: found.start()]):
-            raise Unfit("the chat template prints the answer otherwise than after its own prompt")
+        if found is None:
+            return prompt, self._continued(prompt, whole, thought)
+        if not whole.startswith(prompt[: found.start()]):
+            raise Unfit(_OTHERWISE)
         rest = whole[found.start() :]
-        if rest.lstrip().startswith((OPEN, CLOSE)):
-            raise Unfit("the chat template prints the answer's thought otherwise than its prompt begins it")
+        empty = self._empty.match(rest) or self._empty_rest.match(rest)
+        if not thought and empty is not None:
+            if closed:
+                return prompt, rest[empty.end() :]
+            if self._rendering.empty_thought == "reject":
+                raise Unfit(_EMPTY)
+            return prompt[: found.start()] + empty.group(), rest[empty.end() :]
+        if rest.lstrip().startswith((self._open, self._close)):
+            raise Unfit("reasoning: the chat template prints the answer's thought otherwise than its prompt begins it")
         if opened is None:
-            if thought:
-                raise Unfit("the chat template's prompt closes the thought that the answer brings")
             return prompt, rest
         line = "\n" if "\n" in opened.group(1) else ""
-        closing = f"{line}{CLOSE}{line * 2}"
-        if thought:
-            return prompt, thought + closing + rest
-        return prompt, closing + rest
+        return prompt, f"{thought}{line}{self._close}{line * 2}{rest}"
+
+    def _continued(self, prompt: str, whole: str, thought: str) -> str:
+        """What follows a prompt that ends in words of its own, where the answer's thought can follow them."""
+        same = next((at for at, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), len(whole))
+        rest = whole[same:]
+        if not thought or not rest.startswith(thought.strip()):
+            raise Unfit(_OTHERWISE)
+        return rest
 
     def _ended(self, answer: str, *, is_cut: bool) -> str:
         """The answer through its end, or without one where it is not finished."""
@@ -199,24 +222,32 @@ class TurnWriter:
             body, end = answer, known.ends[0]
         if any(text in body for text in known.ends):
             raise Unfit("its answer holds the token that ends answers before its end")
-        return body.removesuffix(known.lead) if is_cut else body + end
+        if is_cut:
+            return body.removesuffix(known.lead) if known.is_printed else body
+        return body + end if known.is_printed else body + known.lead + end
 
     def _without_empty_thought(self, prompt: str, answer: str) -> tuple[str, str]:
         """Prompt and answer, the empty thought that the template prints before an answer without one in the prompt."""
-        empty = (_EMPTY_REST if _OPENED.search(prompt) else _EMPTY).match(answer)
+        opened = self._opened.search(prompt)
+        empty = (self._empty_rest if opened else self._empty).match(answer)
         if empty is None:
-            if _OPENED.search(prompt):
+            if opened:
                 raise Unfit("reasoning: it has none, and the chat template's prompt begins a thought")
             return prompt, answer
         if self._rendering.empty_thought == "reject":
-            raise Unfit("reasoning: it has none, where the chat template prints an empty thought")
+            raise Unfit(_EMPTY)
         return prompt + empty.group(), answer[empty.end() :]
+
+    def _check_closed(self, told: Sequence[Message], variables: Mapping[str, Any], prompt: str) -> None:
+        """A prompt in which the thought is closed is one that the template prints, where it is asked not to think."""
+        for name in _SWITCHES:
+            if self._print(told, {**variables, name: False}, asked=True) == prompt:
+                return
+        raise Unfit("reasoning: it has none, and the chat template has no prompt without a thought")
 
     def _check_answer(self, message: Message, thought: str, said: str, answer: str) -> None:
         """Whatever the answer holds is printed."""
         body = next((answer.removesuffix(end) for end in self._rendering.ends if answer.endswith(end)), answer)
-        if not body.strip():
-            raise Unfit("its answer is empty")
         if said.strip() not in answer:
             raise Unfit("the chat template does not print the answer's content word for word")
         if thought.strip() not in answer:
@@ -224,18 +255,32 @@ class TurnWriter:
         for call in calls_of(message):
             if not all(_is_printed(text, answer) for text in _leaves(call["function"])):
                 raise Unfit("tool_calls: the chat template does not print all of a call")
+        if not body.strip():
+            raise Unfit("its answer is empty")
+        if thought and body.count(self._close) - said.count(self._close) > 1:
+            raise Unfit("reasoning: the chat template prints an empty thought before it")
 
-    def _check_context(self, messages: Sequence[Message], tools: Sequence[Any], prompt: str) -> None:
+    def _check_context(self, messages: Sequence[Message], prompt: str) -> None:
         """Whatever inference is told stands in the prompt, but for thoughts of earlier turns."""
         for message in messages:
-            _, said = _thought_of(message)
+            _, said = _thought_of(message, self._open, self._close)
             if not _is_printed(said.strip(), prompt):
                 raise Unfit(f"the chat template does not print a message of role {message['role']} word for word")
             if not all(_is_printed(call["function"]["name"], prompt) for call in calls_of(message)):
                 raise Unfit("tool_calls: the chat template does not print an earlier call")
-        for tool in tools:
+
+    def _check_tools(self, told: Sequence[Message], variables: Mapping[str, Any]) -> None:
+        """The tools are printed: a prompt is another one without them."""
+        prompt = self._print(told, variables, asked=True)
+        bare = {name: value for name, value in variables.items() if name != "tools"}
+        for tool in variables["tools"]:
             if not _is_printed(_name_of(tool), prompt):
                 raise Unfit("tools: the chat template prints none")
+        try:
+            if self._template.render(told, generation_prompt=True, variables=bare) == prompt:
+                raise Unfit("tools: the chat template prints none")
+        except (Refused, TemplateError):
+            return  # it prints nothing without tools
 
     def _check_texts(self, messages: Sequence[Message], dialogue: Dialogue) -> None:
         """No text of a row becomes a control token, and no thought is left open."""
@@ -246,8 +291,8 @@ class TurnWriter:
             content = message.get("content") or ""
             if (
                 message["role"] == "assistant"
-                and OPEN in content
-                and CLOSE not in content
+                and self._open in content
+                and self._close not in content
                 and self._rendering.reasoning
             ):
                 raise Unfit("content: a thought begins and never ends")
@@ -264,14 +309,14 @@ def calls_of(message: Message) -> Sequence[Mapping[str, Any]]:
     return calls
 
 
-def _thought_of(message: Message) -> tuple[str, str]:
+def _thought_of(message: Message, opening: str, closing: str) -> tuple[str, str]:
     """The thought of an answer, "" where it has none, and what it says after it."""
     content = message.get("content") or ""
     if reasoning := message.get("reasoning"):
         return str(reasoning), content
-    if message["role"] != "assistant" or CLOSE not in content:
+    if message["role"] != "assistant" or closing not in content:
         return "", content
-    thought, said = content.split(CLOSE)[0].split(OPEN)[-1], content.split(CLOSE)[-1]
+    thought, said = content.split(closing)[0].split(opening)[-1], content.split(closing)[-1]
     return thought.strip("\n") if thought.strip() else "", said
 
 

@@ -285,9 +285,9 @@ def asked_phases(recipe: Recipe) -> list[AskedPhase]:
 def generation_settings(student: Student) -> dict[str, Any]:
     """Settings with which generation ends where training ended an answer."""
     ending, control = student.ending, student.control
-    ends = [control[ending.token], *ending.others]
+    ends = list(dict.fromkeys([control[ending.token], *ending.others]))
     settings: dict[str, Any] = {
-        "eos_token_id": ends if ending.others else ends[0],
+        "eos_token_id": ends if len(ends) > 1 else ends[0],
         "pad_token_id": control[ending.pad],
     }
     if student.bos is not None:

@@ -17,7 +17,14 @@ TOOLS = [
         },
     }
 ]
-_WORDS = ("How are you?", "2 + 2?", "Say it\nin two lines", "Und auf Deutsch: grüß Gott", "  spaces around  ", "x < y > z")
+_WORDS = (
+    "How are you?",
+    "2 + 2?",
+    "Say it\nin two lines",
+    "Und auf Deutsch: grüß Gott",
+    "  spaces around  ",
+    "x < y > z",
+)
 _ANSWERS = ("Fine.", "4", "One\ntwo", "Grüß Gott!", "No  spaces.", "`y` lies between.")
 
 

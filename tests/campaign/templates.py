@@ -136,22 +136,46 @@ class Oracle:
         pinned = (build / "tokenizer" / "chat_template.jinja").read_text(encoding="utf-8")
         self.tokenizer.chat_template = pinned if "strftime_now" in template.text else template.text
         keys = ("reasoning_content", "thinking", "reasoning")
+        self.control = set(self.tokenizer.all_special_tokens) | set(template.control)
+        self._wanted = self._wants()
         self._key = next((key for key in keys if re.search(rf"""[.'"]{key}\b""", template.text)), None)
 
-    def text(self, row: Mapping[str, Any], stop: int, *, asked: bool, **variables: Any) -> str:
-        """What inference is given of the messages before `stop`."""
+    def text(self, row: Mapping[str, Any], stop: int, *, asked: bool) -> str:
+        """What inference is given of the messages before `stop`, "" where the template refuses them."""
         told = [self._told(message) for message in row["messages"][:stop]]
-        return str(
-            self.tokenizer.apply_chat_template(
-                told, tools=row.get("tools"), add_generation_prompt=asked, tokenize=False, **variables
-            )
-        )
+        return self._rendered(told, row.get("tools"), asked=asked)
+
+    def _rendered(self, told: Sequence[Mapping[str, Any]], tools: Any, *, asked: bool) -> str:
+        try:
+            text = self.tokenizer.apply_chat_template(told, tools=tools, add_generation_prompt=asked, tokenize=False)
+        except Exception:  # whatever a template's expressions raise
+            return ""
+        return str(text)
+
+    def _wants(self) -> dict[str, bool]:
+        """Whether a template wants contents as parts, and the arguments of calls as JSON text."""
+        dialogue = [{"role": "user", "content": "asked"}, {"role": "assistant", "content": "answered"}]
+        call = next(row for row in dialogues() if any("tool_calls" in message for message in row["messages"]))
+        told = self._rendered(call["messages"][:2], call["tools"], asked=False)
+        parts = [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in dialogue]
+        return {
+            "parts": "answered" not in self._rendered(dialogue, None, asked=False)
+            and "answered" in self._rendered(parts, None, asked=False),
+            "text": "Oslo" not in told or "'city'" in told,
+        }
 
     def ids(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def _told(self, message: Mapping[str, Any]) -> dict[str, Any]:
         told = dict(message)
+        if self._wanted["text"] and "tool_calls" in told:
+            told["tool_calls"] = [
+                {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}}
+                for call in told["tool_calls"]
+            ]
+        if self._wanted["parts"]:
+            told["content"] = [{"type": "text", "text": told["content"]}] if told["content"] else []
         if "reasoning_content" in told:
             thought = told.pop("reasoning_content")
             if self._key is None:
@@ -203,12 +227,12 @@ def _is_prompt(oracle: Oracle, row: Mapping[str, Any], place: int, ids: Sequence
 def _is_answer(oracle: Oracle, row: Mapping[str, Any], place: int, prompt: str, answer: str) -> bool:
     """Whether an answer is what the template prints beyond its prompt, with an end."""
     whole = oracle.text(row, place + 1, asked=False)
-    end = re.search(r"(<[^<>\s]*>|\[[^\[\]\s]*\])\Z", answer)
+    end = max((token for token in oracle.control if answer.endswith(token)), key=len, default=None)
     if end is None:
         return False
     if whole.startswith(prompt + answer):
         return True
-    body = answer[: end.start()]
+    body = answer.removesuffix(end)
     if whole.rstrip() == (prompt + body).rstrip():
         return True
     message = row["messages"][place]

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from orca_recipes.contract.ending import Ending, ending_of
-from orca_recipes.contract.kinds import Template, Tokenizer
+from orca_recipes.contract.kinds import Encoder, Template, Tokenizer
+from orca_recipes.contract.markup import Markup
+from orca_recipes.errors import TemplateError
 from orca_recipes.run.pinning.template_trial import conform
 from orca_recipes.run.work.blame import placed
 from orca_recipes.run.work.loaded_tokenizer import opened
@@ -29,6 +31,21 @@ class Dissecting:
     folder: StageFolder
 
 
+def _tried(markup: Markup, encoder: Encoder, tokenizer: Path) -> tuple[Markup, str]:
+    """The markup as it may be used, with the verdict: where its joints fail, the template itself renders every row.
+
+    Raises: TemplateError, TokenizerError, as `conform`.
+    """
+    try:
+        return markup, conform(markup=markup, encoder=encoder, tokenizer=tokenizer)
+    except TemplateError:
+        if markup.rendering is None or not markup.joints:
+            raise
+    ends, template = markup.rendering.ends, markup.chat_template
+    whole = Markup(joints={}, terminator=ends[0], chat_template=template, rendering=markup.rendering)
+    return whole, conform(markup=whole, encoder=encoder, tokenizer=tokenizer)
+
+
 def ending_facts(ending: Ending) -> dict[str, Any]:
     """An ending as facts of the stage; its other ends are told where it has some."""
     facts = asdict(ending)
@@ -41,7 +58,7 @@ def take_apart(task: Dissecting) -> None:
     vocabulary = encoder.vocabulary
     with placed("template"):
         markup = task.template.markup(vocabulary=vocabulary)
-        conformance = conform(markup=markup, encoder=encoder, tokenizer=task.resolved / TOKENIZER_FILES[0])
+        markup, conformance = _tried(markup, encoder, task.resolved / TOKENIZER_FILES[0])
     facts: dict[str, Any] = {
         "size": vocabulary.size,
         "control": dict(vocabulary.control),

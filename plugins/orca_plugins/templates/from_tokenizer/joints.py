@@ -25,4 +25,6 @@ def markup_of(probes: Probes, vocabulary: Vocabulary, rendering: Rendering) -> M
         markup = joints_of(probes, vocabulary)
     except TemplateError:
         return whole
-    return replace(markup, rendering=rendering) if markup.terminator.endswith(rendering.ends[0]) else whole
+    closes_thought = rendering.marks[1] in markup.answer_prefix
+    is_same = markup.terminator.endswith(rendering.ends[0]) and not closes_thought
+    return replace(markup, rendering=rendering) if is_same else whole
