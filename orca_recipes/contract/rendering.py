@@ -20,14 +20,14 @@ class Rendering:
 
     ends: the control tokens at which generation stops, the usual one first; each trained answer ends with one.
     is_printed: whether the template prints them itself. Where not, lead and the first are put behind each answer.
-    lead: what stands between an answer and its end. extra: what it prints behind the end where nothing follows;
-        of a template that prints no end, all that it prints behind an answer. Neither is trained, but for what stands
-        before the end of an answer that is finished.
+    lead: what stands between an answer and its end. extra: what it prints behind the end where nothing follows; of a
+        template that prints no end, all that it prints behind an answer. Of these the lead of a finished answer alone
+        is trained.
     reasoning: the key of a message under which it reads reasoning; "content" where that stands in the content between
-        marks; "" where it prints none. arguments: whether it wants those of a call as an object or as JSON text.
+        marks; "prompt" where it prints no more of it than its beginning, in a prompt; "" where it prints none.
+    arguments: whether it wants those of a call as an object or as JSON text.
     contents: whether it wants contents as text, or as lists of parts, as templates for pictures do.
-    marks: what opens and closes a thought.
-    opens: whether prompts begin with the tokenizer's BOS.
+    marks: what opens and closes a thought. opens: whether prompts begin with the tokenizer's BOS.
     history: what stands before an answer where earlier turns are printed otherwise than they were trained.
     empty_thought: what becomes of an answer without reasoning where the template wants some.
     """

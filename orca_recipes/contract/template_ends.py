@@ -230,7 +230,10 @@ def _reasoning(template: _Way, before: Messages, prompt: str, marks: tuple[str, 
             if _THOUGHT in _rendered(template, [*before, said], **({"tools": _TOOLS} if beside else {})):
                 return key
     opening, closing = marks
-    return "content" if closing in template.text or prompt.rstrip().endswith(opening) else ""
+    if closing not in template.text and not prompt.rstrip().endswith(opening):
+        return ""
+    inline = {"role": "assistant", "content": f"{opening}\n{_THOUGHT}\n{closing}\n\n{_SAID}"}
+    return "content" if _THOUGHT in _rendered(template, [*before, inline]) else "prompt"
 
 
 def _arguments(template: _Way, before: Messages) -> tuple[Literal["object", "text"], str]:

@@ -159,7 +159,8 @@ class TurnWriter:
             if not key:
                 raise Unfit("reasoning: the chat template prints none")
             inline = f"{self._open}\n{reasoning}\n{self._close}\n\n{told['content']}"
-            told[key] = inline if key == "content" else reasoning
+            if key != "prompt":
+                told[key] = inline if key == "content" else reasoning
         if calls := calls_of(message):
             told["tool_calls"] = [self._call(call) for call in calls]
         told |= {key: message[key] for key in ("tool_call_id", "name") if message.get(key) is not None}
@@ -198,7 +199,9 @@ class TurnWriter:
         if opened is None:
             return prompt, rest
         line = "\n" if "\n" in opened.group(1) else ""
-        return prompt, f"{thought}{line}{self._close}{line * 2}{rest}"
+        # A template that cuts a thought out of a content leaves the empty lines behind it.
+        said = rest.lstrip("\n")
+        return prompt, f"{thought}{line}{self._close}{line * 2}{said}"
 
     def _continued(self, prompt: str, whole: str, thought: str) -> str:
         """What follows a prompt that ends in words of its own, where the answer's thought can follow them."""

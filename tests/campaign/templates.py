@@ -153,14 +153,19 @@ class Oracle:
         return str(text)
 
     def _wants(self) -> dict[str, bool]:
-        """Whether a template wants contents as parts, and the arguments of calls as JSON text."""
+        """Whether a template wants contents as parts, the arguments of calls as JSON text, and thoughts in contents.
+
+        One that cuts thoughts out of contents is given none: servers part them from what is said.
+        """
         dialogue = [{"role": "user", "content": "asked"}, {"role": "assistant", "content": "answered"}]
         call = next(row for row in dialogues() if any("tool_calls" in message for message in row["messages"]))
         told = self._rendered(call["messages"][:2], call["tools"], asked=False)
+        thought = {"role": "assistant", "content": "<think>\nhm\n</think>\n\nanswered"}
         parts = [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in dialogue]
         return {
             "parts": "answered" not in self._rendered(dialogue, None, asked=False)
             and "answered" in self._rendered(parts, None, asked=False),
+            "inline": "<think>" in self._rendered([dialogue[0], thought], None, asked=False),
             "text": "Oslo" not in told or "'city'" in told,
         }
 
@@ -178,9 +183,9 @@ class Oracle:
             told["content"] = [{"type": "text", "text": told["content"]}] if told["content"] else []
         if "reasoning_content" in told:
             thought = told.pop("reasoning_content")
-            if self._key is None:
+            if self._key is None and self._wanted["inline"]:
                 told["content"] = f"<think>\n{thought}\n</think>\n\n{told['content']}"
-            else:
+            elif self._key is not None:
                 told[self._key] = thought
         return told
 
