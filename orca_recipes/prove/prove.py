@@ -22,10 +22,10 @@ from orca_recipes.counted import counted
 from orca_recipes.progress import Progress
 from orca_recipes.prove.asked_counts import check_plan_counts
 from orca_recipes.prove.erasing import check_erasing
+from orca_recipes.prove.given_check import GivenChecker
 from orca_recipes.prove.kept_apart import check_apart, pairs_apart
 from orca_recipes.prove.shipped_student import ShippedStudent, Untold, open_shipped
 from orca_recipes.recipe.choice import Kinds
-from orca_recipes.run.tokens.given_check import GivenChecker
 from orca_recipes.run.tokens.prompts import PromptCheck, PromptChecker
 from orca_recipes.run.tokens.trained_text import blocks, trained_texts
 from orca_recipes.shards.checks.invariants import first_few
