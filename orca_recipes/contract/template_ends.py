@@ -233,7 +233,11 @@ def _reasoning(template: _Way, before: Messages, prompt: str, marks: tuple[str, 
     if closing not in template.text and not prompt.rstrip().endswith(opening):
         return ""
     inline = {"role": "assistant", "content": f"{opening}\n{_THOUGHT}\n{closing}\n\n{_SAID}"}
-    return "content" if _THOUGHT in _rendered(template, [*before, inline]) else "prompt"
+    if _THOUGHT not in _rendered(template, [*before, inline]):
+        return "prompt"
+    later = _rendered(template, [*before, inline, {"role": "user", "content": _ASKED}])
+    # Marks that are no plain text are a template's own to print, unless it is seen to read them.
+    return "content" if opening == _MARKS[0][0] or _THOUGHT not in later else ""
 
 
 def _arguments(template: _Way, before: Messages) -> tuple[Literal["object", "text"], str]:

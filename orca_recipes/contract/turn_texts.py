@@ -206,8 +206,9 @@ class TurnWriter:
     def _continued(self, prompt: str, whole: str, thought: str) -> str:
         """What follows a prompt that ends in words of its own, where the answer's thought can follow them."""
         same = next((at for at, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), len(whole))
-        rest = whole[same:]
-        if not thought or not rest.startswith(thought.strip()):
+        rest, words = whole[same:], prompt[same:].strip()
+        # Words that stand behind the thought, too, are what closes it.
+        if not thought or not rest.startswith(thought.strip()) or not words or words in rest:
             raise Unfit(_OTHERWISE)
         return rest
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import polars as pl
 
 from orca_recipes.errors import OrcaError
 from orca_recipes.progress import Progress
@@ -29,7 +30,7 @@ from tests.campaign.template_sources import Gathered, gathered
 from tests.run.small import QUICKSTART_TOKENIZER, asked, write_rows
 from tests.run.whole_rows import RECIPE, catalogue
 
-_EMPTY = re.compile(r"(<think>)?\s*</think>\s*\Z")
+_EMPTY = re.compile(r"(<think>|<\|START_THINKING\|>)?\s*(</think>|<\|END_THINKING\|>)\s*\Z")
 _OPENED = re.compile(r"<think>\s*\Z")
 
 
@@ -96,6 +97,7 @@ def judged(template: Gathered) -> Verdict:
             lost.update(stage.rejected)
         verdict.rejected = dict(lost)
         _compare(folder / "out", template, rows, verdict)
+        _count_ways(folder / "out", verdict)
     return verdict
 
 
@@ -169,6 +171,21 @@ class Oracle:
             "text": "Oslo" not in told or "'city'" in told,
         }
 
+    def marked(self, row: Mapping[str, Any], stop: int) -> tuple[list[int], list[int]] | None:
+        """The ids of the messages before `stop`, and those of the last answer that the template marks as such."""
+        if "{% generation" not in self.tokenizer.chat_template and "{%- generation" not in self.tokenizer.chat_template:
+            return None
+        told = [self._told(message) for message in row["messages"][:stop]]
+        found = self.tokenizer.apply_chat_template(
+            told, tools=row.get("tools"), return_dict=True, return_assistant_tokens_mask=True
+        )
+        ids, mask = list(found["input_ids"]), list(found["assistant_masks"])
+        end = len(mask) - mask[::-1].index(1) if 1 in mask else 0
+        start = end
+        while start and mask[start - 1]:
+            start -= 1
+        return ids, ids[start:end]
+
     def ids(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
@@ -210,11 +227,38 @@ def _compare(directory: Path, template: Gathered, rows: Sequence[Mapping[str, An
                 verdict.masks_equal += mask
                 if not (is_equal and mask):
                     verdict.differing.append(f"row {example['place']}, turn {turn + 1}: {segment['text'][:200]!r}")
+                if (opinion := _second_opinion(oracle, row, place, segment["tokens"])) is not None:
+                    verdict.second_opinion = verdict.second_opinion or {}
+                    verdict.second_opinion[opinion] = verdict.second_opinion.get(opinion, 0) + 1
                 ends[re.sub(r"^.*?((<[^<>]*>|\[[^\[\]]*\])?)$", r"\1", segment["text"], flags=re.DOTALL)] += 1
                 turn += 1
             ids += segment["tokens"]
             text += segment["text"]
     verdict.terminator = ends.most_common(1)[0][0] if ends else None
+
+
+def _count_ways(directory: Path, verdict: Verdict) -> None:
+    """How many rows the table of joints rendered, and how many the template itself: their records keep what it had."""
+    table = pl.read_parquet(directory / "main" / "00000.records.parquet")
+    if "given" not in table.columns:
+        table = table.with_columns(given=pl.lit(None, dtype=pl.String))
+    ways = table.group_by("line").agg(pl.col("given").is_null().all())
+    verdict.fast_rows = int(ways["given"].sum())
+    verdict.slow_rows = ways.height - verdict.fast_rows
+
+
+def _second_opinion(oracle: Oracle, row: Mapping[str, Any], place: int, trained: Sequence[int]) -> str | None:
+    """How the project's own marks of answers, where its template has some, differ from what is trained of one."""
+    told = oracle.marked(row, place + 1)
+    if told is None:
+        return None
+    _, wanted = told
+    if wanted == list(trained):
+        return "equal"
+    theirs, ours = (oracle.tokenizer.decode(list(one)) for one in (wanted, trained))
+    if theirs.rstrip() == ours.rstrip():
+        return "white space behind the end, too"
+    return "the end of the prompt, too" if theirs.rstrip().endswith(ours.rstrip()) else "other"
 
 
 def _is_prompt(oracle: Oracle, row: Mapping[str, Any], place: int, ids: Sequence[int], text: str) -> bool:
@@ -242,10 +286,17 @@ def _is_answer(oracle: Oracle, row: Mapping[str, Any], place: int, prompt: str, 
         return True
     message = row["messages"][place]
     thought, opened = message.get("reasoning_content") or "", _OPENED.search(prompt)
-    if "</think>" in (message.get("content") or ""):
+    if "</think>" in (message.get("content") or "") and opened:
         thought = message["content"].split("</think>")[0].split("<think>")[-1].strip("\n")
     if opened and thought and answer.startswith(thought):
         _, _, said = answer.partition("</think>")
         return whole.startswith(prompt[: opened.start()]) and said.strip() in whole
-    closed = _EMPTY.search(prompt)
-    return closed is not None and not thought and whole.startswith(prompt[: closed.start()]) and answer in whole
+    # The prompt ends in words of its own, which no history has: the answer stands right behind what both begin with.
+    before, found, after = whole.rpartition(body.rstrip())
+    begun = re.sub(r"(<think>)?\s*</think>\n*\Z", "", before)
+    is_last = not after.replace(end, "").strip() or not oracle.control.isdisjoint(_controls(after, oracle))
+    return bool(found) and is_last and (prompt.startswith(before) or prompt.startswith(begun))
+
+
+def _controls(text: str, oracle: Oracle) -> set[str]:
+    return {token for token in oracle.control if text.lstrip().startswith(token)}

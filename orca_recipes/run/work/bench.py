@@ -151,6 +151,8 @@ class Bench:
         rejected = sum(report["rejected"].values())
         passed_over = sum(report.get("passed_over", {}).values())
         told = counted(report["out"], noun) + (f", {rejected:,} rejected" if rejected else "")
+        if slow := report.get("slow_rows"):
+            told += f", {counted(slow, 'row')} rendered by the chat template and {report['fast_rows']:,} by its joints"
         self.progress.end(told + (f", {passed_over:,} passed over" if passed_over else ""))
 
 
