@@ -63,7 +63,7 @@ def ending_of(markup: Markup, encoder: Encoder) -> Ending:
         ids += _ids_of(text[end : match.start()], encoder)
         ids.append(vocabulary.control[match.group()])
         end = match.end()
-    ends = () if markup.rendering is None else markup.rendering.ends
+    ends = () if markup.rendering is None else markup.rendering.ends[1:]
     others = tuple(vocabulary.control[text] for text in ends if text != last or len(ids) > 1)
     return Ending(tuple(ids), last, vocabulary.pad or vocabulary.eos or last, others)
 

@@ -18,7 +18,8 @@ EmptyThought = Literal["prompt", "reject"]
 class Rendering:
     """What is known of a template whose rows are rendered one by one.
 
-    ends: the control tokens at which generation stops, the usual one first; each trained answer ends with one.
+    ends: the control tokens at which generation stops, the usual one first; each trained answer ends with one. The
+        second is that of calls, and may be the same one behind other text.
     is_printed: whether the template prints them itself. Where not, lead and the first are put behind each answer.
     lead: what stands between an answer and its end. extra: what it prints behind the end where nothing follows; of a
         template that prints no end, all that it prints behind an answer. Of these the lead of a finished answer alone

@@ -76,9 +76,11 @@ def rendering_of(
     marks = next((marks for marks in _MARKS if all(mark in template.text for mark in marks)), _MARKS[0])
     reasoning = _reasoning(way, before, prompt, marks)
     arguments, call = _arguments(way, before)
-    other = _end_of_call(vocabulary, call.removesuffix(extra)) if ends else None
+    called = call.removesuffix(extra).rstrip()
+    other = _end_of_call(vocabulary, called) if ends else None
+    is_other = other is not None and (other != end or not called.endswith(lead + end))
     return Rendering(
-        ends=tuple(dict.fromkeys([end, *([other] if other else [])])),
+        ends=(end, other) if other is not None and is_other else (end,),
         is_printed=bool(ends),
         lead=lead,
         extra=extra,

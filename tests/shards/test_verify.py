@@ -352,6 +352,7 @@ def test_an_id_is_told_for_every_example_that_has_it_again(at_once: int, shards:
         ShardCheck(
             f"main/{number}",
             ids=np.array(ids, dtype=np.uint64).reshape(-1, 2),
+            turns=np.full(len(ids), -1, dtype=np.int32),
             example_rows=np.arange(len(ids), dtype=np.int32),
         )
         for number, ids in enumerate(shards)
@@ -367,12 +368,20 @@ def test_an_id_is_told_for_every_example_that_has_it_again(at_once: int, shards:
 def test_examples_that_share_half_an_id_are_no_twins():
     ids = np.array([[7, 1], [7, 2], [3, 1], [7, 1]], dtype=np.uint64)
     one, other = (
-        ShardCheck(f"main/{at}", ids=half, example_rows=np.arange(2)) for at, half in enumerate((ids[:2], ids[2:]))
+        ShardCheck(f"main/{at}", ids=half, turns=np.full(2, -1), example_rows=np.arange(2))
+        for at, half in enumerate((ids[:2], ids[2:]))
     )
     assert list(check_twins([one, ShardCheck("main/2")])) == []
     assert [(found.file, found.row, found.example) for found in check_twins([one, other])] == [
         ("main/1.records.parquet", 1, f"{7:016x}{1:016x}")
     ]
+
+
+def test_turns_of_a_conversation_share_an_id_and_are_no_twins():
+    ids, rows = np.array([[7, 1], [7, 1], [7, 1]], dtype=np.uint64), np.arange(3)
+    assert list(check_twins([ShardCheck("main/0", ids=ids, turns=np.array([0, 1, 2]), example_rows=rows)])) == []
+    again = list(check_twins([ShardCheck("main/0", ids=ids, turns=np.array([0, 1, 1]), example_rows=rows)]))
+    assert [found.row for found in again] == [2]
 
 
 def test_one_example_may_stand_in_two_datasets(build, reseal, write_shard, build_rows, tokenizer):
