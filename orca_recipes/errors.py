@@ -116,6 +116,10 @@ class BudgetSpent(UserError):
     pass
 
 
+class TrustError(UserError):
+    pass
+
+
 class LockError(UserError):
     pass
 

@@ -44,6 +44,7 @@ ROOMS = {
     "contract": {"shards"},
     "recipe": {"contract"},
     "catalogue": {"contract"},
+    "trust": {"contract"},
     "plan": {"recipe", "contract"},
     "progress": {"shards"},
     "traces": {"contract", "shards"},
@@ -54,11 +55,11 @@ ROOMS = {
     "run/pinning": OUTSIDE | {"run/work", "run/tokens", "store"},
     "run/conversations": OUTSIDE | {"run/work", "run/examples", "run/tokens", "store"},
     "run/mixtures": OUTSIDE | {"run/work", "run/examples", "run/conversations", "run/tokens", "store"},
-    "run/answers": OUTSIDE | {"run/work", "run/examples", "run/conversations", "store", "traces"},
+    "run/answers": OUTSIDE | {"run/work", "run/examples", "run/conversations", "store", "traces", "trust"},
     "run/rows": OUTSIDE | {"run/work", "run/tokens", "run/answers", "store"},
     "prove": OUTSIDE | {"run/tokens", "run/conversations", "store"},
     "run": OUTSIDE | {f"run/{room}" for room in RUN} | {"store", "traces", "prove"},
-    "preview": OUTSIDE | {"run"} | {f"run/{room}" for room in RUN} | {"store", "traces"},
+    "preview": OUTSIDE | {"run"} | {f"run/{room}" for room in RUN} | {"store", "traces", "trust"},
     "explain": OUTSIDE | {f"run/{room}" for room in RUN} | {"store", "traces", "prove"},
     "diff": OUTSIDE | {"run/pinning"},
     "export": OUTSIDE | {"run/tokens", "prove", "store"},
@@ -66,6 +67,7 @@ ROOMS = {
     "front": OUTSIDE | {"catalogue", "explain", "preview", "prove", "run", "store"} | {f"run/{room}" for room in RUN},
     "cli": OUTSIDE
     | {"catalogue", "diff", "explain", "export", "front", "preview", "prove", "run", "store", "traces", "train"}
+    | {"trust"}
     | {f"run/{room}" for room in RUN},
 }
 """Each room, and the rooms that it may import: none that imports it, by whatever way."""

@@ -30,6 +30,7 @@ from orca_recipes.cli.recipe_commands import build, check, clean, lock, plan
 from orca_recipes.cli.sharing import diff
 from orca_recipes.cli.teachers import ask_command, collect, traces
 from orca_recipes.cli.train import sample, train
+from orca_recipes.cli.trust import trust
 from orca_recipes.errors import OrcaError
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ for command in (
     ask_command,
     collect,
     traces,
+    trust,
     train,
     sample,
 ):

@@ -20,6 +20,7 @@ from orca_recipes.cli.options import (
     store_options,
     warn,
 )
+from orca_recipes.cli.trust import ask_where_new
 from orca_recipes.counted import counted
 from orca_recipes.errors import RecipeError, SourceError
 
@@ -48,6 +49,7 @@ def build(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json
     keep_heap()
     asked = ask(load(recipe, profile, overrides), **options)
     warn(asked.loaded)
+    ask_where_new(asked.loaded.recipe)
     with progress_for() as progress:
         found = made(asked, progress)
     if as_json:

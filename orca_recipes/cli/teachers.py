@@ -22,6 +22,7 @@ from orca_recipes.cli.options import (
     recipe_options,
     store_options,
 )
+from orca_recipes.cli.trust import ask_where_new
 from orca_recipes.counted import counted
 from orca_recipes.errors import UserError
 
@@ -57,6 +58,8 @@ def ask_command(
     from orca_recipes.run.show_request import requests_for, sent
 
     asked = ask(load(recipe, profile, overrides), **options)
+    if send:
+        ask_where_new(asked.loaded.recipe)
     with progress_for() as progress:
         bench = bench_of(asked, prepare(asked), progress)
         found = requests_for(bench, example)
@@ -80,11 +83,15 @@ def ask_command(
 @JSON
 def collect(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Collect the answers that a recipe needs; build nothing."""
+    from orca_recipes.preview.bill import sent_by_recipe
     from orca_recipes.progress import progress_for
     from orca_recipes.run.build import bench_of, prepare
     from orca_recipes.run.collect import collected
 
     asked = ask(load(recipe, profile, overrides), **options)
+    for sent in sent_by_recipe(asked.loaded.recipe):
+        print_text(str(sent), err=True)
+    ask_where_new(asked.loaded.recipe)
     with progress_for() as progress:
         found = collected(bench_of(asked, prepare(asked, progress.say), progress))
     if as_json:

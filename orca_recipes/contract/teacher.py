@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from orca_recipes.contract.answers import Collecting, Lengths, Money, Request
+from orca_recipes.contract.destination import Destination
 from orca_recipes.contract.kind import Kind
 
 if TYPE_CHECKING:
@@ -70,6 +71,13 @@ class Teacher(Kind):
         They are part of each request's key: adding an option with its default must leave them as they were.
         """
         raise NotImplementedError(f"teacher {self.kind} does not collect")
+
+    def destinations(self) -> Sequence[Destination]:
+        """Tell where requests go, and with which environment variable; nothing is sent before the user allowed it.
+
+        A teacher that asks nobody outside this process has none.
+        """
+        return ()
 
     async def collect(self, collecting: Collecting) -> None:
         """Ask every request and keep every answer; return when all are kept.

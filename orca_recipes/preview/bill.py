@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from orca_recipes.contract.answers import Lengths, Money
+from orca_recipes.contract.destination import Destination
 from orca_recipes.contract.kinds import Teacher
 from orca_recipes.plan.compile import collects
 from orca_recipes.progress import progress_for
+from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.answers.collecting import questions_of
 from orca_recipes.run.answers.stored_answers import missing
 from orca_recipes.run.build import Asked, Prepared, bench_of
@@ -25,6 +27,7 @@ from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.store.arrow_files import read_frame
 from orca_recipes.text_table import in_columns
 from orca_recipes.traces.trace_store import Standing, TraceStore, default_root
+from orca_recipes.trust import not_allowed
 
 _HEAD = (
     *("dataset", "collection", "teacher", "strategy"),
@@ -57,12 +60,30 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Sent:
+    """A host that a teacher's requests go to, and the environment variable whose value goes with them.
+
+    allowed: whether this user allowed it, or it is this machine.
+    """
+
+    teacher: str
+    host: str
+    variable: str
+    allowed: bool
+
+    def __str__(self) -> str:
+        told = f"teachers.{self.teacher} sends requests to {Destination(self.host, self.variable)}"
+        return told if self.allowed else f"{told}, not allowed yet: orca-recipe trust add {self.host} {self.variable}"
+
+
+@dataclass(frozen=True)
 class Bill:
     """The lines of a recipe, with what they rest on."""
 
     traces: Path
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
+    sends: tuple[Sent, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "traces": str(self.traces)}
@@ -71,7 +92,8 @@ class Bill:
         stored, calls = (sum(getattr(line, name) for line in self.lines) for name in ("stored", "calls"))
         head = f"answers: {stored:,} stored in {self.traces}, {calls:,} to buy{self._total()}"
         table = [_HEAD, *map(_shown, self.lines)]
-        return "\n".join([head, *in_columns(table), *(f"note: {note}" for note in self.notes)])
+        told = [*map(str, self.sends), *(f"note: {note}" for note in self.notes)]
+        return "\n".join([head, *in_columns(table), *told])
 
     def _total(self) -> str:
         priced = [line.usd for line in self.lines if line.calls]
@@ -105,7 +127,7 @@ class _Known:
 def billed(asked: Asked, prepared: Prepared) -> Bill | None:
     """The bill of a recipe, None where no answers are bought. Its questions are made ready first, and stay so."""
     recipe = asked.loaded.recipe
-    teachers = {chosen.teacher: None for name, chosen in recipe.datasets.items() if collects(recipe, name)}
+    teachers = _asked_teachers(recipe)
     if not teachers:
         return None
     with progress_for() as progress, TraceStore(asked.traces or default_root()) as traces:
@@ -116,7 +138,21 @@ def billed(asked: Asked, prepared: Prepared) -> Bill | None:
         notes: list[str] = []
         for name in teachers:
             _bill_teacher(bench, name, traces, lines, notes)
-        return Bill(traces.root, tuple(lines), tuple(notes))
+        return Bill(traces.root, tuple(lines), tuple(notes), tuple(sent_by_recipe(recipe)))
+
+
+def sent_by_recipe(recipe: Recipe) -> Iterator[Sent]:
+    """Tell where the requests of a recipe's teachers go, each place once a teacher."""
+    for name in _asked_teachers(recipe):
+        places = recipe.teachers[name].destinations()
+        missing = set(not_allowed(places))
+        for place in dict.fromkeys(places):
+            yield Sent(name, place.host, place.variable, place not in missing)
+
+
+def _asked_teachers(recipe: Recipe) -> list[str]:
+    """The teachers whose answers are bought, in recipe order."""
+    return list(dict.fromkeys(chosen.teacher for name, chosen in recipe.datasets.items() if collects(recipe, name)))
 
 
 def _bill_teacher(bench: Bench, name: str, traces: TraceStore, lines: list[Line], notes: list[str]) -> None:

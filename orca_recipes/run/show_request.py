@@ -125,7 +125,7 @@ def sent(bench: Bench, found: Sequence[OneRequest]) -> list[OneRequest]:
             teacher = bench.recipe.teachers[one.teacher]
             questions = [each for each in questions_of(bench, one.teacher) if each.subject == one.subject]
             with panel_for(bench.progress, one.teacher, 1, money=teacher.money(), spent_usd=0.0) as panel:
-                Session(teacher, questions, traces, panel, only=frozenset({one.request.key})).run()
+                Session(one.teacher, teacher, questions, traces, panel, only=frozenset({one.request.key})).run()
         traces.refresh()
         answers: dict[bytes, Answer] = {}
         for one in found:

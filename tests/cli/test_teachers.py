@@ -1,9 +1,15 @@
 """The commands for answers, as a user runs them, against a stub server."""
 
 import json
+import os
+import pty
 import random
+import re
+import subprocess
+import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -190,6 +196,62 @@ def test_a_planted_key_stands_nowhere_after_collecting_and_after_failing(
     assert planted not in said
     holding = [path for path in desk.folder.rglob("*") if path.is_file() and planted.encode() in path.read_bytes()]
     assert holding == []
+
+
+def _elsewhere(desk: Desk) -> None:
+    """Let the recipe send a variable's value to a host that is not this machine (and that no network has)."""
+    text = re.sub(
+        r'base_url = "[^"]*"', 'base_url = "https://192.0.2.1:9/v1", key_env = "HOME"', desk.recipe.read_text()
+    )
+    desk.recipe.write_text(text)
+
+
+def test_nothing_is_sent_to_a_host_that_the_user_never_allowed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCA_CONFIG", str(desk.folder / "config"))
+    _elsewhere(desk)
+    for words in (["collect", str(desk.recipe)], ["build", str(desk.recipe), "--out", str(desk.folder / "out")]):
+        told = desk.run(*words, "--workers", "1", status=2).stderr
+        assert "orca-recipe trust add 192.0.2.1:9 HOME" in told
+        assert "nothing was sent" in told
+    (sends,) = json.loads(desk.run("plan", str(desk.recipe), "--json").stdout)["answers"]["sends"]
+    assert sends == {"teacher": "stub", "host": "192.0.2.1:9", "variable": "HOME", "allowed": False}
+    assert "not allowed yet: orca-recipe trust add 192.0.2.1:9 HOME" in desk.run("plan", str(desk.recipe)).stdout
+    desk.run_here("trust", "add", "192.0.2.1:9", "HOME")
+    assert json.loads(desk.run_here("trust", "list", "--json"))["allowed"] == [
+        {"host": "192.0.2.1:9", "variable": "HOME"}
+    ]
+    (sends,) = json.loads(desk.run("plan", str(desk.recipe), "--json").stdout)["answers"]["sends"]
+    assert sends["allowed"]
+    assert "not allowed any more" in desk.run_here("trust", "remove", "192.0.2.1:9", "HOME")
+
+
+def test_on_a_terminal_a_new_host_is_asked_for_once(desk: Desk) -> None:
+    _elsewhere(desk)
+    environment = {**os.environ, "ORCA_CONFIG": str(desk.folder / "config"), "PYTHONSAFEPATH": "1"}
+    places = ["--store", str(desk.folder / "store"), "--traces", str(desk.folder / "traces")]
+    command = [sys.executable, "-m", "orca_recipes.cli", "collect", str(desk.recipe), "--workers", "1", *places]
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    os.write(ours, b"n\n")
+    said = b""
+    with suppress(OSError):  # Linux ends a terminal whose last user left with EIO
+        while piece := os.read(ours, 4096):
+            said += piece
+    os.close(ours)
+    assert process.wait() == 2
+    assert b"sends requests to 192.0.2.1:9 (the value of HOME)" in said
+    assert b"Allow that, from now on? [y/N]" in said
+    assert not (desk.folder / "config").exists()
+
+
+def test_of_the_environment_the_named_key_alone_is_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, "planted-in-the-environment")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Planted: planted-in-the-environment")
+    desk.run("collect", str(desk.recipe), "--workers", "1")
+    assert desk.stub.headers
+    assert not [value for headers in desk.stub.headers for value in headers.values() if "planted" in value]
 
 
 def test_a_collection_that_is_killed_again_and_again_loses_nothing_and_asks_nothing_twice(tmp_path: Path) -> None:

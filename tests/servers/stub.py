@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +78,7 @@ class Stub:
     says: Callable[[Mapping[str, Any]], str] | None = None
     bodies: list[Mapping[str, Any]] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
+    headers: deque[dict[str, str]] = field(default_factory=lambda: deque(maxlen=64))
     answered: Counter[str] = field(default_factory=Counter)
     log: list[tuple[float, int, int, int]] = field(default_factory=list)
     limits_seen: list[int | None] = field(default_factory=list)
@@ -97,6 +98,7 @@ class Stub:
     def refusal(self, request: web.Request) -> web.Response | None:
         """Why a request is not listened to: its key."""
         expired = self.expires_after is not None and self.answered.total() >= self.expires_after
+        self.headers.append(dict(request.headers))
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if (self.key is not None and sent != self.key) or expired:
             # Some servers say the key again, whole.

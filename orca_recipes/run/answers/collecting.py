@@ -116,7 +116,7 @@ def _buy(
     spent = spent_before(asked, teacher, traces)
     money = teacher.money()
     with panel_for(bench.progress, name, number, money=money, spent_usd=spent) as panel:
-        session = Session(teacher, wanted, traces, panel, spent)
+        session = Session(name, teacher, wanted, traces, panel, spent)
         try:
             session.run()
         finally:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from orca_recipes import trust
 from orca_recipes.contract.answers import CUT, Answer, Budget, Collecting, Request
 from orca_recipes.contract.kinds import Teacher
 from orca_recipes.errors import OrcaError, TraceError
@@ -70,9 +71,10 @@ class Bought:
 class Session:
     """One teacher's collecting. After `run`, `bought` holds what was bought for each subject.
 
-    only: the keys that are asked, all that are missing where it is null.
+    name: the teacher's in the recipe. only: the keys that are asked, all that are missing where it is null.
     """
 
+    name: str
     teacher: Teacher
     questions: Sequence[Questions]
     traces: TraceStore
@@ -90,9 +92,10 @@ class Session:
     def run(self) -> None:
         """Ask for all that is missing; return when it is on the disk.
 
-        Raises: TraceError where answers cannot be written; BudgetSpent, TeacherError, or what the teacher raises. What
-        was answered until then is kept.
+        Raises: TrustError where the user never allowed what is sent; TraceError where answers cannot be written;
+            BudgetSpent, TeacherError, or what the teacher raises. What was answered until then is kept.
         """
+        trust.check(self.teacher.destinations(), owner=f"teachers.{self.name}")
         self.bought = {questions.subject: Bought() for questions in self.questions}
         with KeyClaims(self.traces.index) as claims:
             try:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca_plugins.teachers.openai.endpoint import Endpoint
-from orca_plugins.teachers.openai.http import NoReply, Reply, attempt, client_of, without_key
+from orca_plugins.teachers.openai.http import NoReply, Reply, attempt, client_of
+from orca_plugins.teachers.openai.masking import Mask
 from orca_plugins.teachers.openai.replies import Again, Useless, cleaned, read
 from orca_recipes.errors import TeacherError
 
@@ -39,7 +40,7 @@ class BatchApi:
     def __init__(self, endpoint: Endpoint, *, told: Callable[[str], None]) -> None:
         self.endpoint = endpoint
         self.client: AsyncOpenAI = client_of(endpoint, CALL_SECONDS)
-        self._key = (endpoint.key() or "").encode()
+        self._mask = Mask(endpoint.key())
         self._told = told
 
     async def upload(self, path: Path) -> str:
@@ -55,7 +56,7 @@ class BatchApi:
         work = self.client.batches.create(
             input_file_id=file, endpoint="/v1/chat/completions", completion_window="24h", metadata={MARK: name}
         )
-        made = await attempt(work, key=self._key, timeout_seconds=CALL_SECONDS)
+        made = await attempt(work, mask=self._mask, timeout_seconds=CALL_SECONDS)
         if not isinstance(made, (Reply, NoReply)):
             return str(made.id)
         fault = self._fault(made)
@@ -86,7 +87,7 @@ class BatchApi:
 
     async def remove(self, file: str) -> None:
         """Delete a file that is done with; that it stays costs nothing."""
-        await attempt(self.client.files.delete(file), key=self._key, timeout_seconds=CALL_SECONDS)
+        await attempt(self.client.files.delete(file), mask=self._mask, timeout_seconds=CALL_SECONDS)
 
     async def close(self) -> None:
         await self.client.close()
@@ -95,7 +96,7 @@ class BatchApi:
         """What the server says of a batch that failed."""
         errors = (batch.errors.data if batch.errors is not None else None) or []
         said = "; ".join(f"{error.code}: {error.message}" for error in errors[:3])
-        return cleaned(without_key(said.encode("utf-8", "replace"), self._key, answer=False).decode())
+        return cleaned(self._mask.text(said, answer=False))
 
     async def _download(self, file: str, path: Path) -> None:
         rest = b""
@@ -103,16 +104,16 @@ class BatchApi:
             with path.open("wb") as out:
                 async for chunk in response.iter_bytes(_CHUNK_BYTES):
                     # By whole lines, so that a key is found wherever the chunks part.
-                    whole, newline, rest = (rest + chunk).rpartition(b"\n")
-                    out.write(without_key(whole + newline, self._key))
-                out.write(without_key(rest, self._key))
+                    *whole, rest = (rest + chunk).split(b"\n")
+                    out.writelines(self._mask.body(line) + b"\n" for line in whole)
+                out.write(self._mask.body(rest))
 
     async def _until_answered(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Repeat a call that changes nothing when it is repeated."""
         started = asyncio.get_running_loop().time()
         delay = _FIRST_DELAY_SECONDS
         while True:
-            found = await attempt(call(), key=self._key, timeout_seconds=CALL_SECONDS)
+            found = await attempt(call(), mask=self._mask, timeout_seconds=CALL_SECONDS)
             if not isinstance(found, (Reply, NoReply)):
                 return found
             fault = self._fault(found)

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from orca_recipes.errors import TeacherError
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_KEY_PREFIX = re.compile(
+    r"(?:sk|pk|rk|hf|gsk|xai|ghp|github_pat|glpat|nvapi|pplx|fw|tgp|r8)[-_][A-Za-z0-9_-]{12,}|AIza.{20,}"
+)
+_LONG_FROM, _DIGITS_FROM = 24, 4
+
+
+def _looks_like_key(text: str) -> bool:
+    """Tell whether a text looks like a secret: a known prefix, or long and mixed as no name is."""
+    if _KEY_PREFIX.fullmatch(text):
+        return True
+    digits = sum(letter.isdigit() for letter in text)
+    return len(text) >= _LONG_FROM and digits >= _DIGITS_FROM and text != text.upper() and text.isascii()
 
 
 class Endpoint(BaseModel):
@@ -35,9 +50,21 @@ class Endpoint(BaseModel):
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("base_url must begin with http:// or https:// and name a host")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("base_url must hold no user, password or query; keys come from key_env")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("base_url must hold no user, password, query or fragment; keys come from key_env")
+        if any(_KEY_PREFIX.fullmatch(segment) for segment in parts.path.split("/")):
+            raise ValueError("base_url holds in its path what looks like a key; keys come from key_env")
         return base_url.rstrip("/")
+
+    @field_validator("key_env")
+    @classmethod
+    def _is_a_name(cls, key_env: str | None) -> str | None:
+        if key_env is not None and (not _VARIABLE.fullmatch(key_env) or _looks_like_key(key_env)):
+            raise ValueError(
+                "key_env must be the name of an environment variable, as OPENAI_API_KEY, and this looks like something "
+                "else; a key itself must stand in no recipe (one that did is to be replaced)"
+            )
+        return key_env
 
     def title(self) -> str:
         """Its name in records and on the panel."""

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orca_plugins.teachers.openai.endpoint import Endpoint
+from orca_plugins.teachers.openai.masking import Mask
 from orca_recipes.errors import PluginError
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10.0
 MOST_REPLY_BYTES = 64_000_000
 _NO_KEY = "none"
-_SECRET_CHARACTERS = 16
 _LONGEST_PAUSE_SECONDS = 86_400.0
 _RAW: Any = {"headers": {"X-Stainless-Raw-Response": "true"}}
 
@@ -62,7 +62,7 @@ class ClientWire:
     def __init__(self, endpoints: Sequence[Endpoint], *, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
         self.clients = [client_of(endpoint, timeout_seconds) for endpoint in endpoints]
-        self._keys = [(endpoint.key() or "").encode() for endpoint in endpoints]
+        self._masks = [Mask(endpoint.key()) for endpoint in endpoints]
 
     async def __aenter__(self) -> ClientWire:
         return self
@@ -74,12 +74,12 @@ class ClientWire:
     async def chat(self, endpoint: int, body: Mapping[str, Any]) -> Reply | NoReply:
         """Send the body of a chat completion."""
         work = self.clients[endpoint].post("/chat/completions", cast_to=object, body=body, options=_RAW)
-        key = self._keys[endpoint]
-        sent = await attempt(work, key=key, timeout_seconds=self._timeout_seconds)
-        return sent if isinstance(sent, (Reply, NoReply)) else _reply(sent.http_response, key)
+        mask = self._masks[endpoint]
+        sent = await attempt(work, mask=mask, timeout_seconds=self._timeout_seconds)
+        return sent if isinstance(sent, (Reply, NoReply)) else _reply(sent.http_response, mask)
 
 
-async def attempt(work: Awaitable[Any], *, key: bytes, timeout_seconds: float) -> Any | Reply | NoReply:
+async def attempt(work: Awaitable[Any], *, mask: Mask, timeout_seconds: float) -> Any | Reply | NoReply:
     """What a call of an openai client returns, or in place of what it raises the reply or the lack of one."""
     import aiohttp
     import openai
@@ -88,7 +88,7 @@ async def attempt(work: Awaitable[Any], *, key: bytes, timeout_seconds: float) -
         async with asyncio.timeout(timeout_seconds):
             return await work
     except openai.APIStatusError as fault:
-        return _reply(fault.response, key)
+        return _reply(fault.response, mask)
     except openai.APIConnectionError as fault:
         return _no_reply(fault)
     except TimeoutError:
@@ -111,22 +111,18 @@ def client_of(endpoint: Endpoint, timeout_seconds: float) -> AsyncOpenAI:
     key = endpoint.key()
     timeout = openai.Timeout(timeout_seconds, connect=CONNECT_SECONDS)
     http_client = openai.DefaultAioHttpClient(timeout=timeout, follow_redirects=False, limits=_limits(endpoint))
-    return openai.AsyncOpenAI(
+    client = openai.AsyncOpenAI(
         api_key=key or _NO_KEY,
         base_url=endpoint.base_url,
         max_retries=0,
         timeout=timeout,
         http_client=http_client,
     )
-
-
-def without_key(said: bytes, key: bytes, *, answer: bool = True) -> bytes:
-    """What a server said, without the key, which some say again in their errors.
-
-    Args:
-        answer: whether it may be an answer; in those a short key (a local server's "none") is a word like others.
-    """
-    return said.replace(key, b"***") if key and (len(key) >= _SECRET_CHARACTERS or not answer) else said
+    # The client takes these from OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS, and would tell them to
+    # every endpoint (openai 1 to 3): nothing of the environment is sent but the key that the recipe names.
+    client.organization = client.project = client.admin_api_key = None
+    client._custom_headers = {}
+    return client
 
 
 def seconds_to_wait(headers: Mapping[str, str], *, now: float) -> float | None:
@@ -163,15 +159,15 @@ def _limits(endpoint: Endpoint) -> Any:
     return limits(max_connections=endpoint.concurrency + 8, max_keepalive_connections=endpoint.concurrency)
 
 
-def _reply(response: Any, key: bytes) -> Reply | NoReply:
+def _reply(response: Any, mask: Mask) -> Reply | NoReply:
     body = response.content
     if len(body) > MOST_REPLY_BYTES:
         return NoReply("reply too large")
     headers = response.headers
     good = response.status_code == 200
     request_id = headers.get("x-request-id")
-    body = without_key(body, key, answer=good)
-    request_id = request_id and without_key(request_id.encode(), key).decode()
+    body = mask.body(body, answer=good)
+    request_id = request_id and mask.text(request_id)
     wait = None if good else seconds_to_wait(headers, now=time.time())
     return Reply(response.status_code, body, request_id, wait)
 

@@ -18,6 +18,7 @@ from orca_plugins.teachers.openai.http import ClientWire
 from orca_plugins.teachers.openai.http_processes import ProcessWire
 from orca_plugins.teachers.openai.live import Live
 from orca_recipes.contract.answers import Collecting, Money
+from orca_recipes.contract.destination import Destination
 from orca_recipes.errors import TeacherError
 
 
@@ -89,6 +90,10 @@ class OpenAI(ChatTeacher):
     def money(self) -> Money:
         """Prices and budget; batches have their discount."""
         return Money(prices=self.prices, budget_usd=self.budget_usd, batch=self.mode == "batch")
+
+    def destinations(self) -> tuple[Destination, ...]:
+        """Tell each endpoint's host, and the variable that holds its key."""
+        return tuple(Destination.of_url(endpoint.base_url, endpoint.key_env) for endpoint in self.endpoints)
 
     async def collect(self, collecting: Collecting) -> None:
         """Ask every request; see `Teacher.collect`.
