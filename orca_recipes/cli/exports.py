@@ -31,6 +31,8 @@ def export(
 
     \b
     orca-recipe export build/NAME --to hf        TRL, Unsloth, datasets
+    orca-recipe export build/NAME --to bridge    Megatron-Bridge and NeMo
+    orca-recipe kinds                            all exporters, with their trainers
     orca-recipe kinds hf                         what an exporter takes with --set
 
     Trained tokens are labels there, or are counted as lost, by reason. README.md of the export says how the trainer is

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from orca_plugins.exporters.axolotl import Axolotl
+from orca_plugins.exporters.bridge import Bridge
 from orca_plugins.exporters.hf import HF
+from orca_plugins.exporters.llamafactory import LlamaFactory
+from orca_plugins.exporters.megatron_documents import MegatronDocuments
+from orca_plugins.exporters.olmo import Olmo
+from orca_plugins.exporters.skyrl import SkyRL
 from orca_plugins.filters.answer_matches import AnswerMatches
 from orca_plugins.filters.contains_prompt import ContainsPrompt
 from orca_plugins.filters.echo import Echo
@@ -128,7 +134,17 @@ STRATEGIES = (
     StepByStep(),
 )
 PACKERS = (BestFit(), BestFit(row_tokens=96, align=8), OnePerRow(), OnePerRow(row_tokens=10))
-EXPORTERS = (HF(), HF(packed=True))
+EXPORTERS = (
+    Axolotl(),
+    Bridge(),
+    Bridge(row_group_rows=2),
+    HF(),
+    HF(packed=True),
+    LlamaFactory(),
+    MegatronDocuments(),
+    Olmo(),
+    SkyRL(),
+)
 KINDS: tuple[Kind, ...] = (*FILTERS, *STRATEGIES, *PACKERS, *EXPORTERS)
 
 

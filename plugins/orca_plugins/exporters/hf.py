@@ -6,17 +6,26 @@ without it trains on every token, which nothing shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
-from orca_plugins.exporters.token_columns import configs_of, file_of, ids_of, labels_of, sizes_category, write_parquet
+from orca_plugins.exporters.token_columns import (
+    ROW_GROUP,
+    configs_of,
+    file_of,
+    ids_of,
+    labels_of,
+    sizes_category,
+    watched,
+    write_parquet,
+)
 from orca_recipes.contract.exporter import (
     BuildToExport,
     Exporter,
+    RowBlock,
     Shards,
     ShardToExport,
     Written,
@@ -85,21 +94,16 @@ class HF(Exporter):
         ids = pa.list_(pa.int32())
         columns = {"input_ids": ids, "labels": ids} | ({"seq_lengths": ids} if self.packed else {})
 
-        def blocks() -> Iterator[Mapping[str, pa.Array[Any]]]:
-            for block in shard.blocks:
-                written.examples += block.segments.examples
-                written.tokens += len(block.tokens)
-                written.trained_labels += int(np.count_nonzero(block.labelled))
-                bounds = block.row_bounds if self.packed else block.example_bounds
-                told = {"input_ids": ids_of(block, bounds), "labels": labels_of(block, bounds)}
-                if self.packed:
-                    lengths = block.segments.example_tokens
-                    told["seq_lengths"] = list_of(lengths, block.segments.row_examples, pa.int32())
-                yield told
+        def lines(block: RowBlock) -> Mapping[str, pa.Array[Any]]:
+            bounds = block.row_bounds if self.packed else block.example_bounds
+            told = {"input_ids": ids_of(block, bounds), "labels": labels_of(block, bounds)}
+            if not self.packed:
+                return told
+            lengths = list_of(block.segments.example_tokens, block.segments.row_examples, pa.int32())
+            return {**told, "seq_lengths": lengths}
 
-        write_parquet(
-            folder / shard.dataset.name / file_of(shard, ".parquet"), pa.schema(list(columns.items())), blocks()
-        )
+        path = folder / shard.dataset.name / file_of(shard, ".parquet")
+        write_parquet(path, pa.schema(list(columns.items())), map(lines, watched(shard, written)), rows=ROW_GROUP)
         return written
 
     def settings(self, *, build: BuildToExport, shards: Shards) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_recipes.contract.exporter import BuildToExport, DatasetToExport, RowBlock, ShardToExport, list_of
+from orca_recipes.contract.exporter import BuildToExport, DatasetToExport, RowBlock, ShardToExport, Written, list_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+ROW_GROUP = 1 << 16
+"""Lines of a row group, at most: readers of examples go through a file from its start."""
 IGNORED = -100
 """The label of a token that carries no loss, for torch and all trainers on top of it."""
 
@@ -37,20 +38,41 @@ def file_of(shard: ShardToExport, suffix: str) -> str:
     return f"train-{shard.number:05d}-of-{shard.dataset.shards:05d}{suffix}"
 
 
-def write_parquet(path: Path, schema: pa.Schema, blocks: Iterable[Mapping[str, pa.Array[Any]]]) -> None:
-    """Write blocks of columns, a row group each."""
+def mask_of(block: RowBlock, bounds: np.ndarray) -> pa.ListArray[Any]:
+    """list<int8>: 1 for each token that is a label (of itself, not shifted), 0 elsewhere."""
+    import pyarrow as pa
+
+    return list_of(block.labelled, bounds, pa.int8())
+
+
+def attended(block: RowBlock) -> Mapping[str, pa.Array[Any]]:
+    """Columns of a block's examples for trainers that ask for `attention_mask`: without pads, all tokens are seen."""
+    import pyarrow as pa
+
+    bounds = block.example_bounds
+    seen = list_of(np.ones(len(block.tokens), dtype=np.int8), bounds, pa.int8())
+    return {"input_ids": ids_of(block, bounds), "attention_mask": seen, "labels": labels_of(block, bounds)}
+
+
+def watched(shard: ShardToExport, written: Written) -> Iterator[RowBlock]:
+    """Read a shard once and count what is in it; an exporter that loses labels takes them off again."""
+    for block in shard.blocks:
+        written.examples += block.segments.examples
+        written.tokens += len(block.tokens)
+        written.trained_labels += int(np.count_nonzero(block.labelled))
+        yield block
+
+
+def write_parquet(path: Path, schema: pa.Schema, blocks: Iterable[Mapping[str, pa.Array[Any]]], *, rows: int) -> None:
+    """Write blocks of columns, in row groups of at most so many lines."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Ids hardly repeat within a page as often as a dictionary needs, and labels are runs: plain values under zstd are
-    # smaller and three times faster to write.
+    # Ids repeat too seldom within a page for a dictionary to be worth its time.
     with path.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=False) as writer:
         for columns in blocks:
-            writer.write_table(pa.table(dict(columns), schema=schema), row_group_size=1 << 30)
-        writer.close()
-        file.flush()
-        os.fsync(file.fileno())
+            writer.write_table(pa.table(dict(columns), schema=schema), row_group_size=rows)
 
 
 def configs_of(build: BuildToExport, pattern: str) -> list[dict[str, Any]]:
@@ -72,3 +94,9 @@ def sizes_category(build: BuildToExport) -> str:
     steps = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
     steps += [(10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M")]
     return next((word for most, word in steps if examples < most), "n>100M")
+
+
+def others(build: BuildToExport) -> str:
+    """Words for a build of several datasets, where settings name the first; none for a build of one."""
+    names = " and ".join(f"`{dataset.name}`" for dataset in build.datasets[1:])
+    return f" (`{build.datasets[0].name}` there; {names} likewise)" if names else ""
