@@ -164,8 +164,11 @@ class Packer(Kind, ABC):
         int, Field(gt=0, description="each example's room is rounded up to this: 2 x context parallelism")
     ] = 1
     overlong: Annotated[
-        Literal["drop", "drop_turns", "truncate", "error"],
-        Field(description="what happens to an example longer than a row"),
+        Literal["drop", "drop_turns", "drop_history", "window", "truncate", "error"],
+        Field(
+            description="what happens to an example longer than a row: it is dropped, loses its newest turns or its "
+            "oldest exchanges, is cut into windows that train each answer once, loses its end, or stops the build"
+        ),
     ] = "drop"
 
     @model_validator(mode="after")

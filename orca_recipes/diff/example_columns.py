@@ -20,13 +20,13 @@ from orca_recipes.shards.layout import STARTS, index_path, records_path, tokens_
 from orca_recipes.shards.manifest import Manifest, ShardCounts
 from orca_recipes.shards.proven_files import prove_files
 from orca_recipes.shards.reader import Shard
-from orca_recipes.shards.records import Records, read_columns
+from orca_recipes.shards.records import WINDOW, Records, read_columns
 from orca_recipes.shards.segments import Segments
 from orca_recipes.shards.text_columns import is_null, numbers
 
 SAID = ("collection", "task", "file", "line", "strategy", "system_message", "teacher", "flags", "teacher_view")
 """Columns of a record that say where an example comes from and how it was asked for."""
-_READ = ("row", "place", "id", "turn", "text_digest", "ids_digest", *SAID)
+_READ = ("row", "place", "id", "turn", WINDOW, "text_digest", "ids_digest", *SAID)
 _MODES = np.uint64(256)
 
 
@@ -104,7 +104,7 @@ def _of_shard(
     if not len(records.table) == segments.examples == counts.examples:
         found = f"{len(records.table)} lines, where the index has {segments.examples} examples"
         raise damage(path, f"it has {found} and the manifest {counts.examples}")
-    turns = records.column("turn").astype(np.int64).view(np.uint64)
+    turns = records.parts().view(np.uint64)
     yield "high", records.ids[:, 0] ^ splitmix64(turns)
     yield "low", records.ids[:, 1] ^ splitmix64(~turns)
     yield "text", records.text_digests

@@ -25,10 +25,20 @@ from orca_recipes.explain.story_page import (
 from orca_recipes.explain.trace_memory import AnswerMemory
 from orca_recipes.shards.curriculum import read_curriculum
 from orca_recipes.shards.manifest import StageCounts, read_manifest
-from orca_recipes.shards.records import CUT, TRUNCATED, TURNS_DROPPED, TWIN
+from orca_recipes.shards.records import (
+    ALL_TURNS,
+    CUT,
+    HISTORY_DROPPED,
+    TAIL_TRIMMED,
+    TRUNCATED,
+    TURNS_DROPPED,
+    TWIN,
+    WINDOW,
+)
 from orca_recipes.shards.records import NOT_DRAWN as LEFT_BY_THE_DRAW
 
 _FLAGS = {CUT: "cut", TRUNCATED: "truncated", TURNS_DROPPED: "turns_dropped"}
+_FLAGS |= {HISTORY_DROPPED: "history_dropped", TAIL_TRIMMED: "tail_trimmed"}
 
 
 @dataclass(frozen=True)
@@ -257,6 +267,8 @@ class BuildStories:
             trained_tokens=record["trained_tokens"],
             row_tokens=manifest.row_tokens,
             flags=tuple(name for bit, name in _FLAGS.items() if record["flags"] & bit),
+            turn=None if record.get("turn", ALL_TURNS) == ALL_TURNS else record["turn"],
+            window=record.get(WINDOW),
             phases=tuple(
                 (number, _passes(phase.rows[shard.dataset], manifest.datasets[shard.dataset].rows))
                 for number, phase in enumerate(phases, start=1)

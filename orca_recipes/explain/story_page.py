@@ -23,6 +23,8 @@ FLAG_WORDS = {
     "cut": "cut (its teacher did not finish the last answer)",
     "truncated": "truncated (packing cut the end of the last answer)",
     "turns_dropped": "turns_dropped (packing took the newest turns away)",
+    "history_dropped": "history_dropped (the oldest exchanges were left out, so that the rest fits into a row)",
+    "tail_trimmed": "tail_trimmed (the turns behind the last answer were left out)",
 }
 _LONGEST_QUOTE = 200
 
@@ -133,6 +135,7 @@ class Standing:
 
     shards: over which ids are dealt, None where that cannot be told. row: counted through the build, row_in_shard
     through the shard, both from 0. place: tokens stored before it in its row. phases: (number from 1, how often).
+    turn: of the assistant's, for which it was made alone. window: which of the windows of a long example it is.
     """
 
     shard: str
@@ -145,6 +148,8 @@ class Standing:
     row_tokens: int
     flags: tuple[str, ...]
     phases: tuple[tuple[int, int | str], ...]
+    turn: int | None = None
+    window: int | None = None
 
 
 @dataclass(frozen=True)
@@ -324,6 +329,10 @@ def _system_message(making: Making) -> str:
 
 def _standing_lines(standing: Standing) -> Iterator[tuple[str, str]]:
     yield "tokens", f"{standing.tokens:,}, of which {standing.trained_tokens:,} trained"
+    if standing.turn is not None:
+        yield "turn", f"{standing.turn} of the assistant's; other trained turns have examples of their own"
+    if standing.window is not None:
+        yield "window", f"{standing.window} of an example that is longer than a row; each trains what others do not"
     yield "flags", "; ".join(FLAG_WORDS[flag] for flag in standing.flags) or "none"
     dealt = "the only one"
     if standing.shards is None:

@@ -213,7 +213,10 @@ def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tupl
                 "tokenize",
                 subject,
                 kind="",
-                decisive={} if dataset.unknown == "reject" else {"unknown": dataset.unknown},
+                decisive={
+                    **({} if dataset.unknown == "reject" else {"unknown": dataset.unknown}),
+                    **_fitting(recipe),
+                },
                 inputs=(conversations, *student),
             )
         )
@@ -245,6 +248,13 @@ def _converse_decisive(recipe: Recipe, name: str, collection: str) -> dict[str, 
         "seed": course_seed(recipe, name),
         **({"trains_history": True} if recipe.collections[collection].trains_history() else {}),
     }
+
+
+def _fitting(recipe: Recipe) -> dict[str, Any]:
+    """What of packing decides examples already, where those that are longer than a row are made to fit."""
+    if recipe.packing.overlong not in ("drop_history", "window"):
+        return {}
+    return {"overlong": recipe.packing.overlong, "row_tokens": recipe.packing.row_tokens}
 
 
 def _strategies(recipe: Recipe, collection: str) -> tuple[Kind, ...]:

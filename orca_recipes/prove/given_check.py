@@ -17,6 +17,7 @@ from orca_recipes.contract.turn_texts import dialogue_of
 from orca_recipes.errors import TemplateError
 from orca_recipes.run.tokens.inference import Inference
 from orca_recipes.run.tokens.turn_renderer import TurnRenderer
+from orca_recipes.run.tokens.windows import Cutting, masked
 from orca_recipes.shards.layout import is_trained
 
 _OPTIONS = ("terminator", "history", "empty_thought")
@@ -25,21 +26,23 @@ _OPTIONS = ("terminator", "history", "empty_thought")
 class GivenChecker:
     """A student as shipped, with the options of its template."""
 
-    def __init__(self, encoder: Encoder, inference: Inference, template: Any) -> None:
-        """template: the recipe's table of that name."""
+    def __init__(self, encoder: Encoder, inference: Inference, template: Any, cutting: Cutting) -> None:
+        """template: the recipe's table of that name. cutting: how the build cuts examples into windows."""
+        self._cutting = cutting
         self._encoder = encoder
         self._inference = inference
         self._options = {name: template[name] for name in _OPTIONS if name in template} if _is_table(template) else {}
         self._renderer: TurnRenderer | None = None
 
     def fault(
-        self, given: str, ids: np.ndarray, trained: np.ndarray, *, is_cut: bool, is_shortened: bool
+        self, given: str, ids: np.ndarray, trained: np.ndarray, *, is_cut: bool, is_shortened: bool, window: int | None
     ) -> str | None:
         """What is wrong with an example, None where it is what inference would see.
 
         Args:
             given: the conversation up to the example's last answer. ids, trained: of the example's tokens.
             is_cut: its last answer is not finished. is_shortened: packing took away its end.
+            window: which of its windows it is, None where it is whole.
         """
         try:
             dialogue = dialogue_of(given, is_cut=is_cut)
@@ -55,7 +58,14 @@ class GivenChecker:
         first, end = rendered.segment_starts[last : last + 2]
         wanted = rendered.tokens[start:stop].astype(np.int64)
         mask = np.repeat(is_trained(rendered.segment_modes[first:end]), rendered.segment_lengths[first:end])
-        if is_shortened:
+        if window is not None:
+            windows = self._cutting.windows(rendered.segment_lengths[first:end], rendered.segment_modes[first:end])
+            if window > len(windows):
+                return f"it is window {window}, where its conversation gives {len(windows)}"
+            chosen = windows[window - 1]
+            wanted, mask = self._cutting.tokens(chosen, wanted), masked(chosen, mask)
+            mask = np.pad(mask, (len(wanted) - len(mask), 0))
+        elif is_shortened:
             wanted, mask = wanted[: len(ids)], mask[: len(ids)]
         if len(wanted) != len(ids):
             return f"it has {len(ids)} tokens, where its conversation gives {len(wanted)}"

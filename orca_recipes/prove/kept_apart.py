@@ -101,7 +101,8 @@ def _of_repeated(directory: Path, promised: Manifest, dataset: str, halves: Halv
     repeated = repeated_values([*known, *found])
     for records in _records(directory, prefixes) if len(repeated) else ():
         places = np.flatnonzero(np.isin(records.ids[:, 0], repeated))
-        table = records.table.select(["collection", "strategy", "system_message", "turn"]).take(indices(places))
+        table = records.table.select(["collection", "strategy", "system_message"]).take(indices(places))
+        table = table.append_column("turn", column_of(records.parts()[places]))
         yield table.add_column(0, "half", column_of(records.ids[places, 0]))
 
 

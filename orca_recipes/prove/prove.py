@@ -28,6 +28,7 @@ from orca_recipes.prove.shipped_student import ShippedStudent, Untold, open_ship
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.run.tokens.prompts import PromptCheck, PromptChecker
 from orca_recipes.run.tokens.trained_text import blocks, trained_texts
+from orca_recipes.run.tokens.windows import Cutting
 from orca_recipes.shards.checks.invariants import first_few
 from orca_recipes.shards.checks.report import Finding, Report
 from orca_recipes.shards.checks.sampling import ChosenRows, Sampler, choose_rows
@@ -36,7 +37,7 @@ from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.layout import is_trained, tokens_path
 from orca_recipes.shards.manifest import Manifest, ShardCounts
 from orca_recipes.shards.reader import Shard
-from orca_recipes.shards.records import CUT, GIVEN, TRUNCATED, TURNS_DROPPED, Records
+from orca_recipes.shards.records import CUT, GIVEN, TRUNCATED, TURNS_DROPPED, WINDOW, Records
 from orca_recipes.store.arrow_files import indices, keep_pandas_out
 
 PROMPTS_CHECKED = 2048
@@ -133,7 +134,8 @@ class _Proof:
         self.datasets = {name: _DatasetProof() for name in promised.datasets}
         if isinstance(student, ShippedStudent):
             self.checker = PromptChecker(student.encoder, student.inference)
-            self.given = GivenChecker(student.encoder, student.inference, promised.recipe.get("template"))
+            cutting = Cutting(promised.row_tokens, promised.bos_id)
+            self.given = GivenChecker(student.encoder, student.inference, promised.recipe.get("template"), cutting)
 
     def look(self, dataset: str, counts: ShardCounts, opened: OpenShard) -> None:
         records, done = opened.records, 0
@@ -238,7 +240,7 @@ class _Proof:
             if given is None:
                 self.checker.check(chosen.tokens, chosen.segments, example, found)
             else:
-                self._check_given(chosen, example, given, int(records.column("flags")[chosen.examples[example]]), found)
+                self._check_given(chosen, example, given, records, found)
         sentences = dict(found.faults[before:])
         for at, sentence in first_few(np.array(list(sentences), dtype=np.int64), lambda at: sentences[at]):
             self._find(prefix, chosen, at, records, sentence)
@@ -251,8 +253,11 @@ class _Proof:
         told: list[str | None] = records.table[GIVEN].take(indices(chosen.examples[examples])).to_pylist()
         return told
 
-    def _check_given(self, chosen: ChosenRows, example: int, given: str, flags: int, found: PromptCheck) -> None:
+    def _check_given(self, chosen: ChosenRows, example: int, given: str, records: Records, found: PromptCheck) -> None:
         """Hold an example against its conversation, rendered anew."""
+        at = int(chosen.examples[example])
+        flags = int(records.column("flags")[at])
+        window = records.table[WINDOW][at].as_py() if WINDOW in records.table.column_names else None
         segments = chosen.segments
         first, last = segments.example_starts[example : example + 2]
         start, stop = segments.example_bounds[example : example + 2]
@@ -262,6 +267,7 @@ class _Proof:
             np.repeat(is_trained(segments.modes[first:last]), segments.lengths[first:last]),
             is_cut=bool(flags & CUT),
             is_shortened=bool(flags & (TRUNCATED | TURNS_DROPPED)),
+            window=window,
         )
         if fault is None:
             found.checked += 1

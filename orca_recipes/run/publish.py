@@ -166,7 +166,7 @@ class Publication:
     def _write_manifest(self, aside: Path, written: Mapping[str, Sequence[Written]]) -> manifest.Manifest:
         recipe, student = self.loaded.recipe, self.bench.student
         bos = student.control[student.bos] if student.bos is not None else None
-        begins = bos is not None and begins_with_bos(student)
+        begins = bos is not None and student.begins_with_bos
         paths = sorted(path for path in aside.rglob("*") if path.is_file())
         tables = [path for path in paths if path.suffix == ".parquet"]
         found = [one for files in written.values() for one in files]
@@ -264,14 +264,6 @@ class Publication:
                 for shard in shards
             ),
         )
-
-
-def begins_with_bos(student: Student) -> bool:
-    """Whether inference's prompt begins with BOS."""
-    if student.markup.rendering is not None:
-        return student.markup.rendering.opens
-    heads = [joint.header for (before, _), joint in student.markup.joints.items() if not before]
-    return student.bos is not None and all(head.startswith(student.bos) for head in heads)
 
 
 def asked_phases(recipe: Recipe) -> list[AskedPhase]:

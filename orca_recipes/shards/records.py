@@ -10,7 +10,7 @@ tables are read as those of format 2, with -1 and null there.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -34,6 +34,12 @@ TRUNCATED = 2
 TURNS_DROPPED = 4
 """Flag: packing took away the newest turns."""
 
+HISTORY_DROPPED = 8
+"""Flag: the oldest exchanges were left out, so that the rest fits into a row."""
+TAIL_TRIMMED = 16
+"""Flag: the conversation went on behind its last answer; told where examples are made to fit into a row."""
+FLAGS = CUT | TRUNCATED | TURNS_DROPPED | HISTORY_DROPPED | TAIL_TRIMMED
+
 REJECTED_NAME = "rejected.parquet"
 TWIN = "twin"
 """The column of rejected rows that names, of a duplicate, the example that was kept; format 1 listed no duplicates."""
@@ -54,7 +60,13 @@ ALL_TURNS = -1
 GIVEN = "given"
 """The column of what inference is given for an example; a table has it only where one of its examples has it."""
 
-_MAY_BE_NULL = frozenset({"file", "line", "question_digest", "teacher_view", "kept_question_digest", GIVEN})
+WINDOW = "window"
+"""The column of which window of a long example one is, from 1; null where an example is whole. As GIVEN."""
+
+SOMETIMES = (GIVEN, WINDOW)
+"""The columns that a table has only where one of its examples has a value."""
+
+_MAY_BE_NULL = frozenset({"file", "line", "question_digest", "teacher_view", "kept_question_digest", *SOMETIMES})
 _NEW = ("turn", "ids_digest", TWIN)
 """The columns that format 1 does not have."""
 
@@ -76,6 +88,13 @@ class Records:
     def column(self, name: str) -> np.ndarray:
         """A column of numbers without nulls."""
         return numbers(self.table[name].combine_chunks())
+
+    def parts(self) -> np.ndarray:
+        """int64 [examples]: the same number for the same turns and window of a conversation alone."""
+        turns = self.column("turn").astype(np.int64)
+        if WINDOW not in self.table.column_names:
+            return turns
+        return turns + (self.table[WINDOW].fill_null(0).to_numpy().astype(np.int64) << 32)
 
     def example_id(self, example: int) -> str:
         return "".join(f"{half:016x}" for half in self.ids[example].tolist())
@@ -125,20 +144,25 @@ class Records:
         return coded.dictionary.to_pylist(), numbers(coded.indices).astype(np.int64)
 
 
-def records_schema(*, with_given: bool = False) -> pa.Schema:
+def records_schema(*, also: Collection[str] = ()) -> pa.Schema:
     """One line an example.
+
+    Args:
+        also: of the columns SOMETIMES, those that the table has.
+
 
     row: of the shard. place: tokens stored before the example in its row (pads are never stored).
     turn: which trained turn of its conversation an example was made for, ALL_TURNS where it holds all of them.
     file, line: the source's; null where examples are generated.
-    strategy, system_message, teacher: the recipe's names, "" where there is none. flags: CUT, TRUNCATED, TURNS_DROPPED.
+    strategy, system_message, teacher: the recipe's names, "" where there is none. flags: CUT, TRUNCATED, TURNS_DROPPED,
+    HISTORY_DROPPED, TAIL_TRIMMED.
     text_digest: of the trained text. ids_digest: of the example's tokens, context and all, as they lie in `.bin`.
     question_digest: of the question before any template; null in datasets that no other one is kept
     apart from.
     teacher_view: what the teacher was asked, told by the student's messages (JSON, see README). kept_question_digest:
     of the last question as the tokenizer keeps it. Both are null where the student sees what the teacher saw.
     given: the conversation with its tools and variables (JSON, `contract.turn_texts`), where the template rendered it
-    whole; null where its messages are told by the tokens.
+    whole; null where its messages are told by the tokens. window: see WINDOW.
     """
     import pyarrow as pa
 
@@ -163,9 +187,8 @@ def records_schema(*, with_given: bool = False) -> pa.Schema:
         ("teacher_view", pa.dictionary(pa.int32(), pa.large_string())),
         ("kept_question_digest", pa.binary(WIDTH)),
     ]
-    if with_given:
-        columns.append((GIVEN, pa.dictionary(pa.int32(), pa.large_string())))
-    return pa.schema(columns)
+    others = {GIVEN: pa.dictionary(pa.int32(), pa.large_string()), WINDOW: pa.int32()}
+    return pa.schema([*columns, *((name, others[name]) for name in SOMETIMES if name in also)])
 
 
 def rejected_schema() -> pa.Schema:
@@ -229,7 +252,8 @@ def with_columns(path: Path, stored: pa.Table, schema: pa.Schema) -> pa.Table:
     """
     import pyarrow as pa
 
-    stored = _in_format_2(path, stored, schema)
+    asked = [name for name in stored.column_names if name in schema.names or name not in SOMETIMES]
+    stored = _in_format_2(path, stored.select(asked), schema)
     if stored.schema.names != schema.names:
         raise damage(path, f"its columns are {', '.join(stored.schema.names)}, not {', '.join(schema.names)}")
     try:
@@ -247,18 +271,21 @@ def read_records(path: Path) -> tuple[Records | None, list[str]]:
 
 
 def read_columns(path: Path, names: Sequence[str]) -> Records:
-    """Some columns of records whose digest was held against the manifest; texts are read as dictionaries.
+    """Some columns of records whose digest was held against the manifest; texts are read as dictionaries. Of the
+    columns SOMETIMES, those that are there.
 
     Raises: as `read_records`; DamagedShard too where a column has nulls that may have none.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = records_schema()
+    schema = records_schema(also=SOMETIMES)
     texts = [name for name in names if pa.types.is_large_string(schema.field(name).type)]
     try:
         with pq.ParquetFile(path, read_dictionary=texts) as file:
-            if file.schema_arrow.names == schema.names:
+            held = file.schema_arrow.names
+            names = [name for name in names if name in held or name not in SOMETIMES]
+            if held == records_schema(also=held).names:
                 return Records(file.read(columns=list(names), use_threads=False))
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
@@ -270,7 +297,7 @@ def read_columns(path: Path, names: Sequence[str]) -> Records:
 
 def records_of(path: Path, stored: pa.Table) -> tuple[Records | None, list[str]]:
     """As `read_records`, of a table that was read."""
-    table = with_columns(path, stored, records_schema(with_given=GIVEN in stored.column_names))
+    table = with_columns(path, stored, records_schema(also=stored.column_names))
     may_be_null = _MAY_BE_NULL | ({*_NEW} - {*stored.schema.names})
     nulls = [name for name in table.column_names if table[name].null_count and name not in may_be_null]
     faults = [f'column "{name}" has {table[name].null_count} nulls, and may have none' for name in nulls]

@@ -12,7 +12,7 @@ import numpy as np
 
 from orca_recipes.run.rows.unit_places import Places
 from orca_recipes.run.rows.units import Unit
-from orca_recipes.shards.records import ALL_TURNS, GIVEN, records_schema
+from orca_recipes.shards.records import ALL_TURNS, GIVEN, SOMETIMES, records_schema
 from orca_recipes.shards.text_columns import WIDTH, binary_of, is_null, numbers
 from orca_recipes.store.arrow_files import indices, one_piece, read_table
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _AS_TOLD = ("task", "file", "strategy", "system_message", "teacher", "teacher_view")
-_BY_TURN = ("turn", GIVEN)
+_BY_TURN = ("turn", *SOMETIMES)
 _DIGESTS = ("question_hi", "question_lo", "kept_question_hi", "kept_question_lo")
 
 
@@ -51,9 +51,8 @@ def records_of(order: pa.Table, rows: np.ndarray, units: Sequence[Unit]) -> pa.T
         "question_digest": _where_known(told, "question", told["question_hi"]),
         "kept_question_digest": _where_known(told, "kept_question", views),
     }
-    if told[GIVEN].null_count < len(tokens):
-        columns[GIVEN] = told[GIVEN]
-    schema = records_schema(with_given=GIVEN in columns)
+    columns |= {name: told[name] for name in SOMETIMES if told[name].null_count < len(tokens)}
+    schema = records_schema(also=columns)
     return pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
 
 
@@ -81,7 +80,7 @@ def _column(table: pa.Table, name: str) -> pa.Array[Any]:
     import pyarrow as pa
 
     if name in _BY_TURN and name not in table.column_names:
-        return pa.nulls(table.num_rows, type=pa.int32() if name == "turn" else pa.large_string())
+        return pa.nulls(table.num_rows, type=pa.large_string() if name == GIVEN else pa.int32())
     return one_piece(table[name])
 
 

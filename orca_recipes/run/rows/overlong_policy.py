@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 CHANGED = tuple(name for name in STORED if not name.startswith("id_"))
 """The columns that a cut changes."""
 
+_WHY = {
+    "drop_history": "longer than a row with its last exchange alone",
+    "window": "a row is too short for a window of it",
+}
+"""Why examples are rejected that were to be made to fit while they were tokenized."""
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -79,7 +85,7 @@ def rejected_of(stored: Sequence[Columns], units: Sequence[Unit], fitted: Sequen
 
 def _cut(columns: Columns, index: int, unit: Unit, packer: Packer, encoder: Encoder | None) -> Cut | str:
     if encoder is None:
-        return "longer than a row"
+        return _WHY.get(packer.overlong, "longer than a row")
     return cut_example(unit.prefix, index, packer=packer, flags=int(columns["flags"][index]), encoder=encoder)
 
 
@@ -94,5 +100,6 @@ def _complaint(columns: Columns, index: int, unit: Unit, row_tokens: int) -> str
     name = id_text(int(columns["id_hi"][index]), int(columns["id_lo"][index]))
     return (
         f"packing: example {name} ({unit.collection}, {file}:{place}) has {columns['tokens'][index]} tokens and a row "
-        f'holds {row_tokens}; raise row_tokens, or set overlong = "drop", "drop_turns" or "truncate"'
+        f'holds {row_tokens}; raise row_tokens, or set overlong = "drop", "drop_turns", "drop_history", "window" or '
+        '"truncate"'
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from orca_recipes.plan.compile import taken_collections
 from orca_recipes.run.work.bench import Bench
-from orca_recipes.shards.records import ALL_TURNS
+from orca_recipes.shards.records import ALL_TURNS, WINDOW
 from orca_recipes.shards.text_columns import numbers
 from orca_recipes.store.arrow_files import one_piece, read_frame, read_table
 from orca_recipes.store.store import StageFolder
@@ -19,7 +19,7 @@ STORED = ("id_hi", "id_lo", "tokens", "trained_tokens", "flags", "text_hi", "tex
 """The columns that packing looks at."""
 
 TURN = "turn"
-"""The column that tells examples of one conversation apart."""
+"""The column that tells examples of one conversation apart: the turn, and with it the window where there are some."""
 
 Columns = dict[str, np.ndarray]
 """Columns of examples by name: [examples] each."""
@@ -43,7 +43,10 @@ class Unit:
         is_told = TURN in table.column_names
         # Takes no memory where all examples hold all turns.
         whole = np.broadcast_to(np.int32(ALL_TURNS), table.num_rows)
-        return {**columns, TURN: numbers(one_piece(table[TURN])) if is_told else whole}
+        turns = numbers(one_piece(table[TURN])) if is_told else whole
+        if WINDOW in table.column_names:
+            turns = turns + (numbers(one_piece(table[WINDOW].fill_null(0))).astype(np.int64) << 32)
+        return {**columns, TURN: turns}
 
     def lines(self, rows: Sequence[int]) -> list[tuple[str | None, int]]:
         """The file that each of some examples was read from, and where it stands there."""

@@ -40,6 +40,9 @@ class Made:
     given: what inference is given of it as JSON, of examples that were rendered one at a time.
     reasons: why conversations cannot be trained on, by position; examples of theirs may be there all the same.
     checked: examples whose prompts were held against inference's. fast, slow: conversations rendered in either way.
+    places: the positions of the messages that an example trains, of those that were rendered one at a time.
+    window: int32 [examples], which window of an example each is, from 1; 0 where it is whole. flags: int8 [examples],
+    of their records. Both are None where no example was made to fit.
     disagreeing: whether the fast tokenizer differed from the reference on an example that was compared.
     """
 
@@ -52,6 +55,9 @@ class Made:
     fast: int
     slow: int
     disagreeing: int = 0
+    places: Sequence[Sequence[int] | None] | None = None
+    window: np.ndarray | None = None
+    flags: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,7 @@ class StudentRenderer:
         owner = np.concatenate([plain[kept], np.array([one.owner for one in slow.examples], dtype=np.int64)])
         turn = np.concatenate([fast.turn[kept], np.array([one.turn for one in slow.examples], dtype=np.int32)])
         given = [*[None] * len(kept), *(_given(dialogues[one.owner], one.turns[-1].place) for one in slow.examples)]
+        places = [*[None] * len(kept), *([turn.place for turn in one.turns] for one in slow.examples)]
         order = np.argsort(owner, kind="stable")
         return Made(
             rendered=joined([(fast.rendered, kept), *found], order),
@@ -151,7 +158,14 @@ class StudentRenderer:
             fast=len(kept),
             slow=len(left),
             disagreeing=0 if slow.rendered is None else len(slow.rendered.disagreeing),
+            places=[places[at] for at in order.tolist()],
         )
+
+
+def given_of(dialogue: Dialogue) -> str:
+    """What inference is given of a conversation through its last trained answer, as records keep it."""
+    trained = [at for at, one in enumerate(dialogue.messages) if one["role"] == "assistant" and one.get("trained")]
+    return _given(dialogue, trained[-1])
 
 
 def _given(dialogue: Dialogue, last: int) -> str:

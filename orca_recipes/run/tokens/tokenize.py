@@ -21,6 +21,7 @@ from orca_recipes.contract.markup import Markup
 from orca_recipes.counted import counted
 from orca_recipes.plan.compile import has_reserve
 from orca_recipes.run.tokens.erased_question import kept_question_digests, kept_questions_of_turns
+from orca_recipes.run.tokens.fitting import Fitting
 from orca_recipes.run.tokens.rendered_segments import Rendered
 from orca_recipes.run.tokens.student_renderer import Made, StudentRenderer
 from orca_recipes.run.work.account import ACCOUNT, count_reasons, read_account
@@ -28,7 +29,7 @@ from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.run.work.student import TOKENIZER_FILES
 from orca_recipes.shards.ids_digest import ids_digests
-from orca_recipes.shards.records import CUT, GIVEN
+from orca_recipes.shards.records import CUT, GIVEN, HISTORY_DROPPED, TAIL_TRIMMED, WINDOW
 from orca_recipes.shards.writer import write_pair
 from orca_recipes.store.arrow_files import indices, read_table, write_table
 from orca_recipes.store.narrow_tables import whole
@@ -49,6 +50,7 @@ FEWEST_GROUPS = 8
 
 
 ONE_A_TURN = "one example a turn"
+WINDOWS = "further windows of long examples"
 """Why a stage gives more examples than it was given conversations."""
 
 
@@ -75,6 +77,7 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
             for name in ("unknown", "normalized")
         },
         **_rows_by_way(reports),
+        **_made_to_fit(reports),
     }
     bench.finish_counted(folder, names, "tokenize", "example", before, facts)
 
@@ -84,6 +87,22 @@ def _rows_by_way(reports: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     slow = sum(report.get("slow_rows", 0) for report in reports)
     fast = sum(report.get("fast_rows", report["in"]) for report in reports)
     return {"fast_rows": fast, "slow_rows": slow} if slow else {}
+
+
+def _made_to_fit(reports: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many examples lost old exchanges or are windows, and conversations their unfinished tail, where any did."""
+    names = ("history_dropped", "windows", "tails_trimmed")
+    counts = {name: sum(report.get(name, 0) for report in reports) for name in names}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _fitting(bench: Bench) -> Fitting | None:
+    """How examples are made to fit, where the recipe wants more than packing can do."""
+    packer, student = bench.recipe.packing, bench.student
+    if packer.overlong not in ("drop_history", "window"):
+        return None
+    lead = student.control[student.bos] if student.begins_with_bos and student.bos is not None else None
+    return Fitting(packer.overlong, packer.row_tokens, lead)
 
 
 def _conversations(bench: Bench, dataset: str, collection: str) -> StageFolder:
@@ -103,7 +122,7 @@ def _tokenized(
 ) -> tuple[list[TokenizeTask], list[Tokenized]]:
     parts = [part for part in conversations.parts() if part.name != ACCOUNT]
     of = sum(part.report["out"] for part in parts)
-    groups = together(parts)
+    groups, fitting = together(parts), _fitting(bench)
     tasks = [
         TokenizeTask(
             name=f"{group[0].name}-x{len(group)}-{'exact' if exact else 'fast'}",
@@ -115,6 +134,7 @@ def _tokenized(
             exact=exact,
             of=of,
             unknown=unknown,
+            fitting=fitting,
         )
         for group in groups
     ]
@@ -127,7 +147,8 @@ class TokenizeTask:
     """Some parts of conversations.
 
     exact: encode them with the reference tokenizer throughout. of: conversations of the whole stage. unknown: whether
-    answers that the vocabulary cannot spell are trained or rejected.
+    answers that the vocabulary cannot spell are trained or rejected. fitting: what becomes of those longer than a row
+    here, None where packing decides.
     """
 
     name: str
@@ -139,6 +160,7 @@ class TokenizeTask:
     exact: bool
     of: int
     unknown: Literal["reject", "train"]
+    fitting: Fitting | None = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +186,10 @@ def tokenize_part(task: TokenizeTask) -> Tokenized:
 
     conversations = pa.concat_tables([whole(read_table(path)) for path in task.conversations])
     student = _student(task.tokenizer, task.tokenizer_folder, _Once(task.markup))
-    made = student.render(conversations, check=_sample(conversations), exact=task.exact, of=task.of)
+    told = {"check": _sample(conversations), "exact": task.exact, "of": task.of}
+    made = student.render(conversations, **told)
+    if task.fitting is not None and not made.disagreeing:
+        made = task.fitting.fitted(made, conversations, student, **told)
     if made.disagreeing:
         return Tokenized(conversations.num_rows, made.disagreeing)
     reasons = dict(made.reasons)
@@ -259,15 +284,45 @@ def _store(
         segment_modes=rendered.segment_modes[kept_segments],
         row_starts=np.concatenate([[0], np.cumsum(segments[keep])]).astype(np.int64),
     )
-    write_table(writer.path(".records.arrow"), _records(conversations, made, keep, counts, encoder))
+    write_table(writer.path(".records.arrow"), _records(task, conversations, made, keep, counts, encoder))
     write_table(writer.path(".rejected.arrow"), rejected)
     return {
         "in": conversations.num_rows,
         "out": int(keep.sum()),
-        **({"created": {ONE_A_TURN: more}} if (more := int(keep.sum()) - int(kept.sum())) else {}),
+        **_created(made, kept, keep),
         "rejected": _reasons(rejected),
         "tokens": len(tokens),
+        "tails_trimmed": int((has_tail(conversations) & kept).sum()),
+        **_counts_of_fitting(made, keep),
     }
+
+
+def _created(made: Made, kept: np.ndarray, keep: np.ndarray) -> dict[str, dict[str, int]]:
+    """How many examples there are more than conversations, and why.
+
+    Args:
+        kept: bool [conversations]. keep: bool [examples].
+    """
+    later = 0 if made.window is None else int((keep & (made.window > 1)).sum())
+    turns = int(keep.sum()) - int(kept.sum()) - later
+    created = {name: count for name, count in ((ONE_A_TURN, turns), (WINDOWS, later)) if count}
+    return {"created": created} if created else {}
+
+
+def _counts_of_fitting(made: Made, keep: np.ndarray) -> dict[str, int]:
+    if made.window is None or made.flags is None:
+        return {}
+    dropped = int((keep & (made.flags & HISTORY_DROPPED > 0)).sum())
+    return {"windows": int((keep & (made.window > 0)).sum()), "history_dropped": dropped}
+
+
+def has_tail(conversations: pa.Table) -> np.ndarray:
+    """bool [conversations]: which go on behind their last answer, with turns that nobody answers."""
+    import polars as pl
+
+    messages: Any = pl.from_arrow(conversations["messages"].combine_chunks())
+    last = messages.list.last().struct.field("role")
+    return np.asarray((last != "assistant").fill_null(value=False).to_numpy())
 
 
 def _reasons(rejected: pa.Table) -> dict[str, int]:
@@ -279,7 +334,9 @@ def _reasons(rejected: pa.Table) -> dict[str, int]:
     return count_reasons(reasons.alias("reason"))
 
 
-def _records(conversations: pa.Table, made: Made, keep: np.ndarray, counts: np.ndarray, encoder: Encoder) -> pa.Table:
+def _records(
+    task: TokenizeTask, conversations: pa.Table, made: Made, keep: np.ndarray, counts: np.ndarray, encoder: Encoder
+) -> pa.Table:
     import pyarrow as pa
 
     rendered, is_own = made.rendered, len(made.owner) == conversations.num_rows
@@ -305,10 +362,14 @@ def _records(conversations: pa.Table, made: Made, keep: np.ndarray, counts: np.n
         "teacher",
         "teacher_view",
     ]
+    if task.fitting is not None:
+        flags = _flags(made, has_tail(conversations), cut)
+    else:
+        flags = cut.astype(np.int8) * np.int8(CUT)
     columns = {
         "tokens": counts.astype(np.int32),
         "trained_tokens": rendered.trained_tokens,
-        "flags": cut.astype(np.int8) * np.int8(CUT),
+        "flags": flags,
         "text_hi": text_hi,
         "text_lo": text_lo,
         "ids_hi": np.ascontiguousarray(ids[:, 0]),
@@ -322,4 +383,13 @@ def _records(conversations: pa.Table, made: Made, keep: np.ndarray, counts: np.n
     if made.given is not None:
         table = table.append_column("turn", pa.array(made.turn))
         table = table.append_column(GIVEN, pa.array(made.given, type=pa.large_string()))
+    if made.window is not None and made.window.any():
+        table = table.append_column(WINDOW, pa.array(made.window, mask=made.window == 0))
     return table if keep.all() else table.take(indices(np.flatnonzero(keep)))
+
+
+def _flags(made: Made, has_tail: np.ndarray, cut: np.ndarray) -> np.ndarray:
+    """int8 [examples]: the flags of examples that are made to fit; has_tail, cut: bool [examples]."""
+    is_last = np.append(made.owner[1:] != made.owner[:-1], True) if len(made.owner) else has_tail
+    flags = np.zeros(len(cut), dtype=np.int8) if made.flags is None else made.flags
+    return flags | cut.astype(np.int8) * np.int8(CUT) | (has_tail & is_last).astype(np.int8) * np.int8(TAIL_TRIMMED)

@@ -32,3 +32,11 @@ class Student:
     verdict: str
     conformance: str
     ending: Ending
+
+    @property
+    def begins_with_bos(self) -> bool:
+        """Whether inference's prompt begins with BOS."""
+        if self.markup.rendering is not None:
+            return self.markup.rendering.opens
+        heads = [joint.header for (before, _), joint in self.markup.joints.items() if not before]
+        return self.bos is not None and all(head.startswith(self.bos) for head in heads)

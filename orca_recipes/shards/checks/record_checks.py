@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orca_recipes.shards.checks.invariants import Breach, of_examples
-from orca_recipes.shards.records import ALL_TURNS, CUT, TRUNCATED, TURNS_DROPPED
+from orca_recipes.shards.records import ALL_TURNS, FLAGS, WINDOW
 
 if TYPE_CHECKING:
     from orca_recipes.shards.records import Records
@@ -26,7 +26,10 @@ def record_breaches(segments: Segments, records: Records) -> Iterator[Breach]:
         yield from _differences(segments, name, records.column(name), told)
     early = np.flatnonzero(records.column("turn") < ALL_TURNS)
     yield from of_examples(segments, early, lambda at: f"turn {records.column('turn')[at]} is none")
-    unknown = np.flatnonzero(records.column("flags") & ~np.int8(CUT | TRUNCATED | TURNS_DROPPED))
+    if WINDOW in records.table.column_names:
+        windows = records.table[WINDOW].fill_null(1).to_numpy()
+        yield from of_examples(segments, np.flatnonzero(windows < 1), lambda at: f"window {windows[at]} is none")
+    unknown = np.flatnonzero(records.column("flags") & ~np.int8(FLAGS))
     yield from of_examples(segments, unknown, lambda at: f"flags {records.column('flags')[at]} are not known")
 
 

@@ -86,7 +86,7 @@ def check_shard(
         records = None
     if records is not None:
         check.counts = records.counts()
-        check.turns = records.column("turn")
+        check.turns = records.parts()
         check.ids, check.example_rows = records.ids, shard.segments.example_rows.astype(np.int32)
     check.findings.extend(_guard_findings(check, shard, promised))
     unordered = _unordered_tokens(shard, promised)

@@ -18,7 +18,15 @@ from orca_recipes.shards.files import damage
 from orca_recipes.shards.layout import ROLES, TOKENIZER, is_trained, records_path, role_codes, starts_example
 from orca_recipes.shards.manifest import Manifest, ShardCounts, read_manifest
 from orca_recipes.shards.reader import Shard
-from orca_recipes.shards.records import CUT, TRUNCATED, TURNS_DROPPED, read_records
+from orca_recipes.shards.records import (
+    CUT,
+    HISTORY_DROPPED,
+    TAIL_TRIMMED,
+    TRUNCATED,
+    TURNS_DROPPED,
+    WINDOW,
+    read_records,
+)
 from orca_recipes.shards.show.row_page import Piece, Section, SideBySide, Views, print_sections
 from orca_recipes.shards.show.spans import SpanDecoder
 
@@ -38,6 +46,7 @@ _SAME = "nothing is erased: the teacher was asked what the student sees"
 _UNPARTED = "the student sees (its messages cannot be told apart, nor what the teacher was asked)"
 _EXAMPLES_OF_A_TASK = 5
 _FLAGS = {CUT: "cut by the teacher", TRUNCATED: "truncated by packing", TURNS_DROPPED: "newest turns dropped"}
+_FLAGS |= {HISTORY_DROPPED: "oldest exchanges dropped", TAIL_TRIMMED: "unfinished tail trimmed"}
 
 
 def show(
@@ -277,6 +286,7 @@ def _provenance(record: dict[str, Any]) -> str:
         f"{word.replace('_', ' ')} {record[word]}" for word in ("strategy", "system_message", "teacher") if record[word]
     )
     flags = "".join(f", {words}" for bit, words in _FLAGS.items() if record["flags"] & bit)
+    flags += "" if record.get(WINDOW) is None else f", window {record[WINDOW]}"
     counts = f"{counted(record['tokens'], 'token')}, {record['trained_tokens']:,} trained"
     return "; ".join(
         part for part in (f"{record['collection']}/{record['task']}", source, names, counts + flags) if part

@@ -14,7 +14,7 @@ from orca_recipes.counted import counted
 from orca_recipes.errors import UserError
 from orca_recipes.shards.layout import ROLES, TOKENIZER, is_trained, role_codes
 from orca_recipes.shards.manifest import read_manifest
-from orca_recipes.shards.records import COUNTED, REJECTED_NAME, read_table, readable, rejected_schema
+from orca_recipes.shards.records import COUNTED, REJECTED_NAME, WINDOW, read_table, readable, rejected_schema
 from orca_recipes.shards.show.show import OpenShard, ShownBuild, no_task, open_at, places_of_task
 from orca_recipes.shards.show.spans import SpanDecoder
 from orca_recipes.shards.show.visible import visible
@@ -36,7 +36,7 @@ def example_lines(
     """The examples of a build in the order of its rows, all of them or those that are asked for.
 
     Each has id, dataset, row (of the whole build), at (its first token in the row), collection, task, file, place,
-    turn, strategy, teacher, and segments: role, trained, text and tokens of each.
+    turn, window where it is one, strategy, teacher, and segments: role, trained, text and tokens of each.
     Raises: BuildError; UserError where there is no such dataset, row, task or example; DamagedShard.
     """
     build = ShownBuild(directory, read_manifest(directory), SpanDecoder(directory / TOKENIZER), dataset=dataset)
@@ -124,6 +124,7 @@ def _line(shard: OpenShard, example: int) -> dict[str, Any]:
         "file": record["file"],
         "place": record["line"],
         "turn": record["turn"],
+        **({} if record.get(WINDOW) is None else {"window": record[WINDOW]}),
         "strategy": record["strategy"],
         "teacher": record["teacher"],
         "segments": [
