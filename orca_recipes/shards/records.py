@@ -94,7 +94,8 @@ class Records:
         turns = self.column("turn").astype(np.int64)
         if WINDOW not in self.table.column_names:
             return turns
-        return turns + (self.table[WINDOW].fill_null(0).to_numpy().astype(np.int64) << 32)
+        windows = numbers(self.table[WINDOW].combine_chunks().fill_null(0)).astype(np.int64)
+        return np.asarray(turns + (windows << 32))
 
     def example_id(self, example: int) -> str:
         return "".join(f"{half:016x}" for half in self.ids[example].tolist())

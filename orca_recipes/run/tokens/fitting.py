@@ -92,11 +92,7 @@ class Fitting:
     ) -> Made:
         owners = made.owner[over]
         dialogues = dialogues_of(conversations, np.unique(owners).tolist())
-        views = (
-            conversations["teacher_view"].is_valid().to_numpy()
-            if "teacher_view" in conversations.column_names
-            else None
-        )
+        views = conversations["teacher_view"].is_valid().to_numpy()
         messages = {
             int(example): _alone(made, int(example), dialogues[int(owner)])
             for example, owner in zip(over, owners, strict=True)
@@ -161,7 +157,7 @@ def _fewest(most: Mapping[int, int], fits: Any) -> dict[int, int]:
     return high
 
 
-def _alone(made: Made, example: int, dialogue: Dialogue) -> Sequence[Mapping[str, Any]]:
+def _alone(made: Made, example: int, dialogue: Dialogue) -> list[Mapping[str, Any]]:
     """The messages of an example through its last trained one; trained are those that it trains."""
     told = list(dialogue.messages)
     places = None if made.places is None else made.places[example]

@@ -186,10 +186,10 @@ def tokenize_part(task: TokenizeTask) -> Tokenized:
 
     conversations = pa.concat_tables([whole(read_table(path)) for path in task.conversations])
     student = _student(task.tokenizer, task.tokenizer_folder, _Once(task.markup))
-    told = {"check": _sample(conversations), "exact": task.exact, "of": task.of}
-    made = student.render(conversations, **told)
+    check = _sample(conversations)
+    made = student.render(conversations, check=check, exact=task.exact, of=task.of)
     if task.fitting is not None and not made.disagreeing:
-        made = task.fitting.fitted(made, conversations, student, **told)
+        made = task.fitting.fitted(made, conversations, student, check=check, exact=task.exact, of=task.of)
     if made.disagreeing:
         return Tokenized(conversations.num_rows, made.disagreeing)
     reasons = dict(made.reasons)
@@ -392,4 +392,5 @@ def _flags(made: Made, has_tail: np.ndarray, cut: np.ndarray) -> np.ndarray:
     """int8 [examples]: the flags of examples that are made to fit; has_tail, cut: bool [examples]."""
     is_last = np.append(made.owner[1:] != made.owner[:-1], True) if len(made.owner) else has_tail
     flags = np.zeros(len(cut), dtype=np.int8) if made.flags is None else made.flags
-    return flags | cut.astype(np.int8) * np.int8(CUT) | (has_tail & is_last).astype(np.int8) * np.int8(TAIL_TRIMMED)
+    trimmed = (has_tail & is_last).astype(np.int8) * np.int8(TAIL_TRIMMED)
+    return np.asarray(flags | cut.astype(np.int8) * np.int8(CUT) | trimmed, dtype=np.int8)
