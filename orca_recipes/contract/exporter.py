@@ -41,7 +41,8 @@ class BuildToExport:
     """What is known of a build before its first row.
 
     directory: where it lies, for reading alone. digest: of its manifest. datasets: those that are exported, in order.
-    eos_id: the token that its tokenizer calls the end of text, None where it has none.
+    eos_id: the token that its tokenizer calls the end of text, None where it has none. own_words: the teachers of its
+    records whose answers are those that rows brought.
     """
 
     name: str
@@ -56,26 +57,35 @@ class BuildToExport:
     vocabulary_size: int
     longest_example: int
     datasets: tuple[DatasetToExport, ...]
+    own_words: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class SaidMessage:
-    """One message of a conversation, as text; trained: whether its text carries loss."""
+    """One message of a conversation, as the shipped chat template is given it.
+
+    content: text, or parts where the template asks for parts. trained: whether its text carries loss. beside: what else
+    the template reads: reasoning under the template's own key, `tool_calls`, `tool_call_id`, `name`.
+    """
 
     role: str
-    content: str
+    content: str | Sequence[Mapping[str, Any]]
     trained: bool
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Said:
     """An example as messages, or why it cannot be told so.
 
-    messages: the last one is an answer. why: a reason that groups well, where there are no messages.
+    messages: the last one is an answer. why: a reason that groups well, where there are no messages. tools: those that
+    the conversation defines. variables: of the template, by the row.
     """
 
     messages: tuple[SaidMessage, ...] = ()
     why: str | None = None
+    tools: Sequence[Any] = ()
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,8 @@ class RowBlock:
     """Consecutive whole rows of a shard, as columns.
 
     tokens: uint16 or int32 [tokens], without pads. segments: of these rows.
-    records: the lines of `records_schema` of these examples, with ids as people read them.
+    records: the lines of `records_schema` of these examples, with ids as people read them; `given` where the build has
+    it.
     said: the examples as messages, made when they are asked for.
     """
 

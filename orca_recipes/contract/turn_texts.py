@@ -98,7 +98,7 @@ class TurnWriter:
             raise Unfit("no message is trained")
         messages = messages[: trained[-1] + 1]
         self._check_texts(messages, dialogue)
-        told = [self._told(message) for message in messages]
+        told = [self.told(message) for message in messages]
         variables = {**dialogue.variables, **({"tools": list(dialogue.tools)} if dialogue.tools else {})}
         if self._rendering.history == "last":
             trained = trained[-1:]
@@ -151,8 +151,11 @@ class TurnWriter:
         thought, _, said = content.partition(self._close)
         return {**message, "reasoning": thought.partition(self._open)[2].strip("\n"), "content": said.lstrip("\n")}
 
-    def _told(self, message: Message) -> Message:
-        """The message as the template is given it."""
+    def told(self, message: Message) -> Message:
+        """The message as the template is given it.
+
+        Raises: Unfit where it has reasoning that the template does not read.
+        """
         told: dict[str, Any] = {"role": message["role"], "content": message.get("content") or ""}
         if reasoning := message.get("reasoning"):
             key = self._rendering.reasoning

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,7 @@ from orca_recipes.export.row_blocks import Teller, row_blocks
 from orca_recipes.export.said_messages import message_teller
 from orca_recipes.progress import Progress
 from orca_recipes.recipe.choice import Kinds
+from orca_recipes.recipe.defaults import TEACHER
 from orca_recipes.shards.checks.file_checks import check_file
 from orca_recipes.shards.digests import canonical_json, file_digest
 from orca_recipes.shards.files import damage, write_whole
@@ -85,7 +87,7 @@ def export(
     """
     with begin_to_read(directory):
         manifest = read_manifest(directory)
-        build = _build(directory, manifest, datasets)
+        build = _build(directory, manifest, datasets, kinds)
         exporter.refuse(build=build)
         place = out or Path("export") / f"{manifest.name}.{exporter.kind}"
         with made_aside(place) as aside:
@@ -107,7 +109,7 @@ def export(
     return told
 
 
-def _build(directory: Path, manifest: Manifest, datasets: Sequence[str]) -> BuildToExport:
+def _build(directory: Path, manifest: Manifest, datasets: Sequence[str], kinds: Kinds) -> BuildToExport:
     for name in datasets:
         if name not in manifest.datasets:
             raise ExportError(f"{directory} has no dataset {quoted(name)}{hint(name, manifest.datasets)}")
@@ -129,7 +131,19 @@ def _build(directory: Path, manifest: Manifest, datasets: Sequence[str]) -> Buil
         vocabulary_size=manifest.vocabulary_size,
         longest_example=manifest.longest_example,
         datasets=tuple(chosen),
+        own_words=frozenset(_own_words(manifest.recipe.get("teachers"), kinds)),
     )
+
+
+def _own_words(teachers: Any, kinds: Kinds) -> Iterator[str]:
+    """The teachers that give back the answers of rows; teachers: the recipe's table, which may be left out."""
+    named = dict(teachers) if isinstance(teachers, Mapping) else {}
+    for name, chosen in {TEACHER: TEACHER, **named}.items():
+        kind = chosen["kind"] if isinstance(chosen, Mapping) else str(chosen)
+        # A kind that is not installed is not known to be one.
+        with suppress(PluginError):
+            if getattr(kinds.kind("orca_teachers", kind), "gives_own_words", False):
+                yield name
 
 
 def _eos_id(directory: Path) -> int | None:

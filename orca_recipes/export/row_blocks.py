@@ -16,7 +16,7 @@ from orca_recipes.contract.exporter import RowBlock, Said
 from orca_recipes.shards.files import damage
 from orca_recipes.shards.layout import records_path, tokens_path
 from orca_recipes.shards.reader import Shard
-from orca_recipes.shards.records import read_table, readable, records_schema
+from orca_recipes.shards.records import read_records
 from orca_recipes.shards.segments import Segments
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def row_blocks(prefix: Path, *, vocabulary_size: int, teller: Callable[[], Telle
     Raises: DamagedShard.
     """
     shard = Shard.open(prefix)
-    records = cache(lambda: readable(read_table(records_path(prefix), records_schema())))
+    records = cache(lambda: _readable_records(records_path(prefix)))
     segments = shard.segments
     bounds = segments.token_starts[segments.row_starts]
     start = 0
@@ -51,6 +51,13 @@ def row_blocks(prefix: Path, *, vocabulary_size: int, teller: Callable[[], Telle
         lines = partial(_lines, records, first, last - first)
         yield RowBlock(tokens, block, lines, partial(_said, teller, tokens, block, lines))
         start = stop
+
+
+def _readable_records(path: Path) -> pa.Table:
+    found, faults = read_records(path)
+    if found is None:
+        raise damage(path, faults[0])
+    return found.readable()
 
 
 def _segments_of(segments: Segments, start: int, stop: int) -> Segments:

@@ -1,28 +1,34 @@
 """Examples as messages again, from their tokens and the shipped chat template alone.
 
-Messages are found by what the template prints around them, and kept only where the template prints the same prompt of
-them again: what cannot be told apart is counted under a reason and never guessed at.
+A record that keeps the conversation tells it. Of others, messages are found by what the template prints around them,
+and kept only where the template prints the same prompt of them again: what cannot be told apart is counted under a
+reason and never guessed at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from orca_recipes.contract.exporter import Said, SaidMessage
+from orca_recipes.contract.rendering import Rendering
+from orca_recipes.contract.template_ends import rendering_of
+from orca_recipes.contract.turn_texts import TurnWriter, dialogue_of
 from orca_recipes.errors import ExportError
 from orca_recipes.export.row_blocks import Teller
+from orca_recipes.prove.given_check import rendering_options
 from orca_recipes.prove.shipped_student import ShippedStudent, open_shipped
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.run.tokens.prompts import PromptChecker
 from orca_recipes.shards.layout import ROLES, is_trained, role_codes
 from orca_recipes.shards.manifest import Manifest
-from orca_recipes.shards.records import CUT, TRUNCATED
+from orca_recipes.shards.records import CUT, GIVEN, TRUNCATED
 from orca_recipes.shards.segments import Segments
 
 if TYPE_CHECKING:
@@ -42,22 +48,48 @@ def message_teller(directory: Path, manifest: Manifest, kinds: Kinds) -> Teller:
     if not isinstance(student, ShippedStudent):
         why = student.why if hasattr(student, "why") else str(student)
         raise ExportError(f"{directory}: its examples cannot be told as messages: {why}")
-    return _Teller(student, manifest.terminators)
+    return _Teller(student, manifest.terminators, manifest.recipe.get("template"))
 
 
 class _Teller:
     """Tells examples as messages."""
 
-    def __init__(self, student: ShippedStudent, terminators: Sequence[Sequence[int]]) -> None:
+    def __init__(self, student: ShippedStudent, terminators: Sequence[Sequence[int]], template: Any) -> None:
+        """template: the recipe's table of that name."""
         self._student = student
+        self._template = template
         self._checker = PromptChecker(student.encoder, student.inference)
         self._ends = sorted((np.array(ids) for ids in terminators), key=len, reverse=True)
 
     def __call__(self, tokens: np.ndarray, segments: Segments, records: pa.Table) -> list[Said]:
         cut = (records["flags"].combine_chunks().to_numpy(zero_copy_only=False) & (CUT | TRUNCATED)) != 0
+        count = segments.examples
+        given = records[GIVEN].to_pylist() if GIVEN in records.column_names else [None] * count
         return [
-            Said(why=IS_CUT) if is_cut else self._said(tokens, segments, at) for at, is_cut in enumerate(cut.tolist())
+            Said(why=IS_CUT) if is_cut else self._said(tokens, segments, at) if kept is None else self._given(kept)
+            for at, (is_cut, kept) in enumerate(zip(cut.tolist(), given, strict=True))
         ]
+
+    def _given(self, kept: str) -> Said:
+        """The conversation that a record keeps, as the template was given it."""
+        dialogue = dialogue_of(kept, is_cut=False)
+        answers = [at for at, one in enumerate(dialogue.messages) if one["role"] == "assistant" and one.get("trained")]
+        trained = set(answers[-1:] if self._rendering.history == "last" else answers)
+        said = []
+        for at, message in enumerate(dialogue.messages[: answers[-1] + 1]):
+            told = dict(self._writer.told(message))
+            said.append(SaidMessage(told.pop("role"), told.pop("content"), at in trained, told))
+        return Said(tuple(said), tools=dialogue.tools, variables=dialogue.variables)
+
+    @cached_property
+    def _rendering(self) -> Rendering:
+        vocabulary = self._student.encoder.vocabulary
+        return rendering_of(self._student.inference.template, vocabulary, **rendering_options(self._template))
+
+    @cached_property
+    def _writer(self) -> TurnWriter:
+        vocabulary = self._student.encoder.vocabulary
+        return TurnWriter(self._student.inference.template, self._rendering, vocabulary.control, vocabulary.bos)
 
     def _said(self, tokens: np.ndarray, segments: Segments, example: int) -> Said:
         first, last = (int(at) for at in segments.example_starts[example : example + 2])

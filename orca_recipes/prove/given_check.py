@@ -31,7 +31,7 @@ class GivenChecker:
         self._cutting = cutting
         self._encoder = encoder
         self._inference = inference
-        self._options = {name: template[name] for name in _OPTIONS if name in template} if _is_table(template) else {}
+        self._options = rendering_options(template)
         self._renderer: TurnRenderer | None = None
 
     def fault(
@@ -84,5 +84,6 @@ class GivenChecker:
         return self._renderer
 
 
-def _is_table(template: Any) -> bool:
-    return isinstance(template, Mapping)
+def rendering_options(template: Any) -> dict[str, Any]:
+    """The options of a recipe's template that say how conversations are rendered; template: the table of that name."""
+    return {name: template[name] for name in _OPTIONS if name in template} if isinstance(template, Mapping) else {}

@@ -12,7 +12,9 @@ from orca_plugins.exporters.bridge import Bridge
 from orca_plugins.exporters.hf import HF
 from orca_plugins.exporters.llamafactory import LlamaFactory
 from orca_plugins.exporters.megatron_documents import MegatronDocuments
+from orca_plugins.exporters.messages import Messages
 from orca_plugins.exporters.olmo import Olmo
+from orca_plugins.exporters.rl import RL
 from orca_plugins.exporters.skyrl import SkyRL
 from orca_plugins.filters.answer_matches import AnswerMatches
 from orca_plugins.filters.contains_prompt import ContainsPrompt
@@ -142,7 +144,10 @@ EXPORTERS = (
     HF(packed=True),
     LlamaFactory(),
     MegatronDocuments(),
+    Messages(),
+    Messages(marks=True),
     Olmo(),
+    RL(),
     SkyRL(),
 )
 KINDS: tuple[Kind, ...] = (*FILTERS, *STRATEGIES, *PACKERS, *EXPORTERS)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_recipes.contract.exporter import BuildToExport, DatasetToExport, RowBlock, ShardToExport, Written, list_of
+from orca_recipes.contract.exporter import (
+    BuildToExport,
+    DatasetToExport,
+    RowBlock,
+    Said,
+    ShardToExport,
+    Written,
+    list_of,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,3 +108,8 @@ def others(build: BuildToExport) -> str:
     """Words for a build of several datasets, where settings name the first; none for a build of one."""
     names = " and ".join(f"`{dataset.name}`" for dataset in build.datasets[1:])
     return f" (`{build.datasets[0].name}` there; {names} likewise)" if names else ""
+
+
+def said_lines(said: Said) -> list[dict[str, Any]]:
+    """Messages as a chat template is given them."""
+    return [{"role": one.role, "content": one.content, **one.beside} for one in said.messages]

@@ -1,0 +1,116 @@
+"""Conversations as text, for trainers that apply a chat template themselves.
+
+What the template prints of these messages is the build's text; which of it carries loss is the trainer's own to find
+out, so nothing here is a mask.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from orca_plugins.exporters.token_columns import configs_of, file_of, others, said_lines, sizes_category
+from orca_recipes.contract.exporter import BuildToExport, Exporter, Said, Shards, ShardToExport, Written
+
+UNTRAINED = "earlier answers without loss"
+WITH_TOOLS = "examples with tools"
+WITHOUT_SYSTEM = "examples without a system message"
+
+_SETTINGS = """\
+## Trainers that apply the template
+
+One line is one conversation: `messages` of `role` and `content`{others}. Give the trainer the tokenizer in
+`tokenizer/`: another chat template makes other text, and other labels.
+
+- TRL: `SFTConfig(assistant_only_loss=True, max_length={row_tokens})`, with a template that marks answers by
+  `{{% generation %}}`; without `assistant_only_loss` questions are trained too. `--to hf` needs neither;
+- LLaMA-Factory: in `dataset_info.json`, `"formatting": "sharegpt", "columns": {{"messages": "messages"}}, "tags":
+  {{"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant", "system_tag":
+  "system"}}`, and a `template` of its own that prints what `tokenizer/chat_template.jinja` prints;
+- ms-swift: `--dataset {dataset}/*.jsonl`{marks};
+- Megatron-LM `--sft`: it begins a conversation at each system message; {without_system:,} examples here have none and
+  would be joined to the one before;
+- verl: `datasets.load_dataset("json", ...).to_parquet(...)`, then `data.messages_key=messages`.
+{more}"""
+_MARKED = ", which keeps to `loss` of each message"
+_UNMARKED = """
+**{count:,} earlier answers carry no loss in the build**, and trainers would train them: `--set marks=true` writes
+`loss` at each message, which ms-swift alone reads; `--to hf` keeps the labels in all trainers.
+"""
+_TOOLS = """
+**{count:,} examples have tools or calls.** `tools` stands beside `messages`, `tool_calls` in them, both as objects.
+Readers that give all lines one schema (older `datasets`, pandas) fill in as null what other calls have, and templates
+print that: read the lines one by one there.
+"""
+
+
+class Messages(Exporter):
+    """Write JSON lines of `messages`, for trainers that apply the chat template: ms-swift, verl, LLaMA-Factory, TRL.
+
+    kind = "messages"
+    marks = true
+    """
+
+    title: ClassVar[str] = "trainers that apply the chat template"
+    kind: Literal["messages"] = "messages"
+    marks: Annotated[bool, Field(description="write `loss` at each message, as ms-swift reads it")] = False
+
+    def write(self, *, build: BuildToExport, shard: ShardToExport, folder: Path) -> Written:
+        written = Written(notes={UNTRAINED: 0, WITH_TOOLS: 0, WITHOUT_SYSTEM: 0})
+        path = folder / shard.dataset.name / file_of(shard, ".jsonl")
+        path.parent.mkdir(exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(
+                json.dumps(self._line(said, written), ensure_ascii=False) + "\n" for said in _told(shard, written)
+            )
+        return written
+
+    def _line(self, said: Said, written: Written) -> dict[str, Any]:
+        line: dict[str, Any] = {"messages": said_lines(said)}
+        if self.marks:
+            for one, message in zip(line["messages"], said.messages, strict=True):
+                one["loss"] = message.trained
+        written.notes[UNTRAINED] += sum(one.role == "assistant" and not one.trained for one in said.messages)
+        written.notes[WITHOUT_SYSTEM] += said.messages[0].role != "system"
+        written.notes[WITH_TOOLS] += bool(said.tools or any("tool_calls" in one.beside for one in said.messages))
+        return line | _beside(said)
+
+    def settings(self, *, build: BuildToExport, shards: Shards) -> str:
+        every = [written for of_dataset in shards.values() for written in of_dataset]
+        noted = {name: sum(one.notes[name] for one in every) for name in (UNTRAINED, WITH_TOOLS, WITHOUT_SYSTEM)}
+        unmarked = _UNMARKED.format(count=noted[UNTRAINED]) if noted[UNTRAINED] else ""
+        return _SETTINGS.format(
+            dataset=build.datasets[0].name,
+            others=others(build),
+            row_tokens=build.row_tokens,
+            marks=_MARKED if self.marks else "",
+            without_system=noted[WITHOUT_SYSTEM],
+            more=unmarked + (_TOOLS.format(count=noted[WITH_TOOLS]) if noted[WITH_TOOLS] else ""),
+        )
+
+    def card(self, *, build: BuildToExport) -> Mapping[str, Any]:
+        return {"configs": configs_of(build, "train-*.jsonl"), "size_categories": [sizes_category(build)]}
+
+
+def _told(shard: ShardToExport, written: Written) -> Iterator[Said]:
+    """The examples of a shard that can be told as messages; the labels of others are counted as lost, by reason."""
+    for block in shard.blocks:
+        lengths, trained = block.segments.example_tokens.tolist(), block.segments.example_trained_tokens.tolist()
+        for said, tokens, labels in zip(block.said(), lengths, trained, strict=True):
+            if said.why is not None:
+                written.lose(said.why, labels)
+                continue
+            written.examples += 1
+            written.tokens += tokens
+            written.trained_labels += labels
+            yield said
+
+
+def _beside(said: Said) -> dict[str, Any]:
+    """Tools, and variables of the template, under the names by which trainers look for them."""
+    found = {"tools": list(said.tools), "chat_template_kwargs": dict(said.variables)}
+    return {name: value for name, value in found.items() if value}
