@@ -1,31 +1,36 @@
 """Verb `contexts`: the digest of all that stands before a row's answer, by which duplicates are found.
 
 That is the system message, every turn up to the answer that closes a conversation, and those other columns that some
-strategy of the recipe asks with: two rows are duplicates where the student or the teacher would see the same. A row
-with a question alone is the same as a conversation with that one turn.
+strategy of the recipe asks with: two rows are duplicates where the student or the teacher would see the same. Calls and
+reasoning of those turns, and a row's tools and variables of the template, count where there are any. A row with a
+question alone is the same as a conversation with that one turn.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from orca_recipes.contract.draws import canonical, splitmix64, text_digests
+from orca_recipes.contract.frames import BESIDE_MESSAGES
 from orca_recipes.contract.messages import ends_with_answer
 from orca_recipes.plan.mixing import context_columns
 from orca_recipes.run.examples.row_digests import Digests
 from orca_recipes.run.mixtures.questions import DIALOGUE, RowsTask, finish, rows_tasks
 from orca_recipes.run.work.bench import Bench
-from orca_recipes.store.arrow_files import read_frame, write_frame
+from orca_recipes.store.arrow_files import read_frame, read_table, write_frame
 from orca_recipes.store.store import PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl
 
 OPTIONS = "options"
-_COLUMNS = b"columns"
+_COLUMNS, _HELD = b"columns", b"held"
+_FIELDS = ("reasoning", "tool_calls", "tool_call_id")
+"""What a message may hold beside its content that a template prints."""
 WORDS = ("task", "category", "language", "reasoning")
 
 
@@ -56,12 +61,18 @@ def contexts_part(task: ContextsTask) -> int:
     needed = ["system", "question", "messages"]
     if task.columns is None or task.columns:
         needed += [*WORDS, OPTIONS, "extra"]
-    frames = [_digests(read_frame(path, columns=needed), task.columns) for path in task.rows.batches]
+    frames = [_digests(_read(path, needed), task.columns) for path in task.rows.batches]
     frame = pl.concat(frames)
     writer = PartWriter(task.rows.folder, task.name)
     write_frame(writer.path(".arrow"), frame)
     writer.keep([".arrow"], {"rows": frame.height})
     return frame.height
+
+
+def _read(path: Path, needed: list[str]) -> pl.DataFrame:
+    """The columns of a part that are needed, and those that few parts have."""
+    there = read_table(path).column_names
+    return read_frame(path, columns=[*needed, *(name for name in BESIDE_MESSAGES if name in there)])
 
 
 def _digests(frame: pl.DataFrame, columns: tuple[str, ...] | None) -> pl.DataFrame:
@@ -79,7 +90,10 @@ def _digests(frame: pl.DataFrame, columns: tuple[str, ...] | None) -> pl.DataFra
             at = places[chosen.to_numpy()]
             hi[at], lo[at] = text_digests(told[name].filter(chosen), person=person)
     if columns is None or columns:
-        _add_columns((hi, lo), _beside(frame, columns))
+        _add_columns((hi, lo), _beside(frame, columns), _COLUMNS)
+    held = _held(frame)
+    if held is not None:
+        _add_columns((hi, lo), held, _HELD)
     return pl.DataFrame({"hi": hi, "lo": lo})
 
 
@@ -149,8 +163,30 @@ def _beside(frame: pl.DataFrame, columns: tuple[str, ...] | None) -> pl.Series:
     return frame.select(text=pl.when(text != "").then(text))["text"]
 
 
-def _add_columns(digests: Digests, beside: pl.Series) -> None:
+def _held(frame: pl.DataFrame) -> pl.Series | None:
+    """What the messages before the answer hold beside their contents, and the row for the template, as one text; null
+    where there is nothing of the kind, None where that is so of all rows."""
+    import polars as pl
+
+    there = {field.name for field in frame.schema["messages"].inner.fields}  # type: ignore[attr-defined]
+    names, rows = [name for name in _FIELDS if name in there], [name for name in BESIDE_MESSAGES if name in frame]
+    if not names and not rows:
+        return None
+    said = pl.element().struct
+    place = said.field("role").cum_count().cast(pl.String)
+    told = [
+        pl.when(said.field(name).is_not_null()).then(canonical(pl.lit(name), place, said.field(name))) for name in names
+    ]
+    turns = frame["messages"].list.len().cast(pl.Int64) - ends_with_answer(frame["messages"]).cast(pl.Int64)
+    before = pl.col("messages").list.head(pl.lit(turns))
+    parts = [before.list.eval(pl.concat_str(told, ignore_nulls=True)).list.join("")] if told else []
+    parts += [pl.when(pl.col(name).is_not_null()).then(canonical(pl.lit(name), pl.col(name))) for name in rows]
+    text = pl.concat_str(parts, ignore_nulls=True)
+    return frame.select(text=pl.when(text != "").then(text))["text"]
+
+
+def _add_columns(digests: Digests, beside: pl.Series, person: bytes) -> None:
     """Let the other columns count, in place, for the rows that have some."""
     rows = np.flatnonzero(beside.is_not_null().to_numpy())
-    for half, other in zip(digests, text_digests(beside.drop_nulls(), person=_COLUMNS), strict=True):
+    for half, other in zip(digests, text_digests(beside.drop_nulls(), person=person), strict=True):
         half[rows] = splitmix64(splitmix64(half[rows]) ^ other)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from orca_plugins.strategies.direct import Direct
 from orca_recipes.catalogue import Catalogue
+from orca_recipes.contract.frames import examples_schema
 from orca_recipes.contract.hooks import hookimpl
 from orca_recipes.explain.explain import explain_place
 from orca_recipes.plan.mixing import context_columns
@@ -289,3 +290,22 @@ def test_contexts_are_equal_where_every_message_is(rows: Sequence[Any]):
     for one in range(len(rows)):
         for other in range(one):
             assert (told[one] == told[other]) == (plain[one] == plain[other]), (rows[one], rows[other])
+
+
+def test_rows_that_differ_only_in_tools_or_calls_are_no_duplicates():
+    def digests(*rows: dict[str, Any]) -> list[tuple[int, int]]:
+        schema = {**frame_of([]).schema, **{name: examples_schema()[name] for name in ("messages", "tools")}}
+        frame = pl.DataFrame([{"question": None, **row} for row in rows], schema=schema)
+        return contexts._digests(frame, ()).rows()
+
+    def row(tools: str | None = None, calls: str | None = None, closing: str | None = None) -> dict[str, Any]:
+        told = [("user", "Weather?", None), ("assistant", "", calls), ("tool", "4", None), ("assistant", "4", closing)]
+        messages = [{"role": role, "content": text, "tool_calls": call} for role, text, call in told]
+        return {"messages": messages, "tools": tools}
+
+    one, two = '[{"function":{"name":"one"}}]', '[{"function":{"name":"two"}}]'
+    plain, again, tools, calls, others, answers = digests(
+        row(), row(), row(tools=one), row(calls=one), row(calls=two), row(closing=one)
+    )
+    assert plain == again == answers
+    assert len({plain, tools, calls, others}) == 4
