@@ -20,6 +20,7 @@ from orca_recipes.contract.encoder import Vocabulary as Vocabulary
 from orca_recipes.contract.kind import Kind as Kind
 from orca_recipes.contract.kind import Place as Place
 from orca_recipes.contract.markup import Markup
+from orca_recipes.contract.rendering import EXPANSION_LIMIT
 from orca_recipes.contract.source import Reading as Reading
 from orca_recipes.contract.source import Slice as Slice
 from orca_recipes.contract.source import Source as Source
@@ -143,6 +144,10 @@ class Template(Kind, ABC):
 
         Raises: TemplateError, with the case that shows it, where the template cannot be taken apart or masked.
         """
+
+    def most_expansion(self) -> float:
+        """How many times the tokens of a conversation its examples may have, where each turn has one of its own."""
+        return EXPANSION_LIMIT
 
 
 # --- packers, writers, engines ----------------------------------------------------------------------------------------

@@ -97,6 +97,7 @@ class Built:
                     "out": stage.out,
                     "rejected": dict(stage.rejected),
                     "reused": self.reused(stage),
+                    **({} if stage.expansion is None else {"expansion": stage.expansion.model_dump()}),
                 }
                 for stage in self.stages()
             },

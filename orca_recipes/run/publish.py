@@ -306,6 +306,7 @@ def _conservation(name: str, report: Mapping[str, Any]) -> dict[str, Any]:
         "rejected": rejected,
         "passed_over": passed_over,
         "unused_columns": tuple(report.get("unused_columns", ())),
+        "expansion": report.get("expansion"),
     }
 
 

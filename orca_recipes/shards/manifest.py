@@ -58,6 +58,15 @@ class CollectionCounts(TaskCounts):
     tasks: Mapping[str, TaskCounts]
 
 
+class ExpansionCounts(_Part):
+    """What conversations were, each read once, and the examples that became of them, before any was made to fit."""
+
+    conversations: Count
+    tokens: Annotated[int, Field(ge=0, description="of the conversations, each read once")]
+    examples: Count
+    example_tokens: Count
+
+
 class StageCounts(_Part):
     """What went into a stage and what became of it: in + created = out + rejected.
 
@@ -72,6 +81,9 @@ class StageCounts(_Part):
     rejected: Annotated[Mapping[str, Count], Field(description="reason to number")]
     passed_over: Annotated[Mapping[str, Count], Field(description="reason to number")] = {}
     unused_columns: tuple[str, ...] = ()
+    expansion: Annotated[
+        ExpansionCounts | None, Field(description="of conversations, where the chat template itself renders some")
+    ] = None
 
 
 class ShardCounts(_Part):
@@ -316,6 +328,10 @@ def fill(*, tokens: int, rows: int, row_tokens: int) -> str:
 
 def _as_json(part: _Part) -> dict[str, Any]:
     told = part.model_dump(mode="json", by_alias=True)
+    for dataset in told.get("datasets", {}).values():
+        for stage in dataset["stages"]:
+            if stage["expansion"] is None:
+                del stage["expansion"]
     # A build without plugins does not speak of them: its digest is what it was before they were told.
     return {name: value for name, value in told.items() if value or name != "plugins"}
 

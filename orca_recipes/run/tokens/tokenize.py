@@ -18,9 +18,11 @@ import numpy as np
 from orca_recipes.contract.draws import binary_digests, draw_keys
 from orca_recipes.contract.kinds import Encoder, Tokenizer
 from orca_recipes.contract.markup import Markup
+from orca_recipes.contract.rendering import EXPANSION_LIMIT
 from orca_recipes.counted import counted
 from orca_recipes.plan.compile import has_reserve
 from orca_recipes.run.tokens.erased_question import kept_question_digests, kept_questions_of_turns
+from orca_recipes.run.tokens.expansion import Expansion
 from orca_recipes.run.tokens.fitting import Fitting
 from orca_recipes.run.tokens.rendered_segments import Rendered
 from orca_recipes.run.tokens.student_renderer import Made, StudentRenderer
@@ -78,6 +80,7 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
         },
         **_rows_by_way(reports),
         **_made_to_fit(reports),
+        **_expanded(reports),
     }
     bench.finish_counted(folder, names, "tokenize", "example", before, facts)
 
@@ -87,6 +90,12 @@ def _rows_by_way(reports: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     slow = sum(report.get("slow_rows", 0) for report in reports)
     fast = sum(report.get("fast_rows", report["in"]) for report in reports)
     return {"fast_rows": fast, "slow_rows": slow} if slow else {}
+
+
+def _expanded(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """What conversations were and became, where the template itself rendered some."""
+    told = [report["expansion"] for report in reports if "expansion" in report]
+    return {"expansion": {name: sum(one[name] for one in told) for name in told[0]}} if told else {}
 
 
 def _made_to_fit(reports: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -135,6 +144,7 @@ def _tokenized(
             of=of,
             unknown=unknown,
             fitting=fitting,
+            most_expansion=bench.recipe.template.most_expansion(),
         )
         for group in groups
     ]
@@ -148,7 +158,7 @@ class TokenizeTask:
 
     exact: encode them with the reference tokenizer throughout. of: conversations of the whole stage. unknown: whether
     answers that the vocabulary cannot spell are trained or rejected. fitting: what becomes of those longer than a row
-    here, None where packing decides.
+    here, None where packing decides. most_expansion: how many times a conversation's tokens its examples may have.
     """
 
     name: str
@@ -161,6 +171,7 @@ class TokenizeTask:
     of: int
     unknown: Literal["reject", "train"]
     fitting: Fitting | None = None
+    most_expansion: float = EXPANSION_LIMIT
 
 
 @dataclass(frozen=True)
@@ -188,6 +199,9 @@ def tokenize_part(task: TokenizeTask) -> Tokenized:
     student = _student(task.tokenizer, task.tokenizer_folder, _Once(task.markup))
     check = _sample(conversations)
     made = student.render(conversations, check=check, exact=task.exact, of=task.of)
+    expansion = Expansion.of(made) if made.slow and not made.disagreeing else None
+    if expansion is not None:
+        expansion.check(conversations, limit=task.most_expansion)
     if task.fitting is not None and not made.disagreeing:
         made = task.fitting.fitted(made, conversations, student, check=check, exact=task.exact, of=task.of)
     if made.disagreeing:
@@ -207,6 +221,7 @@ def tokenize_part(task: TokenizeTask) -> Tokenized:
         "unknown": made.rendered.unspelt.counts(),
         "normalized": made.rendered.changed.counts(),
         **({"fast_rows": made.fast, "slow_rows": made.slow} if made.slow else {}),
+        **({} if expansion is None else {"expansion": expansion.counts()}),
     }
     PartWriter(task.folder, task.name).keep([".bin", ".idx", ".records.arrow", ".rejected.arrow"], report)
     return Tokenized(conversations.num_rows, 0)

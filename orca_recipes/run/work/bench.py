@@ -153,6 +153,9 @@ class Bench:
         told = counted(report["out"], noun) + (f", {rejected:,} rejected" if rejected else "")
         if slow := report.get("slow_rows"):
             told += f", {counted(slow, 'row')} rendered by the chat template and {report['fast_rows']:,} by its joints"
+        if (held := report.get("expansion")) and held["examples"] > held["conversations"]:
+            before = f"{counted(held['conversations'], 'conversation')} of {held['tokens']:,} tokens"
+            told += f", {before} are {counted(held['examples'], 'example')} of {held['example_tokens']:,}"
         self.progress.end(told + (f", {passed_over:,} passed over" if passed_over else ""))
 
 

@@ -18,11 +18,12 @@ from pydantic import AfterValidator, Field, JsonValue
 from orca_plugins.templates.from_tokenizer.dissection import CANNOT
 from orca_plugins.templates.from_tokenizer.dissection_trial import samples
 from orca_plugins.templates.from_tokenizer.joints import markup_of
+from orca_plugins.templates.from_tokenizer.kept_history import keeping_history
 from orca_plugins.templates.from_tokenizer.probe_renders import Probes
 from orca_plugins.templates.from_tokenizer.sandbox import ChatTemplate, Refused, pinned
 from orca_recipes.contract.kinds import Template, Vocabulary
 from orca_recipes.contract.markup import Markup
-from orca_recipes.contract.rendering import EmptyThought
+from orca_recipes.contract.rendering import EXPANSION_LIMIT, EmptyThought, Rendering
 from orca_recipes.contract.template_ends import rendering_of
 from orca_recipes.errors import TemplateError
 
@@ -67,10 +68,11 @@ class FromTokenizer(Template):
         dict[str, JsonValue], AfterValidator(_free_names), Field(description="variables of the template, by name")
     ] = {}
     history: Annotated[
-        Literal["inference", "last"],
+        Literal["inference", "kept", "last"],
         Field(
             description="what an answer stands behind where the template prints earlier turns otherwise than they were "
-            'trained: "inference" makes one example a turn, "last" trains the last exchange alone'
+            'trained: "inference" makes one example a turn, "kept" prints and ships a template that keeps their '
+            'reasoning, "last" trains the last exchange alone'
         ),
     ] = "inference"
     empty_thought: Annotated[
@@ -80,6 +82,13 @@ class FromTokenizer(Template):
             'prompt, untrained, or the row is rejected ("reject")'
         ),
     ] = "prompt"
+    expansion_limit: Annotated[
+        float,
+        Field(
+            gt=1,
+            description="how many times the tokens of a conversation its examples may have, where each turn has one",
+        ),
+    ] = EXPANSION_LIMIT
     terminator: Annotated[
         str | None,
         Field(description="control token that ends answers where the template prints none; else the tokenizer's eos"),
@@ -91,14 +100,16 @@ class FromTokenizer(Template):
             raise TemplateError("the tokenizer brings no chat template; use the template kind chatml or plain")
         today = None if self.date is None else datetime.date.fromisoformat(self.date)
         names = _special_tokens(vocabulary)
-        template = ChatTemplate(vocabulary.chat_template, {**names, **self.variables}, today)
-        rendering = rendering_of(
-            template,
-            vocabulary,
-            terminator=self.terminator,
-            history=self.history,
-            empty_thought=self.empty_thought,
-        )
+        template, rendering = self._rendering(vocabulary, names, today)
+        if self.history == "kept":
+
+            def make(text: str) -> ChatTemplate:
+                return ChatTemplate(text, {**names, **self.variables}, today)
+
+            kept = keeping_history(vocabulary.chat_template, make, rendering)
+            vocabulary = replace(vocabulary, chat_template=kept)
+            template, rendering = self._rendering(vocabulary, names, today)
+        assert vocabulary.chat_template is not None
         probes = Probes(template)
         markup = markup_of(probes, vocabulary, rendering)
         _check_spaces(template, markup, vocabulary)
@@ -111,6 +122,25 @@ class FromTokenizer(Template):
         text = pinned(vocabulary.chat_template, {**used, **held}, free, template.dates)
         _check_pinned(ChatTemplate(text, shipped, None), probes, markup)
         return replace(markup, chat_template=text)
+
+    def most_expansion(self) -> float:
+        return self.expansion_limit
+
+    def identity(self) -> dict[str, Any]:
+        """Without the limit, which decides no token."""
+        return {name: value for name, value in super().identity().items() if name != "expansion_limit"}
+
+    def _rendering(
+        self, vocabulary: Vocabulary, names: Mapping[str, Any], today: datetime.date | None
+    ) -> tuple[ChatTemplate, Rendering]:
+        template = ChatTemplate(str(vocabulary.chat_template), {**names, **self.variables}, today)
+        return template, rendering_of(
+            template,
+            vocabulary,
+            terminator=self.terminator,
+            history=self.history,
+            empty_thought=self.empty_thought,
+        )
 
 
 def _special_tokens(vocabulary: Vocabulary) -> dict[str, Any]:
