@@ -23,6 +23,8 @@ from orca_recipes.counted import counted
 if TYPE_CHECKING:
     from orca_recipes.shards.checks.report import Report
 
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
 
 @click.command()
 @click.argument("name", required=False)
@@ -65,20 +67,39 @@ def schema(of_manifest: bool) -> None:
     metavar="SHARE",
     help="For very large builds: no digests of files, and tokens and text of this share of the rows (0.01).",
 )
+@click.option("--lock", type=_FILE, help="Hold it against this lock too: a forged build is found.")
+@click.option("--digest", metavar="DIGEST", help="Hold it against this digest, of the build or of its data.")
+@click.option("--signature", type=_FILE, help="Hold it against this signature of `orca-recipe sign`; needs --key.")
+@click.option("--key", type=_FILE, help="The public SSH key of who signed.")
 @JSON
-def verify(directory: Path, sample: float | None, as_json: bool) -> None:
+def verify(
+    directory: Path,
+    sample: float | None,
+    lock: Path | None,
+    digest: str | None,
+    signature: Path | None,
+    key: Path | None,
+    as_json: bool,
+) -> None:
     """Prove a build from its directory alone: digests, the format, every count, the text of every trained answer.
 
-    What was not checked is said. Exit status 1 where something is wrong.
+    What was not checked is said. Exit status 1 where something is wrong. A directory alone can be forged whole; a lock,
+    a digest or a signature that was kept elsewhere shows it.
     """
+    if (signature is None) != (key is None):
+        raise click.UsageError("--signature and --key belong together")
     from orca_recipes.catalogue import Catalogue
     from orca_recipes.progress import progress_for
+    from orca_recipes.prove.anchors import Anchors, anchored
     from orca_recipes.prove.prove import prove
+    from orca_recipes.run.pinning.lock_file import outcomes_of
     from orca_recipes.run.work.heap import keep_heap
 
     keep_heap()
+    anchors = Anchors(None if lock is None else (lock, outcomes_of(lock)), digest, signature, key)
     with progress_for() as progress:
         report = prove(directory, kinds=Catalogue(), sample=sample, progress=progress)
+    report = anchored(directory, report, anchors)
     if as_json:
         print_json(report.as_json())
     else:

@@ -27,7 +27,7 @@ from orca_recipes.cli.options import (
     with_line,
 )
 from orca_recipes.cli.recipe_commands import build, check, clean, lock, plan
-from orca_recipes.cli.sharing import diff
+from orca_recipes.cli.sharing import diff, sign
 from orca_recipes.cli.teachers import ask_command, collect, traces
 from orca_recipes.cli.train import sample, train
 from orca_recipes.cli.trust import trust
@@ -128,6 +128,7 @@ for command in (
     show,
     explain,
     diff,
+    sign,
     export,
     clean,
     import_hf,

@@ -1,4 +1,4 @@
-"""The commands that take a build to others: diff."""
+"""The commands for builds that go to others: diff, sign."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from orca_recipes.cli.options import JSON, print_json, print_text
+from orca_recipes.cli.options import BUILD, JSON, print_json, print_text
 
 _SIDE = click.Path(path_type=Path)
 
@@ -40,3 +40,29 @@ def diff(before: Path, after: Path, profile: str | None, as_json: bool) -> None:
         print_text(difference_page(found))
     if not found.is_equal:
         sys.exit(1)
+
+
+@click.command()
+@BUILD
+@click.option("--key", type=_SIDE, required=True, help="An SSH private key (or a public one that your agent holds).")
+@click.option("--out", "-o", type=_SIDE, help="The signature.  [default: DIR.sig, beside DIR]")
+@JSON
+def sign(directory: Path, key: Path, out: Path | None, as_json: bool) -> None:
+    """Sign a build with an SSH key, so that others can tell that it is yours and unchanged.
+
+    \b
+    orca-recipe sign build/NAME --key ~/.ssh/id_ed25519
+    orca-recipe verify build/NAME --signature build/NAME.sig --key id_ed25519.pub
+
+    The signature is OpenSSH's own, of manifest.json, which holds the digests of all files.
+    """
+    from orca_recipes.prove.signing import sign as signed
+
+    out = out or directory.with_name(f"{directory.name}.sig")
+    signed(directory, key=key, out=out)
+    if as_json:
+        print_json({"signature": str(out)})
+    else:
+        print_text(
+            f"{out}: signed; others check it with  orca-recipe verify {directory} --signature {out} --key KEY.pub"
+        )

@@ -53,12 +53,30 @@ def check_erasing(chosen: ChosenRows, records: Records, checker: PromptChecker, 
     erased = np.flatnonzero([view is not None for view in told])
     if not len(erased):
         return found
-    views = {view: erased_texts(view) for view in {told[at] for at in erased.tolist()}}
+    views, unreadable = _views({told[at] for at in erased.tolist()})
+    for at in erased.tolist():
+        if told[at] in unreadable:
+            found.faults[at] = "its record tells what its teacher was asked in words that are none of ours"
+            told[at] = None
+    erased = np.array([at for at in erased.tolist() if at not in found.faults], dtype=np.int64)
+    if not len(erased):
+        return found
     suspects = sorted({*_suspects(chosen, told, views, encoder), *_sample(erased, chosen, records)})
     for at in suspects:
         _look_closely(chosen, records, at, views[told[at]], checker, encoder, found)
     found.checked = len(erased)
     return found
+
+
+def _views(told: set[str]) -> tuple[dict[str, tuple[str, ...]], set[str]]:
+    """What each view of a teacher erases, and the views that cannot be read."""
+    views, unreadable = {}, set()
+    for view in told:
+        try:
+            views[view] = erased_texts(view)
+        except (ValueError, TypeError, RecursionError):
+            unreadable.add(view)
+    return views, unreadable
 
 
 def _suspects(

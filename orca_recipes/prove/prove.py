@@ -24,6 +24,7 @@ from orca_recipes.prove.asked_counts import check_plan_counts
 from orca_recipes.prove.erasing import check_erasing
 from orca_recipes.prove.given_check import GivenChecker
 from orca_recipes.prove.kept_apart import check_apart, pairs_apart
+from orca_recipes.prove.recipe_words import check_words
 from orca_recipes.prove.shipped_student import ShippedStudent, Untold, open_shipped
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.run.tokens.prompts import PromptCheck, PromptChecker
@@ -66,7 +67,7 @@ def prove(directory: Path, *, kinds: Kinds, sample: float | None = None, progres
     checked: dict[str, int] = {**structure.checked}
     if pairs := pairs_apart(promised):
         checked["pairs_of_datasets_kept_apart"] = pairs
-    others = [*check_plan_counts(promised), *check_apart(directory, promised, proof.halves)]
+    others = [*check_words(promised), *check_plan_counts(promised), *check_apart(directory, promised, proof.halves)]
     return Report(
         (*structure.findings, *others, *proof.findings),
         {**checked, **proof.checked},

@@ -7,6 +7,7 @@ import click
 
 from tests.campaign.answers import answers
 from tests.campaign.bits import bits
+from tests.campaign.forge import forge
 from tests.campaign.fuzz import fuzz
 from tests.campaign.kill import kill
 from tests.campaign.templates import templates
@@ -21,6 +22,7 @@ campaign.add_command(answers)
 campaign.add_command(kill)
 campaign.add_command(fuzz)
 campaign.add_command(bits)
+campaign.add_command(forge)
 campaign.add_command(templates)
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """`verify` proves what was trained: every change of an answer, its mask or its prompt is found and named."""
 
-import hashlib
 import json
 import re
 import shutil
@@ -24,13 +23,11 @@ from orca_recipes.prove.prove import prove
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build
 from orca_recipes.shards.checks.report import Finding, Report
-from orca_recipes.shards.digests import file_digest
 from orca_recipes.shards.layout import TRAINED, is_trained
 from orca_recipes.shards.manifest import Contents, Made, read_manifest, sealed, write_manifest
 from orca_recipes.shards.reader import Shard
-from orca_recipes.shards.table_digest import content_digest_of_table
-from orca_recipes.shards.writer import write_pair
 from orca_recipes.store.store import Store
+from tests.prove.forging import reseal, rewrite
 
 QUICKSTART_TOKENIZER = Path(__file__).parents[2] / "recipes" / "quickstart" / "tokenizer.json"
 ODD = ["-", " . ", " leading", "trailing ", "É é ﬁ", "☃ \U0001f469\u200d\U0001f467", "▁x", "say <|im_end|> now"]
@@ -66,47 +63,6 @@ def sound(tmp_path_factory: pytest.TempPathFactory, recipe_maker: Callable[[Path
 def directory(sound: Path, tmp_path: Path) -> Path:
     """A copy of the build, to be damaged."""
     return Path(shutil.copytree(sound, tmp_path / "out"))
-
-
-def reseal(directory: Path, change: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
-    """Promise by digest whatever the directory now holds, as one does who knows the format."""
-    table = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-    change(table)
-    made = table.pop("made")
-    for file in (*table["files"], *made["table_files"]):
-        path = directory / file["path"]
-        file.update(bytes=path.stat().st_size, digest=file_digest(path))
-    for listed in table["tables"]:
-        listed["content_digest"] = content_digest_of_table(directory / listed["path"])
-    contents = {key: value for key, value in table.items() if key not in ("data_digest", "digest", "seal")}
-    manifest = sealed(
-        Contents.model_validate_json(json.dumps(contents)), made=Made.model_validate_json(json.dumps(made))
-    )
-    write_manifest(directory, manifest)
-
-
-def rewrite(directory: Path, prefix: str, change: Callable[[np.ndarray, np.ndarray, Shard], None]) -> None:
-    """Write a pair again with its tokens or modes changed in place, and the digests of tokens that records hold."""
-    shard = Shard.open(directory / prefix)
-    tokens, modes = np.array(shard.tokens, dtype=np.uint32), np.array(shard.segments.modes)
-    lengths, starts = np.array(shard.segments.lengths), np.array(shard.segments.row_starts)
-    bounds = (shard.segments.example_bounds * 2).tolist()
-    change(tokens, modes, shard)
-    write_pair(
-        prefix=directory / prefix,
-        vocabulary_size=read_manifest(directory).vocabulary_size,
-        blocks=iter([tokens]),
-        segment_lengths=lengths,
-        segment_modes=modes,
-        row_starts=starts,
-        guarded=True,
-    )
-    records = directory / f"{prefix}.records.parquet"
-    table = pq.read_table(records)
-    data = (directory / f"{prefix}.bin").read_bytes()
-    digests = [hashlib.blake2b(data[one:other], digest_size=16).digest() for one, other in pairwise(bounds)]
-    at = table.column_names.index("ids_digest")
-    pq.write_table(table.set_column(at, "ids_digest", pa.array(digests, pa.binary(16))), records)
 
 
 def answers(shard: Shard) -> list[tuple[int, int, int]]:

@@ -51,6 +51,14 @@ def read_lock(path: Path) -> Lock | None:
         raise LockError(f"{path}: it lacks {error}; remove it and run `orca-recipe lock`") from error
 
 
+def outcomes_of(path: Path) -> Mapping[str, Any]:
+    """Read what a lock says came out. Raises: LockError where there is no lock."""
+    lock = read_lock(path)
+    if lock is None:
+        raise LockError(f"{path}: there is no such lock")
+    return lock.outcomes
+
+
 def write_lock(path: Path, lock: Lock) -> None:
     """Write a lock aside and rename it. Raises: Failure where it cannot be written."""
     table = {"version": VERSION, "pins": lock.pins.as_json(), "outcomes": dict(lock.outcomes)}

@@ -10,16 +10,45 @@ from typing import Any, Protocol
 from orca_recipes.errors import OrcaError
 from orca_recipes.shards.show.visible import visible
 
+DATA_UNKNOWABLE = (
+    "prompts",
+    "records.file",
+    "records.id",
+    "records.kept_question_digest",
+    "records.line",
+    "records.question_digest",
+    "records.strategy",
+    "records.system_message",
+    "records.teacher",
+    "records.teacher_view",
+    "records.turn",
+)
+"""What a directory alone cannot prove of its data: a prompt that is another's, or that no sample encodes again, and
+columns of records whose values all could be."""
+
 UNKNOWABLE = (
+    "bos_id",
+    "datasets.echoes",
+    "datasets.normalized",
+    "datasets.prompts_checked",
+    "datasets.stages.name",
+    "datasets.stages.unused_columns",
+    "datasets.unknown",
     "lock_digest",
-    "plan.fingerprint",
     "made.answers",
     "made.engine",
     "made.set",
     "made.timings",
     "made.versions",
+    "pad_id",
+    "plan.fingerprint",
+    "plan.kind",
+    *DATA_UNKNOWABLE,
+    "recipe",
+    "set",
 )
-"""Fields of a manifest that a directory alone cannot prove: a lock, a store or another build may."""
+"""Fields of manifest and records that a directory alone cannot prove, where all of it was written anew to agree: what
+was kept apart from it can (`prove.anchors`)."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +107,14 @@ class Report:
     """All findings of one verification, how many things of each kind were checked, and in words what was not.
 
     data_digest: what the manifest says that the build holds; None where there is no readable manifest.
+    unknowable: fields of the manifest that nothing at hand proves.
     """
 
     findings: tuple[Finding, ...]
     checked: Mapping[str, int]
     not_checked: tuple[str, ...] = ()
     data_digest: str | None = None
+    unknowable: tuple[str, ...] = UNKNOWABLE
 
     @property
     def is_sound(self) -> bool:
@@ -96,5 +127,5 @@ class Report:
             "checked": dict(self.checked),
             "not_checked": list(self.not_checked),
             "data_digest": self.data_digest,
-            "unknowable": list(UNKNOWABLE),
+            "unknowable": list(self.unknowable),
         }

@@ -1,0 +1,92 @@
+"""Anchors of a build: what somebody keeps apart from its directory, so that a forged build is found.
+
+A directory alone proves that it agrees with itself. Whoever can rewrite all of it can make it agree again; a lock, a
+digest that was noted, or a signature tells that it is not what was built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orca_recipes.errors import LayoutError, OrcaError
+from orca_recipes.prove.signing import is_signed
+from orca_recipes.shards.checks.report import DATA_UNKNOWABLE, UNKNOWABLE, Finding, Report
+from orca_recipes.shards.manifest import NAME, Manifest, read_manifest
+
+_HOW_IT_WAS_MADE = tuple(name for name in UNKNOWABLE if name.startswith("made."))
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """What a build is held against.
+
+    Attributes:
+        lock: the path of a lock and its outcomes. digest: the build's own, or that of its data.
+        signature, key: a signature file of `orca-recipe sign`, and the public key of who signed.
+    """
+
+    lock: tuple[Path, Mapping[str, Any]] | None = None
+    digest: str | None = None
+    signature: Path | None = None
+    key: Path | None = None
+
+
+def anchored(directory: Path, report: Report, anchors: Anchors) -> Report:
+    """Add to a report what anchors tell: findings where the build is not theirs, and what is unknowable no more.
+
+    Raises: LayoutError for an anchor that holds nothing to compare, PluginError where ssh-keygen is missing.
+    """
+    if anchors == Anchors():
+        return report
+    try:
+        manifest = read_manifest(directory)
+    except OrcaError:
+        return report  # the report says already that there is no sound manifest
+    findings: list[Finding] = []
+    unknowable = set(report.unknowable)
+    if anchors.lock is not None:
+        unknowable &= _held_by_lock(*anchors.lock, manifest, findings)
+    if anchors.digest is not None:
+        unknowable &= _held_by_digest(anchors.digest, manifest, findings)
+    if anchors.signature is not None and anchors.key is not None:
+        if is_signed(directory / NAME, signature=anchors.signature, key=anchors.key):
+            unknowable = set()
+        else:
+            findings.append(Finding(NAME, f"{anchors.signature} is no signature of it by the key in {anchors.key}"))
+    if findings:
+        unknowable = set(report.unknowable)
+    kept = tuple(name for name in UNKNOWABLE if name in unknowable)
+    return replace(report, findings=(*findings, *report.findings), unknowable=kept)
+
+
+def _held_by_lock(path: Path, outcomes: Mapping[str, Any], manifest: Manifest, findings: list[Finding]) -> set[str]:
+    """Compare with a lock; return what stays unknowable where they agree."""
+    if "manifest" not in outcomes:
+        raise LayoutError(f"{path}: it pins a recipe that was not built since, and holds no digest to compare with")
+    if outcomes["manifest"] == manifest.digest:
+        return set(_HOW_IT_WAS_MADE)
+    told = [
+        f"{what} is {here}, in {path} it is {there}"
+        for what, here, there in (
+            ("its digest", manifest.digest, outcomes["manifest"]),
+            ("the digest of its data", manifest.data_digest, outcomes.get("data", manifest.data_digest)),
+        )
+        if here != there
+    ]
+    findings.append(Finding(NAME, f"it is not the build of the lock: {'; '.join(told)}"))
+    return set()
+
+
+def _held_by_digest(digest: str, manifest: Manifest, findings: list[Finding]) -> set[str]:
+    """Compare with a digest that was noted; return what stays unknowable where they agree."""
+    if digest == manifest.digest:
+        return set(_HOW_IT_WAS_MADE)
+    if digest == manifest.data_digest:
+        return set(UNKNOWABLE) - set(DATA_UNKNOWABLE)
+    findings.append(
+        Finding(NAME, f"its digest is {manifest.digest}, that of its data {manifest.data_digest}: none is {digest}")
+    )
+    return set()

@@ -1,0 +1,234 @@
+"""Forge builds: change every field of a manifest and every column of its tables, promise it again by all digests.
+
+Each forgery must be found by the directory alone, or be listed by `verify` as unknowable without an anchor; against the
+lock each must be found, save what tells how a copy was made; against a signature all.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from orca_recipes.catalogue import Catalogue
+from orca_recipes.errors import OrcaError
+from orca_recipes.progress import Progress
+from orca_recipes.prove.anchors import Anchors, anchored
+from orca_recipes.prove.prove import prove
+from orca_recipes.run.pinning.lock_file import outcomes_of
+from orca_recipes.shards.checks.report import Report
+from orca_recipes.shards.reader import Shard
+from tests.campaign.trial import Trial, copied_recipe, table
+from tests.prove.forging import reseal, rewrite
+
+_RECOMPUTED = re.compile(r"(data_digest|digest|seal|format|files|made\.table_files|tables\.content_digest)(\.|$)")
+"""Fields that whoever forges computes anew, or that decide how the rest is read."""
+
+_DIGEST = re.compile(r"blake2b:[0-9a-f]{64}")
+
+Forgery = Callable[[Path], None]
+
+
+@dataclass
+class Forged:
+    """What became of the forgeries so far. unknowable: fields that the directory alone does not prove."""
+
+    tried: int = 0
+    found: int = 0
+    unknowable: set[str] = field(default_factory=set)
+    failed: list[str] = field(default_factory=list)
+
+
+@click.command()
+@click.option("--count", default=0, help="At most so many forgeries, drawn; 0: all.")
+@click.option("--seed", default=1, help="Decides which, and the places of changes.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write what was tried into this file.")
+def forge(count: int, seed: int, json_file: Path | None) -> None:
+    """Change every field of a build and reseal it; verify must find it, or say that it cannot know."""
+    with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
+        trial = Trial(Path(folder) / "trial", copied_recipe("quickstart", Path(folder) / "recipe"))
+        trial.begin_anew()
+        trial.run().check_returncode()
+        told = forged(trial.out, trial.recipe.with_suffix(".lock"), Path(folder), count, random.Random(seed))
+    rows = [(str(told.tried), str(told.found), str(len(told.unknowable)), str(len(told.failed)))]
+    click.echo(table("forgeries", ("tried", "found", "fields unknowable", "failed"), rows))
+    for name in sorted(told.unknowable):
+        click.echo(f"unknowable without an anchor: {name}")
+    for line in told.failed:
+        click.echo(f"FAILED {line}")
+    if json_file is not None:
+        counts = {"tried": told.tried, "found": told.found}
+        json_file.write_text(json.dumps({**counts, "unknowable": sorted(told.unknowable), "failed": told.failed}))
+    sys.exit(1 if told.failed else 0)
+
+
+def forged(build: Path, lock: Path, folder: Path, count: int, chance: random.Random) -> Forged:
+    """Try forgeries on copies of a sound build.
+
+    Args:
+        lock: of the build. folder: for the copies. count: at most so many, 0 for all.
+    """
+    anchors, told = Anchors(lock=(lock, outcomes_of(lock))), Forged()
+    forgeries = list(_forgeries(build))
+    chosen = forgeries if not count else chance.sample(forgeries, min(count, len(forgeries)))
+    for name, forgery in chosen:
+        copy = folder / "forged"
+        shutil.copytree(build, copy)
+        try:
+            _try(name, forgery, copy, anchors, told)
+        finally:
+            shutil.rmtree(copy)
+    return told
+
+
+def _try(name: str, forgery: Forgery, copy: Path, anchors: Anchors, told: Forged) -> None:
+    told.tried += 1
+    try:
+        forgery(copy)
+    except (ValidationError, OrcaError):
+        told.found += 1  # the format itself refuses it
+        return
+    report = prove(copy, kinds=Catalogue(), progress=Progress())
+    if not report.is_sound:
+        told.found += 1
+    elif _is_listed(name, report):
+        told.unknowable.add(name)
+    else:
+        told.failed.append(f"{name}: verify calls it sound, and does not list it as unknowable")
+    held = anchored(copy, report, anchors)
+    if held.is_sound and not _is_listed(name, held):
+        told.failed.append(f"{name}: not found with the lock")
+
+
+def _is_listed(name: str, report: Report) -> bool:
+    return any(name == listed or name.startswith(f"{listed}.") for listed in report.unknowable)
+
+
+def _forgeries(build: Path) -> Iterator[tuple[str, Forgery]]:
+    """Name each forgery by the field that it changes: each field of the manifest once, each column of a table once."""
+    manifest = json.loads((build / "manifest.json").read_text(encoding="utf-8"))
+    seen: set[str] = set()
+    for path in _leaves(manifest, ()):
+        name = _field(path)
+        if name not in seen and not _RECOMPUTED.match(name):
+            seen.add(name)
+            yield name, partial(_manifest, path=path)
+    for listed in manifest["tables"]:
+        for column in pq.read_schema(build / listed["path"]).names if listed["rows"] else ():
+            name = f"{Path(listed['path']).name.removesuffix('.parquet').rpartition('.')[2]}.{column}"
+            if name not in seen:
+                seen.add(name)
+                yield name, partial(_columns, path=listed["path"], column=column)
+    prefix = next(iter(manifest["datasets"].values()))["shards"][0]["prefix"]
+    for what, change in (("prompts.exchanged", _exchanged_prompts), ("prompts.token", _prompt_token)):
+        yield what, partial(_tokens, prefix=prefix, change=change)
+
+
+def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """The paths of all values of a manifest that are no tables or lists, and of those that are empty."""
+    inner = (
+        list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    )
+    if not inner:
+        yield path
+    for key, under in inner:
+        yield from _leaves(under, (*path, key))
+
+
+def _field(path: tuple[Any, ...]) -> str:
+    """A field's name without what counts or names rows: list indices, names of datasets, stages and tasks."""
+    told = [str(step) for step in path if not isinstance(step, int)]
+    if told[0] == "datasets":
+        told = [step for at, step in enumerate(told) if at != 1]
+        told = [step for at, step in enumerate(told) if not (at and told[at - 1] in ("collections", "tasks"))]
+    return ".".join(told)
+
+
+def _changed(told: Any, path: tuple[Any, ...]) -> None:
+    *way, last = path
+    for step in way:
+        told = told[step]
+    told[last] = _other(told[last])
+
+
+def _other(value: Any) -> Any:
+    """Another value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, str):
+        return f"blake2b:{'0' * 64}" if _DIGEST.fullmatch(value) else value + "x"
+    if value is None:
+        return 1
+    return {"forged": "x"} if isinstance(value, dict) else ["forged"]
+
+
+def _manifest(copy: Path, *, path: tuple[Any, ...]) -> None:
+    reseal(copy, lambda told: _changed(told, path))
+
+
+def _columns(copy: Path, *, path: str, column: str) -> None:
+    """Turn a column of a table around, or change its first value where all are equal."""
+    held = pq.read_table(copy / path)
+    values = held[column].to_pylist()
+    turned = values[::-1]
+    if turned == values:
+        turned = [_other_value(values[0], held.schema.field(column).type), *values[1:]]
+    at = held.column_names.index(column)
+    kind = held.schema.field(column)
+    assert turned != values, f"{path}: column {column} was not changed"
+    pq.write_table(held.set_column(at, kind, pa.array(turned, kind.type)), copy / path)
+    reseal(copy)
+
+
+def _other_value(value: Any, kind: pa.DataType) -> Any:
+    if pa.types.is_dictionary(kind):
+        return _other_value(value, kind.value_type)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return (value or "") + "x"
+    if isinstance(value, bytes) or pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return bytes(reversed(value)) if value else b"\x01" * 16
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return (value or 0) + 1
+    return None
+
+
+def _tokens(copy: Path, *, prefix: str, change: Callable[[np.ndarray, Shard], None]) -> None:
+    rewrite(copy, prefix, lambda tokens, _, shard: change(tokens, shard))
+    reseal(copy)
+
+
+def _exchanged_prompts(tokens: np.ndarray, shard: Shard) -> None:
+    """Give two examples each other's prompts of one length."""
+    spans: dict[int, tuple[int, int]] = {}
+    segments = shard.segments
+    for first in segments.example_starts[:-1].tolist():
+        start, stop = segments.token_starts[first : first + 2].tolist()
+        before = spans.setdefault(stop - start, (start, stop))
+        if before != (start, stop) and not np.array_equal(tokens[slice(*before)], tokens[start:stop]):
+            kept = tokens[start:stop].copy()
+            tokens[start:stop] = tokens[slice(*before)]
+            tokens[slice(*before)] = kept
+            return
+
+
+def _prompt_token(tokens: np.ndarray, shard: Shard) -> None:
+    """Change one token in the middle of the first example's prompt."""
+    start, stop = shard.segments.token_starts[:2].tolist()
+    middle = (start + stop) // 2
+    tokens[middle] = tokens[middle + 1]

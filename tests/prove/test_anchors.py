@@ -1,0 +1,119 @@
+"""What is kept apart from a build shows a forged one: a lock, a digest, a signature."""
+
+import json
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from orca_recipes.cli.main import main
+from orca_recipes.shards.manifest import read_manifest
+from tests.campaign.forge import forged as forged_by_rule
+from tests.prove.forging import reseal
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a build of the quickstart, its recipe and its lock."""
+    folder = tmp_path_factory.mktemp("anchors")
+    for path in RECIPES.glob("quickstart*"):
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / path.name)
+    (folder / "quickstart.lock").unlink()
+    places = ["--store", str(folder / "store"), "--out", str(folder / "out"), "--workers", "1"]
+    done = CliRunner().invoke(main, ["build", str(folder / "quickstart.toml"), *places])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def verified(directory: Path, *words: str, status: int) -> dict[str, list[object]]:
+    done = told(directory, *words, "--json", status=status)
+    return dict(json.loads(done.stdout))
+
+
+def told(directory: Path, *words: str, status: int) -> Result:
+    done = CliRunner().invoke(main, ["verify", str(directory), *words])
+    assert done.exit_code == status, done.output
+    return done
+
+
+def forged(home: Path, folder: Path) -> Path:
+    """A copy whose manifest says that another end begins each answer's recipe; nothing in the directory shows it."""
+    copy = Path(shutil.copytree(home / "out", folder / "forged"))
+    reseal(copy, lambda table: table.update(lock_digest="blake2b:" + "0" * 64))
+    assert verified(copy, status=0)["sound"]
+    return copy
+
+
+def test_a_lock_shows_a_forged_build(home: Path, tmp_path: Path):
+    lock = ("--lock", str(home / "quickstart.lock"))
+    good = verified(home / "out", *lock, status=0)
+    assert all(str(name).startswith("made.") for name in good["unknowable"])
+    bad = verified(forged(home, tmp_path), *lock, status=1)
+    assert bad["findings"][0]["file"] == "manifest.json"  # type: ignore[index]
+    assert "it is not the build of the lock" in bad["findings"][0]["sentence"]  # type: ignore[index]
+    assert "lock_digest" in bad["unknowable"]
+
+
+def test_a_lock_of_a_recipe_that_was_never_built_anchors_nothing(home: Path, tmp_path: Path):
+    lock = tmp_path / "bare.lock"
+    lock.write_text((home / "quickstart.lock").read_text().partition("[outcomes]")[0])
+    assert "was not built since" in told(home / "out", "--lock", str(lock), status=2).stderr
+    assert "there is no such lock" in told(home / "out", "--lock", str(tmp_path / "none"), status=2).stderr
+
+
+def test_a_digest_that_was_noted_shows_a_forged_build(home: Path, tmp_path: Path):
+    manifest = read_manifest(home / "out")
+    of_data = verified(home / "out", "--digest", manifest.data_digest, status=0)
+    assert "recipe" in of_data["unknowable"]
+    assert "prompts" not in of_data["unknowable"]
+    of_all = verified(home / "out", "--digest", manifest.digest, status=0)
+    assert "recipe" not in of_all["unknowable"]
+    bad = verified(forged(home, tmp_path), "--digest", manifest.digest, status=1)
+    assert manifest.digest in bad["findings"][0]["sentence"]  # type: ignore[index]
+    verified(home / "out", "--digest", "blake2b:" + "1" * 64, status=1)
+
+
+def test_what_is_forged_is_found_or_said_to_be_unknowable(home: Path, tmp_path: Path):
+    told = forged_by_rule(home / "out", home / "quickstart.lock", tmp_path, 24, random.Random(5))
+    assert told.failed == []
+    assert told.found > 4
+    assert told.unknowable
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="signatures need ssh-keygen of OpenSSH")
+def test_a_signature_covers_the_whole_build_and_nobody_elses_key_fits(home: Path, tmp_path: Path):
+    for name in ("mine", "other"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
+    copy = Path(shutil.copytree(home / "out", tmp_path / "out"))
+    done = CliRunner().invoke(main, ["sign", str(copy), "--key", str(tmp_path / "mine")])
+    assert done.exit_code == 0, done.output
+    signature = ("--signature", str(tmp_path / "out.sig"))
+    good = verified(copy, *signature, "--key", str(tmp_path / "mine.pub"), status=0)
+    assert good["unknowable"] == []
+    # OpenSSH checks it without us.
+    by_hand = ["ssh-keygen", "-Y", "check-novalidate", "-n", "orca-recipe", "-s", str(tmp_path / "out.sig")]
+    subprocess.run(by_hand, input=(copy / "manifest.json").read_bytes(), check=True, capture_output=True)
+    other = verified(copy, *signature, "--key", str(tmp_path / "other.pub"), status=1)
+    assert other["findings"][0]["file"] == "manifest.json"  # type: ignore[index]
+    private = told(copy, *signature, "--key", str(tmp_path / "mine"), status=2).stderr
+    assert "it is a private key" in private
+    reseal(copy, lambda table: table["recipe"].update(seed=7))
+    verified(copy, *signature, "--key", str(tmp_path / "mine.pub"), status=1)
+    assert told(copy, *signature, status=2)
+
+
+def test_a_build_that_is_damaged_is_not_signed(home: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(home / "out", tmp_path / "out"))
+    text = (copy / "manifest.json").read_text()
+    (copy / "manifest.json").write_text(text.replace('"align"', '"aligned"'))
+    (tmp_path / "key").write_text("no key")
+    done = CliRunner().invoke(main, ["sign", str(copy), "--key", str(tmp_path / "key")])
+    assert done.exit_code != 0
+    done = CliRunner().invoke(main, ["sign", str(home / "out"), "--key", str(tmp_path / "key")])
+    assert done.exit_code == 2
+    assert not (home / "out.sig").exists()
