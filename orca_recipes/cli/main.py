@@ -99,6 +99,7 @@ def main(traceback: bool) -> None:
     orca-recipe show build/NAME       look at rows
     orca-recipe explain build/NAME    why a row is where it is, and where a source's row went
     orca-recipe verify build/NAME     prove that nothing is damaged
+    orca-recipe trust add HOST VAR    which hosts recipes may send requests and keys to
     orca-recipe diff A B              what changed between two recipes, locks or builds
     orca-recipe export build/NAME     write it for another trainer (--to hf)
     orca-recipe kinds                 what a recipe can choose from

@@ -132,7 +132,7 @@ def _forgeries(build: Path) -> Iterator[tuple[str, Forgery]]:
             name = f"{Path(listed['path']).name.removesuffix('.parquet').rpartition('.')[2]}.{column}"
             if name not in seen:
                 seen.add(name)
-                yield name, partial(_columns, path=listed["path"], column=column)
+                yield name, partial(change_column, path=listed["path"], column=column)
     prefix = next(iter(manifest["datasets"].values()))["shards"][0]["prefix"]
     for what, change in (("prompts.exchanged", _exchanged_prompts), ("prompts.token", _prompt_token)):
         yield what, partial(_tokens, prefix=prefix, change=change)
@@ -182,7 +182,7 @@ def _manifest(copy: Path, *, path: tuple[Any, ...]) -> None:
     reseal(copy, lambda told: _changed(told, path))
 
 
-def _columns(copy: Path, *, path: str, column: str) -> None:
+def change_column(copy: Path, *, path: str, column: str) -> None:
     """Turn a column of a table around, or change its first value where all are equal."""
     held = pq.read_table(copy / path)
     values = held[column].to_pylist()

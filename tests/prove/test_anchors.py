@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from orca_recipes.cli.main import main
 from orca_recipes.shards.manifest import read_manifest
+from tests.campaign.forge import change_column
 from tests.campaign.forge import forged as forged_by_rule
 from tests.prove.forging import reseal
 
@@ -83,6 +84,14 @@ def test_what_is_forged_is_found_or_said_to_be_unknowable(home: Path, tmp_path: 
     assert told.failed == []
     assert told.found > 4
     assert told.unknowable
+
+
+def test_a_view_of_the_teacher_that_cannot_be_read_is_a_fault_of_its_example(home: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(home / "out", tmp_path / "out"))
+    change_column(copy, path="main/00000.records.parquet", column="teacher_view")
+    (bad,) = verified(copy, status=1)["findings"]
+    assert bad["row"] is not None  # type: ignore[index]
+    assert "what its teacher was asked" in bad["sentence"]  # type: ignore[index]
 
 
 @pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="signatures need ssh-keygen of OpenSSH")
