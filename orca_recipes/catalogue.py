@@ -8,20 +8,27 @@ is refused.
 import importlib
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import metadata
+from threading import Timer
+from time import perf_counter
 from types import ModuleType
 from typing import Any, Literal
 
 import pluggy
 
-from orca_recipes.contract import hooks
+from orca_recipes.contract import VERSION, hooks
 from orca_recipes.contract.kinds import Kind
 from orca_recipes.contract.pieces import PIECES, Offer, piece_of_hook
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.errors import PluginError
+
+_PATIENCE_SECONDS = 5.0
+"""After so long a plugin that is being imported is named, so that one that hangs is known."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +45,34 @@ class BrokenPlugin:
         return f"{who} (entry point {quoted(self.entry_point)}): {self.error}"
 
 
+@dataclass(frozen=True)
+class LoadedPlugin:
+    """An entry point that was imported, or could not be.
+
+    contract: the version that it says it is written for, None where it says none. seconds: that importing it took.
+    """
+
+    distribution: str
+    version: str
+    entry_point: str
+    contract: int | None
+    seconds: float
+
+
 class Catalogue:
     """The kinds that plugins offer, by hook and name.
 
     Args:
         plugins: further plugin objects (modules, classes' instances), each its own distribution named as it is.
-    Raises: PluginError where a plugin implements a hook that there is not.
+
+    A plugin that implements a hook that there is not is broken too: what else it offers can be used.
     """
 
     def __init__(self, plugins: Iterable[object] = ()) -> None:
         self._manager = pluggy.PluginManager(hooks.GROUP)
         self._manager.add_hookspecs(hooks)
         self._broken: list[BrokenPlugin] = []
+        self._loaded: list[LoadedPlugin] = []
         self._owners: dict[str, tuple[str, str, str]] = {}
         for point in sorted(metadata.entry_points(group=hooks.GROUP), key=_place_of_entry_point):
             self._load(point)
@@ -63,6 +86,11 @@ class Catalogue:
     def broken(self) -> tuple[BrokenPlugin, ...]:
         """The plugins that could not be loaded or asked."""
         return tuple(self._broken)
+
+    @property
+    def loaded(self) -> tuple[LoadedPlugin, ...]:
+        """The entry points that were found, in order, with what importing each took; also those that are broken."""
+        return tuple(self._loaded)
 
     def offers(self, hook: str) -> tuple[Offer, ...]:
         """What all plugins offer for one hook, by name, then by distribution."""
@@ -108,14 +136,23 @@ class Catalogue:
 
     def _load(self, point: metadata.EntryPoint) -> None:
         owner = _owner_of(point)
+        begun = perf_counter()
+        waiting = Timer(_PATIENCE_SECONDS, _tell_of_waiting, (owner["distribution"], point.value))
+        waiting.daemon = True
+        waiting.start()
         try:
-            plugin = point.load()
+            with redirect_stdout(sys.stderr):  # stdout is what the command says, and may be read by a program
+                plugin = point.load()
+                refuse_other_contract(plugin)
         except KeyboardInterrupt:
             raise
         except BaseException as fault:  # a stranger's import may also exit or panic
             self._broken.append(BrokenPlugin(**owner, error=_said(fault)))
         else:
             self._register(plugin, **owner)
+        finally:
+            waiting.cancel()
+            self._loaded.append(LoadedPlugin(**owner, contract=contract_of(point), seconds=perf_counter() - begun))
 
     def _register(self, plugin: object, *, distribution: str, version: str, entry_point: str) -> None:
         if self._manager.is_registered(plugin):  # two entry points of one module are one plugin
@@ -130,18 +167,15 @@ class Catalogue:
             self._broken.append(BrokenPlugin(distribution, version, entry_point, _said(fault)))
 
     def _check_pending(self) -> None:
-        """Refuse misspelt hooks: pluggy would never call them, and their kinds would be missing without a word."""
+        """Tell of misspelt hooks: pluggy would never call them, and their kinds would be missing without a word."""
         known = [piece.hook for piece in PIECES]
-        faults = [
-            f"{self._owners[impl.plugin_name][0]} implements the hook {quoted(name)}, "
-            f"which there is not{hint(name, known)}"
-            for name, caller in sorted(vars(self._manager.hook).items())
-            if isinstance(caller, pluggy.HookCaller) and not caller.has_spec()
-            for impl in caller.get_hookimpls()
-            if not impl.optionalhook
-        ]
-        if faults:
-            raise PluginError("\n".join(faults))
+        for name, caller in sorted(vars(self._manager.hook).items()):
+            if not isinstance(caller, pluggy.HookCaller) or caller.has_spec():
+                continue
+            for impl in caller.get_hookimpls():
+                if not impl.optionalhook:
+                    said = f"it implements the hook {quoted(name)}, which there is not{hint(name, known)}"
+                    self._broken.append(BrokenPlugin(*self._owners[impl.plugin_name], said))
 
     def _ask(self, hook: str) -> Iterator[Offer]:
         caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
@@ -153,6 +187,38 @@ class Catalogue:
                 self._broken.append(BrokenPlugin(distribution, version, entry_point, f"{hook}: {_said(fault)}"))
             else:
                 yield from (Offer(hook, name, target, distribution, version) for name, target in offers.items())
+
+
+def refuse_other_contract(plugin: object) -> None:
+    """Hold what a plugin is written for against the contract at hand.
+
+    Raises: PluginError for any but this version and the one before; a plugin that says nothing is taken as it is.
+    """
+    said = getattr(plugin, "ORCA_CONTRACT", None)
+    if said is None:
+        return
+    if not isinstance(said, int) or isinstance(said, bool):
+        raise PluginError(f"ORCA_CONTRACT must be the number of a contract (this is {VERSION}), and is {said!r}")
+    if said > VERSION:
+        raise PluginError(
+            f"it is written for contract {said}, and orca-recipes here has contract {VERSION}: "
+            "pip install --upgrade orca-recipes, or install an older version of it"
+        )
+    if said < max(1, VERSION - 1):
+        raise PluginError(
+            f"it is written for contract {said}, and orca-recipes here has contract {VERSION}: "
+            "install a newer version of it, or an older orca-recipes"
+        )
+
+
+def contract_of(point: metadata.EntryPoint) -> int | None:
+    """The contract that the module of an entry point says it is written for, once it is imported."""
+    said = getattr(sys.modules.get(point.module), "ORCA_CONTRACT", None)
+    return said if isinstance(said, int) else None
+
+
+def _tell_of_waiting(distribution: str, value: str) -> None:
+    print(f"waiting for the plugin {distribution} to import {value}", file=sys.stderr, flush=True)
 
 
 def _order(offer: Offer) -> tuple[str, str]:

@@ -289,13 +289,50 @@ def test_a_recipe_that_may_need_a_broken_plugin_is_told_of_it(install: Install) 
     )
 
 
-def test_a_misspelt_hook_is_refused_with_its_distribution_and_the_nearest(install: Install) -> None:
+def test_a_misspelt_hook_is_told_with_its_distribution_and_the_nearest_and_the_rest_works(install: Install) -> None:
     install("orca-typo", {"a": "typo_plugin"}, typo_plugin=offering("orca_filtres", a="b:C"))
+    catalogue = Catalogue()
+    assert catalogue.offer("orca_packers", "best_fit")
     with pytest.raises(PluginError) as caught:
-        Catalogue()
-    assert str(caught.value) == (
-        'orca-typo implements the hook "orca_filtres", which there is not; did you mean "orca_filters"?'
+        catalogue.kind("orca_filters", "a")
+    assert str(caught.value).endswith(
+        '(a plugin that does not load might offer it: orca-typo 1.0 (entry point "a"): '
+        'it implements the hook "orca_filtres", which there is not; did you mean "orca_filters"?)'
     )
+
+
+@pytest.mark.parametrize(
+    ("contract", "said"), [(7, "pip install --upgrade orca-recipes"), (0, "a newer version of it")]
+)
+def test_a_plugin_for_another_contract_is_refused_by_name_with_what_to_do(
+    install: Install, contract: int, said: str
+) -> None:
+    text = f"ORCA_CONTRACT = {contract}\n" + offering("orca_filters", other="b:C")
+    install("orca-other", {"a": f"other_plugin_{contract}"}, **{f"other_plugin_{contract}": text})
+    catalogue = Catalogue()
+    (broken,) = catalogue.broken
+    assert f"it is written for contract {contract}, and orca-recipes here has contract 1" in broken.error
+    assert said in broken.error
+    with pytest.raises(PluginError, match=r"orca-other 1\.0"):
+        catalogue.kind("orca_filters", "other")
+
+
+def test_a_plugin_for_this_contract_loads_and_says_so(install: Install) -> None:
+    text = "ORCA_CONTRACT = 1\n" + offering("orca_filters", fitting="b:C")
+    install("orca-fitting", {"a": "fitting_plugin"}, fitting_plugin=text)
+    catalogue = Catalogue()
+    assert catalogue.broken == ()
+    (loaded,) = [plugin for plugin in catalogue.loaded if plugin.distribution == "orca-fitting"]
+    assert loaded.contract == 1
+
+
+def test_what_a_plugin_prints_as_it_is_imported_does_not_stand_on_stdout(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("orca-loud", {"a": "loud_plugin"}, loud_plugin="print('hello')\n" + offering("orca_filters", loud="b:C"))
+    assert Catalogue().offer("orca_filters", "loud")
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "hello\n")
 
 
 def test_two_entry_points_of_one_module_are_one_plugin(install: Install) -> None:

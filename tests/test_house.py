@@ -61,12 +61,26 @@ ROOMS = {
     "run": OUTSIDE | {f"run/{room}" for room in RUN} | {"store", "traces", "prove"},
     "preview": OUTSIDE | {"run"} | {f"run/{room}" for room in RUN} | {"store", "traces", "trust"},
     "explain": OUTSIDE | {f"run/{room}" for room in RUN} | {"store", "traces", "prove"},
+    "packages": {"contract", "catalogue"},
     "diff": OUTSIDE | {"run/pinning"},
     "export": OUTSIDE | {"run/tokens", "prove", "store"},
     "train": {"shards"},
     "front": OUTSIDE | {"catalogue", "explain", "preview", "prove", "run", "store"} | {f"run/{room}" for room in RUN},
     "cli": OUTSIDE
-    | {"catalogue", "diff", "explain", "export", "front", "preview", "prove", "run", "store", "traces", "train"}
+    | {
+        "catalogue",
+        "diff",
+        "explain",
+        "export",
+        "front",
+        "packages",
+        "preview",
+        "prove",
+        "run",
+        "store",
+        "traces",
+        "train",
+    }
     | {"trust"}
     | {f"run/{room}" for room in RUN},
 }

@@ -26,6 +26,7 @@ from orca_recipes.cli.options import (
     print_text,
     with_line,
 )
+from orca_recipes.cli.plugins import plugin
 from orca_recipes.cli.recipe_commands import build, check, clean, lock, plan
 from orca_recipes.cli.sharing import diff, sign
 from orca_recipes.cli.teachers import ask_command, collect, traces
@@ -103,6 +104,7 @@ def main(traceback: bool) -> None:
     orca-recipe diff A B              what changed between two recipes, locks or builds
     orca-recipe export build/NAME     write it for another trainer (--to hf)
     orca-recipe kinds                 what a recipe can choose from
+    orca-recipe plugin new NAME       a package of a kind of your own (--hook filters)
     orca-recipe import-hf MODEL RUN   a Hugging Face model to train on, and export-hf back
     """
     # Parts are what runs side by side: more threads inside a process cost CPU and gain nothing. Read when polars and
@@ -132,6 +134,7 @@ for command in (
     sign,
     export,
     clean,
+    plugin,
     import_hf,
     export_hf,
     ask_command,

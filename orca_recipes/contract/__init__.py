@@ -1,1 +1,7 @@
-"""What the core and the plugins promise each other: kinds, hooks, schemas, draws, and checks that hold them to it."""
+"""What the core and the plugins promise each other: kinds, hooks, schemas, draws, and checks that hold them to it.
+
+VERSION: of the contract. A package says which one it is written for (`ORCA_CONTRACT = 1` in the module of its entry
+point); the one at hand and the one before it are loaded, others refused by name.
+"""
+
+VERSION = 1

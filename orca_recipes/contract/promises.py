@@ -30,11 +30,14 @@ def check_kind(kind: Kind) -> None:
     expect(bool(example_kinds(type(kind))), _no_example(type(kind)))
 
 
-def example_kinds(cls: type[Kind]) -> list[Kind]:
-    """The kinds that the TOML in the docstring makes. Raises: AssertionError for TOML that makes none."""
+def example_kinds(cls: type[Kind], base: Path = Path("/")) -> list[Kind]:
+    """The kinds that the TOML in the docstring makes, with places that begin at `base`.
+
+    Raises: AssertionError for TOML that makes none.
+    """
     tables = _tables(tomllib.loads(parted(cls.__doc__)[1]), cls.model_fields["kind"].default)
     try:
-        return [cls.model_validate_json(json.dumps(table), context={"base": "/"}) for table in tables]
+        return [cls.model_validate_json(json.dumps(table), context={"base": base}) for table in tables]
     except ValidationError as error:
         raise AssertionError(f"the TOML in the docstring of {cls.__name__} does not hold: {error}") from error
 

@@ -21,6 +21,13 @@ from orca_recipes.contract.draws import splitmix64
 from orca_recipes.contract.exporter_checks import check_exporter as check_exporter
 from orca_recipes.contract.frames import extra_type, messages_type, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Filter, Packer, Packing, Slice, Source, SourceFile, Strategy
+from orca_recipes.contract.other_checks import (
+    check_engine,
+    check_teacher,
+    check_template,
+    check_tokenizer,
+    check_writer,
+)
 from orca_recipes.contract.promises import check_kind, expect
 from orca_recipes.contract.samples import sample_conversations, sample_examples
 from orca_recipes.errors import OverlongExample
@@ -29,7 +36,19 @@ from orca_recipes.shards.layout import ROLES
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["check_filter", "check_kind", "check_packer", "check_source", "check_strategy"]
+__all__ = [
+    "check_engine",
+    "check_exporter",
+    "check_filter",
+    "check_kind",
+    "check_packer",
+    "check_source",
+    "check_strategy",
+    "check_teacher",
+    "check_template",
+    "check_tokenizer",
+    "check_writer",
+]
 
 _WHOLE = 1 << 40
 
@@ -250,7 +269,7 @@ def _check_by_row(name: str, answer: Callable[[pl.DataFrame], pl.Series], frame:
     shuffled = np.argsort(splitmix64(np.arange(len(frame), dtype=np.uint64)), kind="stable")
     moved = answer(frame[shuffled])
     expect(whole[shuffled].equals(moved, null_equal=True), f"{name} depends on the order of rows")
-    parts = [answer(part) for part in _parts(frame)]
+    parts = [answer(part) for part in _parts(frame)] or [whole]
     expect(whole.equals(pl.concat(parts), null_equal=True), f"{name} depends on which rows come together")
     none = answer(frame.head(0))
     expect(len(none) == 0 and none.dtype == dtype, f"{name} must return {dtype} for no rows; it returns {none.dtype}")
