@@ -2,6 +2,7 @@
 
 python -m tests.bench collect     a teacher: requests a second, limits, memory
 python -m tests.bench compile     the compiler, part by part, and its peers
+python -m tests.bench exports     every form of export, beside datasets' map
 python -m tests.bench pack        packing alone
 python -m tests.bench draw        drawing mixtures alone
 python -m tests.bench large       millions of examples, and how the cost grows
@@ -15,6 +16,7 @@ import click
 from tests.bench.collect import collect
 from tests.bench.compile import compile
 from tests.bench.draw import draw
+from tests.bench.exports import exports
 from tests.bench.large import large
 from tests.bench.pack import pack
 from tests.bench.traces import traces
@@ -31,6 +33,7 @@ bench.add_command(collect)
 bench.add_command(compile)
 bench.add_command(pack)
 bench.add_command(draw)
+bench.add_command(exports)
 bench.add_command(large)
 bench.add_command(traces)
 bench.add_command(views)

@@ -77,8 +77,9 @@ def write_parquet(path: Path, schema: pa.Schema, blocks: Iterable[Mapping[str, p
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Ids repeat too seldom within a page for a dictionary to be worth its time.
-    with path.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=False) as writer:
+    # Ids repeat too seldom within a page for a dictionary to be worth its time, and nobody asks for the least of them.
+    plain: dict[str, Any] = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
+    with path.open("wb") as file, pq.ParquetWriter(file, schema, **plain) as writer:
         for columns in blocks:
             writer.write_table(pa.table(dict(columns), schema=schema), row_group_size=rows)
 
