@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from orca_recipes.counted import counted
 from orca_recipes.plan.compile import taken_collections, used_collections
 from orca_recipes.plan.paper import WHOLE, PaperTable, paper_table
+from orca_recipes.plan.stages import Stage
 from orca_recipes.plan.why import why
 from orca_recipes.preview.first_rows import Trial, trial_lines
 from orca_recipes.preview.mixture_counts import DECLARED, EXACT, UNKNOWN, Known, MixtureView, mixture_views
@@ -18,6 +20,7 @@ from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.answers.stale_answers import stale_answers
 from orca_recipes.run.build import Asked, Prepared
 from orca_recipes.run.conversations.rule_coverage import RuleView
+from orca_recipes.run.tokens.recall import earlier_stages
 from orca_recipes.shards.curriculum import DatasetSize
 from orca_recipes.shards.manifest import NAME, inspect_manifest
 from orca_recipes.store.store import Store
@@ -26,13 +29,14 @@ from orca_recipes.text_table import in_columns
 
 @dataclass(frozen=True)
 class StageView:
-    """One stage: state is "cached" or "will run"; why says why it runs."""
+    """One stage: state is "cached" or "will run"; why says why it runs, again what of it is done again then."""
 
     name: str
     kind: str
     fingerprint: str
     state: str
     why: str
+    again: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,10 @@ def preview(asked: Asked, prepared: Prepared, trials: tuple[Trial, ...] = ()) ->
             or reasons[stage.name]
             or ("not in the build" if stage.verb == "write" else "not in the store")
         )
-        views.append(StageView(stage.name, stage.kind, stage.fingerprint, "cached" if here else "will run", reason))
+        again = "" if here else _again(store, prepared, stage)
+        views.append(
+            StageView(stage.name, stage.kind, stage.fingerprint, "cached" if here else "will run", reason, again)
+        )
     known = {name: _scanned(store, prepared, recipe, name) for name in used_collections(recipe)}
 
     def report(mixture: str, collection: str) -> Mapping[str, Any] | None:
@@ -192,9 +199,20 @@ def _rows(
     return tuple(views)
 
 
+def _again(store: Store, prepared: Prepared, stage: Stage) -> str:
+    """What of a stage is done again, where earlier ones hold a part of it."""
+    if stage.verb == "converse" and store.earlier(stage):
+        return "judges all again; writes only conversations that are others"
+    if stage.verb == "tokenize" and (earlier := earlier_stages(store, prepared.plan, stage)):
+        told = counted(len(earlier), "earlier stage")
+        return f"tokenizes only conversations that {told} did not"
+    return ""
+
+
 def _stage_table(stages: tuple[StageView, ...]) -> str:
     lines = [("stage", "fingerprint", "state", "why", "kinds")]
-    lines += [(view.name, view.fingerprint[:12], view.state, view.why, view.kind) for view in stages]
+    reasons = {view.name: "; ".join(filter(None, (view.why, view.again))) for view in stages}
+    lines += [(view.name, view.fingerprint[:12], view.state, reasons[view.name], view.kind) for view in stages]
     return "\n".join(in_columns(lines)) if stages else ""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -89,7 +89,8 @@ class Publication:
         return ordered
 
     def _write_tasks(self, name: str, folder: Path) -> list[WriteTask]:
-        units = tuple(units_of_dataset(self.bench, name))
+        # Which of their examples count, the packed order says.
+        units = tuple(replace(unit, is_taken=None) for unit in units_of_dataset(self.bench, name))
         halves: tuple[Literal["tokens", "records"], ...] = ("tokens", "records")
         return [
             WriteTask(

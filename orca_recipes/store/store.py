@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +31,8 @@ from orca_recipes.store.sealed import is_promised, promise, read_json, read_seal
 from orca_recipes.store.store_marker import STAGE, open_store
 
 RECEIPT = "receipt.json"
+
+_FINGERPRINT_DIGITS = 20
 
 _WRITER = secrets.token_hex(6)
 """Who writes: one name a process. A worker can outlive a build that was killed, and must not write into the files of
@@ -72,6 +75,14 @@ class StageFolder:
         """Whether the stage was finished once, whatever became of it."""
         return (self.path / RECEIPT).exists()
 
+    @property
+    def finished_at(self) -> int:
+        """When the stage was finished, in nanoseconds; 0 where it is not."""
+        try:
+            return (self.path / RECEIPT).stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def faults(self, *, readers: int = 1) -> list[str]:
         """What a published stage lacks of what its receipts promise, file by file; every byte is read.
 
@@ -99,6 +110,14 @@ class StageFolder:
         """Whether the part is there, byte for byte."""
         return not self.part_faults(name)
 
+    def digest(self, name: str, suffix: str) -> str:
+        """What a part's receipt promises of one of its files. Raises: StoreError where it promises nothing."""
+        return str(self._promised(name, suffix)["digest"])
+
+    def file_fault(self, name: str, suffix: str) -> str | None:
+        """What one file of a part lacks of what the receipt promises. Raises: StoreError where it promises nothing."""
+        return _content_fault(self.path / f"{name}{suffix}", self._promised(name, suffix))
+
     def finish(self, names: Sequence[str], report: Mapping[str, Any]) -> None:
         """Publish the stage: drop what belongs to no part, then write the receipt."""
         keep = {RECEIPT} | {f"{name}.json" for name in names}
@@ -123,9 +142,20 @@ class StageFolder:
             say(f"{name}: damaged in the store ({faults[0]}{more}); what is damaged is made again")
         return not faults
 
+    def forget(self, name: str) -> None:
+        """Have a part count as unfinished."""
+        self._part_receipt(name).unlink(missing_ok=True)
+
     def drop_unfinished(self) -> None:
         """Give back the room of files that were not written to the end."""
         _remove(path for path in self.path.iterdir() if path.name.startswith("."))
+
+    def _promised(self, name: str, suffix: str) -> Mapping[str, Any]:
+        path = self._part_receipt(name)
+        for file in read_sealed(path)["files"]:
+            if file["name"] == f"{name}{suffix}":
+                return dict(file)
+        raise StoreError(f"{path}: it promises no file {name}{suffix}; remove it and run the same command again")
 
     def _part_receipt(self, name: str) -> Path:
         return self.path / f"{name}.json"
@@ -151,12 +181,28 @@ class PartWriter:
         """Where to write a file of this part for now."""
         return self.folder / f".{_WRITER}.{self.name}{suffix}"
 
-    def keep(self, suffixes: Sequence[str], report: Mapping[str, Any]) -> None:
-        """Rename the part's files, then write its receipt."""
+    def take(self, suffix: str, source: Path) -> None:
+        """Have a file of this part be one that the store holds already: linked, or copied where none can be linked."""
+        aside = self.path(suffix)
+        aside.unlink(missing_ok=True)
+        try:
+            os.link(source, aside)
+        except OSError:
+            shutil.copyfile(source, aside)
+
+    def keep(
+        self, suffixes: Sequence[str], report: Mapping[str, Any], digests: Mapping[str, str] | None = None
+    ) -> None:
+        """Rename the part's files, then write its receipt.
+
+        Args:
+            digests: those of files, by suffix, that were taken just now.
+        """
         files = []
         for suffix in suffixes:
             aside, final = self.path(suffix), self.folder / f"{self.name}{suffix}"
-            files.append({"name": final.name, "bytes": aside.stat().st_size, "digest": promise(aside)})
+            digest = (digests or {}).get(suffix) or promise(aside)
+            files.append({"name": final.name, "bytes": aside.stat().st_size, "digest": digest})
             os.replace(aside, final)
         write_sealed(self.folder / f"{self.name}.json", {"files": files, "report": dict(report)}, flushed=False)
 
@@ -172,12 +218,25 @@ class Store:
 
     def folder(self, stage: Stage) -> StageFolder:
         label = stage.label.replace(" ", "-")
-        return StageFolder(self.root / "stages" / f"{label}-{stage.fingerprint[:20]}")
+        return StageFolder(self.root / "stages" / f"{label}-{stage.fingerprint[:_FINGERPRINT_DIGITS]}")
+
+    def earlier(self, stage: Stage) -> list[StageFolder]:
+        """The other finished stages of a stage's label, the newest first."""
+        own = self.folder(stage).path
+        label = own.name.removesuffix(stage.fingerprint[:_FINGERPRINT_DIGITS])
+        pattern = escape(label) + "[0-9a-f]" * _FINGERPRINT_DIGITS
+        found = [StageFolder(path) for path in (self.root / "stages").glob(pattern) if path != own]
+        found = [folder for folder in found if folder.published]
+        return sorted(found, key=lambda folder: (-folder.finished_at, folder.path.name))
+
+    def hold(self, folders: Iterable[StageFolder], say: Say = quiet) -> None:
+        """Claim folders of stages, as `claim` does: what is taken over of them stays meanwhile."""
+        with writing_store(self.root):
+            self._claims.add({folder.path.name for folder in folders}, say)
 
     def claim(self, stages: Iterable[Stage], say: Say = quiet) -> None:
         """Keep stages from `clean` until `release`, or as long as this process runs."""
-        with writing_store(self.root):
-            self._claims.add({self.folder(stage).path.name for stage in stages}, say)
+        self.hold((self.folder(stage) for stage in stages), say)
 
     def release(self) -> None:
         """Claim no stages any more."""
@@ -240,7 +299,7 @@ class Store:
                 if folder.name in living:
                     continue
                 with patiently(self._lock_of(folder), say, f"waiting for another build, which makes {folder.name}"):
-                    freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                    freed += sum(_own_bytes(path) for path in folder.rglob("*") if path.is_file())
                     shutil.rmtree(folder)
                     self._lock_of(folder).unlink(missing_ok=True)
                 removed += 1
@@ -263,6 +322,12 @@ class Store:
     def _build_record(self, directory: Path) -> Path:
         key = hashlib.blake2b(str(directory.resolve()).encode(), digest_size=8).hexdigest()
         return self.root / "builds" / f"{directory.name}-{key}.json"
+
+
+def _own_bytes(path: Path) -> int:
+    """What removing a file gives back: nothing where another stage holds it too."""
+    status = path.stat()
+    return status.st_size if status.st_nlink == 1 else 0
 
 
 class _FaultOf(Protocol):

@@ -8,7 +8,10 @@ so that answers can be bought between them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from orca_recipes.contract.frames import (
     completed_messages,
@@ -36,6 +39,7 @@ from orca_recipes.run.work.account import count_reasons
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.blame import placed
 from orca_recipes.store.arrow_files import write_frame, write_table
+from orca_recipes.store.made_conversations import MADE, write_made, write_passed
 from orca_recipes.store.narrow_tables import narrow
 from orca_recipes.store.store import PartWriter, StageFolder
 
@@ -49,13 +53,20 @@ _TWO_ANSWERS = (
     "the row brings two answers: one ends its messages, another stands as answer; leave one out, or say replace = true"
 )
 _TASKS_SHOWN = 5
+_STAGES_COMPARED = 4
+"""Earlier stages whose conversations are compared with those that are made: the newest."""
 
 
 def make(bench: Bench, folder: StageFolder, subject: str) -> None:
     """Make stage `converse` of a dataset's collection."""
     dataset, _, collection = subject.partition("/")
     read, mix = bench.folder(f"read {collection}"), bench.mixed(dataset, collection)
-    tasks = batches(bench, folder, dataset, collection)
+    earlier = bench.store.earlier(bench.plan[f"converse {subject}"])[:_STAGES_COMPARED]
+    bench.store.hold(earlier, bench.progress.say)
+    tasks = [
+        replace(task, earlier=tuple(stage.path / f"{task.name}{MADE}" for stage in earlier))
+        for task in batches(bench, folder, dataset, collection)
+    ]
     sizes = [int(task.selected.sum()) for task in tasks]
     bench.map_parts(folder, f"converse {dataset}/{collection}", converse_part, tasks, sizes, "examples")
     before = account_of_drawing(read, mix)
@@ -66,27 +77,41 @@ def converse_part(task: ConverseTask) -> int:
     """Make, filter and store the conversations of one batch; return how many were looked at."""
     examples = selected_examples(task)
     conversations, rejected, expanded = conversed(examples, task.course)
-    echoes = count_echoes(conversations)
-    conversations, filtered = passing(conversations, task.course)
-    keep_part(
-        PartWriter(task.folder, task.name),
-        examples.height,
-        conversations.select(list(stored_conversations_schema())),
-        rejected + filtered,
-        created={"expand": expanded} if expanded else {},
-        echoes=echoes,
-    )
+    passed, filtered = _judged(conversations, task.course)
+    writer = PartWriter(task.folder, task.name)
+    made = conversations.select(list(stored_conversations_schema()))
+    write_made(writer, narrow(made.rechunk().to_arrow()), task.earlier)
+    suffixes, told = write_passed(writer, passed, made.height)
+    lost = _joined(rejected + filtered)
+    write_frame(writer.path(".rejected.arrow"), lost)
+    report = {
+        "in": examples.height,
+        "out": len(passed),
+        "rejected": count_reasons(lost["reason"]),
+        "created": {"expand": expanded} if expanded else {},
+        "echoes": count_echoes(conversations),
+        **told,
+    }
+    writer.keep([MADE, *suffixes, ".rejected.arrow"], report)
     return examples.height
 
 
 def passing(conversations: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
     """What all filters keep, and the rejections."""
-    rejected = []
+    rows, rejected = _judged(conversations, course)
+    return (conversations if len(rows) == conversations.height else conversations[rows]), rejected
+
+
+def _judged(conversations: pl.DataFrame, course: Course) -> tuple[np.ndarray, list[pl.DataFrame]]:
+    """The rows that all filters keep, rising; each filter sees what those before it kept. And the rejections."""
+    rows, rejected = np.arange(conversations.height), []
     for kind in course.filters:
         reasons = kind.reasons(conversations=conversations)
         rejected.append(rejections(conversations, reasons, f"filter {kind.kind}"))
-        conversations = _only(conversations, reasons.is_null())
-    return conversations, rejected
+        kept = reasons.is_null()
+        rows = rows[kept.to_numpy()]
+        conversations = _only(conversations, kept)
+    return rows, rejected
 
 
 def keep_part(

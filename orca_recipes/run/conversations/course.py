@@ -56,6 +56,7 @@ class ConverseTask:
     """One batch of examples: rows [start, stop) of the collection's ids.
 
     selected: how often each takes part. questions: their digests (high, low), where records are to tell them.
+    earlier: files of earlier stages that may hold the very conversations.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ConverseTask:
     selected: np.ndarray
     questions: tuple[np.ndarray, ...] | None
     course: Course
+    earlier: tuple[Path, ...] = ()
 
 
 def course_of(bench: Bench, dataset: str, collection: str) -> Course:

@@ -19,10 +19,13 @@ from orca_recipes.run.examples.selection import ORDER, SPARE
 from orca_recipes.run.work.account import ACCOUNT, count_reasons, read_account
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import read_frame, write_frame
-from orca_recipes.store.store import PartWriter, StageFolder
+from orca_recipes.store.made_conversations import MADE, passed_rows, write_passed
+from orca_recipes.store.store import Part, PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl
+
+_TOLD = ["id_hi", "id_lo", "file", "place"]
 
 
 def make(bench: Bench, folder: StageFolder, subject: str) -> None:
@@ -53,13 +56,13 @@ def keep_first(
     Raises: MixtureError where something else made several conversations of a question.
     """
     parts = [part for part in converse.parts() if part.name != ACCOUNT]
-    frames = [read_frame(part.file(".arrow")) for part in parts]
-    kept, questions = _kept([frame.select("id_hi", "id_lo") for frame in frames], mix, messages, where)
+    passed = [_passed(part) for part in parts]
+    kept, questions = _kept([frame.select("id_hi", "id_lo") for frame in passed], mix, messages, where)
     start = 0
-    for part, frame in zip(parts, frames, strict=True):
+    for part, frame in zip(parts, passed, strict=True):
         chosen = kept[start : start + frame.height]
         start += frame.height
-        _keep_part(PartWriter(folder.path, part.name), frame, chosen)
+        _keep_part(PartWriter(folder.path, part.name), part, frame, chosen)
     return [part.name for part in parts], questions
 
 
@@ -96,13 +99,23 @@ def _with_copies(order: pl.DataFrame, messages: Collection[str]) -> pl.DataFrame
     return pl.concat([order, *copies])
 
 
-def _keep_part(writer: PartWriter, frame: pl.DataFrame, kept: np.ndarray) -> None:
+def _passed(part: Part) -> pl.DataFrame:
+    """The conversations of a part that the filters kept, without their texts; `row`: where each stands in the part."""
+    frame = read_frame(part.file(MADE), columns=_TOLD).with_row_index("row")
+    rows = passed_rows(part)
+    return frame if rows is None else frame[rows]
+
+
+def _keep_part(writer: PartWriter, part: Part, passed: pl.DataFrame, kept: np.ndarray) -> None:
+    """Store which of a part's conversations are kept; the file that holds them is the same."""
     import polars as pl
 
     chosen = pl.Series(kept)
-    spare = frame.filter(~chosen).select("id_hi", "id_lo", "file", "place")
+    spare = passed.filter(~chosen).select(_TOLD)
     spare = spare.with_columns(pl.lit(SPARE).alias("reason"), pl.lit("keep").alias("stage"))
-    write_frame(writer.path(".arrow"), frame.filter(chosen))
+    writer.take(MADE, part.file(MADE))
+    made = int(part.report.get("made", part.report["out"]))
+    suffixes, told = write_passed(writer, passed["row"].to_numpy()[kept], made)
     write_frame(writer.path(".rejected.arrow"), spare)
-    report: dict[str, Any] = {"in": frame.height, "out": int(kept.sum()), "rejected": count_reasons(spare["reason"])}
-    writer.keep([".arrow", ".rejected.arrow"], report)
+    report: dict[str, Any] = {"in": passed.height, "out": int(kept.sum()), "rejected": count_reasons(spare["reason"])}
+    writer.keep([MADE, *suffixes, ".rejected.arrow"], {**report, **told})

@@ -12,7 +12,7 @@ from orca_recipes.contract.draws import id_text
 from orca_recipes.contract.kinds import Encoder, Packer
 from orca_recipes.errors import OverlongExample
 from orca_recipes.run.rows.cut import Cut, cut_example
-from orca_recipes.run.rows.units import STORED, Columns, Unit
+from orca_recipes.run.rows.units import STORED, Columns, Unit, only_taken
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,7 +47,10 @@ def fit(
         stored: of each unit. open_encoder: loads what decodes the rest of examples that are cut.
     Raises: OverlongExample where the recipe wants that.
     """
-    over = [np.flatnonzero(columns["tokens"] > packer.row_tokens) for columns in stored]
+    over = [
+        np.flatnonzero(only_taken(columns["tokens"] > packer.row_tokens, unit))
+        for columns, unit in zip(stored, units, strict=True)
+    ]
     is_cut = packer.overlong in ("drop_turns", "truncate")
     encoder = open_encoder() if is_cut and any(len(rows) for rows in over) else None
     fitted = []

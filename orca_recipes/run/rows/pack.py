@@ -18,7 +18,7 @@ from orca_recipes.contract.draws import draw_keys, splitmix64
 from orca_recipes.contract.kinds import Encoder, Packer
 from orca_recipes.run.answers.stale_answers import answers_used
 from orca_recipes.run.rows.overlong_policy import CHANGED, Fitted, fit, rejected_of
-from orca_recipes.run.rows.units import STORED, TURN, Columns, Unit, units_of_dataset
+from orca_recipes.run.rows.units import STORED, TURN, Columns, Unit, only_taken, units_of_dataset
 from orca_recipes.run.work.account import count_reasons
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.loaded_tokenizer import opened
@@ -66,9 +66,10 @@ def pack_dataset(
     """
     stored = [unit.columns() for unit in units]
     fitted = fit(stored, units, packer, open_encoder)
-    tokens = sum(_tokens_left(columns, one) for columns, one in zip(stored, fitted, strict=True))
+    held = list(zip(stored, units, fitted, strict=True))
+    tokens = sum(_tokens_left(*one) for one in held)
     shards = max(1, -(-tokens // shard_tokens))
-    placed = [_shards_of(columns["id_lo"], one, shards) for columns, one in zip(stored, fitted, strict=True)]
+    placed = [_shards_of(*one, shards) for one in held]
     rejected = rejected_of(stored, units, fitted)
     names, sums, longest = [], Counter(dict.fromkeys(_SUMS, 0)), 0
     for shard in range(shards):
@@ -78,7 +79,7 @@ def pack_dataset(
             sums.update(_sums(examples), rows=folder.part(names[-1]).report["rows"])
             longest = max(longest, int(examples["tokens"].max()))
     names.append(_keep_rejected(folder, rejected))
-    total = sum(len(columns["tokens"]) for columns in stored)
+    total = sum(int(only_taken(np.ones_like(columns["tokens"]), unit).sum()) for columns, unit, _ in held)
     report = {"in": total, "rejected": count_reasons(rejected["reason"]), "tokens": tokens, **sums}
     return names, {**report, "longest_example": longest, "shards": shards}
 
@@ -106,16 +107,19 @@ def _sums(examples: Columns) -> dict[str, int]:
     }
 
 
-def _tokens_left(columns: Columns, fitted: Fitted) -> int:
+def _tokens_left(columns: Columns, unit: Unit, fitted: Fitted) -> int:
     changed = np.concatenate([fitted.cut["index"], np.array(list(fitted.lost), dtype=np.int64)])
     over = int(columns["tokens"][changed].sum(dtype=np.int64)) - int(fitted.cut["tokens"].sum(dtype=np.int64))
-    return int(columns["tokens"].sum(dtype=np.int64)) - over
+    return int(only_taken(columns["tokens"], unit).sum(dtype=np.int64)) - over
 
 
-def _shards_of(id_lo: np.ndarray, fitted: Fitted, shards: int) -> np.ndarray:
-    """The shard of each example of a unit, `shards` where it is lost; as narrow as may be, because all are held."""
-    found = (id_lo % np.uint64(shards)).astype(np.min_scalar_type(shards))
+def _shards_of(columns: Columns, unit: Unit, fitted: Fitted, shards: int) -> np.ndarray:
+    """The shard of each example of a unit, `shards` where it is lost or does not count; as narrow as may be, because
+    all are held."""
+    found = (columns["id_lo"] % np.uint64(shards)).astype(np.min_scalar_type(shards))
     found[list(fitted.lost)] = shards
+    if unit.is_taken is not None:
+        found[~unit.is_taken] = shards
     return found
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from orca_recipes.plan.compile import taken_collections
+from orca_recipes.run.tokens.ledger import LEDGER, read_ledger
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.shards.records import ALL_TURNS, WINDOW
 from orca_recipes.shards.text_columns import numbers
 from orca_recipes.store.arrow_files import one_piece, read_frame, read_table
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.store import Part, StageFolder
+from orca_recipes.store.taken_over import is_taken
 
 STORED = ("id_hi", "id_lo", "tokens", "trained_tokens", "flags", "text_hi", "text_lo", "ids_hi", "ids_lo")
 """The columns that packing looks at."""
@@ -27,10 +29,14 @@ Columns = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Unit:
-    """One part of tokenized examples: `<prefix>.bin`, `.idx`, `.records.arrow`."""
+    """One part of tokenized examples: `<prefix>.bin`, `.idx`, `.records.arrow`.
+
+    is_taken: bool [examples], those that count of a part that an earlier stage made; None: all.
+    """
 
     collection: str
     prefix: Path
+    is_taken: np.ndarray | None = None
 
     @property
     def records(self) -> Path:
@@ -53,14 +59,40 @@ class Unit:
         return read_frame(self.records, columns=["file", "place"])[list(rows)].rows() if rows else []
 
 
+def only_taken(values: np.ndarray, unit: Unit) -> np.ndarray:
+    """What stands for the examples of a unit [examples], and 0 or False for those that do not count."""
+    return values if unit.is_taken is None else values * unit.is_taken
+
+
 def units_of(folders: Sequence[tuple[str, StageFolder]]) -> list[Unit]:
     """The tokenized parts of a dataset: (collection, its finished `tokenize` stage)."""
-    return [
-        Unit(collection, part.file(""))
-        for collection, folder in folders
-        for part in folder.parts()
-        if "tokens" in part.report  # the others tell where rows went
-    ]
+    found = []
+    for collection, folder in folders:
+        parts = folder.parts()
+        taken = _taken(parts)
+        # The others tell where rows went.
+        found += [Unit(collection, part.file(""), taken.get(part.name)) for part in parts if "tokens" in part.report]
+    return found
+
+
+def _taken(parts: Sequence[Part]) -> dict[str, np.ndarray]:
+    """By name of a part that was taken over, which of its examples the ledgers of a stage count: bool [examples]."""
+    places: dict[str, list[np.ndarray]] = {}
+    for part in parts:
+        units = part.report.get("units", [])
+        if any(is_taken(name) for name in units):
+            ledger, _ = read_ledger(part.file(LEDGER))
+            for code, name in enumerate(units):
+                places.setdefault(name, []).append(ledger.examples_of(code))
+    by_name = {part.name: part for part in parts}
+    masks = {}
+    for name, found in places.items():
+        if is_taken(name):
+            mask = np.zeros(read_table(Unit("", by_name[name].file("")).records).num_rows, dtype=bool)
+            mask[np.concatenate(found)] = True
+            if not mask.all():
+                masks[name] = mask
+    return masks
 
 
 def units_of_dataset(bench: Bench, dataset: str) -> list[Unit]:

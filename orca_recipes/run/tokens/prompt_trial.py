@@ -41,7 +41,7 @@ _MARKED = "its text makes the chat template print another prompt than the one th
 
 @dataclass(frozen=True)
 class Tried:
-    """How many conversations were looked at, and why some cannot be trained on, by position."""
+    """How many conversations were looked at (but for those ahead), and why some cannot be trained on, by position."""
 
     checked: int
     reasons: dict[int, str]
@@ -68,7 +68,7 @@ class PromptTrial:
         Raises: TemplateError where one whose text is nothing out of the way is not trained as inference would see it.
         """
         given = np.diff(rendered.segment_starts) > 0
-        chosen = np.flatnonzero(given & (rendered.marked | _sample(conversations, of)))
+        chosen = np.flatnonzero(given & (rendered.marked | sampled(conversations, ahead(of))))
         if not len(chosen):
             return Tried(0, {})
         messages = conversations["messages"].take(indices(chosen)).to_pylist()
@@ -86,7 +86,8 @@ class PromptTrial:
         for position in sorted(found):
             if not rendered.marked[position]:
                 raise TemplateError(_refusal(conversations, position, found[position]))
-        return Tried(len(chosen), dict.fromkeys(found, _MARKED))
+        counted = given & (rendered.marked | sampled(conversations, of))
+        return Tried(int(counted.sum()), dict.fromkeys(found, _MARKED))
 
     def _pieces(self, position: int, told: _Told, rendered: Rendered) -> Iterator[_Piece]:
         """What stands before each answer as text, with the ids that are trained after it in its place.
@@ -189,7 +190,14 @@ def _spans(rendered: Rendered, position: int) -> list[tuple[int, int]]:
     ]
 
 
-def _sample(conversations: pa.Table, of: int) -> np.ndarray:
+def ahead(of: int) -> int:
+    """Of how many conversations a stage draws its sample to look at, so that one that has up to a fifth fewer, because
+    another filter takes them, finds all that it draws looked at already."""
+    return of - of // 5
+
+
+def sampled(conversations: pa.Table, of: int) -> np.ndarray:
+    """bool [conversations]: those that are looked at whatever they hold, of so many of a stage."""
     hi, lo = (np.asarray(conversations[name]) for name in ("id_hi", "id_lo"))
     if of <= PROMPTS_CHECKED:
         return np.ones(len(hi), dtype=bool)

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+PRINTED, TELLING, TURNED = 1, 2, 4
+"""How a conversation was rendered: the table of joints gave it tokens; its text holds what the template itself may
+print or look for, so that its prompts are always tried; the template rendered it, turn by turn."""
+
+
 @dataclass(frozen=True)
 class Made:
     """What became of the conversations of a part.
@@ -43,6 +48,7 @@ class Made:
     places: the positions of the messages that an example trains, of those that were rendered one at a time.
     window: int32 [examples], which window of an example each is, from 1; 0 where it is whole. flags: int8 [examples],
     of their records. Both are None where no example was made to fit.
+    way: int8 [conversations], of PRINTED, TELLING and TURNED.
     disagreeing: whether the fast tokenizer differed from the reference on an example that was compared.
     """
 
@@ -54,6 +60,7 @@ class Made:
     checked: int
     fast: int
     slow: int
+    way: np.ndarray
     disagreeing: int = 0
     places: Sequence[Sequence[int] | None] | None = None
     window: np.ndarray | None = None
@@ -130,7 +137,10 @@ class StudentRenderer:
             reasons, checked = {**rendered.reasons, **looked.reasons, **refused}, looked.checked
         turn = np.full(count, ALL_TURNS, dtype=np.int32)
         owner = np.arange(count)
-        return Made(rendered, owner, turn, None, reasons, checked, count, 0, len(rendered.disagreeing))
+        way = (np.diff(rendered.segment_starts) > 0) * PRINTED + rendered.marked * TELLING
+        return Made(
+            rendered, owner, turn, None, reasons, checked, count, 0, way.astype(np.int8), len(rendered.disagreeing)
+        )
 
     def _with_turns(
         self, conversations: pa.Table, fast: Made, plain: np.ndarray, check: np.ndarray, exact: bool
@@ -148,6 +158,9 @@ class StudentRenderer:
         given = [*[None] * len(kept), *(_given(dialogues[one.owner], one.turns[-1].place) for one in slow.examples)]
         places = [*[None] * len(kept), *([turn.place for turn in one.turns] for one in slow.examples)]
         order = np.argsort(owner, kind="stable")
+        way = np.zeros(conversations.num_rows, dtype=np.int8)
+        way[plain] = fast.way
+        way[left] |= TURNED
         return Made(
             rendered=joined([(fast.rendered, kept), *found], order),
             owner=owner[order],
@@ -157,6 +170,7 @@ class StudentRenderer:
             checked=fast.checked + len(slow.examples),
             fast=len(kept),
             slow=len(left),
+            way=way,
             disagreeing=0 if slow.rendered is None else len(slow.rendered.disagreeing),
             places=[places[at] for at in order.tolist()],
         )

@@ -1,7 +1,8 @@
 """Verb `tokenize`: conversations become tokens with their mask, in unpacked pairs of the shard's own format.
 
 In an unpacked pair a document is an example, so that another packing costs no tokenizing. Beside it stand the records:
-one line an example, in the same order.
+one line an example, in the same order. Conversations that an earlier stage tokenized are not tokenized again: its pairs
+are taken over, and the stage's ledger says which of their examples count.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from orca_recipes.plan.compile import has_reserve
 from orca_recipes.run.tokens.erased_question import kept_question_digests, kept_questions_of_turns
 from orca_recipes.run.tokens.expansion import Expansion
 from orca_recipes.run.tokens.fitting import Fitting
+from orca_recipes.run.tokens.ledger import CHECKED, LEDGER, TAILED, Ledger, report_of
+from orca_recipes.run.tokens.prompt_trial import ahead, sampled
+from orca_recipes.run.tokens.recall import UNIT, Known, Recalled, joined_recalled, known_parts, recalled, student_of
 from orca_recipes.run.tokens.rendered_segments import Rendered
 from orca_recipes.run.tokens.student_renderer import Made, StudentRenderer
 from orca_recipes.run.work.account import ACCOUNT, count_reasons, read_account
@@ -34,6 +38,7 @@ from orca_recipes.shards.ids_digest import ids_digests
 from orca_recipes.shards.records import CUT, GIVEN, HISTORY_DROPPED, TAIL_TRIMMED, WINDOW
 from orca_recipes.shards.writer import write_pair
 from orca_recipes.store.arrow_files import indices, read_table, write_table
+from orca_recipes.store.made_conversations import MADE, passed_rows
 from orca_recipes.store.narrow_tables import whole
 from orca_recipes.store.store import Part, PartWriter, StageFolder
 
@@ -67,7 +72,9 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
     if wrong:
         verdict = "reference"
         bench.progress.end(f"the fast tokenizer disagrees with the reference on {counted(wrong, 'example')} checked")
-        tasks, _ = _tokenized(bench, folder, conversations, subject, unknown, exact=True)
+        tasks, results = _tokenized(bench, folder, conversations, subject, unknown, exact=True)
+    stage = bench.plan[f"tokenize {subject}"]
+    bench.found[stage.name] += sum(result.recalled for result in results)
     before = read_account(conversations)
     names = [task.name for task in tasks]
     reports = [folder.part(name).report for name in names]
@@ -81,8 +88,11 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
         **_rows_by_way(reports),
         **_made_to_fit(reports),
         **_expanded(reports),
+        "student": student_of(bench.plan, stage),
+        "conversations": conversations.path.name,
     }
-    bench.finish_counted(folder, names, "tokenize", "example", before, facts)
+    taken = dict.fromkeys(unit for report in reports for unit in report["units"] if unit not in names)
+    bench.finish_counted(folder, names, "tokenize", "example", before, facts, list(taken))
 
 
 def _rows_by_way(reports: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -132,11 +142,15 @@ def _tokenized(
     parts = [part for part in conversations.parts() if part.name != ACCOUNT]
     of = sum(part.report["out"] for part in parts)
     groups, fitting = together(parts), _fitting(bench)
+    stage = bench.plan[f"tokenize {subject}"]
+    known = known_parts(bench, stage, conversations, parts, exact=exact) if fitting is None else {}
     tasks = [
         TokenizeTask(
             name=f"{group[0].name}-x{len(group)}-{'exact' if exact else 'fast'}",
             folder=folder.path,
-            conversations=tuple(part.file(".arrow") for part in group),
+            conversations=tuple(
+                Conversations(part, conversations.digest(part.name, MADE), known.get(part.name, ())) for part in group
+            ),
             tokenizer=bench.recipe.tokenizer,
             tokenizer_folder=bench.student.folder,
             markup=bench.student.markup,
@@ -149,7 +163,26 @@ def _tokenized(
         for group in groups
     ]
     sizes = [sum(part.report["out"] for part in group) for group in groups]
+    _forget_broken(folder, tasks)
     return tasks, bench.map_parts(folder, f"tokenize {subject}", tokenize_part, tasks, sizes, "examples")
+
+
+def _forget_broken(folder: StageFolder, tasks: Sequence[TokenizeTask]) -> None:
+    """Have parts made again that an earlier run finished and whose units, taken over, are no longer whole."""
+    for task in tasks:
+        if folder.has_part(task.name):
+            units = folder.part(task.name).report.get("units", [])
+            if not all(folder.has_part(unit) for unit in units if unit != task.name):
+                folder.forget(task.name)
+
+
+@dataclass(frozen=True)
+class Conversations:
+    """One part of conversations, the digest of its file, and what earlier stages made of it."""
+
+    part: Part
+    digest: str
+    known: tuple[Known, ...]
 
 
 @dataclass(frozen=True)
@@ -163,7 +196,7 @@ class TokenizeTask:
 
     name: str
     folder: Path
-    conversations: tuple[Path, ...]
+    conversations: tuple[Conversations, ...]
     tokenizer: Tokenizer
     tokenizer_folder: Path
     markup: Markup
@@ -176,10 +209,10 @@ class TokenizeTask:
 
 @dataclass(frozen=True)
 class Tokenized:
-    """What a worker says of a part: examples looked at, and how many the fast tokenizer got wrong."""
+    """What a worker says of a part: how many examples the fast tokenizer got wrong; how many were taken over."""
 
-    examples: int
     disagreeing: int
+    recalled: int
 
 
 def together(parts: Sequence[Part]) -> list[list[Part]]:
@@ -192,39 +225,125 @@ def together(parts: Sequence[Part]) -> list[list[Part]]:
 
 
 def tokenize_part(task: TokenizeTask) -> Tokenized:
-    """Render, encode, check and store parts as one."""
+    """Render, encode, check and store what of some parts is not tokenized yet, as one."""
     import pyarrow as pa
 
-    conversations = pa.concat_tables([whole(read_table(path)) for path in task.conversations])
-    student = _student(task.tokenizer, task.tokenizer_folder, _Once(task.markup))
-    check = _sample(conversations)
+    tables = [whole(read_table(one.part.file(MADE))) for one in task.conversations]
+    wanted = [_wanted(one.part, table.num_rows) for one, table in zip(task.conversations, tables, strict=True)]
+    found = [
+        recalled(table, mask, one.known, task.folder)
+        for one, table, mask in zip(task.conversations, tables, wanted, strict=True)
+    ]
+    there, conversations = joined_recalled(found), pa.concat_tables(tables)
+    ledger, drawn = there.ledger, sampled(conversations, task.of)
+    before = int(ledger.examples.sum())
+    fresh = np.flatnonzero(np.concatenate(wanted) & ~ledger.is_rendered)
+    suffixes: tuple[str, ...] = ()
+    told: dict[str, Any] = {}
+    if len(fresh):
+        chosen = conversations if len(fresh) == len(ledger) else conversations.take(indices(fresh))
+        made, expansion = _made(task, chosen)
+        if made.disagreeing:
+            return Tokenized(made.disagreeing, 0)
+        reasons, kept = _lost(made, task)
+        there.units.append(task.name)
+        looked_at = sampled(chosen, ahead(task.of))
+        lines = Ledger.of(made, kept, len(there.units) - 1, expansion=expansion, sampled=looked_at)
+        lines.way[has_tail(chosen)] |= TAILED
+        ledger.put(fresh, lines)
+        there.reasons.update({int(fresh[position]): reason for position, reason in reasons.items()})
+        told, suffixes = _store(task, chosen, made, kept), UNIT
+    _try(task, conversations, ledger, drawn)
+    _finish(task, conversations, np.concatenate(wanted), there, drawn, suffixes, told)
+    return Tokenized(0, before)
+
+
+def _made(task: TokenizeTask, conversations: pa.Table) -> tuple[Made, Expansion]:
+    """The examples of conversations, made to fit where the recipe wants that; and what they were before.
+
+    Raises: TemplateError, as `StudentRenderer.render` and `Expansion.check`.
+    """
+    student, check = _student_of(task), _sample(conversations)
     made = student.render(conversations, check=check, exact=task.exact, of=task.of)
-    expansion = Expansion.of(made) if made.slow and not made.disagreeing else None
-    if expansion is not None:
+    expansion = Expansion.of(made)
+    if made.slow and not made.disagreeing:
         expansion.check(conversations, limit=task.most_expansion)
     if task.fitting is not None and not made.disagreeing:
         made = task.fitting.fitted(made, conversations, student, check=check, exact=task.exact, of=task.of)
-    if made.disagreeing:
-        return Tokenized(conversations.num_rows, made.disagreeing)
+    return made, expansion
+
+
+def _wanted(part: Part, rows: int) -> np.ndarray:
+    """bool [rows]: the conversations of a part that passed the filters."""
+    passed = passed_rows(part)
+    if passed is None:
+        return np.ones(rows, dtype=bool)
+    mask = np.zeros(rows, dtype=bool)
+    mask[passed] = True
+    return mask
+
+
+def _student_of(task: TokenizeTask) -> StudentRenderer:
+    return _student(task.tokenizer, task.tokenizer_folder, _Once(task.markup))
+
+
+def _lost(made: Made, task: TokenizeTask) -> tuple[dict[int, str], np.ndarray]:
+    """Why conversations cannot be trained on, by position; and bool [conversations], those whose examples are kept."""
     reasons = dict(made.reasons)
     if task.unknown == "reject":
         unspelt = made.owner[_unspelt_answers(made.rendered)].tolist()
-        reasons |= dict.fromkeys(unspelt, _unspelt(student.encoder))
+        reasons |= dict.fromkeys(unspelt, _unspelt(_student_of(task).encoder))
     there = made.rendered.trained_tokens > 0
-    kept = np.zeros(conversations.num_rows, dtype=bool)
+    kept = np.zeros(len(made.way), dtype=bool)
     kept[made.owner[there]] = True
     kept[[*reasons, *made.owner[~there]]] = False
-    rejected = _rejected(conversations, reasons, kept)
-    report = _store(task, conversations, made, kept, rejected, student.encoder)
-    report |= {
-        "prompts_checked": made.checked,
-        "unknown": made.rendered.unspelt.counts(),
-        "normalized": made.rendered.changed.counts(),
-        **({"fast_rows": made.fast, "slow_rows": made.slow} if made.slow else {}),
-        **({} if expansion is None else {"expansion": expansion.counts()}),
+    return reasons, kept
+
+
+def _try(task: TokenizeTask, conversations: pa.Table, ledger: Ledger, drawn: np.ndarray) -> None:
+    """Hold against inference what was tokenized before and never looked at, where this stage draws it.
+
+    Raises: TemplateError, as `PromptTrial.look`.
+    """
+    rows = np.flatnonzero(ledger.unchecked(drawn))
+    if len(rows):
+        chosen = conversations.take(indices(rows))
+        _student_of(task).render(chosen, check=np.zeros(len(rows), dtype=bool), exact=task.exact, of=task.of)
+        ledger.way[rows] |= CHECKED
+
+
+def _finish(
+    task: TokenizeTask,
+    conversations: pa.Table,
+    wanted: np.ndarray,
+    there: Recalled,
+    drawn: np.ndarray,
+    suffixes: Sequence[str],
+    told: Mapping[str, Any],
+) -> None:
+    """Store the ledger of a part and the rows that are lost, and publish it."""
+    writer, ledger = PartWriter(task.folder, task.name), there.ledger
+    rejected = _rejected(conversations, there.reasons, np.flatnonzero(wanted & (ledger.examples == 0)))
+    ledger.write(writer.path(LEDGER), there.reasons)
+    write_table(writer.path(".rejected.arrow"), rejected)
+    out, more = int(ledger.examples.sum()), int(np.maximum(ledger.examples - 1, 0).sum())
+    report = {
+        "in": int(wanted.sum()),
+        "out": out,
+        **({"created": {ONE_A_TURN: more}} if more else {}),
+        "rejected": _reasons(rejected),
+        **report_of(ledger, there.units, drawn),
+        **told,
     }
-    PartWriter(task.folder, task.name).keep([".bin", ".idx", ".records.arrow", ".rejected.arrow"], report)
-    return Tokenized(conversations.num_rows, 0)
+    if task.fitting is None:
+        # Windows and dropped exchanges are counted in no line, so that nobody takes over what was made to fit.
+        report |= {"exact": task.exact, "of": [[one.part.name, *_extent(one)] for one in task.conversations]}
+    writer.keep([*suffixes, LEDGER, ".rejected.arrow"], report)
+
+
+def _extent(one: Conversations) -> tuple[int, str]:
+    """How many conversations a part's file holds, and its digest."""
+    return int(one.part.report.get("made", one.part.report["out"])), one.digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,10 +383,10 @@ def _unspelt(encoder: Encoder) -> str:
     return f"the vocabulary cannot spell a part of an answer, which would be trained as {told}"
 
 
-def _rejected(conversations: pa.Table, reasons: Mapping[int, str], keep: np.ndarray) -> pa.Table:
+def _rejected(conversations: pa.Table, reasons: Mapping[int, str], dropped: np.ndarray) -> pa.Table:
+    """The lines of conversations that are lost; dropped: int64, which."""
     import pyarrow as pa
 
-    dropped = np.flatnonzero(~keep)
     told = [reasons.get(position, "no token is trained") for position in dropped.tolist()]
     table = conversations.select(["id_hi", "id_lo", "file", "place"]).take(indices(dropped))
     text = pa.large_string()
@@ -275,16 +394,9 @@ def _rejected(conversations: pa.Table, reasons: Mapping[int, str], keep: np.ndar
     return table.append_column("stage", pa.array(["tokenize"] * len(told), type=text))
 
 
-def _store(
-    task: TokenizeTask,
-    conversations: pa.Table,
-    made: Made,
-    kept: np.ndarray,
-    rejected: pa.Table,
-    encoder: Encoder,
-) -> dict[str, Any]:
-    """Store the examples of the conversations that are kept, and the rows that are not."""
-    writer = PartWriter(task.folder, task.name)
+def _store(task: TokenizeTask, conversations: pa.Table, made: Made, kept: np.ndarray) -> dict[str, Any]:
+    """Write the examples of the conversations that are kept; return what the part reports of them."""
+    writer, encoder = PartWriter(task.folder, task.name), _student_of(task).encoder
     rendered, keep = made.rendered, kept[made.owner]
     counts = np.diff(rendered.example_starts)
     segments = np.diff(rendered.segment_starts)
@@ -300,14 +412,9 @@ def _store(
         row_starts=np.concatenate([[0], np.cumsum(segments[keep])]).astype(np.int64),
     )
     write_table(writer.path(".records.arrow"), _records(task, conversations, made, keep, counts, encoder))
-    write_table(writer.path(".rejected.arrow"), rejected)
     return {
-        "in": conversations.num_rows,
-        "out": int(keep.sum()),
-        **_created(made, kept, keep),
-        "rejected": _reasons(rejected),
         "tokens": len(tokens),
-        "tails_trimmed": int((has_tail(conversations) & kept).sum()),
+        **({} if task.fitting is None else {"prompts_checked": made.checked, **_created(made, kept, keep)}),
         **_counts_of_fitting(made, keep),
     }
 

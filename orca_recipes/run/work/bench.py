@@ -128,10 +128,11 @@ class Bench:
         noun: str,
         before: Account,
         facts: Mapping[str, Any] | None = None,
+        beside: Sequence[str] = (),
     ) -> None:
         """Finish a stage whose parts rejected rows.
 
-        noun: one of what it gives, for people. before: where rows went until then.
+        noun: one of what it gives, for people. before: where rows went until then. beside: parts that count no rows.
         """
         parts = [folder.part(name) for name in names]
         report = {
@@ -144,7 +145,7 @@ class Bench:
         }
         rejected = [read_frame(part.file(".rejected.arrow")) for part in parts]
         account = before.followed_by(verb, report, rejected)
-        folder.finish([*names, keep_account(folder, account)], report)
+        folder.finish([*names, *beside, keep_account(folder, account)], report)
         self.end(report, noun)
 
     def end(self, report: Mapping[str, Any], noun: str) -> None:

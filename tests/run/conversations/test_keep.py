@@ -52,8 +52,9 @@ def test_a_reserve_of_questions_that_became_several_conversations_is_refused(tmp
     order = ids[:1].with_columns(pl.lit(0, dtype=pl.Int32).alias("group"), pl.lit(0, dtype=pl.Int64).alias("rank"))
     mix.finish([keep_order(mix, order, [1])], {})
     writer = PartWriter(converse.path, "part")
-    write_frame(writer.path(".arrow"), ids)
-    writer.keep([".arrow"], {})
+    told = ids.with_columns(pl.lit("f", dtype=pl.String).alias("file"), pl.lit(1, dtype=pl.Int64).alias("place"))
+    write_frame(writer.path(".arrow"), told)
+    writer.keep([".arrow"], {"out": 2})
     converse.finish(["part"], {})
     with pytest.raises(MixtureError, match="one question became several conversations; leave `reserve` out"):
         keep_first(mix, converse, keep, messages=[], where="mixtures.m.take.pears.reserve")
