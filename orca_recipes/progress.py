@@ -141,7 +141,7 @@ class _BarProgress(Progress):
         return Group(self._bars, *(Text(visible(line), no_wrap=True, overflow="ellipsis") for line in lines))
 
     def say(self, sentence: str) -> None:
-        self._console.print(visible(sentence, keep="\n"), markup=False, highlight=False, soft_wrap=True)
+        self._console.print(visible(sentence, keep="\n"), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def _short(number: float) -> str:

@@ -59,11 +59,21 @@ def schema(of_manifest: bool) -> None:
     print_json(chosen)
 
 
+class _Share(click.FloatRange):
+    """A share above 0, up to 1; NaN, which compares with nothing, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if found != found:
+            self.fail(f"{value} is no number between 0 and 1.", param, ctx)
+        return found
+
+
 @click.command()
 @BUILD
 @click.option(
     "--sample",
-    type=click.FloatRange(min=0, max=1, min_open=True),
+    type=_Share(min=0, max=1, min_open=True),
     metavar="SHARE",
     help="For very large builds: no digests of files, and tokens and text of this share of the rows (0.01).",
 )

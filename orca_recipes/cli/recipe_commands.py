@@ -93,6 +93,8 @@ def plan(
     Where answers are bought, its questions are made ready (the build uses them again): how many answers are stored, how
     many must be bought, and what they may cost. Where data would have to be loaded first, it plans from known sizes.
     """
+    if offline and scanned:
+        raise click.UsageError("--declared reads nothing and --scan reads everything: give one of them")
     from orca_recipes.front.planned import planned
     from orca_recipes.progress import progress_for
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 
 class _PlaceMark:
@@ -19,7 +19,13 @@ def _beside_the_recipe(path: Path, info: ValidationInfo) -> Path:
     return Path(base) / path.expanduser() if base is not None else path
 
 
-Place = Annotated[Path, AfterValidator(_beside_the_recipe), _PlaceMark()]
+def _not_empty(path: Any) -> Any:
+    if path == "":
+        raise ValueError("must name a file or a folder, and is empty; the recipe's own folder is .")
+    return path
+
+
+Place = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_beside_the_recipe), _PlaceMark()]
 """A path option: relative to the recipe file, and never part of a fingerprint (the digests of what it holds are)."""
 
 

@@ -39,6 +39,10 @@ Result = TypeVar("Result")
 # --- strategies and filters (sources: source.py; teachers: teacher.py) ------------------------------------------------
 
 
+MOST_ROW_TOKENS = 1 << 24
+"""The longest row: packing counts tokens of a row in 32 bits with room to add, and no model is trained on more."""
+
+
 class Strategy(Kind, ABC):
     """How the teacher is asked to reason, and what of that the student sees.
 
@@ -164,7 +168,9 @@ class Packing:
 class Packer(Kind, ABC):
     """Places examples in rows."""
 
-    row_tokens: Annotated[int, Field(gt=0, description="tokens of one row: the training sequence length")] = 2048
+    row_tokens: Annotated[
+        int, Field(gt=0, le=MOST_ROW_TOKENS, description="tokens of one row: the training sequence length")
+    ] = 2048
     align: Annotated[
         int, Field(gt=0, description="each example's room is rounded up to this: 2 x context parallelism")
     ] = 1

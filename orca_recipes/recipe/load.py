@@ -92,7 +92,8 @@ def load_recipe(
     """Read a recipe through the catalogue.
 
     Args:
-        path: the TOML file; relative paths in it are relative to its folder.
+        path: the TOML file; relative paths in it are relative to its folder, and to the current one where it is a pipe
+            (`/dev/stdin`), beside which no lock is read or written.
         profile: merged deep into the recipe.
         overrides: `path.to.key=value`, set after the profile, in order.
         table: the recipe itself, in place of the file's; `path` then only says where relative paths begin, and what
@@ -106,7 +107,9 @@ def load_recipe(
     layers.origins |= {made: layers.origin(by) for made, by in named.items()}
     recipe: Recipe | None = None
     chosen: Chosen = {}
-    context = {"base": path.parent, "catalogue": catalogue, "chosen": chosen}
+    is_file = table is None and path.is_file()
+    base = Path.cwd() if table is None and not is_file else path.parent
+    context = {"base": base, "catalogue": catalogue, "chosen": chosen}
     try:
         recipe = Recipe.model_validate_json(json.dumps(full), context=context)
     except ValidationError as fault:
@@ -116,7 +119,7 @@ def load_recipe(
         faults += _faults(unmeasurable(recipe), layers, path)
     if faults or recipe is None:
         raise RecipeError(_in_order(faults, path))
-    return LoadedRecipe(recipe, resolved, path, profile, tuple(overrides), layers, chosen, table is None)
+    return LoadedRecipe(recipe, resolved, path, profile, tuple(overrides), layers, chosen, is_file)
 
 
 def _is_of_engine(assignment: str) -> bool:

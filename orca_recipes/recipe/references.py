@@ -149,6 +149,10 @@ def _in_rules(full: Mapping[str, Any], kinds: Kinds) -> Faults:
 
 
 def _in_datasets(full: Mapping[str, Any], kinds: Kinds) -> Faults:
+    folders: dict[str, str] = {}
+    for name, _ in _tables(full, "datasets"):
+        if (other := folders.setdefault(name.casefold(), name)) != name:
+            yield ("datasets", name), f"is a folder of the build, and differs from {quoted(other)} in case alone"
     for name, dataset in _tables(full, "datasets"):
         yield from _one(full, "mixtures", "mixture", dataset.get("mixture"), ("datasets", name, "mixture"))
         yield from _named_kind(full, "teachers", dataset.get("teacher"), ("datasets", name, "teacher"), kinds)

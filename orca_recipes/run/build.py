@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -137,6 +138,8 @@ def _build(asked: Asked, progress: Progress) -> Built:
     prepared = prepare(asked, progress.say, _workers(asked))
     if lock is not None and (found := differences(lock.pins, prepared.pins)):
         _tell_differences(asked, path, found, progress)
+    if not asked.locked and not asked.is_variant and (lock is None or lock.pins != prepared.pins):
+        _try_to_write_beside(path)
     if asked.locked and lock is not None:
         _check_plan(path, lock.outcomes.get("plan", {}), prepared.plan)
     with _alone(asked.directory):
@@ -155,6 +158,13 @@ def _build(asked: Asked, progress: Progress) -> Built:
     elif not asked.is_variant and Lock(prepared.pins, outcomes) != lock:
         write_lock(path, Lock(prepared.pins, outcomes))
     return done
+
+
+def _try_to_write_beside(path: Path) -> None:
+    """Find out before the work whether a lock can be written after it. Raises: Failure."""
+    otherwise = "copy the recipe into a folder of yours"
+    with writing(path.parent, f"the lock {path}", otherwise), TemporaryFile(dir=path.parent):
+        pass
 
 
 def lock_recipe(asked: Asked) -> tuple[Path, list[str]]:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from click.testing import CliRunner
 
+from orca_recipes.cli.main import main
 from tests.patience import SECONDS, awaited
 
 HOME = Path(__file__).parents[2]
@@ -349,3 +351,30 @@ def test_what_is_hardly_meant_is_warned_of_with_its_line_and_foreseen_by_a_plan(
     done = orca("build", recipe, "--workers", "1", cwd=tmp_path)
     assert done.returncode == 2
     assert "no example is left to train on (5 the row brings its own answer" in done.stderr
+
+
+def test_limits_that_no_number_or_name_keeps_are_refused_in_a_sentence(built: Path, tmp_path: Path):
+    def told(*words: str) -> str:
+        done = CliRunner().invoke(main, list(words))
+        assert done.exit_code == 2, done.output
+        return done.stderr
+
+    recipe = str(QUICKSTART)
+    assert "is no number between 0 and 1" in told("verify", str(built), "--sample", "nan")
+    assert "give one of them" in told("plan", recipe, "--scan", "--declared")
+    longest = told("check", recipe, "--set", f"packing.row_tokens={(1 << 63) - 1}")
+    assert "packing.row_tokens" in longest
+    assert "at most 16777216" in longest
+    assert "must name a file or a folder" in told("check", recipe, "--set", 'collections.reasoning.path=""')
+    text = QUICKSTART.read_text(encoding="utf-8") + "\n[datasets.both]\n[datasets.Both]\n"
+    (tmp_path / "alike.toml").write_text(text, encoding="utf-8")
+    assert 'differs from "both" in case alone' in told("check", str(tmp_path / "alike.toml"))
+
+
+def test_a_recipe_on_standard_input_is_built_and_leaves_no_lock(tmp_path: Path):
+    text = QUICKSTART.read_text(encoding="utf-8").replace('"quickstart/', f'"{QUICKSTART.parent}/quickstart/')
+    command = [sys.executable, "-m", "orca_recipes.cli", "build", "/dev/stdin", "--limit", "3", "--workers", "1"]
+    done = subprocess.run(command, input=text, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not Path("/dev/stdin.lock").exists()
+    assert [path.name for path in (tmp_path / "build").glob("[!.]*")] == ["quickstart.limit-3"]
