@@ -62,6 +62,7 @@ ROOMS = {
     "preview": OUTSIDE | {"run"} | {f"run/{room}" for room in RUN} | {"store", "traces", "trust"},
     "explain": OUTSIDE | {f"run/{room}" for room in RUN} | {"store", "traces", "prove"},
     "packages": {"contract", "catalogue"},
+    "archive": OUTSIDE | {"run", "store"} | {f"run/{room}" for room in RUN},
     "diff": OUTSIDE | {"run/pinning"},
     "export": OUTSIDE | {"run/tokens", "prove", "store"},
     "train": {"shards"},
@@ -81,7 +82,7 @@ ROOMS = {
         "traces",
         "train",
     }
-    | {"trust"}
+    | {"archive", "trust"}
     | {f"run/{room}" for room in RUN},
 }
 """Each room, and the rooms that it may import: none that imports it, by whatever way."""

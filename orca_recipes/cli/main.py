@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from orca_recipes import __version__
+from orca_recipes.cli.archives import archive, rebuild
 from orca_recipes.cli.exports import export
 from orca_recipes.cli.first_recipe import init
 from orca_recipes.cli.look import explain, kinds, schema, show, verify
@@ -134,6 +135,8 @@ for command in (
     sign,
     export,
     clean,
+    archive,
+    rebuild,
     plugin,
     import_hf,
     export_hf,

@@ -1,0 +1,126 @@
+"""Pack a recipe with what it reads: what the lock says came out is what a rebuild has to give."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orca_recipes.archive.environment import environment
+from orca_recipes.archive.tar_file import FORMAT, write_archive
+from orca_recipes.archive.tree import Read, files_read, portable, root_of
+from orca_recipes.errors import BuildError
+from orca_recipes.plan.pins import differences
+from orca_recipes.progress import Progress
+from orca_recipes.run.build import Asked, made, prepare
+from orca_recipes.run.pinning.lock_file import lock_path, read_lock
+from orca_recipes.run.pinning.moving_names import settled
+from orca_recipes.shards.digests import bytes_digest, file_digest
+
+
+@dataclass(frozen=True)
+class Archived:
+    """What was packed: expected is the digest of the data; missing, what a rebuild has to get elsewhere."""
+
+    path: Path
+    digest: str
+    expected: str
+    files: int
+    missing: list[dict[str, Any]]
+
+    def as_json(self) -> dict[str, Any]:
+        told = {"archive": str(self.path), "digest": self.digest, "expected": self.expected, "files": self.files}
+        return told | {"missing": self.missing}
+
+
+def archive_recipe(
+    asked: Asked, out: Path, progress: Progress, *, without: tuple[str, ...] = (), most_bytes: int | None = None
+) -> Archived:
+    """Write the archive of a recipe; one that was not built as it stands is built first.
+
+    Args:
+        without: collections whose files are not packed, as where their licence forbids it.
+        most_bytes: a collection that is larger is not packed.
+    Raises: RecipeError for an unknown collection; whatever a build raises.
+    """
+    if unknown := sorted(set(without) - set(asked.loaded.recipe.collections)):
+        raise asked.loaded.fault([(("collections",), f"--without names no collection of it: {', '.join(unknown)}")])
+    if not asked.loaded.is_file or asked.is_variant:
+        raise BuildError("an archive holds a recipe as its file and profile say it: leave out --set and --limit")
+    prepared = prepare(asked)
+    expected = _locked_data(asked, prepared) or made(asked, progress).manifest.data_digest
+    lock = lock_path(asked.loaded.path, asked.loaded.profile)
+    reads = list(files_read(settled(asked.loaded, read_lock(lock), insist=False)))
+    kept = _kept(reads, without, most_bytes)
+    recipe = Path(os.path.abspath(asked.loaded.path))
+    root = root_of(recipe, kept)
+    contents: dict[str, Path | bytes] = {read.path.relative_to(root).as_posix(): read.path for read in kept}
+    contents[recipe.relative_to(root).as_posix()] = portable(recipe, root, kept)
+    if lock.is_file():
+        contents[Path(os.path.abspath(lock)).relative_to(root).as_posix()] = lock.read_bytes()
+    missing = _missing(asked, reads, kept, root)
+    manifest = {
+        "format": FORMAT,
+        "name": asked.loaded.recipe.name,
+        "recipe": recipe.relative_to(root).as_posix(),
+        "profile": asked.loaded.profile,
+        "expected": expected,
+        "files": [{"path": path, **_size_and_digest(held)} for path, held in sorted(contents.items())],
+        "missing": missing,
+        "environment": environment(prepared.pins.plugins),
+    }
+    write_archive(out, manifest, contents)
+    return Archived(out, file_digest(out), expected, len(contents), missing)
+
+
+def _locked_data(asked: Asked, prepared: Any) -> str | None:
+    """The digest of the data that the lock holds, where it speaks of what would be built now."""
+    lock = read_lock(lock_path(asked.loaded.path, asked.loaded.profile))
+    if lock is None or differences(lock.pins, prepared.pins):
+        return None
+    plan = {stage.name: stage.fingerprint for stage in prepared.plan}
+    data: str | None = lock.outcomes.get("data") if lock.outcomes.get("plan") == plan else None
+    return data
+
+
+def _kept(reads: list[Read], without: tuple[str, ...], most_bytes: int | None) -> list[Read]:
+    sizes: dict[str, int] = {}
+    for read in reads:
+        sizes[read.part] = sizes.get(read.part, 0) + read.path.stat().st_size
+    left_out = {f"collections.{name}" for name in without}
+    left_out |= {part for part, size in sizes.items() if most_bytes is not None and size > most_bytes}
+    return [read for read in reads if read.packs and read.part not in left_out]
+
+
+def _missing(asked: Asked, reads: list[Read], kept: list[Read], root: Path) -> list[dict[str, Any]]:
+    """What is not in the archive, with its digest, and where it is to be put or comes from."""
+    packed = {read.path for read in kept}
+    found: list[dict[str, Any]] = []
+    for read in reads:
+        if read.path in packed:
+            continue
+        inside = read.packs and read.path.is_relative_to(root)
+        where = {"path": read.path.relative_to(root).as_posix()} if inside else {"name": read.path.name}
+        found.append({"part": read.part, **where, **_size_and_digest(read.path), **_address(asked, read.part)})
+    recipe = asked.loaded.recipe
+    bought = "its bought answers: `orca-recipe traces` exports them"
+    teachers = dict.fromkeys(dataset.teacher for dataset in recipe.datasets.values())
+    found += [{"part": f"teachers.{name}", "name": bought} for name in teachers if recipe.teachers[name].collects]
+    return found
+
+
+def _address(asked: Asked, part: str) -> Mapping[str, Any]:
+    """Where a part comes from, as the recipe says it."""
+    head, _, name = part.partition(".")
+    table = asked.loaded.resolved.get(head, {})
+    chosen = table.get(name, {}) if name and isinstance(table, Mapping) else table
+    names = ("hub", "revision", "hub_revision", "license", "licence")
+    return {key: chosen[key] for key in names if key in chosen} if isinstance(chosen, Mapping) else {}
+
+
+def _size_and_digest(held: Path | bytes) -> dict[str, Any]:
+    if isinstance(held, bytes):
+        return {"bytes": len(held), "digest": bytes_digest(held)}
+    return {"bytes": held.stat().st_size, "digest": file_digest(held)}

@@ -1,0 +1,51 @@
+"""What of a machine can decide a byte: Python, our version, plugins, libraries; and how two of them differ."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from orca_recipes.contract import VERSION
+from orca_recipes.plan.plugins import PluginPin
+
+LIBRARIES = ("gigatoken", "jinja2", "numpy", "polars", "pyarrow", "pydantic", "sentencepiece", "tokenizers")
+
+
+def environment(plugins: Mapping[str, PluginPin]) -> dict[str, Any]:
+    """Tell the environment at hand, as JSON values."""
+    return {
+        "python": platform.python_version(),
+        "contract": VERSION,
+        "packages": {name: _version(name) for name in ("orca-recipes", *LIBRARIES)},
+        "plugins": {name: {"version": pin.version, "digest": pin.digest} for name, pin in sorted(plugins.items())},
+    }
+
+
+def environment_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Every difference that can decide a byte, in sentences, and last the line of pip that makes it."""
+    found, wanted = [], []
+    if before["python"] != after["python"]:
+        found.append(f"Python {before['python']} made the archive, and this is {after['python']}")
+    for name, version in before["packages"].items():
+        here = after["packages"].get(name)
+        if version and version != here:
+            found.append(f"{name} {version} made the archive, and {here or 'none'} is installed")
+            wanted.append(f"{name}=={version}")
+    for name, pin in before["plugins"].items():
+        here = after["plugins"].get(name) or {"version": _version(name), "digest": pin["digest"]}
+        if here["version"] != pin["version"]:
+            found.append(f"plugin {name} {pin['version']} made the archive, and {here['version'] or 'none'} is here")
+            wanted.append(f"{name}=={pin['version']}")
+        elif here["digest"] != pin["digest"]:
+            found.append(f"plugin {name} {pin['version']} is here with other files than made the archive")
+    return [*found, *([shlex.join(["pip", "install", *wanted])] if wanted else [])]
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""

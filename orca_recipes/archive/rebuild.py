@@ -1,0 +1,76 @@
+"""Build what an archive holds, with nothing of this machine's but its programs, and compare the digests of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from orca_recipes.archive.environment import environment, environment_differences
+from orca_recipes.archive.tar_file import unpack
+from orca_recipes.errors import OrcaError
+from orca_recipes.plan.plugins import PluginPin
+from orca_recipes.progress import Progress
+from orca_recipes.recipe.choice import Kinds
+from orca_recipes.recipe.load import load_recipe
+from orca_recipes.run.build import Asked, made, pinned_plugins
+from orca_recipes.store.store import Store
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """digest: of the data, None where they could not be built. missing: what the archive has not.
+
+    differences: of the environment, in sentences. why: it could not be built.
+    """
+
+    digest: str | None
+    expected: str
+    missing: list[dict[str, Any]]
+    differences: list[str]
+    why: str | None = None
+
+    @property
+    def is_equal(self) -> bool:
+        return self.digest == self.expected
+
+    def as_json(self) -> dict[str, Any]:
+        told = {"digest": self.digest, "expected": self.expected, "equal": self.is_equal, "missing": self.missing}
+        return told | {"differences": self.differences, "why": self.why}
+
+
+def rebuild(
+    archive: Path, out: Path, kinds: Kinds, progress: Progress, *, workers: int, told: Callable[[str], None]
+) -> Rebuilt:
+    """Build an archive into a directory, with a store that is thrown away.
+
+    Args:
+        told: hears each difference of the environment before anything is built.
+    Raises: BuildError for an archive that is none, newer, or edited.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        tree = Path(folder) / "tree"
+        tree.mkdir()
+        manifest = unpack(archive, tree)
+        missing = list(manifest["missing"])
+        plugins: dict[str, PluginPin] = {}
+        digest, why = None, None
+        asked: Asked | None = None
+        try:
+            loaded = load_recipe(tree / manifest["recipe"], catalogue=kinds, profile=manifest["profile"])
+            asked = Asked(loaded, Store(Path(folder) / "store"), out, workers, traces=Path(folder) / "traces")
+            plugins = pinned_plugins(asked)
+        except OrcaError as fault:
+            why = str(fault)
+        found = environment_differences(manifest["environment"], environment(plugins))
+        for sentence in found:
+            told(sentence)
+        try:
+            if asked is not None:
+                digest = made(asked, progress).manifest.data_digest
+        except OrcaError as fault:
+            why = str(fault)
+    return Rebuilt(digest, manifest["expected"], missing, found, why)

@@ -1,0 +1,144 @@
+"""A recipe goes into one file and is built again from it alone; what was edited or leads astray is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from orca_recipes.archive.environment import environment, environment_differences
+from orca_recipes.archive.tar_file import unpack
+from orca_recipes.cli.main import main
+from orca_recipes.errors import BuildError
+
+TOKENIZER = Path(__file__).parents[2] / "recipes" / "quickstart" / "tokenizer.json"
+RECIPE = """\
+name = "small"
+
+[collections.rows]
+kind = "files"
+path = "{rows}"
+columns = {{ question = "q", reference = "a" }}
+
+[tokenizer]
+kind = "hf"
+path = "../shared/tokenizer.json"
+
+[template]
+kind = "chatml"
+
+[packing]
+row_tokens = 256
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path / "home"
+    for name in ("recipes", "shared"):
+        (home / name).mkdir(parents=True)
+    (home / "shared" / "tokenizer.json").write_bytes(TOKENIZER.read_bytes())
+    rows = [json.dumps({"q": f"How much is {n} + 1?", "a": str(n + 1)}) for n in range(20)]
+    (home / "shared" / "rows.jsonl").write_text("\n".join(rows))
+    path = home / "recipes" / "small.toml"
+    path.write_text(RECIPE.format(rows=(home / "shared" / "rows.jsonl").as_posix()))
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+def orca(*words: str | Path, status: int = 0) -> str:
+    done = CliRunner().invoke(main, list(map(str, words)))
+    assert done.exit_code == status, done.output
+    return done.stdout if status == 0 or done.stdout else done.stderr
+
+
+def test_the_same_data_are_built_of_the_archive_alone(recipe: Path, tmp_path: Path) -> None:
+    packed = json.loads(orca("archive", recipe, "-o", "a.tar", "--json"))
+    orca("archive", recipe, "-o", "b.tar", "--json")
+    assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+    (tmp_path / "home").rename(tmp_path / "gone")
+    told = json.loads(orca("rebuild", "a.tar", "--out", "elsewhere/B", "--workers", "1", "--json"))
+    assert told["digest"] == told["expected"] == packed["expected"]
+    assert (told["equal"], told["missing"], told["differences"]) == (True, [], [])
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["B"]
+    with tarfile.open("a.tar") as tar:
+        names = tar.getnames()
+    assert names[0] == "manifest.json"
+    assert {"tree/recipes/small.toml", "tree/recipes/small.lock", "tree/shared/rows.jsonl"} <= set(names)
+
+
+def test_a_collection_that_is_left_out_is_named_with_its_digest(recipe: Path) -> None:
+    packed = json.loads(orca("archive", recipe, "-o", "a.tar", "--without", "rows", "--json"))
+    (missing,) = packed["missing"]
+    assert missing["part"] == "collections.rows"
+    assert missing["digest"].startswith("blake2b:")
+    recipe.parents[1].rename(recipe.parents[2] / "gone")
+    told = json.loads(orca("rebuild", "a.tar", "--out", "B", "--json", status=1))
+    assert (told["digest"], told["equal"]) == (None, False)
+    assert told["missing"] == packed["missing"]
+
+
+def test_an_archive_that_was_edited_is_refused(recipe: Path, tmp_path: Path) -> None:
+    orca("archive", recipe, "-o", "a.tar")
+    data = (tmp_path / "a.tar").read_bytes()
+    (tmp_path / "a.tar").write_bytes(data.replace(b"How much is 7 + 1?", b"How much is 9 + 1?"))
+    assert "it was edited: shared/rows.jsonl" in orca("rebuild", "a.tar", "--out", "B", status=2)
+    assert not (tmp_path / "B").exists()
+
+
+def test_an_archive_of_a_newer_format_is_refused_with_what_to_install(tmp_path: Path) -> None:
+    manifest = {"format": 9, "environment": {"packages": {"orca-recipes": "9.1"}}}
+    archive = crafted(tmp_path, manifest)
+    with pytest.raises(BuildError, match=r"pip install 'orca-recipes>=9\.1'"):
+        unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["../out.txt", "/etc/out.txt", "a/../../out.txt", "a\\b", ""])
+def test_no_path_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    manifest = {"format": 1, "recipe": "r.toml", "files": [{"path": name, "bytes": 0, "digest": ""}]}
+    with pytest.raises(BuildError, match="leads out of the archive"):
+        unpack(crafted(tmp_path, manifest, tarfile.TarInfo(f"tree/{name}")), tmp_path / "in")
+    assert not list(tmp_path.glob("out.txt"))
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_links_and_pipes_are_not_taken_out(tmp_path: Path, kind: bytes) -> None:
+    member = tarfile.TarInfo("tree/r.toml")
+    member.type, member.linkname = kind, "manifest.json"
+    manifest = {"format": 1, "recipe": "r.toml", "files": [{"path": "r.toml", "bytes": 0, "digest": ""}]}
+    with pytest.raises(BuildError, match="it was edited"):
+        unpack(crafted(tmp_path, manifest, member), tmp_path / "in")
+
+
+def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_text("no tar at all")
+    with pytest.raises(BuildError, match="it is no archive of orca-recipe"):
+        unpack(tmp_path / "a.tar", tmp_path / "in")
+    with pytest.raises(BuildError, match="there is no such archive"):
+        unpack(tmp_path / "b.tar", tmp_path / "in")
+
+
+def test_differences_of_environments_are_named_with_the_line_of_pip() -> None:
+    here = environment({})
+    other = {**here, "packages": {**here["packages"], "polars": "0.1"}}
+    other |= {"plugins": {"orca-none": {"version": "1.0", "digest": "x"}}}
+    found = environment_differences(other, here)
+    assert found[0].startswith("polars 0.1 made the archive, and ")
+    assert found[-1] == "pip install polars==0.1 orca-none==1.0"
+    assert environment_differences(here, here) == []
+
+
+def crafted(folder: Path, manifest: object, *members: tarfile.TarInfo) -> Path:
+    path = folder / "crafted.tar"
+    with tarfile.open(path, "w") as tar:
+        first = tarfile.TarInfo("manifest.json")
+        text = json.dumps(manifest).encode()
+        first.size = len(text)
+        tar.addfile(first, io.BytesIO(text))
+        for member in members:
+            tar.addfile(member)
+    return path
