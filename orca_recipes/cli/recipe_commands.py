@@ -112,10 +112,21 @@ def plan(
 @click.command()
 @recipe_options
 @store_options
+@click.option("--explain", is_flag=True, help="Write nothing: say part by part what would change, and why.")
 @JSON
-def lock(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def lock(
+    recipe: Path, profile: str | None, overrides: tuple[str, ...], explain: bool, as_json: bool, **options: Any
+) -> None:
     """Pin every moving name of a recipe: files, tokenizer, template, versions. Writes RECIPE's .lock beside it."""
-    from orca_recipes.run.build import lock_recipe
+    from orca_recipes.run.build import explain_lock, lock_recipe
+
+    if explain:
+        found = explain_lock(ask(load(recipe, profile, overrides), **options))
+        if as_json:
+            print_json({"changes": [change.as_json() for change in found]})
+        else:
+            print_text("\n".join(map(str, found)) or "nothing would change")
+        return
 
     path, changed = lock_recipe(ask(load(recipe, profile, overrides), **options))
     if as_json:

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from orca_recipes.errors import BuildError, DamagedShard, LockError
 from orca_recipes.plan.compile import compile_plan, used_collections
+from orca_recipes.plan.lock_changes import LockChange, lock_changes
 from orca_recipes.plan.pins import Pins, differences
 from orca_recipes.plan.plugins import PluginPin, plugin_differences
 from orca_recipes.plan.stages import Plan
@@ -178,6 +179,19 @@ def lock_recipe(asked: Asked) -> tuple[Path, list[str]]:
         outcomes = before.outcomes
     write_lock(path, Lock(prepared.pins, outcomes))
     return path, changed
+
+
+def explain_lock(asked: Asked) -> list[LockChange]:
+    """What `lock_recipe` would change in the lock that is there, part by part; nothing is written.
+
+    Raises: LockError where there is no lock.
+    """
+    path = lock_path(asked.loaded.path, asked.loaded.profile)
+    before = read_lock(path)
+    if before is None:
+        raise LockError(f"{path}: there is no lock; run `orca-recipe lock {asked.loaded.path}` first")
+    prepared = prepare(asked)
+    return lock_changes(before.pins, prepared.pins, before.outcomes, _foreseen(prepared))
 
 
 def scan(asked: Asked, prepared: Prepared, progress: Progress) -> Bench:
