@@ -17,6 +17,7 @@ from orca_recipes.progress import Progress
 from orca_recipes.run.built import Built
 from orca_recipes.shards.manifest import read_manifest
 from tests.contract.test_turn_texts import CALL, CALLS, QWEN3, TOOLS
+from tests.export import wheels
 from tests.export.conftest import quickstart, sums
 from tests.export.oracle import Labelled, examples_of
 from tests.export.test_export import exported
@@ -130,6 +131,17 @@ def test_rl_has_questions_references_and_tasks(build: str, tmp_path: Path, reque
     if dataset == "main":
         asked = read_quickstart()
         assert {(line["prompt"][-1]["content"], line["reference"], line["task"]) for line in lines} <= asked
+
+
+def test_verl_reads_questions_and_references(quickstart: Path, tmp_path: Path):
+    (tmp_path / "wheels").mkdir()
+    lib = wheels.unpacked(tmp_path / "wheels", *wheels.VERL)
+    exported(quickstart, RL(), tmp_path / "out")
+    assert "data.train_files=[$(echo main/*.jsonl" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    files = sorted(path.as_posix() for path in (tmp_path / "out" / "main").glob("*.jsonl"))
+    found = wheels.read_by("verl", *files, wheels=lib, folder=tmp_path / "out")
+    lines = lines_of(tmp_path / "out")
+    assert found == [[line["prompt"], line["task"], line["reference"]] for line in lines]
 
 
 def read_quickstart() -> set[tuple[str, str, str]]:

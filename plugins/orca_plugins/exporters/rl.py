@@ -21,12 +21,14 @@ _SETTINGS = """\
 ## RL trainers
 
 One line is one question{others}: `prompt` (messages), `reference`, `task`, `collection`, `id`, and `tools` where it has
-any. The prompt is what the student of the build sees, system message and earlier turns included. {left_out}
+any; `data_source` and `reward_model` say task and reference once more, as verl reads them. The prompt is what the
+student of the build sees, system message and earlier turns included. {left_out}
 
 - TRL: `GRPOTrainer(reward_funcs=f)`, where `f(completions, reference, task, **rest)` is given the columns by name;
-- verl: `data_source` = task, `reward_model` = {{"style": "rule", "ground_truth": reference}}, both by one `map` of
-  `datasets.load_dataset("json", data_files="{dataset}/*.jsonl")`, then `to_parquet`; `data.prompt_key=prompt`;
-- SkyRL: `reward_spec` = {{"method": "rule", "ground_truth": reference}} and `env_class` of your environment, likewise.
+- verl: `data.train_files=[$(echo {dataset}/*.jsonl | tr ' ' ,)]`, the files as they are; by default it drops prompts of
+  more than 1,024 tokens (`data.max_prompt_length`), and it reads tools from its own `tool_config_path` alone;
+- SkyRL: `data.train_data` likewise; its environments read `env_class` and
+  `reward_spec` = {{"method": "rule", "ground_truth": reference}}, which one `map` adds.
 
 A repeated question of a mixture stands here as often as it was drawn.
 """
@@ -54,8 +56,8 @@ class RL(Exporter):
     def settings(self, *, build: BuildToExport, shards: Shards) -> str:
         left_out = sum(written.notes["left out"] for of_dataset in shards.values() for written in of_dataset)
         return _SETTINGS.format(
-            dataset=build.datasets[0].name,
             others=others(build),
+            dataset=build.datasets[0].name,
             left_out=f"{left_out:,} examples of the build are left out." if left_out else "None is left out.",
         )
 
@@ -81,8 +83,10 @@ def _lines(shard: ShardToExport, written: Written, own_words: Set[str]) -> Itera
 
 def _line(said: Said, record: Mapping[str, Any]) -> dict[str, Any]:
     *prompt, answer = said_lines(said)
-    line = {"prompt": prompt, "reference": answer["content"], "task": record["task"]}
+    reference, task = answer["content"], record["task"]
+    line = {"prompt": prompt, "reference": reference, "task": task}
     if calls := answer.get("tool_calls"):
         line["reference_calls"] = calls
     line |= {"collection": record["collection"], "id": record["id"]}
+    line |= {"data_source": task, "reward_model": {"style": "rule", "ground_truth": reference}}
     return line | ({"tools": list(said.tools)} if said.tools else {})
