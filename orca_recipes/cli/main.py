@@ -29,6 +29,7 @@ from orca_recipes.cli.options import (
 )
 from orca_recipes.cli.plugins import plugin
 from orca_recipes.cli.recipe_commands import build, check, clean, lock, plan
+from orca_recipes.cli.reports import report
 from orca_recipes.cli.sharing import diff, sign
 from orca_recipes.cli.teachers import ask_command, collect, traces
 from orca_recipes.cli.train import sample, train
@@ -103,6 +104,7 @@ def main(traceback: bool) -> None:
     orca-recipe verify build/NAME     prove that nothing is damaged
     orca-recipe trust add HOST VAR    which hosts recipes may send requests and keys to
     orca-recipe diff A B              what changed between two recipes, locks or builds
+    orca-recipe report build/NAME     one page about it, to look at in a browser
     orca-recipe export build/NAME     write it for another trainer (--to hf)
     orca-recipe kinds                 what a recipe can choose from
     orca-recipe plugin new NAME       a package of a kind of your own (--hook filters)
@@ -132,6 +134,7 @@ for command in (
     show,
     explain,
     diff,
+    report,
     sign,
     export,
     clean,

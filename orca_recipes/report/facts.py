@@ -1,0 +1,40 @@
+"""What a report tells, before it is a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orca_recipes.report.lost_rows import Lost
+from orca_recipes.report.samples import Sample
+from orca_recipes.report.tallies import DatasetTallies
+from orca_recipes.shards.curriculum import Curriculum
+from orca_recipes.shards.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was verified while the report was made.
+
+    whole: every byte; otherwise the digests of the files that the page was told from.
+    """
+
+    whole: bool
+    checked: Mapping[str, int]
+    not_checked: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the page tells.
+
+    lost: dataset to what it lost. views_untold: why the teacher's view is not shown, None where it is.
+    """
+
+    manifest: Manifest
+    proof: Proof
+    curriculum: Curriculum
+    tallies: Mapping[str, DatasetTallies]
+    lost: Mapping[str, Sequence[Lost]]
+    samples: Sequence[Sample]
+    views_untold: str | None
