@@ -65,11 +65,13 @@ ROOMS = {
     "archive": OUTSIDE | {"run", "store"} | {f"run/{room}" for room in RUN},
     "diff": OUTSIDE | {"run/pinning"},
     "report": OUTSIDE | {"explain", "prove", "run"},
+    "card": {"shards"},
     "export": OUTSIDE | {"run/tokens", "prove", "store"},
     "train": {"shards"},
     "front": OUTSIDE | {"catalogue", "explain", "preview", "prove", "run", "store"} | {f"run/{room}" for room in RUN},
     "cli": OUTSIDE
     | {
+        "card",
         "catalogue",
         "diff",
         "explain",

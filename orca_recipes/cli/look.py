@@ -42,6 +42,19 @@ def kinds(name: str | None, as_json: bool) -> None:
 
 
 @click.command()
+@JSON
+def env(as_json: bool) -> None:
+    """Tell of this machine what a report of a bug needs: versions, plugins; no folder, no secret."""
+    from orca_recipes.cli.environment import environment, environment_page
+
+    told = environment()
+    if as_json:
+        print_json(told)
+    else:
+        print_text(environment_page(told))
+
+
+@click.command()
 @click.option("--manifest", "of_manifest", is_flag=True, help="The schema of a build's manifest.json instead.")
 @click.option("--json", is_flag=True, expose_value=False, help="As always: what is printed is JSON.")
 def schema(of_manifest: bool) -> None:

@@ -21,7 +21,7 @@ from orca_recipes import __version__
 from orca_recipes.cli.archives import archive, rebuild
 from orca_recipes.cli.exports import export
 from orca_recipes.cli.first_recipe import init
-from orca_recipes.cli.look import explain, kinds, schema, show, verify
+from orca_recipes.cli.look import env, explain, kinds, schema, show, verify
 from orca_recipes.cli.models import export_hf, import_hf
 from orca_recipes.cli.options import (
     print_text,
@@ -29,7 +29,7 @@ from orca_recipes.cli.options import (
 )
 from orca_recipes.cli.plugins import plugin
 from orca_recipes.cli.recipe_commands import build, check, clean, lock, plan
-from orca_recipes.cli.reports import report
+from orca_recipes.cli.reports import card, report
 from orca_recipes.cli.sharing import diff, sign
 from orca_recipes.cli.teachers import ask_command, collect, traces
 from orca_recipes.cli.train import sample, train
@@ -130,11 +130,13 @@ for command in (
     check,
     kinds,
     schema,
+    env,
     verify,
     show,
     explain,
     diff,
     report,
+    card,
     sign,
     export,
     clean,

@@ -1,4 +1,4 @@
-"""The commands that tell of a build to people: report."""
+"""The commands that tell of a build to people: report, card."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from orca_recipes.cli.options import BUILD, JSON, print_json, print_text
+from orca_recipes.errors import UserError
 
 
 @click.command()
@@ -36,3 +37,36 @@ def report(directory: Path, out: Path, whole: bool, as_json: bool) -> None:
         print_json(written.as_json())
     else:
         print_text(f"{written.path}: {written.bytes:,} bytes; open it in a browser")
+
+
+@click.command()
+@BUILD
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The folder for both files.")
+@click.option("--language", "languages", multiple=True, metavar="CODE", help="Of the texts: en; may be repeated.")
+@click.option(
+    "--license",
+    "--licence",
+    "licences",
+    multiple=True,
+    metavar="COLLECTION=NAME",
+    help="As hubs name it: flan=apache-2.0; may be repeated. What is not said is unknown.",
+)
+@JSON
+def card(directory: Path, out: Path, languages: tuple[str, ...], licences: tuple[str, ...], as_json: bool) -> None:
+    """Write the card of a build or an export: README.md for hubs, croissant.json for loaders.
+
+    Paths in both are relative to the build or the export: put them beside its files.
+    """
+    from orca_recipes.card.card import write_card
+
+    named = {}
+    for told in licences:
+        source, equals, name = told.partition("=")
+        if not (source and equals and name):
+            raise UserError(f"--license {told}: say of which collection, as in --license flan=apache-2.0")
+        named[source] = name
+    files = write_card(directory, out, languages=languages, licences=named)
+    if as_json:
+        print_json({"files": [str(file) for file in files]})
+    else:
+        print_text("\n".join(f"{file}: written" for file in files))
