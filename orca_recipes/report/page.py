@@ -20,6 +20,7 @@ from orca_recipes.report.lost_rows import Lost
 from orca_recipes.report.samples import Sample, clipped
 from orca_recipes.report.tallies import NAMED, DatasetTallies, Tally
 from orca_recipes.run.closing_table import collection_lines
+from orca_recipes.shards.checks.report import UNKNOWABLE
 from orca_recipes.shards.manifest import AnswerCounts, DatasetCounts, Manifest
 from orca_recipes.shards.records import COUNTED, DUPLICATE, EXCLUDED, HELD_OUT
 from orca_recipes.shards.show.visible import visible
@@ -84,6 +85,7 @@ def page(facts: Facts) -> str:
         plugins=sorted(facts.manifest.plugins.items())[:MOST_LINES],
         versions=sorted(facts.manifest.made.versions.items())[:MOST_LINES],
         proof=facts.proof,
+        unknowable=UNKNOWABLE,
         bar=lambda part: _safe(bar(part)),
     )
     # Nothing of the page leads anywhere; an address in a text is text, and is spelt so that nothing takes it for more.
