@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,8 @@ def init(data: Path, recipe: Path, shape: str | None, tokenizer: Path | None, as
     """
     if recipe.exists():
         raise SourceError(f"{recipe}: there is a file of this name; name another, or take it away")
-    look, chosen = _looked_at(data, shape)
-    text = _text(data, recipe, chosen, look, tokenizer)
+    look, chosen, needed = _looked_at(data, shape)
+    text = _text(data, recipe, chosen, look, tokenizer, needed)
     _write_new(recipe, text)
     if as_json:
         told = {"recipe": str(recipe), "shape": chosen, "candidates": list(look.candidates)}
@@ -60,8 +61,8 @@ def init(data: Path, recipe: Path, shape: str | None, tokenizer: Path | None, as
     print_text(f"{recipe}: written; {after} orca-recipe check {recipe} && orca-recipe build {recipe}")
 
 
-def _looked_at(data: Path, shape: str | None) -> tuple[Look, str]:
-    """What the data's first rows are, and the layout that the recipe names.
+def _looked_at(data: Path, shape: str | None) -> tuple[Look, str, Mapping[str, Any]]:
+    """What the data's first rows are, the layout that the recipe names, and the other options that it needs.
 
     Raises: SourceError where there is nothing to read, or no layout can be told.
     """
@@ -76,17 +77,19 @@ def _looked_at(data: Path, shape: str | None) -> tuple[Look, str]:
     except ValidationError as fault:
         raise SourceError(fault.errors()[0]["msg"]) from None
     assert isinstance(source, Source), "sources are offered as sources"
-    found = source.settled(files=[], versions={}, insist=False)
-    return found.look(), str(found.pins()["shape"])
+    needed = source.suggested()
+    found = source.model_copy(update=dict(needed)).settled(files=[], versions={}, insist=False)
+    return found.look(), str(found.pins()["shape"]), needed
 
 
-def _text(data: Path, recipe: Path, shape: str, look: Look, tokenizer: Path | None) -> str:
+def _text(data: Path, recipe: Path, shape: str, look: Look, tokenizer: Path | None, needed: Mapping[str, Any]) -> str:
     """The recipe, with comments."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", data.name.partition(".")[0] or data.resolve().name).strip("._-") or "data"
     columns = ", ".join(f"{ours} = {json.dumps(theirs)}" for ours, theirs in look.columns.items())
     more = f" and {len(look.found) - _COLUMNS_SHOWN} more" if len(look.found) > _COLUMNS_SHOWN else ""
     found = ", ".join(one if one.isprintable() else ascii(one) for one in look.found[:_COLUMNS_SHOWN])
     path = json.dumps(Path(os.path.relpath(data, recipe.parent)).as_posix(), ensure_ascii=False)
+    lines = "".join(f"{option} = {json.dumps(value)}\n" for option, value in needed.items())
     return f"""\
 # Written by orca-recipe init. All of it may be changed; `orca-recipe check` says what is wrong with it.
 name = "{name}"
@@ -94,7 +97,7 @@ name = "{name}"
 [collections.{_key(name)}]
 kind = "files"
 path = {path}
-# {look.about}
+{lines}# {look.about}
 shape = "{shape}"
 # The columns of its rows: {found}{more}
 # In place of a shape, columns can be named one by one: columns = {{ {columns} }}

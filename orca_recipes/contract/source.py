@@ -150,6 +150,10 @@ class Source(Kind, ABC):
         """The layouts of rows that it knows by name, each with what it is and a row as an example."""
         return {}
 
+    def suggested(self) -> Mapping[str, Any]:
+        """Options that a recipe needs to read it, as far as its data tell; for a first recipe, never for a build."""
+        return {}
+
     def look(self) -> Look:
         """What its first rows seem to be, without reading it; nothing where that cannot be told.
 

@@ -23,6 +23,7 @@ PLAIN = [
     "06_json_string",
     "07_content_parts",
     "13_lima",
+    "20_save_to_disk",
     "24_task_take",
     "24_where",
     "30_dup_inputs",
@@ -33,6 +34,7 @@ PLAIN = [
     "35_answer_float",
     "36_messages_and_answer",
     "37_sharegpt_mixed_keys",
+    "41_hub_clone",
     "44_replay",
     "45_list_index",
     "46_prompt_completion_lists",
@@ -49,6 +51,7 @@ PLAIN = [
 """Cases that are built from the recipe that lies beside them."""
 
 WRITTEN = {
+    "09_data_dict": {'path = "data.json"': 'path = "data.json"\nrows = "data"'},
     "11_alpaca": {'question = "instruction"': 'question = ["instruction", "input"]'},
     "12_dolly": {'columns = { question = "instruction", answer = "response", task = "category" }': 'shape = "dolly"'},
     "16_alpaca_instruct": {

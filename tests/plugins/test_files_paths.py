@@ -27,9 +27,8 @@ def test_a_file_is_called_by_its_name(tmp_path: Path):
 
 
 def test_a_folder_gives_its_files_of_a_known_format_sorted_by_name(tmp_path: Path):
-    known = [
-        f"b.{end}{more}" for end in ("jsonl", "ndjson", "json", "csv", "tsv", "parquet") for more in ("", ".gz", ".zst")
-    ]
+    ends = ("jsonl", "ndjson", "json", "csv", "tsv", "parquet", "arrow")
+    known = [f"b.{end}{more}" for end in ends for more in ("", ".gz", ".zst", ".xz", ".bz2")]
     place(tmp_path, *known, "A.JSONL", "README.md", "notes.txt", "rows", ".hidden.jsonl", "inner/c.jsonl")
     assert names(tmp_path) == sorted([*known, "A.JSONL"])
 

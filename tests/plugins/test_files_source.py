@@ -352,7 +352,7 @@ def test_every_option_is_described():
         ({"quote": '""'}, "a quote is one printable character"),
         ({"quote": ","}, "a quote is one printable character"),
         ({"quote": "\t"}, "a quote is one printable character"),
-        ({"format": "xml"}, "'jsonl', 'json', 'csv', 'tsv' or 'parquet'"),
+        ({"format": "xml"}, "'jsonl', 'json', 'csv', 'tsv', 'parquet' or 'arrow'"),
     ],
 )
 def test_a_wrong_option_is_answered_with_a_sentence(options: dict[str, Any], sentence: str):

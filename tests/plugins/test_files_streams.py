@@ -1,7 +1,9 @@
 """Source `files`: compressed and large files, where lines are, and how files are cut in slices."""
 
+import bz2
 import gzip
 import json
+import lzma
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -40,7 +42,7 @@ def zstd(plain: bytes) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-COMPRESS = {".gz": gzip.compress, ".zst": zstd}
+COMPRESS = {".gz": gzip.compress, ".zst": zstd, ".xz": lzma.compress, ".bz2": bz2.compress}
 
 
 @pytest.mark.parametrize("end", COMPRESS)
@@ -55,7 +57,7 @@ def test_joined_compressed_streams_are_read_whole(tmp_path: Path, end: str):
 def test_a_compressed_file_that_was_cut_off_is_a_sentence(tmp_path: Path, name: str, end: str):
     whole = COMPRESS[end](LINES)
     for cut in (0, 1, 5, 12, len(whole) // 2, len(whole) - 9, len(whole) - 8, len(whole) - 4, len(whole) - 1):
-        with pytest.raises(SourceError, match=rf"{name}{end}: the (gzip|zstd) data ends too early"):
+        with pytest.raises(SourceError, match=rf"{name}{end}: the (gzip|zstd|xz|bz2) data ends too early"):
             readings(
                 written(tmp_path / f"{name}{end}", whole[:cut]), format="jsonl" if name != "rows.parquet" else None
             )

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import IO
 
 from orca_plugins.sources.files.columns import shown, shown_path
-from orca_plugins.sources.files.found_files import compression_of
+from orca_plugins.sources.files.formats import Compression, compression_of
+from orca_plugins.sources.files.joined_streams import opened as opened_joined
 from orca_recipes.contract.kinds import Slice, SourceFile
 from orca_recipes.errors import SourceError
 
@@ -31,12 +32,17 @@ def whole_file(file: SourceFile) -> Slice:
 
 
 @contextlib.contextmanager
-def said_of(path: Path) -> Iterator[None]:
-    """Turns what goes wrong while a file is opened or read into a sentence about that file."""
+def said_of(path: Path, compression: Compression | None = None) -> Iterator[None]:
+    """Turns what goes wrong while a file is opened or read into a sentence about that file.
+
+    Args:
+        compression: where its name does not say it.
+    """
     try:
         yield
     except OSError as error:
-        raise SourceError(f"{shown_path(path)}: {_fault(path, error)}") from error
+        said = _fault(compression or compression_of(path.name), error)
+        raise SourceError(f"{shown_path(path)}: {said}") from error
 
 
 def chunks(path: Path, *, start: int = 0, stop: int | None = None, size: int = BLOCK_BYTES) -> Iterator[bytes]:
@@ -50,7 +56,7 @@ def chunks(path: Path, *, start: int = 0, stop: int | None = None, size: int = B
     Raises: SourceError where the file cannot be opened, is damaged, ends too early, or holds UTF-16.
     """
     first = start == 0
-    with said_of(path), _opened(path) as stream:
+    with said_of(path), _opened(path, compression_of(path.name)) as stream:
         if start:
             stream.seek(start)
         left = None if stop is None else stop - start
@@ -62,6 +68,16 @@ def chunks(path: Path, *, start: int = 0, stop: int | None = None, size: int = B
                 yield yielded
     if left:
         raise SourceError(f"{shown_path(path)}: the file became shorter while it was read")
+
+
+def unpacked(path: Path, compression: Compression | None) -> Iterator[bytes]:
+    """All bytes of a file, decompressed, whatever they are.
+
+    Raises: SourceError where the file cannot be opened, is damaged, or ends too early.
+    """
+    with said_of(path, compression), _opened(path, compression) as stream:
+        while piece := stream.read(BLOCK_BYTES):
+            yield piece
 
 
 def line_blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -88,12 +104,13 @@ def head_lines(path: Path) -> list[bytes]:
     return held.split(b"\n")
 
 
-def _opened(path: Path) -> IO[bytes]:
-    compression = compression_of(path.name)
+def _opened(path: Path, compression: Compression | None) -> IO[bytes]:
     if compression is None:
         return path.open("rb", buffering=0)
     if path.stat().st_size == 0:
         raise SourceError(f"{shown_path(path)}: the {compression} data ends too early: the file is empty")
+    if compression in ("xz", "bz2"):
+        return opened_joined(path, compression)
     import pyarrow as pa
 
     stream: IO[bytes] = pa.input_stream(str(path), compression=compression)
@@ -106,10 +123,9 @@ def _without_mark(path: Path, piece: bytes) -> bytes:
     return piece.removeprefix(_BOM)
 
 
-def _fault(path: Path, error: OSError) -> str:
+def _fault(compression: Compression | None, error: OSError) -> str:
     if error.strerror:
         return f"cannot be read ({error.strerror})"
-    compression = compression_of(path.name)
     if compression is None:
         return f"cannot be read ({shown(str(error))})"
     if "Truncated" in str(error):

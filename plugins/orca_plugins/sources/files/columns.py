@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from orca_plugins.sources.files.kept_copies import origin_of
 from orca_recipes.contract.where import Choice, Sort, parsed
 from orca_recipes.errors import SourceError
 
@@ -256,8 +257,8 @@ def shown(name: str) -> str:
 
 
 def shown_path(path: Path) -> str:
-    """A path, fit to be printed."""
-    return _printable(str(path))
+    """A path, fit to be printed; that of a copy as what it is a copy of."""
+    return _printable(origin_of(path) or str(path))
 
 
 def _printable(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from orca_plugins.sources.files.checked_rows import NO_CONTENT, NOT_A_MESSAGE, unknown_role
 from orca_plugins.sources.files.columns import Shape, Theirs, Wanted, columns_in_file, named, shown, shown_path
-from orca_plugins.sources.files.found_files import compression_of, format_of
+from orca_plugins.sources.files.formats import compression_of, format_of
 from orca_plugins.sources.files.row_records import Rows, has_column, look_at_head, names_in
 from orca_plugins.sources.files.shapes import equally_fitting, fitting, shape_named
 from orca_plugins.sources.files.strict_json import BadRow
@@ -20,8 +20,16 @@ from orca_recipes.counted import counted
 from orca_recipes.errors import SourceError
 from orca_recipes.shards.layout import ROLES
 
-_MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"PK\x03\x04": ".zip", b"PAR1": ".parquet"}
-_COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
+_MAGIC = {
+    b"\x1f\x8b": ".gz",
+    b"\x28\xb5\x2f\xfd": ".zst",
+    b"\xfd7zX": ".xz",
+    b"BZh": ".bz2",
+    b"PK\x03\x04": ".zip",
+    b"PAR1": ".parquet",
+    b"ARRO": ".arrow",
+}
+_COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".xz": "xz", ".bz2": "bzip2"}
 
 Heads = Sequence[tuple[SourceFile, list[dict[str, Any]]]]
 
@@ -72,7 +80,7 @@ def _misnamed(heads: Heads) -> Iterator[str]:
         suffix = next((suffix for magic, suffix in _MAGIC.items() if start.startswith(magic)), None)
         if suffix in _COMPRESSED and compression_of(file.path.name) is None:
             yield f"{shown_path(file.path)}: is {_COMPRESSED[suffix]}: name it {shown(file.path.name)}{suffix}"
-        elif suffix in (".zip", ".parquet") and format_of(file.path.name) != suffix.removeprefix("."):
+        elif suffix in (".zip", ".parquet", ".arrow") and format_of(file.path.name) != suffix.removeprefix("."):
             yield f"{shown_path(file.path)}: is {suffix.removeprefix('.')}, which its name does not say; rename it"
 
 
@@ -85,7 +93,7 @@ def _unreadable(heads: Heads, wanted: Wanted, *, is_tree: bool) -> Iterator[str]
             continue
         try:
             look_at_head(where, rows, wanted)
-            if format_of(file.path.name) in ("csv", "tsv", "parquet"):
+            if format_of(file.path.name) in ("csv", "tsv", "parquet", "arrow"):
                 indexed = [path for path in wanted.paths.values() if any(has_column(row, path) for row in rows)]
                 columns_in_file(file=where, wanted=wanted, names=[*names, *indexed])
         except SourceError as fault:

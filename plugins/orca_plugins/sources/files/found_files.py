@@ -7,54 +7,43 @@ still a folder, and the folder that records count from is the part before the pa
 import fnmatch
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
+from orca_plugins.sources.files.archives import members
 from orca_plugins.sources.files.columns import nearest, shown, shown_path
+from orca_plugins.sources.files.dataset_folders import NOTES, files_of
+from orca_plugins.sources.files.formats import Format, format_of, is_archive, said_formats
 from orca_recipes.contract.kinds import SourceFile
 from orca_recipes.errors import SourceError
 
-Format = Literal["jsonl", "json", "csv", "tsv", "parquet"]
-Compression = Literal["gzip", "zstd"]
-
-_FORMATS: dict[str, Format] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-}
-_COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
 _MAGIC = re.compile(r"[*?\[]")
 
 
-def format_of(name: str) -> Format | None:
-    """The format that a file's name says, under its .gz or .zst."""
-    path = Path(name.lower())
-    return _FORMATS.get(Path(path.stem).suffix if path.suffix in _COMPRESSIONS else path.suffix)
-
-
-def compression_of(name: str) -> Compression | None:
-    """How a file's name says that it is compressed."""
-    return _COMPRESSIONS.get(Path(name).suffix.lower())
-
-
-def find_files(*, path: Path, format: Format | None) -> list[SourceFile]:
+def find_files(
+    *, path: Path, format: Format | None, config: str | None = None, split: Sequence[str] = ()
+) -> list[SourceFile]:
     """The files that a path names, sorted by name.
 
     Args:
-        path: a file, a folder (its files of a known format), or a pattern with *, ?, [...] and **.
-        format: the recipe's, where it sets one; then any name will do, except in a folder.
+        path: a file, a folder (its files of a known format), a pattern with *, ?, [...] and **, or an archive, whose
+            members a pattern may follow.
+        format: the recipe's, where it sets one; then any name will do, except in a folder or a whole archive.
+        config, split: what is meant of a folder that says what it holds.
     Raises: SourceError where there is none, or where one is not a file that may be read.
     """
     base, pattern = _literal_part(path)
+    if is_archive(base.name) and base.is_file():
+        return _members(base, base.name, pattern, format)
     if not pattern and base.is_dir():
-        found = [name for name in _entries(base, "*") if _is_wanted(base, name, format)]
-        nothing = (
-            f"{shown_path(base)}: no file of a known format in this folder ({', '.join(_FORMATS)}, also .gz and .zst)"
-        )
+        found = files_of(base, config=config, split=split, matching=_matches)
+        if found is None and (config is not None or split):
+            raise SourceError(f"{shown_path(base)}: this folder tells no splits apart; leave out split")
+        if found is None:
+            found = [name for name in _entries(base, "*") if _is_of_format(name, format) and name not in NOTES]
+        nothing = f"{shown_path(base)}: no file of a known format in this folder ({said_formats()})" + _held(base)
+    elif config is not None or split:
+        raise SourceError(f"{shown_path(path)}: config and split are of folders that are data sets; leave them out")
     elif not pattern:
         base, found, nothing = base.parent, [base.name], ""
     else:
@@ -62,7 +51,33 @@ def find_files(*, path: Path, format: Format | None) -> list[SourceFile]:
         nothing = f"{shown_path(path)}: no file matches this pattern"
     if not found:
         raise SourceError(nothing)
-    return [_checked(base, name, format) for name in sorted(found)]
+    files = [file for name in found for file in _files_of_name(base, name, format)]
+    return sorted(files, key=lambda file: file.name)
+
+
+def _files_of_name(base: Path, name: str, format: Format | None) -> list[SourceFile]:
+    """The file that a name stands for, or the members of the archive."""
+    if is_archive(name):
+        return _members(_checked(base, name, "jsonl").path, name, (), format)
+    return [_checked(base, name, format)]
+
+
+def _members(archive: Path, name: str, pattern: tuple[str, ...], format: Format | None) -> list[SourceFile]:
+    """Members of an archive; where it is named whole or by a pattern, those of a format that is read."""
+    is_named = bool(pattern) and not _MAGIC.search(pattern[-1])
+    if is_named and format is None and format_of(pattern[-1]) is None:
+        raise SourceError(
+            f"{shown_path(archive)}: the name of member {shown('/'.join(pattern))} does not say the format"
+        )
+    takes_all = format is not None and bool(pattern)
+    wished = "any" if takes_all else str(format)
+    return members(archive, name, pattern, lambda name: takes_all or _is_of_format(name, format), wished=wished)
+
+
+def _held(folder: Path) -> str:
+    """What is said of archives in a folder, which are read only where they are named."""
+    name = next((name for name in _entries(folder, "*") if is_archive(name)), None)
+    return f"; to read the members of archives, name them: {shown(name)}" if name is not None else ""
 
 
 def files_below(path: Path) -> list[SourceFile]:
@@ -84,6 +99,8 @@ def _literal_part(path: Path) -> tuple[Path, tuple[str, ...]]:
     parts = path.parts[1:] if path.anchor else path.parts
     for place, part in enumerate(parts):
         if not os.path.lexists(base / part):
+            if is_archive(base.name) and base.is_file():
+                return base, parts[place:]
             if not any(_MAGIC.search(rest) for rest in parts[place:]):
                 raise SourceError(_missing(path, base, part))
             return base, parts[place:]
@@ -133,7 +150,8 @@ def _entries(folder: Path, pattern: str) -> list[str]:
     return [n for n in names if fnmatch.fnmatchcase(n, pattern) and (pattern[0] == "." or n[0] != ".")]
 
 
-def _is_wanted(base: Path, name: str, format: Format | None) -> bool:
+def _is_of_format(name: str, format: Format | None) -> bool:
+    """Whether a name is of a known format, and of the one that is asked for."""
     said = format_of(name)
     json = ("json", "jsonl")
     return said is not None and (format is None or said == format or (said in json and format in json))
@@ -161,5 +179,7 @@ def _checked(base: Path, name: str, format: Format | None) -> SourceFile:
     if not target.is_file():
         raise SourceError(f"{where}: this is neither a file nor a folder")
     if format is None and format_of(name) is None:
-        raise SourceError(f'{where}: the name does not say the format; set format = "jsonl", json, csv, tsv or parquet')
+        raise SourceError(
+            f'{where}: the name does not say the format; set format = "jsonl", json, csv, tsv, parquet or arrow'
+        )
     return SourceFile(name=name, path=path)

@@ -14,7 +14,7 @@ from typing import Any
 from orca_plugins.sources.files.byte_stream import chunks, head_lines, line_blocks, said_of, whole_file
 from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import Wanted, shown_path
-from orca_plugins.sources.files.found_files import compression_of
+from orca_plugins.sources.files.formats import compression_of
 from orca_plugins.sources.files.jsonl_pyarrow import objects_in, read_lines, value_of_line
 from orca_plugins.sources.files.jsonl_trusted_lines import count_feeds, index_lines
 from orca_plugins.sources.files.row_records import look_at_head, names_in

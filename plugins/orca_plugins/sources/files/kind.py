@@ -1,17 +1,19 @@
-"""Rows that lie in files: JSON lines, JSON lists, CSV, TSV and Parquet, plain or compressed.
+"""Rows that lie in files: JSON lines, JSON lists, CSV, TSV, Parquet and Arrow, plain, compressed or in archives.
 
 The same rows give the same examples whatever the format. The formats differ only in how their bytes become columns
 (`_files_jsonl`, `_files_array`, `_files_delimited`, `_files_parquet`); what makes a row sound is said once, in
 `_files_tables` and `_files_records`.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from orca_plugins.sources.files import arrow_file as _files_arrow
 from orca_plugins.sources.files import csv_tsv as _files_delimited
 from orca_plugins.sources.files import json_array as _files_array
 from orca_plugins.sources.files import jsonl as _files_jsonl
@@ -20,7 +22,8 @@ from orca_plugins.sources.files.byte_stream import whole_file
 from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import Shape, Wanted, shown, shown_path, wanted_columns
 from orca_plugins.sources.files.first_look import looked_at
-from orca_plugins.sources.files.found_files import Format, compression_of, find_files, format_of
+from orca_plugins.sources.files.formats import Format, compression_of, format_of
+from orca_plugins.sources.files.found_files import find_files
 from orca_plugins.sources.files.options import Columns, Extra, IgnoreKeys, Paths, ShapeName, Task, TrainOn, identity_of
 from orca_plugins.sources.files.raw_rows import first_rows, raw_rows
 from orca_plugins.sources.files.row_records import Rows
@@ -33,6 +36,13 @@ from orca_recipes.contract.source import Look
 from orca_recipes.contract.where import Where
 from orca_recipes.errors import SourceError
 
+_ROWS_THEMSELVES = ("messages", "conversations", "conversation")
+"""Keys of lists of objects which a row has: an object that holds one is a row."""
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
 
 class Files(Source):
     """Read examples from files; the format is said by their names, the columns by `columns` or by their own names.
@@ -42,24 +52,32 @@ class Files(Source):
         path = "data/gsm8k/*.jsonl.gz"
         columns = { question = "question", reference = "answer", task = "meta.task" }
 
-    Rows that cannot be read are rejected with their physical line (text) or row (Parquet, JSON lists). A JSON list is
-    read whole into memory; everything else in pieces. Messages may be OpenAI's (role, content) or ShareGPT's (from,
-    value; human and gpt), or mix both; a content in parts is read where it is one part of text. `weight`, `train`,
-    `trainable`, `loss_mask`, `loss` and `training` of a turn (0 or 1, true or false) decide whether it is trained. A
-    row with any other key in a message, or with `tools` or `images` beside, is rejected, unless `ignore_keys` names it.
-    Messages may also be JSON text, or a list of texts, a user's and an assistant's in turn; an `answer` beside them may
-    be a list of messages, and then that alone is trained. `shape` names a well-known layout in place of columns.
+    Rows that cannot be read are rejected with their physical line (text) or row (Parquet, Arrow, JSON lists).
+    Members of a zip or tar are files too: `path = "data.zip"` or, by a pattern, `"data.zip/train/*.jsonl"`. A
+    folder that `save_to_disk` wrote, or a clone of a data set of the hub, says itself which files hold its rows.
+    Messages may be OpenAI's (role, content) or ShareGPT's (from, value; human and gpt), or mix both; a content in
+    parts is read where it is one part of text. `weight`, `train`, `trainable`, `loss_mask`, `loss` and `training`
+    of a turn (0 or 1, true or false) decide whether it is trained. A row with any other key in a message, or with
+    `tools` or `images` beside, is rejected, unless `ignore_keys` names it. Messages may also be JSON text, or a
+    list of texts, a user's and an assistant's in turn; an `answer` beside them may be a list of messages, and then
+    that alone is trained. `shape` names a well-known layout in place of columns.
     """
 
     kind: Literal["files"] = "files"
     revision: ClassVar[int] = 4
     path: Annotated[
         Place,
-        Field(description="a file, a folder (its files of a known format), or a pattern with *, ?, [...] and **"),
+        Field(
+            description="a file, a folder (its files of a known format), or a pattern with *, ?, [...] and **; of zip "
+            "and tar the members, which a pattern after their names chooses"
+        ),
     ]
     format: Annotated[
         Format | None,
-        Field(description="unset: by the name (.jsonl .ndjson .json .csv .tsv .parquet, each also with .gz or .zst)"),
+        Field(
+            description="unset: by the name (.jsonl .ndjson .json .csv .tsv .parquet .arrow, each also with .gz, .zst, "
+            ".xz or .bz2)"
+        ),
     ] = None
     header: Annotated[
         bool, Field(description="csv, tsv: the first row names the columns; if false they are called 1, 2, 3 ...")
@@ -73,6 +91,21 @@ class Files(Source):
             description='csv, tsv: what encloses a field; unset: " in csv and nothing in tsv; "" turns quotes into text'
         ),
     ] = None
+    rows: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[^.]+(\.[^.]+)*$",
+            description="json: the keys that lead to the list of rows, with dots between them",
+        ),
+    ] = None
+    config: Annotated[
+        str | None, Field(description="the configuration, where a clone of a data set of the hub has several")
+    ] = None
+    split: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_as_tuple, json_schema_input_type=str | tuple[str, ...]),
+        Field(description="the splits of a data set's folder; unset: train, or the only one"),
+    ] = ()
     columns: Columns = None
     extra: Extra = ()
     task: Task = None
@@ -98,7 +131,9 @@ class Files(Source):
 
     def identity(self) -> dict[str, Any]:
         """As of every kind; unset or "all", the rows that are read are the same."""
-        return identity_of(super().identity())
+        later = ("rows", "config", "split")
+        said = super().identity()
+        return identity_of({name: value for name, value in said.items() if name not in later or value})
 
     def trains_history(self) -> bool:
         """Whether `train_on = "all"` is said."""
@@ -106,7 +141,7 @@ class Files(Source):
 
     def files(self) -> Sequence[SourceFile]:
         """The files that `path` names, sorted by name."""
-        return find_files(path=self.path, format=self.format)
+        return find_files(path=self.path, format=self.format, config=self.config, split=self.split)
 
     def slices(self, *, slice_bytes: int) -> Sequence[Slice]:
         """Plain JSON lines are cut at line ends, Parquet between row groups; any other file is one slice."""
@@ -121,14 +156,19 @@ class Files(Source):
         if self._tree is not None:
             yield from self._trees(file, wanted, finish)
             return
-        match self._layout(file):
+        layout = self._layout(file)
+        if layout == "jsonl" and slice.start == 0 and self._named_format(file) == "json":
+            _files_array.require_lines(file, wanted)
+        match layout:
             case "parquet":
                 yield from _files_parquet.read(slice, file=file, wanted=wanted, finish=finish)
             case "jsonl":
                 yield from _files_jsonl.read(slice, file=file, wanted=wanted, finish=finish)
             case "json":
-                yield from _files_array.read(file=file, wanted=wanted, finish=finish)
-            case "csv" | "tsv" as layout:
+                yield from _files_array.read(file=file, wanted=wanted, finish=finish, path=self.rows)
+            case "arrow":
+                yield from _files_arrow.read(file=file, wanted=wanted, finish=finish)
+            case "csv" | "tsv":
                 yield from self._delimited(file, layout, wanted, finish)
 
     def slices_of(self, file: SourceFile, *, slice_bytes: int) -> list[Slice]:
@@ -144,9 +184,10 @@ class Files(Source):
                 return [whole_file(file)]
 
     def column_names(self, file: SourceFile) -> list[str]:
-        """The columns that a Parquet file has, or that the first rows of JSON lines name."""
-        if self._layout(file) == "parquet":
-            return _files_parquet.column_names(file)
+        """The columns that a Parquet or Arrow file has, or that the first rows of JSON lines name."""
+        layout = self._layout(file)
+        if layout in ("parquet", "arrow"):
+            return (_files_arrow if layout == "arrow" else _files_parquet).column_names(file)
         return _files_jsonl.column_names(file)
 
     def unused_columns(self) -> list[str]:
@@ -170,8 +211,8 @@ class Files(Source):
         if layout in ("csv", "tsv"):
             return _files_delimited.column_names(file, **self._manner(layout)) if self.header else []
         if layout == "json":
-            return _files_array.column_names(file)
-        return [] if layout == "parquet" and compression_of(file.path.name) else self.column_names(file)
+            return _files_array.column_names(file, self.rows)
+        return [] if layout in ("parquet", "arrow") and compression_of(file.path.name) else self.column_names(file)
 
     def settled(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
         """The same with the shape that the lock holds, or that the first rows of the first files have."""
@@ -187,6 +228,14 @@ class Files(Source):
     def layouts(cls) -> Mapping[str, tuple[str, str]]:
         """All shapes."""
         return {name: (shape.about, shape.example) for name, shape in shapes().items()}
+
+    def suggested(self) -> Mapping[str, Any]:
+        """The path to the list of rows, where its files are objects that hold one."""
+        if self.rows is not None:
+            return {}
+        files = [file for file in self.files()[:FILES_LOOKED_AT] if self._named_format(file) == "json"]
+        keys = {key for file in files for key in _files_array.lists_of_object(file, unless=_ROWS_THEMSELVES)}
+        return {"rows": keys.pop()} if len(keys) == 1 else {}
 
     def look(self) -> Look:
         """The layout that the first rows of the first files seem to have, and what would go wrong with them."""
@@ -224,7 +273,7 @@ class Files(Source):
         for file in self.files()[:FILES_LOOKED_AT]:
             layout = self._layout(file)
             manner = self._manner(layout) if layout in ("csv", "tsv") else {}
-            found.append((file, first_rows(file, layout, **manner)))
+            found.append((file, first_rows(file, layout, rows=self.rows, **manner)))
         return found
 
     @property
@@ -239,7 +288,7 @@ class Files(Source):
 
     def _trees(self, file: SourceFile, wanted: Wanted, finish: Finish) -> Iterator[Reading]:
         assert self._tree is not None, "only shapes of trees come here"
-        rows = raw_rows(file, self._layout(file))
+        rows = raw_rows(file, self._layout(file), rows=self.rows)
         column = wanted.paths["messages"]
         talks = conversations(rows, self._tree, column=column, best=self.paths == "best")
         found = Rows(wanted)
@@ -274,7 +323,11 @@ class Files(Source):
     def _layout(self, file: SourceFile) -> Format:
         """The format, where "json" means one list: a .json file may hold lines as well."""
         named = self._named_format(file)
-        return "jsonl" if named == "json" and _files_array.holds_lines(file) else named
+        if self.rows is not None and named != "json":
+            raise SourceError(
+                f"{shown_path(file.path)}: rows = {json.dumps(self.rows)} is for .json files; leave it out"
+            )
+        return "jsonl" if named == "json" and self.rows is None and _files_array.holds_lines(file) else named
 
     def _delimited(
         self, file: SourceFile, layout: Literal["csv", "tsv"], wanted: Wanted, finish: Finish

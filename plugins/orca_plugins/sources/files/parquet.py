@@ -16,7 +16,7 @@ from orca_plugins.sources.files.arrow_types import fits, is_list, plain
 from orca_plugins.sources.files.byte_stream import BLOCK_BYTES, chunks, whole_file
 from orca_plugins.sources.files.checked_rows import Finish, Table
 from orca_plugins.sources.files.columns import LISTS, Wanted, columns_in_file, routes, shown, shown_path
-from orca_plugins.sources.files.found_files import compression_of
+from orca_plugins.sources.files.formats import compression_of
 from orca_plugins.sources.files.made_columns import with_completions
 from orca_plugins.sources.files.message_keys import holders, lost_of_row, watched
 from orca_plugins.sources.files.turn_columns import holding, list_offsets
@@ -65,7 +65,7 @@ def count_rows(file: SourceFile) -> int | None:
 def column_names(file: SourceFile) -> list[str]:
     """The columns of a file, those inside of structs with dotted names."""
     with _opened(file) as parquet:
-        return _names(parquet.schema_arrow)
+        return names_of_schema(parquet.schema_arrow)
 
 
 def raw_rows(file: SourceFile, *, at_most: int | None = None) -> Iterator[dict[str, Any]]:
@@ -114,7 +114,7 @@ def columns_of(where: str, schema: "pa.Schema", wanted: Wanted) -> dict[str, lis
     Raises: SourceError where a column is missing, or of a type that does not fit.
     """
     indexed = [path for path in wanted.paths.values() if _root(path) != path and _has(schema, routes(path)[-1])]
-    found = columns_in_file(file=where, wanted=wanted, names=[*_names(schema), *indexed])
+    found = columns_in_file(file=where, wanted=wanted, names=[*names_of_schema(schema), *indexed])
     columns = {}
     for ours, theirs in found.items():
         stored = {route: kind for route in routes(theirs) if (kind := _type(where, schema, route)) is not None}
@@ -262,7 +262,7 @@ def _has(schema: "pa.Schema", route: Route) -> bool:
     return True
 
 
-def _names(schema: "pa.Schema") -> list[str]:
+def names_of_schema(schema: "pa.Schema") -> list[str]:
     """All columns, those inside of structs with dotted names."""
     import pyarrow as pa
 

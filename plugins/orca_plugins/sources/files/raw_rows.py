@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from orca_plugins.sources.files import csv_tsv, json_array, jsonl, parquet
+from orca_plugins.sources.files import arrow_file, csv_tsv, json_array, jsonl, parquet
 from orca_plugins.sources.files.byte_stream import HEAD_BYTES, head_lines, said_of
-from orca_plugins.sources.files.found_files import Format, compression_of
+from orca_plugins.sources.files.formats import Format, compression_of
 from orca_plugins.sources.files.jsonl_pyarrow import objects_in
 from orca_plugins.sources.files.strict_json import FRACTION, Digits, Unlike
 from orca_recipes.contract.kinds import SourceFile
@@ -22,7 +22,7 @@ HEAD_ROWS = 20
 """First rows that a layout is told by."""
 
 
-def raw_rows(file: SourceFile, layout: Format) -> Iterator[tuple[int, Any]]:
+def raw_rows(file: SourceFile, layout: Format, *, rows: str | None = None) -> Iterator[tuple[int, Any]]:
     """Place and value of each row; a BadRow in the place of one that cannot be read.
 
     Raises: SourceError.
@@ -31,23 +31,27 @@ def raw_rows(file: SourceFile, layout: Format) -> Iterator[tuple[int, Any]]:
         case "jsonl":
             yield from jsonl.raw_rows(file)
         case "json":
-            yield from json_array.raw_rows(file)
-        case "parquet":
-            for place, row in enumerate(parquet.raw_rows(file), 1):
+            yield from json_array.raw_rows(file, rows)
+        case "parquet" | "arrow":
+            for place, row in enumerate((arrow_file if layout == "arrow" else parquet).raw_rows(file), 1):
                 yield place, as_json(row)
         case _:
             raise SourceError(f"{file.name}: rows of {layout} are no trees")
 
 
-def first_rows(file: SourceFile, layout: Format, *, delimiter: str = ",", quote: str = '"') -> list[dict[str, Any]]:
+def first_rows(
+    file: SourceFile, layout: Format, *, rows: str | None = None, delimiter: str = ",", quote: str = '"'
+) -> list[dict[str, Any]]:
     """The first rows of a file that are objects; CSV must name its columns."""
     match layout:
         case "jsonl":
             return list(objects_in(line for line in _head(file)[:HEAD_ROWS] if line.strip()))
         case "json":
-            return json_array.first_rows(file, HEAD_ROWS)
+            return json_array.first_rows(file, HEAD_ROWS, rows)
         case "parquet":
             return [as_json(row) for row in parquet.raw_rows(file, at_most=HEAD_ROWS)]
+        case "arrow":
+            return [as_json(row) for row in arrow_file.raw_rows(file, at_most=HEAD_ROWS)]
     names = csv_tsv.column_names(file, delimiter=delimiter, quote=quote)
     lines = [line.decode(errors="replace") for line in _head(file)]
     reader = csv.reader(lines, delimiter=delimiter, **({"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE}))

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import wanted_columns
-from orca_plugins.sources.files.found_files import format_of
+from orca_plugins.sources.files.formats import format_of
 from orca_plugins.sources.files.kind import Files
 from orca_plugins.sources.files.options import Columns, Extra, IgnoreKeys, Paths, ShapeName, Task, TrainOn, identity_of
 from orca_plugins.sources.files.shapes import AUTO, shape_named

@@ -11,7 +11,7 @@ from typing import Any
 from orca_plugins.sources.files.byte_stream import BLOCK_BYTES
 from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import Wanted, shown
-from orca_plugins.sources.files.found_files import format_of
+from orca_plugins.sources.files.formats import format_of
 from orca_plugins.sources.files.parquet import columns_of, table_of
 from orca_recipes.contract.kinds import Reading
 from orca_recipes.errors import PluginError, SourceError

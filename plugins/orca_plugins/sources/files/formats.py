@@ -1,0 +1,65 @@
+"""What the names of files say of their format, and of how they are compressed."""
+
+from pathlib import Path
+from typing import Literal
+
+Format = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow"]
+Compression = Literal["gzip", "zstd", "xz", "bz2"]
+
+FORMATS: dict[str, Format] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
+_COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd", ".xz": "xz", ".bz2": "bz2"}
+_TARS: dict[str, Compression | None] = {
+    ".tar": None,
+    ".tar.gz": "gzip",
+    ".tgz": "gzip",
+    ".tar.zst": "zstd",
+    ".tzst": "zstd",
+    ".tar.xz": "xz",
+    ".txz": "xz",
+    ".tar.bz2": "bz2",
+    ".tbz2": "bz2",
+}
+
+
+def format_of(name: str) -> Format | None:
+    """The format that a file's name says, under its .gz, .zst, .xz or .bz2."""
+    path = Path(name.lower())
+    return FORMATS.get(Path(path.stem).suffix if path.suffix in _COMPRESSIONS else path.suffix)
+
+
+def compression_of(name: str) -> Compression | None:
+    """How a file's name says that it is compressed."""
+    return _COMPRESSIONS.get(Path(name).suffix.lower())
+
+
+def is_zip(name: str) -> bool:
+    """Whether a name is a zip's."""
+    return name.lower().endswith(".zip")
+
+
+def is_tar(name: str) -> bool:
+    """Whether a name is a tar's, plain or compressed."""
+    return name.lower().endswith(tuple(_TARS))
+
+
+def is_archive(name: str) -> bool:
+    """Whether a name is that of an archive whose members may be read."""
+    return is_zip(name) or is_tar(name)
+
+
+def compression_of_tar(name: str) -> Compression | None:
+    """How a tar's name says that it is compressed."""
+    return next(how for end, how in _TARS.items() if name.lower().endswith(end))
+
+
+def said_formats() -> str:
+    """The names of files that are read, for a sentence."""
+    return f"{', '.join(FORMATS)}, also .gz, .zst, .xz and .bz2"

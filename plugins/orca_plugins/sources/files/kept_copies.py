@@ -1,0 +1,53 @@
+"""Copies on this machine of what lies in archives or elsewhere: made once, whole or not at all.
+
+Each lies in a folder that is named after all that decides what it holds, below a folder that says where it came from;
+that is how sentences call it. A copy is no more than its origin: whoever takes it away has it made again.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+
+_PLACES = "places"
+_KEY_CHARS = 32
+
+
+def kept(key: tuple[str, ...], make: Callable[[Path], None]) -> Path:
+    """The folder that a key names; `make` fills it where it is not there.
+
+    Raises: OSError where this machine refuses, and what `make` raises; then nothing is left.
+    """
+    root = _root()
+    folder = root / hashlib.blake2b("\0".join(key).encode(errors="surrogateescape")).hexdigest()[:_KEY_CHARS]
+    if folder.is_dir():
+        return folder
+    root.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(prefix="making-", dir=root))
+    try:
+        make(making)
+        for path in making.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o444)
+        try:
+            making.rename(folder)
+        except OSError:  # another process was faster; what it made is the same
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return folder
+
+
+def origin_of(path: Path) -> str | None:
+    """What a copy is a copy of, as people call it; None for a file that is none."""
+    parts, root = path.parts, _root().parts
+    inner = parts[len(root) + 1 :]
+    return os.sep.join(inner) if parts[: len(root)] == root and inner else None
+
+
+def _root() -> Path:
+    return platformdirs.user_cache_path("orca-recipes", appauthor=False) / _PLACES
