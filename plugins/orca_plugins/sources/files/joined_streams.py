@@ -35,12 +35,14 @@ def opened(path: Path, compression: str) -> IO[bytes]:
     Raises, when it is read: OSError, which says that the stream is truncated where the file ends too early.
     """
     make = cast(Callable[[], _Unpacking], _DECOMPRESSORS[compression])
-    return io.BufferedReader(_Joined(path.open("rb", buffering=0), make), _UNPACKED_BYTES)
+    padding = b"\0" if compression == "xz" else b""
+    return io.BufferedReader(_Joined(path.open("rb", buffering=0), make, padding), _UNPACKED_BYTES)
 
 
 class _Joined(io.RawIOBase):
-    def __init__(self, packed: IO[bytes], make: Callable[[], _Unpacking]) -> None:
+    def __init__(self, packed: IO[bytes], make: Callable[[], _Unpacking], padding: bytes) -> None:
         self._packed = packed
+        self._padding = padding
         self._make = make
         self._stream = make()
         self._held = b""
@@ -73,7 +75,7 @@ class _Joined(io.RawIOBase):
     def _next(self) -> bool:
         """Begin the stream that follows one that is over; xz may stand apart by zeros."""
         held = self._stream.unused_data
-        while not (held := held.lstrip(b"\0") if self._make is lzma.LZMADecompressor else held):
+        while not (held := held.lstrip(self._padding)):
             held = self._packed.read(_READ_BYTES)
             if not held:
                 return False

@@ -186,8 +186,10 @@ class Files(Source):
     def column_names(self, file: SourceFile) -> list[str]:
         """The columns that a Parquet or Arrow file has, or that the first rows of JSON lines name."""
         layout = self._layout(file)
-        if layout in ("parquet", "arrow"):
-            return (_files_arrow if layout == "arrow" else _files_parquet).column_names(file)
+        if layout == "arrow":
+            return _files_arrow.column_names(file)
+        if layout == "parquet":
+            return _files_parquet.column_names(file)
         return _files_jsonl.column_names(file)
 
     def unused_columns(self) -> list[str]:
