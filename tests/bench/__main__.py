@@ -4,6 +4,7 @@ python -m tests.bench collect     a teacher: requests a second, limits, memory
 python -m tests.bench compile     the compiler, part by part, and its peers
 python -m tests.bench exports     every form of export, beside datasets' map
 python -m tests.bench pack        packing alone
+python -m tests.bench mixing BUILD   how tasks are mixed within the rows of a build
 python -m tests.bench draw        drawing mixtures alone
 python -m tests.bench large       millions of examples, and how the cost grows
 python -m tests.bench traces      answers made durable, and a long queue of questions
@@ -18,6 +19,7 @@ from tests.bench.compile import compile
 from tests.bench.draw import draw
 from tests.bench.exports import exports
 from tests.bench.large import large
+from tests.bench.mixing import mixing
 from tests.bench.pack import pack
 from tests.bench.traces import traces
 from tests.bench.train import train
@@ -31,6 +33,7 @@ def bench() -> None:
 
 bench.add_command(collect)
 bench.add_command(compile)
+bench.add_command(mixing)
 bench.add_command(pack)
 bench.add_command(draw)
 bench.add_command(exports)

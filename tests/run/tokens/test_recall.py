@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orca_recipes.preview.preview import preview
 from orca_recipes.progress import Progress
-from orca_recipes.run.build import made
+from orca_recipes.run.build import made, prepare
 from orca_recipes.run.built import Built
 from orca_recipes.store.store import Store
 from tests.run.small import STUDENT, asked, promised, sums, write_rows
@@ -257,3 +258,16 @@ def test_whoever_edits_finds_rows_that_many_edits_before_tokenized(folder: Path)
     change: Callable[[int], str] = lambda rows: RECIPE.replace("rows = 150", f"rows = {rows}")  # noqa: E731
     built = [told(folder, change(rows), f"day-{rows}") for rows in (50, 90, 70, 120)]
     assert [tokenized(one) for one in built] == [(50, 0), (90, 50), (70, 70), (120, 90)]
+
+
+def test_a_plan_tells_what_an_edit_does_again_and_why(folder: Path) -> None:
+    told(folder, RECIPE, "first")
+    recipe = folder / "first.toml"
+    recipe.write_text(edited("filter changed"))
+    wanted = asked(recipe, store=folder / "store", out=folder / "first")
+    stages = {stage.name: stage for stage in preview(wanted, prepare(wanted)).stages}
+    assert stages["converse main/sums"].again == "judges all again; writes only conversations that are others"
+    assert stages["converse main/sums"].why.startswith("changed: filters")
+    assert stages["tokenize main/sums"].again == "tokenizes only conversations that 1 earlier stage did not"
+    assert stages["tokenize main/sums"].why == "after converse main/sums"
+    assert stages["read sums"].again == ""
