@@ -16,6 +16,7 @@ from typing import Any
 
 from orca_recipes.contract.chat_template import ChatTemplate, Refused
 from orca_recipes.contract.rendering import Rendering
+from orca_recipes.contract.trained_parts import PartSpan, part_spans
 from orca_recipes.errors import TemplateError
 
 _EMPTY = "reasoning: it has none, where the chat template prints an empty thought"
@@ -61,13 +62,14 @@ def dialogue_of(text: str, *, is_cut: bool) -> Dialogue:
 class TurnText:
     """One trained answer: the text before it, which inference is given, and the answer with its end.
 
-    place: of its message. number: which of the assistant's messages it is, from 1.
+    place: of its message. number: which of the assistant's messages it is, from 1. parts: of the answer.
     """
 
     place: int
     number: int
     prompt: str
     answer: str
+    parts: tuple[PartSpan, ...] = ()
 
 
 class TurnWriter:
@@ -133,7 +135,15 @@ class TurnWriter:
             self._check_closed(told[:place], variables, prompt)
         self._check_answer(messages[place], thought, said, answer)
         number = sum(message["role"] == "assistant" for message in messages[: place + 1])
-        return TurnText(place, number, prompt, answer)
+        parts = part_spans(
+            answer,
+            thought=thought,
+            said=said,
+            calls=calls_of(messages[place]),
+            closing=self._close,
+            control=self._control,
+        )
+        return TurnText(place, number, prompt, answer, parts)
 
     def _print(self, told: Sequence[Message], variables: Mapping[str, Any], *, asked: bool) -> str:
         try:

@@ -215,6 +215,7 @@ def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tupl
                 kind="",
                 decisive={
                     **({} if dataset.unknown == "reject" else {"unknown": dataset.unknown}),
+                    **({} if dataset.train_on is None else {"train_on": dataset.train_on.model_dump(mode="json")}),
                     **_fitting(recipe),
                 },
                 inputs=(conversations, *student),

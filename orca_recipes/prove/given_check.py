@@ -13,6 +13,7 @@ import numpy as np
 
 from orca_recipes.contract.kinds import Encoder
 from orca_recipes.contract.template_ends import rendering_of
+from orca_recipes.contract.trained_parts import TrainedParts
 from orca_recipes.contract.turn_texts import dialogue_of
 from orca_recipes.errors import TemplateError
 from orca_recipes.run.tokens.inference import Inference
@@ -32,21 +33,29 @@ class GivenChecker:
         self._encoder = encoder
         self._inference = inference
         self._options = rendering_options(template)
-        self._renderer: TurnRenderer | None = None
+        self._renderers: dict[TrainedParts | None, TurnRenderer] = {}
 
     def fault(
-        self, given: str, ids: np.ndarray, trained: np.ndarray, *, is_cut: bool, is_shortened: bool, window: int | None
+        self,
+        given: str,
+        ids: np.ndarray,
+        trained: np.ndarray,
+        *,
+        is_cut: bool,
+        is_shortened: bool,
+        window: int | None,
+        parts: TrainedParts | None,
     ) -> str | None:
         """What is wrong with an example, None where it is what inference would see.
 
         Args:
             given: the conversation up to the example's last answer. ids, trained: of the example's tokens.
             is_cut: its last answer is not finished. is_shortened: packing took away its end.
-            window: which of its windows it is, None where it is whole.
+            window: which of its windows it is, None where it is whole. parts: those that are trained, None for all.
         """
         try:
             dialogue = dialogue_of(given, is_cut=is_cut)
-            found = self._turns().render({0: dialogue}, check=np.zeros(1, dtype=bool), exact=True)
+            found = self._turns(parts).render({0: dialogue}, check=np.zeros(1, dtype=bool), exact=True)
         except TemplateError as fault:
             return f"the chat template cannot be used as a build uses it ({fault})"
         except (ValueError, KeyError, TypeError):
@@ -77,11 +86,11 @@ class GivenChecker:
             return f"at its token {at}: it holds {ids[at]}, where its conversation gives {wanted[at]}"
         return f"at its token {at}: it is {'' if trained[at] else 'not '}trained, and its conversation says otherwise"
 
-    def _turns(self) -> TurnRenderer:
-        if self._renderer is None:
+    def _turns(self, parts: TrainedParts | None) -> TurnRenderer:
+        if parts not in self._renderers:
             rendering = rendering_of(self._inference.template, self._encoder.vocabulary, **self._options)
-            self._renderer = TurnRenderer(rendering, self._encoder, self._inference)
-        return self._renderer
+            self._renderers[parts] = TurnRenderer(rendering, self._encoder, self._inference, parts)
+        return self._renderers[parts]
 
 
 def rendering_options(template: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from orca_recipes.contract.draws import binary_digests, draw_keys
 from orca_recipes.contract.spelling import quoted
+from orca_recipes.contract.trained_parts import PARTS, TrainedParts
 from orca_recipes.counted import counted
 from orca_recipes.progress import Progress
 from orca_recipes.prove.asked_counts import check_plan_counts
@@ -237,11 +238,12 @@ class _Proof:
         keys = draw_keys(id_hi=ids[:, 0], id_lo=ids[:, 1], seed=0, purpose="verify prompts")
         looked_at, before = np.flatnonzero(_drawn(keys, share)), len(found.faults)
         told = self._given(chosen, records, looked_at)
+        parts = _trained_parts(self.promised, dataset)
         for example, given in zip(looked_at.tolist(), told, strict=True):
             if given is None:
                 self.checker.check(chosen.tokens, chosen.segments, example, found)
             else:
-                self._check_given(chosen, example, given, records, found)
+                self._check_given(chosen, example, given, records, found, parts)
         sentences = dict(found.faults[before:])
         for at, sentence in first_few(np.array(list(sentences), dtype=np.int64), lambda at: sentences[at]):
             self._find(prefix, chosen, at, records, sentence)
@@ -254,7 +256,15 @@ class _Proof:
         told: list[str | None] = records.table[GIVEN].take(indices(chosen.examples[examples])).to_pylist()
         return told
 
-    def _check_given(self, chosen: ChosenRows, example: int, given: str, records: Records, found: PromptCheck) -> None:
+    def _check_given(
+        self,
+        chosen: ChosenRows,
+        example: int,
+        given: str,
+        records: Records,
+        found: PromptCheck,
+        parts: TrainedParts | None,
+    ) -> None:
         """Hold an example against its conversation, rendered anew."""
         at = int(chosen.examples[example])
         flags = int(records.column("flags")[at])
@@ -269,6 +279,7 @@ class _Proof:
             is_cut=bool(flags & CUT),
             is_shortened=bool(flags & (TRUNCATED | TURNS_DROPPED)),
             window=window,
+            parts=parts,
         )
         if fault is None:
             found.checked += 1
@@ -304,6 +315,16 @@ class _Proof:
             self.not_checked.append(
                 f"the prompts of {counted(number, 'sampled example')} of dataset {name}: they {why}"
             )
+
+
+def _trained_parts(promised: Manifest, dataset: str) -> TrainedParts | None:
+    """The parts of answers that a dataset trains; None where its recipe says nothing."""
+    datasets = promised.recipe.get("datasets")
+    table = datasets.get(dataset) if isinstance(datasets, Mapping) else None
+    said = table.get("train_on") if isinstance(table, Mapping) else None
+    if not isinstance(said, Mapping):
+        return None
+    return TrainedParts(**{part: bool(said.get(part, True)) for part in PARTS})
 
 
 def _rejects_unknown(promised: Manifest | None, dataset: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from orca_recipes.contract.kinds import (
     Engine,
@@ -48,6 +48,32 @@ class Student(Grammar):
         return self
 
 
+def _on_or_off(said: object) -> object:
+    if isinstance(said, int | float) and not isinstance(said, bool):
+        raise ValueError(f"a part is trained (true) or it is not (false); there are no weights, and {said} is one")
+    return said
+
+
+Trained = Annotated[bool, BeforeValidator(_on_or_off)]
+
+
+class TrainOn(Grammar):
+    """Which turns and which parts of them carry loss; what does not stays as context."""
+
+    turns: Annotated[
+        Literal["all", "last"], Field(description="all that the collection trains, or the last of them alone")
+    ] = "all"
+    reasoning: Annotated[Trained, Field(description="thoughts, with what closes them")] = True
+    content: Annotated[Trained, Field(description="what is said")] = True
+    tool_calls: Annotated[Trained, Field(description="calls of tools; their replies are never trained")] = True
+
+    @model_validator(mode="after")
+    def _trains_something(self) -> "TrainOn":
+        if not (self.reasoning or self.content or self.tool_calls):
+            raise ValueError("no part is trained; leave one of reasoning, content and tool_calls on")
+        return self
+
+
 class Dataset(Grammar):
     """A mixture, a teacher, filters and a student's view: one dataset of packed shards."""
 
@@ -63,6 +89,10 @@ class Dataset(Grammar):
         Literal["shared", "own"],
         Field(description="shared: an example gets the same system message in every dataset; own: drawn for this one"),
     ] = "shared"
+    train_on: Annotated[
+        TrainOn | None,
+        Field(description="which turns and which parts of them are trained; all, if left out"),
+    ] = None
     best_of: Annotated[
         int, Field(ge=1, le=100, description="answers asked for each example; the first that all filters keep is kept")
     ] = 1

@@ -63,7 +63,10 @@ GIVEN = "given"
 WINDOW = "window"
 """The column of which window of a long example one is, from 1; null where an example is whole. As GIVEN."""
 
-SOMETIMES = (GIVEN, WINDOW)
+BY_PART = ("trained_reasoning", "trained_content", "trained_tool_calls")
+"""The columns of trained tokens by part, where a recipe says which parts are trained; null of windows. As GIVEN."""
+
+SOMETIMES = (GIVEN, *BY_PART, WINDOW)
 """The columns that a table has only where one of its examples has a value."""
 
 _MAY_BE_NULL = frozenset({"file", "line", "question_digest", "teacher_view", "kept_question_digest", *SOMETIMES})
@@ -163,7 +166,7 @@ def records_schema(*, also: Collection[str] = ()) -> pa.Schema:
     teacher_view: what the teacher was asked, told by the student's messages (JSON, see README). kept_question_digest:
     of the last question as the tokenizer keeps it. Both are null where the student sees what the teacher saw.
     given: the conversation with its tools and variables (JSON, `contract.turn_texts`), where the template rendered it
-    whole; null where its messages are told by the tokens. window: see WINDOW.
+    whole; null where its messages are told by the tokens. window: see WINDOW, and BY_PART.
     """
     import pyarrow as pa
 
@@ -188,7 +191,7 @@ def records_schema(*, also: Collection[str] = ()) -> pa.Schema:
         ("teacher_view", pa.dictionary(pa.int32(), pa.large_string())),
         ("kept_question_digest", pa.binary(WIDTH)),
     ]
-    others = {GIVEN: pa.dictionary(pa.int32(), pa.large_string()), WINDOW: pa.int32()}
+    others = {GIVEN: pa.dictionary(pa.int32(), pa.large_string()), **dict.fromkeys((*BY_PART, WINDOW), pa.int32())}
     return pa.schema([*columns, *((name, others[name]) for name in SOMETIMES if name in also)])
 
 

@@ -73,7 +73,7 @@ class Fitting:
             owner=made.owner[source],
             turn=made.turn[source],
             given=told,
-            places=None if made.places is None else [made.places[example] for example in source.tolist()],
+            by_part=None,
             window=number.astype(np.int32),
             flags=np.array([TRUNCATED if window.is_open else 0 for _, window in found], dtype=np.int8),
         )
@@ -134,7 +134,7 @@ class Fitting:
             owner=made.owner[source],
             turn=np.where(turn == ALL_TURNS, made.turn[source], turn + np.array(gone, dtype=np.int32)),
             given=None if found.given is None else [found.given[at] for at in kept.tolist()],
-            places=None if found.places is None else [found.places[at] for at in kept.tolist()],
+            by_part=None if found.by_part is None else [found.by_part[at] for at in kept.tolist()],
             flags=np.full(len(kept), HISTORY_DROPPED, dtype=np.int8),
         )
         together = _put_together(made, part, np.unique(source))
@@ -188,6 +188,10 @@ def _put_together(made: Made, part: Made, replaced: np.ndarray) -> Made:
     if made.given is not None or part.given is not None:
         both = [*_picked(made.given, kept), *_picked(part.given, rows)]
         given = [both[at] for at in order.tolist()]
+    by_part: list[Sequence[int] | None] | None = None
+    if made.by_part is not None:
+        counts = [*(made.by_part[at] for at in kept.tolist()), *(part.by_part or [None] * len(rows))]
+        by_part = [counts[at] for at in order.tolist()]
     return replace(
         made,
         rendered=joined([(made.rendered, kept), (part.rendered, rows)], order),
@@ -195,6 +199,7 @@ def _put_together(made: Made, part: Made, replaced: np.ndarray) -> Made:
         turn=turn[order],
         given=given,
         places=None,
+        by_part=by_part,
         window=window[order],
         flags=flags[order],
     )

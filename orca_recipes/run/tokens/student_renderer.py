@@ -14,10 +14,11 @@ from orca_recipes.contract.ending import ending_of
 from orca_recipes.contract.frames import BESIDE_CONTENT, BESIDE_MESSAGES
 from orca_recipes.contract.kinds import Encoder
 from orca_recipes.contract.markup import Markup
+from orca_recipes.contract.trained_parts import TrainedParts
 from orca_recipes.contract.turn_texts import Dialogue
 from orca_recipes.run.tokens.inference import Inference
 from orca_recipes.run.tokens.joined_examples import joined
-from orca_recipes.run.tokens.last_exchange import last_alone
+from orca_recipes.run.tokens.last_exchange import last_alone, without_trained
 from orca_recipes.run.tokens.prompt_trial import PromptTrial
 from orca_recipes.run.tokens.render import Renderer
 from orca_recipes.run.tokens.rendered_segments import Rendered
@@ -47,7 +48,8 @@ class Made:
     checked: examples whose prompts were held against inference's. fast, slow: conversations rendered in either way.
     places: the positions of the messages that an example trains, of those that were rendered one at a time.
     window: int32 [examples], which window of an example each is, from 1; 0 where it is whole. flags: int8 [examples],
-    of their records. Both are None where no example was made to fit.
+    of their records. Both are None where no example was made to fit. by_part: trained tokens of each by
+    `trained_parts.PARTS`, None where the recipe does not say which are trained.
     way: int8 [conversations], of PRINTED, TELLING and TURNED.
     disagreeing: whether the fast tokenizer differed from the reference on an example that was compared.
     """
@@ -65,15 +67,20 @@ class Made:
     places: Sequence[Sequence[int] | None] | None = None
     window: np.ndarray | None = None
     flags: np.ndarray | None = None
+    by_part: Sequence[Sequence[int] | None] | None = None
 
 
 @dataclass(frozen=True)
 class StudentRenderer:
-    """A markup with a loaded tokenizer; tokenizer: the tokenizer.json that will be shipped."""
+    """A markup with a loaded tokenizer.
+
+    tokenizer: the tokenizer.json that will be shipped. parts: those of answers that are trained, None where all are.
+    """
 
     markup: Markup
     encoder: Encoder
     tokenizer: Path
+    parts: TrainedParts | None = None
     fast: Renderer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,10 +98,13 @@ class StudentRenderer:
         """
         conversations = whole(conversations)
         if self.markup.rendering is None:
+            if self.parts is not None and not self.parts.content:
+                conversations = without_trained(conversations)
             return self._by_joints(conversations, check, exact, of, tried, unprinted(conversations))
         if self.markup.rendering.history == "last":
             conversations = last_alone(conversations)
-        is_plain = np.full(conversations.num_rows, bool(self.markup.joints)) & ~_holds_more(conversations)
+        has_joints = bool(self.markup.joints) and self.parts is None
+        is_plain = np.full(conversations.num_rows, has_joints) & ~_holds_more(conversations)
         if is_plain.all():
             fast = self._by_joints(conversations, check, exact, of, tried, {})
             if fast.disagreeing or not fast.reasons:
@@ -113,7 +123,7 @@ class StudentRenderer:
         assert self.markup.rendering is not None
         vocabulary = ending_of(self.markup, self.encoder).named(self.encoder.vocabulary)
         inference = Inference(self.tokenizer, self.markup.chat_template, vocabulary)
-        return TurnRenderer(self.markup.rendering, self.encoder, inference)
+        return TurnRenderer(self.markup.rendering, self.encoder, inference, self.parts)
 
     def _by_joints(
         self,
@@ -173,6 +183,7 @@ class StudentRenderer:
             way=way,
             disagreeing=0 if slow.rendered is None else len(slow.rendered.disagreeing),
             places=[places[at] for at in order.tolist()],
+            by_part=None if slow.by_part is None else [slow.by_part[at] for at in order.tolist()],
         )
 
 

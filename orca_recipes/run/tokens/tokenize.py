@@ -20,11 +20,13 @@ from orca_recipes.contract.draws import binary_digests, draw_keys
 from orca_recipes.contract.kinds import Encoder, Tokenizer
 from orca_recipes.contract.markup import Markup
 from orca_recipes.contract.rendering import EXPANSION_LIMIT
+from orca_recipes.contract.trained_parts import TrainedParts
 from orca_recipes.counted import counted
 from orca_recipes.plan.compile import has_reserve
 from orca_recipes.run.tokens.erased_question import kept_question_digests, kept_questions_of_turns
 from orca_recipes.run.tokens.expansion import Expansion
 from orca_recipes.run.tokens.fitting import Fitting
+from orca_recipes.run.tokens.last_exchange import last_alone
 from orca_recipes.run.tokens.ledger import CHECKED, LEDGER, TAILED, Ledger, report_of
 from orca_recipes.run.tokens.prompt_trial import ahead, sampled
 from orca_recipes.run.tokens.recall import UNIT, Known, Recalled, joined_recalled, known_parts, recalled, student_of
@@ -35,7 +37,7 @@ from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.run.work.student import TOKENIZER_FILES
 from orca_recipes.shards.ids_digest import ids_digests
-from orca_recipes.shards.records import CUT, GIVEN, HISTORY_DROPPED, TAIL_TRIMMED, WINDOW
+from orca_recipes.shards.records import BY_PART, CUT, GIVEN, HISTORY_DROPPED, TAIL_TRIMMED, WINDOW
 from orca_recipes.shards.writer import write_pair
 from orca_recipes.store.arrow_files import indices, read_table, write_table
 from orca_recipes.store.made_conversations import MADE, passed_rows
@@ -142,6 +144,7 @@ def _tokenized(
     parts = [part for part in conversations.parts() if part.name != ACCOUNT]
     of = sum(part.report["out"] for part in parts)
     groups, fitting = together(parts), _fitting(bench)
+    train_on = bench.recipe.datasets[subject.partition("/")[0]].train_on
     stage = bench.plan[f"tokenize {subject}"]
     known = known_parts(bench, stage, conversations, parts, exact=exact) if fitting is None else {}
     tasks = [
@@ -159,6 +162,8 @@ def _tokenized(
             unknown=unknown,
             fitting=fitting,
             most_expansion=bench.recipe.template.most_expansion(),
+            last_alone=train_on is not None and train_on.turns == "last",
+            parts=None if train_on is None else TrainedParts(train_on.reasoning, train_on.content, train_on.tool_calls),
         )
         for group in groups
     ]
@@ -192,6 +197,7 @@ class TokenizeTask:
     exact: encode them with the reference tokenizer throughout. of: conversations of the whole stage. unknown: whether
     answers that the vocabulary cannot spell are trained or rejected. fitting: what becomes of those longer than a row
     here, None where packing decides. most_expansion: how many times a conversation's tokens its examples may have.
+    last_alone: train the last answer alone. parts: those of answers that are trained, None where all are.
     """
 
     name: str
@@ -205,6 +211,8 @@ class TokenizeTask:
     unknown: Literal["reject", "train"]
     fitting: Fitting | None = None
     most_expansion: float = EXPANSION_LIMIT
+    last_alone: bool = False
+    parts: TrainedParts | None = None
 
 
 @dataclass(frozen=True)
@@ -264,6 +272,8 @@ def _made(task: TokenizeTask, conversations: pa.Table) -> tuple[Made, Expansion]
     Raises: TemplateError, as `StudentRenderer.render` and `Expansion.check`.
     """
     student, check = _student_of(task), _sample(conversations)
+    if task.last_alone:
+        conversations = last_alone(conversations)
     made = student.render(conversations, check=check, exact=task.exact, of=task.of)
     expansion = Expansion.of(made)
     if made.slow and not made.disagreeing:
@@ -284,7 +294,7 @@ def _wanted(part: Part, rows: int) -> np.ndarray:
 
 
 def _student_of(task: TokenizeTask) -> StudentRenderer:
-    return _student(task.tokenizer, task.tokenizer_folder, _Once(task.markup))
+    return _student(task.tokenizer, task.tokenizer_folder, _Once(task.markup), task.parts)
 
 
 def _lost(made: Made, task: TokenizeTask) -> tuple[dict[int, str], np.ndarray]:
@@ -360,9 +370,9 @@ class _Once:
 
 
 @lru_cache(maxsize=2)
-def _student(tokenizer: Tokenizer, folder: Path, markup: _Once) -> StudentRenderer:
+def _student(tokenizer: Tokenizer, folder: Path, markup: _Once, parts: TrainedParts | None) -> StudentRenderer:
     """Loaded once a process: a tokenizer takes up to seconds to load."""
-    return StudentRenderer(markup.markup, opened(tokenizer, folder), folder / TOKENIZER_FILES[0])
+    return StudentRenderer(markup.markup, opened(tokenizer, folder), folder / TOKENIZER_FILES[0], parts)
 
 
 def _sample(conversations: pa.Table) -> np.ndarray:
@@ -505,6 +515,9 @@ def _records(
     if made.given is not None:
         table = table.append_column("turn", pa.array(made.turn))
         table = table.append_column(GIVEN, pa.array(made.given, type=pa.large_string()))
+    for at, name in enumerate(BY_PART if made.by_part is not None else ()):
+        counts_of = [None if one is None else one[at] for one in made.by_part or ()]
+        table = table.append_column(name, pa.array(counts_of, type=pa.int32()))
     if made.window is not None and made.window.any():
         table = table.append_column(WINDOW, pa.array(made.window, mask=made.window == 0))
     return table if keep.all() else table.take(indices(np.flatnonzero(keep)))

@@ -17,8 +17,11 @@ import numpy as np
 
 from orca_recipes.contract.kinds import Encoder
 from orca_recipes.contract.rendering import Rendering
+from orca_recipes.contract.trained_parts import TrainedParts
 from orca_recipes.contract.turn_texts import Dialogue, TurnText, TurnWriter, Unfit
 from orca_recipes.run.tokens.inference import Inference
+from orca_recipes.run.tokens.joined_examples import joined
+from orca_recipes.run.tokens.masked_parts import masked
 from orca_recipes.run.tokens.rendered_segments import Held, Rendered, assembled
 from orca_recipes.run.tokens.run_encoder import RunEncoder
 from orca_recipes.run.tokens.turn_examples import Joining, TurnExample, examples_of, joinings, spans_of
@@ -38,17 +41,23 @@ class TurnsRendered:
 
     examples: in the order of conversations. rendered: their tokens; None where there is no example.
     reasons: why others gave none, by position of the conversation.
+    by_part: the trained tokens of each by `trained_parts.PARTS`, where some parts are not trained.
     """
 
     examples: Sequence[TurnExample]
     rendered: Rendered | None
     reasons: Mapping[int, str]
+    by_part: Sequence[Sequence[int]] | None = None
 
 
 class TurnRenderer:
     """A template that is rendered a conversation at a time, with a loaded tokenizer."""
 
-    def __init__(self, rendering: Rendering, encoder: Encoder, inference: Inference) -> None:
+    def __init__(
+        self, rendering: Rendering, encoder: Encoder, inference: Inference, parts: TrainedParts | None = None
+    ) -> None:
+        """parts: those of answers that are trained, None where all are."""
+        self._parts = parts
         vocabulary = encoder.vocabulary
         self._encoder = encoder
         self._inference = inference
@@ -82,7 +91,18 @@ class TurnRenderer:
         rendered = self._rendered(examples, dialogues, check, exact)
         for at in self._other_than_inference(examples, rendered):
             reasons[examples[at].owner] = _OTHER_IDS
-        return TurnsRendered(examples, rendered, reasons)
+        if self._parts is None:
+            return TurnsRendered(examples, rendered, reasons)
+        rendered, by_part, untold = masked(examples, rendered, self._parts, self._encoder)
+        # An example with nothing to train is none, unless its conversation has no other.
+        trains = {example.owner for example, count in zip(examples, by_part, strict=True) if sum(count)}
+        kept = [at for at, one in enumerate(examples) if sum(by_part[at]) or one.owner not in trains]
+        return TurnsRendered(
+            [examples[at] for at in kept],
+            joined([(rendered, np.array(kept, dtype=np.int64))], np.arange(len(kept))),
+            {**untold, **reasons},
+            [by_part[at] for at in kept],
+        )
 
     def _rendered(
         self, examples: Sequence[TurnExample], dialogues: Mapping[int, Dialogue], check: np.ndarray, exact: bool

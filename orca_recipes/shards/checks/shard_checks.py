@@ -23,7 +23,7 @@ from orca_recipes.shards.checks.sampling import ChosenRows, Sampler, choose_rows
 from orca_recipes.shards.layout import guards_of, index_path, records_path, tokens_path
 from orca_recipes.shards.manifest import Manifest, ShardCounts
 from orca_recipes.shards.reader import Shard
-from orca_recipes.shards.records import Records, records_of
+from orca_recipes.shards.records import BY_PART, Records, records_of
 from orca_recipes.shards.segments import Segments
 
 
@@ -194,7 +194,9 @@ def _index_breaches(shard: Shard, promised: Manifest) -> Iterator[Breach]:
 
 def _token_breaches(chosen: ChosenRows, promised: Manifest, records: Records | None) -> Iterator[Breach]:
     """What the tokens of some rows tell, by the names that rows and examples have in the shard."""
-    cut = None if records is None else records.is_cut()[chosen.examples]
+    # Where parts of answers are no targets, an answer may end on one that is none.
+    is_told = records is not None and not any(name in records.table.column_names for name in BY_PART)
+    cut = records.is_cut()[chosen.examples] if records is not None and is_told else None
     ids = None if records is None or records.ids_digests is None else records.ids_digests[chosen.examples]
     for breach in _breaches_of(chosen.segments, chosen.tokens, promised, cut, ids):
         example = None if breach.example is None else int(chosen.examples[breach.example])
