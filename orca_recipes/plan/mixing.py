@@ -138,8 +138,7 @@ def context_columns(recipe: Recipe) -> tuple[str, ...] | None:
 
 def questions_stage(plan: PlanBuilder, collection: str) -> str:
     """The stage that keeps the digest of every question of a collection, made where somebody asks for it."""
-    read = f"read {collection}"
-    return plan.add("questions", collection, kind="", decisive={}, inputs=(read,))
+    return plan.once("questions", collection, decisive=dict, inputs=(f"read {collection}",))
 
 
 class _Stages:
@@ -249,9 +248,11 @@ class _Stages:
 
     def _contexts(self, collection: str) -> str:
         """The stage that keeps the digest of all that stands before each answer of a collection."""
+        return self._plan.once("contexts", collection, decisive=self._of_contexts, inputs=(f"read {collection}",))
+
+    def _of_contexts(self) -> dict[str, Any]:
         columns = context_columns(self._recipe)
-        decisive = {"columns": None if columns is None else list(columns)}
-        return self._plan.add("contexts", collection, kind="", decisive=decisive, inputs=(f"read {collection}",))
+        return {"columns": None if columns is None else list(columns)}
 
     def _of_excluded(self) -> list[str]:
         return [

@@ -1,6 +1,6 @@
 """The plan: stages in the order in which they can run, each with a fingerprint that says what its output is."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +104,13 @@ class PlanBuilder:
         stage = Stage(verb, subject, kind, decisive, inputs, digest_of(identity))
         self._stages[stage.name] = stage
         return stage.name
+
+    def once(
+        self, verb: str, subject: str, *, decisive: Callable[[], Mapping[str, Any]], inputs: tuple[str, ...]
+    ) -> str:
+        """Return the name of a stage that many ask for, and add it for the first; decisive: gives what decides it."""
+        name = f"{verb} {subject}"
+        return name if name in self._stages else self.add(verb, subject, kind="", decisive=decisive(), inputs=inputs)
 
     def plan(self) -> Plan:
         return Plan(dict(self._stages))

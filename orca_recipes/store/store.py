@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +33,7 @@ from orca_recipes.store.store_marker import STAGE, open_store
 RECEIPT = "receipt.json"
 
 _FINGERPRINT_DIGITS = 20
+_STAGE_NAME = re.compile(r".+-[0-9a-f]{20}", re.DOTALL)
 
 _WRITER = secrets.token_hex(6)
 """Who writes: one name a process. A worker can outlive a build that was killed, and must not write into the files of
@@ -215,6 +216,7 @@ class Store:
         self.root = root
         open_store(root)
         self._claims = Claims(root / "running")
+        self._listed: tuple[int, dict[str, list[str]]] = (-1, {})
 
     def folder(self, stage: Stage) -> StageFolder:
         label = stage.label.replace(" ", "-")
@@ -224,10 +226,24 @@ class Store:
         """The other finished stages of a stage's label, the newest first."""
         own = self.folder(stage).path
         label = own.name.removesuffix(stage.fingerprint[:_FINGERPRINT_DIGITS])
-        pattern = escape(label) + "[0-9a-f]" * _FINGERPRINT_DIGITS
-        found = [StageFolder(path) for path in (self.root / "stages").glob(pattern) if path != own]
-        found = [folder for folder in found if folder.published]
+        others = (name for name in self._by_label().get(label, ()) if name != own.name)
+        found = [folder for name in others if (folder := StageFolder(own.parent / name)).published]
         return sorted(found, key=lambda folder: (-folder.finished_at, folder.path.name))
+
+    def _by_label(self) -> Mapping[str, Sequence[str]]:
+        """The folders of stages by label, listed anew where any came or went: a plan asks once a stage."""
+        place = self.root / "stages"
+        try:
+            changed = place.stat().st_mtime_ns
+            if changed != self._listed[0]:
+                found: dict[str, list[str]] = {}
+                for name in sorted(os.listdir(place)):
+                    if _STAGE_NAME.fullmatch(name):
+                        found.setdefault(name[:-_FINGERPRINT_DIGITS], []).append(name)
+                self._listed = (changed, found)
+        except FileNotFoundError:
+            return {}
+        return self._listed[1]
 
     def hold(self, folders: Iterable[StageFolder], say: Say = quiet) -> None:
         """Claim folders of stages, as `claim` does: what is taken over of them stays meanwhile."""
