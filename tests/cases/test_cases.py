@@ -24,6 +24,7 @@ PLAIN = [
     "07_content_parts",
     "13_lima",
     "20_save_to_disk",
+    "22_s3",
     "24_task_take",
     "24_where",
     "30_dup_inputs",
