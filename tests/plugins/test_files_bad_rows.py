@@ -69,19 +69,41 @@ BAD_LINES = {
     b'{"messages": 5}': "messages: a number where a list should be",
     b'{"messages": ["a", {}]}': "messages: a message that is not an object",
     b'{"messages": [null]}': "messages: a message that is not an object",
-    b'{"messages": [{"role": "bard", "content": "a"}]}': (
-        'messages: the role "bard" is none of system, user, assistant, tool'
+    b'{"messages": [{"role": "alien", "content": "a"}]}': (
+        'messages: the role "alien" is none of system, user, assistant, tool; '
+        'roles = { "alien" = "..." } says which it is'
     ),
     b'{"messages": [{"role": "mixed", "content": "a"}]}': (
-        'messages: the role "mixed" is none of system, user, assistant, tool'
+        'messages: the role "mixed" is none of system, user, assistant, tool; '
+        'roles = { "mixed" = "..." } says which it is'
     ),
     b'{"messages": [{"content": "a"}]}': "messages: a message without a role",
     b'{"messages": [{"role": 1, "content": "a"}]}': "messages: a message without a role",
     b'{"messages": [{"role": "user"}]}': "messages: a message without text content",
     b'{"messages": [{"role": "user", "content": null}]}': "messages: a message without text content",
     b'{"messages": [{"role": "user", "content": 5}]}': "messages: a message without text content",
-    b'{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}': (
-        "messages: content has several parts, and only one is read"
+    b'{"messages": [{"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": "{a"}]}]}': (
+        'messages: tool_calls: the arguments of "f": text that is no JSON ({a)'
+    ),
+    b'{"messages": [{"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": "[]"}]}]}': (
+        'messages: tool_calls: the arguments of "f" are no object'
+    ),
+    b'{"messages": [{"role": "assistant", "content": "", "tool_calls": [{"arguments": {"a": 1}}]}]}': (
+        "messages: tool_calls: a call without a name"
+    ),
+    b'{"messages": [{"role": "assistant", "content": "", "tool_calls": [{"name": "f", "type": "custom"}]}]}': (
+        'messages: tool_calls: a call of type "custom", and only functions are read'
+    ),
+    b'{"messages": [{"role": "tool", "content": "4", "tool_call_id": "c"}]}': (
+        'messages: a tool answers call "c", which no message before it makes'
+    ),
+    b'{"messages": [{"role": "function_call", "content": "call it"}]}': (
+        "messages: tool_calls: text that is no JSON (call it)"
+    ),
+    b'{"messages": [{"role": "user", "content": "q"}], "tools": "hammer"}': "tools: text that is no JSON (hammer)",
+    b'{"messages": [{"role": "user", "content": "q"}], "tools": [{}, {"type": "x"}]}': "tools: a tool without a name",
+    b'{"messages": [{"role": "user", "content": "q"}], "chat_template_kwargs": [1]}': (
+        "chat_template_kwargs: no object"
     ),
     b'{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}': (
         'messages: content has a part "image_url", and only text is read'
@@ -348,13 +370,13 @@ def test_text_inside_of_parquet_lists_that_is_not_utf8_rejects_its_row(tmp_path:
 
 
 def test_bad_messages_in_parquet_are_rejected_for_the_same_reasons(tmp_path: Path):
-    values = [[{"role": "user", "content": "a"}], [{"role": "bard", "content": "a"}], [{"role": "user"}], [None], None]
+    values = [[{"role": "user", "content": "a"}], [{"role": "alien", "content": "a"}], [{"role": "user"}], [None], None]
     kind = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
     pq.write_table(pa.table({"messages": pa.array(values, kind)}), tmp_path / "rows.parquet")
     rows, rejected = read(tmp_path / "rows.parquet")
     assert [place for place, _ in rows] == [1, 5]
     assert rejected == [
-        (2, 'messages: the role "bard" is none of system, user, assistant, tool'),
+        (2, 'messages: the role "alien" is none of system, user, assistant, tool'),
         (3, "messages: a message without text content"),
         (4, "messages: a message that is not an object"),
     ]

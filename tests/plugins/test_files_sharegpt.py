@@ -36,9 +36,10 @@ def test_a_conversation_of_sharegpt_has_our_roles(tmp_path: Path, name: str):
 
 
 def test_a_role_that_nobody_knows_is_rejected(tmp_path: Path):
-    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": [{"from": "bard", "value": "x"}]}))
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": [{"from": "alien", "value": "x"}]}))
     source = Files(path=tmp_path / "rows.jsonl")
     (reading,) = [reading for slice in source.slices(slice_bytes=1 << 20) for reading in source.read(slice=slice)]
     assert reading.rejected["reason"].to_list() == [
-        'messages: the role "bard" is none of system, user, assistant, tool'
+        'messages: the role "alien" is none of system, user, assistant, tool; '
+        'roles = { "alien" = "..." } says which it is'
     ]

@@ -12,7 +12,7 @@ from orca_recipes.store.arrow_files import one_piece
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_TOLD = {"reasoning": "reasoning (reasoning_content, thinking)"}
+_TOLD = {"reasoning": "reasoning (reasoning_content, thinking)", "tool_calls": "tool_calls (function_call)"}
 """Things that rows call by other names, as people are told of them."""
 
 _NO_PLACE = "no place for it in this template; the kind from_tokenizer may have one"

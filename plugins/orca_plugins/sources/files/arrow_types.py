@@ -11,7 +11,10 @@ import numpy as np
 from orca_plugins.sources.files.chosen_rows import fits_where, plain_where, where_type
 from orca_plugins.sources.files.columns import LISTS, Wanted
 from orca_plugins.sources.files.spelt_messages import spelt_column
+from orca_plugins.sources.files.strict_json import BadRow
+from orca_plugins.sources.files.tool_values import beside_text, without_nulls
 from orca_plugins.sources.files.turn_columns import is_turn, list_offsets, plain_turns, turns_type
+from orca_recipes.contract.frames import BESIDE_MESSAGES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,6 +39,8 @@ def fits(ours: str, stored: "pa.DataType", wanted: Wanted) -> bool:
     """Whether a column of a stored type can be one of ours."""
     if ours in wanted.sorts:
         return fits_where(wanted.sorts[ours], stored)
+    if ours in BESIDE_MESSAGES:
+        return True
     if ours == "messages":
         return _is_null(stored) or (is_list(stored) and is_turn(stored.value_type)) or _is_spelt(stored, wanted)
     if ours == "answer" and is_talk(stored):
@@ -62,6 +67,30 @@ def plain(ours: str, array: "pa.Array", wanted: Wanted) -> "pa.Array":
     if ours not in LISTS:
         return _plain_text(array)
     return _plain_references(array) if is_list(array.type) else _singles(_plain_text(array))
+
+
+def beside_texts(ours: str, array: "pa.Array", which: np.ndarray) -> tuple[dict[int, str], dict[int, str]]:
+    """Of some rows, what they bring beside messages as its text, by position; and what is wrong of others.
+
+    Args:
+        which: bool [rows].
+    """
+    texts: dict[int, str] = {}
+    faults: dict[int, str] = {}
+    known: dict[str, str | None] = {}  # many rows bring the same tools
+    for row in np.flatnonzero(which).tolist():
+        try:
+            value = without_nulls(array[row].as_py())
+            text = known.get(value) if isinstance(value, str) else None
+            text = text or beside_text(ours, value)
+        except BadRow as reason:
+            faults[row] = str(reason)
+            continue
+        if isinstance(value, str):
+            known[value] = text
+        if text is not None:
+            texts[row] = text
+    return texts, faults
 
 
 def is_talk(stored: "pa.DataType") -> bool:

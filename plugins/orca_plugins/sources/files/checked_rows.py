@@ -3,6 +3,7 @@
 Every format comes through here, so that a row is kept or rejected for the same reason whatever file it lay in.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -12,10 +13,10 @@ import numpy as np
 from orca_plugins.sources.files.chosen_rows import LEFT_OUT, chosen_rows, without_choosing
 from orca_plugins.sources.files.columns import LISTS, Wanted, extra_name, shown
 from orca_plugins.sources.files.made_columns import made_columns
-from orca_plugins.sources.files.message_keys import is_of_what_is_lost
+from orca_plugins.sources.files.message_keys import calls_of, is_of_what_is_lost
 from orca_plugins.sources.files.strict_json import BAD_TEXT
 from orca_plugins.sources.files.turn_columns import list_offsets
-from orca_recipes.contract.frames import completed, rejected_rows_schema, rows_schema
+from orca_recipes.contract.frames import BESIDE_CONTENT, completed, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Reading
 from orca_recipes.shards.layout import ROLES
 
@@ -59,7 +60,7 @@ class Finish:
         """The tables' rows that are sound, and all rejections, each in order of place."""
         table = _joined(tables)
         places, columns = table.places, dict(table.columns)
-        faults = _faults(columns)
+        faults = _faults(columns, self.wanted)
         kept, left_out = chosen_rows(columns, self.wanted, _incomparable(table, faults), rows=len(places))
         if "messages" in columns:
             columns["messages"], untrained = _marked(columns["messages"], last_only=self.train_on == "last")
@@ -115,7 +116,8 @@ def _joined(tables: Sequence[Table]) -> Table:
 
     if len(tables) == 1:
         return tables[0]
-    columns = {ours: pa.concat_arrays([table.columns[ours] for table in tables]) for ours in tables[0].columns}
+    names = dict.fromkeys(ours for table in tables for ours in table.columns)
+    columns = {ours: pa.concat_arrays([_column(table, ours) for table in tables]) for ours in names}
     places = np.concatenate([table.places for table in tables])
     rejected = [fault for table in tables for fault in table.rejected]
     starts = np.cumsum([0, *(len(table.places) for table in tables)]).tolist()
@@ -125,14 +127,21 @@ def _joined(tables: Sequence[Table]) -> Table:
     return Table(places=places, columns=columns, rejected=rejected, faults=dict(numbered))
 
 
-def _faults(columns: Mapping[str, "pa.Array"]) -> dict[int, str]:
+def _column(table: Table, ours: str) -> "pa.Array":
+    """A table's column; of what rows bring beside messages, and none of its rows has, nulls."""
+    import pyarrow as pa
+
+    return table.columns[ours] if ours in table.columns else pa.nulls(len(table.places), pa.large_string())
+
+
+def _faults(columns: Mapping[str, "pa.Array"], wanted: Wanted) -> dict[int, str]:
     """Row to the first reason against it."""
     faults = {row: BAD_TEXT for array in columns.values() for row in _rows_of_invalid_text(array)}
     for ours in LISTS:
         if ours in columns:
             faults = dict.fromkeys(_rows_of_null_items(columns[ours]), f"{ours}: a list that holds null") | faults
     if "messages" in columns:
-        faults = _message_faults(columns["messages"]) | faults
+        faults = _message_faults(columns["messages"], wanted) | faults
     return faults
 
 
@@ -160,23 +169,53 @@ def _rows_of_null_items(array: "pa.Array") -> list[int]:
     return _rows_where(array, items.is_null())
 
 
-def _message_faults(array: "pa.Array") -> dict[int, str]:
+def _message_faults(array: "pa.Array", wanted: Wanted) -> dict[int, str]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     flat = pc.list_flatten(array)
     role, content, fault = (pc.struct_field(flat, name) for name in ("role", "content", "fault"))
     known = pc.is_in(role, pa.array(ROLES[1:], pa.large_string()))
-    faults = dict.fromkeys(_rows_where(array, content.is_null()), NO_CONTENT)
+    faults = _stray_replies(array, wanted)
+    faults |= dict.fromkeys(_rows_where(array, content.is_null()), NO_CONTENT)
     faults |= {row: unknown_role(named) for row, named in _first_texts(array, role, pc.invert(known)).items()}
     faults |= {row: str(told) for row, told in _first_texts(array, fault, fault.is_valid()).items()}
     faults |= dict.fromkeys(_rows_where(array, flat.is_null()), NOT_A_MESSAGE)
     return faults
 
 
+def _stray_replies(array: "pa.Array", wanted: Wanted) -> dict[int, str]:
+    """The rows in which a tool answers a call that no message before it makes, and what is said of them."""
+    import pyarrow.compute as pc
+
+    answered = pc.struct_field(pc.list_flatten(array), "tool_call_id")
+    faults: dict[int, str] = {}
+    if not set(calls_of(wanted)) or answered.null_count == len(answered):
+        return faults
+    for row in _rows_where(array, answered.is_valid()):
+        made: set[str] = set()
+        try:
+            messages = array[row].as_py()
+        except UnicodeDecodeError:
+            continue  # refused as a whole
+        for message in messages:
+            if message is None:
+                continue
+            if message["tool_calls"] is not None:
+                made |= {call["id"] for call in json.loads(message["tool_calls"]) if "id" in call}
+            replied = message["tool_call_id"]
+            if replied is not None and replied not in made:
+                faults[row] = f'messages: a tool answers call "{shown(replied)}", which no message before it makes'
+                break
+    return faults
+
+
 def unknown_role(role: str | None) -> str:
     """What is said of a message whose role is none of ours."""
-    return f'messages: the role "{shown(role)}" is none of {", ".join(ROLES[1:])}' if role is not None else NO_ROLE
+    if role is None:
+        return NO_ROLE
+    meant = f'roles = {{ "{shown(role)}" = "..." }} says which it is'
+    return f'messages: the role "{shown(role)}" is none of {", ".join(ROLES[1:])}; {meant}'
 
 
 def _first_texts(array: "pa.Array", texts: "pa.Array", which: "pa.Array") -> dict[int, str | None]:
@@ -232,7 +271,10 @@ def _marked(array: "pa.Array", *, last_only: bool) -> "tuple[pa.Array, list[int]
     if train.null_count < len(train):
         trained = trained & train.fill_null(True).to_numpy(zero_copy_only=False)
         untrained = _untrained(array, answers, trained)
-    messages = pa.StructArray.from_arrays([role, content, pa.array(trained)], ["role", "content", "trained"])
+    beside = {name: pc.struct_field(flat, name) for name in BESIDE_CONTENT}
+    held = {name: texts for name, texts in beside.items() if texts.null_count < len(flat)}
+    fields = {"role": role, "content": content, "trained": pa.array(trained), **held}
+    messages = pa.StructArray.from_arrays(list(fields.values()), list(fields))
     return pa.LargeListArray.from_arrays(list_offsets(array), messages, mask=array.is_null()), untrained
 
 

@@ -30,6 +30,8 @@ OURS = (
     "options",
     "language",
     "reasoning",
+    "tools",
+    "template_kwargs",
 )
 Theirs = str | tuple[str, ...]
 """A column of the file, or several of which a text is made."""
@@ -52,7 +54,8 @@ class Shape:
 
     columns: of ours to theirs; may_be: those that not every file of the layout has. needs: columns that rows have, and
     what they hold. lacks: columns that they have not. pairs, marks: as `Wanted` says. tree: where rows are messages of
-    trees, the keys that hold a message's id, parent, text, role, rank and replies. example: a row.
+    trees, the keys that hold a message's id, parent, text, role, rank and replies. roles: as `Wanted` says. example: a
+    row.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Shape:
     pairs: tuple[str, str] | None = None
     marks: Mapping[str, str] = field(default_factory=dict)
     tree: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class Wanted:
     is what rows must be, `sorts` what it asks of each column of ours (`where_column`) that is read for it alone;
     `parts` are columns of ours that follow on others of which a text is made; `trains_history` whether the recipe says
     that old answers are trained; `pairs` the keys of a question and its answer where messages are such pairs; `marks`
-    what begins a turn, and whose, where messages are one text."""
+    what begins a turn, and whose, where messages are one text; `roles` what roles of the file mean, before what is
+    known of them (`message_keys.plain_role`)."""
 
     paths: Mapping[str, str]
     named: frozenset[str]
@@ -86,6 +91,7 @@ class Wanted:
     marks: Mapping[str, str] = field(default_factory=dict)
     where: Choice | None = None
     sorts: Mapping[str, Sort] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def takes_completions(self) -> bool:
@@ -156,6 +162,7 @@ def wanted_columns(
     where: Mapping[str, Any] | None = None,
     trains_history: bool = False,
     shape: Shape | None = None,
+    roles: Mapping[str, str] | None = None,
 ) -> Wanted:
     """What to read; a constant task takes the place of the task column, and columns of the recipe that of a shape's."""
     of_shape = shape.columns if shape is not None else {}
@@ -188,6 +195,7 @@ def wanted_columns(
         marks=shape.marks if shape is not None else {},
         where=choice,
         sorts=sorts,
+        roles={**(shape.roles if shape is not None else {}), **(roles or {})},
     )
 
 

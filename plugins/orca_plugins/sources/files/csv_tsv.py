@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from orca_plugins.sources.files.arrow_types import plain
+from orca_plugins.sources.files.arrow_types import beside_texts, plain
 from orca_plugins.sources.files.byte_stream import chunks, line_blocks
 from orca_plugins.sources.files.checked_rows import Finish, Rejections, Table
 from orca_plugins.sources.files.chosen_rows import fields_compared
 from orca_plugins.sources.files.columns import Wanted, columns_in_file, shown, shown_path
 from orca_plugins.sources.files.message_keys import holds, lost_of_row, watched
 from orca_plugins.sources.files.strict_json import BAD_TEXT
+from orca_recipes.contract.frames import BESIDE_MESSAGES
 from orca_recipes.contract.kinds import Reading, SourceFile
 from orca_recipes.errors import SourceError
 
@@ -199,6 +200,11 @@ def _column(ours: str, values: list[str], wanted: Wanted, faults: dict[int, str]
 
     if ours in wanted.sorts:
         return fields_compared(ours, values, wanted, faults)
+    if ours in BESIDE_MESSAGES:
+        fields = pa.array([value or None for value in values], pa.large_string())
+        read, misread = beside_texts(ours, fields, np.array(fields.is_valid()))
+        faults |= misread
+        return pa.array([read.get(row) for row in range(len(values))], pa.large_string())
     texts = values if ours == "question" else [value or None for value in values]
     return plain(ours, pa.array(texts, pa.large_string()), wanted)
 

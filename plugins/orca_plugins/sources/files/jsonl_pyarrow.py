@@ -14,10 +14,11 @@ from orca_plugins.sources.files.checked_rows import Table
 from orca_plugins.sources.files.columns import LISTS, Wanted, routes
 from orca_plugins.sources.files.jsonl_trusted_lines import Lines
 from orca_plugins.sources.files.key_scan import Seen, seen_in
-from orca_plugins.sources.files.message_keys import PARTS, names_of
+from orca_plugins.sources.files.message_keys import PARTS, texts_of
 from orca_plugins.sources.files.row_records import Rows, found_value
 from orca_plugins.sources.files.spelt_messages import is_spelt
 from orca_plugins.sources.files.strict_json import BAD_TEXT, TOO_DEEP, BadRow, Digits, decode, nested_too_deep
+from orca_recipes.contract.frames import BESIDE_MESSAGES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -190,6 +191,8 @@ def _guess(
 
     if ours in wanted.sorts:
         return None if wanted.sorts[ours] == "any" else column_type(ours, wanted)
+    if ours in BESIDE_MESSAGES:
+        return None
     if any(key.isdecimal() for route in routes(path)[1:] for key in route):
         return None  # an index into a list, or a key that looks like one
     if ours == "messages" and any(is_spelt(value) for value in _values(ours, path, sample)):
@@ -199,7 +202,7 @@ def _guess(
     if ours == "messages":
         turns = (turn for value in _values(ours, path, sample) if isinstance(value, list) for turn in value)
         found = {key for turn in turns if isinstance(turn, dict) for key in turn} if seen is None else {*seen.parts}
-        parts = [key for key in (*PARTS, *names_of(wanted)) if key in found] or [*PARTS[:1]]
+        parts = [key for key in (*PARTS, *texts_of(wanted)) if key in found] or [*PARTS[:1]]
         flags = {} if seen is None else {flag: pa.bool_() if yes else pa.float64() for flag, yes in seen.flags.items()}
         return pa.list_(pa.struct([*((key, pa.string()) for key in parts), *flags.items()]))
     first = next(_values(ours, path, sample), None)

@@ -12,7 +12,7 @@ import numpy as np
 
 from orca_plugins.sources.files.columns import Wanted, routes
 from orca_plugins.sources.files.jsonl_trusted_lines import Lines
-from orca_plugins.sources.files.message_keys import PARTS, flags_of, holders, names_of, silent_keys, watched
+from orca_plugins.sources.files.message_keys import PARTS, flags_of, holders, silent_keys, texts_of, watched
 from orca_plugins.sources.files.strict_json import NESTING
 
 _QUOTE, _BACKSLASH, _COLON = ord('"'), ord("\\"), ord(":")
@@ -30,8 +30,8 @@ class Seen:
     """What a block of lines holds.
 
     lines: with only those plain in which no key is lost and no flag is odd. parts: the keys that messages have of
-    `_files_keys.PARTS`, and of those that say who speaks. flags: their flags, True where the values are booleans, else
-    numbers.
+    `message_keys.PARTS`, and of those that are carried as texts. flags: their flags, True where the values are
+    booleans, else numbers.
     """
 
     lines: Lines
@@ -176,7 +176,7 @@ def _of_messages(
 def _in_messages(keys: _Keys, wanted: Wanted) -> tuple[tuple[str, ...], dict[str, bool], np.ndarray]:
     """The parts and flags among the keys of messages, and where a key may be lost or a flag is odd."""
     parts, flags, lost = [], {}, [np.empty(0, np.int64)]
-    texts = (*PARTS, *names_of(wanted))
+    texts = (*PARTS, *texts_of(wanted))
     for name in (*texts, *flags_of(wanted), *sorted(silent_keys(wanted))):
         if not len(keys.start):
             break

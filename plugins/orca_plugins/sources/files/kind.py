@@ -24,7 +24,17 @@ from orca_plugins.sources.files.columns import Shape, Wanted, shown, shown_path,
 from orca_plugins.sources.files.first_look import looked_at
 from orca_plugins.sources.files.formats import Format, compression_of, format_of
 from orca_plugins.sources.files.found_files import find_files
-from orca_plugins.sources.files.options import Columns, Extra, IgnoreKeys, Paths, ShapeName, Task, TrainOn, identity_of
+from orca_plugins.sources.files.options import (
+    Columns,
+    Extra,
+    IgnoreKeys,
+    Paths,
+    Roles,
+    ShapeName,
+    Task,
+    TrainOn,
+    identity_of,
+)
 from orca_plugins.sources.files.raw_rows import first_rows, raw_rows
 from orca_plugins.sources.files.row_records import Rows
 from orca_plugins.sources.files.shapes import AUTO, equally_fitting, shape_named, shapes
@@ -56,15 +66,17 @@ class Files(Source):
     Members of a zip or tar are files too: `path = "data.zip"` or, by a pattern, `"data.zip/train/*.jsonl"`. A
     folder that `save_to_disk` wrote, or a clone of a data set of the hub, says itself which files hold its rows.
     Messages may be OpenAI's (role, content) or ShareGPT's (from, value; human and gpt), or mix both; a content in
-    parts is read where it is one part of text. `weight`, `train`, `trainable`, `loss_mask`, `loss` and `training`
-    of a turn (0 or 1, true or false) decide whether it is trained. A row with any other key in a message, or with
-    `tools` or `images` beside, is rejected, unless `ignore_keys` names it. Messages may also be JSON text, or a
-    list of texts, a user's and an assistant's in turn; an `answer` beside them may be a list of messages, and then
-    that alone is trained. `shape` names a well-known layout in place of columns.
+    parts of text is these texts, one behind the other. `weight`, `train`, `trainable`, `loss_mask`, `loss` and
+    `training` of a turn (0 or 1, true or false) decide whether it is trained. Thoughts (`reasoning_content`,
+    `reasoning`, `thinking`, `think`), calls (`tool_calls`, `function_call`; the arguments an object or its JSON text),
+    `tool_call_id`, `name` and a row's `tools` (or `functions`) and `chat_template_kwargs` are carried to the template.
+    A row with any other key in a message, or with `images` beside, is rejected, unless `ignore_keys` names it.
+    Messages may also be JSON text, or a list of texts, a user's and an assistant's in turn; an `answer` beside them may
+    be a list of messages, and then that alone is trained. `shape` names a well-known layout in place of columns.
     """
 
     kind: Literal["files"] = "files"
-    revision: ClassVar[int] = 4
+    revision: ClassVar[int] = 5
     path: Annotated[
         Place,
         Field(
@@ -114,6 +126,7 @@ class Files(Source):
     where: Where = None
     shape: ShapeName = None
     paths: Paths = None
+    roles: Roles = Field(default_factory=dict)
 
     @field_validator("delimiter")
     @classmethod
@@ -314,6 +327,7 @@ class Files(Source):
             where=self.where,
             trains_history=self.trains_history(),
             shape=self._shape,
+            roles=self.roles,
         )
 
     def _named_format(self, file: SourceFile) -> Format:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orca_plugins.sources.files.columns import Wanted
 from orca_plugins.sources.files.message_keys import SPACE
 from orca_plugins.sources.files.turn_columns import turns_type
+from orca_recipes.contract.frames import BESIDE_CONTENT
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +39,7 @@ def with_completion(messages: Any, completion: Any, wanted: Wanted) -> Any:
 
 def asked(question: str) -> dict[str, Any]:
     """A question as a message."""
-    return {"role": "user", "content": question, "train": None, "fault": None}
+    return {"role": "user", "content": question, "train": None, "fault": None, **dict.fromkeys(BESIDE_CONTENT)}
 
 
 def with_completions(columns: "Mapping[str, pa.Array]", wanted: Wanted) -> "dict[str, pa.Array]":

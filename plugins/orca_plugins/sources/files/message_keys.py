@@ -1,7 +1,8 @@
 """Which keys of messages and rows are read, and what is said of the others.
 
-A key that is not carried to the model is never dropped in silence: the row is rejected, and the sentence holds the line
-that reads it without the key. Null and empty values are nothing, so they are lost without loss.
+What templates may print is carried (thoughts, calls, names, tools). A key that is not carried to the model is never
+dropped in silence: the row is rejected, and the sentence holds the line that reads it without the key. Null and empty
+values are nothing, so they are lost without loss.
 """
 
 import tomllib
@@ -20,8 +21,12 @@ ROLE_KEYS, TEXT_KEYS = ("role", "from"), ("content", "value")
 """Under which names a message has its role and its text: OpenAI's and ShareGPT's, also mixed."""
 
 PARTS = ROLE_KEYS + TEXT_KEYS
-TOOL = "tool"
-"""The role of a tool's turn."""
+TOOL, ASSISTANT = "tool", "assistant"
+CALL = "call"
+"""What a role is called that is an assistant's turn whose text spells calls."""
+
+ROLES_MEANT = ("system", "user", ASSISTANT, TOOL, CALL)
+"""What a collection's `roles` may say of a role."""
 
 PART_KEYS = ("type", "text")
 """What a part of a content is read from."""
@@ -44,6 +49,11 @@ class Known:
 
     flags: tuple[str, ...]
     names: tuple[str, ...]
+    reasoning: tuple[str, ...]
+    answers: tuple[str, ...]
+    calls: tuple[str, ...]
+    roles: Mapping[str, str]
+    carried: Mapping[str, tuple[str, ...]]
     harmless: frozenset[str]
     seen: tuple[str, ...]
     with_messages: tuple[str, ...]
@@ -54,8 +64,14 @@ def known() -> Known:
     """The keys that are known."""
     told = tomllib.loads((package_files(__package__) / "message_keys_known.toml").read_text(encoding="utf-8"))
     message, row = told["message"], told["row"]
-    flags, names = tuple(message["flags"]), tuple(message["names"])
-    return Known(flags, names, frozenset(message["harmless"]), tuple(row["seen"]), tuple(row["with_messages"]))
+    return Known(
+        **{name: tuple(message[name]) for name in ("flags", "names", "reasoning", "answers", "calls")},
+        roles=told["roles"],
+        carried={ours: tuple(names) for ours, names in row["carried"].items()},
+        harmless=frozenset(message["harmless"]),
+        seen=tuple(row["seen"]),
+        with_messages=tuple(row["with_messages"]),
+    )
 
 
 def require_ignorable(keys: Sequence[str]) -> None:
@@ -76,9 +92,45 @@ def flags_of(wanted: Wanted) -> tuple[str, ...]:
     return tuple(flag for flag in known().flags if flag not in wanted.ignored)
 
 
-def names_of(wanted: Wanted) -> tuple[str, ...]:
-    """The keys that say who speaks, and are lost of a tool's turn alone."""
-    return tuple(name for name in known().names if name not in wanted.ignored)
+def texts_of(wanted: Wanted) -> tuple[str, ...]:
+    """The keys beside content that are carried as texts: who speaks, thoughts, which call is answered."""
+    named = known()
+    return tuple(name for name in (*named.names, *named.reasoning, *named.answers) if name not in wanted.ignored)
+
+
+def reasoning_of(wanted: Wanted) -> tuple[str, ...]:
+    """The keys of an assistant's thoughts."""
+    return tuple(name for name in known().reasoning if name not in wanted.ignored)
+
+
+def calls_of(wanted: Wanted) -> tuple[str, ...]:
+    """The keys of an assistant's calls."""
+    return tuple(name for name in known().calls if name not in wanted.ignored)
+
+
+def carried_of(wanted: Wanted) -> dict[str, tuple[str, ...]]:
+    """What a row brings beside messages without being asked: ours to the names under which it may stand."""
+    free = watched(wanted, with_messages=True)
+    found = {ours: tuple(name for name in names if name in free) for ours, names in known().carried.items()}
+    return {ours: names for ours, names in found.items() if names and ours not in wanted.paths}
+
+
+def plain_role(role: str | None, wanted: Wanted) -> str | None:
+    """A role as we call it; one that nobody knows as it stands."""
+    if role is None or role in wanted.roles:
+        return role and wanted.roles[role]
+    return known().roles.get(role.casefold(), role)
+
+
+def require_roles(roles: Mapping[str, str]) -> None:
+    """Refuse roles that mean none of ours.
+
+    Raises: PydanticCustomError.
+    """
+    for theirs, ours in roles.items():
+        if ours not in ROLES_MEANT or not theirs:
+            sentence = f"{_quoted(theirs)} is {_quoted(ours)}, which is none of {', '.join(ROLES_MEANT)}"
+            raise PydanticCustomError("roles", "{sentence}", {"sentence": sentence})
 
 
 def silent_keys(wanted: Wanted) -> frozenset[str]:
@@ -114,7 +166,12 @@ def lost_of_row(names: Iterable[str], wanted: Wanted) -> str:
 
 def is_of_what_is_lost(reason: str) -> bool:
     """Whether a reason says that a sound row holds what is not carried."""
-    return _LOST in reason or reason == SEVERAL_PARTS or reason.endswith(_ONLY_TEXT)
+    return _LOST in reason or reason.endswith(_ONLY_TEXT)
+
+
+def given_twice(ours: str) -> str:
+    """What is said of a row that brings one thing beside its messages under two names."""
+    return f"{ours}: the row has them twice, and they differ"
 
 
 def differing(names: Sequence[str]) -> str:
@@ -143,7 +200,6 @@ def odd_part(kind: str | None) -> str:
 
 
 NOT_PARTS = "messages: content is a list of something else than parts of text"
-SEVERAL_PARTS = "messages: content has several parts, and only one is read"
 
 
 def holds(value: Any) -> bool:

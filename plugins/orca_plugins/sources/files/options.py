@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from orca_plugins.sources.files.columns import Theirs, require_known
-from orca_plugins.sources.files.message_keys import require_ignorable
+from orca_plugins.sources.files.message_keys import require_ignorable, require_roles
 from orca_plugins.sources.files.shapes import AUTO, shape_named, shapes
 from orca_recipes.contract.spelling import hint, quoted
 
@@ -44,15 +44,21 @@ def _ignorable(keys: tuple[str, ...]) -> tuple[str, ...]:
     return keys
 
 
+def _meant(roles: dict[str, str]) -> dict[str, str]:
+    require_roles(roles)
+    return roles
+
+
 Columns = Annotated[
     dict[str, Theirs] | None,
     BeforeValidator(_as_tuples, json_schema_input_type=dict[str, str | tuple[str, ...]]),
     AfterValidator(_known),
     Field(
         description="our columns to the file's: question, reference, task, id, system, answer, category, messages, "
-        "options, language, reasoning; a.b is b inside of a, a.0 the first of a list; question, system and answer may "
-        "be lists of columns, joined by a blank line, empty ones left out; unset: the first eight, where the file has "
-        "them"
+        "options, language, reasoning, tools, template_kwargs; a.b is b inside of a, a.0 the first of a list; "
+        "question, system and answer may be lists of columns, joined by a blank line, empty ones left out; unset: the "
+        "first eight, where the file has them; tools (or functions) and chat_template_kwargs beside messages are read "
+        "without being named"
     ),
 ]
 ShapeName = Annotated[
@@ -89,7 +95,17 @@ IgnoreKeys = Annotated[
     Field(description="keys of messages, and columns beside them, that are left out on purpose; others reject the row"),
 ]
 
-_NEW = ("where", "shape", "paths", "delimiter")
+Roles = Annotated[
+    dict[str, str],
+    AfterValidator(_meant),
+    Field(
+        description="the file's roles to system, user, assistant, tool, or \"call\" (an assistant's turn whose text "
+        "spells calls of tools); known without it, whatever their case: developer, human, gpt, model, observation, "
+        "ipython, environment, function, function_call, function_response and the like"
+    ),
+]
+
+_NEW = ("roles", "where", "shape", "paths", "delimiter")
 """Options that came later: where a recipe does not use them, it means what it meant before them."""
 
 

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_plugins.sources.files.arrow_types import fits, is_list, plain
+from orca_plugins.sources.files.arrow_types import beside_texts, fits, is_list, plain
 from orca_plugins.sources.files.byte_stream import BLOCK_BYTES, chunks, whole_file
 from orca_plugins.sources.files.checked_rows import Finish, Table
 from orca_plugins.sources.files.columns import LISTS, Wanted, columns_in_file, routes, shown, shown_path
 from orca_plugins.sources.files.formats import compression_of
 from orca_plugins.sources.files.made_columns import with_completions
-from orca_plugins.sources.files.message_keys import holders, lost_of_row, watched
+from orca_plugins.sources.files.message_keys import carried_of, given_twice, holders, lost_of_row, watched
 from orca_plugins.sources.files.turn_columns import holding, list_offsets
+from orca_recipes.contract.frames import BESIDE_MESSAGES
 from orca_recipes.contract.kinds import Reading, Slice, SourceFile
 from orca_recipes.contract.where import told
 from orca_recipes.errors import SourceError
@@ -137,19 +138,50 @@ def table_of(batch: "pa.RecordBatch", columns: dict[str, list[Route]], place: in
 
     arrays = {}
     for ours, found in columns.items():
+        if ours in BESIDE_MESSAGES:
+            continue
         choices = [plain(ours, _at(batch, route), wanted) for route in found]
         arrays[ours] = pc.coalesce(*choices) if len(choices) > 1 else choices[0]
     places = np.arange(place, place + batch.num_rows, dtype=np.int64)
     arrays = with_completions(arrays, wanted)
-    return Table(places, arrays, [], faults=_lost(batch, arrays.get("messages"), wanted))
-
-
-def _lost(batch: "pa.RecordBatch", messages: "pa.Array | None", wanted: Wanted) -> dict[int, str]:
-    """The rows that hold something in a column that they must not have, and what is said of them."""
+    messages = arrays.get("messages")
     brought = np.zeros(batch.num_rows, bool) if messages is None else ~np.asarray(messages.is_null())
+    beside, misread = _beside(batch, columns, brought, wanted)
+    return Table(places, {**arrays, **beside}, [], faults=misread | _lost(batch, brought, wanted))
+
+
+def _beside(
+    batch: "pa.RecordBatch", columns: dict[str, list[Route]], brought: np.ndarray, wanted: Wanted
+) -> "tuple[dict[str, pa.Array], dict[int, str]]":
+    """What rows bring beside messages, as far as any does, and what is wrong with it."""
+    import pyarrow as pa
+
+    routes = {ours: found for ours, found in columns.items() if ours in BESIDE_MESSAGES}
+    for ours, names in carried_of(wanted).items():
+        all_routes = [(*holder, name) for holder in holders(wanted) for name in names]
+        routes[ours] = [route for route in all_routes if _has(batch.schema, route)]
+    arrays: dict[str, pa.Array] = {}
+    faults: dict[int, str] = {}
+    for ours, found in routes.items():
+        texts: dict[int, str] = {}
+        for route in found:
+            array = _at(batch, route)
+            read, misread = beside_texts(ours, array, holding(array) & (brought | (ours == "tools")))
+            twice = {row: given_twice(ours) for row, text in read.items() if texts.get(row, text) != text}
+            texts, faults = read | texts, misread | twice | faults
+        if texts or ours in wanted.named:
+            arrays[ours] = pa.array([texts.get(row) for row in range(batch.num_rows)], pa.large_string())
+    return arrays, faults
+
+
+def _lost(batch: "pa.RecordBatch", brought: np.ndarray, wanted: Wanted) -> dict[int, str]:
+    """The rows that hold something in a column that they must not have, and what is said of them."""
     always = watched(wanted, with_messages=False)
     held: dict[str, np.ndarray] = {}
+    carried = {name for names in carried_of(wanted).values() for name in names}
     for route in _watched(batch.schema, wanted):
+        if route[-1] in carried:
+            continue
         found = holding(_at(batch, route))
         held[".".join(route)] = found if route[-1] in always else found & brought
     lost: dict[int, list[str]] = {}

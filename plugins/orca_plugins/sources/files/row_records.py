@@ -17,10 +17,12 @@ from orca_plugins.sources.files.checked_rows import Rejections, Table
 from orca_plugins.sources.files.chosen_rows import by_messages, where_value
 from orca_plugins.sources.files.columns import LISTS, Wanted, extra_name, require_choosing, require_rows, routes
 from orca_plugins.sources.files.made_columns import asked, with_completion
-from orca_plugins.sources.files.message_keys import holders, holds, lost_of_row, watched
+from orca_plugins.sources.files.message_keys import carried_of, given_twice, holders, holds, lost_of_row, watched
 from orca_plugins.sources.files.spelt_messages import is_spelt, turns_spelt
 from orca_plugins.sources.files.strict_json import BadRow, Digits, Unlike
+from orca_plugins.sources.files.tool_values import beside_text
 from orca_plugins.sources.files.turn_values import sound, turn_of, value_under
+from orca_recipes.contract.frames import BESIDE_MESSAGES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,7 +53,13 @@ class Rows:
         lost = _lost_columns(record, self.wanted, with_messages=values.get("messages") is not None)
         if lost:
             self.faults.setdefault(len(self.places), lost_of_row(lost, self.wanted))
+        try:
+            beside = _beside(record, self.wanted, with_messages=values.get("messages") is not None)
+        except BadRow as reason:
+            beside = dict.fromkeys(BESIDE_MESSAGES)
+            self.faults.setdefault(len(self.places), str(reason))
         self.places.append(place)
+        values |= beside
         for ours, value in values.items():
             self.columns.setdefault(ours, []).append(value)
 
@@ -64,7 +72,8 @@ class Rows:
         paths = self.wanted.paths
         chosen_by = {ours: value_of(record, ours, paths[ours], self.wanted) for ours in self.wanted.sorts}
         try:
-            values = {ours: self._value(record, ours, theirs) for ours, theirs in paths.items()}
+            read = {ours: theirs for ours, theirs in paths.items() if ours not in BESIDE_MESSAGES}
+            values = {ours: self._value(record, ours, theirs) for ours, theirs in read.items()}
             return _completed(values, self.wanted), None
         except BadRow as reason:
             if not chosen_by or by_messages(self.wanted):
@@ -88,7 +97,9 @@ class Rows:
 
     def table(self) -> Table:
         """What was gathered."""
-        columns = {ours: _column(ours, self.columns.get(ours, []), self.wanted) for ours in self.wanted.paths}
+        filled = [ours for ours in BESIDE_MESSAGES if any(self.columns.get(ours, ()))]
+        names = dict.fromkeys([*self.wanted.paths, *filled])
+        columns = {ours: _column(ours, self.columns.get(ours, []), self.wanted) for ours in names}
         places = np.array(self.places, np.int64)
         return Table(places=places, columns=columns, rejected=self.rejected, faults=self.faults)
 
@@ -184,7 +195,9 @@ def _is_answered(record: dict[str, Any], wanted: Wanted) -> bool:
 
 def _lost_columns(record: dict[str, Any], wanted: Wanted, *, with_messages: bool) -> list[str]:
     """The columns that the row must not have and that hold something."""
-    names, lost = watched(wanted, with_messages=with_messages), []
+    carried = {name for names in carried_of(wanted).values() for name in names}
+    names = [name for name in watched(wanted, with_messages=with_messages) if name not in carried]
+    lost: list[str] = []
     for route in holders(wanted):
         holder: Any = record
         for key in route:
@@ -192,6 +205,34 @@ def _lost_columns(record: dict[str, Any], wanted: Wanted, *, with_messages: bool
         if isinstance(holder, dict):
             lost += [".".join([*route, name]) for name in names if holds(holder.get(name))]
     return lost
+
+
+def _beside(record: dict[str, Any], wanted: Wanted, *, with_messages: bool) -> dict[str, str | None]:
+    """What the row brings beside its messages.
+
+    Raises: BadRow.
+    """
+    found: dict[str, str | None] = dict.fromkeys(BESIDE_MESSAGES)
+    values = [(ours, found_value(record, ours, wanted.paths[ours])) for ours in found if ours in wanted.paths]
+    carried = {ours: names for ours, names in carried_of(wanted).items() if with_messages or ours == "tools"}
+    for holder in _held_by(record, wanted):
+        values += [(ours, value_under(holder, ours, name)) for ours, names in carried.items() for name in names]
+    for ours, value in values:
+        text = beside_text(ours, value)
+        if text is not None and found[ours] not in (None, text):
+            raise BadRow(given_twice(ours))
+        found[ours] = found[ours] or text
+    return found
+
+
+def _held_by(record: dict[str, Any], wanted: Wanted) -> Iterable[dict[str, Any]]:
+    """The objects in which columns beside messages are looked for."""
+    for route in holders(wanted):
+        holder: Any = record
+        for key in route:
+            holder = holder.get(key) if isinstance(holder, dict) else None
+        if isinstance(holder, dict):
+            yield holder
 
 
 def _text(ours: str, value: Any) -> str:
@@ -257,4 +298,4 @@ def _column(ours: str, values: list[Any], wanted: Wanted) -> "pa.Array":
 
     stored = column_type(ours, wanted)
     array = pa.array(values, pa.large_string() if stored is None else stored)
-    return array if ours == "messages" or ours in wanted.sorts else plain(ours, array, wanted)
+    return array if ours in ("messages", *BESIDE_MESSAGES) or ours in wanted.sorts else plain(ours, array, wanted)

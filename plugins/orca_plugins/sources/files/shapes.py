@@ -57,6 +57,7 @@ def _shape(name: str, table: Mapping[str, Any]) -> Shape:
         pairs=(pairs[0], pairs[1]) if pairs else None,
         marks=table.get("marks", {}),
         tree=table.get("tree", {}),
+        roles=table.get("roles", {}),
     )
 
 

@@ -12,6 +12,7 @@ from orca_plugins.sources.files.columns import Wanted, shown
 from orca_plugins.sources.files.strict_json import NESTING, BadRow, Digits, decode, nested_too_deep
 from orca_plugins.sources.files.turn_columns import turns_type
 from orca_plugins.sources.files.turn_values import turn_of
+from orca_recipes.contract.frames import BESIDE_CONTENT
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +54,7 @@ def _read(value: Any, wanted: Wanted) -> list[dict[str, Any] | None]:
     try:
         return turns_spelt(value, wanted)
     except BadRow as reason:
-        return [{"role": None, "content": None, "train": None, "fault": str(reason)}]
+        return [{"role": None, "content": None, "train": None, "fault": str(reason), **dict.fromkeys(BESIDE_CONTENT)}]
 
 
 def _of_json(text: str) -> Any:

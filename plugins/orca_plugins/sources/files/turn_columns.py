@@ -1,6 +1,7 @@
-"""Messages as files store them, brought to one plain type: role, text, what its flags say, and the fault of each.
+"""Messages as files store them, brought to one plain type: role, text, what its flags say, what it holds beside, and
+the fault of each.
 
-Here for columns of Arrow, in `_files_turn_values` for values of JSON; both say the same of the same message, so that a
+Here for columns of Arrow, in `turn_values` for values of JSON; both say the same of the same message, so that a
 row meets the same end whatever file it lies in.
 """
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from orca_plugins.sources.files.columns import Wanted
 from orca_plugins.sources.files.message_keys import (
+    ASSISTANT,
+    CALL,
     EMPTY_TEXTS,
     NOT_PARTS,
     PART_KEYS,
@@ -19,25 +22,32 @@ from orca_plugins.sources.files.message_keys import (
     SAYS_ELSE,
     SAYS_NO,
     SAYS_YES,
-    SEVERAL_PARTS,
     SPACE,
     TEXT_KEYS,
     TOOL,
+    calls_of,
     differing,
     flag_of_another,
     flags_disagree,
     flags_of,
+    known,
     lost_of_message,
-    names_of,
     odd_flag,
     odd_part,
+    plain_role,
+    reasoning_of,
     silent_keys,
+    texts_of,
 )
+from orca_plugins.sources.files.strict_json import BadRow
+from orca_plugins.sources.files.tool_values import without_nulls
+from orca_plugins.sources.files.turn_values import called
+from orca_recipes.contract.frames import BESIDE_CONTENT
+from orca_recipes.shards.layout import ROLES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
 _SAYS_NOTHING = -1
 
 
@@ -46,13 +56,9 @@ def turns_type() -> "pa.DataType":
     import pyarrow as pa
 
     text = pa.large_string()
-    turn = pa.struct([("role", text), ("content", text), ("train", pa.bool_()), ("fault", text)])
+    beside = [(name, text) for name in BESIDE_CONTENT]
+    turn = pa.struct([("role", text), ("content", text), ("train", pa.bool_()), ("fault", text), *beside])
     return pa.large_list(turn)
-
-
-def plain_role(role: str | None) -> str | None:
-    """A role as we call it."""
-    return SHAREGPT_ROLES.get(role, role) if role is not None else None
 
 
 def plain_turns(flat: "pa.Array", wanted: Wanted) -> "pa.Array":
@@ -63,7 +69,7 @@ def plain_turns(flat: "pa.Array", wanted: Wanted) -> "pa.Array":
     if pa.types.is_null(flat.type):
         return pa.nulls(len(flat), turns_type().value_type)
     fields = {field.name: pc.struct_field(flat, [place]) for place, field in enumerate(flat.type.fields)}
-    roles = [_plain_roles(_text(fields[name])) for name in ROLE_KEYS if name in fields]
+    roles = [_plain_roles(_text(fields[name]), wanted) for name in ROLE_KEYS if name in fields]
     contents: list[pa.Array] = []
     odd: list[pa.Array] = []
     for name in TEXT_KEYS:
@@ -73,13 +79,18 @@ def plain_turns(flat: "pa.Array", wanted: Wanted) -> "pa.Array":
         elif name in fields:
             contents.append(_text(fields[name]))
     role, content = _first(roles, len(flat)), _first(contents, len(flat))
+    role, spelt = _without_calls(role)
     train, flagged = _flags_of_turns(fields, role, wanted)
     differ = [_differing(pair, names) for pair, names in ((roles, ROLE_KEYS), (contents, TEXT_KEYS)) if len(pair) > 1]
     silent = silent_keys(wanted) | {*PARTS, *flags_of(wanted)}
-    named = {name: _of_tools(fields[name], role) for name in names_of(wanted) if name in fields}
-    fault = _first([_lost({**fields, **named}, len(flat), silent, wanted), *differ, *odd, flagged], len(flat))
+    beside, left, misread = _beside(fields, role, content, spelt, wanted)
+    if (calls := beside["tool_calls"]).null_count < len(flat):
+        content = pc.if_else(calls.is_valid(), _without(content.fill_null(""), spelt), content)
+    fault = _first([_lost({**fields, **left}, len(flat), silent, wanted), *differ, *odd, flagged, misread], len(flat))
     return pa.StructArray.from_arrays(
-        [role, content, train, fault], ["role", "content", "train", "fault"], mask=flat.is_null()
+        [role, content, train, fault, *beside.values()],
+        ["role", "content", "train", "fault", *beside],
+        mask=flat.is_null(),
     )
 
 
@@ -156,15 +167,113 @@ def _texts_of_parts(array: "pa.Array", wanted: Wanted) -> "tuple[pa.Array, pa.Ar
     for place in np.flatnonzero(odd).tolist():  # parts of text are what nearly all parts are
         named = kind[place].cast(pa.large_binary()).as_py()
         faults.setdefault(int(parents[place]), odd_part(named and named.decode(errors="replace")))
-    faults = dict.fromkeys(np.flatnonzero(counts > 1).tolist(), SEVERAL_PARTS) | faults
     lost = _lost(fields, len(parts), silent_keys(wanted) | {*PART_KEYS}, wanted)
-    alone = np.flatnonzero(counts[parents] == 1)
-    for place in alone[lost.is_valid().to_numpy(zero_copy_only=False)[alone]].tolist():
+    for place in np.flatnonzero(lost.is_valid().to_numpy(zero_copy_only=False)).tolist():
         faults.setdefault(int(parents[place]), lost[place].as_py())
-    where = np.full(len(array), -1)
-    where[parents[alone]] = alone
-    indices = pa.array(where, mask=(where < 0) | np.isin(np.arange(len(array)), list(faults)))
-    return _text(fields["text"]).take(indices), _spelt(len(array), faults)
+    texts = pa.LargeListArray.from_arrays(list_offsets(array), _text(fields["text"]))
+    joined = pc.binary_join(texts, pa.scalar("", pa.large_string()))  # null where a part is
+    unread = (counts == 0) | np.isin(np.arange(len(array)), list(faults))
+    return pc.if_else(pa.array(unread), pa.scalar(None, pa.large_string()), joined), _spelt(len(array), faults)
+
+
+def _without_calls(role: "pa.Array") -> "tuple[pa.Array, np.ndarray]":
+    """The roles, those of texts that spell calls as an assistant's; and where these stand: bool [messages]."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    spelt = pc.equal(role, CALL).fill_null(False)
+    if not pc.any(spelt).as_py():
+        return role, np.zeros(len(role), bool)
+    assistant = pa.scalar(ASSISTANT, pa.large_string())
+    return pc.if_else(spelt, assistant, role), np.asarray(spelt.to_numpy(zero_copy_only=False))
+
+
+def _beside(
+    fields: "Mapping[str, pa.Array]", role: "pa.Array", content: "pa.Array", spelt: np.ndarray, wanted: Wanted
+) -> "tuple[dict[str, pa.Array], dict[str, pa.Array], pa.Array]":
+    """As `turn_values._beside`, of columns: what messages hold beside content, what of their fields is not read, and
+    what is wrong."""
+    import pyarrow as pa
+
+    count = len(role)
+    left: dict[str, pa.Array] = {}
+    found: dict[str, list[pa.Array]] = {"reasoning": [], "tool_call_id": [], "name": []}
+    thoughts = reasoning_of(wanted)
+    for name in texts_of(wanted):
+        if name not in fields or fields[name].null_count == count:
+            continue
+        ours = "reasoning" if name in thoughts else "name" if name in known().names else "tool_call_id"
+        speaker = {"reasoning": ASSISTANT, "tool_call_id": TOOL, "name": None}[ours]
+        if _is_text(fields[name].type) or pa.types.is_integer(fields[name].type):
+            text, left[name] = _parted(_text(fields[name]), role, speaker)
+            found[ours].append(text)
+        elif ours == "name":
+            _, left[name] = _parted(fields[name], role, TOOL, is_of_others=False)
+    columns = {name: _first(found.get(name, []), count) for name in BESIDE_CONTENT}
+    differ = _differing_any(found["reasoning"], [name for name in thoughts if name in left], count)
+    held = {name: fields[name] for name in calls_of(wanted) if name in fields and fields[name].null_count < count}
+    if not held and not spelt.any():
+        return columns, left, differ
+    masks = {}
+    for name, array in held.items():
+        mine = _is_role(role, ASSISTANT)
+        masks[name] = holding(array) & mine
+        left[name] = _where(array, ~mine)
+    texts: dict[int, str | None] = {}
+    faults: dict[int, str] = {}
+    for place in np.flatnonzero(np.logical_or.reduce([spelt, *masks.values()])).tolist():
+        calls = {name: without_nulls(held[name][place].as_py()) for name, mask in masks.items() if mask[place]}
+        try:
+            texts[place], odd = called(calls, content[place].as_py() if spelt[place] else None, wanted)
+        except (BadRow, UnicodeDecodeError) as reason:
+            odd = str(reason) if isinstance(reason, BadRow) else None
+        if odd is not None:
+            faults[place] = odd
+    columns["tool_calls"] = _spelt(count, {place: text for place, text in texts.items() if text is not None})
+    return columns, left, _first([differ, _spelt(count, faults)], count)
+
+
+def _parted(
+    array: "pa.Array", role: "pa.Array", speaker: str | None, *, is_of_others: bool = True
+) -> "tuple[pa.Array, pa.Array]":
+    """The values that hold something and are a speaker's, None for anyone's; and those of all others, or else his."""
+    held = holding(array)
+    mine = np.ones(len(array), bool) if speaker is None else _is_role(role, speaker)
+    return _where(array, held & mine), _where(array, held & ~mine if is_of_others else held & mine)
+
+
+def _is_role(role: "pa.Array", which: str) -> np.ndarray:
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.equal(role, which).fill_null(False).to_numpy(zero_copy_only=False))
+
+
+def _where(array: "pa.Array", kept: np.ndarray) -> "pa.Array":
+    """The values that are kept, null in place of the others."""
+    import pyarrow as pa
+
+    return array if kept.all() else array.take(pa.array(np.arange(len(array)), mask=~kept))
+
+
+def _without(content: "pa.Array", spelt: np.ndarray) -> "pa.Array":
+    """Contents, none where they were the texts of calls."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.if_else(pa.array(spelt), pa.scalar("", pa.large_string()), content) if spelt.any() else content
+
+
+def _differing_any(texts: "Sequence[pa.Array]", names: Sequence[str], count: int) -> "pa.Array":
+    """What is said where the texts of several keys are there and differ."""
+    faults: dict[int, str] = {}
+    if len(texts) > 1:
+        there = np.sum([~np.asarray(array.is_null()) for array in texts], axis=0)
+        for place in np.flatnonzero(there > 1).tolist():
+            said = {name: array[place].as_py() for name, array in zip(names, texts, strict=True)}
+            told = {name: text for name, text in said.items() if text is not None}
+            if len({*told.values()}) > 1:
+                faults[place] = differing(list(told))
+    return _spelt(count, faults)
 
 
 def _flags_of_turns(fields: "Mapping[str, pa.Array]", role: "pa.Array", wanted: Wanted) -> "tuple[pa.Array, pa.Array]":
@@ -223,16 +332,6 @@ def _lost(fields: "Mapping[str, pa.Array]", count: int, silent: frozenset[str], 
     return reasons.take(pa.array(reason_of.ravel()))
 
 
-def _of_tools(array: "pa.Array", role: "pa.Array") -> "pa.Array":
-    """The values that stand in a tool's turn, null in any other."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if array.null_count == len(array):
-        return array
-    return array.take(pc.if_else(pc.equal(role, TOOL), pa.array(np.arange(len(array))), pa.scalar(None, pa.int64())))
-
-
 def _differing(pair: "Sequence[pa.Array]", names: Sequence[str]) -> "pa.Array":
     """What is said where both texts are there and differ."""
     import pyarrow as pa
@@ -244,16 +343,20 @@ def _differing(pair: "Sequence[pa.Array]", names: Sequence[str]) -> "pa.Array":
     return pc.if_else(differ, pa.scalar(differing(names), pa.large_string()), pa.scalar(None, pa.large_string()))
 
 
-def _plain_roles(role: "pa.Array") -> "pa.Array":
+def _plain_roles(role: "pa.Array", wanted: Wanted) -> "pa.Array":
     """Roles as we call them; nearly all are called so already."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    theirs = pa.array(list(SHAREGPT_ROLES), pa.large_string())
-    place = pc.index_in(role, theirs)
-    if place.null_count == len(place):
+    ours = pa.array([name for name in ROLES[1:] if name not in wanted.roles], pa.large_string())
+    if pc.all(pc.is_in(role, ours)).as_py():
         return role
-    return pc.coalesce(pa.array(list(SHAREGPT_ROLES.values()), pa.large_string()).take(place), role)
+    try:
+        theirs = pc.unique(role)
+        meant = [plain_role(name, wanted) for name in theirs.to_pylist()]
+    except UnicodeDecodeError:
+        return role  # the row's text is refused as a whole
+    return pa.array(meant, pa.large_string()).take(pc.index_in(role, theirs))
 
 
 def _spelt(count: int, faults: Mapping[int, str]) -> "pa.Array":

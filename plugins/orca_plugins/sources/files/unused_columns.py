@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from orca_plugins.sources.files.columns import Wanted
+from orca_plugins.sources.files.message_keys import carried_of, holders
 
 FILES_LOOKED_AT = 20
 """Of many files the first ones tell it: files of one collection have the same columns nearly always."""
@@ -15,7 +16,9 @@ def unused_columns(names: Iterable[Sequence[str]], wanted: Wanted, beside: Itera
         names: of each file, those inside of objects with dotted names. wanted: what is read, or left out by name.
         beside: columns that rows are put together by.
     """
-    read = {*wanted.paths.values(), *wanted.ignored, *beside}
+    carried = [name for names in carried_of(wanted).values() for name in names]
+    held = {".".join([*holder, name]) for holder in holders(wanted) for name in carried}
+    read = {*wanted.paths.values(), *wanted.ignored, *beside, *held}
     found = {name for of_file in names for name in of_file}
     left = {name for name in found if not any(_is_part(name, path) or _is_part(path, name) for path in read)}
     return sorted(name for name in left if not any(_is_part(name, other) for other in left if other != name))

@@ -19,7 +19,17 @@ from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import wanted_columns
 from orca_plugins.sources.files.formats import format_of
 from orca_plugins.sources.files.kind import Files
-from orca_plugins.sources.files.options import Columns, Extra, IgnoreKeys, Paths, ShapeName, Task, TrainOn, identity_of
+from orca_plugins.sources.files.options import (
+    Columns,
+    Extra,
+    IgnoreKeys,
+    Paths,
+    Roles,
+    ShapeName,
+    Task,
+    TrainOn,
+    identity_of,
+)
 from orca_plugins.sources.files.shapes import AUTO, shape_named
 from orca_plugins.sources.files.unused_columns import FILES_LOOKED_AT
 from orca_plugins.sources.hub import splits as _hub_datasets
@@ -45,7 +55,7 @@ class Hub(Source):
     """
 
     kind: Literal["hub"] = "hub"
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     name: Annotated[HubName, Field(description='a data set of the hub, "organisation/name"')]
     hub_revision: Annotated[Revision, Field(description="branch, tag or commit; the lock keeps the commit")] = "main"
     config: Annotated[str | None, Field(description="the configuration, where the data set has several")] = None
@@ -66,6 +76,7 @@ class Hub(Source):
     where: Where = None
     shape: ShapeName = None
     paths: Paths = None
+    roles: Roles = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _streams_a_split(self) -> Self:
@@ -146,6 +157,7 @@ class Hub(Source):
             where=self.where,
             trains_history=self.trains_history(),
             shape=shape_named(self.shape) if self.shape is not None else None,
+            roles=self.roles,
         )
         return _hub_datasets.rows(
             _hub_datasets.Split(self.name, self.hub_revision, self.config, self.split),
@@ -200,6 +212,7 @@ class Hub(Source):
             where=self.where,
             shape=self.shape,
             paths=self.paths,
+            roles=self.roles,
             on_bad_row=self.on_bad_row,
         )
 
