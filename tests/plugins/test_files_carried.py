@@ -14,7 +14,7 @@ from tests.plugins.rows_in_files import FORMATS, read
 
 ASKED = {"role": "user", "content": "2+2?"}
 TOOL = {"type": "function", "function": {"name": "add"}}
-CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"b": 2, "a": [2, 0.5]}}}
+CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"b": 2, "a": [2, 5]}}}
 
 
 def spelt(call: dict[str, Any]) -> dict[str, Any]:
@@ -109,10 +109,11 @@ def test_roles_are_known_whatever_their_case_and_a_recipe_says_what_others_are(n
     rows = [{"messages": [{"role": role, "content": role} for role in names]}, {"messages": [{**ASKED, "role": "npc"}]}]
     (row,), rejected = read(rows, name)
     assert [turn["role"] for turn in turns(row)] == ["system", "user", "assistant", "tool", "assistant"]
-    sentence = (
-        'messages: the role "npc" is none of system, user, assistant, tool; roles = { "npc" = "..." } says which it is'
+    ((place, sentence),) = rejected
+    assert place == 2
+    assert sentence.endswith(
+        '"npc" is none of system, user, assistant, tool; roles = { "npc" = "..." } says which it is'
     )
-    assert rejected == [(2, sentence)]
     kept, rejected = read(rows, name, roles={"npc": "user", "ipython": "user"})
     assert not rejected
     assert [[turn["role"] for turn in turns(row)] for row in kept] == [
