@@ -376,7 +376,11 @@ def test_bad_messages_in_parquet_are_rejected_for_the_same_reasons(tmp_path: Pat
     rows, rejected = read(tmp_path / "rows.parquet")
     assert [place for place, _ in rows] == [1, 5]
     assert rejected == [
-        (2, 'messages: the role "alien" is none of system, user, assistant, tool'),
+        (
+            2,
+            'messages: the role "alien" is none of system, user, assistant, tool; '
+            'roles = { "alien" = "..." } says which it is',
+        ),
         (3, "messages: a message without text content"),
         (4, "messages: a message that is not an object"),
     ]

@@ -93,7 +93,7 @@ def _call(value: Any, wanted: Wanted) -> dict[str, Any]:
 
 def _arguments(name: str, function: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call, parsed where they are text."""
-    value = next((function[key] for key in _ARGUMENTS if function.get(key) is not None), {})
+    value: Any = next((function[key] for key in _ARGUMENTS if function.get(key) is not None), {})
     if isinstance(value, str) and not value.strip():
         return {}
     what = f'{_OF_CALLS}: the arguments of "{shown(name)}"'

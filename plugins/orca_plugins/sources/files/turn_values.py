@@ -64,7 +64,7 @@ def turn_of(value: Any, wanted: Wanted) -> dict[str, Any] | None:
 
 
 def _beside(
-    value: Mapping[str, Any], role: str | None, spelt: str | None, wanted: Wanted
+    value: dict[str, Any], role: str | None, spelt: str | None, wanted: Wanted
 ) -> tuple[dict[str, str | None], frozenset[str], str | None]:
     """What a message holds beside its content, the keys that it is read from, and what is wrong with it.
 
