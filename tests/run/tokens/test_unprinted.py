@@ -23,7 +23,7 @@ TOOL = {"role": "tool", "content": "4", "trained": False}
         ),
         (
             {"messages": [USER, {**ANSWER, "tool_calls": "[]"}]},
-            "tool_calls of a message: no place for it",
+            "tool_calls (function_call) of a message: no place for it",
         ),
         (
             {"messages": [USER, ANSWER, {**TOOL, "tool_call_id": "a"}]},
