@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from orca_recipes.cli.main import main
-from tests.cases.judging import Outcome, faults_of
+from tests.cases.judging import Outcome, faults_of, trained_turns
 
 PLAIN = [
     "01_turn_flags",
@@ -22,6 +22,7 @@ PLAIN = [
     "05_reasoning_content",
     "06_json_string",
     "07_content_parts",
+    "08_developer",
     "13_lima",
     "20_save_to_disk",
     "22_s3",
@@ -52,6 +53,10 @@ PLAIN = [
 """Cases that are built from the recipe that lies beside them."""
 
 WRITTEN = {
+    "03_sharegpt_tools": {
+        'on_bad_row = "reject"': 'on_bad_row = "reject"\nignore_keys = ["tools"]',
+        'path = "data.jsonl"': 'path = "data.jsonl"\nroles = { function_call = "assistant" }',
+    },
     "09_data_dict": {'path = "data.json"': 'path = "data.json"\nrows = "data"'},
     "11_alpaca": {'question = "instruction"': 'question = ["instruction", "input"]'},
     "12_dolly": {'columns = { question = "instruction", answer = "response", task = "category" }': 'shape = "dolly"'},
@@ -140,6 +145,51 @@ def test_rows_with_reasoning_are_rejected_by_name_where_bad_rows_are_let_go(case
     rule = 'on_bad_row = "reject"\nignore_keys = ["name"]'
     recipe.write_text(text.replace('path = "data.jsonl"', f'path = "data.jsonl"\n{rule}'), encoding="utf-8")
     assert faults_of(outcome_of(recipe.parent), cases[recipe.parent.name]) == []
+
+
+CARRIES = (
+    "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{% if message.reasoning_content %}<think>\n"
+    "{{ message.reasoning_content }}\n</think>\n\n{% endif %}{{ message.content }}"
+    "{% for call in message.tool_calls or [] %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "places", "trained"),
+    [
+        (
+            "02_tool_calls",
+            [1, 2, 3, 4],
+            {1: ['<tool_call>{"name": "get_weather", "arguments": {"city": "Oslo"}}</tool_call>']},
+        ),
+        ("05_reasoning_content", [1, 2, 3], {1: ["<think>\ntwo and two are four\n</think>\n\n4"]}),
+        (
+            "03_sharegpt_tools",
+            [1, 2, 3, 4, 5, 6],
+            {1: ['<tool_call>{"name": "now", "arguments": {}}</tool_call>', "Noon."]},
+        ),
+    ],
+)
+def test_a_template_that_prints_calls_and_thoughts_is_given_them(
+    name: str, places: list[int], trained: dict[int, list[str]], cases, inputs: Path
+) -> None:
+    folder = inputs / name
+    (folder / "tok").mkdir()
+    shutil.copyfile(inputs.parent / "tokenizer.json", folder / "tok" / "tokenizer.json")
+    about = {"chat_template": CARRIES, "eos_token": "<|im_end|>"}
+    (folder / "tok" / "tokenizer_config.json").write_text(json.dumps(about), encoding="utf-8")
+    recipe = folder / "recipe.toml"
+    text = recipe.read_text(encoding="utf-8").replace('path = "../../tokenizer.json"', 'path = "tok"')
+    recipe.write_text(text.replace('kind = "chatml"', 'kind = "from_tokenizer"'), encoding="utf-8")
+    outcome = outcome_of(folder)
+    assert faults_of(outcome, cases[name]) == []
+    assert not outcome.rejected
+    assert sorted({example["place"] for example in outcome.examples}) == places
+    for place, texts in trained.items():
+        told = [turn.text for one in outcome.examples if one["place"] == place for turn in trained_turns(one)]
+        assert told[: len(texts)] == texts
 
 
 def test_a_teacher_answers_the_last_question_of_a_conversation(cases, inputs):
