@@ -28,6 +28,7 @@ from orca_recipes.recipe.measured import unmeasurable
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.recipe.profile_layers import Layers, Origin, UnfitOverride, parse_override, unfit_values
 from orca_recipes.recipe.references import unknown_references
+from orca_recipes.recipe.required import unmet
 from orca_recipes.recipe.words import described, dotted
 
 
@@ -102,6 +103,8 @@ def load_recipe(
     """
     path = Path(path)
     layers, faults = _layered(path, profile, overrides, table)
+    if found := list(unmet(layers.table.get("requires", {}))):
+        raise RecipeError(_in_order(_faults(found, layers, path), path))
     resolved = copy.deepcopy(layers.table)
     full, named = filled_in(layers.table, catalogue)
     layers.origins |= {made: layers.origin(by) for made, by in named.items()}

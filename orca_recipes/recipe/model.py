@@ -25,6 +25,7 @@ from orca_recipes.contract.training_tables import ModelChoice, Training
 from orca_recipes.recipe.choice import choice
 from orca_recipes.recipe.grammar import DatasetName, Grammar, Name
 from orca_recipes.recipe.mixtures import Mixture
+from orca_recipes.recipe.required import Requires
 from orca_recipes.recipe.rules import Rule, SystemMessages
 
 PhaseWeight = Annotated[Decimal, Field(gt=0, max_digits=18, decimal_places=12)]
@@ -174,6 +175,7 @@ class Recipe(Grammar):
 
     name: Annotated[Name, Field(description="names the build's folder")]
     seed: Annotated[int, Field(description="decides every draw")] = 0
+    requires: Annotated[Requires, Field(description="what must be installed, said before all else")] = Requires()
     collections: Annotated[
         Mapping[Name, Annotated[Source, choice(Source)]], Field(min_length=1, description="where examples come from")
     ]
