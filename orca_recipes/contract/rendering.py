@@ -13,7 +13,7 @@ from typing import Any, Literal
 History = Literal["inference", "kept", "last"]
 EmptyThought = Literal["prompt", "reject"]
 
-EXPANSION_LIMIT = 32.0
+EXPANSION_LIMIT = 16.0
 """How many times the tokens of a conversation its examples may have, unless the recipe says otherwise."""
 
 
