@@ -177,14 +177,15 @@ def test_the_build_trains_what_flags_allow_and_lists_what_it_cannot_read(tmp_pat
         (
             "rows.jsonl",
             3,
-            "read",
-            'messages: "tool_calls" would be lost; ignore_keys = ["tool_calls"] reads such rows without it',
+            "tokenize",
+            "tool_calls (function_call) of a message: no place for it in this template; "
+            "the kind from_tokenizer may have one",
         )
     ]
 
 
 SOUND = [
-    {"messages": [ASK, {**ANSWER, "tool_calls": [{"name": "f"}]}]},
+    {"messages": [ASK, {**ANSWER, "refusal": "no"}]},
     {"messages": [ASK, {**ANSWER, "content": [{"type": "image", "url": "x"}]}]},
     {"messages": [ASK, {**ANSWER, "content": ""}]},
     {"question": "q", "answer": " "},

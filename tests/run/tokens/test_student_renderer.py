@@ -160,7 +160,7 @@ def test_a_template_of_ours_rejects_by_name_what_it_has_no_place_for(tmp_path: P
     (folder / "whole.toml").write_text(text, encoding="utf-8")
     build(asked(folder / "whole.toml", catalogue=catalogue()), Progress())
     (lost,) = rejected_lines(folder / "out")
-    assert lost["reason"].startswith("tool_calls of a message: no place for it")
+    assert lost["reason"].startswith("tool_calls (function_call) of a message: no place for it")
 
 
 def test_the_last_exchange_alone_is_one_example(tmp_path: Path) -> None:
