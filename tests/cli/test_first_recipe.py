@@ -131,9 +131,9 @@ def recipe_of(folder: Path, options: str, name: str = "rows.jsonl") -> Path:
         ([TALK], "", 'shape = "sharegpt" reads them, or columns = { messages = "conversations"'),
         ([TALK], 'columns = { messages = "talk" }', 'no column "talk"; the file has: conversations'),
         (
-            [{"messages": [{"role": "bard", "content": "a"}]}],
+            [{"messages": [{"role": "alien", "content": "a"}]}],
             "",
-            '1 of the first 1 row cannot be read, row 1: messages: the role "bard"',
+            '1 of the first 1 row cannot be read, row 1: messages: the role "alien"',
         ),
     ],
 )
