@@ -209,6 +209,7 @@ def test_the_top_level_is_the_house_as_designed():
         "constraints.txt",
         "docs",
         "findings",
+        "mkdocs.yml",
         "orca_recipes",
         "plugins",
         "pyproject.toml",

@@ -1,0 +1,162 @@
+"""Write the site's reference pages, `recipe.md` and `commands.md`, when mkdocs builds it.
+
+The recipe's page comes from the JSON Schema and the docstrings of kinds, that of commands from click: no such page
+lies in the repository, so none can go stale.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from orca_recipes.catalogue import Catalogue
+from orca_recipes.cli.main import main
+from orca_recipes.contract.docstring import parted
+from orca_recipes.contract.kinds import Source
+from orca_recipes.contract.pieces import PIECES, Offer, Piece
+from orca_recipes.recipe.schema import json_schema
+
+OURS = "orca-recipes"
+"""The pages tell of our own package alone, whatever else is installed where they are built."""
+_BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "more than",
+    "maximum": "at most",
+    "exclusiveMaximum": "less than",
+}
+_PLAIN = {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false"}
+
+Schema = Mapping[str, Any]
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages to the site (a hook of mkdocs)."""
+    for name, text in (("recipe.md", recipe_page()), ("commands.md", commands_page())):
+        files.append(File.generated(config, name, content=text))
+    return files
+
+
+def recipe_page() -> str:
+    """Markdown of all that a recipe can say: its tables, then the kinds of each piece, then the tables within."""
+    catalogue = Catalogue()
+    schema = json_schema(catalogue)
+    inner = [name for name in schema["$defs"] if "." not in name and _is_table(schema["$defs"][name])]
+    inner = [name for name in inner if name[0].isupper()]
+    pieces = [piece for piece in PIECES if piece.is_of_recipe]
+    blocks = [
+        "# Recipe reference",
+        "This page is written from the JSON Schema that `orca-recipe schema` prints. `orca-recipe kinds NAME` prints "
+        "the same of every kind, also of plugins that you installed.",
+        "## The whole recipe",
+        *_options(schema),
+        *(block for piece in pieces for block in _piece_blocks(piece, catalogue, schema["$defs"])),
+        "## Tables within",
+        *(block for name in inner for block in _table_blocks(name, schema["$defs"][name])),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def commands_page() -> str:
+    """Markdown of every command with its options, as `--help` prints them."""
+    blocks = ["# Command reference", "What `--help` prints, command by command."]
+    blocks += [
+        f"## {path}\n\n```text\n{text}\n```"
+        for path, text in _helps(main, click.Context(main, info_name="orca-recipe"))
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _helps(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
+    if not isinstance(command, click.Group):
+        yield context.command_path, command.get_help(context).strip()
+        return
+    for name in command.list_commands(context):
+        inner = command.get_command(context, name)
+        assert inner is not None
+        yield from _helps(inner, click.Context(inner, info_name=name, parent=context))
+
+
+def _piece_blocks(piece: Piece, catalogue: Catalogue, definitions: Schema) -> Iterator[str]:
+    yield f"## {piece.word.capitalize()} {{ #{piece.word} }}"
+    yield f"Written as `{piece.table}`; plugins offer kinds of it by the hook `{piece.hook}`."
+    for offer in catalogue.offers(piece.hook):
+        if offer.distribution == OURS:
+            yield from _kind_blocks(piece, offer, catalogue, definitions)
+
+
+def _kind_blocks(piece: Piece, offer: Offer, catalogue: Catalogue, definitions: Schema) -> Iterator[str]:
+    kind = catalogue.kind(offer.hook, f"{offer.distribution}:{offer.name}")
+    prose, example = parted(kind.__doc__)
+    name = f"{piece.word}.{offer.distribution}.{offer.name}"
+    yield f"### {piece.word} `{offer.name}`"
+    yield _escaped(prose)
+    yield from _options(definitions[name], kind=offer.name)
+    for inner in (inner for inner in definitions if inner.startswith(f"{name}.") and _is_table(definitions[inner])):
+        yield from _table_blocks(inner, definitions[inner])
+    yield f"```toml\n{example or f'{piece.table}{chr(10)}kind = {json.dumps(offer.name)}'}\n```"
+    for shape, (about, row) in (kind.layouts() if issubclass(kind, Source) else {}).items():
+        yield f"- `shape = {json.dumps(shape)}`: {_escaped(about)}, as in `{row}`"
+
+
+def _table_blocks(name: str, table: Schema) -> Iterator[str]:
+    yield f"#### {name.rpartition('.')[2]} {{ #{_anchor(name)} }}"
+    if "description" in table:
+        yield _escaped(table["description"])
+    yield from _options(table)
+
+
+def _options(table: Schema, *, kind: str | None = None) -> Iterator[str]:
+    lines = [
+        _option(name, option, name in table.get("required", ()))
+        for name, option in table["properties"].items()
+        if kind is None or name != "kind"
+    ]
+    if lines:
+        yield "\n".join(lines)
+
+
+def _option(name: str, option: Schema, is_needed: bool) -> str:
+    default = f", default `{json.dumps(option['default'], ensure_ascii=False)}`" if "default" in option else ""
+    about = f": {_escaped(option['description'])}" if "description" in option else ""
+    return f"- `{name}` ({_type(option)}{', needed' if is_needed else default}){about}"
+
+
+def _type(option: Schema) -> str:
+    if "$ref" in option:
+        name = option["$ref"].removeprefix("#/$defs/")
+        if name.endswith("JsonValue"):
+            return "any value"
+        if name == "profile":
+            return "any part of a recipe"
+        return f"[{name.rpartition('.')[2]}](#{_anchor(name)})"
+    for choice in ("anyOf", "oneOf"):
+        if choice in option:
+            return " or ".join(dict.fromkeys(map(_type, option[choice])))
+    if "enum" in option or "const" in option:
+        return " or ".join(f"`{json.dumps(value)}`" for value in option.get("enum", [option.get("const")]))
+    if option.get("type") == "array":
+        return f"list of {_type(option['items'])}" if "items" in option else "list"
+    if option.get("type") == "object":
+        inner = next(iter(option.get("patternProperties", {}).values()), option.get("additionalProperties"))
+        return f"tables by name, each {_type(inner)}" if isinstance(inner, dict) and inner else "table"
+    bounds = [f"{words} {option[bound]}" for bound, words in _BOUNDS.items() if bound in option]
+    return ", ".join([_PLAIN.get(option.get("type", ""), "any value"), *bounds])
+
+
+def _is_table(body: Schema) -> bool:
+    return "properties" in body
+
+
+def _anchor(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _escaped(prose: str) -> str:
+    """Prose with what Markdown would take for its own signs escaped, outside of `code`."""
+    parts = prose.split("`")
+    parts[::2] = [re.sub(r"([*\[\]<])", r"\\\1", part) for part in parts[::2]]
+    return "`".join(parts)

@@ -1,0 +1,51 @@
+"""The page of JSON outputs names the keys that commands print, no more and no fewer."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.docs.conftest import DOCS, run
+
+COMMANDS = {
+    "init": "init pairs.jsonl -o other.toml",
+    "check": "check mine.toml",
+    "plan": "plan mine.toml",
+    "build": "build mine.toml",
+    "show": "show build/pairs",
+    "verify": "verify build/pairs",
+    "explain": "explain build/pairs --row 0 --at 9",
+    "diff": "diff build/pairs build/pairs",
+    "export": "export build/pairs --to hf --out again",
+    "lock": "lock mine.toml",
+    "clean": "clean",
+    "train": "train build/pairs --model tiny --steps 2 --out runs/pairs",
+    "export-hf": "export-hf runs/pairs exported-again",
+    "plugin list": "plugin list",
+    "plugin new": "plugin new no-shouting --hook filters",
+}
+
+
+def sections() -> dict[str, str]:
+    parts = re.split(r"^## (.*)$", (DOCS / "json.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def named(section: str) -> set[str]:
+    """The keys that stand in the first cells of a section's table."""
+    cells = re.findall(r"^\| (`.*?) \| ", section, flags=re.MULTILINE)
+    return {key for cell in cells for key in re.findall(r"`(\w+)`", cell)}
+
+
+def test_each_section_is_of_a_command_that_is_run_here():
+    assert {*sections()} - {"Others"} == {*COMMANDS}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_keys_are_those_that_are_printed(worked: Path, command: str):
+    done = run(["orca-recipe", *shlex.split(COMMANDS[command]), "--json"], worked)
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.splitlines()[0] if command == "show" else done.stdout
+    assert named(sections()[command]) == {*json.loads(text)}
