@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from orca_recipes.contract.draws import id_text
 from orca_recipes.explain.build_tables import BuildTables, Kept, Lost, stage_counts
 from orca_recipes.explain.recipe_of_build import WrittenRecipe
 from orca_recipes.explain.store_memory import StoredRow, StoreMemory, key_of
@@ -15,6 +16,7 @@ from orca_recipes.explain.story_page import (
     NOT_DRAWN,
     REJECTED,
     UNKNOWN,
+    Alike,
     Draw,
     Fate,
     Making,
@@ -191,7 +193,8 @@ class BuildStories:
         is_drawn_or_erased = found.record["system_message"] or self.recipe.erases(found.shard.dataset)
         own = not is_drawn_or_erased and self.tables.has_system_message(found)
         making = replace(making, has_own_system_message=own)
-        return Fate(found.shard.dataset, KEPT, draw=draw, making=making, standing=self._standing(found))
+        alike = self._alike(found.shard.dataset, origin.collection, found.record["id"])
+        return Fate(found.shard.dataset, KEPT, draw=draw, making=making, standing=self._standing(found), alike=alike)
 
     def _rejected(self, found: Lost, draw: Draw, origin: Origin) -> Fate:
         stage, reason = found.record["stage"], found.record["reason"]
@@ -204,7 +207,29 @@ class BuildStories:
         recorded = {"id": found.record["id"]}
         recorded |= {"strategy": stage.removeprefix("strategy ")} if stage.startswith("strategy ") else {}
         making = self._making(found.dataset, origin, recorded, self._passed(found.dataset, stage))
-        return Fate(found.dataset, REJECTED, stage, reason, draw, making)
+        alike = self._alike(found.dataset, origin.collection, found.record["id"])
+        if not alike:
+            reason = self._with_twin(reason, found.record.get(TWIN))
+        return Fate(found.dataset, REJECTED, stage, reason, draw, making, alike=alike)
+
+    def _alike(self, dataset: str, collection: str, example: str | None) -> tuple[Alike, ...]:
+        """What filters that compare found of an example, as far as the store still holds it."""
+        if example is None:
+            return ()
+        return tuple(
+            Alike(
+                filter=found["filter"],
+                reason=found["reason"],
+                likeness=found["likeness"],
+                twin=(twin := id_text(found["twin_hi"], found["twin_lo"])),
+                collection=found["twin_collection"],
+                file=found["twin_file"],
+                place=found["twin_place"],
+                mine=self.memory.text(collection, example),
+                theirs=self.memory.text(found["twin_collection"], twin),
+            )
+            for found in self.memory.alike(dataset, collection, example)
+        )
 
     def _with_twin(self, reason: str, twin: str | None) -> str:
         """Why a duplicate was passed over, with the row that holds its context, as far as that can be told."""

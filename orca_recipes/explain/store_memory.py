@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from orca_recipes.contract.draws import id_text
 from orca_recipes.plan.stages import Stage
+from orca_recipes.run.conversations.compare import verdict_part
+from orca_recipes.run.conversations.compared_texts import EXAMPLE, compared_texts
 from orca_recipes.run.examples.read import Batch, batches_of
 from orca_recipes.run.examples.selection import REASONS, mixture_keys, read_selection
 from orca_recipes.shards.manifest import StageIdentity
@@ -43,7 +45,7 @@ class StoreMemory:
     """The rows of a build's `read` stages, as far as the store still holds them."""
 
     def __init__(self, root: Path, plan: Iterable[StageIdentity]) -> None:
-        self._root = root
+        self._root, plan = root, tuple(plan)
         self._stages = {
             stage.name.partition(" ")[2]: Stage("read", stage.name.partition(" ")[2], "", {}, (), stage.fingerprint)
             for stage in plan
@@ -53,6 +55,11 @@ class StoreMemory:
             stage.name: Stage("mix", stage.name.partition(" ")[2], "", {}, (), stage.fingerprint)
             for stage in plan
             if stage.verb == "mix"
+        }
+        self._comparisons = {
+            stage.name: Stage("compare", stage.name.partition(" ")[2], "", {}, (), stage.fingerprint)
+            for stage in plan
+            if stage.verb == "compare"
         }
         # A store is made where there is none, and to ask is no reason to make one.
         self._store = Store(root) if (root / "stages").is_dir() else None
@@ -75,6 +82,27 @@ class StoreMemory:
     def row(self, collection: str, wanted: str) -> StoredRow | None:
         """The row with this id, or that an example with this id repeats: repeats share the high half."""
         return next(iter(self.rows_beginning(collection, wanted[: ID_DIGITS // 2])), None)
+
+    def alike(self, dataset: str, collection: str, wanted: str) -> list[dict[str, Any]]:
+        """What filters that compare found of an example of a dataset, as stage `compare` keeps it."""
+        stage = self._comparisons.get(f"compare {dataset}")
+        if self._store is None or stage is None or not self._store.folder(stage).finished:
+            return []
+        hi, lo = halves(wanted)
+        found = read_frame(self._store.folder(stage).path / f"{verdict_part(collection)}.arrow")
+        return list(found.filter(id_hi=hi, id_lo=lo).iter_rows(named=True))
+
+    def text(self, collection: str, wanted: str) -> str | None:
+        """Question and answer of a row as it was read; None where the store does not hold it."""
+        if not self.holds(collection):
+            return None
+        hi, lo, keep = self._ids(collection)
+        places = np.flatnonzero(_begins(hi, lo, wanted[: ID_DIGITS // 2]) & keep)[:1].tolist()
+        for batch in self._batches(collection) if places else ():
+            if batch.start <= places[0] < batch.stop:
+                row = read_frame(batch.path, columns=EXAMPLE)[places[0] - batch.start]
+                return "\n".join(text for text in compared_texts(row, shared=None).row(0) if text)
+        return None
 
     def left_out(self, mix: str, collection: str, wanted: str) -> str | None:
         """Why a stage `mix` left an example out; None where it did not, or that is not known."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
+from textwrap import wrap
 from typing import Any
 
 from orca_recipes.counted import counted
@@ -27,6 +29,8 @@ FLAG_WORDS = {
     "tail_trimmed": "tail_trimmed (the turns behind the last answer were left out)",
 }
 _LONGEST_QUOTE = 200
+_COLUMN, _LINES = 48, 16
+"""Characters and lines of each of two texts that stand side by side."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,25 @@ class TokenView:
 
 
 @dataclass(frozen=True)
+class Alike:
+    """What a filter that compares found of a row.
+
+    likeness: from 0 to 1. twin: the row that it is like, whose collection may be no part of the dataset. mine, theirs:
+    the texts of both as they were read, None where the store no longer holds one.
+    """
+
+    filter: str
+    reason: str
+    likeness: float
+    twin: str
+    collection: str
+    file: str | None
+    place: int
+    mine: str | None
+    theirs: str | None
+
+
+@dataclass(frozen=True)
 class Fate:
     """What became of a row in one dataset; stage and reason: of a rejection, or why nothing is known."""
 
@@ -184,6 +207,7 @@ class Fate:
     making: Making | None = None
     standing: Standing | None = None
     token: TokenView | None = None
+    alike: tuple[Alike, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -240,12 +264,26 @@ def _fate_lines(fate: Fate) -> Iterator[tuple[str, str]]:
         yield "stage", fate.stage
     if fate.reason is not None:
         yield "reason", fate.reason
+    for alike in fate.alike:
+        yield from _alike_lines(alike)
     if fate.draw is not None:
         yield from _draw_lines(fate.draw)
     if fate.making is not None:
         yield from _making_lines(fate.making)
     if fate.standing is not None:
         yield from _standing_lines(fate.standing)
+
+
+def _alike_lines(alike: Alike) -> Iterator[tuple[str, str]]:
+    where = f"item {alike.place}" if alike.file is None else f"{alike.file}:{alike.place}"
+    yield "like", f"{alike.likeness:.2f} by filter {alike.filter}: example {alike.twin}, {alike.collection}/{where}"
+    if alike.mine is None or alike.theirs is None:
+        yield "texts", "unknown: the store no longer holds both rows"
+        return
+    mine, theirs = (wrap(text, _COLUMN, max_lines=_LINES) for text in (alike.mine, alike.theirs))
+    yield "both", f"{'this row':{_COLUMN}} | its twin"
+    for one, other in zip_longest(mine, theirs, fillvalue=""):
+        yield "", f"{one:{_COLUMN}} | {other}".rstrip()
 
 
 def _token_lines(token: TokenView) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from orca_recipes.contract.kinds import Kind
+from orca_recipes.errors import MixtureError
 from orca_recipes.plan.fingerprint import digest_of
 from orca_recipes.plan.mixing import add_mixtures, is_kept_apart, mixture_collections, needed_mixtures, questions_stage
 from orca_recipes.plan.pins import Pins, SourcePin
@@ -64,9 +65,12 @@ def add_student(plan: PlanBuilder, recipe: Recipe, tokenizer: SourcePin) -> tupl
 
 
 def used_collections(recipe: Recipe) -> tuple[str, ...]:
-    """The collections that some dataset draws from, is kept apart from, or is answered from, in recipe order."""
+    """The collections that datasets draw from, or are kept apart from, compared with or answered from, in order."""
     taken = {found for name in needed_mixtures(recipe) for found in mixture_collections(recipe, name)}
     taken |= {found for name in prepared_teachers(recipe) for found in recipe.teachers[name].collections()}
+    taken |= {
+        found for dataset in recipe.datasets.values() for kind in dataset.comparisons for found in kind.collections()
+    }
     return tuple(name for name in recipe.collections if name in taken)
 
 
@@ -189,24 +193,17 @@ def add_answers(
 
 def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tuple[str, str]) -> None:
     dataset = recipe.datasets[name]
+    converse = partial(_converse, plan, recipe, name, student)
+    collections = taken_collections(recipe, name)
+    compare = _compare(plan, recipe, name, tuple(map(converse, collections))) if dataset.comparisons else None
     tokens = []
-    for collection in taken_collections(recipe, name):
+    for collection in collections:
         subject = f"{name}/{collection}"
-        mix = f"mix {dataset.mixture}/{collection}"
-        told: tuple[str, ...] = (questions_stage(plan, collection),) if is_kept_apart(recipe, name) else ()
-        told += (f"prepare {dataset.teacher}",) if dataset.teacher in prepared_teachers(recipe) else ()
-        inputs = (f"read {collection}", mix, *told, *_counts_with(recipe, collection, student))
-        if collects(recipe, name):
-            inputs = add_answers(plan, recipe, name, collection, inputs)
-        conversations = plan.add(
-            "converse",
-            subject,
-            kind=_converse_kinds(recipe, dataset, collection),
-            decisive=_converse_decisive(recipe, name, collection),
-            inputs=inputs,
-            kinds=_conversing(recipe, dataset, collection),
-        )
+        conversations = converse(collection)
+        if compare is not None:
+            conversations = plan.add("sift", subject, kind="", decisive={}, inputs=(conversations, compare))
         if has_reserve(recipe, name, collection):
+            mix = f"mix {dataset.mixture}/{collection}"
             conversations = plan.add("keep", subject, kind="", decisive={}, inputs=(mix, conversations))
         tokens.append(
             plan.add(
@@ -239,12 +236,68 @@ def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tupl
     )
 
 
+def _converse(plan: PlanBuilder, recipe: Recipe, name: str, student: tuple[str, str], collection: str) -> str:
+    """The stage of a collection's conversations, with those that buy answers for it."""
+    dataset = recipe.datasets[name]
+    mix = f"mix {dataset.mixture}/{collection}"
+    told: tuple[str, ...] = (questions_stage(plan, collection),) if is_kept_apart(recipe, name) else ()
+    told += (f"prepare {dataset.teacher}",) if dataset.teacher in prepared_teachers(recipe) else ()
+    inputs = (f"read {collection}", mix, *told, *_counts_with(recipe, collection, student))
+    if collects(recipe, name):
+        inputs = add_answers(plan, recipe, name, collection, inputs)
+    return plan.add(
+        "converse",
+        f"{name}/{collection}",
+        kind=_converse_kinds(recipe, dataset, collection),
+        decisive=_converse_decisive(recipe, name, collection),
+        inputs=inputs,
+        kinds=_conversing(recipe, dataset, collection),
+    )
+
+
+def _compare(plan: PlanBuilder, recipe: Recipe, name: str, conversations: tuple[str, ...]) -> str:
+    """The stage in which a dataset's conversations meet each other, and what filters compare them with."""
+    kinds = recipe.datasets[name].comparisons
+    for kind in kinds:
+        if own := [found for found in kind.collections() if found in taken_collections(recipe, name)]:
+            raise MixtureError(
+                f"datasets.{name}.filters: {kind.kind} compares with collection {own[0]}, which the dataset itself is "
+                "made of: all of its rows are like themselves; take it out of `against`, or out of the mixture"
+            )
+    compared = [f"read {found}" for kind in kinds for found in kind.collections()]
+    compared += [
+        f"{verb}{found}"
+        for kind in kinds
+        for mixture in kind.mixtures()
+        for found in mixture_collections(recipe, mixture)
+        for verb in ("read ", f"mix {mixture}/")
+    ]
+    return plan.add(
+        "compare",
+        name,
+        kind=" ".join(f"filters:{kind.kind}" for kind in kinds),
+        decisive={
+            "filters": [decisive(kind) for kind in kinds],
+            "collections": list(taken_collections(recipe, name)),
+            "seed": recipe.seed,
+        },
+        inputs=(*conversations, *dict.fromkeys(compared)),
+        kinds=kinds,
+    )
+
+
+def conversations_stage(recipe: Recipe, dataset: str, collection: str) -> str:
+    """The stage whose conversations are tokenized."""
+    verb = "sift" if recipe.datasets[dataset].comparisons else "converse"
+    return f"{'keep' if has_reserve(recipe, dataset, collection) else verb} {dataset}/{collection}"
+
+
 def _converse_decisive(recipe: Recipe, name: str, collection: str) -> dict[str, Any]:
     dataset = recipe.datasets[name]
     return {
         "rules": [rule_decisive(recipe, rule) for rule in matching_rules(recipe, collection)],
         "teacher": {"name": dataset.teacher, **decisive(recipe.teachers[dataset.teacher])},
-        "filters": [decisive(kind) for kind in dataset.filters],
+        "filters": [decisive(kind) for kind in dataset.own_filters],
         "student": _student(recipe, dataset),
         "seed": course_seed(recipe, name),
         **({"trains_history": True} if recipe.collections[collection].trains_history() else {}),
@@ -263,13 +316,13 @@ def _strategies(recipe: Recipe, collection: str) -> tuple[Kind, ...]:
 
 
 def _conversing(recipe: Recipe, dataset: Dataset, collection: str) -> tuple[Kind, ...]:
-    return (*_strategies(recipe, collection), recipe.teachers[dataset.teacher], *dataset.filters)
+    return (*_strategies(recipe, collection), recipe.teachers[dataset.teacher], *dataset.own_filters)
 
 
 def _converse_kinds(recipe: Recipe, dataset: Dataset, collection: str) -> str:
     strategies = {f"strategies:{recipe.strategies[rule.strategy].kind}" for rule in matching_rules(recipe, collection)}
     teacher = f"teachers:{recipe.teachers[dataset.teacher].kind}"
-    return " ".join([*sorted(strategies), teacher, *(f"filters:{kind.kind}" for kind in dataset.filters)])
+    return " ".join([*sorted(strategies), teacher, *(f"filters:{kind.kind}" for kind in dataset.own_filters)])
 
 
 def rule_decisive(recipe: Recipe, rule: Rule) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def mixture_collections(recipe: Recipe, name: str) -> tuple[str, ...]:
 
 
 def needed_mixtures(recipe: Recipe) -> tuple[str, ...]:
-    """The mixtures that datasets use, with those that they are made of or kept apart from; those come first."""
+    """The mixtures that datasets use, with those that they are made of or held against; those come first."""
     found: dict[str, None] = {}
 
     def need(name: str) -> None:
@@ -49,8 +49,10 @@ def needed_mixtures(recipe: Recipe) -> tuple[str, ...]:
         found[name] = None
 
     for dataset in recipe.datasets.values():
-        if dataset.mixture not in found:
-            need(dataset.mixture)
+        compared = [name for kind in dataset.comparisons for name in kind.mixtures()]
+        for name in (*compared, dataset.mixture):
+            if name not in found:
+                need(name)
     return tuple(found)
 
 

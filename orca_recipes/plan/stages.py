@@ -21,6 +21,8 @@ REVISIONS = {
     "ask": 2,
     "answer": 2,
     "converse": 4,
+    "compare": 1,
+    "sift": 1,
     "keep": 1,
     "tokenize": 6,
     "pack": 4,
@@ -54,7 +56,7 @@ class Stage:
     @property
     def label(self) -> str:
         """What a store may call it: without dataset and mixture, so that what two of them share is made once."""
-        subject = "" if self.verb in ("pack", "write") else self.subject.rpartition("/")[2]
+        subject = "" if self.verb in ("compare", "pack", "write") else self.subject.rpartition("/")[2]
         return f"{self.verb} {subject}".strip()
 
 

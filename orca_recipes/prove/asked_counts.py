@@ -105,7 +105,7 @@ def _check_chain(dataset: str, mixture: str, counts: DatasetCounts) -> Iterator[
         line = [
             f"read {collection}",
             name,
-            *(f"{verb} {subject}" for verb in ("ask", "answer", "converse", "keep", "tokenize")),
+            *(f"{verb} {subject}" for verb in ("ask", "answer", "converse", "sift", "keep", "tokenize")),
         ]
         known = [stages[step] for step in line if step in stages]
         yield from _check_line(known)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
+from orca_recipes.contract.comparison import Comparison
 from orca_recipes.contract.kinds import (
     Engine,
     Filter,
@@ -107,6 +108,16 @@ class Dataset(Grammar):
             description="examples whose answer the vocabulary cannot spell: rejected, or trained with what it becomes"
         ),
     ] = "reject"
+
+    @property
+    def own_filters(self) -> tuple[Filter, ...]:
+        """The filters that look at one conversation alone."""
+        return tuple(kind for kind in self.filters if not isinstance(kind, Comparison))
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The filters that compare conversations; they are asked after the others."""
+        return tuple(kind for kind in self.filters if isinstance(kind, Comparison))
 
 
 class Phase(Grammar):

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeGuard
 
+from orca_recipes.contract.comparison import Comparison
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.recipe.message_digests import message_faults
-from orca_recipes.recipe.model import Dataset
+from orca_recipes.recipe.model import Dataset, Recipe
 from orca_recipes.recipe.rules import Rule
 from orca_recipes.recipe.toml_lines import Path
 
@@ -55,6 +56,23 @@ def unknown_messages(
         chosen, slash, key = name.partition("/")
         if slash and key not in texts[chosen]:
             yield path, f"the system messages {quoted(chosen)} have no id {quoted(key)}{hint(key, texts[chosen])}"
+
+
+def unknown_compared(recipe: Recipe) -> Faults:
+    """What filters compare with that the recipe does not have: collections or mixtures, as each kind means it."""
+    for name, dataset in recipe.datasets.items():
+        for place, kind in enumerate(dataset.filters):
+            if not isinstance(kind, Comparison):
+                continue
+            path: Path = ("datasets", name, "filters", place, "against")
+            for found in kind.collections():
+                if found not in recipe.collections:
+                    yield path, f"there is no collection {quoted(found)}{hint(found, recipe.collections)}"
+            for found in kind.mixtures():
+                if found not in recipe.mixtures:
+                    yield path, f"there is no mixture {quoted(found)}{hint(found, recipe.mixtures)}"
+                elif found == dataset.mixture:
+                    yield path, f"{quoted(found)} is the dataset's own mixture, all of whose rows are like themselves"
 
 
 def _in_mixtures(full: Mapping[str, Any]) -> Faults:

@@ -13,6 +13,8 @@ VERBS = {
     "ask": "orca_recipes.run.answers.ask",
     "answer": "orca_recipes.run.answers.answer",
     "converse": "orca_recipes.run.conversations.converse",
+    "compare": "orca_recipes.run.conversations.compare",
+    "sift": "orca_recipes.run.conversations.sift",
     "keep": "orca_recipes.run.conversations.keep",
     "tokenize": "orca_recipes.run.tokens.tokenize",
     "pack": "orca_recipes.run.rows.pack",

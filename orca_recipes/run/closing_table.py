@@ -91,7 +91,10 @@ def _of_dataset(manifest: Manifest, dataset: str) -> Iterator[CollectionLine]:
         collection = draw.name.partition("/")[2]
         told = counts.collections.get(collection)
         subject = f"{dataset}/{collection}"
-        line = [f"read {collection}", *(f"{verb} {subject}" for verb in ("ask", "answer", "converse", "tokenize"))]
+        line = [
+            f"read {collection}",
+            *(f"{verb} {subject}" for verb in ("ask", "answer", "converse", "sift", "tokenize")),
+        ]
         passed = [stage for name in line if (stage := stages.get(name)) is not None]
         keep = stages.get(f"keep {subject}")
         left_out = {reason: number for reason, number in draw.rejected.items() if reason in _LEFT_OUT}

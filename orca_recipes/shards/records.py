@@ -198,7 +198,8 @@ def records_schema(*, also: Collection[str] = ()) -> pa.Schema:
 def rejected_schema() -> pa.Schema:
     """One line a row that went nowhere.
 
-    id is null where the row was never read. twin: the id of the row that holds the context of a duplicate, else null.
+    id is null where the row was never read. twin: the id of the row that holds the context of a duplicate, or that the
+    row is too much like, else null.
     """
     import pyarrow as pa
 

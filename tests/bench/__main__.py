@@ -9,11 +9,14 @@ python -m tests.bench draw        drawing mixtures alone
 python -m tests.bench large       millions of examples, and how the cost grows
 python -m tests.bench traces      answers made durable, and a long queue of questions
 python -m tests.bench train       the trainer's data path and start; --gpu: steps beside TRL's
+python -m tests.bench near_duplicates, decontaminate   filters that compare, on texts with known truth
+python -m tests.bench plant       such texts, made of real data
 python -m tests.bench views       rule matching and both views of a prompt
 """
 
 import click
 
+from tests.bench.alike import decontaminate, near_duplicates
 from tests.bench.collect import collect
 from tests.bench.compile import compile
 from tests.bench.draw import draw
@@ -21,6 +24,7 @@ from tests.bench.exports import exports
 from tests.bench.large import large
 from tests.bench.mixing import mixing
 from tests.bench.pack import pack
+from tests.bench.planted import plant
 from tests.bench.traces import traces
 from tests.bench.train import train
 from tests.bench.views import views
@@ -39,6 +43,9 @@ bench.add_command(draw)
 bench.add_command(exports)
 bench.add_command(large)
 bench.add_command(traces)
+bench.add_command(near_duplicates)
+bench.add_command(decontaminate)
+bench.add_command(plant)
 bench.add_command(views)
 bench.add_command(train)
 

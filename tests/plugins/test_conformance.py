@@ -18,9 +18,11 @@ from orca_plugins.exporters.rl import RL
 from orca_plugins.exporters.skyrl import SkyRL
 from orca_plugins.filters.answer_matches import AnswerMatches
 from orca_plugins.filters.contains_prompt import ContainsPrompt
+from orca_plugins.filters.decontaminate import Decontaminate
 from orca_plugins.filters.echo import Echo
 from orca_plugins.filters.finish import Finish
 from orca_plugins.filters.length import Length
+from orca_plugins.filters.near_duplicates import NearDuplicates
 from orca_plugins.filters.refusal import Refusal
 from orca_plugins.filters.repetition import Repetition
 from orca_plugins.packers.best_fit import BestFit
@@ -117,10 +119,12 @@ SOURCES: dict[type[Kind], Callable[[Path], Source]] = {
 FILTERS = (
     AnswerMatches(),
     ContainsPrompt(),
+    Decontaminate(against=("exam",)),
     Echo(),
     Finish(),
     Length(),
     Length(min_chars=3, max_chars=40, min_answer_chars=1, max_answer_chars=30),
+    NearDuplicates(),
     Refusal(),
     Repetition(),
 )
@@ -162,6 +166,8 @@ def test_every_built_in_source_keeps_its_promises(make: Callable[[Path], Source]
 
 @pytest.mark.parametrize("filter", FILTERS, ids=repr)
 def test_every_built_in_filter_keeps_its_promises(filter: Filter) -> None:
+    if isinstance(filter, NearDuplicates):
+        pytest.importorskip("rensa", reason="needs orca-recipes[near]")
     check_filter(filter)
 
 

@@ -121,7 +121,7 @@ def _dropped(subjects: list[tuple[str, Lengths]], plan: Plan, store: Store, trac
         stands = answer.finished and not any(_has_lost(frame, traces, lengths) for frame in _frames(answer))
         if answer.published and not stands:
             yield f"answer {subject}"
-        for verb in ("converse", "keep", "tokenize"):
+        for verb in ("converse", "sift", "keep", "tokenize"):
             stage = plan.stages.get(f"{verb} {subject}")
             if stage is None or not store.folder(stage).finished:
                 continue

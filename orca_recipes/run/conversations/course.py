@@ -91,7 +91,7 @@ def course_of(bench: Bench, dataset: str, collection: str) -> Course:
         teacher_name=chosen.teacher,
         teacher=bench.recipe.teachers[chosen.teacher],
         prepared=_prepared(bench, chosen.teacher),
-        filters=chosen.filters,
+        filters=chosen.own_filters,
         erase=chosen.student.erase,
         student_messages=_messages(bench, [student] if student else []),
         seed=course_seed(bench.recipe, dataset),

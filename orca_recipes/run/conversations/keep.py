@@ -31,7 +31,8 @@ _TOLD = ["id_hi", "id_lo", "file", "place"]
 def make(bench: Bench, folder: StageFolder, subject: str) -> None:
     """Make stage `keep` of a dataset's collection."""
     dataset, _, collection = subject.partition("/")
-    converse = bench.folder(f"converse {dataset}/{collection}")
+    verb = "sift" if bench.recipe.datasets[dataset].comparisons else "converse"
+    converse = bench.folder(f"{verb} {dataset}/{collection}")
     mixture = bench.recipe.datasets[dataset].mixture
     where = f"mixtures.{mixture}.take.{collection}.reserve"
     bench.progress.begin(f"keep {dataset}/{collection}", total=1, unit="draws")

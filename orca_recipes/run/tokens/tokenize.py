@@ -22,7 +22,7 @@ from orca_recipes.contract.markup import Markup
 from orca_recipes.contract.rendering import EXPANSION_LIMIT
 from orca_recipes.contract.trained_parts import TrainedParts
 from orca_recipes.counted import counted
-from orca_recipes.plan.compile import has_reserve
+from orca_recipes.plan.compile import conversations_stage
 from orca_recipes.run.tokens.erased_question import kept_question_digests, kept_questions_of_turns
 from orca_recipes.run.tokens.expansion import Expansion
 from orca_recipes.run.tokens.fitting import Fitting
@@ -67,7 +67,7 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
     """Make stage `tokenize` of a dataset's collection."""
     dataset, _, collection = subject.partition("/")
     verdict = "fast"
-    conversations = _conversations(bench, dataset, collection)
+    conversations = bench.folder(conversations_stage(bench.recipe, dataset, collection))
     unknown = bench.recipe.datasets[dataset].unknown
     tasks, results = _tokenized(bench, folder, conversations, subject, unknown, exact=False)
     wrong = sum(result.disagreeing for result in results)
@@ -124,12 +124,6 @@ def _fitting(bench: Bench) -> Fitting | None:
         return None
     lead = student.control[student.bos] if student.begins_with_bos and student.bos is not None else None
     return Fitting(packer.overlong, packer.row_tokens, lead)
-
-
-def _conversations(bench: Bench, dataset: str, collection: str) -> StageFolder:
-    """The stage whose conversations are tokenized."""
-    verb = "keep" if has_reserve(bench.recipe, dataset, collection) else "converse"
-    return bench.folder(f"{verb} {dataset}/{collection}")
 
 
 def _tokenized(

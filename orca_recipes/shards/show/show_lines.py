@@ -61,7 +61,7 @@ def example_lines(
 def rejected_lines(directory: Path, *, dataset: str | None = None) -> Iterator[dict[str, Any]]:
     """Every lost row that a build lists, dataset by dataset: where it stood, and which stage lost it why.
 
-    twin: of a row that repeats another, the one that was kept; None elsewhere.
+    twin: of a row that repeats another or is like one, that other; None elsewhere.
     Raises: BuildError; UserError where there is no such dataset; DamagedShard.
     """
     build = ShownBuild(directory, read_manifest(directory), None, dataset=dataset)
@@ -89,7 +89,8 @@ def rejected_text(directory: Path, *, dataset: str | None = None) -> Iterator[st
         yield f"dataset {name}: {counted(len(lost), 'row')} rejected"
         for line in lost:
             where = "generated" if line["file"] is None else line["file"]
-            kept = f" ({line['twin']} is kept)" if line["twin"] else ""
+            twin = f"{line['twin']} is kept" if line["stage"] == "mix" else f"like {line['twin']}"
+            kept = f" ({twin})" if line["twin"] else ""
             yield f"  {line['collection']}/{where}:{line['place']}: {line['stage']}: {line['reason']}{kept}"
         for stage in build.manifest.datasets[name].stages:
             for reason, number in stage.rejected.items():

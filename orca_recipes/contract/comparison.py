@@ -1,0 +1,97 @@
+"""Filters that compare: a conversation is kept or rejected for what other conversations or other collections hold.
+
+A comparison says by which numbers texts may meet (`sketch`) and how alike two that met are (`likeness`). The core lets
+all rows meet, in parts of bounded size, so that neither parts nor workers decide what is found; of two conversations
+that are too much alike the one whose example comes first in keyed order is kept.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from orca_recipes.contract.kinds import Filter
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """By what texts may meet.
+
+    keys: uint64 [n]; two rows meet where they share one. rows: uint32 [n], the row of each key.
+    signature: uint16 [rows, m]; the share of equal numbers of two rows estimates how alike they are. None: no estimate.
+    """
+
+    keys: np.ndarray
+    rows: np.ndarray
+    signature: np.ndarray | None = None
+
+
+class Comparison(Filter, ABC):
+    """Keeps or rejects conversations for what others hold.
+
+    `texts` of all methods hold a question and an answer a row (String, never null): what users say, under a system
+    message of the row's own unless its whole collection shares that; and what is trained, or the reference answers.
+    """
+
+    action: Annotated[
+        Literal["reject", "report"],
+        Field(description="reject: what is found is rejected; report: it is kept, and told beside the build's rows"),
+    ] = "reject"
+
+    def collections(self) -> tuple[str, ...]:
+        """The collections that are compared with, row by row; they need not be part of the dataset."""
+        return ()
+
+    def mixtures(self) -> tuple[str, ...]:
+        """The mixtures whose rows are compared with."""
+        return ()
+
+    def among_themselves(self) -> bool:
+        """Whether the dataset's conversations are compared with each other too."""
+        return True
+
+    def least_estimate(self) -> float:
+        """Rows that met are passed by where their signatures are less alike than this."""
+        return 0.0
+
+    def most_sharing(self) -> int | None:
+        """Keys that more rows than this of what is compared with share are no sign of any of them; None: all are."""
+        return None
+
+    @abstractmethod
+    def sketch(self, *, texts: pl.DataFrame) -> Sketch:
+        """By what the dataset's conversations may meet others."""
+
+    def sketch_others(self, *, texts: pl.DataFrame) -> Sketch:
+        """By what rows of other collections and mixtures may be met."""
+        return self.sketch(texts=texts)
+
+    @abstractmethod
+    def likeness(self, *, mine: pl.DataFrame, theirs: pl.DataFrame, shared: np.ndarray) -> pl.Series:
+        """How alike the texts of rows that met are, row by row.
+
+        Args:
+            shared: uint64, rising: the keys of `most_sharing`.
+        Returns: Float64 [rows], null where they are not alike enough to be told.
+        """
+
+    @abstractmethod
+    def reason(self, *, other: str | None) -> str:
+        """Why a conversation is rejected.
+
+        Args:
+            other: the collection or mixture that holds its twin, None for the dataset.
+        """
+
+    def reasons(self, *, conversations: pl.DataFrame) -> pl.Series:
+        """None: no conversation is rejected for itself."""
+        import polars as pl
+
+        return pl.repeat(None, conversations.height, dtype=pl.String, eager=True)

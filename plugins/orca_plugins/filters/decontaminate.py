@@ -1,0 +1,262 @@
+"""Conversations that hold items of benchmarks, found by runs of words that both share.
+
+A run is half as long as the shortest item that is looked for in pieces (`ngram`), so that one changed word in such an
+item leaves a run to find it by. What is found is verified on the words themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, groupby, zip_longest
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from orca_plugins.filters._words import Runs, Words, covered_words, normal, once, places_of, words, words_of
+from orca_recipes.contract.comparison import Comparison, Sketch
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_FEWEST = 3
+"""Words of the shortest item that is looked for: "yes" is no sign of anything."""
+_SHARING = 20
+"""Runs that more items of a benchmark hold are its form, not an item."""
+_RUNS = 2
+"""Of an item that a short text is a part of, so many of its runs at least stand there."""
+_SYMBOLIC = 4
+"""Of so many marks of a text one is a symbol: then words alone do not say what it is ("not ( True ) and ( True )")."""
+_MARK = re.compile(r"[^\W_]+|[^\w\s.,;:!?'\"`]")
+
+
+class Decontaminate(Comparison):
+    """Reject conversations whose question or answer holds an item of a benchmark.
+
+        filters = [{ kind = "decontaminate", against = ["gsm8k_test"], ngram = 13, fraction = 0.5 }]
+
+    An item is found in a text that holds `fraction` of its words in runs of more than half of `ngram` words, or whose
+    own words stand in it to that share; half of the rest too where an item twice as long as `ngram` has no run of
+    `ngram` words there. Runs that more than 20 items share count for none of them. Items of fewer than
+    `ngram` words are found whole: anywhere, or as a line of their own where they are no longer than half of that. Case,
+    punctuation and white space do not count, but where an item is mostly symbols these must be the same. Reference
+    answers of items are looked for where they have `ngram` words. Items of one or two words are looked for nowhere.
+    """
+
+    kind: Literal["decontaminate"] = "decontaminate"
+    against: Annotated[tuple[str, ...], Field(min_length=1, description="collections that are benchmarks")]
+    ngram: Annotated[
+        int, Field(ge=6, le=50, description="items of fewer words are found whole, longer ones in pieces")
+    ] = 13
+    fraction: Annotated[
+        float,
+        Field(gt=0, le=1, description="the share of an item's words, or of a text's, that tells that it is there"),
+    ] = 0.5
+
+    def collections(self) -> tuple[str, ...]:
+        return self.against
+
+    def among_themselves(self) -> bool:
+        return False
+
+    def most_sharing(self) -> int:
+        return _SHARING
+
+    def sketch(self, *, texts: pl.DataFrame) -> Sketch:
+        found = [
+            run
+            for name in ("question", "answer")
+            for run in words(normal(texts[name], "plain"), "plain").growing(_FEWEST, self._run)
+        ]
+        return Sketch(np.concatenate([keys for keys, _ in found]), np.concatenate([rows for _, rows in found]))
+
+    def sketch_others(self, *, texts: pl.DataFrame) -> Sketch:
+        keys, rows = [], []
+        for name, fewest in (("question", _FEWEST), ("answer", self.ngram)):
+            found = words(normal(texts[name], "plain"), "plain")
+            counts = np.diff(found.starts)
+            for size, (numbers, owner) in enumerate(found.growing(_FEWEST, self._run), start=_FEWEST):
+                # Of an item of just `ngram` words, one of which is changed in the middle, only shorter runs are left.
+                half = (counts // 2 == size) & (counts >= self.ngram)
+                fits = (
+                    counts >= max(fewest, size) if size == self._run else ((counts == size) | half) & (counts >= fewest)
+                )
+                keys.append(numbers[fits[owner]])
+                rows.append(owner[fits[owner]])
+        return Sketch(np.concatenate(keys), np.concatenate(rows))
+
+    def likeness(self, *, mine: pl.DataFrame, theirs: pl.DataFrame, shared: np.ndarray) -> pl.Series:
+        import polars as pl
+
+        own, others = (_Side.of(frame, self._run) for frame in (mine, theirs))
+        found = np.zeros(mine.height)
+        forms = frozenset(shared.tolist())
+        promising = np.flatnonzero(self._is_promising(own, others, shared)).tolist()
+        texts = {number: _Text(own, number) for number in own.used(promising)}
+        items = {number: _Item(others, number, self._run, forms) for number in others.used(promising)}
+        for pair in promising:
+            asked, told = (items[number] for number in others.texts[:, pair].tolist())
+            looked_for = [asked] + ([told] if len(told.words) >= self.ngram else [])
+            rows = [texts[number] for number in own.texts[:, pair].tolist()]
+            found[pair] = max(self._share(item, text) for item in looked_for for text in rows)
+        return pl.select(pl.when(pl.lit(pl.Series(found)) > 0).then(pl.lit(pl.Series(found)))).to_series()
+
+    def reason(self, *, other: str | None) -> str:
+        return f"an item of {other} stands in it"
+
+    @property
+    def _run(self) -> int:
+        return self.ngram // 2 + 1
+
+    def _bar(self, item: _Item, there: Sequence[bool]) -> float:
+        """The share of an item that tells of it."""
+        longest = max((len(list(found)) for is_there, found in groupby(there) if is_there), default=0) + item.run - 1
+        is_sure = longest >= self.ngram or len(item.words) < 2 * self.ngram
+        return self.fraction if is_sure else (1 + self.fraction) / 2
+
+    def _is_promising(self, mine: _Side, theirs: _Side, shared: np.ndarray) -> np.ndarray:
+        """bool [pairs]: whether an item may be told of, by numbers alone; most pairs share a run and no more."""
+        is_own = ~np.isin(theirs.runs.numbers, shared)
+        in_texts = Runs.of(theirs.runs, mine.runs, np.isin(mine.runs.numbers, once(theirs.runs.numbers)))
+        in_items = Runs.of(mine.runs, theirs.runs, is_own)
+        found = np.zeros(mine.texts.shape[1], dtype=np.bool_)
+        for item, fewest in zip(theirs.texts, (_FEWEST, self.ngram), strict=True):
+            size = theirs.sizes[item]
+            found |= (size >= fewest) & (size <= self.ngram)
+            for text in mine.texts:
+                left = np.flatnonzero(~found & (size > self.ngram))
+                there, pair = in_texts.hold(item[left], text[left])
+                covered = covered_words(there, pair, len(left), self._run)
+                own = np.bincount(pair[there & is_own[places_of(theirs.runs, item[left])]], minlength=len(left))
+                found[left] |= covered >= self.fraction * size[left]
+                left = left[(covered < self.fraction * size[left]) & (own >= _RUNS)]
+                there, pair = in_items.hold(text[left], item[left])
+                covered = covered_words(there, pair, len(left), self._run)
+                found[left] |= (covered >= self.ngram) & (covered >= self.fraction * mine.sizes[text[left]])
+        return found
+
+    def _share(self, item: _Item, text: _Text) -> float:
+        """The share that tells of an item in a text; 0 where it is not there."""
+        if _FEWEST <= len(item.words) < self.ngram or (len(item.words) >= self.ngram and not any(item.is_own)):
+            return 1.0 if item.stands_whole_in(text) else 0.0
+        if len(item.words) < self.ngram:
+            return 0.0
+        runs = text.runs_of(item.run)
+        there = [run in runs for run in item.order]
+        own = [is_there and is_own for is_there, is_own in zip(there, item.is_own, strict=True)]
+        among_own = _covered(own, item.run) / _covered(item.is_own, item.run)
+        share = min(among_own, _covered(there, item.run) / len(item.words))
+        bar = self._bar(item, there)
+        if share >= bar:
+            return share
+        held = {run for run, is_there in zip(item.order, own, strict=True) if is_there}
+        mine = _covered([run in held for run in _runs(text.words, item.run)], item.run)
+        told = len(held) >= _RUNS and mine >= max(self.ngram, bar * len(text.words))
+        return mine / len(text.words) if told else 0.0
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The different texts of one side of some pairs.
+
+    texts: int64 [2, pairs], the number of each pair's question and answer. raw, normal: String [texts]. sizes: int64
+    [texts], their words. runs: of all texts.
+    """
+
+    texts: np.ndarray
+    raw: pl.Series
+    normal: pl.Series
+    sizes: np.ndarray
+    runs: Words
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame, run: int) -> _Side:
+        import polars as pl
+
+        texts = pl.concat([frame["question"], frame["answer"]]).alias("text").to_frame()
+        numbers = texts.select(pl.col("text").rank("dense").cast(pl.Int64) - 1)["text"].to_numpy()
+        raw = texts["text"].unique().sort()
+        plain = normal(raw, "plain")
+        found = words(plain, "plain")
+        return cls(numbers.reshape(2, -1), raw, plain, np.diff(found.starts), found.runs(run))
+
+    def used(self, pairs: Sequence[int]) -> list[int]:
+        """The texts of some pairs."""
+        return sorted({int(number) for number in self.texts[:, pairs].ravel()})
+
+
+class _Text:
+    """A text of a conversation, its words and its runs."""
+
+    def __init__(self, side: _Side, number: int) -> None:
+        self.text: str = side.raw[number]
+        self.words = words_of(side.normal[number], "plain")
+        self._runs: dict[int, frozenset[tuple[str, ...]]] = {}
+
+    def runs_of(self, size: int) -> frozenset[tuple[str, ...]]:
+        """The set of its runs of so many words."""
+        if size not in self._runs:
+            self._runs[size] = frozenset(_runs(self.words, size))
+        return self._runs[size]
+
+    @cached_property
+    def lines(self) -> list[tuple[list[str], str]]:
+        """The words of the whole text and of each of its lines, with what they are made of."""
+        import polars as pl
+
+        texts = [self.text, *self.text.splitlines()]
+        return list(zip((words_of(line, "plain") for line in normal(pl.Series(texts), "plain")), texts, strict=True))
+
+
+class _Item:
+    """An item of a benchmark.
+
+    run: words of its runs, no more than half of all. is_own: which runs tell of it: those that many items do not share
+    and that have letters in half of their words, for sums of numbers stand everywhere.
+    """
+
+    def __init__(self, side: _Side, number: int, run: int, shared: frozenset[int]) -> None:
+        self.words = words_of(side.normal[number], "plain")
+        self.least = run
+        self.run = min(run, max(len(self.words) // 2, 1))
+        self.order = _runs(self.words, self.run)
+        numbers = side.runs.numbers[side.runs.starts[number] : side.runs.starts[number + 1]].tolist()
+        is_form = [self.run == run and number in shared for number in numbers]
+        wordy = list(accumulate((word.isalpha() for word in self.words), initial=0))
+        is_wordy = [2 * (wordy[at + self.run] - wordy[at]) >= self.run for at in range(len(self.order))]
+        self.is_own = [wordy and not form for wordy, form in zip_longest(is_wordy, is_form[: len(is_wordy)])]
+        marks = _MARK.findall(side.raw[number].casefold())
+        symbols = sum(not mark[0].isalnum() for mark in marks)
+        self.marks = marks if symbols * _SYMBOLIC >= len(marks) else None
+
+    def stands_whole_in(self, text: _Text) -> bool:
+        """Whether all its words stand in a row in a text; a few of them, as a line."""
+        if len(self.words) < self.least:
+            return any(found == self.words and self._has_marks(line) for found, line in text.lines)
+        return _stands_in(self.words, text.words) and self._has_marks(text.text)
+
+    def _has_marks(self, text: str) -> bool:
+        return self.marks is None or _stands_in(self.marks, _MARK.findall(text.casefold()))
+
+
+def _runs(found: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    return [tuple(found[at : at + size]) for at in range(len(found) - size + 1)]
+
+
+def _covered(runs: Sequence[bool], size: int) -> int:
+    """How many words stand in the runs that are true."""
+    covered, end = 0, 0
+    for place, is_there in enumerate(runs):
+        if is_there:
+            covered += place + size - max(end, place)
+            end = place + size
+    return covered
+
+
+def _stands_in(part: Sequence[str], whole: Sequence[str]) -> bool:
+    """Whether all of a sequence stand in a row in another."""
+    joined = f" {' '.join(whole)} "
+    return f" {' '.join(part)} " in joined

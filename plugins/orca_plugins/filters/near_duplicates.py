@@ -1,0 +1,109 @@
+"""Conversations that nearly repeat another, found by MinHash and bands, verified by their exact Jaccard similarity."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from orca_plugins.filters._words import jaccard, normal, words
+from orca_recipes.contract.comparison import Comparison, Sketch
+from orca_recipes.contract.draws import splitmix64
+from orca_recipes.errors import PluginError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_SEED = 42
+_NUMBERS = 128
+_BANDS = 32
+"""Of 4 numbers each: two texts of Jaccard similarity 0.7 share one with probability 0.9998, of 0.5 with 0.87."""
+_MARGIN = 0.2
+"""Five standard deviations of an estimate by 128 numbers at 0.7."""
+
+
+class NearDuplicates(Comparison):
+    """Reject conversations whose words nearly repeat another conversation's.
+
+        filters = [{ kind = "near_duplicates", of = "question", ngram = 5, threshold = 0.7 }]
+
+    Compared are the sets of all runs of `ngram` words, whatever their case and the white space between them; a text
+    of fewer words is one run. Of two that are alike the one whose example comes first in keyed order stays, whichever
+    collection it is of; rows of `against` always stay. Repeats of one row are left alone. Needs the extra `near`.
+    """
+
+    kind: Literal["near_duplicates"] = "near_duplicates"
+    of: Annotated[
+        Literal["question", "answer", "both"],
+        Field(description="what is compared; both: question and answer as one text"),
+    ] = "question"
+    ngram: Annotated[int, Field(ge=1, le=50, description="words of a run")] = 5
+    threshold: Annotated[
+        float, Field(ge=0.5, le=1, description="the Jaccard similarity of two texts from which they are duplicates")
+    ] = 0.7
+    against: Annotated[
+        tuple[str, ...], Field(description="other mixtures, none of whose rows may nearly stand in this dataset")
+    ] = ()
+
+    def identity(self) -> dict[str, Any]:
+        """As of every kind, and the version of what finds candidates."""
+        return {**super().identity(), "rensa": _version()}
+
+    def mixtures(self) -> tuple[str, ...]:
+        return self.against
+
+    def least_estimate(self) -> float:
+        return self.threshold - _MARGIN
+
+    def sketch(self, *, texts: pl.DataFrame) -> Sketch:
+        import rensa
+
+        runs = words(normal(self._text(texts), "spaced"), "spaced").runs(self.ngram)
+        full = np.flatnonzero(np.diff(runs.starts)).astype(np.uint32)  # a text without a word meets nobody
+        bounds = np.concatenate([[0], runs.starts[1:][full]]).astype(np.uint64)
+        matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
+            runs.numbers, bounds, num_perm=_NUMBERS, seed=_SEED
+        )
+        numbers = chain.from_iterable(matrix.to_rows())
+        found = np.fromiter(numbers, dtype=np.uint32, count=len(full) * _NUMBERS).reshape(len(full), _NUMBERS)
+        pairs = np.ascontiguousarray(found).view(np.uint64).reshape(len(full), _BANDS, _NUMBERS // _BANDS // 2)
+        keys = np.tile(np.arange(_BANDS, dtype=np.uint64), (len(full), 1))
+        for place in range(pairs.shape[2]):
+            keys = splitmix64(keys ^ pairs[:, :, place])
+        signature = np.zeros((texts.height, _NUMBERS), dtype=np.uint16)
+        signature[full] = found.astype(np.uint16)
+        return Sketch(keys.reshape(-1), np.repeat(full, _BANDS), signature)
+
+    def likeness(self, *, mine: pl.DataFrame, theirs: pl.DataFrame, shared: np.ndarray) -> pl.Series:
+        import polars as pl
+
+        texts = pl.concat([self._text(mine), self._text(theirs)]).alias("text").to_frame()
+        number = texts.select(pl.col("text").rank("dense") - 1)["text"].to_numpy().astype(np.int64)
+        runs = words(normal(texts["text"].unique().sort(), "spaced"), "spaced").runs(self.ngram)
+        found = pl.Series(jaccard(runs, number[: mine.height], number[mine.height :]))
+        return pl.select(pl.when(found >= self.threshold).then(found)).to_series()
+
+    def reason(self, *, other: str | None) -> str:
+        return f"nearly the same {self._what()} stands in {other or 'the dataset'}"
+
+    def _what(self) -> str:
+        return "question and answer" if self.of == "both" else self.of
+
+    def _text(self, texts: pl.DataFrame) -> pl.Series:
+        import polars as pl
+
+        if self.of != "both":
+            return texts[self.of]
+        return texts.select(pl.concat_str("question", pl.lit("\n"), "answer"))["question"]
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("rensa")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise PluginError(
+            "filter \"near_duplicates\" needs an extra package: pip install 'orca-recipes[near]'"
+        ) from error
