@@ -106,5 +106,5 @@ def _tallies(directory: Path, promised: Manifest, progress: Progress) -> dict[st
     for name, counts in promised.datasets.items():
         progress.begin(f"report {name}", total=counts.examples, unit="examples")
         found[name] = dataset_tallies(directory, promised, name, progress.advance)
-        progress.end(f"report {name}: {counts.examples:,} examples read")
+        progress.end(f"{counts.examples:,} examples read")
     return found
