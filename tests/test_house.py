@@ -204,6 +204,8 @@ def test_the_top_level_is_the_house_as_designed():
     assert top == {
         ".ci",
         ".gitignore",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
         "LICENSE",
         "README.md",
         "constraints.txt",

@@ -60,7 +60,7 @@ class Strategy(Kind, ABC):
 
     @abstractmethod
     def ask(self, *, examples: pl.DataFrame) -> pl.Series:
-        """What the teacher sees of each example.
+        """Write the teacher's prompt for each example.
 
         Args:
             examples: columns of `frames.EXAMPLES`; `system` holds the system message that was drawn or that the row
@@ -70,7 +70,7 @@ class Strategy(Kind, ABC):
 
     @abstractmethod
     def teach(self, *, examples: pl.DataFrame, answers: pl.Series) -> pl.Series:
-        """What the student is trained on once the prompt is erased, each message marked trained or not.
+        """Write the student's conversation for an erased prompt, each message marked trained or not.
 
         Args:
             examples: as for `ask`, but `system` holds the student's system message, and brought messages none. Where
@@ -80,7 +80,7 @@ class Strategy(Kind, ABC):
         """
 
     def teach_whole(self, *, examples: pl.DataFrame, answers: pl.Series) -> pl.Series:
-        """What the student is trained on where nothing is erased: all that was asked, then the answer.
+        """Write the student's conversation where nothing is erased: the teacher's prompt, then the answer.
 
         Args: as for `teach`, with the teacher's system message.
         """
@@ -91,7 +91,7 @@ class Strategy(Kind, ABC):
         return examples.select(pl.concat_list(pl.lit(asked), said).cast(asked.dtype).alias("messages"))["messages"]
 
     def columns(self) -> Collection[str] | None:
-        """What else of a row it asks or teaches with, so that rows which differ there are no duplicates.
+        """Name the other columns that it asks or teaches with; rows that differ in them are no duplicates.
 
         Returns: names of `extra` columns, "options", "task", "category", "language", "reasoning"; question, messages
             and system message always count. None: any of them may, as where nobody says it.
@@ -99,7 +99,7 @@ class Strategy(Kind, ABC):
         return None
 
     def shots(self) -> tuple[int, int]:
-        """The fewest and the most answered examples of the same task that each example is handed (column `shots`)."""
+        """Return the least and greatest number of answered examples to hand to each example (column `shots`)."""
         return 0, 0
 
 
@@ -125,7 +125,7 @@ class Tokenizer(Kind, ABC):
 
     @abstractmethod
     def files(self) -> Sequence[SourceFile]:
-        """The files that decide the ids; a hub name is resolved (and downloaded) here. The core pins their digests.
+        """Return the files that decide the ids, downloading a hub's; the core pins their digests.
 
         Raises: TokenizerError.
         """
@@ -144,13 +144,13 @@ class Template(Kind, ABC):
 
     @abstractmethod
     def markup(self, *, vocabulary: Vocabulary) -> Markup:
-        """The texts that stand around messages, as plain data; pinned in the lock.
+        """Return the texts around messages as plain data; the lock pins them.
 
         Raises: TemplateError, with the case that shows it, where the template cannot be taken apart or masked.
         """
 
     def most_expansion(self) -> float:
-        """How many times the tokens of a conversation its examples may have, where each turn has one of its own."""
+        """Return the limit on tokens of a conversation's examples, one a turn, as a multiple of its own tokens."""
         return EXPANSION_LIMIT
 
 
@@ -230,7 +230,7 @@ class Writer(Kind, ABC):
             vocabulary_size: decides the width of a token.
             blocks: integers [tokens of the block], the tokens of all rows in order, in blocks of bounded size.
             segment_lengths: int32 [segments].
-            segment_modes: int8 [segments], FORMAT: trained, starts, role.
+            segment_modes: int8 [segments], bits trained, starts, role (docs/format.md).
             row_starts: int64 [rows + 1] into segments.
         Returns: the files it wrote.
         """
@@ -249,10 +249,10 @@ class Engine(Kind, ABC):
         """
 
     def warm(self, *, function: Callable[[Task], object], task: Task, workers: int) -> None:
-        """Parts are coming: have those who will run them call `function` first, each once, and do not wait for it.
+        """Have each worker call `function` once before tasks come, without waiting for it.
 
         What it returns or raises is of no concern. An engine that keeps nothing between parts has nothing to do.
         """
 
     def close(self) -> None:
-        """Let go of processes that are kept between maps."""
+        """End the processes that are kept between maps."""

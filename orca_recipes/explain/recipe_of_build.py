@@ -173,7 +173,7 @@ class _NothingOffered:
         self._refuse(hook, name)
 
     def _refuse(self, hook: str, name: str) -> NoReturn:
-        raise PluginError(f"a build is explained without its plugins, and {name} of {hook} was asked for")
+        raise PluginError(f"explaining a build loads no plugin, so {name} of {hook} cannot be loaded here")
 
 
 def told(chosen: Any) -> str:

@@ -55,7 +55,7 @@ class Stage:
 
     @property
     def label(self) -> str:
-        """What a store may call it: without dataset and mixture, so that what two of them share is made once."""
+        """Return its folder name in the store, without dataset and mixture: two datasets share one equal stage."""
         subject = "" if self.verb in ("compare", "pack", "write") else self.subject.rpartition("/")[2]
         return f"{self.verb} {subject}".strip()
 

@@ -46,9 +46,7 @@ def phase_lines(views: Sequence[PhaseView]) -> list[tuple[str, ...]]:
     """A table's lines, its head first; none where there is no phase."""
     if not views:
         return []
-    lines: list[tuple[str, ...]] = [
-        ("phase", "datasets", "goes on for", "examples", "rows", "tokens", "trained tokens")
-    ]
+    lines: list[tuple[str, ...]] = [("phase", "datasets", "length", "examples", "rows", "tokens", "trained tokens")]
     for number, view in enumerate(views, start=1):
         counts = (view.examples, view.rows, view.tokens, view.trained_tokens)
         shown = ("?" if count is None else f"{count:,}" for count in counts)

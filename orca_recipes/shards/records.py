@@ -149,11 +149,10 @@ class Records:
 
 
 def records_schema(*, also: Collection[str] = ()) -> pa.Schema:
-    """One line an example.
+    """Return the columns of records, one line an example.
 
     Args:
         also: of the columns SOMETIMES, those that the table has.
-
 
     row: of the shard. place: tokens stored before the example in its row (pads are never stored).
     turn: which trained turn of its conversation an example was made for, ALL_TURNS where it holds all of them.
@@ -163,8 +162,9 @@ def records_schema(*, also: Collection[str] = ()) -> pa.Schema:
     text_digest: of the trained text. ids_digest: of the example's tokens, context and all, as they lie in `.bin`.
     question_digest: of the question before any template; null in datasets that no other one is kept
     apart from.
-    teacher_view: what the teacher was asked, told by the student's messages (JSON, see README). kept_question_digest:
-    of the last question as the tokenizer keeps it. Both are null where the student sees what the teacher saw.
+    teacher_view: the teacher's prompt as references to the student's messages (JSON, see docs/format.md).
+    kept_question_digest: of the last question as the tokenizer keeps it. Both are null where the student sees what the
+    teacher saw.
     given: the conversation with its tools and variables (JSON, `contract.turn_texts`), where the template rendered it
     whole; null where its messages are told by the tokens. window: see WINDOW, and BY_PART.
     """
@@ -196,7 +196,7 @@ def records_schema(*, also: Collection[str] = ()) -> pa.Schema:
 
 
 def rejected_schema() -> pa.Schema:
-    """One line a row that went nowhere.
+    """Return the columns of rejected rows, one line a row.
 
     id is null where the row was never read. twin: the id of the row that holds the context of a duplicate, or that the
     row is too much like, else null.

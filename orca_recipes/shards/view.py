@@ -1,4 +1,4 @@
-"""What a trainer feeds the model of one row: FORMAT's "Training view".
+"""Lay out one row as the tensors that a trainer feeds the model (docs/format.md, "From a row to a training sequence").
 
 Labels, loss mask, positions and attention bounds all follow from the segments, so a trainer needs no template, no
 end-of-text token and no rule of its own.

@@ -53,12 +53,12 @@ class Claims:
 
     @contextmanager
     def door(self, say: Say) -> Iterator[None]:
-        """Nobody else claims or cleans meanwhile."""
+        """Hold the claims lock: no other process claims or cleans meanwhile."""
         with patiently(self._folder / "door", say, "waiting for `orca-recipe clean`, which works on the same store"):
             yield
 
     def of_others(self) -> set[str]:
-        """What other running builds need; lists of builds that ended are removed. Call it behind the door."""
+        """Return the fingerprints claimed by other live builds, delete claims of dead ones; hold `door` meanwhile."""
         found: set[str] = set()
         for path in sorted(self._folder.glob("*.lock")):
             if self._held is not None and path == Path(self._held.lock_file):

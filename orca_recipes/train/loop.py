@@ -142,7 +142,7 @@ class Trainer:
         for batch in batches:
             on_device = batch.to(self.place.device)
             is_target_BT = on_device.loss_mask_BT > 0
-            # Chosen, not multiplied: where a pad's loss is no number, 0 times it would be none either.
+            # where(), not a product: a pad's loss may be NaN, and NaN * 0 is NaN.
             loss_BT = torch.where(is_target_BT, losses(model, on_device), 0.0)
             if learn:
                 loss_BT.sum().backward()  # type: ignore[no-untyped-call]

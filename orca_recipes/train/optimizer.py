@@ -220,9 +220,8 @@ class _OnGpu(Optimizer):
     def load_state(self, state: dict[str, Any]) -> None:
         moments = state.pop("param_state")
         self._inner.load_state_dict(state)
-        # With torch's AdamW, megatron-core 0.16 looks for every weight's number of steps among the moments, where it
-        # never is: so the numbers, loaded just before, step aside. It also gives all weights one tensor, which every
-        # weight's step would raise: so each gets its own.
+        # megatron-core 0.16 with torch's AdamW looks for `step` among the moments and fails: pop it, load the moments,
+        # put it back. One tensor a weight: torch would raise a shared one once for each of them.
         steps = {weight: own.pop("step") for weight, own in self._inner.optimizer.state.items() if "step" in own}
         self._inner.load_parameter_state_from_fully_reshardable(moments)
         for weight, step in steps.items():

@@ -1,9 +1,8 @@
-"""Teacher view and student view of one exchange, and what of the first is kept from the second.
+"""Store the teacher's view of an exchange as references to the student's messages.
 
-The teacher's view is told by the student's: a JSON list of messages, each a role and pieces, where a text stands for
-itself and a number for the student's message of that number (from 0, its system message apart, which is -1). So a
-record that was asked with the same words as a million others says so with the same few bytes, and no question is
-written twice.
+A view is a JSON list of messages, each a role and pieces. A piece is a text, or the number of a message of the student
+(from 0; -1 is its system message). A million records asked with the same words hold the same few bytes, and no question
+is written twice.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ STUDENT_SYSTEM = -1
 
 
 def teacher_view(requests: pl.Series, taught: pl.Series, student_system: pl.Series) -> TeacherView:
-    """Tell what was asked by what is taught.
+    """Encode the teacher's prompt as references to the student's messages (see TeacherView).
 
     Args:
         requests: `frames.MESSAGES` [examples], null where nothing was asked.

@@ -34,10 +34,10 @@ def joined(frames: Sequence[pl.DataFrame]) -> Digests:
 
 
 def stand_in(mine: Digests, others: Sequence[Digests]) -> np.ndarray:
-    """True for each row whose digest is among the others: bool [rows].
+    """Return True for each row whose digest occurs in any of `others`: bool [rows].
 
-    In slices by the first bits of the digests, so that no more than some millions are held a second time; and whole
-    digests are looked up only where high halves are nearly alike, because to sort numbers costs a third of a table.
+    Works in slices by the digests' first bits to bound memory. Looks whole digests up only where high halves nearly
+    agree: sorting numbers costs a third of sorting a table.
     """
     found = np.zeros(len(mine[0]), dtype=np.bool_)
     total = len(found) + sum(len(other[0]) for other in others)

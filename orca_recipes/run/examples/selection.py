@@ -120,7 +120,7 @@ def copy_ids(id_lo: np.ndarray, number: np.ndarray) -> np.ndarray:
 
 
 def conserved(report: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
-    """What a stage created and what it rejected, by reason, with the rows that it left out without listing them."""
+    """Return a stage's (created, rejected) counts by reason; rows left out unlisted (undrawn) are rejected."""
     return dict(report.get("created", {})), {**report["rejected"], **report.get("left_out", {})}
 
 

@@ -205,7 +205,7 @@ def _taken(pair: Shard, rows: np.ndarray) -> pa.LargeBinaryArray:
     bounds[:-1:2] = pair.offsets[held.row_starts[rows]]
     bounds[1::2] = pair.offsets[last] + held.lengths[last].astype(np.int64) * pair.dtype.itemsize
     bounds[-1] = bounds[-2]
-    # Between every two rows stands what is not wanted, so that no more than bounds are made.
+    # Gaps between rows become entries of their own: one zero-copy array of (row, gap, row, ...), every second is taken.
     buffers = [None, pa.py_buffer(bounds), pa.py_buffer(map_file(tokens_path(pair.prefix)))]
     both = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 2 * len(rows), buffers)
     return cast("pa.LargeBinaryArray", both.take(indices(np.arange(0, 2 * len(rows), 2))))

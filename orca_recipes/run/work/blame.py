@@ -1,4 +1,4 @@
-"""Whose fault it is: what is said of files, tokenizers and strategies begins with the recipe's path of what chose them.
+"""Prefix a user's error with the recipe path that caused it: `collections.cot: ...`.
 
 Kinds do not know under which name a recipe uses them; the command finds the line of the path.
 """
@@ -11,7 +11,7 @@ from orca_recipes.errors import RecipeError, UserError
 
 @contextmanager
 def placed(where: str) -> Iterator[None]:
-    """Faults of a user, raised anew with the path that they belong to ("collections.cot"), unless they name it."""
+    """Raise a user's error again behind the recipe path `where` ("collections.cot"), unless it begins with it."""
     try:
         yield
     except RecipeError:

@@ -22,7 +22,7 @@ _SHORTEST_SECONDS = 1e-3
 
 @dataclass
 class Share:
-    """What one question takes of a limit; the amount is corrected when it is known what it took."""
+    """Record what one request takes of a limit: an estimate, replaced by the true amount after its answer."""
 
     amount: float
     ends: float
