@@ -10,6 +10,8 @@ from orca_recipes.contract import VERSION
 from orca_recipes.contract.pieces import PIECES
 from orca_recipes.text_table import in_columns
 
+_OURS = "orca-recipes"
+
 
 @dataclass(frozen=True)
 class Package:
@@ -46,7 +48,7 @@ def packages(catalogue: Catalogue) -> list[Package]:
         contracts = [plugin.contract for plugin in own if plugin.contract is not None]
         faults = [plugin.error for plugin in catalogue.broken if plugin.distribution == name]
         seconds = round(sum(plugin.seconds for plugin in own), 4)
-        contract = min(contracts, default=None)
+        contract = VERSION if name == _OURS else min(contracts, default=None)
         found[name] = Package(name, own[0].version, sorted(kinds), kinds, contract, faults, seconds)
     return list(found.values())
 
