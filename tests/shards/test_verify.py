@@ -278,7 +278,7 @@ def test_a_row_that_overflows_when_examples_are_aligned_is_found(build, reseal):
         ("place", [0, 3, 0], "its record says place 3, the index 15"),
         ("tokens", [15, 30, 18], "its record says tokens"),
         ("trained_tokens", [1, 8, 10], "its record says trained_tokens 1, the index 2"),
-        ("flags", [0, 8, 2], "flags 8 are not known"),
+        ("flags", [0, 32, 2], "flags 32 are not known"),
         ("turn", [-1, -2, 0], "turn -2 is none"),
         (
             "ids_digest",
