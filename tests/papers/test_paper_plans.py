@@ -81,7 +81,7 @@ def test_the_papers_table_stands_beside_ours():
 def test_a_plan_prints_the_papers_table_without_network():
     result = CliRunner().invoke(main, ["plan", str(RECIPES / "orca-1.toml"), "--declared"])
     assert "flan-5m  cot         150,000    149,460    -540" in result.stdout
-    assert "1      explain-chatgpt  4 epochs     5,100,488" in result.stdout
+    assert "1      explain-chatgpt  4 epochs  5,100,488" in result.stdout
 
 
 def test_messages_of_orca_1_go_by_sub_collection_as_the_facts_say(shared: Path):
