@@ -14,7 +14,7 @@ from typing import Any
 from orca_recipes.errors import LayoutError, OrcaError
 from orca_recipes.prove.signing import is_signed
 from orca_recipes.shards.checks.report import DATA_UNKNOWABLE, UNKNOWABLE, Finding, Report
-from orca_recipes.shards.manifest import NAME, Manifest, read_manifest
+from orca_recipes.shards.manifest import NAME, Manifest, contents_digest, read_manifest
 
 _HOW_IT_WAS_MADE = tuple(name for name in UNKNOWABLE if name.startswith("made."))
 
@@ -68,15 +68,15 @@ def _held_by_lock(path: Path, outcomes: Mapping[str, Any], manifest: Manifest, f
         raise LayoutError(f"{path}: it pins a recipe that was not built since, and holds no digest to compare with")
     if outcomes["manifest"] == manifest.digest:
         return set(_HOW_IT_WAS_MADE)
-    told = [
-        f"{what} is {here}, in {path} it is {there}"
-        for what, here, there in (
+    if outcomes.get("contents") == contents_digest(manifest):
+        told = "its contents are the lock's, its recipe's words or --set are others than were locked"
+    else:
+        pairs = (
             ("its digest", manifest.digest, outcomes["manifest"]),
             ("the digest of its data", manifest.data_digest, outcomes.get("data", manifest.data_digest)),
         )
-        if here != there
-    ]
-    findings.append(Finding(NAME, f"it is not the build of the lock: {'; '.join(told)}"))
+        told = "; ".join(f"{what} is {here}, in the lock {there}" for what, here, there in pairs if here != there)
+    findings.append(Finding(NAME, f"it is not the build of the lock {path}: {told}"))
     return set()
 
 

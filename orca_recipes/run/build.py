@@ -24,6 +24,7 @@ from orca_recipes.run.answers.stale_answers import holds_other_answers, stale_an
 from orca_recipes.run.build_folder import lock_file, put_back, refuse_foreign
 from orca_recipes.run.built import Built
 from orca_recipes.run.execute import execute
+from orca_recipes.run.held_to_lock import check_outcomes, check_plan, other_manifest
 from orca_recipes.run.in_place import first_damage
 from orca_recipes.run.pinning.lock_file import Lock, lock_path, read_lock, write_lock
 from orca_recipes.run.pinning.message_lookup import look_up
@@ -142,7 +143,7 @@ def _build(asked: Asked, progress: Progress) -> Built:
     if not asked.locked and not asked.is_variant and (lock is None or lock.pins != prepared.pins):
         _try_to_write_beside(path)
     if asked.locked and lock is not None:
-        _check_plan(path, lock.outcomes.get("plan", {}), prepared.plan)
+        check_plan(path, lock.outcomes.get("plan", {}), prepared.plan)
     with _alone(asked.directory):
         put_back(asked.directory)
         there = _as_planned(asked.directory, asked.loaded, prepared)
@@ -155,7 +156,7 @@ def _build(asked: Asked, progress: Progress) -> Built:
     _remember(asked, prepared)
     outcomes = _outcomes(prepared, done.manifest)
     if asked.locked and lock is not None:
-        _check_outcomes(path, lock.outcomes, outcomes)
+        check_outcomes(path, lock.outcomes, outcomes)
     elif not asked.is_variant and Lock(prepared.pins, outcomes) != lock:
         write_lock(path, Lock(prepared.pins, outcomes))
     return done
@@ -275,7 +276,7 @@ def _as_locked(
     """
     if locked.get("plan") != _foreseen(prepared)["plan"]:
         return there
-    other = _other_manifest(locked, _outcomes(prepared, there))
+    other = other_manifest(locked, _outcomes(prepared, there))
     if not asked.locked:
         if other is None or asked.is_variant:
             return there
@@ -289,18 +290,6 @@ def _as_locked(
             "remove it, or choose another place with --out, and run the same command again"
         )
     return there
-
-
-def _other_manifest(locked: Mapping[str, Any], made: Mapping[str, Any]) -> str | None:
-    """How what a manifest promises differs from what is locked: beside the recipe's words, which say where data lie and
-    stand as they are asked for. None where it does not; a lock of before that was told has the manifest's own digest.
-    """
-    name = "contents" if "contents" in locked else "manifest"
-    if name not in locked or locked[name] == made[name]:
-        return None
-    same = " (its data are the locked ones: another version of orca-recipes may count otherwise)"
-    told = same if locked.get("data") == made["data"] else ""
-    return f"{name}: {locked[name]} is locked, and its manifest says {made[name]}{told}"
 
 
 def _refuse_differences(asked: Asked, path: Path, found: Sequence[str]) -> None:
@@ -336,45 +325,6 @@ def _outcomes(prepared: Prepared, made: Manifest) -> dict[str, Any]:
     digests = {"manifest": made.digest, "contents": contents_digest(made), "data": made.data_digest}
     found = {**_foreseen(prepared), **digests, "shards": shards}
     return found | {"answers": answers} if answers else found
-
-
-def _check_plan(path: Path, locked: Mapping[str, str], plan: Plan) -> None:
-    """Hold the stages against those of the lock: with equal pins, what differs is what the recipe says."""
-    here = {stage.name: stage.fingerprint for stage in plan}
-    others = [name for name in here if locked and locked.get(name) != here[name]]
-    others += [name for name in locked if name not in here]
-    if others:
-        raise LockError(
-            f"{path}: the recipe says something else than when it was locked; "
-            f"these stages differ: {', '.join(others)}; "
-            "take the change back (a profile, --set, --limit or another version of orca-recipes counts as one), or run "
-            "`orca-recipe lock`"
-        )
-
-
-def _check_outcomes(path: Path, locked: Mapping[str, Any], made: Mapping[str, Any]) -> None:
-    """Hold what was built against what the lock says came out before."""
-    if "shards" not in locked:
-        return
-    found = [
-        f'{name}: locked is "{locked[name]}", here it is "{made[name]}"'
-        for name in ("tokenizer", "template", "data")
-        if name in locked and locked[name] != made[name]
-    ]
-    if (other := _other_manifest(locked, made)) is not None:
-        found.append(other)
-    answers = (locked.get("answers", {}), made.get("answers", {}))
-    for name in sorted({*answers[0], *answers[1]}):
-        before, after = (table.get(name) for table in answers)
-        if before != after:
-            found.append(f"answers to {name}: {before or 'none'} are locked, {after or 'none'} were used")
-    for name in sorted({*locked["shards"], *made["shards"]}):
-        before, after = locked["shards"].get(name), made["shards"].get(name)
-        if before != after:
-            found.append(f"{name}: {before or 'no such file'} is locked, {after or 'no such file'} was built")
-    if found:
-        told = "\n".join(f"  {line}" for line in found)
-        raise LockError(f"{path}: from the same pins, something else was built than is locked:\n{told}")
 
 
 def _remember(asked: Asked, prepared: Prepared) -> None:

@@ -60,6 +60,13 @@ def test_a_lock_shows_a_forged_build(home: Path, tmp_path: Path):
     assert "lock_digest" in bad["unknowable"]
 
 
+def test_a_lock_shows_that_a_build_was_asked_for_in_other_words(home: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(home / "out", tmp_path / "out"))
+    reseal(copy, lambda table: table["recipe"].update(seed=7))
+    bad = verified(copy, "--lock", str(home / "quickstart.lock"), status=1)
+    assert "its contents are the lock's" in bad["findings"][0]["sentence"]  # type: ignore[index]
+
+
 def test_a_lock_of_a_recipe_that_was_never_built_anchors_nothing(home: Path, tmp_path: Path):
     lock = tmp_path / "bare.lock"
     lock.write_text((home / "quickstart.lock").read_text().partition("[outcomes]")[0])

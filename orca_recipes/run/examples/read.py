@@ -18,10 +18,10 @@ import numpy as np
 
 from orca_recipes.contract.frames import completed, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Slice, Source
-from orca_recipes.contract.messages import flat_messages
 from orca_recipes.counted import counted
 from orca_recipes.errors import SourceError
 from orca_recipes.run.examples.identity import CONTRADICTED, FREE, TAKEN, Digests, Repeats, repeats_of, with_identity
+from orca_recipes.run.examples.unfit_rows import UNANSWERED, unfitness
 from orca_recipes.run.work.account import count_reasons
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.blame import placed
@@ -48,19 +48,8 @@ if TYPE_CHECKING:
 BATCH_BYTES = 4 << 20
 """Text of one batch of examples, about: the unit of work of the stages that follow."""
 
-_NO_ANSWER, _NO_REFERENCE, _NO_TURN = (
-    "answer: it is empty",
-    "reference: it is empty",
-    "messages: an answer to be trained is empty",
-)
-_UNANSWERED = (_NO_ANSWER, _NO_REFERENCE, _NO_TURN)
-"""Why rows are lost that ask and are not answered. They are sound (published FLAN has two such rows in a hundred), so
-that they stop a build only where any row would."""
 _BY_CONTENT = "leave `id` out of `columns`, so that rows are known by their content"
 """What to do where a file's ids are none: its rows need no mending."""
-_VISIBLE = r"[^\s\x1c-\x1f]"
-"""What a text holds that is not blank: `str.strip()`, which a template's `trim` is, takes the separators away too."""
-
 _IDS_AT_ONCE = 1 << 19
 
 
@@ -219,92 +208,15 @@ def _examples(task: ReadTask, rejected: list[pl.DataFrame], passed_over: Counter
         for reading in task.source.read(slice=piece):
             passed_over.update(reading.passed_over)
             rows = completed(reading.rows, rows_schema()).with_columns(file, pl.col("task").fill_null(task.collection))
-            reasons = _unfit(rows)
+            reasons = unfitness(rows)
             strict = pl.lit(task.source.on_bad_row == "error")
             carried = ~pl.col("place").is_in(list(reading.not_carried))
-            answered = ~pl.col("reason").is_in(_UNANSWERED)
+            answered = ~pl.col("reason").is_in(UNANSWERED)
             unfit = rows.select("place").with_columns(reasons.alias("reason")).filter(reasons.is_not_null())
             unread = completed(reading.rejected, rejected_rows_schema())
             for frame, bad in ((unread, strict | carried), (unfit, strict | answered)):
                 rejected.extend([frame.with_columns(file, bad.alias("bad"))] if frame.height else [])
             yield rows.filter(reasons.is_null()) if unfit.height else rows
-
-
-def _unfit(rows: pl.DataFrame) -> pl.Series:
-    """Why a row that was read cannot be an example."""
-    import polars as pl
-
-    brought = rows["messages"].is_not_null()
-    reasons = {
-        "question: there is none": rows["question"].is_null() & ~brought,
-        "question: it is empty": _is_blank(rows["question"]) & ~brought,
-        **(_unfit_messages(rows) if brought.any() else {}),
-        _NO_ANSWER: _is_blank(rows["answer"]),
-        _NO_REFERENCE: _any_is_blank(rows["references"]),
-    }
-    flags = {reason: flags.fill_null(value=False) for reason, flags in reasons.items()}
-    frame = pl.DataFrame([flag.alias(reason) for reason, flag in flags.items() if flag.any()])
-    if not frame.width:
-        return pl.Series("reason", [None], dtype=pl.String).new_from_index(0, rows.height)
-    return frame.select(reason=pl.coalesce(pl.when(pl.col(reason)).then(pl.lit(reason)) for reason in frame.columns))[
-        "reason"
-    ]
-
-
-def _unfit_messages(rows: pl.DataFrame) -> dict[str, pl.Series]:
-    """Why rows cannot be examples for what their messages are: reason to Boolean [rows]."""
-    import polars as pl
-
-    flat = flat_messages(rows["messages"])
-    row, roles = flat["row"].to_numpy(), flat["role"].fill_null("")
-    user, assistant, system = ((roles == role).to_numpy() for role in ("user", "assistant", "system"))
-    trained = flat["trained"].fill_null(value=False).to_numpy()
-    blank = _is_blank(flat["content"]).fill_null(value=False).to_numpy()
-    first = np.append(True, row[1:] != row[:-1])[: len(row)]
-
-    def having(messages: np.ndarray) -> pl.Series:
-        flags = np.zeros(rows.height, dtype=np.bool_)
-        flags[row[messages]] = True
-        return pl.Series(flags)
-
-    return {
-        "messages: there are none": rows["messages"].list.len() == 0,
-        "messages: a system message stands after the first message": having(system & ~first),
-        "question: no message is a user's": ~having(user) & rows["messages"].is_not_null(),
-        "messages: a user's message is empty": having(user & blank),
-        "messages: a turn that is not the assistant's is marked as trained": having(trained & ~assistant),
-        _NO_TURN: having(trained & blank & flat["tool_calls"].is_null().to_numpy()),
-        "system: the row has one, and its messages begin with another": _two_systems(rows, flat, system & first),
-    }
-
-
-def _two_systems(rows: pl.DataFrame, flat: pl.DataFrame, heads: np.ndarray) -> pl.Series:
-    """Which rows have a system message of their own beside another one that their messages begin with."""
-    import polars as pl
-
-    twice = np.zeros(rows.height, dtype=np.bool_)
-    if rows["system"].null_count() < rows.height:
-        headed = flat.filter(pl.Series(heads)).filter(pl.col("content") != "")
-        theirs = rows["system"].gather(headed["row"])
-        twice[headed["row"].filter((theirs != headed["content"]) & (theirs != "")).to_numpy()] = True
-    return pl.Series(twice)
-
-
-def _is_blank(texts: pl.Series) -> pl.Series:
-    """Which texts hold nothing but white space; null where there is none."""
-    return ~texts.str.contains(_VISIBLE)
-
-
-def _any_is_blank(lists: pl.Series) -> pl.Series:
-    """Which lists hold a blank text."""
-    import polars as pl
-
-    flags = np.zeros(len(lists), dtype=np.bool_)
-    if lists.null_count() < len(lists):
-        row = np.repeat(np.arange(len(lists)), lists.list.len().fill_null(0).to_numpy())
-        blank = _is_blank(lists.filter(lists.list.len() > 0).explode()).fill_null(value=False)
-        flags[row[blank.to_numpy()]] = True
-    return pl.Series(flags)
 
 
 def _gathered(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from orca_recipes.contract.draws import binary_digests, draw_keys
+from orca_recipes.contract.draws import draw_keys
 from orca_recipes.contract.kinds import Encoder, Tokenizer
 from orca_recipes.contract.markup import Markup
 from orca_recipes.contract.rendering import EXPANSION_LIMIT
 from orca_recipes.contract.trained_parts import TrainedParts
 from orca_recipes.counted import counted
 from orca_recipes.plan.compile import conversations_stage
-from orca_recipes.run.tokens.erased_question import kept_question_digests, kept_questions_of_turns
 from orca_recipes.run.tokens.expansion import Expansion
 from orca_recipes.run.tokens.fitting import Fitting
 from orca_recipes.run.tokens.last_exchange import last_alone
@@ -31,14 +30,18 @@ from orca_recipes.run.tokens.ledger import CHECKED, LEDGER, TAILED, Ledger, repo
 from orca_recipes.run.tokens.prompt_trial import ahead, sampled
 from orca_recipes.run.tokens.recall import UNIT, Known, Recalled, joined_recalled, known_parts, recalled, student_of
 from orca_recipes.run.tokens.rendered_segments import Rendered
+from orca_recipes.run.tokens.stored_examples import (
+    ONE_A_TURN,
+    counted_reasons,
+    has_tail,
+    rejected_lines,
+    store_examples,
+)
 from orca_recipes.run.tokens.student_renderer import Made, StudentRenderer
-from orca_recipes.run.work.account import ACCOUNT, count_reasons, read_account
+from orca_recipes.run.work.account import ACCOUNT, read_account
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.run.work.student import TOKENIZER_FILES
-from orca_recipes.shards.ids_digest import ids_digests
-from orca_recipes.shards.records import BY_PART, CUT, GIVEN, HISTORY_DROPPED, TAIL_TRIMMED, WINDOW
-from orca_recipes.shards.writer import write_pair
 from orca_recipes.store.arrow_files import indices, read_table, write_table
 from orca_recipes.store.made_conversations import MADE, passed_rows
 from orca_recipes.store.narrow_tables import whole
@@ -56,11 +59,6 @@ call, so that calls of a fourth of this cost a third more."""
 
 FEWEST_GROUPS = 8
 """Workers share the groups of a collection: a small one is cut finer."""
-
-
-ONE_A_TURN = "one example a turn"
-WINDOWS = "further windows of long examples"
-"""Why a stage gives more examples than it was given conversations."""
 
 
 def make(bench: Bench, folder: StageFolder, subject: str) -> None:
@@ -254,7 +252,7 @@ def tokenize_part(task: TokenizeTask) -> Tokenized:
         lines.way[has_tail(chosen)] |= TAILED
         ledger.put(fresh, lines)
         there.reasons.update({int(fresh[position]): reason for position, reason in reasons.items()})
-        told, suffixes = _store(task, chosen, made, kept), UNIT
+        told, suffixes = _stored(task, chosen, made, kept), UNIT
     _try(task, conversations, ledger, drawn)
     _finish(task, conversations, np.concatenate(wanted), there, drawn, suffixes, told)
     return Tokenized(0, before)
@@ -316,6 +314,11 @@ def _try(task: TokenizeTask, conversations: pa.Table, ledger: Ledger, drawn: np.
         ledger.way[rows] |= CHECKED
 
 
+def _stored(task: TokenizeTask, conversations: pa.Table, made: Made, kept: np.ndarray) -> dict[str, Any]:
+    writer, encoder = PartWriter(task.folder, task.name), _student_of(task).encoder
+    return store_examples(writer, conversations, made, kept, encoder, is_fitted=task.fitting is not None)
+
+
 def _finish(
     task: TokenizeTask,
     conversations: pa.Table,
@@ -327,7 +330,7 @@ def _finish(
 ) -> None:
     """Store the ledger of a part and the rows that are lost, and publish it."""
     writer, ledger = PartWriter(task.folder, task.name), there.ledger
-    rejected = _rejected(conversations, there.reasons, np.flatnonzero(wanted & (ledger.examples == 0)))
+    rejected = rejected_lines(conversations, there.reasons, np.flatnonzero(wanted & (ledger.examples == 0)))
     ledger.write(writer.path(LEDGER), there.reasons)
     write_table(writer.path(".rejected.arrow"), rejected)
     out, more = int(ledger.examples.sum()), int(np.maximum(ledger.examples - 1, 0).sum())
@@ -335,7 +338,7 @@ def _finish(
         "in": int(wanted.sum()),
         "out": out,
         **({"created": {ONE_A_TURN: more}} if more else {}),
-        "rejected": _reasons(rejected),
+        "rejected": counted_reasons(rejected),
         **report_of(ledger, there.units, drawn),
         **told,
     }
@@ -385,141 +388,3 @@ def _unspelt(encoder: Encoder) -> str:
     unknown = encoder.vocabulary.unknown_id
     told = "nothing" if unknown is None else encoder.decode(ids=np.array([unknown]))
     return f"the vocabulary cannot spell a part of an answer, which would be trained as {told}"
-
-
-def _rejected(conversations: pa.Table, reasons: Mapping[int, str], dropped: np.ndarray) -> pa.Table:
-    """The lines of conversations that are lost; dropped: int64, which."""
-    import pyarrow as pa
-
-    told = [reasons.get(position, "no token is trained") for position in dropped.tolist()]
-    table = conversations.select(["id_hi", "id_lo", "file", "place"]).take(indices(dropped))
-    text = pa.large_string()
-    table = table.append_column("reason", pa.array(told, type=text))
-    return table.append_column("stage", pa.array(["tokenize"] * len(told), type=text))
-
-
-def _store(task: TokenizeTask, conversations: pa.Table, made: Made, kept: np.ndarray) -> dict[str, Any]:
-    """Write the examples of the conversations that are kept; return what the part reports of them."""
-    writer, encoder = PartWriter(task.folder, task.name), _student_of(task).encoder
-    rendered, keep = made.rendered, kept[made.owner]
-    counts = np.diff(rendered.example_starts)
-    segments = np.diff(rendered.segment_starts)
-    kept_segments = np.repeat(keep, segments)
-    # Most rejected examples have no tokens at all.
-    tokens = rendered.tokens[np.repeat(keep, counts)] if counts[~keep].any() else rendered.tokens
-    write_pair(
-        prefix=writer.path(""),
-        vocabulary_size=encoder.vocabulary.size,
-        blocks=iter([tokens]),
-        segment_lengths=rendered.segment_lengths[kept_segments],
-        segment_modes=rendered.segment_modes[kept_segments],
-        row_starts=np.concatenate([[0], np.cumsum(segments[keep])]).astype(np.int64),
-    )
-    write_table(writer.path(".records.arrow"), _records(task, conversations, made, keep, counts, encoder))
-    return {
-        "tokens": len(tokens),
-        **({} if task.fitting is None else {"prompts_checked": made.checked, **_created(made, kept, keep)}),
-        **_counts_of_fitting(made, keep),
-    }
-
-
-def _created(made: Made, kept: np.ndarray, keep: np.ndarray) -> dict[str, dict[str, int]]:
-    """How many examples there are more than conversations, and why.
-
-    Args:
-        kept: bool [conversations]. keep: bool [examples].
-    """
-    later = 0 if made.window is None else int((keep & (made.window > 1)).sum())
-    turns = int(keep.sum()) - int(kept.sum()) - later
-    created = {name: count for name, count in ((ONE_A_TURN, turns), (WINDOWS, later)) if count}
-    return {"created": created} if created else {}
-
-
-def _counts_of_fitting(made: Made, keep: np.ndarray) -> dict[str, int]:
-    if made.window is None or made.flags is None:
-        return {}
-    dropped = int((keep & (made.flags & HISTORY_DROPPED > 0)).sum())
-    return {"windows": int((keep & (made.window > 0)).sum()), "history_dropped": dropped}
-
-
-def has_tail(conversations: pa.Table) -> np.ndarray:
-    """bool [conversations]: which go on behind their last answer, with turns that nobody answers."""
-    import polars as pl
-
-    messages: Any = pl.from_arrow(conversations["messages"].combine_chunks())
-    last = messages.list.last().struct.field("role")
-    return np.asarray((last != "assistant").fill_null(value=False).to_numpy())
-
-
-def _reasons(rejected: pa.Table) -> dict[str, int]:
-    import polars as pl
-
-    if not rejected.num_rows:
-        return {}
-    reasons: Any = pl.from_arrow(rejected["reason"])
-    return count_reasons(reasons.alias("reason"))
-
-
-def _records(
-    task: TokenizeTask, conversations: pa.Table, made: Made, keep: np.ndarray, counts: np.ndarray, encoder: Encoder
-) -> pa.Table:
-    import pyarrow as pa
-
-    rendered, is_own = made.rendered, len(made.owner) == conversations.num_rows
-    if not (is_own and (made.owner == np.arange(len(made.owner))).all()):
-        conversations = conversations.take(indices(made.owner))
-    text_hi, text_lo = binary_digests(rendered.trained_texts)
-    ids = ids_digests(rendered.tokens, rendered.example_starts)
-    kept_hi, kept_lo = kept_question_digests(conversations, encoder)
-    cut = np.array(conversations["cut"])
-    if made.given is not None:
-        kept_questions_of_turns(made.given, made.turn, kept_hi, kept_lo, encoder)
-        cut[:-1] &= made.owner[:-1] != made.owner[1:]  # turns before the last are finished
-    names = [
-        "id_hi",
-        "id_lo",
-        "question_hi",
-        "question_lo",
-        "task",
-        "file",
-        "place",
-        "strategy",
-        "system_message",
-        "teacher",
-        "teacher_view",
-    ]
-    if task.fitting is not None:
-        flags = _flags(made, has_tail(conversations), cut)
-    else:
-        flags = cut.astype(np.int8) * np.int8(CUT)
-    columns = {
-        "tokens": counts.astype(np.int32),
-        "trained_tokens": rendered.trained_tokens,
-        "flags": flags,
-        "text_hi": text_hi,
-        "text_lo": text_lo,
-        "ids_hi": np.ascontiguousarray(ids[:, 0]),
-        "ids_lo": np.ascontiguousarray(ids[:, 1]),
-        "kept_question_hi": kept_hi,
-        "kept_question_lo": kept_lo,
-    }
-    table = conversations.select(names).combine_chunks()
-    for name, column in columns.items():
-        table = table.append_column(name, pa.array(column))
-    if made.given is not None:
-        table = table.append_column("turn", pa.array(made.turn))
-        table = table.append_column(GIVEN, pa.array(made.given, type=pa.large_string()))
-    for at, name in enumerate(BY_PART if made.by_part is not None else ()):
-        counts_of = [None if one is None else one[at] for one in made.by_part or ()]
-        table = table.append_column(name, pa.array(counts_of, type=pa.int32()))
-    if made.window is not None and made.window.any():
-        table = table.append_column(WINDOW, pa.array(made.window, mask=made.window == 0))
-    return table if keep.all() else table.take(indices(np.flatnonzero(keep)))
-
-
-def _flags(made: Made, has_tail: np.ndarray, cut: np.ndarray) -> np.ndarray:
-    """int8 [examples]: the flags of examples that are made to fit; has_tail, cut: bool [examples]."""
-    is_last = np.append(made.owner[1:] != made.owner[:-1], True) if len(made.owner) else has_tail
-    flags = np.zeros(len(cut), dtype=np.int8) if made.flags is None else made.flags
-    trimmed = (has_tail & is_last).astype(np.int8) * np.int8(TAIL_TRIMMED)
-    return np.asarray(flags | cut.astype(np.int8) * np.int8(CUT) | trimmed, dtype=np.int8)

@@ -4,21 +4,21 @@ Both are read from front to end, a batch at a time, so that a row's place is its
 """
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from orca_plugins.sources.files.byte_stream import BLOCK_BYTES, chunks
+from orca_plugins.sources.files.byte_stream import BLOCK_BYTES
 from orca_plugins.sources.files.checked_rows import Finish
-from orca_plugins.sources.files.columns import Wanted, shown, shown_path
-from orca_plugins.sources.files.formats import compression_of
+from orca_plugins.sources.files.columns import Wanted, shown_path
 from orca_plugins.sources.files.parquet import columns_of, names_of_schema, table_of
+from orca_plugins.sources.files.seekable_files import seekable, sound
 from orca_recipes.contract.kinds import Reading, SourceFile
 from orca_recipes.errors import SourceError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_FORMAT = "a broken Arrow file"
 _BATCH_ROWS = 2048
 _MAGIC = b"ARROW1"
 _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
@@ -66,7 +66,7 @@ def read(*, file: SourceFile, wanted: Wanted, finish: Finish) -> Iterator[Readin
 def _pieces(file: SourceFile, batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
     """Batches of bounded size, in order; a damaged one is looked through first, since Arrow trusts what it reads."""
     while True:
-        with _sound(file):
+        with sound(file, _FORMAT):
             batch = next(batches, None)
             if batch is not None:
                 batch.validate(full=True)
@@ -82,14 +82,8 @@ def _opened(file: SourceFile) -> "Iterator[tuple[pa.Schema, Iterator[pa.RecordBa
     import pyarrow as pa
 
     with contextlib.ExitStack() as stack:
-        with _sound(file):
-            if compression_of(file.path.name):
-                unpacked = stack.enter_context(tempfile.TemporaryFile())
-                unpacked.writelines(chunks(file.path))
-                unpacked.seek(0)
-                source = stack.enter_context(pa.PythonFile(unpacked, "r"))
-            else:
-                source = stack.enter_context(pa.memory_map(str(file.path)))
+        with sound(file, _FORMAT):
+            source = stack.enter_context(seekable(file)) or stack.enter_context(pa.memory_map(str(file.path)))
             has_index = source.read(len(_MAGIC)) == _MAGIC
             source.seek(max(source.size() - len(_STREAM_END), 0))
             is_whole = has_index or source.read() == _STREAM_END
@@ -103,16 +97,3 @@ def _opened(file: SourceFile) -> "Iterator[tuple[pa.Schema, Iterator[pa.RecordBa
                 stream = stack.enter_context(pa.ipc.open_stream(source))
                 found = stream.schema, iter(stream)
         yield found
-
-
-@contextlib.contextmanager
-def _sound(file: SourceFile) -> Iterator[None]:
-    """Turns what pyarrow says of a broken file into a sentence."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except (pa.ArrowException, OSError, UnicodeError) as error:
-        system = error.strerror if isinstance(error, OSError) else None
-        fault = f"cannot be read ({system})" if system else f"this is a broken Arrow file ({shown(str(error))})"
-        raise SourceError(f"{shown_path(file.path)}: {fault}") from error

@@ -6,19 +6,19 @@ every row. A compressed file is unpacked beside the system's temporary files fir
 
 import contextlib
 import itertools
-import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from orca_plugins.sources.files.arrow_types import beside_texts, fits, is_list, plain
-from orca_plugins.sources.files.byte_stream import BLOCK_BYTES, chunks, whole_file
+from orca_plugins.sources.files.byte_stream import BLOCK_BYTES, whole_file
 from orca_plugins.sources.files.checked_rows import Finish, Table
 from orca_plugins.sources.files.columns import LISTS, Wanted, columns_in_file, routes, shown, shown_path
 from orca_plugins.sources.files.formats import compression_of
 from orca_plugins.sources.files.made_columns import with_completions
 from orca_plugins.sources.files.message_keys import carried_of, given_twice, holders, lost_of_row, watched
+from orca_plugins.sources.files.seekable_files import seekable, sound
 from orca_plugins.sources.files.turn_columns import holding, list_offsets
 from orca_recipes.contract.frames import BESIDE_MESSAGES
 from orca_recipes.contract.kinds import Reading, Slice, SourceFile
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Route = tuple[str, ...]
 
+_FORMAT = "broken Parquet"
 _BATCH_ROWS = 2048
 _BATCH_BYTES = 64 << 20
 """Of a batch's rows, about: pictures beside a question, which only reject it, may hold megabytes each."""
@@ -75,7 +76,7 @@ def raw_rows(file: SourceFile, *, at_most: int | None = None) -> Iterator[dict[s
     with _opened(file) as parquet:
         batches = parquet.iter_batches(batch_size=_BATCH_ROWS if left is None else left, use_threads=False)
         while left is None or left > 0:
-            with _sound(file):
+            with sound(file, _FORMAT):
                 batch = next(batches, None)
             if batch is None:
                 return
@@ -90,7 +91,7 @@ def read(slice: Slice, *, file: SourceFile, wanted: Wanted, finish: Finish) -> I
     Raises: SourceError where the file is broken, or a wanted column missing or of a type that is not ours.
     """
     with _opened(file) as parquet:
-        with _sound(file):
+        with sound(file, _FORMAT):
             columns = columns_of(shown_path(file.path), parquet.schema_arrow, wanted)
         whole = compression_of(file.path.name) is not None
         bounds = enumerate(_bounds(parquet)[:-1])
@@ -204,28 +205,10 @@ def _opened(file: SourceFile) -> "Iterator[pq.ParquetFile]":
     import pyarrow.parquet as pq
 
     with contextlib.ExitStack() as stack:
-        with _sound(file):
-            if compression_of(file.path.name):
-                unpacked = stack.enter_context(tempfile.TemporaryFile())
-                unpacked.writelines(chunks(file.path))
-                source = stack.enter_context(pa.PythonFile(unpacked, "r"))
-            else:
-                source = stack.enter_context(pa.OSFile(str(file.path)))
+        with sound(file, _FORMAT):
+            source = stack.enter_context(seekable(file)) or stack.enter_context(pa.OSFile(str(file.path)))
             parquet = pq.ParquetFile(source, buffer_size=_BUFFER_BYTES, page_checksum_verification=True)
         yield parquet
-
-
-@contextlib.contextmanager
-def _sound(file: SourceFile) -> Iterator[None]:
-    """Turns what pyarrow says of a broken file into a sentence."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except (pa.ArrowException, OSError, UnicodeError) as error:
-        system = error.strerror if isinstance(error, OSError) else None
-        fault = f"cannot be read ({system})" if system else f"this is broken Parquet ({shown(str(error))})"
-        raise SourceError(f"{shown_path(file.path)}: {fault}") from error
 
 
 def _bounds(parquet: "pq.ParquetFile") -> list[int]:
@@ -237,13 +220,13 @@ def _bounds(parquet: "pq.ParquetFile") -> list[int]:
 def _batches(
     file: SourceFile, parquet: "pq.ParquetFile", groups: list[int], wanted: Wanted
 ) -> "Iterator[pa.RecordBatch]":
-    with _sound(file):
+    with sound(file, _FORMAT):
         beside = [".".join(route) for route in _watched(parquet.schema_arrow, wanted)]
         names = list(dict.fromkeys([*map(_root, wanted.paths.values()), *beside]))
         rows = _rows_at_once(parquet, groups) if beside else _BATCH_ROWS
     batches = parquet.iter_batches(batch_size=rows, row_groups=groups, columns=names, use_threads=False)
     while groups:
-        with _sound(file):
+        with sound(file, _FORMAT):
             batch = next(batches, None)
         if batch is None:
             return

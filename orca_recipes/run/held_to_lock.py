@@ -1,0 +1,61 @@
+"""Holding a plan, and what came of it, against what a lock says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orca_recipes.errors import LockError
+from orca_recipes.plan.stages import Plan
+
+
+def other_manifest(locked: Mapping[str, Any], made: Mapping[str, Any]) -> str | None:
+    """How what a manifest promises differs from what is locked: beside the recipe's words, which say where data lie and
+    stand as they are asked for. None where it does not; a lock of before that was told has the manifest's own digest.
+    """
+    name = "contents" if "contents" in locked else "manifest"
+    if name not in locked or locked[name] == made[name]:
+        return None
+    same = " (its data are the locked ones: another version of orca-recipes may count otherwise)"
+    told = same if locked.get("data") == made["data"] else ""
+    return f"{name}: {locked[name]} is locked, and its manifest says {made[name]}{told}"
+
+
+def check_plan(path: Path, locked: Mapping[str, str], plan: Plan) -> None:
+    """Hold the stages against those of the lock: with equal pins, what differs is what the recipe says."""
+    here = {stage.name: stage.fingerprint for stage in plan}
+    others = [name for name in here if locked and locked.get(name) != here[name]]
+    others += [name for name in locked if name not in here]
+    if others:
+        raise LockError(
+            f"{path}: the recipe says something else than when it was locked; "
+            f"these stages differ: {', '.join(others)}; "
+            "take the change back (a profile, --set, --limit or another version of orca-recipes counts as one), or run "
+            "`orca-recipe lock`"
+        )
+
+
+def check_outcomes(path: Path, locked: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+    """Hold what was built against what the lock says came out before."""
+    if "shards" not in locked:
+        return
+    found = [
+        f'{name}: locked is "{locked[name]}", here it is "{made[name]}"'
+        for name in ("tokenizer", "template", "data")
+        if name in locked and locked[name] != made[name]
+    ]
+    if (other := other_manifest(locked, made)) is not None:
+        found.append(other)
+    answers = (locked.get("answers", {}), made.get("answers", {}))
+    for name in sorted({*answers[0], *answers[1]}):
+        before, after = (table.get(name) for table in answers)
+        if before != after:
+            found.append(f"answers to {name}: {before or 'none'} are locked, {after or 'none'} were used")
+    for name in sorted({*locked["shards"], *made["shards"]}):
+        before, after = locked["shards"].get(name), made["shards"].get(name)
+        if before != after:
+            found.append(f"{name}: {before or 'no such file'} is locked, {after or 'no such file'} was built")
+    if found:
+        told = "\n".join(f"  {line}" for line in found)
+        raise LockError(f"{path}: from the same pins, something else was built than is locked:\n{told}")
