@@ -20,7 +20,7 @@ from orca_recipes.progress import Progress
 from orca_recipes.prove.prove import prove
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build, prepare
-from orca_recipes.run.tokens import tokenize
+from orca_recipes.run.tokens import stored_examples
 from orca_recipes.shards.manifest import Manifest, read_manifest
 from orca_recipes.shards.show.show import show
 from orca_recipes.store.store import Store
@@ -213,7 +213,7 @@ def test_a_question_that_is_not_what_it_was_is_found(tmp_path: Path, quickstart:
         ones = np.ones(conversations.num_rows, dtype=np.uint64)
         return ones, ones
 
-    monkeypatch.setattr(tokenize, "kept_question_digests", other)
+    monkeypatch.setattr(stored_examples, "kept_question_digests", other)
     made(path := write_recipe(tmp_path, quickstart))
     assert any("its record promises another, by its digest" in finding for finding in proven(path)[0])
 
