@@ -60,5 +60,9 @@ class Training(PhaseTraining):
     clip_gradient: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="largest norm of the whole gradient; 0 never clips")
     ] = 1.0
+    loss_normalization: Annotated[
+        Literal["token", "example"],
+        Field(description="the loss is the mean over target tokens, or over examples of the mean over theirs"),
+    ] = "token"
     recompute: Annotated[bool, Field(description="recompute activations: less memory, a third more work")] = False
     keep_checkpoints: Annotated[int, Field(ge=1, description="newest ones kept, beside those at phases' ends")] = 2

@@ -29,7 +29,7 @@ TENSORBOARD = "tensorboard"
 class Step:
     """One step as it is logged: numbers of the global batch.
 
-    step: from 1, over all phases. loss: mean over target tokens. rows: trained on in this step.
+    step: from 1, over all phases. loss: mean over target tokens, or over examples. rows: trained on in this step.
     """
 
     step: int

@@ -1,7 +1,7 @@
 """The training itself: steps, phases in order, validation, checkpoints, and stopping well.
 
-A step is the mean over all target tokens of its rows, whatever the layout: every rank sums its losses, gradients are
-summed, and both are divided by the one global count. Ranks agree before each step on whether to stop, so that a signal
+A step is the mean over all target tokens of its rows, or over its examples, whatever the layout: every rank sums its
+losses, gradients are summed, and both are divided by the one global count. Ranks agree before each step on whether to stop, so that a signal
 that reaches one of them in the middle of a step ends all after that step.
 
 B = rows of a micro-batch, T = row_tokens.
@@ -20,7 +20,7 @@ import torch
 from orca_recipes.errors import NonFiniteLoss
 from orca_recipes.shards.training import Training
 from orca_recipes.train.checkpoints.position import Position
-from orca_recipes.train.data.batches import Batch, Share, micro_batches
+from orca_recipes.train.data.batches import Batch, Normalization, Share, micro_batches
 from orca_recipes.train.data.order import PhaseOrder, RowPlace
 from orca_recipes.train.data.provenance import describe
 from orca_recipes.train.data.rows import Rows
@@ -45,9 +45,10 @@ class Keeper(Protocol):
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over the rows of a step, of one rank or of all."""
+    """Sums over the rows of a step, of one rank or of all. terms: what the loss is the mean over."""
 
     loss: float = 0.0
+    terms: int = 0
     target_tokens: int = 0
     stored_tokens: int = 0
     flops: float = 0.0
@@ -109,13 +110,13 @@ class Trainer:
         order, share = phase.order(), self._share(phase.training)
         stop_row = min(position.row + phase.training.batch_rows, phase.rows)
         batches = micro_batches(rows=self.rows, order=order, share=share, start=position.row, stop=stop_row)
-        own = self._gone_through(batches, learn=True)
+        own = self._gone_through(batches, phase.training.loss_normalization, learn=True)
         totals = self._joined(own)
         here = f"step {position.step + 1} (phase {phase.number}, rows {position.row} to {stop_row - 1})"
         if not math.isfinite(totals.loss):
             raise NonFiniteLoss(self._why_not_finite(here, totals.bad_rows))
         rate = self.rates.at(self._schedule_step(phase, position))
-        taken = self.optimizer.step(learning_rate=rate, target_tokens=own.target_tokens)
+        taken = self.optimizer.step(learning_rate=rate, terms=own.terms)
         if not taken.is_taken:
             every = [order[row] for row in range(position.row, stop_row)]
             raise NonFiniteLoss(f"{here}: the gradient is not finite; its rows are {describe(self.rows, every)}")
@@ -123,7 +124,7 @@ class Trainer:
         step = Step(
             step=done.step,
             phase=phase.number,
-            loss=totals.loss / max(totals.target_tokens, 1),
+            loss=totals.loss / max(totals.terms, 1),
             target_tokens=totals.target_tokens,
             rows=stop_row - position.row,
             learning_rate=rate,
@@ -133,7 +134,7 @@ class Trainer:
         self.journal.step(step, self._glance(step, totals))
         return done
 
-    def _gone_through(self, batches: Iterable[Batch], *, learn: bool) -> Totals:
+    def _gone_through(self, batches: Iterable[Batch], mean_over: Normalization, *, learn: bool) -> Totals:
         """Forward, and backward where it learns, over this rank's micro-batches.
 
         Losses stay on the device until all are made: reading one would halt it while the next micro-batch is read.
@@ -141,15 +142,16 @@ class Trainer:
         model, totals, losses_B = self.optimizer.gradients, Totals(), []
         for batch in batches:
             on_device = batch.to(self.place.device)
-            is_target_BT = on_device.loss_mask_BT > 0
-            # where(), not a product: a pad's loss may be NaN, and NaN * 0 is NaN.
-            loss_BT = torch.where(is_target_BT, losses(model, on_device), 0.0)
+            weights_BT = batch.weights_BT(mean_over).to(self.place.device, non_blocking=True)
+            # where() before the product: a pad's loss may be NaN, and NaN * 0 is NaN.
+            loss_BT = torch.where(weights_BT > 0, losses(model, on_device), 0.0) * weights_BT
             if learn:
                 loss_BT.sum().backward()  # type: ignore[no-untyped-call]
             losses_B.append((batch.places, loss_BT.detach().sum(dim=1, dtype=torch.float64)))
             spans = [bounds.tolist() for bounds in batch.cu_seqlens[: len(batch.places)]]
             totals = replace(
                 totals,
+                terms=totals.terms + batch.terms(mean_over),
                 target_tokens=totals.target_tokens + batch.target_tokens,
                 stored_tokens=totals.stored_tokens + batch.stored_tokens,
                 flops=totals.flops + step_flops(network_of(model).architecture, spans),
@@ -163,17 +165,17 @@ class Trainer:
     def _joined(self, totals: Totals) -> Totals:
         """The totals of all ranks: ranks of one copy hold equal ones, of which one counts."""
         counts = self.place.tensor_rank == 0
-        numbers = [totals.loss, totals.target_tokens, totals.stored_tokens, totals.flops]
+        numbers = [totals.loss, totals.terms, totals.target_tokens, totals.stored_tokens, totals.flops]
         mine = [number if counts else 0.0 for number in numbers]
         joined = torch.tensor(mine, dtype=torch.float64, device=self.place.device)
         torch.distributed.all_reduce(joined)
-        loss, target_tokens, stored_tokens, flops = joined.tolist()
+        loss, terms, target_tokens, stored_tokens, flops = joined.tolist()
         bad = totals.bad_rows
         if not math.isfinite(loss):
             gathered: list[tuple[RowPlace, ...]] = [()] * self.layout.processes
             torch.distributed.all_gather_object(gathered, totals.bad_rows if counts else ())
             bad = tuple(place for places in gathered for place in places)
-        return Totals(loss, round(target_tokens), round(stored_tokens), flops, bad)
+        return Totals(loss, round(terms), round(target_tokens), round(stored_tokens), flops, bad)
 
     def _validate(self, training: Training, position: Position) -> None:
         """The loss on rows that are held out, always the same ones."""
@@ -188,11 +190,11 @@ class Trainer:
         )
         batches = micro_batches(rows=self.rows, order=order, share=self._share(training), start=0, stop=order.rows)
         with torch.no_grad():
-            totals = self._joined(self._gone_through(batches, learn=False))
+            totals = self._joined(self._gone_through(batches, training.loss_normalization, learn=False))
         self.journal.validation(
             step=position.step,
             phase=position.phase,
-            loss=totals.loss / max(totals.target_tokens, 1),
+            loss=totals.loss / max(totals.terms, 1),
             target_tokens=totals.target_tokens,
         )
 

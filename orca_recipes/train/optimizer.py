@@ -1,7 +1,8 @@
 """AdamW over a whole model, behind one interface: torch's on CPU, megatron-core's DistributedOptimizer on GPU.
 
-Gradients are summed over micro-batches and ranks, and divided once by the number of target tokens of the global batch:
-so the step is the exact mean over target tokens, whatever the layout and however rows are filled. Norms do not decay.
+Gradients are summed over micro-batches and ranks, and divided once by the number of terms of the global batch, its
+target tokens or its examples: so the step is the exact mean, whatever the layout and however rows are filled. Norms do
+not decay.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ class AdamW:
 
 @dataclass(frozen=True)
 class Step:
-    """What a step was. gradient_norm: of the mean gradient, before clipping. target_tokens: of the global batch.
+    """What a step was. gradient_norm: of the mean gradient, before clipping. terms: of the global batch.
 
     is_taken is False where the norm is not finite: the weights are then as they were.
     """
 
     gradient_norm: float
-    target_tokens: int
+    terms: int
     is_taken: bool
 
 
@@ -74,14 +75,14 @@ class Optimizer(ABC):
         self.gradients.zero_grad_buffer()
 
     @torch.no_grad()
-    def step(self, *, learning_rate: float, target_tokens: int) -> Step:
+    def step(self, *, learning_rate: float, terms: int) -> Step:
         """Reduce the gradients, take one step, and begin to collect anew.
 
         Args:
-            target_tokens: of the losses that were summed on this data-parallel rank since the last step.
-        Raises: ZeroDivisionError where no rank had a target token.
+            terms: how many losses were summed on this data-parallel rank since the last step, of tokens or examples.
+        Raises: ZeroDivisionError where no rank had any.
         """
-        everywhere = torch.tensor([target_tokens], dtype=torch.int64, device=self._device())
+        everywhere = torch.tensor([terms], dtype=torch.int64, device=self._device())
         torch.distributed.all_reduce(everywhere, group=parallel_state.get_data_parallel_group())
         total = int(everywhere.item())
         finalize_model_grads([self.gradients])

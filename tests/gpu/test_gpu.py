@@ -30,7 +30,7 @@ def take(model: Network, optimizer: Optimizer, batch: Packed) -> tuple[float, St
     total = torch.where(batch.loss_mask_BT > 0, loss_BT, 0.0).sum()
     total.backward()
     targets = int(batch.loss_mask_BT.sum())
-    return float(total) / targets, optimizer.step(learning_rate=1e-3, target_tokens=targets)
+    return float(total) / targets, optimizer.step(learning_rate=1e-3, terms=targets)
 
 
 def gradient(model: Network, batch: Packed) -> torch.Tensor:

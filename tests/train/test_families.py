@@ -67,7 +67,7 @@ def test_gradients_are_those_of_transformers_at_every_layout(
                     load_hf(folder, model)
                     optimizer = build_optimizer(model, to, AdamW())
                     losses(optimizer.gradients, batch)[:, :-1].sum().backward()
-                    norms[name] = optimizer.step(learning_rate=1e-3, target_tokens=2 * 63).gradient_norm
+                    norms[name] = optimizer.step(learning_rate=1e-3, terms=2 * 63).gradient_norm
             return norms
 
         for rank in fork_from_here(layout.processes, stepped):

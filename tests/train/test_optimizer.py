@@ -34,7 +34,7 @@ def take(model: Network, optimizer: Optimizer, micro_batches: list[Packed], lear
         loss_BT = losses(model, batch)
         torch.where(batch.loss_mask_BT > 0, loss_BT, 0.0).sum().backward()
         targets += int(batch.loss_mask_BT.sum())
-    return optimizer.step(learning_rate=learning_rate, target_tokens=targets)
+    return optimizer.step(learning_rate=learning_rate, terms=targets)
 
 
 def mean_loss(model: Network, batches: list[Packed]) -> float:
@@ -51,7 +51,7 @@ def curve(layout: Layout, place: Place) -> list[tuple[float, float, int]]:
     for batches in BATCHES * 4:
         loss = mean_loss(model, batches)
         step = take(model, optimizer, batches[place.data_rank :: layout.data_parallel])
-        found.append((loss, step.gradient_norm, step.target_tokens))
+        found.append((loss, step.gradient_norm, step.terms))
     return found
 
 
@@ -155,7 +155,7 @@ def test_a_step_whose_gradient_is_not_finite_leaves_the_weights_alone(run_layout
         optimizer = build_optimizer(model, Layout(), CALM)
         before = [weight.detach().clone() for weight in model.parameters()]
         (losses(model, BATCHES[0][0]).sum() * math.nan).backward()
-        taken = optimizer.step(learning_rate=0.1, target_tokens=10)
+        taken = optimizer.step(learning_rate=0.1, terms=10)
         same = all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
         return taken, same
 

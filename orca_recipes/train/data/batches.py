@@ -2,7 +2,7 @@
 
 A step's rows are dealt to the data-parallel ranks one by one, so ranks are disjoint and every layout trains on the same
 rows in the same step. Ranks that get fewer run masked rows instead, because all must call the same collectives; the
-mean is over target tokens, so a masked row weighs nothing.
+mean is over target tokens or over the examples that have some, so a masked row weighs nothing.
 
 B = rows of a micro-batch, T = row_tokens.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ import torch
 from orca_recipes.shards.view import TrainingView
 from orca_recipes.train.data.order import PhaseOrder, RowPlace
 from orca_recipes.train.data.rows import Rows
+
+Normalization = Literal["token", "example"]
+"""What the loss is the mean over; `[training]` says which."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,33 @@ class Batch:
     @property
     def target_tokens(self) -> int:
         return int(self.loss_mask_BT.sum().item())
+
+    def span_targets(self) -> tuple[np.ndarray, ...]:
+        """For each row int64 [spans], how many target tokens each span has; ask it on the host."""
+        masks_BT = self.loss_mask_BT.numpy()
+        return tuple(
+            np.add.reduceat(mask, bounds[:-1]).astype(np.int64)
+            for mask, bounds in zip(masks_BT, self.cu_seqlens, strict=True)
+        )
+
+    def weights_BT(self, normalization: Normalization) -> torch.Tensor:
+        """How much each label's loss weighs, 0 where it is no target: float32 [B, T]; ask it on the host.
+
+        An example's losses weigh 1 together where examples are counted, and 1 each where tokens are.
+        """
+        if normalization == "token":
+            return self.loss_mask_BT
+        spread = [
+            np.repeat(1 / np.maximum(targets, 1), np.diff(bounds))
+            for targets, bounds in zip(self.span_targets(), self.cu_seqlens, strict=True)
+        ]
+        return self.loss_mask_BT * torch.from_numpy(np.stack(spread).astype(np.float32))
+
+    def terms(self, normalization: Normalization) -> int:
+        """How many losses the mean is over: target tokens, or examples that have one."""
+        if normalization == "token":
+            return self.target_tokens
+        return sum(int(np.count_nonzero(targets)) for targets in self.span_targets())
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device, but for the bounds: the model makes a table of all rows' bounds and sends that."""
