@@ -1,8 +1,8 @@
 """The training itself: steps, phases in order, validation, checkpoints, and stopping well.
 
 A step is the mean over all target tokens of its rows, or over its examples, whatever the layout: every rank sums its
-losses, gradients are summed, and both are divided by the one global count. Ranks agree before each step on whether to stop, so that a signal
-that reaches one of them in the middle of a step ends all after that step.
+losses, gradients are summed, and both are divided by the one global count. Ranks agree before each step on whether to
+stop, so that a signal that reaches one of them in the middle of a step ends all after that step.
 
 B = rows of a micro-batch, T = row_tokens.
 """

@@ -1,4 +1,4 @@
-"""What a step's loss is the mean over: a plain loop of torch and transformers over the same packed rows is the witness."""
+"""What a loss is the mean over: a plain loop of torch and transformers over the same packed rows is the witness."""
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -22,7 +22,7 @@ from tests.train.random_models import save_random, transformers
 
 STEPS, BATCH_ROWS = 3, 8
 # A large epsilon keeps AdamW from turning rounding of tiny gradients into steps of full size.
-CALM = {"epsilon": 1e-3, "learning_rate": 1e-3, "schedule": "constant", "batch_rows": BATCH_ROWS, "micro_batch_rows": 3}
+CALM = {"epsilon": 1e-3, "learning_rate": 1e-3, "schedule": "constant", "batch_rows": BATCH_ROWS}
 BOTH = ("token", "example")
 
 
