@@ -19,12 +19,14 @@ OrcaError                 shown without a traceback
 │   ├── LayoutError       a parallel layout that does not fit the model, the rows or the machine
 │   ├── CheckpointError   a checkpoint that is not one, or belongs to another model or other data
 │   ├── NoStore           a folder that is no store, and holds what is somebody's
+│   ├── BucketError       an address of objects, its bucket or its credentials, that cannot be used
 │   ├── ExportError       what a trainer cannot hold, or a folder that an export cannot take
 │   └── BuildError        a build directory that is not one, or is in the way
 └── Failure               exit status 1: the machine or the stored data failed
     ├── DamagedShard      a shard breaks a rule of the format
     ├── NonFiniteLoss     a loss or gradient that is no number any more
     ├── StoreError        the store cannot be read or written
+    ├── ObjectsError      an object store that does not answer, or an object that is not there
     └── TraceError        the trace store cannot be read or written
 """
 
@@ -140,6 +142,10 @@ class NoStore(UserError):
     pass
 
 
+class BucketError(UserError):
+    pass
+
+
 class ExportError(UserError):
     pass
 
@@ -157,6 +163,10 @@ class NonFiniteLoss(Failure):
 
 
 class StoreError(Failure):
+    pass
+
+
+class ObjectsError(Failure):
     pass
 
 

@@ -5,11 +5,14 @@ import os
 import signal
 import tarfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.servers.objects import CREDENTIALS, new_bucket, serving_objects
 
 # The same examples on every run, and no clock: the suite says what holds, the campaigns look for what does not.
 # How fast inputs are made is the machine's matter, as a deadline is.
@@ -42,6 +45,21 @@ def shared() -> Path:
     if not (place / "data").is_dir():
         pytest.skip(f"no shared data at {place} (set ORCA_SHARED)")
     return place
+
+
+@pytest.fixture(scope="session")
+def objects_server() -> Iterator[str]:
+    """The address of an S3 server on loopback."""
+    with serving_objects() as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(objects_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a new bucket; the environment names its server and credentials."""
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": objects_server}.items():
+        monkeypatch.setenv(name, value)
+    return new_bucket(objects_server)
 
 
 @pytest.fixture
