@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from orca_recipes.errors import ObjectsError, PluginError
+from orca_recipes.errors import BucketError, ObjectsError, PluginError
 from orca_recipes.objects.address import Address, address_of
 from orca_recipes.objects.faults import endpoint, told, told_plainly
 
@@ -79,7 +79,7 @@ class Objects:
         return self._read(key, lambda result: bytes(result.bytes()), {"if_match": etag} if etag else {})
 
     def get_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
-        """The bytes of an object from start to stop, all of them. Raises: as `get`; ObjectsError where it is shorter."""
+        """The bytes of an object from start to stop. Raises: as `get`; ObjectsError where it is shorter."""
         if stop <= start:
             return b""
         options = {"range": (start, stop), **({"if_match": etag} if etag else {})}
@@ -239,6 +239,8 @@ class Objects:
         return there is not None and there.bytes == len(data) and self.get(key) == data
 
     def _store(self, *, hasty: bool = False, makes: bool = False) -> ObjectStore:
+        if makes and self.address.scheme in ("https", "http"):
+            raise BucketError(f"{self.address}: the web can be read only; write to s3://BUCKET/PATH, gs:// or az://")
         makes = makes and self.address.scheme == "file"
         return _connected(self.address, endpoint(self.address.scheme), hasty, makes)
 
@@ -266,7 +268,8 @@ def _connected(address: Address, endpoint: str | None, hasty: bool, makes: bool)
     try:
         match address.scheme:
             case "s3":
-                named = {"endpoint": endpoint} if endpoint else {}
+                # The library does not read the variable that names a server for S3 alone.
+                named: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
                 return S3Store(address.bucket, prefix=prefix, **named, **client)
             case "gs":
                 return GCSStore(address.bucket, prefix=prefix, **client)
