@@ -25,6 +25,7 @@ OrcaError                 shown without a traceback
 └── Failure               exit status 1: the machine or the stored data failed
     ├── DamagedShard      a shard breaks a rule of the format
     ├── NonFiniteLoss     a loss or gradient that is no number any more
+    ├── PushError         an upload that a hub did not take to its end
     ├── StoreError        the store cannot be read or written
     ├── ObjectsError      an object store that does not answer, or an object that is not there
     └── TraceError        the trace store cannot be read or written
@@ -159,6 +160,10 @@ class DamagedShard(Failure):
 
 
 class NonFiniteLoss(Failure):
+    pass
+
+
+class PushError(Failure):
     pass
 
 

@@ -69,6 +69,7 @@ ROOMS = {
     "report": OUTSIDE | {"explain", "prove", "run"},
     "card": {"shards"},
     "export": OUTSIDE | {"run/tokens", "prove", "store"},
+    "push": {"contract", "export", "progress", "shards", "trust"},
     "train": {"shards"},
     "front": OUTSIDE | {"catalogue", "explain", "preview", "prove", "run", "store"} | {f"run/{room}" for room in RUN},
     "cli": OUTSIDE
@@ -82,6 +83,7 @@ ROOMS = {
         "packages",
         "preview",
         "prove",
+        "push",
         "report",
         "run",
         "store",

@@ -30,7 +30,7 @@ from orca_recipes.cli.options import (
 from orca_recipes.cli.plugins import plugin
 from orca_recipes.cli.recipe_commands import build, check, clean, lock, plan
 from orca_recipes.cli.reports import card, report
-from orca_recipes.cli.sharing import diff, sign
+from orca_recipes.cli.sharing import diff, push, sign
 from orca_recipes.cli.teachers import ask_command, collect, traces
 from orca_recipes.cli.train import sample, train
 from orca_recipes.cli.trust import trust
@@ -106,6 +106,7 @@ def main(traceback: bool) -> None:
     orca-recipe diff A B              what changed between two recipes, locks or builds
     orca-recipe report build/NAME     one page about it, to look at in a browser
     orca-recipe export build/NAME     write it for another trainer (--to hf)
+    orca-recipe push build/NAME REPO  upload it, or an export, to a hub (private)
     orca-recipe kinds                 what a recipe can choose from
     orca-recipe plugin new NAME       a package of a kind of your own (--hook filters)
     orca-recipe import-hf MODEL RUN   a Hugging Face model to train on, and export-hf back
@@ -139,6 +140,7 @@ for command in (
     card,
     sign,
     export,
+    push,
     clean,
     archive,
     rebuild,

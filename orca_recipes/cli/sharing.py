@@ -1,13 +1,18 @@
-"""The commands for builds that go to others: diff, sign."""
+"""The commands for builds that go to others: diff, sign, push."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from orca_recipes.cli.options import BUILD, JSON, print_json, print_text
+from orca_recipes.counted import counted
+
+if TYPE_CHECKING:
+    from orca_recipes.push.push import Pushed
 
 _SIDE = click.Path(path_type=Path)
 
@@ -66,3 +71,39 @@ def sign(directory: Path, key: Path, out: Path | None, as_json: bool) -> None:
         print_text(
             f"{out}: signed; others check it with  orca-recipe verify {directory} --signature {out} --key KEY.pub"
         )
+
+
+@click.command()
+@BUILD
+@click.argument("repo", metavar="REPO")
+@click.option("--endpoint", metavar="URL", help="Another hub than that of the hub's library.")
+@click.option("--dry-run", is_flag=True, help="Say what would be uploaded, and send nothing.")
+@click.option("--public", is_flag=True, help="Let all see it; without this a new repository is private.")
+@JSON
+def push(directory: Path, repo: str, endpoint: str | None, dry_run: bool, public: bool, as_json: bool) -> None:
+    """Upload a build or an export to a repository of data sets on a hub.
+
+    \b
+    orca-recipe push build/NAME me/NAME --dry-run
+    orca-recipe push export/NAME.hf me/NAME
+
+    What will be uploaded is printed first; one commit then holds all of it. The token is that of `hf auth login` or
+    HF_TOKEN, and goes nowhere that you have not allowed (`orca-recipe trust add HOST HF_TOKEN`). What broke off goes on
+    with the same command: files that the hub has are not sent again.
+    """
+    from orca_recipes.progress import progress_for
+    from orca_recipes.push.push import push as pushed
+
+    def told(planned: Pushed) -> None:
+        lines = [f"{size:>15,}  {path}" for path, size in planned.uploads.items()]
+        seen = "private" if planned.private else "public"
+        sizes = f"{counted(len(planned.uploads), 'file')}, {counted(planned.bytes, 'byte')}"
+        where = f"{planned.endpoint}, data set {planned.repo}, {seen}"
+        print_text("\n".join([*lines, f"{sizes} {'would go' if dry_run else 'go'} to {where}"]), err=as_json)
+
+    with progress_for() as progress:
+        found = pushed(directory, repo, endpoint=endpoint, public=public, dry_run=dry_run, progress=progress, told=told)
+    if as_json:
+        print_json(found.as_json())
+    elif found.commit is not None:
+        print_text(f"{found.endpoint}/datasets/{found.repo}: commit {found.commit}")

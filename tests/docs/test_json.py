@@ -19,6 +19,7 @@ COMMANDS = {
     "explain": "explain build/pairs --row 0 --at 9",
     "diff": "diff build/pairs build/pairs",
     "export": "export build/pairs --to hf --out again",
+    "push": "push build/pairs me/pairs --dry-run",
     "lock": "lock mine.toml",
     "clean": "clean",
     "train": "train build/pairs --model tiny --steps 2 --out runs/pairs",

@@ -1,12 +1,13 @@
 """A hub of data sets on this machine: everything is real but the network."""
 
+import base64
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha1
+from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -14,22 +15,37 @@ import pytest
 NOWHERE = "http://127.0.0.1:9"
 """Where nothing listens."""
 
+USER = "me"
+LFS_BYTES = 1000
+"""Files that hold a zero byte, or more than so many, are stored apart."""
+
 
 @dataclass
 class HubSet:
     """One data set: branch to commit, and the files of each commit, by name."""
 
     branches: dict[str, str]
-    commits: Mapping[str, Mapping[str, bytes]]
+    commits: dict[str, Mapping[str, bytes]]
+    private: bool = False
 
 
 @dataclass
 class Hub:
-    """The data sets of a hub by name, and what it was asked for."""
+    """The data sets of a hub by name, and what it was asked for.
 
-    sets: dict[str, HubSet]
+    token: who has it may write. stored: large files, by SHA-256. part_bytes: larger files come in parts.
+    holds_from: the number of the large file that is never taken, and those after it; `held` tells that it has come.
+    """
+
+    sets: dict[str, HubSet] = field(default_factory=dict)
     address: str = ""
     asked: list[str] = field(default_factory=list)
+    token: str = "hf_secret"
+    stored: dict[str, bytes] = field(default_factory=dict)
+    parts: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    part_bytes: int | None = None
+    holds_from: int | None = None
+    held: Event = field(default_factory=Event)
 
     def files(self, name: str, revision: str) -> tuple[str, Mapping[str, bytes]] | None:
         """The commit that a revision of a data set is, and its files."""
@@ -94,12 +110,112 @@ class _Answers(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_POST(self) -> None:
-        self.do_GET()
+        path = unquote(urlsplit(self.path).path)
+        if "/paths-info/" in path:
+            self.do_GET()
+            return
+        told = self._body()
+        self.server.hub.asked.append(f"{self.command} {path}")
+        if told == b"":
+            self.close_connection = True  # who asked was killed meanwhile
+        elif path == "/verify":
+            self._send(200, b"{}")
+        elif path == "/api/validate-yaml":
+            self._send(200, b'{"errors": [], "warnings": []}')
+        elif path == "/api/repos/create":
+            self._create(json.loads(told))
+        elif path.startswith("/parts/"):
+            self._join(json.loads(told))
+        elif self.headers.get("Authorization") != f"Bearer {self.server.hub.token}":
+            self._send(403, b'{"error": "forbidden"}')
+        elif path.endswith("/info/lfs/objects/batch"):
+            self._send(
+                200, json.dumps({"objects": [self._wanted(one) for one in json.loads(told)["objects"]]}).encode()
+            )
+        elif "/preupload/" in path:
+            held = self.server.hub.files(_name(path), "main")
+            files = [_mode(one, held[1] if held else {}) for one in json.loads(told)["files"]]
+            self._send(200, json.dumps({"files": files}).encode())
+        else:
+            self._commit(_name(path), [json.loads(line) for line in told.splitlines()])
+
+    def do_PUT(self) -> None:
+        hub, data = self.server.hub, self._body()
+        _, oid, number = (f"{self.path}/0").split("/")[1:4]
+        if hub.holds_from is not None and len(hub.stored) >= hub.holds_from:
+            hub.held.set()
+            Event().wait()
+        hub.asked.append(f"PUT {oid}")
+        if number == "0":
+            hub.stored[oid] = data
+        else:
+            hub.parts.setdefault(oid, {})[int(number)] = data
+        self._send(200, b"", {"ETag": _oid(data)})
+
+    def _create(self, told: Mapping[str, str]) -> None:
+        hub = self.server.hub
+        if self.headers.get("Authorization") != f"Bearer {hub.token}":
+            self._send(401, b'{"error": "no such token"}')
+            return
+        name = f"{told['organization'] or USER}/{told['name']}"
+        status = 409 if name in hub.sets else 200
+        is_private = told.get("visibility") == "private" or bool(told.get("private"))
+        first = {"0" * 40: {".gitattributes": b"*.bin filter=lfs"}}
+        hub.sets.setdefault(name, HubSet({"main": "0" * 40}, dict(first), is_private))
+        self._send(status, json.dumps({"url": f"{hub.address}/datasets/{name}"}).encode())
+
+    def _wanted(self, one: Mapping[str, object]) -> dict[str, object]:
+        """What is to be done with a large file: nothing where it is here."""
+        hub, oid, size = self.server.hub, str(one["oid"]), int(str(one["size"]))
+        if oid in hub.stored:
+            return {"oid": oid, "size": size}
+        verify = {"href": f"{hub.address}/verify"}
+        if hub.part_bytes is None or size <= hub.part_bytes:
+            return {
+                "oid": oid,
+                "size": size,
+                "actions": {"upload": {"href": f"{hub.address}/put/{oid}"}, "verify": verify},
+            }
+        count = -(-size // hub.part_bytes)
+        urls = {f"{number:05d}": f"{hub.address}/put/{oid}/{number}" for number in range(1, count + 1)}
+        upload = {"href": f"{hub.address}/parts/{oid}", "header": {"chunk_size": str(hub.part_bytes), **urls}}
+        return {"oid": oid, "size": size, "actions": {"upload": upload, "verify": verify}}
+
+    def _join(self, told: Mapping[str, str]) -> None:
+        hub, parts = self.server.hub, self.server.hub.parts[told["oid"]]
+        hub.stored[told["oid"]] = b"".join(parts[number] for number in sorted(parts))
+        self._send(200, b"{}")
+
+    def _commit(self, name: str, lines: list[dict[str, dict[str, str]]]) -> None:
+        hub = self.server.hub
+        held = hub.sets[name]
+        files = dict(held.commits[held.branches["main"]])
+        for line in lines[1:]:
+            value = line["value"]
+            whole = base64.b64decode(value["content"]) if "content" in value else hub.stored[value["oid"]]
+            if "content" not in value and sha256(whole).hexdigest() != value["oid"]:
+                self._send(400, b'{"error": "other bytes"}')
+                return
+            files[value["path"]] = whole
+        commit = _oid(b"".join(name.encode() + data for name, data in sorted(files.items())))
+        held.commits[commit], held.branches["main"] = files, commit
+        self._send(200, json.dumps({"commitUrl": f"{hub.address}/datasets/{name}", "commitOid": commit}).encode())
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        found = b""
+        while size := int(self.rfile.readline(), 16):
+            found += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return found
 
     def _about(self, name: str, verb: str, commit: str, files: Mapping[str, bytes], below: str) -> None:
         if verb in ("revision", ""):
             siblings = [{"rfilename": one} for one in files]
-            told = {"id": name, "sha": commit, "siblings": siblings, "private": False, "gated": False, "tags": []}
+            private = self.server.hub.sets[name].private
+            told = {"id": name, "sha": commit, "siblings": siblings, "private": private, "gated": False, "tags": []}
             self._send(200, json.dumps(told | {"downloads": 0, "likes": 0}).encode())
         elif verb == "tree":
             everything = parse_qs(urlsplit(self.path).query).get("recursive", ["false"])[0].lower() == "true"
@@ -134,6 +250,19 @@ class _Answers(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
+
+
+def _name(path: str) -> str:
+    """The data set that an address below /api/datasets is about."""
+    return "/".join(path.split("/")[3:5])
+
+
+def _mode(one: Mapping[str, str], held: Mapping[str, bytes]) -> dict[str, object]:
+    """How a file is to be sent, and which is there already."""
+    is_large = b"\0" in base64.b64decode(one["sample"]) or int(one["size"]) > LFS_BYTES
+    data = held.get(one["path"])
+    oid = data and (sha256(data).hexdigest() if is_large else _oid(b"blob %d\0" % len(data) + data))
+    return {"path": one["path"], "uploadMode": "lfs" if is_large else "regular", "shouldIgnore": False, "oid": oid}
 
 
 def _oid(data: bytes) -> str:

@@ -1,0 +1,1 @@
+"""A build or an export on its way to a hub."""
