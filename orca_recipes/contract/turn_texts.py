@@ -32,6 +32,10 @@ class Unfit(Exception):
     """Why a conversation cannot be trained on with a template, in words that group well."""
 
 
+class _Otherwise(Unfit):
+    """A conversation's own prompt is not what stands before its answer."""
+
+
 @dataclass(frozen=True)
 class Dialogue:
     """A conversation as it is stored.
@@ -85,6 +89,7 @@ class TurnWriter:
         self._thinks_in_control = self._open in control and self._close in control
         opening, closing = map(re.escape, rendering.marks)
         self._opened = re.compile(rf"{opening}(\s*)\Z")
+        self._opens = re.compile(rf"\s*{opening}\s*")
         self._closed = re.compile(rf"(?:{opening}\s*)?{closing}\s*\Z")
         self._empty = re.compile(rf"\s*{opening}\s*{closing}\n{{0,2}}")
         self._empty_rest = re.compile(rf"\s*{closing}\n{{0,2}}")
@@ -126,8 +131,13 @@ class TurnWriter:
             raise Unfit("the chat template begins its prompt otherwise than those of other rows")
         whole = self._print(told[: place + 1], variables, asked=False)
         thought, said = _thought_of(messages[place], self._open, self._close)
+        if thought and self._closed.search(prompt):
+            raise Unfit(self._closed_words(told[:place], variables))
         asked = prompt
-        prompt, answer = self._parted(prompt, whole, thought)
+        try:
+            prompt, answer = self._parted(prompt, whole, thought)
+        except _Otherwise:
+            prompt, answer = self._after_less(messages, told, place, variables, (prompt, whole), thought)
         answer = self._ended(answer, is_cut=is_cut)
         if not thought:
             prompt, answer = self._without_empty_thought(prompt, answer)
@@ -144,6 +154,51 @@ class TurnWriter:
             control=self._control,
         )
         return TurnText(place, number, prompt, answer, parts)
+
+    def _after_less(
+        self,
+        messages: Sequence[Message],
+        told: Sequence[Message],
+        place: int,
+        variables: Mapping[str, Any],
+        printed: tuple[str, str],
+        thought: str,
+    ) -> tuple[str, str]:
+        """The prompt, and the answer as it stands behind a history with fewer words.
+
+        Some templates drop thoughts of earlier turns as soon as an answer follows (gpt-oss: those before a call), or
+        the system message (Mistral Nemo), so that no prompt is what they print before the answer. Behind a history
+        without them one is; its answer counts where the conversation itself ends alike.
+        """
+        prompt, whole = printed
+        for history in self._with_less(messages[:place], told[:place]):
+            bare = self._print(history, variables, asked=True)
+            printed_bare = self._print([*history, told[place]], variables, asked=False)
+            try:
+                parted, answer = self._parted(bare, printed_bare, thought)
+            except _Otherwise:
+                continue
+            opening, kept = _alike(bare, printed_bare), _alike(bare, parted)
+            if whole.endswith(printed_bare[opening:]) and _ends_alike(prompt, bare, messages[place - 1]):
+                return prompt.removesuffix(bare[kept:]) + parted[kept:], answer
+        raise Unfit(_OTHERWISE)
+
+    def _with_less(self, messages: Sequence[Message], told: Sequence[Message]) -> Iterator[Sequence[Message]]:
+        """The history as it is told, without thoughts, then without what is said before calls, then without system."""
+        for without in (
+            ("thoughts",),
+            ("thoughts", "words before calls"),
+            ("thoughts", "words before calls", "system"),
+        ):
+            less = []
+            for message, given in zip(messages, told, strict=True):
+                if message["role"] == "assistant":
+                    _, said = _thought_of(message, self._open, self._close)
+                    said = "" if "words before calls" in without and calls_of(message) else said
+                    less.append(self.told({**message, "reasoning": None, "content": said}))
+                elif message["role"] != "system" or "system" not in without:
+                    less.append(given)
+            yield less
 
     def _print(self, told: Sequence[Message], variables: Mapping[str, Any], *, asked: bool) -> str:
         try:
@@ -190,15 +245,13 @@ class TurnWriter:
     def _parted(self, prompt: str, whole: str, thought: str) -> tuple[str, str]:
         """The prompt, and what is printed of the answer beyond it."""
         closed, opened = self._closed.search(prompt), self._opened.search(prompt)
-        if thought and closed:
-            raise Unfit("reasoning: the chat template's prompt closes the thought that the answer brings")
         if whole.startswith(prompt):
             return prompt, whole[len(prompt) :]
         found = closed or opened
         if found is None:
             return prompt, self._continued(prompt, whole, thought)
         if not whole.startswith(prompt[: found.start()]):
-            raise Unfit(_OTHERWISE)
+            raise _Otherwise(_OTHERWISE)
         rest = whole[found.start() :]
         empty = self._empty.match(rest) or self._empty_rest.match(rest)
         if not thought and empty is not None:
@@ -207,6 +260,9 @@ class TurnWriter:
             if self._rendering.empty_thought == "reject":
                 raise Unfit(_EMPTY)
             return prompt[: found.start()] + empty.group(), rest[empty.end() :]
+        again = self._opens.match(rest)
+        if opened and again and thought and rest[again.end() :].startswith(thought.strip()):
+            return prompt, rest[again.end() :]
         if rest.lstrip().startswith((self._open, self._close)):
             raise Unfit("reasoning: the chat template prints the answer's thought otherwise than its prompt begins it")
         if opened is None:
@@ -218,11 +274,11 @@ class TurnWriter:
 
     def _continued(self, prompt: str, whole: str, thought: str) -> str:
         """What follows a prompt that ends in words of its own, where the answer's thought can follow them."""
-        same = next((at for at, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), len(whole))
+        same = _alike(prompt, whole)
         rest, words = whole[same:], prompt[same:].strip()
         # Words that stand behind the thought, too, are what closes it.
         if not thought or not rest.startswith(thought.strip()) or not words or words in rest:
-            raise Unfit(_OTHERWISE)
+            raise _Otherwise(_OTHERWISE)
         return rest
 
     def _ended(self, answer: str, *, is_cut: bool) -> str:
@@ -254,6 +310,14 @@ class TurnWriter:
         if self._rendering.empty_thought == "reject":
             raise Unfit(_EMPTY)
         return prompt + empty.group(), answer[empty.end() :]
+
+    def _closed_words(self, told: Sequence[Message], variables: Mapping[str, Any]) -> str:
+        """Why a thought cannot follow a prompt that closes it, with the variable that leaves it open, if one does."""
+        said = "reasoning: the chat template's prompt closes the thought that the answer brings"
+        for name in _SWITCHES:
+            if not self._closed.search(self._print(told, {**variables, name: True}, asked=True)):
+                return f"{said}; set variables = {{ {name} = true }} in [template]"
+        return said
 
     def _check_closed(self, told: Sequence[Message], variables: Mapping[str, Any], prompt: str) -> None:
         """A prompt in which the thought is closed is one that the template prints, where it is asked not to think."""
@@ -313,6 +377,18 @@ class TurnWriter:
                 and self._rendering.reasoning
             ):
                 raise Unfit("content: a thought begins and never ends")
+
+
+def _alike(text: str, other: str) -> int:
+    """With how many same characters two texts begin."""
+    shorter = min(len(text), len(other))
+    return next((at for at in range(shorter) if text[at] != other[at]), shorter)
+
+
+def _ends_alike(prompt: str, other: str, last: Message) -> bool:
+    """Whether two prompts are the same text from their last message on."""
+    alike = _alike(prompt[::-1], other[::-1])
+    return alike > 0 and _is_printed((last.get("content") or "").strip(), prompt[-alike:])
 
 
 def parts_of(content: str) -> list[dict[str, str]]:

@@ -35,7 +35,8 @@ def dialogues() -> Iterator[dict[str, Any]]:
             for thoughts in ("none", "all", "some", "in content"):
                 yield {"messages": [*_system(system), *_talk(turns, thoughts)]}
             yield {"messages": [*_system(system), *_talk(turns, "none")], "tools": TOOLS}
-            yield {"messages": [*_system(system), *_with_calls(turns)], "tools": TOOLS}
+            for thinks in (False, True):
+                yield {"messages": [*_system(system), *_with_calls(turns, thinks=thinks)], "tools": TOOLS}
 
 
 def _system(there: bool) -> list[dict[str, Any]]:
@@ -54,7 +55,7 @@ def _talk(turns: int, thoughts: str) -> Iterator[dict[str, Any]]:
         yield answer
 
 
-def _with_calls(turns: int) -> Iterator[dict[str, Any]]:
+def _with_calls(turns: int, *, thinks: bool) -> Iterator[dict[str, Any]]:
     for turn in range(turns):
         call = {"name": "get_weather", "arguments": {"city": ("Oslo", "Bergen")[turn % 2]}}
         name = f"call0000{turn}"
@@ -63,6 +64,8 @@ def _with_calls(turns: int) -> Iterator[dict[str, Any]]:
             "role": "assistant",
             "content": "",
             "tool_calls": [{"id": name, "type": "function", "function": call}],
+            **({"reasoning_content": f"I look for number {turn}."} if thinks else {}),
         }
         yield {"role": "tool", "content": f"{turn} C", "tool_call_id": name, "name": "get_weather"}
-        yield {"role": "assistant", "content": f"It is {turn} C."}
+        thought = {"reasoning_content": f"They say {turn}."} if thinks else {}
+        yield {"role": "assistant", "content": f"It is {turn} C.", **thought}

@@ -284,6 +284,14 @@ def _is_answer(oracle: Oracle, row: Mapping[str, Any], place: int, prompt: str, 
     body = answer.removesuffix(end)
     if whole.rstrip() == (prompt + body).rstrip():
         return True
+    # Some templates drop what was thought, or the system message, as soon as an answer follows: without them it is as
+    # inference has it.
+    for without in ((), ("system",)):
+        told = [message for message in row["messages"][:place] if message["role"] not in without]
+        less = {**row, "messages": [*map(_without_thought, told), *row["messages"][place:]]}
+        prompt_of_less = oracle.text(less, len(told), asked=True)
+        if prompt_of_less and oracle.text(less, len(told) + 1, asked=False).startswith(prompt_of_less + answer):
+            return True
     message = row["messages"][place]
     thought, opened = message.get("reasoning_content") or "", _OPENED.search(prompt)
     if "</think>" in (message.get("content") or "") and opened:
@@ -296,6 +304,10 @@ def _is_answer(oracle: Oracle, row: Mapping[str, Any], place: int, prompt: str, 
     begun = re.sub(r"(<think>)?\s*</think>\n*\Z", "", before)
     is_last = not after.replace(end, "").strip() or not oracle.control.isdisjoint(_controls(after, oracle))
     return bool(found) and is_last and (prompt.startswith(before) or prompt.startswith(begun))
+
+
+def _without_thought(message: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in message.items() if key != "reasoning_content"}
 
 
 def _controls(text: str, oracle: Oracle) -> set[str]:

@@ -40,9 +40,24 @@ CALLS = (
     "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}"
     "{{ '<|call|>' if m.tool_calls else '<|im_end|>' }}\n{% endfor %}" + ASK
 )
+HARMONY = (
+    "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}{% if m.role != 'assistant' %}"
+    "{{ '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{% elif m.tool_calls %}"
+    "{% set later = messages[loop.index:] | selectattr('role', 'equalto', 'assistant') | list %}"
+    "{% if not later | rejectattr('tool_calls') | list and (m.thinking or m.content) %}"
+    "{{ '<|start|>assistant<|channel|>analysis<|message|>' + (m.thinking or m.content) + '<|end|>' }}{% endif %}"
+    "{{ '<|start|>assistant to=' + m.tool_calls[0].function.name + '<|message|>' }}"
+    "{{ m.tool_calls[0].function.arguments | tojson }}{{ '<|call|>' }}{% else %}"
+    "{% if loop.last and m.thinking %}"
+    "{{ '<|start|>assistant<|channel|>analysis<|message|>' + m.thinking + '<|end|>' }}{% endif %}"
+    "{{ '<|start|>assistant<|channel|>final<|message|>' + m.content + ('<|return|>' if loop.last else '<|end|>') }}"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+"""In the manner of gpt-oss: what was thought before a call is dropped as soon as an answer follows."""
 TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": {"zz": "last first", "aa": "b"}}}]
 CALL = [{"id": "a", "type": "function", "function": {"name": "get_weather", "arguments": {"city": "Oslo"}}}]
 CONTROL = ("<|im_start|>", "<|im_end|>", "<|A|>", "<|U|>", "<|end|>", "<|call|>", "</s>")
+HARMONIOUS = ("<|start|>", "<|message|>", "<|channel|>", "<|end|>", "<|call|>", "<|return|>", "</s>")
 
 
 def writer(template: str, *, control: Sequence[str] = CONTROL, **options: Any) -> TurnWriter:
@@ -141,6 +156,52 @@ def test_a_call_is_trained_with_its_own_end_and_tools_keep_the_order_of_their_ke
     assert call.answer == '{"name": "get_weather", "arguments": {"city": "Oslo"}}<|call|>'
     assert '{"zz": "last first", "aa": "b"}' in call.prompt
     assert answer.answer == "It is 4 C.<|im_end|>"
+
+
+@pytest.mark.parametrize("key", ["reasoning", "content"])
+def test_an_answer_stands_behind_the_thought_of_a_call_that_history_drops(key: str) -> None:
+    messages = talk("system: Be brief.", "user: Weather?", "assistant: ", "tool: 4 C", "assistant: It is 4 C.")
+    messages[2] |= {key: "I look.", "tool_calls": json.dumps(CALL)}
+    messages[4]["reasoning"] = "It says 4."
+    call, answer = turns(HARMONY, messages, TOOLS, control=HARMONIOUS)
+    thought = "<|channel|>analysis<|message|>I look.<|end|>"
+    assert call.answer == thought + '<|start|>assistant to=get_weather<|message|>{"city": "Oslo"}<|call|>'
+    assert answer.prompt == call.prompt + call.answer + "<|start|>tool<|message|>4 C<|end|><|start|>assistant"
+    said = "<|start|>assistant<|channel|>final<|message|>It is 4 C.<|return|>"
+    assert answer.answer == "<|channel|>analysis<|message|>It says 4.<|end|>" + said
+    if key == "reasoning":
+        more = [*messages, *talk("user: Thanks?", "assistant: Welcome.")]
+        assert turns(HARMONY, more, TOOLS, control=HARMONIOUS)[:2] == [call, answer]
+        assert "I look." not in turns(HARMONY, more, TOOLS, control=HARMONIOUS)[2].prompt
+
+
+def test_an_answer_stands_behind_a_system_message_that_moves_to_the_last_question() -> None:
+    moving = (
+        "{% for m in messages if m.role != 'system' %}{{ '<|U|>' if m.role == 'user' else '<|A|>' }}"
+        "{% if loop.last and m.role == 'user' and messages[0].role == 'system' %}{{ messages[0].content + '\n' }}"
+        "{% endif %}{{ m.content }}"
+        "{{ '<|end|>' if m.role == 'assistant' }}{% endfor %}{% if add_generation_prompt %}<|A|>{% endif %}"
+    )
+    messages = talk("system: Be brief.", "user: One?", "assistant: 1", "user: Two?", "assistant: 2")
+    first, second = turns(moving, messages)
+    assert (first.prompt, first.answer) == ("<|U|>Be brief.\nOne?<|A|>", "1<|end|>")
+    assert (second.prompt, second.answer) == ("<|U|>One?<|A|>1<|end|><|U|>Be brief.\nTwo?<|A|>", "2<|end|>")
+
+
+def test_a_thought_follows_the_white_space_that_its_own_prompt_prints() -> None:
+    spaced = QWEN3.replace("{% if enable_thinking", "{{ '<think>\n\n' }}{% if enable_thinking")
+    messages = talk("user: One?", "assistant: 1")
+    messages[1]["reasoning"] = "I count."
+    (turn,) = turns(spaced, messages)
+    assert turn.prompt.endswith("assistant\n<think>\n\n")
+    assert turn.answer == "I count.\n</think>\n\n1<|im_end|>"
+
+
+def test_a_thought_that_the_prompt_closes_is_refused_with_the_variable_that_leaves_it_open() -> None:
+    closing = QWEN3.replace("enable_thinking is defined and enable_thinking is false", "not enable_thinking")
+    messages = talk("user: One?", "assistant: 1")
+    messages[1]["reasoning"] = "I count."
+    assert reason(closing, messages).endswith("set variables = { enable_thinking = true } in [template]")
 
 
 def test_whatever_a_template_leaves_out_is_named() -> None:

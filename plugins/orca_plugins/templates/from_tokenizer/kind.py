@@ -56,7 +56,7 @@ class FromTokenizer(Template):
     empty_thought = "prompt"
     """
 
-    revision: ClassVar[int] = 4
+    revision: ClassVar[int] = 5
 
     kind: Literal["from_tokenizer"] = "from_tokenizer"
     date: Annotated[
