@@ -39,8 +39,9 @@ def test_a_shape_reads_its_example(name: str):
         return
     assert rejected == []
     (row,) = rows
-    assert answered(row)[-2:] == ["user", "assistant"]
-    assert all(text for _, text in spoken(row))
+    assert answered(row)[-2:] in (["user", "assistant"], ["tool", "assistant"])
+    assert all(text for role, text in spoken(row) if role != "assistant")
+    assert spoken(row)[-1][1]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -107,17 +108,16 @@ def test_a_source_without_a_shape_is_known_by_what_it_was_known_by(tmp_path: Pat
 
 
 def test_turns_of_one_text_are_cut_at_their_marks():
-    chat = (
-        "USER: Is USERS: a word?\n\n\nASSISTANT: Yes. <|endoftext|>\n\n\nUSER: now?\n\n\nASSISTANT: <functioncall> {}"
-    )
+    chat = "USER: Is USERS: a word?\n\n\nASSISTANT: Yes. <|endoftext|>\n\n\nUSER: now?\n\n\nASSISTANT: One moment."
     rows, _ = read(
         [{"system": "SYSTEM: s", "chat": chat + "\n\n\nFUNCTION RESPONSE: 12\n\n\nASSISTANT: Noon."}], shape="glaive"
     )
+    assert rows[0]["system"] == "s"
     assert spoken(rows[0]) == [
         ("user", "Is USERS: a word?"),
         ("assistant", "Yes."),
         ("user", "now?"),
-        ("assistant", "<functioncall> {}"),
+        ("assistant", "One moment."),
         ("tool", "12"),
         ("assistant", "Noon."),
     ]

@@ -99,13 +99,14 @@ def is_talk(stored: "pa.DataType") -> bool:
 
 
 def _is_spelt(stored: "pa.DataType", wanted: Wanted) -> bool:
-    """Whether a stored type can be a conversation in another manner: text, texts, pairs."""
+    """Whether a stored type can be a conversation in another manner: text, texts, pairs, items."""
     import pyarrow.types as types
 
     if is_list(stored):
         item = stored.value_type
         keys = {field.name for field in item.fields} if types.is_struct(item) else set()
-        return _is_string(item) or (wanted.pairs is not None and set(wanted.pairs) <= keys)
+        takes_items = bool(wanted.items) and types.is_struct(item)
+        return _is_string(item) or takes_items or (wanted.pairs is not None and set(wanted.pairs) <= keys)
     return _is_string(stored)
 
 

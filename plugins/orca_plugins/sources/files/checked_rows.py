@@ -15,6 +15,7 @@ from orca_plugins.sources.files.columns import LISTS, Wanted, extra_name, shown
 from orca_plugins.sources.files.made_columns import made_columns
 from orca_plugins.sources.files.message_keys import calls_of, is_of_what_is_lost
 from orca_plugins.sources.files.strict_json import BAD_TEXT
+from orca_plugins.sources.files.system_tools import with_tools_of_system
 from orca_plugins.sources.files.turn_columns import list_offsets
 from orca_recipes.contract.frames import BESIDE_CONTENT, completed, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Reading
@@ -59,8 +60,9 @@ class Finish:
     def reading(self, tables: Sequence[Table]) -> Reading:
         """The tables' rows that are sound, and all rejections, each in order of place."""
         table = _joined(tables)
-        places, columns = table.places, dict(table.columns)
-        faults = _faults(columns, self.wanted)
+        places = table.places
+        columns, misread = with_tools_of_system(table.columns, self.wanted)
+        faults = misread | _faults(columns, self.wanted)
         kept, left_out = chosen_rows(columns, self.wanted, _incomparable(table, faults), rows=len(places))
         if "messages" in columns:
             columns["messages"], untrained = _marked(columns["messages"], last_only=self.train_on == "last")

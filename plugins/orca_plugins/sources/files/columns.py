@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from orca_plugins.sources.files.item_rules import ItemRule
 from orca_plugins.sources.files.kept_copies import origin_of
 from orca_recipes.contract.where import Choice, Sort, parsed
 from orca_recipes.errors import SourceError
@@ -54,8 +55,8 @@ class Shape:
 
     columns: of ours to theirs; may_be: those that not every file of the layout has. needs: columns that rows have, and
     what they hold. lacks: columns that they have not. pairs, marks: as `Wanted` says. tree: where rows are messages of
-    trees, the keys that hold a message's id, parent, text, role, rank and replies. roles: as `Wanted` says. example: a
-    row.
+    trees, the keys that hold a message's id, parent, text, role, rank and replies, or the nodes of traces. roles,
+    items, calls_after, system_says: as `Wanted` says. example: a row.
     """
 
     name: str
@@ -70,6 +71,14 @@ class Shape:
     marks: Mapping[str, str] = field(default_factory=dict)
     tree: Mapping[str, str] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
+    items: tuple[ItemRule, ...] = ()
+    calls_after: str | None = None
+    system_says: str | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether `columns` of a recipe could say the same."""
+        return not (self.tree or self.pairs or self.marks or self.items)
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,9 @@ class Wanted:
     `parts` are columns of ours that follow on others of which a text is made; `trains_history` whether the recipe says
     that old answers are trained; `pairs` the keys of a question and its answer where messages are such pairs; `marks`
     what begins a turn, and whose, where messages are one text; `roles` what roles of the file mean, before what is
-    known of them (`message_keys.plain_role`)."""
+    known of them (`message_keys.plain_role`); `items` the rules by which items of a trajectory are messages;
+    `calls_after` the text in an answer after which it spells a call; `system_says` a pattern with groups `system` and
+    `tools`, where a system message spells the tools; `ignored_by_shape` what of `ignored` the shape leaves out."""
 
     paths: Mapping[str, str]
     named: frozenset[str]
@@ -92,6 +103,10 @@ class Wanted:
     where: Choice | None = None
     sorts: Mapping[str, Sort] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
+    items: tuple[ItemRule, ...] = ()
+    calls_after: str | None = None
+    system_says: str | None = None
+    ignored_by_shape: frozenset[str] = frozenset()
 
     @property
     def takes_completions(self) -> bool:
@@ -196,6 +211,10 @@ def wanted_columns(
         where=choice,
         sorts=sorts,
         roles={**(shape.roles if shape is not None else {}), **(roles or {})},
+        items=shape.items if shape is not None else (),
+        calls_after=shape.calls_after if shape is not None else None,
+        system_says=shape.system_says if shape is not None else None,
+        ignored_by_shape=frozenset(shape.ignore_keys) if shape is not None else frozenset(),
     )
 
 

@@ -151,7 +151,7 @@ def _better(
             beside = f", and the recipe does not read {', '.join(map(shown, left))}" if left and not has_faults else ""
             told = json.dumps(name)
             columns = ", ".join(f"{ours} = {json.dumps(theirs)}" for ours, theirs in said_columns(shape, ()).items())
-            alike = "" if shape.tree or shape.pairs or shape.marks else f", or columns = {{ {columns} }}"
+            alike = "" if not shape.is_plain else f", or columns = {{ {columns} }}"
             yield f"the rows look like {name} ({shape.about}){beside}: shape = {told} reads them{alike}"
 
 

@@ -1,4 +1,4 @@
-"""A JSON file that is one list of rows, or holds one.
+"""A JSON file that is one list of rows, or holds one, or is one row.
 
 It is read a window at a time: JSON says nothing of where its rows end, so the text is decoded a row after the other,
 and only what is not decoded yet is held. A bad row is rejected and the rest is read.
@@ -15,7 +15,7 @@ from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import Wanted, shown, shown_path
 from orca_plugins.sources.files.json_window import Window, has_surrogates
 from orca_plugins.sources.files.row_records import Rows, look_at_head, names_in
-from orca_plugins.sources.files.strict_json import BAD_TEXT, TOO_DEEP, BadRow, nested_too_deep
+from orca_plugins.sources.files.strict_json import BAD_TEXT, TOO_DEEP, BadRow, decode, nested_too_deep
 from orca_recipes.contract.kinds import Reading, SourceFile
 from orca_recipes.errors import SourceError
 
@@ -26,9 +26,11 @@ Element = tuple[int, str, Any]
 """Where a row's text ends, the text, and its value or the BadRow that it is."""
 
 
-def holds_lines(file: SourceFile) -> bool:
-    """Whether a .json file holds one object a line rather than one list of rows.
+def holds_lines(file: SourceFile, row_keys: Sequence[str] | set[str] = ()) -> bool:
+    """Whether a .json file holds one object a line rather than one list of rows, or one row.
 
+    Args:
+        row_keys: an object over several lines that has one of these keys is a row.
     Raises: SourceError where it holds neither.
     """
     pieces = (bare for piece in chunks(file.path) if (bare := piece.lstrip(_BLANK)))
@@ -39,11 +41,23 @@ def holds_lines(file: SourceFile) -> bool:
     first = block.split(b"\n", 1)[0].rstrip(_BLANK)
     if not first or (first.startswith(b"{") and first.endswith(b"}")):
         return True
+    if _is_a_row(file, row_keys):
+        return False
     told = f"{shown_path(file.path)}: this JSON is neither a list of rows nor one object a line; "
     names = lists_of_object(file)
     if names:
         raise SourceError(told + _say_rows(names))
     raise SourceError(told + 'where it should be the latter, format = "jsonl" reads the lines that are')
+
+
+def _is_a_row(file: SourceFile, row_keys: Sequence[str] | set[str]) -> bool:
+    window = Window(shown_path(file.path), chunks(file.path))
+    with suppress(SourceError):
+        for key in window.object_keys() if window.mark() == "{" else ():
+            if key in row_keys:
+                return True
+            window.skip()
+    return False
 
 
 def require_lines(file: SourceFile, wanted: Wanted) -> None:
@@ -83,6 +97,8 @@ def first_rows(file: SourceFile, at_most: int, rows: str | None = None) -> list[
     """The first rows of the list that are objects; where the list lies deeper, it may begin anywhere."""
     head = chunks(file.path) if rows is not None else itertools.islice(chunks(file.path, size=HEAD_BYTES), 1)
     window = Window(shown_path(file.path), head)
+    if rows is None and window.mark() == "{":
+        window = Window(shown_path(file.path), chunks(file.path))
     found: list[dict[str, Any]] = []
     with suppress(SourceError):  # the head may end in the middle of a row
         for _, _, value in itertools.islice(_elements(window, rows), at_most):
@@ -142,6 +158,10 @@ def _checked(text: str, value: Any, clean: bool) -> Any:
 def _elements(window: Window, path: str | None) -> Iterator[Element]:
     """The elements of the list that the text is, or that a path leads to."""
     keys = path.split(".") if path is not None else []
+    if not keys and window.mark() == "{":
+        text = window.rest()
+        yield window.passed_chars, text, _decoded(text)
+        return
     objects = []
     for number, key in enumerate(keys):
         objects.append(_entered(window, key, ".".join(keys[:number])))
@@ -156,6 +176,13 @@ def _elements(window: Window, path: str | None) -> Iterator[Element]:
             window.skip()
     if window.mark():
         raise SourceError(f"{window.where}: the list of rows is over, but line {window.line()} goes on")
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return decode(text)
+    except BadRow as reason:
+        return reason
 
 
 def _entered(window: Window, key: str, inside: str) -> Iterator[str]:

@@ -92,6 +92,13 @@ class Window:
             if after == "]":
                 return
 
+    def rest(self) -> str:
+        """All that is left of the text."""
+        while self._more():
+            pass
+        found, self._at = self._text[self._at :], len(self._text)
+        return found
+
     def skip(self) -> None:
         """Pass over the value that begins here, holding none of it."""
         depth = 0

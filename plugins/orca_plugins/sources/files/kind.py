@@ -37,7 +37,7 @@ from orca_plugins.sources.files.options import (
 )
 from orca_plugins.sources.files.raw_rows import first_rows, raw_rows
 from orca_plugins.sources.files.row_records import Rows
-from orca_plugins.sources.files.shapes import AUTO, equally_fitting, shape_named, shapes
+from orca_plugins.sources.files.shapes import AUTO, equally_fitting, row_keys, shape_named, shapes
 from orca_plugins.sources.files.strict_json import BadRow
 from orca_plugins.sources.files.trees import UNANSWERED, conversations
 from orca_plugins.sources.files.unused_columns import FILES_LOOKED_AT, unused_columns
@@ -45,9 +45,6 @@ from orca_recipes.contract.kinds import Place, Reading, Slice, Source, SourceFil
 from orca_recipes.contract.source import Look
 from orca_recipes.contract.where import Where
 from orca_recipes.errors import SourceError
-
-_ROWS_THEMSELVES = ("messages", "conversations", "conversation")
-"""Keys of lists of objects which a row has: an object that holds one is a row."""
 
 
 def _as_tuple(value: Any) -> Any:
@@ -249,7 +246,7 @@ class Files(Source):
         if self.rows is not None:
             return {}
         files = [file for file in self.files()[:FILES_LOOKED_AT] if self._named_format(file) == "json"]
-        keys = {key for file in files for key in _files_array.lists_of_object(file, unless=_ROWS_THEMSELVES)}
+        keys = {key for file in files for key in _files_array.lists_of_object(file, unless=row_keys())}
         return {"rows": keys.pop()} if len(keys) == 1 else {}
 
     def look(self) -> Look:
@@ -343,7 +340,11 @@ class Files(Source):
             raise SourceError(
                 f"{shown_path(file.path)}: rows = {json.dumps(self.rows)} is for .json files; leave it out"
             )
-        return "jsonl" if named == "json" and self.rows is None and _files_array.holds_lines(file) else named
+        return "jsonl" if named == "json" and self.rows is None and self._holds_lines(file) else named
+
+    def _holds_lines(self, file: SourceFile) -> bool:
+        keys = row_keys() if self.shape == AUTO else {path.partition(".")[0] for path in self._wanted().paths.values()}
+        return _files_array.holds_lines(file, keys)
 
     def _delimited(
         self, file: SourceFile, layout: Literal["csv", "tsv"], wanted: Wanted, finish: Finish

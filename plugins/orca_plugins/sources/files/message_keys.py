@@ -232,7 +232,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _without(names: Sequence[str], wanted: Wanted) -> str:
     """The line of the recipe that reads rows without some keys, those that it leaves out already included."""
-    keys = ", ".join(_quoted(name) for name in sorted({*wanted.ignored, *names}))
+    keys = ", ".join(_quoted(name) for name in sorted({*(wanted.ignored - wanted.ignored_by_shape), *names}))
     return f"ignore_keys = [{keys}] reads such rows without {'it' if len(names) == 1 else 'them'}"
 
 

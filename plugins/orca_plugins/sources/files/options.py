@@ -107,10 +107,16 @@ Roles = Annotated[
 
 _NEW = ("roles", "where", "shape", "paths", "delimiter")
 """Options that came later: where a recipe does not use them, it means what it meant before them."""
+_NEW_OF_SHAPES = ("items", "calls_after", "system_says")
 
 
 def identity_of(options: dict[str, Any]) -> dict[str, Any]:
     """What decides the rows that are read, of all options; unset or "all", `train_on` means the same."""
     said = {name: value for name, value in options.items() if name not in _NEW or value}
-    meant = {"shape": asdict(shape_named(said["shape"]))} if said.get("shape") not in (None, AUTO) else {}
+    meant = {"shape": _meant_by(said["shape"])} if said.get("shape") not in (None, AUTO) else {}
     return {**said, **meant, "train_on": options["train_on"] or "all"}
+
+
+def _meant_by(name: str) -> dict[str, Any]:
+    """All that a shape says; what came later is there only where it says something."""
+    return {key: value for key, value in asdict(shape_named(name)).items() if key not in _NEW_OF_SHAPES or value}

@@ -14,7 +14,7 @@ from orca_plugins.sources.files import arrow_file, csv_tsv, json_array, jsonl, p
 from orca_plugins.sources.files.byte_stream import HEAD_BYTES, head_lines, said_of
 from orca_plugins.sources.files.formats import Format, compression_of
 from orca_plugins.sources.files.jsonl_pyarrow import objects_in
-from orca_plugins.sources.files.strict_json import FRACTION, Digits, Unlike
+from orca_plugins.sources.files.strict_json import as_json
 from orca_recipes.contract.kinds import SourceFile
 from orca_recipes.errors import SourceError
 
@@ -58,17 +58,6 @@ def first_rows(
     with suppress(csv.Error):
         return [dict(zip(names, row, strict=False)) for _, row in zip(range(HEAD_ROWS + 1), reader, strict=False)][1:]
     return []
-
-
-def as_json(value: Any) -> Any:
-    """A value of Python as JSON's are told."""
-    if isinstance(value, dict):
-        return {key: as_json(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [as_json(inner) for inner in value]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return Digits(value)
-    return Unlike(FRACTION, repr(value)) if isinstance(value, float) else value
 
 
 def _head(file: SourceFile) -> list[bytes]:

@@ -2,7 +2,7 @@
 
 Each is data of `shapes.toml`: which columns are which of ours, and by what its rows are known. Nothing is guessed of a
 row: what a shape says is what a recipe could say with `columns`, and more only where messages are spelt in a manner of
-their own (pairs, one text, trees).
+their own (pairs, one text, trees, items of trajectories).
 """
 
 import tomllib
@@ -12,6 +12,7 @@ from importlib.resources import files as package_files
 from typing import Any
 
 from orca_plugins.sources.files.columns import Shape, Theirs, routes
+from orca_plugins.sources.files.item_rules import rules
 from orca_plugins.sources.files.strict_json import BadRow, Digits, Unlike, decode
 
 AUTO = "auto"
@@ -21,12 +22,17 @@ AUTO = "auto"
 def shapes() -> Mapping[str, Shape]:
     """All shapes, by name, those that are known by more first."""
     told = tomllib.loads((package_files(__package__) / "shapes.toml").read_text(encoding="utf-8"))
-    return {name: _shape(name, table) for name, table in told.items()}
+    return {name: _shape(name, table, told.get(table.get("items_of", name), {})) for name, table in told.items()}
 
 
 def shape_named(name: str) -> Shape:
     """A shape that there is."""
     return shapes()[name]
+
+
+def row_keys() -> set[str]:
+    """The columns of all shapes that are lists of objects: an object that holds one of them is a row."""
+    return {name for shape in shapes().values() for name, what in shape.needs.items() if what.startswith("objects")}
 
 
 def fitting(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -43,7 +49,8 @@ def equally_fitting(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in names if _asked(shape_named(name)) == _asked(shape_named(names[0]))]
 
 
-def _shape(name: str, table: Mapping[str, Any]) -> Shape:
+def _shape(name: str, table: Mapping[str, Any], of_items: Mapping[str, Any]) -> Shape:
+    """A shape; its items may be those of another."""
     pairs = table.get("pairs")
     return Shape(
         name=name,
@@ -58,6 +65,9 @@ def _shape(name: str, table: Mapping[str, Any]) -> Shape:
         marks=table.get("marks", {}),
         tree=table.get("tree", {}),
         roles=table.get("roles", {}),
+        items=rules(of_items.get("items", ())),
+        calls_after=table.get("calls_after"),
+        system_says=table.get("system_says"),
     )
 
 

@@ -69,6 +69,17 @@ def decode(text: str) -> Any:
         raise BadRow(TOO_DEEP) from None
 
 
+def as_json(value: Any) -> Any:
+    """A value of Python as JSON's are told."""
+    if isinstance(value, dict):
+        return {key: as_json(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [as_json(inner) for inner in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Digits(value)
+    return Unlike(FRACTION, repr(value)) if isinstance(value, float) else value
+
+
 def nested_too_deep(text: bytes) -> bool:
     """Whether brackets outside of strings stand more than NESTING deep; counted without Python's stack."""
     if text.count(b"[") + text.count(b"{") <= NESTING:

@@ -10,6 +10,7 @@ from typing import Any
 
 from orca_plugins.sources.files.columns import shown
 from orca_plugins.sources.files.strict_json import BadRow, Digits, Unlike
+from orca_plugins.sources.files.traces import branches
 
 UNANSWERED = "tree: a question without an answer"
 _ROLES = {"prompter": "user", "human": "user"}
@@ -58,6 +59,9 @@ def conversations(
             each tree whose messages rank first.
     """
     found = Conversations()
+    if "nodes" in tree:
+        found.rows = list(branches(rows, tree, column=column, rejected=found.rejected))
+        return found
     roots = _nested(rows, tree, found) if "replies" in tree else _flat(rows, tree, found)
     for root in roots:
         _add_paths(root, found, column, best=best)

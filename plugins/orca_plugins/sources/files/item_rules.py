@@ -1,0 +1,100 @@
+"""What a shape says of the items of a trajectory: which of them are messages, whose, and where in them what is said.
+
+Rules are data of `shapes.toml`; the first that fits an item makes it. `items_as_messages` follows them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Asked = str | bool | tuple[str, ...]
+"""What a value of an item must be: a text, one of several, or to be there (true) or not (false)."""
+
+
+@dataclass(frozen=True)
+class CallRule:
+    """Where the calls of an item are.
+
+    of: the path to the call or the list of them, empty: the item itself. id, name, arguments: paths in a call. named:
+    the name of all such calls, in place of a path. given: arguments that are gathered one by one, each from its path.
+    """
+
+    of: str = ""
+    id: str = "id"
+    name: str = "name"
+    arguments: str = "arguments"
+    named: str | None = None
+    given: Mapping[str, str] = field(default_factory=dict)
+
+    def paths(self) -> tuple[str, ...]:
+        """The paths in a call that are read."""
+        return (self.id, *(() if self.named else (self.name,)), *(self.given.values() or (self.arguments,)))
+
+
+@dataclass(frozen=True)
+class ReplyRule:
+    """Where the replies of tools are that stand in the item of their calls.
+
+    of: the path to the list. id, content: paths in a reply. without_id: whose a reply is that answers no call.
+    """
+
+    of: str
+    id: str = "id"
+    content: str = "content"
+    without_id: str = "user"
+
+
+@dataclass(frozen=True)
+class ItemRule:
+    """Which items a rule is of, and the message that each becomes.
+
+    when: paths to what is asked there. at: the only place in the list where such an item may stand. role: None: the
+    item is left out. content: paths to texts, joined by a blank line; of one path also parts of text. reasoning, name,
+    reply_to (the call that a tool's message answers): paths. train: a path to whether it is trained; context: it is
+    not; untrained: a path to whether it is not. once: a path to a value of which only the first item becomes a message.
+    joins: a path to a value; the calls of an item join the message just before that was made of the same value. reads:
+    keys that are read otherwise, or say again what others say.
+    """
+
+    when: Mapping[str, Asked]
+    role: str | None = None
+    at: int | None = None
+    content: tuple[str, ...] = ()
+    reasoning: str | None = None
+    name: str | None = None
+    reply_to: str | None = None
+    train: str | None = None
+    context: bool = False
+    untrained: str | None = None
+    once: str | None = None
+    joins: str | None = None
+    calls: CallRule | None = None
+    replies: ReplyRule | None = None
+    reads: tuple[str, ...] = ()
+
+    def read_keys(self) -> set[str]:
+        """The keys of an item that are read."""
+        paths = [self.reasoning, self.name, self.reply_to, self.train, self.untrained, self.once, self.joins]
+        of_calls = self.calls.paths() if self.calls is not None and not self.calls.of else ()
+        held = [one.of for one in (self.calls, self.replies) if one is not None]
+        found = [*self.when, *self.content, *self.reads, *of_calls, *held, *(path for path in paths if path)]
+        return {path.partition(".")[0] for path in found}
+
+
+def rules(tables: Sequence[Mapping[str, Any]]) -> tuple[ItemRule, ...]:
+    """The rules that a shape's tables say."""
+    return tuple(_rule(dict(table)) for table in tables)
+
+
+def _rule(table: dict[str, Any]) -> ItemRule:
+    content = table.pop("content", ())
+    calls, replies, reads = (table.pop(name, None) for name in ("calls", "replies", "reads"))
+    when = {path: tuple(asked) if isinstance(asked, list) else asked for path, asked in table.pop("when").items()}
+    return ItemRule(
+        when=when,
+        content=(content,) if isinstance(content, str) else tuple(content),
+        calls=None if calls is None else CallRule(**calls),
+        replies=None if replies is None else ReplyRule(**replies),
+        reads=tuple(reads or ()),
+        **table,
+    )

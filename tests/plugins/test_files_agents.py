@@ -1,0 +1,474 @@
+"""Trajectories of agents, and chats that spell their calls, as people's files hold them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orca_plugins.sources.files.kind import Files
+from orca_plugins.sources.files.shapes import equally_fitting
+from tests.plugins.rows_in_files import FORMATS, read
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "bash", "arguments": '{"command": "ls -a"}'}}
+TOOL = {
+    "type": "function",
+    "function": {"name": "bash", "parameters": {"type": "object", "properties": {"command": {"type": "string"}}}},
+}
+ASK, LOOK, SEEN, DONE = "List the files", "I look.", "a.txt\n", "There is a.txt."
+
+
+def said(row: dict) -> list[tuple]:
+    """Role, text, whether it is trained, and the names and arguments of calls."""
+    found = []
+    for message in row["messages"]:
+        calls = [one["function"] for one in json.loads(message["tool_calls"] or "[]")]
+        found.append(
+            (
+                message["role"],
+                message["content"],
+                message["trained"],
+                [(one["name"], one["arguments"]) for one in calls],
+            )
+        )
+    return found
+
+
+def usual(name: str, arguments: dict, *, look: str = LOOK) -> list[tuple]:
+    """What all trajectories here come to."""
+    return [
+        ("user", ASK, False, []),
+        ("assistant", look, True, [(name, arguments)]),
+        ("tool", SEEN, False, []),
+        ("assistant", DONE, True, []),
+    ]
+
+
+OPENAI = {
+    "messages": [
+        {"role": "user", "content": ASK},
+        {"role": "assistant", "content": None, "reasoning_content": "Use ls.", "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "c1", "name": "bash", "content": SEEN},
+        {"role": "assistant", "content": DONE},
+    ],
+    "tools": [TOOL],
+}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("as_text", [False, True])
+def test_messages_of_openai_bring_calls_thoughts_and_tools(format: str, as_text: bool):
+    row = {name: json.dumps(value) for name, value in OPENAI.items()} if as_text else OPENAI
+    assert equally_fitting([row]) == ["openai"]
+    (found,), rejected = read([row], format, shape="openai")
+    assert rejected == []
+    assert said(found) == usual("bash", {"command": "ls -a"}, look="")
+    assert found["messages"][1]["reasoning"] == "Use ls."
+    assert json.loads(found["tools"]) == [TOOL]
+
+
+def test_turns_of_functions_in_sharegpt_are_calls_and_replies():
+    row = {
+        "conversations": [
+            {"from": "human", "value": ASK},
+            {"from": "function_call", "value": '{"name": "bash", "arguments": {"command": "ls"}}'},
+            {"from": "observation", "value": SEEN},
+            {"from": "gpt", "value": DONE},
+        ],
+        "tools": json.dumps([TOOL["function"]]),
+    }
+    assert equally_fitting([row]) == ["sharegpt"]
+    (found,), _ = read([row], shape="sharegpt")
+    assert said(found) == usual("bash", {"command": "ls"}, look="")
+    assert json.loads(found["tools"]) == [TOOL]
+
+
+GLAIVE_TOOLS = """SYSTEM: You are a helpful assistant with access to the following functions. Use them if required -
+{
+    "name": "bash",
+    "parameters": {"type": "object", "properties": {}}
+}
+{
+    "name": "now"
+}
+"""
+
+
+def glaive(call: str) -> dict:
+    chat = f"USER: {ASK}\n\n\nASSISTANT: {call} <|endoftext|>\n\n\nFUNCTION RESPONSE: a.txt\n\n\nASSISTANT: {DONE}"
+    return {"system": GLAIVE_TOOLS, "chat": chat + " <|endoftext|>\n\n\n"}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_calls_and_tools_that_glaive_spells_are_calls_and_tools(format: str):
+    quoted = """<functioncall> {"name": "bash", "arguments": '{"command": "echo \\'a\\'"}'}"""
+    (found,), rejected = read([glaive(quoted)], format, shape="glaive")
+    assert rejected == []
+    assert found["system"] == "You are a helpful assistant"
+    assert [tool["function"]["name"] for tool in json.loads(found["tools"])] == ["bash", "now"]
+    assert said(found)[1:3] == [
+        ("assistant", "", True, [("bash", {"command": "echo 'a'"})]),
+        ("tool", "a.txt", False, []),
+    ]
+    (found,), _ = read([glaive('So: <functioncall> {"name": "bash", "arguments": {"command": "ls"}}')], shape="glaive")
+    assert said(found)[1] == ("assistant", "So:", True, [("bash", {"command": "ls"})])
+
+
+def test_what_glaive_spells_and_is_no_json_is_told():
+    _, rejected = read(
+        [glaive("<functioncall> bash ls"), {**glaive("x"), "system": GLAIVE_TOOLS + "{"}], shape="glaive"
+    )
+    assert [place for place, _ in rejected] == [1, 2]
+    assert rejected[0][1].startswith("messages: tool_calls: text that is no JSON")
+    assert rejected[1][1] == "tools: the system message spells them as text that is no JSON"
+
+
+ADP = {
+    "schema_version": "1.5.0",
+    "id": "a-1",
+    "content": [
+        {"class_": "text_observation", "content": ASK, "name": None, "source": "user"},
+        {
+            "class_": "code_action",
+            "language": "bash",
+            "content": "ls -a",
+            "description": LOOK,
+            "tool_call_id": "call_000001",
+            "reasoning_content": "Use ls.",
+            "reward": 0.5,
+        },
+        {"class_": "text_observation", "content": SEEN, "source": "environment", "tool_call_id": "call_000001"},
+        {"class_": "message_action", "content": DONE, "description": None},
+    ],
+    "details": {"dataset": "mine"},
+}
+ATIF = {
+    "schema_version": "ATIF-v1.6",
+    "session_id": "s-1",
+    "agent": {"name": "a", "version": "1", "model_name": "m", "tool_definitions": [TOOL]},
+    "steps": [
+        {"step_id": 1, "timestamp": "2026-01-01T00:00:00Z", "source": "user", "message": ASK},
+        {
+            "step_id": 2,
+            "source": "agent",
+            "model_name": "m",
+            "message": LOOK,
+            "reasoning_content": "Use ls.",
+            "tool_calls": [{"tool_call_id": "c1", "function_name": "bash", "arguments": {"command": "ls -a"}}],
+            "observation": {"results": [{"source_call_id": "c1", "content": SEEN}]},
+            "metrics": {"prompt_tokens": 12, "cost_usd": 0.1},
+        },
+        {"step_id": 3, "source": "agent", "message": [{"type": "text", "text": DONE}]},
+    ],
+    "final_metrics": {"total_steps": 3},
+}
+
+
+def openhands_call(content: str) -> dict:
+    message = {"role": "assistant", "content": content, "tool_calls": [{**CALL, "index": 0}]}
+    response = {"id": "r1", "created": 1, "choices": [{"finish_reason": "tool_calls", "index": 0, "message": message}]}
+    return {"function_name": "bash", "tool_call_id": "c1", "model_response": response, "total_calls_in_response": 1}
+
+
+OPENHANDS = {
+    "instance_id": "a-1",
+    "history": [
+        {
+            "id": 0,
+            "timestamp": "2026-01-01T00:00:00",
+            "source": "agent",
+            "message": "You are",
+            "action": "system",
+            "args": {"content": "You are OpenHands.", "tools": [TOOL], "agent_class": "CodeActAgent"},
+        },
+        {
+            "id": 1,
+            "source": "user",
+            "message": ASK,
+            "action": "message",
+            "args": {"content": ASK, "image_urls": None, "wait_for_response": False},
+        },
+        {"id": 2, "source": "environment", "message": "", "observation": "agent_state_changed", "content": ""},
+        {
+            "id": 3,
+            "source": "agent",
+            "message": "Running command: ls -a",
+            "action": "run",
+            "args": {"command": "ls -a", "thought": LOOK},
+            "tool_call_metadata": openhands_call(LOOK),
+        },
+        {
+            "id": 4,
+            "source": "agent",
+            "message": "Command executed",
+            "cause": 3,
+            "observation": "run",
+            "content": SEEN,
+            "extras": {"metadata": {"exit_code": 0}},
+            "success": True,
+            "tool_call_metadata": openhands_call(LOOK),
+        },
+        {"id": 5, "source": "agent", "message": DONE, "action": "message", "args": {"content": DONE}},
+        {"id": 6, "source": "user", "message": "go on", "action": "message", "args": {"content": "go on"}},
+    ],
+}
+SDK = {
+    "instance_id": "a-1",
+    "history": [
+        {
+            "kind": "SystemPromptEvent",
+            "id": "e0",
+            "source": "agent",
+            "system_prompt": {"cache_prompt": False, "type": "text", "text": "You are OpenHands."},
+            "tools": [TOOL],
+        },
+        {
+            "kind": "MessageEvent",
+            "id": "e1",
+            "source": "user",
+            "llm_message": {"role": "user", "content": [{"cache_prompt": False, "type": "text", "text": ASK}]},
+        },
+        {
+            "kind": "ActionEvent",
+            "id": "e2",
+            "source": "agent",
+            "thought": [{"type": "text", "text": LOOK}],
+            "action": {"kind": "TerminalAction", "command": "ls -a"},
+            "tool_name": "bash",
+            "tool_call_id": "c1",
+            "tool_call": {"id": "c1", "name": "bash", "arguments": '{"command": "ls -a"}', "origin": "completion"},
+            "llm_response_id": "r1",
+            "security_risk": "LOW",
+        },
+        {
+            "kind": "ObservationEvent",
+            "id": "e3",
+            "source": "environment",
+            "tool_name": "bash",
+            "tool_call_id": "c1",
+            "action_id": "e2",
+            "observation": {"kind": "TerminalObservation", "content": [{"type": "text", "text": SEEN}], "exit_code": 0},
+        },
+        {
+            "kind": "MessageEvent",
+            "id": "e4",
+            "source": "agent",
+            "llm_message": {"role": "assistant", "content": [{"type": "text", "text": DONE}]},
+        },
+    ],
+}
+HISTORY = [
+    {"role": "system", "content": "You are an agent.", "agent": "main", "message_type": "system_prompt"},
+    {"role": "user", "content": "A demonstration", "agent": "main", "is_demo": True},
+    {"role": "assistant", "content": "I submit.", "agent": "main", "is_demo": True},
+    {"role": "user", "content": [{"type": "text", "text": ASK}], "agent": "main", "message_type": "observation"},
+    {
+        "role": "assistant",
+        "content": LOOK,
+        "thought": LOOK,
+        "action": "ls -a",
+        "agent": "main",
+        "message_type": "action",
+        "tool_calls": [CALL],
+    },
+    {
+        "role": "tool",
+        "content": [{"type": "text", "text": SEEN, "cache_control": {"type": "ephemeral"}}],
+        "agent": "main",
+        "message_type": "observation",
+        "tool_call_ids": ["c1"],
+    },
+    {"role": "assistant", "content": DONE, "thought": DONE, "action": "", "agent": "main", "message_type": "action"},
+    {"role": "tool", "content": "submitted", "agent": "main", "message_type": "observation"},
+]
+SWE_AGENT = {
+    "trajectory": [{"action": "ls -a", "observation": SEEN, "response": LOOK, "thought": LOOK, "state": {"cwd": "/"}}],
+    "history": HISTORY,
+    "info": {"exit_status": "submitted"},
+    "environment": "swe_main",
+}
+SWE_SMITH = {
+    "messages": json.dumps(HISTORY),
+    "instance_id": "a-1",
+    "traj_id": "a-1.x",
+    "resolved": True,
+    "model": "m",
+    "patch": "diff",
+}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    ("shape", "row", "name", "before"),
+    [
+        ("adp", ADP, "execute_bash", 0),
+        ("atif", ATIF, "bash", 0),
+        ("openhands", OPENHANDS, "bash", 1),
+        ("openhands_sdk", SDK, "bash", 1),
+        ("swe_agent", SWE_AGENT, "bash", 3),
+        ("swe_smith", SWE_SMITH, "bash", 3),
+    ],
+)
+def test_a_trajectory_is_the_messages_that_the_model_saw(shape: str, row: dict, name: str, before: int, format: str):
+    mixed = {"atif": "steps", "swe_agent": "history"}.get(shape)
+    if mixed is not None and format.endswith("parquet"):
+        row = {**row, mixed: json.dumps(row[mixed])}  # Parquet holds no lists beside texts in one column
+    assert equally_fitting([row]) == [shape]
+    (found,), rejected = read([row], format, shape=shape)
+    assert rejected == []
+    assert said(found)[before:] == usual(name, {"command": "ls -a"})
+    assert not any(trained for _, _, trained, _ in said(found)[:before])
+    assert found["messages"][before + 2]["tool_call_id"] in ("c1", "call_000001")
+    if shape in ("atif", "openhands", "openhands_sdk"):
+        assert json.loads(found["tools"]) == [TOOL]
+    if shape in ("adp", "atif"):
+        assert found["messages"][1]["reasoning"] == "Use ls."
+
+
+def test_calls_of_one_response_are_one_message():
+    second = {"id": "c2", "name": "bash", "arguments": "{}"}
+    action = SDK["history"][2] | {"thought": [], "tool_call_id": "c2", "tool_call": second}
+    rows, _ = read([{"history": [*SDK["history"][:3], action, *SDK["history"][3:]]}], shape="openhands_sdk")
+    assert [calls for *_, calls in said(rows[0])] == [[], [], [("bash", {"command": "ls -a"}), ("bash", {})], [], []]
+    twice = openhands_call(LOOK) | {"tool_call_id": "c2"}
+    again = OPENHANDS["history"][3] | {"tool_call_metadata": twice}
+    rows, _ = read([{"history": [*OPENHANDS["history"][:5], again, *OPENHANDS["history"][5:]]}], shape="openhands")
+    assert [role for role, *_ in said(rows[0])] == ["system", "user", "assistant", "tool", "assistant"]
+
+
+def test_turns_of_text_say_by_their_mask_what_is_trained():
+    turns = [
+        {"role": "system", "system_prompt": "Be brief.", "text": None, "mask": False, "cutoff_date": "01.01.2023"},
+        {"role": "user", "text": ASK, "system_prompt": None, "mask": False, "cutoff_date": None},
+        {"role": "ai", "text": LOOK, "system_prompt": None, "mask": False, "cutoff_date": None},
+        {"role": "user", "text": SEEN, "system_prompt": None, "mask": False, "cutoff_date": None},
+        {"role": "ai", "text": DONE, "system_prompt": None, "mask": True, "cutoff_date": None},
+    ]
+    row = {"instance_id": "a-1", "model_name": "m", "target": True, "trajectory": turns, "exit_status": "submitted"}
+    assert equally_fitting([row]) == ["swe_agent_text"]
+    for format in FORMATS:
+        (found,), _ = read([row], format, shape="swe_agent_text", where={"target": True})
+        assert [trained for _, _, trained, _ in said(found)] == [False, False, False, False, True]
+        assert found["messages"][0]["content"] == "Be brief."
+
+
+@pytest.mark.parametrize(
+    ("shape", "row", "item", "why"),
+    [
+        (
+            "adp",
+            ADP,
+            {"class_": "web_observation", "html": "<p>"},
+            "item 5 is none that this shape knows (class_ = web",
+        ),
+        ("atif", ATIF, {"step_id": 4, "source": "agent", "message": "x", "plan": "y"}, '"plan" would be lost'),
+        (
+            "atif",
+            ATIF,
+            {"source": "agent", "observation": {"results": [{"content": "x", "subagent_trajectory_ref": [{"a": 1}]}]}},
+            '"subagent_trajectory_ref" would be lost; ignore_keys = ["subagent_trajectory_ref"] reads',
+        ),
+        (
+            "openhands",
+            OPENHANDS,
+            {"source": "agent", "message": "", "action": "system"},
+            "(action = system, source = ag",
+        ),
+        ("atif", ATIF, "a text", "an item that is not an object"),
+    ],
+)
+def test_an_item_that_nobody_knows_rejects_its_row_by_name(shape: str, row: dict, item: object, why: str):
+    column = {"adp": "content", "atif": "steps", "openhands": "history"}[shape]
+    _, rejected = read([{**row, column: [*row[column], item]}], shape=shape)
+    assert why in rejected[0][1]
+
+
+def test_a_trajectory_without_an_answer_is_rejected():
+    assert read([{**ATIF, "steps": ATIF["steps"][:1]}], shape="atif")[1] == [
+        (1, "messages: no item of the trajectory is an answer")
+    ]
+
+
+def node(parent: int | None, role: str, content: str, *, sampled: bool = False, **more: object) -> dict:
+    return {
+        "parent": parent,
+        "message": {"role": role, "content": content, **more},
+        "sampled": sampled,
+        "token_ids": [],
+    }
+
+
+TRACE = {
+    "id": "t1",
+    "tools": [{"name": "bash", "description": "run", "parameters": {}}],
+    "nodes": [
+        node(None, "system", "Be brief."),
+        node(0, "user", ASK),
+        node(1, "assistant", "", sampled=True, tool_calls=[{"id": "c1", "name": "bash", "arguments": "{}"}]),
+        node(2, "tool", SEEN, tool_call_id="c1"),
+        node(3, "assistant", DONE, sampled=True),
+        node(1, "assistant", "No.", sampled=True),
+        node(4, "user", "Thanks"),
+    ],
+    "rewards": {"right": {"score": 1, "weight": 0.5}, "short": {"score": 0.5, "weight": 1.0}, "late": None},
+    "metrics": {"turns": 2.0},
+    "stop_condition": "agent_completed",
+    "ok": True,
+}
+EPISODE = {
+    "id": "e1",
+    "env": {"id": "files"},
+    "task": {"type": "Task", "data": {}},
+    "ok": True,
+    "traces": [TRACE, TRACE],
+}
+
+
+def test_each_branch_of_a_trace_is_a_row_and_an_answer_is_trained_once():
+    rows, rejected = read([EPISODE], shape="verifiers")
+    assert rejected == []
+    assert len(rows) == 4
+    assert [(role, trained) for role, _, trained, _ in said(rows[0])][2:] == [("assistant", True)]
+    assert [message["content"] for message in rows[0]["messages"]] == ["Be brief.", ASK, "No."]
+    assert [message["content"] for message in rows[1]["messages"]] == ["Be brief.", ASK, "", SEEN, DONE]
+    assert json.loads(rows[1]["tools"])[0]["function"]["name"] == "bash"
+    assert read([TRACE], shape="verifiers_trace")[0] == rows[:2]
+
+
+def test_branches_are_chosen_by_reward_and_stop_condition():
+    other = {**TRACE, "rewards": {"right": {"score": 0.0, "weight": 1.0}}, "stop_condition": "max_turns"}
+    episode = {**EPISODE, "traces": [TRACE, other]}
+    assert len(read([episode], shape="verifiers", where={"reward": {"ge": 1.0}})[0]) == 2
+    assert len(read([episode], shape="verifiers", where={"stop_condition": "max_turns", "branch": 0})[0]) == 1
+    assert len(read([episode], shape="verifiers", where={"metrics.turns": {"lt": 2}})[0]) == 0
+
+
+def test_what_no_model_said_is_context_in_a_branch():
+    first = {**TRACE, "nodes": [node(None, "user", ASK), node(0, "assistant", "Hm."), *TRACE["nodes"][:0]]}
+    first["nodes"] += [node(1, "user", "So?"), node(2, "assistant", DONE, sampled=True)]
+    (row,), _ = read([first], shape="verifiers_trace")
+    assert [trained for _, _, trained, _ in said(row)] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "why"),
+    [
+        ([node(0, "user", ASK)], "traces: the parent of node 0 is no earlier node"),
+        ([node(None, "user", ASK)], "traces: a branch without an answer"),
+        ([{"parent": None, "sampled": True}], "traces: a node without a message"),
+        ("none", "traces: nodes is no list of objects"),
+    ],
+)
+def test_a_graph_that_is_none_is_rejected(nodes: object, why: str):
+    assert read([{**TRACE, "nodes": nodes}], shape="verifiers_trace")[1] == [(1, why)]
+
+
+def test_a_file_that_is_one_object_over_many_lines_is_a_row(tmp_path: Path):
+    path = tmp_path / "trajectory.json"
+    path.write_text(json.dumps(ATIF, indent=2))
+    for shape in ("atif", "auto"):
+        source = Files(path=path, shape=shape).settled(files=[], versions={}, insist=False)
+        (piece,) = source.slices(slice_bytes=1 << 20)
+        (reading,) = source.read(slice=piece)
+        assert reading.rejected.rows() == []
+        assert said(reading.rows.to_dicts()[0]) == usual("bash", {"command": "ls -a"})
+    assert Files(path=path, shape="auto").suggested() == {}
