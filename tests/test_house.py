@@ -50,7 +50,7 @@ ROOMS = {
     "plan": {"recipe", "contract"},
     "progress": {"shards"},
     "traces": {"contract", "shards"},
-    "store": {"plan", "contract", "shards"},
+    "store": {"plan", "contract", "shards", "objects"},
     "run/work": OUTSIDE | {"store"},
     "run/examples": OUTSIDE | {"run/work", "store"},
     "run/tokens": OUTSIDE | {"run/work", "store"},
@@ -74,6 +74,7 @@ ROOMS = {
     "front": OUTSIDE | {"catalogue", "explain", "preview", "prove", "run", "store"} | {f"run/{room}" for room in RUN},
     "cli": OUTSIDE
     | {
+        "objects",
         "card",
         "catalogue",
         "diff",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from orca_recipes.errors import PluginError
+from orca_recipes.objects.address import is_address
 from orca_recipes.shards.show.visible import visible
 
 _LOADED = "orca_recipes.loaded"
@@ -27,19 +28,43 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
 BUILD = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+
+
+class _Store(click.Path):
+    """A folder, or the address of a store, of which it gives the folder that is its cache here."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and is_address(value):
+            from orca_recipes.store.shared_store import shared_root
+
+            return shared_root(value)
+        return super().convert(value, param, ctx)
+
+
+class _Disk(click.Path):
+    """A folder of a disk, and no address."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and is_address(value):
+            self.fail("an address will not do here; name a folder of a disk.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 STORE = click.option(
     "--store",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=_Store(path_type=Path, file_okay=False),
+    metavar="PLACE",
     default=Path(".orca/store"),
     envvar="ORCA_STORE",
     show_default=True,
     show_envvar=True,
-    help="Where finished stages are kept.",
+    help="Where finished stages are kept: a folder, or an address as s3://BUCKET/PATH.",
 )
 
 TRACES = click.option(
     "--traces",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=_Disk(path_type=Path, file_okay=False),
+    metavar="DIRECTORY",
     envvar="ORCA_TRACES",
     show_envvar=True,
     help="Where bought answers are kept.  [default: this user's data directory]",

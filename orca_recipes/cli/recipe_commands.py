@@ -183,11 +183,12 @@ def _faults_of_data(recipe: Recipe) -> list[str]:
 def clean(store: Path, keep_nothing: bool, as_json: bool) -> None:
     """Free the store of stages that no build directory uses any more. Builds themselves are never touched."""
     from orca_recipes.progress import progress_for
-    from orca_recipes.store.store import Store
+    from orca_recipes.store.shared_store import store_at
 
     with progress_for() as progress:
-        removed, freed = Store(store).clean(keep_nothing=keep_nothing, say=progress.say)
+        opened = store_at(store)
+        removed, freed = opened.clean(keep_nothing=keep_nothing, say=progress.say)
     if as_json:
-        print_json({"store": str(store), "stages": removed, "bytes": freed})
+        print_json({"store": opened.name, "stages": removed, "bytes": freed})
         return
-    print_text(f"{store}: {counted(removed, 'stage')} removed, {freed / 1e6:.1f} MB freed")
+    print_text(f"{opened.name}: {counted(removed, 'stage')} removed, {freed / 1e6:.1f} MB freed")

@@ -21,7 +21,8 @@ from orca_recipes.run.examples.read import Batch, batches_of
 from orca_recipes.run.examples.selection import REASONS, mixture_keys, read_selection
 from orca_recipes.shards.manifest import StageIdentity
 from orca_recipes.store.arrow_files import IDS, read_frame
-from orca_recipes.store.store import StageFolder, Store
+from orca_recipes.store.shared_store import is_store, store_at, store_name
+from orca_recipes.store.store import StageFolder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -62,7 +63,7 @@ class StoreMemory:
             if stage.verb == "compare"
         }
         # A store is made where there is none, and to ask is no reason to make one.
-        self._store = Store(root) if (root / "stages").is_dir() else None
+        self._store = store_at(root) if is_store(root) else None
 
     def holds(self, collection: str) -> bool:
         return self._store is not None and self._folder(collection).finished
@@ -70,8 +71,8 @@ class StoreMemory:
     def absence(self, collection: str) -> str:
         """Why nothing is known of a collection's rows."""
         if self._store is None:
-            return f"there is no store at {self._root}"
-        return f"the store at {self._root} no longer holds stage read {collection}"
+            return f"there is no store at {store_name(self._root)}"
+        return f"the store at {store_name(self._root)} no longer holds stage read {collection}"
 
     def rows_at(self, collection: str, file: str | None, place: int) -> list[StoredRow]:
         """The rows that were read at a place; none where the store does not hold the collection."""
@@ -89,7 +90,7 @@ class StoreMemory:
         if self._store is None or stage is None or not self._store.folder(stage).finished:
             return []
         hi, lo = halves(wanted)
-        found = read_frame(self._store.folder(stage).path / f"{verdict_part(collection)}.arrow")
+        found = read_frame(self._store.folder(stage).file(f"{verdict_part(collection)}.arrow"))
         return list(found.filter(id_hi=hi, id_lo=lo).iter_rows(named=True))
 
     def text(self, collection: str, wanted: str) -> str | None:
@@ -160,7 +161,7 @@ class StoreMemory:
         return self._store.folder(self._stages[collection])
 
     def _ids(self, collection: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        frame = read_frame(self._folder(collection).path / f"{IDS}.arrow")
+        frame = read_frame(self._folder(collection).file(f"{IDS}.arrow"))
         return frame["id_hi"].to_numpy(), frame["id_lo"].to_numpy(), frame["keep"].to_numpy()
 
     def _batches(self, collection: str) -> Iterator[Batch]:
@@ -178,7 +179,7 @@ class StoreMemory:
         batch = next(batch for batch in self._batches(collection) if batch.start <= number < batch.stop)
         columns = ["file", "place", "task", "category"]
         file, place, task, category = read_frame(batch.path, columns=columns).row(number - batch.start)
-        hi, lo, keep = read_frame(self._folder(collection).path / f"{IDS}.arrow").row(number)
+        hi, lo, keep = read_frame(self._folder(collection).file(f"{IDS}.arrow")).row(number)
         return StoredRow(id_text(int(hi), int(lo)), bool(keep), file, place, task, category)
 
 

@@ -19,7 +19,8 @@ from orca_recipes.plan.stages import Stage
 from orca_recipes.run.answers.ask import asked_parts
 from orca_recipes.shards.manifest import StageIdentity
 from orca_recipes.store.arrow_files import read_frame
-from orca_recipes.store.store import StageFolder, Store
+from orca_recipes.store.shared_store import is_store, store_at, store_name
+from orca_recipes.store.store import StageFolder
 from orca_recipes.traces.trace_store import TraceStore, default_root
 
 
@@ -43,16 +44,16 @@ class AnswerMemory:
             return ()
         asked, answers = self._folder("ask", subject), self._folder("answer", subject)
         if asked is None or answers is None:
-            return (Exchange(unknown=f"the store at {self.store} no longer holds what was asked"),)
+            return (Exchange(unknown=f"the store at {store_name(self.store)} no longer holds what was asked"),)
         rows = list(_rows(asked, answers, example))
         if rows and not self.traces.is_dir():
             return (Exchange(unknown=f"there are no traces at {self.traces}; say where they are with --traces"),)
         return tuple(self._exchange(row) for row in rows)
 
     def _folder(self, verb: str, subject: str) -> StageFolder | None:
-        if not (self.store / "stages").is_dir():
+        if not is_store(self.store):
             return None
-        folder = Store(self.store).folder(
+        folder = store_at(self.store).folder(
             Stage(verb, subject, "", {}, (), self.stages[f"{verb} {subject}"]),
         )
         return folder if folder.finished else None
@@ -77,7 +78,7 @@ def _rows(asked: StageFolder, answers: StageFolder, example: str) -> Iterator[di
         frame = read_frame(part.file(".arrow"), columns=["id_hi", "id_lo", "sample"])
         mine = (frame["id_hi"] == hi) & (frame["id_lo"] == lo)
         if mine.any():
-            told = read_frame(answers.path / f"{part.name}.arrow", columns=["key", "answer", "finish_reason"])
+            told = read_frame(answers.file(f"{part.name}.arrow"), columns=["key", "answer", "finish_reason"])
             found = pl.concat([frame.filter(mine), told.filter(mine)], how="horizontal")
             used = found.filter(pl.col("key").is_not_null()).unique(["sample", "key"], maintain_order=True)
             yield from used.iter_rows(named=True)

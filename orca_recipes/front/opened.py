@@ -115,8 +115,9 @@ class Build:
         Raises: UserError where not exactly one of these is given, or there is none such; DamagedShard.
         """
         from orca_recipes.explain.explain import explain_example, explain_place, explain_token
+        from orca_recipes.store.shared_store import store_place
 
-        known: dict[str, Any] = {"store": Path(store), "traces": None if traces is None else Path(traces)}
+        known: dict[str, Any] = {"store": store_place(store), "traces": None if traces is None else Path(traces)}
         if example is not None and source is None and row is None and at is None:
             return explain_example(self.directory, example, **known)
         if source is not None and example is None and row is None and at is None:

@@ -127,9 +127,11 @@ class Recipe:
         workers: int | None = None,
         locked: bool = False,
     ) -> Asked:
+        from orca_recipes.store.shared_store import store_place
+
         return asked_of(
             self.loaded,
-            store=Path(store),
+            store=store_place(store),
             traces=None if traces is None else Path(traces),
             out=None if out is None else Path(out),
             workers=workers,
@@ -143,11 +145,11 @@ def asked_of(
 ) -> Asked:
     """Say what is asked of a build, with what is left open filled in."""
     from orca_recipes.run.build import Asked
-    from orca_recipes.store.store import Store
+    from orca_recipes.store.shared_store import store_at
 
     name = loaded.recipe.name + (f".{loaded.profile}" if loaded.profile else "") + (f".limit-{limit}" if limit else "")
     directory = out or Path("build") / name
-    return Asked(loaded, Store(store), directory, workers or os.cpu_count() or 1, limit=limit, **more)
+    return Asked(loaded, store_at(store), directory, workers or os.cpu_count() or 1, limit=limit, **more)
 
 
 def _tables(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -95,5 +95,5 @@ def _tasks(bench: Bench, dataset: str, collection: str, course: Course) -> Itera
     for batch in batches_of(read):
         mine = selected[batch.start : batch.stop]
         if mine.any():
-            ids = read.path / f"{IDS}.arrow"
+            ids = read.file(f"{IDS}.arrow")
             yield ConverseTask("trial", read.path, batch.path, ids, batch.start, mine, None, course)

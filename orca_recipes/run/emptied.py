@@ -98,7 +98,7 @@ class _Search:
         self._recipe = bench.recipe
         collections = taken_collections(self._recipe, dataset)
         self._accounts = {name: read_account(bench.folder(f"tokenize {dataset}/{name}")) for name in collections}
-        self._packed = read_frame(bench.folder(f"pack {dataset}").path / "rejected.rejected.arrow")
+        self._packed = read_frame(bench.folder(f"pack {dataset}").file("rejected.rejected.arrow"))
 
     def emptiness(self) -> Emptiness:
         allowed = self._recipe.datasets[self._dataset].allow_empty
@@ -209,7 +209,7 @@ class _Search:
 
         read = self._bench.folder(f"read {collection}")
         selected = taken_copies(self._bench.mixed(self._dataset, collection))
-        ids = read_frame(read.path / f"{IDS}.arrow", columns=["id_hi"])
+        ids = read_frame(read.file(f"{IDS}.arrow"), columns=["id_hi"])
         for batch in batches_of(read):
             frame = read_frame(batch.path, columns=columns).with_columns(ids["id_hi"][batch.start : batch.stop])
             yield frame.filter(pl.Series(selected[batch.start : batch.stop] > 0))

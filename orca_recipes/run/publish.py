@@ -135,7 +135,7 @@ class Publication:
             account.rejected.with_columns(pl.lit(collection).alias("collection"))
             for collection, account in self._accounts(name).items()
         ]
-        frames.append(read_frame(self.bench.folder(f"pack {name}").path / "rejected.rejected.arrow"))
+        frames.append(read_frame(self.bench.folder(f"pack {name}").file("rejected.rejected.arrow")))
         schema = {**rejected_schema(), "collection": pl.String}
         table = pl.concat([completed(frame, schema) for frame in frames])
         ids = {"id": ids_of(table), "twin": ids_of(table, "twin")}

@@ -5,6 +5,7 @@ and digests); the stage's own receipt comes last, so that its presence means the
 the disk, for which every worker would wait: a part that a machine lost with its power is none by its digest. One lock
 a stage lets two builds over one store wait for each other's work instead of doing it twice. What a receipt promises is
 held against the bytes before another stage is made of them; a part that does not keep it is made again, and only that.
+A store that several hosts share lies at an address; then these folders are a cache of it (`shared_stage`).
 """
 
 from __future__ import annotations
@@ -28,9 +29,8 @@ from orca_recipes.shards.files import sync_folder
 from orca_recipes.store.claims import Claims, Say, patiently, quiet
 from orca_recipes.store.disk_faults import writing_store
 from orca_recipes.store.sealed import is_promised, promise, read_json, read_sealed, write_json, write_sealed
+from orca_recipes.store.shared_stage import RECEIPT, SharedStage, shared_stage
 from orca_recipes.store.store_marker import STAGE, open_store
-
-RECEIPT = "receipt.json"
 
 _FINGERPRINT_DIGITS = 20
 _STAGE_NAME = re.compile(r".+-[0-9a-f]{20}", re.DOTALL)
@@ -49,7 +49,7 @@ class Part:
     report: Mapping[str, Any]
 
     def file(self, suffix: str) -> Path:
-        return self.folder / f"{self.name}{suffix}"
+        return StageFolder(self.folder).file(f"{self.name}{suffix}", self.name)
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,16 @@ class StageFolder:
     @property
     def receipt(self) -> Mapping[str, Any]:
         """What the finished stage reported. Raises: StoreError where it is not finished."""
+        if self._shared is not None:
+            self._shared.bring_receipt()
         return read_sealed(self.path / RECEIPT)
 
     @property
     def finished(self) -> bool:
-        """Whether the stage is whole by its receipts and the sizes of its files; `faults` looks at their bytes."""
+        """Whether the stage is whole by its receipts and the sizes of its files; `faults` looks at their bytes. Of what
+        is finished at an address, the address is believed: what is fetched is held against its digest then."""
+        if self._shared is not None:
+            return self._shared.is_published
         try:
             return all(not self._faults_of(name, _size_fault) for name in self.receipt["parts"])
         except StoreError:
@@ -74,11 +79,15 @@ class StageFolder:
     @property
     def published(self) -> bool:
         """Whether the stage was finished once, whatever became of it."""
+        if self._shared is not None:
+            return self._shared.is_published
         return (self.path / RECEIPT).exists()
 
     @property
     def finished_at(self) -> int:
         """When the stage was finished, in nanoseconds; 0 where it is not."""
+        if self._shared is not None:
+            return self._shared.finished_at
         try:
             return (self.path / RECEIPT).stat().st_mtime_ns
         except OSError:
@@ -94,18 +103,40 @@ class StageFolder:
             names = self.receipt["parts"]
         except StoreError:
             return [f"{RECEIPT} is damaged"]
+        if self._shared is not None:
+            self._shared.bring(names)
         with ThreadPoolExecutor(readers) as pool:
             return [fault for found in pool.map(self.part_faults, names) for fault in found]
 
     def part_faults(self, name: str) -> list[str]:
         """What a part lacks of what its receipt promises; every byte is read."""
+        if self._shared is not None and (self._part_receipt(name).exists() or self._shared.is_published):
+            self._shared.bring([name])
         return self._faults_of(name, _content_fault)
 
     def parts(self) -> list[Part]:
-        return [self.part(name) for name in self.receipt["parts"]]
+        names = self.receipt["parts"]
+        self.learn(names)
+        return [self.part(name) for name in names]
 
     def part(self, name: str) -> Part:
-        return Part(name, self.path, read_sealed(self._part_receipt(name))["report"])
+        return Part(name, self.path, self._told(name)["report"])
+
+    def file(self, name: str, part: str | None = None) -> Path:
+        """The path of a file of a part, which is fetched where it is not here; it need not be there.
+
+        Args:
+            part: the part's name, where it is known.
+        """
+        path = self.path / name
+        if self._shared is not None and not path.exists():
+            self._shared.bring_file(name, part)
+        return path
+
+    def learn(self, names: Iterable[str]) -> None:
+        """Have the receipts of parts here that other processes may have made elsewhere."""
+        if self._shared is not None:
+            self._shared.bring_part_receipts(names)
 
     def has_part(self, name: str) -> bool:
         """Whether the part is there, byte for byte."""
@@ -117,16 +148,20 @@ class StageFolder:
 
     def file_fault(self, name: str, suffix: str) -> str | None:
         """What one file of a part lacks of what the receipt promises. Raises: StoreError where it promises nothing."""
-        return _content_fault(self.path / f"{name}{suffix}", self._promised(name, suffix))
+        promised = self._promised(name, suffix)
+        return _content_fault(self.file(f"{name}{suffix}", name), promised)
 
     def finish(self, names: Sequence[str], report: Mapping[str, Any]) -> None:
         """Publish the stage: drop what belongs to no part, then write the receipt."""
         keep = {RECEIPT} | {f"{name}.json" for name in names}
+        self.learn(names)
         for name in names:
-            keep |= {file["name"] for file in read_sealed(self._part_receipt(name))["files"]}
+            keep |= {file["name"] for file in self._told(name)["files"]}
         _remove(path for path in self.path.iterdir() if path.name not in keep)
         write_sealed(self.path / RECEIPT, {"parts": list(names), "report": dict(report)})
         sync_folder(self.path)
+        if self._shared is not None:
+            self._shared.send(names)
 
     def is_sound(self, name: str, say: Say = quiet, *, readers: int = 1) -> bool:
         """Whether the stage is whole, byte for byte; a damaged one is opened again, for its work to make what it lacks.
@@ -139,6 +174,8 @@ class StageFolder:
         faults = self.faults(readers=readers)
         if faults:
             (self.path / RECEIPT).unlink(missing_ok=True)
+            if self._shared is not None:
+                self._shared.reopen()
             more = f" and {counted(len(faults) - 1, 'more fault')}" if len(faults) > 1 else ""
             say(f"{name}: damaged in the store ({faults[0]}{more}); what is damaged is made again")
         return not faults
@@ -146,17 +183,28 @@ class StageFolder:
     def forget(self, name: str) -> None:
         """Have a part count as unfinished."""
         self._part_receipt(name).unlink(missing_ok=True)
+        if self._shared is not None:
+            self._shared.forget(name)
 
     def drop_unfinished(self) -> None:
         """Give back the room of files that were not written to the end."""
         _remove(path for path in self.path.iterdir() if path.name.startswith("."))
 
     def _promised(self, name: str, suffix: str) -> Mapping[str, Any]:
-        path = self._part_receipt(name)
-        for file in read_sealed(path)["files"]:
+        for file in self._told(name)["files"]:
             if file["name"] == f"{name}{suffix}":
                 return dict(file)
+        path = self._part_receipt(name)
         raise StoreError(f"{path}: it promises no file {name}{suffix}; remove it and run the same command again")
+
+    @property
+    def _shared(self) -> SharedStage | None:
+        return shared_stage(self.path)
+
+    def _told(self, name: str) -> Mapping[str, Any]:
+        """What the receipt of a part says. Raises: StoreError where there is none."""
+        self.learn([name])
+        return read_sealed(self._part_receipt(name))
 
     def _part_receipt(self, name: str) -> Path:
         return self.path / f"{name}.json"
@@ -206,6 +254,8 @@ class PartWriter:
             files.append({"name": final.name, "bytes": aside.stat().st_size, "digest": digest})
             os.replace(aside, final)
         write_sealed(self.folder / f"{self.name}.json", {"files": files, "report": dict(report)}, flushed=False)
+        if (shared := shared_stage(self.folder)) is not None:
+            shared.send_part(self.name)
 
 
 class Store:
@@ -216,7 +266,12 @@ class Store:
         self.root = root
         open_store(root)
         self._claims = Claims(root / "running")
-        self._listed: tuple[int, dict[str, list[str]]] = (-1, {})
+        self._listed: tuple[int, Mapping[str, Sequence[str]]] = (-1, {})
+
+    @property
+    def name(self) -> str:
+        """What a user calls the store: its folder, or its address."""
+        return str(self.root)
 
     def folder(self, stage: Stage) -> StageFolder:
         label = stage.label.replace(" ", "-")
@@ -236,14 +291,17 @@ class Store:
         try:
             changed = place.stat().st_mtime_ns
             if changed != self._listed[0]:
-                found: dict[str, list[str]] = {}
-                for name in sorted(os.listdir(place)):
-                    if _STAGE_NAME.fullmatch(name):
-                        found.setdefault(name[:-_FINGERPRINT_DIGITS], []).append(name)
-                self._listed = (changed, found)
+                self._listed = (changed, self._labelled(sorted(os.listdir(place))))
         except FileNotFoundError:
             return {}
         return self._listed[1]
+
+    def _labelled(self, names: Iterable[str]) -> Mapping[str, Sequence[str]]:
+        found: dict[str, list[str]] = {}
+        for name in names:
+            if _STAGE_NAME.fullmatch(name):
+                found.setdefault(name[:-_FINGERPRINT_DIGITS], []).append(name)
+        return found
 
     def hold(self, folders: Iterable[StageFolder], say: Say = quiet) -> None:
         """Claim folders of stages, as `claim` does: what is taken over of them stays meanwhile."""

@@ -58,6 +58,12 @@ def open_store(root: Path) -> None:
             raise _unwritable(root, error) from error
 
 
+def marker_text() -> str:
+    """What the marker of a store says."""
+    told = {"store": "of orca-recipe: finished stages, which `orca-recipe clean` removes", "version": 1}
+    return f"{json.dumps(told)}\n"
+
+
 def _foreign(root: Path) -> Iterator[str]:
     """What a folder without a marker holds that no store does."""
     if not root.is_dir():
@@ -87,11 +93,10 @@ def _make_folders(root: Path) -> None:
 
 
 def _mark(root: Path) -> None:
-    text = json.dumps({"store": "of orca-recipe: finished stages, which `orca-recipe clean` removes", "version": 1})
     with suppress(FileExistsError):
         marker = os.open(root / MARKER, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            os.write(marker, f"{text}\n".encode())
+            os.write(marker, marker_text().encode())
         finally:
             os.close(marker)
 

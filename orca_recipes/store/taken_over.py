@@ -34,7 +34,7 @@ def take_over(source: StageFolder, name: str, target: Path, suffixes: Sequence[s
         return taken
     writer = PartWriter(target, taken)
     for suffix in suffixes:
-        path = source.path / f"{name}{suffix}"
+        path = source.file(f"{name}{suffix}")
         if not path.is_file():
             return None
         writer.take(suffix, path)

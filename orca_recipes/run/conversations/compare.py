@@ -117,7 +117,7 @@ class _Comparing:
 
     def _examples(self, collection: str, source: str, drawn: np.ndarray | None) -> list[Pool]:
         read = self._bench.folder(f"read {collection}")
-        keep = read_frame(read.path / f"{IDS}.arrow", columns=["keep"])["keep"].to_numpy()
+        keep = read_frame(read.file(f"{IDS}.arrow"), columns=["keep"])["keep"].to_numpy()
         rows = keep if drawn is None else keep & drawn
         return [
             Pool(
@@ -127,7 +127,7 @@ class _Comparing:
                 source=source,
                 count=int(rows[batch.start : batch.stop].sum()),
                 rows=rows[batch.start : batch.stop],
-                ids_of=read.path / f"{IDS}.arrow",
+                ids_of=read.file(f"{IDS}.arrow"),
                 start=batch.start,
             )
             for batch in batches_of(read)

@@ -131,7 +131,7 @@ def _batches(
         write_pool(
             folder.path / "shots.arrow",
             batches=batches_of(read),
-            ids=read.path / f"{IDS}.arrow",
+            ids=read.file(f"{IDS}.arrow"),
             selected=selected > 0,
             seed=bench.recipe.seed,
         )
@@ -140,7 +140,7 @@ def _batches(
             name=f"part-{batch.start:012d}-{batch.stop:012d}",
             folder=folder.path,
             examples=batch.path,
-            ids=read.path / f"{IDS}.arrow",
+            ids=read.file(f"{IDS}.arrow"),
             start=batch.start,
             selected=selected[batch.start : batch.stop],
             questions=None if digests is None else tuple(half[batch.start : batch.stop] for half in digests),

@@ -51,7 +51,7 @@ def prepare_teacher(teacher: Teacher, folder: StageFolder, reads: Sequence[Stage
 def _examples(reads: Sequence[StageFolder]) -> Iterator[pl.DataFrame]:
     """Every example of the collections, batch by batch."""
     for read in reads:
-        ids = read_frame(read.path / f"{IDS}.arrow")
+        ids = read_frame(read.file(f"{IDS}.arrow"))
         for batch in batches_of(read):
             here = ids.slice(batch.start, batch.stop - batch.start)
             frame = read_frame(batch.path).with_columns(here["id_hi"], here["id_lo"])

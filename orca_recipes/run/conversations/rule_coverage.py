@@ -96,7 +96,7 @@ def exact_matches(
     places = [place for place, rule in enumerate(recipe.rules) if rule.when.may_match_collection(collection)]
     numbers = np.array([*places, UNMATCHED], dtype=np.int64)  # UNMATCHED is the last place of it, too
     whens = [recipe.rules[place].when for place in places]
-    taken = read_frame(read.path / f"{IDS}.arrow")["keep"].to_numpy() if selected is None else selected
+    taken = read_frame(read.file(f"{IDS}.arrow"))["keep"].to_numpy() if selected is None else selected
     total: Counter[tuple[int, str]] = Counter()
     columns = ["task", *looked_at(whens)]
     for batch in batches_of(read):

@@ -21,7 +21,7 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
     """Make stage `sift` of a dataset's collection."""
     dataset, _, collection = subject.partition("/")
     converse, compare = bench.folder(f"converse {subject}"), bench.folder(f"compare {dataset}")
-    found = read_frame(compare.path / f"{verdict_part(collection)}.arrow")
+    found = read_frame(compare.file(f"{verdict_part(collection)}.arrow"))
     bench.progress.begin(f"sift {subject}", total=1, unit="collections")
     names, start, samples = [], 0, dict[str, str]()
     for part in converse.parts():

@@ -106,7 +106,7 @@ def shared_system(folder: StageFolder, names: Sequence[str]) -> str | None:
     """The system message that all rows bring that bring one, None where there are several or none."""
     import polars as pl
 
-    found = pl.concat([read_frame(folder.path / f"{name}.arrow") for name in names])["system"].unique()
+    found = pl.concat([read_frame(folder.file(f"{name}.arrow")) for name in names])["system"].unique()
     return found[0] if len(found) == 1 else None
 
 
@@ -149,7 +149,7 @@ def keep_array(path: Path, array: np.ndarray) -> None:
 
 def read_array(folder: StageFolder, name: str) -> np.ndarray:
     """A stored array, mapped from its file."""
-    return np.asarray(np.load(folder.path / f"{name}.npy", mmap_mode="r"))
+    return np.asarray(np.load(folder.file(f"{name}.npy"), mmap_mode="r"))
 
 
 def met(folder: StageFolder, names: Sequence[str], starts: Sequence[int], number: int) -> list[Met]:
@@ -157,7 +157,7 @@ def met(folder: StageFolder, names: Sequence[str], starts: Sequence[int], number
     found = []
     for name, start in zip(names, starts, strict=True):
         keys, rows = (read_array(folder, f"{name}-{number}-{what}") for what in ("keys", "rows"))
-        signatures = folder.path / f"{name}-{number}-signatures.npy"
+        signatures = folder.file(f"{name}-{number}-signatures.npy")
         found.append(Met(keys, rows, start, signatures if signatures.exists() else None))
     return found
 

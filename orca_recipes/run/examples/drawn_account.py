@@ -12,7 +12,7 @@ def account_of_drawing(read: StageFolder, mix: StageFolder) -> Account:
     """The account as it begins, from finished stages `read` and `mix`."""
     import polars as pl
 
-    table = read_frame(read.path / f"{IDS}.rejected.arrow")
+    table = read_frame(read.file(f"{IDS}.rejected.arrow"))
     no_id = [pl.lit(None, dtype=pl.UInt64).alias(name) for name in ("id_hi", "id_lo")]
     rejected = table.select(*no_id, "file", "place", pl.lit("read").alias("stage"), "reason")
     return Account({"read": read.receipt["report"]}, rejected).followed_by(

@@ -32,7 +32,7 @@ class Contexts:
     contexts: StageFolder
 
     def ids(self) -> pl.DataFrame:
-        return read_frame(self.read.path / f"{IDS}.arrow")
+        return read_frame(self.read.file(f"{IDS}.arrow"))
 
     def examples(self) -> tuple[np.ndarray, Digests]:
         """The rows that are examples, int64 [n], and the digests of their contexts."""
@@ -90,7 +90,7 @@ def keep_duplicates(folder: StageFolder, found: pl.DataFrame, name: str = DUPLIC
 
 def read_duplicates(folder: StageFolder, name: str = DUPLICATES) -> pl.DataFrame:
     """What `keep_duplicates` stored; nothing in a stage that stored none."""
-    path = folder.path / f"{name}.arrow"
+    path = folder.file(f"{name}.arrow")
     return read_frame(path) if path.exists() else no_duplicates()
 
 

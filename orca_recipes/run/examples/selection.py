@@ -57,17 +57,17 @@ def keep_selection(folder: StageFolder, selection: np.ndarray, name: str = SELEC
 
 def read_selection(mix: StageFolder, name: str = SELECTION) -> np.ndarray:
     """A stored selection: int16 over the collection's ids."""
-    return np.asarray(np.load(mix.path / f"{name}.npy"))
+    return np.asarray(np.load(mix.file(f"{name}.npy")))
 
 
 def asked_of(mix: StageFolder) -> np.ndarray:
     """A selection without its reserve: what another mixture may be a part of."""
-    return read_selection(mix, ASKED if (mix.path / f"{ASKED}.npy").exists() else SELECTION)
+    return read_selection(mix, ASKED if mix.file(f"{ASKED}.npy").exists() else SELECTION)
 
 
 def taken_copies(mix: StageFolder) -> np.ndarray:
     """How often each row takes the path, int16 over the collection's ids: what `--limit` leaves, where there is one."""
-    name = TRIED if (mix.path / f"{TRIED}.npy").exists() else SELECTION
+    name = TRIED if mix.file(f"{TRIED}.npy").exists() else SELECTION
     return np.asarray(np.maximum(read_selection(mix, name), 0))
 
 

@@ -41,7 +41,7 @@ class Collection:
 
     @cached_property
     def ids(self) -> pl.DataFrame:
-        return read_frame(self.read.path / f"{IDS}.arrow")
+        return read_frame(self.read.file(f"{IDS}.arrow"))
 
     @cached_property
     def names(self) -> tuple[str | None, ...]:

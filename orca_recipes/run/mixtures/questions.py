@@ -134,7 +134,7 @@ def keep_questions(folder: StageFolder, digests: Sequence[Digests]) -> str:
 
 def held_questions(folder: StageFolder) -> Digests:
     """Read the digests that `keep_questions` stored."""
-    frame = read_frame(folder.path / f"{HELD}.arrow")
+    frame = read_frame(folder.file(f"{HELD}.arrow"))
     return frame["hi"].to_numpy(), frame["lo"].to_numpy()
 
 

@@ -24,6 +24,7 @@ from orca_recipes.store.arrow_files import indices, read_table
 from orca_recipes.store.made_conversations import MADE
 from orca_recipes.store.narrow_tables import whole
 from orca_recipes.store.sealed import is_promised
+from orca_recipes.store.shared_stage import at_hand
 from orca_recipes.store.store import Part, StageFolder, Store
 from orca_recipes.store.taken_over import take_over
 
@@ -190,7 +191,7 @@ def _places(table: pa.Table, missing: np.ndarray, lines: Ledger, known: Known) -
 
 def _places_of_same(table: pa.Table, missing: np.ndarray, path: Path, digest: str) -> np.ndarray:
     places = np.full(len(missing), -1)
-    if not path.is_file() or not is_promised(path, digest):
+    if not at_hand(path).is_file() or not is_promised(path, digest):
         return places
     theirs = whole(read_table(path))
     rows = np.flatnonzero(missing)

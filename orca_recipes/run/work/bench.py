@@ -118,6 +118,7 @@ class Bench:
         for number, result in self.recipe.engine.map(function=function, tasks=chosen, workers=workers):
             results.append(result)
             self.progress.advance(sizes[todo[number]])
+        folder.learn(task.name for task in chosen)
         return results
 
     def finish_counted(

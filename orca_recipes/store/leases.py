@@ -1,0 +1,211 @@
+"""Who works on a store that several hosts share, without a lock that any one host could hold.
+
+A builder writes one record at the address, of what it needs, and writes it again several times within its lease. By the
+store's own clock a record that is older than the lease is of a builder that ended, however it ended. What a builder
+makes it claims by an object that it alone creates; where the claim's builder is no longer alive, another takes it over
+by replacing the very object that it saw. A builder that slept past its lease does no harm when it wakes: parts are
+the same bytes whoever makes them, and are known by their digests.
+
+`clean` closes a door first and then reads all records; a builder writes its record first and then looks at the door. So
+one of them sees the other: `clean` spares what the builder needs, or the builder waits and then looks at what is left.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+from orca_recipes.errors import OrcaError
+from orca_recipes.objects.objects import ObjectFacts, Objects
+from orca_recipes.store.claims import PATIENCE_SECONDS, Say
+
+LEASE_SECONDS = 60.0
+_BEATS = 4
+"""How often a record is written within a lease: three may fail."""
+_DOOR = "door.json"
+_PAUSE_SECONDS = (0.2, 2.0)
+"""How long to wait before another's claim is looked at again: at first, and at most."""
+
+
+class Leases:
+    """The records and claims at an address, and our own among them."""
+
+    def __init__(self, objects: Objects, lease_seconds: float = LEASE_SECONDS) -> None:
+        self._objects, self.lease_seconds = objects, lease_seconds
+        self._changing = threading.RLock()
+        self._names: set[str] = set()
+        self._beating: _Beating | None = None
+
+    def add(self, names: Iterable[str], say: Say) -> bool:
+        """Have others know what we need, until `drop` or as long as this process lives; say whether that was news.
+
+        Whoever cleans the store is waited for.
+        """
+        with self._changing:
+            wanted = self._names | set(names)
+            if wanted == self._names and self._beating is not None:
+                return False
+            self._names = wanted
+            self._beat()
+        self._wait(_DOOR, say, "waiting for `orca-recipe clean`, which works on the same store")
+        return True
+
+    def drop(self) -> None:
+        """Need nothing any more."""
+        with self._changing:
+            if self._beating is not None:
+                self._beating.end()
+            self._names, self._beating = set(), None
+
+    @contextmanager
+    def claimed(self, folder: str, say: Say, sentence: str) -> Iterator[None]:
+        """Be the one builder of a stage; another that lives is waited for, and the sentence said meanwhile."""
+        with self._holding(f"claims/{folder}.json", say, sentence):
+            yield
+
+    @contextmanager
+    def door(self, say: Say) -> Iterator[None]:
+        """Keep builders from beginning to need something."""
+        with self._holding(_DOOR, say, "waiting for `orca-recipe clean`, which works on the same store"):
+            yield
+
+    def of_others(self) -> set[str]:
+        """The folders that other living builders need; records of dead ones are removed. Hold `door` meanwhile."""
+        found: set[str] = set()
+        for one in self._objects.listed("running"):
+            name = one.key.removeprefix("running/").removesuffix(".json")
+            if self._beating is not None and name == self._beating.name:
+                continue
+            told = self._told(one.key)
+            if told is None or self._is_fresh(one, told):
+                found |= set((told or {}).get("folders", ()))
+            else:
+                self._objects.delete([one.key])
+        return found
+
+    @contextmanager
+    def _holding(self, key: str, say: Say, sentence: str) -> Iterator[None]:
+        with self._changing:
+            if self._beating is None:
+                self._beat()
+            assert self._beating is not None
+            mine = {"builder": self._beating.name, "host": platform.node(), "claim": secrets.token_hex(8)}
+        data = json.dumps(mine).encode()
+        while not self._objects.create(key, data):
+            seen = self._wait(key, say, sentence)
+            if seen is not None and self._objects.replace(key, data, seen):
+                break
+        try:
+            yield
+        finally:
+            # One that was taken over meanwhile is another's. What cannot be removed ends with our lease.
+            with suppress(OrcaError):
+                if self._told(key) == mine:
+                    self._objects.delete([key])
+
+    def _wait(self, key: str, say: Say, sentence: str) -> ObjectFacts | None:
+        """Wait until a claim is gone (None) or its builder is dead: then the claim as it was seen."""
+        begun, pause, is_said = time.monotonic(), _PAUSE_SECONDS[0], False
+        while True:
+            seen = self._objects.head(key)
+            told = None if seen is None else self._told(key)
+            if seen is None:
+                return None
+            # Ours is one that could not be removed: in this process a lock keeps two from one stage.
+            if told is None or self._is_ours(told) or not self._is_alive(str(told.get("builder"))):
+                return seen
+            if not is_said and time.monotonic() - begun > PATIENCE_SECONDS:
+                say(f"{sentence} (on {told.get('host')})")
+                is_said = True
+            time.sleep(pause)
+            pause = min(2 * pause, _PAUSE_SECONDS[1])
+
+    def _is_ours(self, told: dict[str, Any]) -> bool:
+        return self._beating is not None and told.get("builder") == self._beating.name
+
+    def _is_alive(self, builder: str) -> bool:
+        key = f"running/{builder}.json"
+        seen = self._objects.head(key)
+        told = None if seen is None else self._told(key)
+        return seen is not None and told is not None and self._is_fresh(seen, told)
+
+    def _is_fresh(self, seen: ObjectFacts, told: dict[str, Any]) -> bool:
+        with self._changing:
+            if self._beating is None:
+                self._beat()
+            assert self._beating is not None
+            now = self._beating.now()
+        # A store tells whole seconds.
+        return now - seen.modified <= timedelta(seconds=float(told.get("lease_seconds", LEASE_SECONDS)) + 1)
+
+    def _told(self, key: str) -> dict[str, Any] | None:
+        """What a record or claim says, None where it is gone or is none."""
+        try:
+            found = json.loads(self._objects.get(key))
+        except (OrcaError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def _beat(self) -> None:
+        """Write our record now, and again and again from then on."""
+        if self._beating is None:
+            self._beating = _Beating(self._objects, self.lease_seconds)
+            weakref.finalize(self, self._beating.end)
+        self._beating.tell(self._names)
+
+
+class _Beating:
+    """Our record, written by a thread that holds nothing of who asked for it."""
+
+    def __init__(self, objects: Objects, lease_seconds: float) -> None:
+        self.name = secrets.token_hex(8)
+        self._objects, self._lease_seconds = objects, lease_seconds
+        self._key = f"running/{self.name}.json"
+        self._names: list[str] = []
+        self._clock: tuple[datetime, float] | None = None
+        self._writing, self._ended = threading.Lock(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def tell(self, names: set[str]) -> None:
+        """Write what we need. Raises: BucketError, ObjectsError."""
+        self._names = sorted(names)
+        self._write()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._go_on, daemon=True, name="lease")
+            self._thread.start()
+
+    def now(self) -> datetime:
+        """The store's own time: what it told when it last took our record, and what went by since."""
+        assert self._clock is not None, "the record was written"
+        told, then = self._clock
+        return told + timedelta(seconds=time.monotonic() - then)
+
+    def end(self) -> None:
+        """Write no more, and remove the record; what cannot be removed counts for nothing when the lease is over."""
+        if not self._ended.is_set():
+            self._ended.set()
+            with suppress(OrcaError), self._writing:
+                self._objects.delete([self._key])
+
+    def _go_on(self) -> None:
+        while not self._ended.wait(self._lease_seconds / _BEATS):
+            with suppress(OrcaError):
+                self._write()
+
+    def _write(self) -> None:
+        record = {"folders": self._names, "host": platform.node(), "lease_seconds": self._lease_seconds}
+        with self._writing:
+            if self._ended.is_set():
+                return
+            self._objects.put(self._key, json.dumps(record).encode())
+            seen = self._objects.head(self._key)
+            if seen is not None:
+                self._clock = (seen.modified, time.monotonic())

@@ -1,0 +1,226 @@
+"""The store at an address, which several hosts share; a folder here is its cache.
+
+What is finished is said by receipts at the address; locks of this machine keep the cache in order, and leases at the
+address keep hosts from making one stage twice (`leases`). Neither decides what is right: parts do, by their digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from orca_recipes.errors import NoStore, ObjectsError, StoreError
+from orca_recipes.objects.address import Address, address_of, is_address
+from orca_recipes.objects.objects import Objects
+from orca_recipes.plan.stages import Stage
+from orca_recipes.store.claims import Say, patiently, quiet
+from orca_recipes.store.leases import LEASE_SECONDS, Leases
+from orca_recipes.store.shared_stage import Remote, SharedStage, address_of_root, mark_cache, remote_of
+from orca_recipes.store.store import StageFolder, Store
+from orca_recipes.store.store_marker import MARKER, STAGE, marker_text, open_store
+
+_PROGRAM = "orca-recipes"
+_PREFIXES = ("receipts", "stages", "claims", "running", "builds")
+_NAMED = 3
+
+
+def store_at(root: Path) -> Store:
+    """Open the store of a folder: of its own, or the cache of an address. Raises: as `Store`."""
+    remote = remote_of(root)
+    return Store(root) if remote is None else SharedStore(root, remote)
+
+
+def is_store(root: Path) -> bool:
+    """Whether a folder is a store, of its own or the cache of an address."""
+    return (root / "stages").is_dir() or remote_of(root) is not None
+
+
+def store_name(root: Path) -> str:
+    """What a user calls the store of a folder: the folder, or the address that it is a cache of."""
+    return address_of_root(root) or str(root)
+
+
+def store_place(place: str | Path) -> Path:
+    """Where a store is worked on: the folder itself, or this machine's cache of an address.
+
+    Raises: as `shared_root`.
+    """
+    return shared_root(place) if isinstance(place, str) and is_address(place) else Path(place)
+
+
+def shared_root(url: str) -> Path:
+    """This machine's cache of the store at an address, which is made a store where nothing is.
+
+    Raises: BucketError, ObjectsError where the address cannot be used; NoStore where it holds something else.
+    """
+    objects = Objects.at(url)
+    objects.check()
+    if objects.head(MARKER) is None:
+        foreign = [one.key for one in objects.listed() if one.key.partition("/")[0] not in _PREFIXES]
+        if foreign:
+            told = ", ".join(foreign[:_NAMED]) + (" and more" if len(foreign) > _NAMED else "")
+            raise NoStore(
+                f"{objects.address} is no store and is not empty: it holds {told}; "
+                "choose another address with --store or ORCA_STORE: one where nothing is yet"
+            )
+        objects.create(MARKER, marker_text().encode())
+    root = cache_of(objects.address, "stores")
+    open_store(root)
+    mark_cache(root, objects.address)
+    return root
+
+
+def cache_of(address: Address, what: str) -> Path:
+    """The folder of this machine for what is fetched of an address: below ORCA_CACHE, else this user's cache."""
+    named = os.environ.get("ORCA_CACHE")
+    base = Path(named) if named else platformdirs.user_cache_path(_PROGRAM, appauthor=False)
+    key = hashlib.blake2b(str(address).encode(), digest_size=8).hexdigest()
+    return (base / what / f"{address.name or address.bucket}-{key}").absolute()
+
+
+class SharedStore(Store):
+    """The store at an address."""
+
+    def __init__(self, root: Path, remote: Remote) -> None:
+        """Raises: as `Store`; StoreError where ORCA_LEASE_SECONDS is no length of time."""
+        super().__init__(root)
+        self._remote = remote
+        self._leases = Leases(remote.objects, _lease_seconds())
+
+    @property
+    def name(self) -> str:
+        return str(self._remote.objects.address)
+
+    def _by_label(self) -> Mapping[str, Sequence[str]]:
+        return self._labelled(sorted(self._remote.published()))
+
+    def hold(self, folders: Iterable[StageFolder], say: Say = quiet) -> None:
+        names = {folder.path.name for folder in folders}
+        super().hold([StageFolder(self.root / "stages" / name) for name in sorted(names)], say)
+        if self._leases.add(names, say):
+            self._remote.refresh()
+
+    def release(self) -> None:
+        super().release()
+        self._leases.drop()
+
+    @contextmanager
+    def working_on(self, stage: Stage, say: Say = quiet) -> Iterator[StageFolder]:
+        """As in `Store`, against other hosts too: a finished stage is nobody's, any other is claimed."""
+        with super().working_on(stage, say) as folder:
+            shared = SharedStage(self._remote, folder.path)
+            if shared.is_published:
+                yield folder
+                return
+            waiting = f"waiting for another build, which makes {stage.name}"
+            with self._leases.claimed(folder.path.name, say, waiting):
+                shared.pull()
+                yield folder
+
+    def remove(self, stages: Iterable[Stage], say: Say = quiet) -> bool:
+        names = {self.folder(stage).path.name for stage in stages}
+        with self._leases.door(say):
+            if names & self._leases.of_others() or not super().remove(stages, say):
+                return False
+            for name in sorted(names):
+                self._remove_shared(name)
+        return True
+
+    def remember_build(self, directory: Path, record: Mapping[str, Any]) -> None:
+        told = {"directory": _place_of(directory), "host": platform.node(), **record}
+        self._remote.objects.put(_record_key(directory), json.dumps(told, indent=1, sort_keys=True).encode())
+
+    def last_build(self, directory: Path) -> Mapping[str, Any] | None:
+        try:
+            found = json.loads(self._remote.objects.get(_record_key(directory)))
+        except (ObjectsError, ValueError):
+            return None
+        return found if isinstance(found, dict) and "stages" in found else None
+
+    def clean(self, *, keep_nothing: bool = False, say: Say = quiet) -> tuple[int, int]:
+        """Remove stages that no living build uses, at the address and from the cache: (stages, bytes) removed there.
+
+        A build lives while its process runs on any host, or its directory holds a manifest: one in a folder of another
+        host cannot be looked at from here and counts as living.
+        """
+        self.release()
+        removed = freed = 0
+        with self._leases.door(say):
+            living = self._leases.of_others() | self._living_builds(forget=keep_nothing)
+            sizes: dict[str, int] = dict.fromkeys(self._remote.published(), 0)
+            for one in self._remote.objects.listed("stages"):
+                name = one.key.split("/")[1]
+                sizes[name] = sizes.get(name, 0) + one.bytes
+            for name in sorted(sizes):
+                if name not in living and STAGE.fullmatch(name):
+                    self._remove_shared(name)
+                    removed, freed = removed + 1, freed + sizes[name]
+            self._clean_cache(living, say)
+        self.release()
+        return removed, freed
+
+    def _clean_cache(self, living: set[str], say: Say) -> None:
+        with self._claims.door(say):
+            needed = living | self._claims.of_others()
+            for folder in sorted((self.root / "stages").iterdir()):
+                if folder.name not in needed and STAGE.fullmatch(folder.name) and folder.is_dir():
+                    with patiently(self._lock_of(folder), say, f"waiting for another build, which makes {folder.name}"):
+                        shutil.rmtree(folder)
+                        self._lock_of(folder).unlink(missing_ok=True)
+
+    def _remove_shared(self, name: str) -> None:
+        """Remove a stage at the address: its receipt first, so that half of it is never taken for the whole."""
+        SharedStage(self._remote, self.root / "stages" / name).reopen()
+        objects = self._remote.objects
+        objects.delete([*(one.key for one in objects.listed(f"stages/{name}")), f"claims/{name}.json"])
+
+    def _living_builds(self, *, forget: bool) -> set[str]:
+        found: set[str] = set()
+        for one in self._remote.objects.listed("builds"):
+            try:
+                record = json.loads(self._remote.objects.get(one.key))
+                folders, lives = set(record["folders"]), _lives(str(record["directory"]), str(record["host"]))
+            except (ObjectsError, ValueError, KeyError, TypeError):
+                folders, lives = set(), False
+            if lives and not forget:
+                found |= folders
+            else:
+                self._remote.objects.delete([one.key])
+        return found
+
+
+def _lease_seconds() -> float:
+    told = os.environ.get("ORCA_LEASE_SECONDS")
+    try:
+        found = LEASE_SECONDS if told is None else float(told)
+    except ValueError:
+        found = 0.0
+    if not 1 <= found <= 3600:
+        raise StoreError(f"ORCA_LEASE_SECONDS is {told}: say how long a lease is, from 1 to 3600 seconds")
+    return found
+
+
+def _place_of(directory: Path) -> str:
+    return str(directory.resolve())
+
+
+def _record_key(directory: Path) -> str:
+    place = _place_of(directory)
+    key = hashlib.blake2b(f"{platform.node()} {place}".encode(), digest_size=8).hexdigest()
+    return f"builds/{directory.name}-{key}.json"
+
+
+def _lives(place: str, host: str) -> bool:
+    """Whether a build stands; one in another host's folder is not seen from here, and is thought to stand."""
+    if is_address(place):
+        return Objects(address_of(place)).head("manifest.json") is not None
+    return host != platform.node() or (Path(place) / "manifest.json").is_file()

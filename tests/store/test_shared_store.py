@@ -1,0 +1,195 @@
+"""A store at an address that several hosts share: each host is a cache of its own, the S3 server is a real one."""
+
+import json
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from orca_recipes.errors import BucketError, NoStore, StoreError
+from orca_recipes.objects.objects import Objects
+from orca_recipes.store.shared_stage import at_hand
+from orca_recipes.store.shared_store import SharedStore, shared_root, store_at, store_name
+from orca_recipes.store.store import PartWriter, Store
+from tests.store.test_store import finished, stage
+
+
+class Hosts:
+    """Stores of several hosts over one address."""
+
+    def __init__(self, url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.url, self.objects = url, Objects.at(url)
+        self._folder, self._monkeypatch = folder, monkeypatch
+
+    def root(self, name: str) -> Path:
+        self._monkeypatch.setenv("ORCA_CACHE", str(self._folder / name))
+        return shared_root(self.url)
+
+    def store(self, name: str) -> Store:
+        return store_at(self.root(name))
+
+
+@pytest.fixture
+def hosts(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hosts:
+    return Hosts(f"s3://{bucket}/store", tmp_path, monkeypatch)
+
+
+def test_what_one_host_finished_another_finds_and_fetches_when_it_reads_it(hosts: Hosts):
+    finished(hosts.store("a"), "cot")
+    there = hosts.store("b").folder(stage("cot"))
+    assert there.finished
+    assert there.receipt["report"] == {"out": 3}
+    assert not (there.path / "part.arrow").exists()
+    assert [part.file(".arrow").read_bytes() for part in there.parts()] == [b"columns"]
+    assert there.is_sound("read cot")
+    assert not hosts.store("b").folder(stage("other")).finished
+
+
+def test_a_part_that_one_host_finished_is_not_made_again_by_another(hosts: Hosts):
+    with suppress(KeyboardInterrupt), hosts.store("a").working_on(stage("cot")) as folder:
+        writer = PartWriter(folder.path, "part")
+        writer.path(".arrow").write_bytes(b"columns")
+        writer.keep([".arrow"], {"rows": 3})
+        raise KeyboardInterrupt
+    with hosts.store("b").working_on(stage("cot")) as folder:
+        assert not folder.published
+        assert folder.has_part("part")
+        assert not folder.has_part("next")
+
+
+def test_a_part_that_was_made_on_a_node_is_found_by_its_driver(hosts: Hosts):
+    driver, node = hosts.store("driver"), hosts.root("node")
+    with driver.working_on(stage("cot")) as folder:
+        made = at_hand(node / folder.path.relative_to(driver.root))
+        writer = PartWriter(made, "part")
+        writer.path(".arrow").write_bytes(b"columns")
+        writer.keep([".arrow"], {"rows": 3})
+        folder.learn(["part"])
+        assert folder.part("part").report == {"rows": 3}
+        folder.finish(["part"], {"out": 3})
+    other = hosts.root("other") / folder.path.relative_to(driver.root) / "part.arrow"
+    assert at_hand(other).read_bytes() == b"columns"
+
+
+def test_two_hosts_at_once_make_a_stage_once(hosts: Hosts):
+    stores, made, said = [hosts.store("a"), hosts.store("b")], [], []
+
+    def build(store: Store) -> None:
+        with store.working_on(stage("cot"), said.append) as folder:
+            if not folder.published:
+                time.sleep(1.5)
+                made.append(store)
+                folder.finish([], {"out": 0})
+
+    threads = [threading.Thread(target=build, args=[store]) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert "waiting for another build, which makes read cot" in said[0]
+
+
+def test_a_claim_whose_builder_ended_is_taken_over_when_its_lease_is_over(hosts: Hosts):
+    store = hosts.store("a")
+    name = store.folder(stage("cot")).path.name
+    hosts.objects.put("running/killed.json", json.dumps({"folders": [name], "lease_seconds": 1}).encode())
+    hosts.objects.put(f"claims/{name}.json", json.dumps({"builder": "killed", "host": "h"}).encode())
+    began = time.monotonic()
+    with store.working_on(stage("cot")) as folder:
+        folder.finish([], {})
+    assert time.monotonic() - began > 0.5
+    assert hosts.objects.head(f"claims/{name}.json") is None
+    assert store.folder(stage("cot")).published
+
+
+def test_who_lost_its_lease_and_wakes_leaves_the_claim_of_who_took_it_over(hosts: Hosts):
+    slow, name = hosts.store("a"), hosts.store("a").folder(stage("cot")).path.name
+    with slow.working_on(stage("cot")) as folder:
+        hosts.objects.put(f"claims/{name}.json", b'{"builder": "another"}')
+        folder.finish([], {"out": 0})
+    assert json.loads(hosts.objects.get(f"claims/{name}.json")) == {"builder": "another"}
+
+
+def test_cleaning_leaves_what_a_living_build_of_another_host_needs(hosts: Hosts):
+    building, cleaning = hosts.store("a"), hosts.store("b")
+    finished(building, "cot")
+    finished(building, "needed")
+    building.release()
+    building.claim([stage("needed")])
+    assert cleaning.clean()[0] == 1
+    assert not hosts.store("c").folder(stage("cot")).published
+    assert hosts.store("c").folder(stage("needed")).is_sound("read needed")
+    assert building.folder(stage("cot")).path.name not in {
+        key.key.split("/")[1] for key in hosts.objects.listed("stages")
+    }
+    building.release()
+    assert cleaning.clean()[0] == 1
+
+
+def test_cleaning_leaves_what_a_build_that_stands_was_made_of(hosts: Hosts, tmp_path: Path):
+    store = hosts.store("a")
+    folder = finished(store, "cot")
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "manifest.json").write_text("{}")
+    store.remember_build(tmp_path / "build", {"stages": {}, "folders": [folder.path.name]})
+    assert store.last_build(tmp_path / "build") is not None
+    store.release()
+    assert hosts.store("b").clean()[0] == 0
+    (tmp_path / "build" / "manifest.json").unlink()
+    assert hosts.store("b").clean()[0] == 1
+
+
+def test_what_is_damaged_at_the_address_is_made_again(hosts: Hosts):
+    finished(hosts.store("a"), "cot").path
+    (key,) = [one.key for one in hosts.objects.listed("stages") if ".arrow." in one.key]
+    hosts.objects.put(key, b"damaged")
+    said: list[str] = []
+    with pytest.raises(StoreError, match="is not what was written"):
+        hosts.store("c").folder(stage("cot")).parts()[0].file(".arrow")
+    with hosts.store("b").working_on(stage("cot")) as folder:
+        assert not folder.is_sound("read cot", said.append)
+        assert not folder.has_part("part")
+    assert "read cot: damaged in the store (part.arrow is missing)" in said[0]
+    finished(hosts.store("b"), "cot")
+    assert hosts.objects.get(key) == b"columns"
+    assert hosts.store("d").folder(stage("cot")).is_sound("read cot")
+
+
+def test_what_was_cleaned_meanwhile_goes_up_again_from_a_cache(hosts: Hosts):
+    finished(hosts.store("a"), "cot")
+    hosts.objects.delete([one.key for one in hosts.objects.listed() if one.key != "orca-store.json"])
+    store = hosts.store("a")
+    with store.working_on(stage("cot")) as folder:
+        assert not folder.published
+        assert folder.has_part("part")
+        folder.finish(["part"], {"out": 3})
+    assert hosts.store("b").folder(stage("cot")).is_sound("read cot")
+
+
+def test_stages_of_one_label_are_told_of_all_hosts(hosts: Hosts):
+    finished(hosts.store("a"), "cot")
+    store = hosts.store("b")
+    assert store.earlier(stage("cot")) == []
+    assert [folder.path.name for folder in store.earlier(stage("cot/x"))] == []
+    assert isinstance(store, SharedStore)
+    assert store.name == hosts.url == store_name(store.root)
+
+
+def test_a_place_that_holds_something_else_is_no_store(hosts: Hosts):
+    hosts.objects.put("mine/notes.txt", b"")
+    with pytest.raises(NoStore, match=r"it holds mine/notes\.txt"):
+        hosts.store("a")
+
+
+def test_a_lease_is_some_seconds_long(hosts: Hosts, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ORCA_LEASE_SECONDS", "soon")
+    with pytest.raises(StoreError, match="ORCA_LEASE_SECONDS is soon"):
+        hosts.store("a")
+
+
+def test_a_store_in_a_bucket_that_is_not_there_is_told(hosts: Hosts):
+    with pytest.raises(BucketError, match="there is no bucket nowhere-at-all"):
+        shared_root("s3://nowhere-at-all/store")
