@@ -68,6 +68,10 @@ def build(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json
     if fresh:
         for line in answers_told(manifest):
             print_text(line)
+        if found.maybe_billed_twice:
+            print_text(
+                f"{counted(found.maybe_billed_twice, 'request')} may be billed twice: nothing came back at first"
+            )
     digests = f"data {manifest.data_digest}, manifest {manifest.digest}"
     print_text(f"{asked.directory}: {'built' if fresh else 'nothing to do'}, {digests}")
 

@@ -95,7 +95,10 @@ def collect(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_js
     with progress_for() as progress:
         found = collected(bench_of(asked, prepare(asked, progress.say), progress))
     if as_json:
-        print_json({"collected": [asdict(one) for one in found]})
+        asked_now, twice = sum(one.asked for one in found), sum(one.maybe_billed_twice for one in found)
+        stored = sum(one.requests for one in found) - asked_now
+        counts = {"stored": stored, "asked": asked_now, "maybe_billed_twice": twice}
+        print_json({"collected": [asdict(one) for one in found], "answers": counts})
         return
     for one in found:
         print_text(str(one))

@@ -221,6 +221,21 @@ class CollectPanel(Protocol):
         """A try failed and will be repeated; kind groups well ("429", "timeout", "cut connection")."""
 
 
+class Sendings(Protocol):
+    """Where a teacher that `tells_sendings` says what it sends, so that a kill is known to have lost it."""
+
+    def begin(self, request: Request, endpoint: str, *, once: bool = False) -> str:
+        """Write down that a request goes out now, each time; call it before the first byte goes.
+
+        Args:
+            once: whether the endpoint answers one token once, however often it is sent (idempotency keys).
+        Returns: a token to send along: the same as before where nothing came back of the last sending to this endpoint.
+        """
+
+    def refused(self, request: Request) -> None:
+        """The server said that it did not answer the last sending, so that it bills nothing."""
+
+
 @dataclass(frozen=True)
 class Collecting:
     """What a teacher is handed to collect.
@@ -231,6 +246,7 @@ class Collecting:
     panel: is told what goes on. budget: reserve from it before asking.
     notes: a folder that is kept from run to run, for what must outlive this one (the ids of batches that are waited
         for).
+    sendings: is told what goes out, by teachers that say so.
     """
 
     requests: AsyncIterator[Request]
@@ -238,6 +254,7 @@ class Collecting:
     panel: CollectPanel
     budget: Budget
     notes: Path | None = None
+    sendings: Sendings | None = None
 
 
 def request_key(*, messages: Sequence[tuple[str, str]], sampling: Mapping[str, Any], sample: int = 0) -> bytes:

@@ -22,11 +22,14 @@ class Teacher(Kind):
         teacher's, and bear no teacher's name.
     collects: whether its answers are bought, kept as traces and used again. What only decides how they are fetched
         (endpoints, limits, prices, keys) is left out of its `identity`, so that changing it makes nothing anew.
+    tells_sendings: whether it tells `Collecting.sendings` before each request goes out. Of one that does not, every
+        request counts as sent once it was handed over.
     """
 
     reads_requests: ClassVar[bool] = True
     gives_own_words: ClassVar[bool] = False
     collects: ClassVar[bool] = False
+    tells_sendings: ClassVar[bool] = False
 
     @classmethod
     def methods_missing(cls) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from orca_recipes.plan.stages import Plan
 from orca_recipes.progress import Progress
 from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.recipe.model import Recipe
+from orca_recipes.run.answers.collecting import Collecting
 from orca_recipes.run.answers.stale_answers import holds_other_answers, stale_answers
 from orca_recipes.run.build_folder import lock_file, put_back, refuse_foreign
 from orca_recipes.run.built import Built
@@ -229,7 +230,8 @@ def _make(asked: Asked, prepared: Prepared, progress: Progress, lock: Lock | Non
     execute(bench)
     pins = prepared.pins
     manifest = Publication(asked.loaded, bench, pins.digest(), asked.directory, pins.plugins).publish()
-    return Built(asked.directory, manifest, fresh=True, made=bench.made())
+    twice = sum(each.maybe_billed_twice for each in bench.shared(Collecting).bought.values())
+    return Built(asked.directory, manifest, fresh=True, made=bench.made(), maybe_billed_twice=twice)
 
 
 def _workers(asked: Asked) -> Work:

@@ -23,12 +23,15 @@ class Built:
     Attributes:
         fresh: whether there was anything to do.
         made: fingerprint of each stage that was worked on, to the rows of it that the store held already.
+        maybe_billed_twice: sendings to teachers that nothing came back of, before an answer came, as far as nobody was
+            told of them before.
     """
 
     directory: Path
     manifest: Manifest
     fresh: bool
     made: Mapping[str, int] = field(default_factory=dict)
+    maybe_billed_twice: int = 0
 
     def stages(self) -> Iterator[StageCounts]:
         """What became of rows, each stage once though several datasets lead through it."""
@@ -58,16 +61,12 @@ class Built:
                 counts[reason] = counts.get(reason, 0) + number
         return found
 
-    def answers(self) -> dict[str, int | None]:
-        """Where answers came from: a build that stood already asked for none.
-
-        maybe_billed_twice: None where requests were sent, because nothing tells yet what was in flight when a run was
-        killed.
-        """
+    def answers(self) -> dict[str, int]:
+        """Where answers came from: a build that stood already asked for none."""
         told = self.manifest.made.answers.values()
         asked = sum(counts.asked for counts in told) if self.fresh else 0
         every = sum(counts.stored + counts.asked for counts in told)
-        return {"stored": every - asked, "asked": asked, "maybe_billed_twice": None if asked else 0}
+        return {"stored": every - asked, "asked": asked, "maybe_billed_twice": self.maybe_billed_twice}
 
     def _held(self, what: str) -> dict[str, int]:
         """Examples and answers of all datasets that hold a certain text."""

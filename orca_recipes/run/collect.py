@@ -18,7 +18,7 @@ from orca_recipes.run.work.bench import Bench
 @dataclass(frozen=True)
 class Collected:
     """What a collection of a dataset has of answers; asked: those that were asked for now; refused: of no use, of which
-    empty: every reply held nothing."""
+    empty: every reply held nothing; maybe_billed_twice: sendings that nothing came back of, before an answer came."""
 
     dataset: str
     collection: str
@@ -27,12 +27,14 @@ class Collected:
     asked: int
     refused: int
     empty: int = 0
+    maybe_billed_twice: int = 0
 
     def __str__(self) -> str:
         empty = f" ({self.empty:,} empty)" if self.empty else ""
+        twice = f"; {self.maybe_billed_twice:,} may be billed twice" if self.maybe_billed_twice else ""
         return (
             f"{self.dataset}/{self.collection}: {counted(self.requests, 'answer')} of {self.teacher} stored, "
-            f"{self.asked:,} of them asked now; {self.refused:,} cannot be used{empty}"
+            f"{self.asked:,} of them asked now; {self.refused:,} cannot be used{empty}{twice}"
         )
 
 
@@ -50,6 +52,7 @@ def collected(bench: Bench) -> list[Collected]:
             report = bench.folder(f"answer {name}/{collection}").receipt["report"]
             bought = bench.shared(Collecting).bought.get(f"{name}/{collection}", Bought())
             counts = (report["requests"], bought.asked, report["refused"], report.get("empty", 0))
+            counts = (*counts, bought.maybe_billed_twice)
             found.append(Collected(name, collection, recipe.datasets[name].teacher, *counts))
     return found
 

@@ -13,11 +13,12 @@ from orca_recipes.plan.compile import collects, taken_collections
 from orca_recipes.run.answers.ask import asked_parts, told
 from orca_recipes.run.answers.collecting import questions_of
 from orca_recipes.run.answers.panel import panel_for
-from orca_recipes.run.answers.session import Session
+from orca_recipes.run.answers.session import Session, writing_traces
 from orca_recipes.run.conversations.course import course_of
 from orca_recipes.run.execute import execute
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import read_frame
+from orca_recipes.traces.sent_requests import SentRequests
 from orca_recipes.traces.trace_store import TraceStore, default_root
 
 
@@ -120,12 +121,14 @@ def _found(bench: Bench, dataset: str, collection: str, wanted: str, traces: Tra
 def sent(bench: Bench, found: Sequence[OneRequest]) -> list[OneRequest]:
     """The requests with their answers, those that are not stored sent and kept."""
     lacking = [one for one in found if one.stored is None]
-    with TraceStore(bench.traces or default_root()) as traces:
+    root = bench.traces or default_root()
+    with TraceStore(root) as traces, writing_traces(root), SentRequests(root / "sent") as in_flight:
         for one in lacking:
             teacher = bench.recipe.teachers[one.teacher]
             questions = [each for each in questions_of(bench, one.teacher) if each.subject == one.subject]
             with panel_for(bench.progress, one.teacher, 1, money=teacher.money(), spent_usd=0.0) as panel:
-                Session(one.teacher, teacher, questions, traces, panel, only=frozenset({one.request.key})).run()
+                only = frozenset({one.request.key})
+                Session(one.teacher, teacher, questions, traces, in_flight, panel, only=only).run()
         traces.refresh()
         answers: dict[bytes, Answer] = {}
         for one in found:

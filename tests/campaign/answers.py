@@ -1,7 +1,7 @@
 """Kill collections at random moments, again and again until one ends, and count at the server what was asked twice.
 
-An answer that is on the disk at a kill must never be asked again nor be lost, and the build must have the bytes of an
-undisturbed one.
+An answer that is on the disk at a kill must never be asked again nor be lost, the build must have the bytes of an
+undisturbed one, and the run that ends must tell at least as many requests that may be billed twice as the server saw.
 """
 
 import json
@@ -50,10 +50,12 @@ row_tokens = 512
 
 @dataclass
 class Killed:
-    """What killing a collection showed; asked: times by key of the server."""
+    """What killing a collection showed; asked: times by key of the server. told: what may be billed twice, as the run
+    that ended says."""
 
     questions: int
     kills: int = 0
+    told: int = 0
     asked: Counter[str] = field(default_factory=Counter)
     again: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -68,17 +70,23 @@ class Killed:
 @click.option("--questions", default=5000, help="questions of the collection")
 @click.option("--seed", default=1, help="decides the moments")
 @click.option("--delay", default=0.1, help="seconds that the server takes for an answer")
-def answers(questions: int, seed: int, delay: float) -> None:
+@click.option("--kills", default=60, help="kill it at most so often")
+@click.option("--latest", default=6.0, help="seconds after an answer within which a build is killed")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="write what was found into this file")
+def answers(questions: int, seed: int, delay: float, kills: int, latest: float, json_file: Path | None) -> None:
     """Kill a collection of answers at random moments until it is done."""
     with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
         words = ("--delay", str(delay))
         with running_apart(Path(folder), *words) as base_url:
             started = time.monotonic()
-            found = killed(Path(folder), base_url, questions, random.Random(seed), most=60, latest=6.0)
+            found = killed(Path(folder), base_url, questions, random.Random(seed), most=kills, latest=latest)
             seconds = time.monotonic() - started
-    row = [questions, found.kills, found.asked.total(), found.in_flight_again, found.again.total(), f"{seconds:.0f} s"]
-    head = ("questions", "kills", "requests", "in flight again", "durable asked again", "took")
-    click.echo(table("kill -9 at random moments of a collection", head, [row]))
+    row = [questions, found.kills, found.asked.total(), found.in_flight_again, found.told, found.again.total()]
+    head = ("questions", "kills", "requests", "asked twice (server)", "may be billed twice", "durable asked again")
+    click.echo(table(f"kill -9 at random moments of a collection, {seconds:.0f} s", head, [row]))
+    if json_file is not None:
+        told = {"tried": found.kills, "survived": found.kills - len(found.faults), "failed": found.faults}
+        json_file.write_text(json.dumps({**told, "rows": [dict(zip(head, row, strict=True))]}), encoding="utf-8")
     for fault in found.faults:
         click.echo(fault)
     click.echo(f"{len(found.faults)} faults" if found.faults else "everything survived")
@@ -104,6 +112,7 @@ def killed(folder: Path, base_url: str, questions: int, chance: random.Random, *
             durable.setdefault(key, asked[key])
     else:
         begun(recipe, folder, "killed").wait()
+    found.told = json.loads((folder / "killed" / "told.json").read_bytes())["answers"]["maybe_billed_twice"]
     found.asked = Counter(asked_at(base_url))
     found.again = Counter({key: found.asked[key] - before for key, before in durable.items()})
     final = kept(folder / "killed" / "traces")
@@ -127,14 +136,14 @@ def written(folder: Path, base_url: str, questions: int, concurrency: int = 32) 
 
 
 def begun(recipe: Path, folder: Path, name: str) -> "subprocess.Popen[bytes]":
-    """The build, in a process group of its own; what it says is in a file."""
+    """The build, in a process group of its own; what it says is in two files."""
     here = folder / name
     here.mkdir(exist_ok=True)
     places = ["--store", here / "store", "--out", here / "out", "--traces", here / "traces", "--workers", "1"]
-    command = [sys.executable, "-m", "orca_recipes.cli", "build", str(recipe), *map(str, places)]
+    command = [sys.executable, "-m", "orca_recipes.cli", "build", str(recipe), *map(str, places), "--json"]
     environment = {**os.environ, "XDG_CACHE_HOME": str(here / "cache")}
-    with (here / "said.txt").open("ab") as said:
-        return subprocess.Popen(command, cwd=HOME, stdout=said, stderr=said, start_new_session=True, env=environment)
+    with (here / "said.txt").open("ab") as said, (here / "told.json").open("wb") as told:
+        return subprocess.Popen(command, cwd=HOME, stdout=told, stderr=said, start_new_session=True, env=environment)
 
 
 def asked_at(base_url: str) -> dict[str, int]:
@@ -185,6 +194,8 @@ def _faults(found: Killed, durable: dict[str, int], final: set[str]) -> list[str
     faults = []
     if found.again.total():
         faults.append(f"{found.again.total()} requests for answers that were on the disk")
+    if found.told < found.in_flight_again:
+        faults.append(f"{found.told} told of {found.in_flight_again} that the server saw twice")
     if not durable.keys() <= final:
         faults.append(f"{len(durable.keys() - final)} answers were lost")
     if len(final) != found.questions:

@@ -17,7 +17,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from orca_recipes.cli.main import main
+from orca_recipes.store.arrow_files import read_frame
+from orca_recipes.traces.sent_requests import SentRequests
 from tests.campaign.answers import killed, written
+from tests.servers.faults import Faults
 from tests.servers.running import running, running_apart
 from tests.servers.stub import Stub
 
@@ -72,8 +75,9 @@ def test_each_command_for_answers_gives_programs_one_object(desk: Desk) -> None:
     bought = json.loads(desk.run("collect", str(desk.recipe), "--workers", "1", "--json").stdout)
     assert bought["collected"] == [
         {"dataset": "main", "collection": "sums", "teacher": "stub", "requests": 8, "asked": 8, "refused": 0}
-        | {"empty": 0}
+        | {"empty": 0, "maybe_billed_twice": 0}
     ]
+    assert bought["answers"] == {"stored": 0, "asked": 8, "maybe_billed_twice": 0}
     built = json.loads(desk.build("--out", str(desk.folder / "out"), "--json").stdout)
     assert built["answers"] == {"stored": 8, "asked": 0, "maybe_billed_twice": 0}
     example = json.loads(desk.run_here("show", str(desk.folder / "out"), "--json").splitlines()[0])["id"]
@@ -259,4 +263,36 @@ def test_a_collection_that_is_killed_again_and_again_loses_nothing_and_asks_noth
         found = killed(tmp_path, base_url, 240, random.Random(3), most=3, latest=1.0)
     assert not found.faults
     assert found.kills >= 1
-    assert found.in_flight_again <= 32 * found.kills
+    assert found.in_flight_again <= found.told <= 32 * found.kills
+
+
+def test_what_was_in_flight_when_a_run_was_stopped_may_be_billed_twice_and_is_told(desk: Desk) -> None:
+    """As a killed run leaves it: eight requests written down as sent, one of them twice, and nothing answered."""
+    desk.run("plan", str(desk.recipe), "--json")
+    keys = [key for part in sorted((desk.folder / "store" / "stages").glob("ask-*/*.arrow")) for key in _keys(part)]
+    with suppress(KeyboardInterrupt), SentRequests(desk.folder / "traces" / "sent") as left:
+        for key in (*keys, keys[0]):
+            left.begin(key, "stub", once=False)
+        raise KeyboardInterrupt
+    bought = desk.run("collect", str(desk.recipe), "--workers", "1")
+    assert "8 of them asked now; 0 cannot be used; 9 may be billed twice" in bought.stdout
+    assert not list((desk.folder / "traces" / "sent").iterdir())
+
+
+@pytest.mark.parametrize(("header", "twice"), [("", 8), (', idempotency_header = "Idempotency-Key"', 0)])
+def test_a_cut_connection_may_hide_an_answer_that_is_billed_unless_the_server_knows_the_request_again(
+    desk: Desk, header: str, twice: int
+) -> None:
+    desk.stub.faults = Faults(shares={"cut": 1.0}, most=1)
+    text = desk.recipe.read_text()
+    assert "concurrency = 32 }" in text
+    desk.recipe.write_text(text.replace("concurrency = 32 }", f"concurrency = 32{header} }}"))
+    bought = json.loads(desk.run("collect", str(desk.recipe), "--workers", "1", "--json").stdout)
+    assert (bought["answers"]["asked"], bought["answers"]["maybe_billed_twice"]) == (8, twice)
+    tokens = [sent["Idempotency-Key"] for sent in desk.stub.headers if "Idempotency-Key" in sent]
+    assert (len(tokens), len(set(tokens))) == ((16, 8) if header else (0, 0))
+
+
+def _keys(part: Path) -> list[bytes]:
+    frame = read_frame(part)
+    return frame["key"].drop_nulls().to_list() if "key" in frame.columns else []

@@ -5,7 +5,7 @@ What is bought is counted here, because a stage that the store holds already was
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
@@ -16,10 +16,11 @@ from orca_recipes.errors import LockError, TraceError
 from orca_recipes.plan.compile import collects, taken_collections
 from orca_recipes.run.answers.best_of import Rounds
 from orca_recipes.run.answers.panel import panel_for
-from orca_recipes.run.answers.session import Bought, Questions, Session, spent_before
+from orca_recipes.run.answers.session import Bought, Questions, Session, spent_before, writing_traces
 from orca_recipes.run.answers.stored_answers import missing
 from orca_recipes.run.conversations.course import course_of
 from orca_recipes.run.work.bench import Bench
+from orca_recipes.traces.sent_requests import SentRequests
 from orca_recipes.traces.trace_store import TraceStore
 
 Result = TypeVar("Result")
@@ -99,30 +100,62 @@ def _buy(
     bench: Bench, name: str, teacher: Teacher, traces: TraceStore, asked: list[Questions], wanted: list[Questions]
 ) -> None:
     """Buy what the traces lack of the wanted questions; asked: all whose cost counts towards the budget."""
-    number = sum(
-        (stand.entry if bench.may_buy else stand.last) is None
-        for each in wanted
-        for _, standings in missing(each.asked, traces, teacher.lengths(), each.chosen)
-        for stand in standings.values()
-    )
-    if not number:
-        return
+    with writing_traces(traces.root), SentRequests(traces.root / "sent") as sent:
+        number, again, twice = _lacking(bench, teacher, traces, wanted, sent)
+        if not number:
+            _tell(bench, twice, sent)
+            return
+        _refuse_locked(bench, name, number, traces)
+        if again:
+            bench.progress.say(
+                f"teacher {name}: {counted(again, 'request')} went out before a run was stopped, unanswered; "
+                "asked again now, each may be billed twice"
+            )
+        spent = spent_before(asked, teacher, traces)
+        money = teacher.money()
+        with panel_for(bench.progress, name, number, money=money, spent_usd=spent) as panel:
+            session = Session(name, teacher, wanted, traces, sent, panel, spent)
+            try:
+                session.run()
+            finally:
+                for subject, bought in session.bought.items():
+                    bench.shared(Collecting).bought.setdefault(subject, Bought()).join(bought)
+        _tell(bench, twice | session.twice, sent)
+    traces.refresh()
+
+
+def _tell(bench: Bench, twice: Mapping[bytes, str], sent: SentRequests) -> None:
+    """Count what may be billed twice: at the end, since a run that is killed before has told nobody."""
+    for key, subject in twice.items():
+        bench.shared(Collecting).bought.setdefault(subject, Bought()).maybe_billed_twice += sent.tell(key)
+
+
+def _lacking(
+    bench: Bench, teacher: Teacher, traces: TraceStore, wanted: list[Questions], sent: SentRequests
+) -> tuple[int, int, dict[bytes, str]]:
+    """How many answers the traces lack, how many of those were asked by runs that were stopped, and what such runs had
+    answered at a second try and could not tell, each with its subject."""
+    number = again = 0
+    twice: dict[bytes, str] = {}
+    for each in wanted:
+        for _, standings in missing(each.asked, traces, teacher.lengths(), each.chosen):
+            for key, stand in standings.items():
+                is_missing = (stand.entry if bench.may_buy else stand.last) is None
+                number += is_missing
+                again += is_missing and key in sent.open
+                if not is_missing and (key in sent.open or key in sent.untold):
+                    sent.answered(key)
+                    twice[key] = each.subject
+    return number, again, twice
+
+
+def _refuse_locked(bench: Bench, name: str, number: int, traces: TraceStore) -> None:
     if not bench.may_buy:
         raise LockError(
             f"teachers.{name}: the trace store {traces.root} lacks {number:,} of the answers that the "
             f"recipe needs, and --locked buys none; bring the traces (`orca-recipe traces import`), say where "
             "they are with --traces, or build without --locked"
         )
-    spent = spent_before(asked, teacher, traces)
-    money = teacher.money()
-    with panel_for(bench.progress, name, number, money=money, spent_usd=spent) as panel:
-        session = Session(name, teacher, wanted, traces, panel, spent)
-        try:
-            session.run()
-        finally:
-            for subject, bought in session.bought.items():
-                bench.shared(Collecting).bought.setdefault(subject, Bought()).join(bought)
-    traces.refresh()
 
 
 def _of_round(questions: Questions, rounds: Rounds | None) -> Questions:

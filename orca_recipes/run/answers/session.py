@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from orca_recipes import trust
 from orca_recipes.contract.answers import CUT, Answer, Budget, Collecting, Request
@@ -21,6 +23,7 @@ from orca_recipes.run.answers.stored_answers import Chosen, missing
 from orca_recipes.store.disk_faults import writing
 from orca_recipes.store.store import Part, StageFolder
 from orca_recipes.traces.question_claims import KeyClaims
+from orca_recipes.traces.sent_requests import SentRequests
 from orca_recipes.traces.trace_lines import Question, Trace
 from orca_recipes.traces.trace_store import DurableAnswers, TraceStore
 
@@ -43,7 +46,8 @@ class Questions:
 @dataclass
 class Bought:
     """What a session bought for one subject; asked: requests. empty: replies that held nothing, each of which is asked
-    again as often as its teacher says. unpriced: answers whose cost is not known."""
+    again as often as its teacher says. unpriced: answers whose cost is not known. maybe_billed_twice: sendings of
+    answered requests beyond the first, of which nothing came back."""
 
     asked: int = 0
     empty: int = 0
@@ -52,6 +56,7 @@ class Bought:
     output_tokens: int = 0
     usd: float = 0.0
     unpriced: int = 0
+    maybe_billed_twice: int = 0
 
     def add(self, answer: Answer, usd: float | None) -> None:
         self.answers += 1
@@ -71,17 +76,21 @@ class Bought:
 class Session:
     """One teacher's collecting. After `run`, `bought` holds what was bought for each subject.
 
-    name: the teacher's in the recipe. only: the keys that are asked, all that are missing where it is null.
+    name: the teacher's in the recipe. sent: what is in flight, and what dead runs left. only: the keys that are asked,
+    all that are missing where it is null. twice: requests that were sent again before they were answered, each with its
+    subject.
     """
 
     name: str
     teacher: Teacher
     questions: Sequence[Questions]
     traces: TraceStore
+    sent: SentRequests
     panel: Panel
     spent_usd: float = 0.0
     only: frozenset[bytes] | None = None
     bought: dict[str, Bought] = field(default_factory=dict)
+    twice: dict[bytes, str] = field(default_factory=dict)
     _in_flight: dict[bytes, tuple[str, Question]] = field(default_factory=dict)
     _again: dict[bytes, Request] = field(default_factory=dict)
     _retries: int = 0
@@ -103,6 +112,16 @@ class Session:
             except BaseExceptionGroup as group:
                 raise _first(group) from group
 
+    def begin(self, request: Request, endpoint: str, *, once: bool = False) -> str:
+        """Write down what goes out now; see `Sendings`. Raises: TraceError."""
+        with self._writing():
+            return self.sent.begin(request.key, endpoint, once=once)
+
+    def refused(self, request: Request) -> None:
+        """Let a sending count for nothing; see `Sendings`. Raises: TraceError."""
+        with self._writing():
+            self.sent.refused(request.key)
+
     async def _collect(self, claims: KeyClaims) -> None:
         durable = DurableAnswers(self.traces)
         ticking = asyncio.ensure_future(self._ticking())
@@ -120,7 +139,17 @@ class Session:
 
     async def _ask(self, requests: AsyncIterator[Request], durable: DurableAnswers, budget: Budget) -> None:
         keep, notes = self._keeping(durable), self.traces.root / "notes"
-        await self.teacher.collect(Collecting(requests, keep, self.panel, budget, notes))
+        requests = requests if self.teacher.tells_sendings else self._as_sent(requests)
+        await self.teacher.collect(Collecting(requests, keep, self.panel, budget, notes, self))
+
+    async def _as_sent(self, requests: AsyncIterator[Request]) -> AsyncIterator[Request]:
+        """Requests that count as sent when they are handed over."""
+        async for request in requests:
+            self.begin(request, self.name)
+            yield request
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing_traces(self.traces.root)
 
     async def _ticking(self) -> None:
         while True:
@@ -133,13 +162,18 @@ class Session:
 
         async def keep(answer: Answer) -> None:
             answer = answer.as_kept()
-            with writing(self.traces.root, f"the trace store {self.traces.root}", _OTHERWISE, TraceError):
+            with self._writing():
                 subject, question = self._in_flight.get(answer.key, (None, None))
                 await durable.keep(Trace(answer, question))
+                self.sent.answered(answer.key)
             usd = None if money.prices is None else money.prices.cost_of(answer, batch=money.batch)
             is_last = answer.finish_reason != CUT or answer.max_tokens == last
             if subject is not None and question is not None:
                 self.bought[subject].add(answer, usd)
+                if answer.key in self.sent.untold:
+                    self.twice[answer.key] = subject
+                if not is_last and not self.teacher.tells_sendings:
+                    self.begin(Request(answer.key, question.messages), self.name)
                 if answer.is_empty and self._retries:
                     self._again[answer.key] = Request(answer.key, question.messages, question.sample, answer.max_tokens)
                     self.panel.failed(answer.endpoint, "empty reply")
@@ -206,7 +240,9 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return next((fault for fault in faults if isinstance(fault, OrcaError)), faults[0])
 
 
-_OTHERWISE = "choose another with --traces or ORCA_TRACES"
+def writing_traces(root: Path) -> AbstractContextManager[None]:
+    """Turn a refusal to write in the trace store at `root` into one sentence. Raises: TraceError."""
+    return writing(root, f"the trace store {root}", "choose another with --traces or ORCA_TRACES", TraceError)
 
 
 def spent_before(questions: Sequence[Questions], teacher: Teacher, traces: TraceStore) -> float:

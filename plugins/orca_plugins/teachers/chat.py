@@ -23,6 +23,7 @@ class ChatTeacher(Teacher, ABC):
     """A teacher that is sent messages and sends a message back."""
 
     collects: ClassVar[bool] = True
+    tells_sendings: ClassVar[bool] = True
 
     temperature: Annotated[float | None, Field(ge=0, description="0 is greedy; unset, the server's default")] = None
     top_p: Annotated[float | None, Field(gt=0, le=1, description="nucleus sampling")] = None

@@ -44,6 +44,14 @@ class Endpoint(BaseModel):
     ] = None
     concurrency: Annotated[int, Field(gt=0, description="most questions in flight; fewer after it says 429")] = 64
 
+    idempotency_header: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$",
+            description="header by which this server answers and bills one request once; unset, it has none",
+        ),
+    ] = None
+
     @field_validator("base_url")
     @classmethod
     def _is_an_address(cls, base_url: str) -> str:

@@ -51,9 +51,9 @@ class NoReply:
 
 
 class Wire(Protocol):
-    """Sends the body of a chat completion to the endpoint of that number."""
+    """Sends the body of a chat completion to the endpoint of that number; token: for servers that know it again."""
 
-    async def chat(self, endpoint: int, body: Mapping[str, Any]) -> Reply | NoReply: ...
+    async def chat(self, endpoint: int, body: Mapping[str, Any], token: str = "") -> Reply | NoReply: ...
 
 
 class ClientWire:
@@ -63,6 +63,7 @@ class ClientWire:
         self._timeout_seconds = timeout_seconds
         self.clients = [client_of(endpoint, timeout_seconds) for endpoint in endpoints]
         self._masks = [Mask(endpoint.key()) for endpoint in endpoints]
+        self._token_headers = [endpoint.idempotency_header for endpoint in endpoints]
 
     async def __aenter__(self) -> ClientWire:
         return self
@@ -71,9 +72,11 @@ class ClientWire:
         for client in self.clients:
             await client.close()
 
-    async def chat(self, endpoint: int, body: Mapping[str, Any]) -> Reply | NoReply:
-        """Send the body of a chat completion."""
-        work = self.clients[endpoint].post("/chat/completions", cast_to=object, body=body, options=_RAW)
+    async def chat(self, endpoint: int, body: Mapping[str, Any], token: str = "") -> Reply | NoReply:
+        """Send the body of a chat completion, with a token where the endpoint takes one."""
+        header = self._token_headers[endpoint]
+        options = _RAW if header is None or not token else {"headers": {**_RAW["headers"], header: token}}
+        work = self.clients[endpoint].post("/chat/completions", cast_to=object, body=body, options=options)
         mask = self._masks[endpoint]
         sent = await attempt(work, mask=mask, timeout_seconds=self._timeout_seconds)
         return sent if isinstance(sent, (Reply, NoReply)) else _reply(sent.http_response, mask)

@@ -78,7 +78,7 @@ class ProcessWire:
             if worker.reading is not None:
                 await worker.reading
 
-    async def chat(self, endpoint: int, body: Mapping[str, Any]) -> Reply | NoReply:
+    async def chat(self, endpoint: int, body: Mapping[str, Any], token: str = "") -> Reply | NoReply:
         """Send the body of a chat completion through the process that has least to do."""
         alive = [worker for worker in self._workers if worker.alive]
         if not alive:
@@ -88,7 +88,7 @@ class ProcessWire:
         reply = asyncio.get_running_loop().create_future()
         worker.waiting[number] = reply
         try:
-            _pipe(worker.process.stdin).write(_framed((number, endpoint, dict(body))))
+            _pipe(worker.process.stdin).write(_framed((number, endpoint, dict(body), token)))
             found: Reply | NoReply = await reply
             return found
         finally:
@@ -156,9 +156,9 @@ async def serve() -> None:
 
 
 async def _exchange(
-    wire: ClientWire, writer: asyncio.StreamWriter, number: int, endpoint: int, body: Mapping[str, Any]
+    wire: ClientWire, writer: asyncio.StreamWriter, number: int, endpoint: int, body: Mapping[str, Any], token: str
 ) -> None:
-    writer.write(_framed((number, await wire.chat(endpoint, body))))
+    writer.write(_framed((number, await wire.chat(endpoint, body, token))))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 One loop sends everything and so sees every limit; each question in flight is a task that ends by waking the loop. No
 more questions are taken from the queue than can be in flight, so a million that wait cost nothing. When the run must
-stop, what is in flight is waited for and kept: it is paid for.
+stop, what is in flight is waited for and kept: it is paid for. What goes out is written down before, for a kill's sake.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import random
 import time
 from collections import deque
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from orca_plugins.teachers.chat import ChatTeacher
 from orca_plugins.teachers.openai.costs_and_answers import answer_of, cost_of, most_cost
 from orca_plugins.teachers.openai.endpoint import Endpoint
-from orca_plugins.teachers.openai.http import Wire
+from orca_plugins.teachers.openai.http import NoReply, Reply, Wire
 from orca_plugins.teachers.openai.lane import Lane, Ticket
 from orca_plugins.teachers.openai.replies import Again, Answered, Doubtful, Outcome, Useless, read
 from orca_plugins.teachers.openai.token_estimate import InputTokens, OutputTokens, Size, size_of
@@ -30,6 +31,10 @@ MOST_TRIES = 8
 PATIENCE_SECONDS = 1800.0
 FIRST_PATIENCE_SECONDS = 120.0
 GRACE_SECONDS = 30.0
+INTERRUPTED_SECONDS = 5.0
+"""How long Ctrl-C waits for what is in flight; a second one ends at once."""
+_DOUBTFUL_STATUSES = frozenset({200, 408, 502, 504, 520, 522, 524})
+"""Statuses behind which a model may have answered, and counted: gateways gave up waiting, or the reply is garbled."""
 _MOST_DOUBTFUL = 20
 _MOST_AHEAD = 256
 _FIRST_DELAY_SECONDS = 0.5
@@ -61,6 +66,7 @@ class Live:
     ) -> None:
         self._teacher, self._wire, self._requests = teacher, wire, collecting.requests
         self._keep, self._panel, self._budget = collecting.keep, collecting.panel, collecting.budget
+        self._sendings = collecting.sendings
         self._reads, self._writes = InputTokens(), OutputTokens()
         self._lanes = [
             Lane(number, endpoint, reads=self._reads, writes=self._writes) for number, endpoint in enumerate(endpoints)
@@ -95,8 +101,7 @@ class Live:
             self._settle_doubts(end=True)
             await self._land()
         except asyncio.CancelledError:
-            for task in self._tasks:
-                task.cancel()
+            await self._land(INTERRUPTED_SECONDS)
             raise
         except BaseException:
             await self._land()
@@ -182,7 +187,12 @@ class Live:
 
     async def _exchange(self, question: Question, lane: Lane, ticket: Ticket, reserved: float | None) -> None:
         body = self._teacher.as_sent(request=question.request)
-        reply = await self._wire.chat(lane.number, body)
+        token, once = "", lane.endpoint.idempotency_header is not None
+        if self._sendings is not None:
+            token = self._sendings.begin(question.request, lane.name, once=once)
+        reply = await self._wire.chat(lane.number, body, token)
+        if self._sendings is not None and _bills_nothing(reply):
+            self._sendings.refused(question.request)
         outcome = read(reply, body=body, input_bytes=question.size.most_tokens)
         await self._give_back(reserved, outcome, question)
         await self._take(outcome, question, lane, ticket)
@@ -306,10 +316,11 @@ class Live:
         self._stopped = self._stopped or fault
         self._changed.set()
 
-    async def _land(self) -> None:
+    async def _land(self, most_seconds: float = math.inf) -> None:
         """Wait a moment for what is in flight, and keep it."""
-        while self._tasks:
-            done, _ = await asyncio.wait(self._tasks, timeout=GRACE_SECONDS)
+        ends = self._now() + most_seconds
+        while self._tasks and self._now() < ends:
+            done, _ = await asyncio.wait(self._tasks, timeout=min(GRACE_SECONDS, ends - self._now()))
             if not done:
                 break
         for task in self._tasks:
@@ -327,6 +338,13 @@ class Live:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _bills_nothing(reply: Reply | NoReply) -> bool:
+    """Tell whether a server surely answered nothing: it said so, or was never reached."""
+    if isinstance(reply, NoReply):
+        return reply.kind == "no connection"
+    return reply.status not in _DOUBTFUL_STATUSES
 
 
 def _silence(seconds: float, lane: Lane, fault: Again) -> TeacherError:

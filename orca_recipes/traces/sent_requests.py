@@ -1,0 +1,198 @@
+"""Which requests were sent and are not answered yet, written down before each goes out.
+
+A kill loses what is in flight, though a server may have answered and counted it: asked again, it may be billed twice.
+Each process that collects appends to a file of its own, which it holds locked while it lives; the next one takes over
+what the dead left. Lines are written, not forced to the disk: they outlive a process, not a machine that loses power.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from orca_recipes.traces.trace_segments import segments
+
+SUFFIX = ".sent"
+_MOST_BYTES = 1 << 20
+"""A file begins anew when so much was appended, with what is open alone."""
+
+
+@dataclass(frozen=True)
+class Sending:
+    """A request that nothing came back of.
+
+    tries: sendings of it that may be billed. token: what the last one may have borne, so that a server knows it again.
+    counted: whether the last one is among the tries.
+    """
+
+    tries: int
+    endpoint: str
+    token: str
+    counted: bool = True
+
+
+class SentRequests:
+    """The requests in flight of one process, and what dead ones left; to be used within `with`.
+
+    Attributes:
+        open: by key. untold: key to the sendings of an answered request beyond the first, as long as nobody was told.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """folder: made with the first line."""
+        self.open: dict[bytes, Sending] = {}
+        self.untold: dict[bytes, int] = {}
+        self._folder, self._file, self._size = folder, -1, 0
+        self._path: Path | None = None
+
+    def __enter__(self) -> Self:
+        if os.access(self._folder, os.W_OK):
+            for path in segments(self._folder, SUFFIX):
+                self._take_over(path)
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        if self._path is not None:
+            if not self.open and not self.untold:
+                self._path.unlink(missing_ok=True)
+            os.close(self._file)
+
+    def begin(self, key: bytes, endpoint: str, *, once: bool) -> str:
+        """Write down that a request goes out now; return the token that it may bear. Raises: OSError.
+
+        once: whether the endpoint answers one token once: then another sending to it is no other request.
+        """
+        before = self.open.get(key)
+        if before is not None and once and before.endpoint == endpoint:
+            self.open[key] = Sending(before.tries, endpoint, before.token, counted=False)
+            return before.token
+        tries = 1 if before is None else before.tries + 1
+        self.open[key] = Sending(tries, endpoint, secrets.token_hex(16))
+        self._append(_opened(key, self.open[key]))
+        return self.open[key].token
+
+    def refused(self, key: bytes) -> None:
+        """Let the last sending count for nothing: the server said that it did not answer. Raises: OSError."""
+        sending = self.open.get(key)
+        if sending is not None and sending.counted:
+            left = Sending(sending.tries - 1, sending.endpoint, sending.token, counted=False)
+            self._set(key, left if left.tries else None)
+
+    def answered(self, key: bytes) -> None:
+        """An answer is kept: what was sent before its last sending may be billed beside it. Raises: OSError."""
+        sending = self.open.pop(key, None)
+        if sending is None:
+            return
+        twice = self.untold.get(key, 0) + sending.tries - 1
+        if twice:
+            self.untold[key] = twice
+        self._append(_closed(key, twice))
+
+    def tell(self, key: bytes) -> int:
+        """Sendings of an answered request that may be billed beside the first, told once. Raises: OSError."""
+        twice = self.untold.pop(key, 0)
+        if twice:
+            self._append(_closed(key, 0))
+        return twice
+
+    def _set(self, key: bytes, sending: Sending | None) -> None:
+        if sending is None:
+            self.open.pop(key, None)
+            self._append(_closed(key, self.untold.get(key, 0)))
+        else:
+            self.open[key] = sending
+            self._append(_opened(key, sending))
+
+    def _append(self, line: bytes) -> None:
+        if self._path is None or self._size > _MOST_BYTES:
+            self._begin()
+        else:
+            self._size += os.write(self._file, line)
+
+    def _begin(self) -> None:
+        """Begin a file with all that is open; the one before it goes when this one is there."""
+        self._folder.resolve().mkdir(parents=True, exist_ok=True)
+        name = f"{secrets.token_hex(8)}{SUFFIX}"
+        aside = self._folder / f".{name}"
+        file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        _is_locked(file)
+        os.write(file, b"".join(self._lines()))
+        aside.rename(self._folder / name)
+        before, self._path = self._path, self._folder / name
+        if before is not None:
+            before.unlink(missing_ok=True)
+            os.close(self._file)
+        self._file, self._size = file, 0
+
+    def _lines(self) -> Iterator[bytes]:
+        for key, sending in self.open.items():
+            yield _opened(key, sending)
+        for key, twice in self.untold.items():
+            yield _closed(key, twice)
+
+    def _take_over(self, path: Path) -> None:
+        """Hold as ours what a process left that ended; what lives, and what we may not change, is left alone."""
+        try:
+            file = os.open(path, os.O_RDWR)
+        except OSError:
+            return
+        try:
+            if not _is_locked(file) or os.fstat(file).st_nlink == 0:
+                return
+            self._read(path.read_bytes())
+            if self.open or self.untold:
+                self._begin()
+            path.unlink(missing_ok=True)
+        finally:
+            os.close(file)
+
+    def _read(self, held: bytes) -> None:
+        """Add what the lines of a file say; the last of a key stands, and a torn one says nothing."""
+        opened: dict[bytes, Sending] = {}
+        untold: dict[bytes, int] = {}
+        for line in held.splitlines():
+            try:
+                key, table = _decoded(line)
+            except (ValueError, KeyError, TypeError):
+                continue
+            opened.pop(key, None)
+            if "tries" in table:
+                opened[key] = Sending(int(table["tries"]), str(table["endpoint"]), str(table["token"]), counted=False)
+            elif table["untold"]:
+                untold[key] = int(table["untold"])
+            else:
+                untold.pop(key, None)
+        for key, sending in opened.items():
+            tries = sending.tries + (self.open[key].tries if key in self.open else 0)
+            self.open[key] = Sending(tries, sending.endpoint, sending.token, counted=False)
+        for key, twice in untold.items():
+            self.untold[key] = self.untold.get(key, 0) + twice
+
+
+def _opened(key: bytes, sending: Sending) -> bytes:
+    table = {"key": key.hex(), "tries": sending.tries, "endpoint": sending.endpoint, "token": sending.token}
+    return json.dumps(table).encode() + b"\n"
+
+
+def _closed(key: bytes, untold: int) -> bytes:
+    return json.dumps({"key": key.hex(), "untold": untold}).encode() + b"\n"
+
+
+def _decoded(line: bytes) -> tuple[bytes, dict[str, Any]]:
+    table = json.loads(line)
+    return bytes.fromhex(table["key"]), table
+
+
+def _is_locked(file: int) -> bool:
+    """Lock an open file for as long as it is open; False where somebody holds it, or nobody can."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
