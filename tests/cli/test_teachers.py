@@ -289,7 +289,8 @@ def test_a_cut_connection_may_hide_an_answer_that_is_billed_unless_the_server_kn
     desk.recipe.write_text(text.replace("concurrency = 32 }", f"concurrency = 32{header} }}"))
     bought = json.loads(desk.run("collect", str(desk.recipe), "--workers", "1", "--json").stdout)
     assert (bought["answers"]["asked"], bought["answers"]["maybe_billed_twice"]) == (8, twice)
-    tokens = [sent["Idempotency-Key"] for sent in desk.stub.headers if "Idempotency-Key" in sent]
+    headers = [{name.lower(): value for name, value in sent.items()} for sent in desk.stub.headers]
+    tokens = [sent["idempotency-key"] for sent in headers if "idempotency-key" in sent]
     assert (len(tokens), len(set(tokens))) == ((16, 8) if header else (0, 0))
 
 
