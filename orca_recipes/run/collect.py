@@ -52,8 +52,8 @@ def collected(bench: Bench) -> list[Collected]:
             report = bench.folder(f"answer {name}/{collection}").receipt["report"]
             bought = bench.shared(Collecting).bought.get(f"{name}/{collection}", Bought())
             counts = (report["requests"], bought.asked, report["refused"], report.get("empty", 0))
-            counts = (*counts, bought.maybe_billed_twice)
-            found.append(Collected(name, collection, recipe.datasets[name].teacher, *counts))
+            teacher, twice = recipe.datasets[name].teacher, bought.maybe_billed_twice
+            found.append(Collected(name, collection, teacher, *counts, maybe_billed_twice=twice))
     return found
 
 

@@ -75,7 +75,7 @@ class ClientWire:
     async def chat(self, endpoint: int, body: Mapping[str, Any], token: str = "") -> Reply | NoReply:
         """Send the body of a chat completion, with a token where the endpoint takes one."""
         header = self._token_headers[endpoint]
-        options = _RAW if header is None or not token else {"headers": {**_RAW["headers"], header: token}}
+        options: Any = _RAW if header is None or not token else {"headers": {**_RAW["headers"], header: token}}
         work = self.clients[endpoint].post("/chat/completions", cast_to=object, body=body, options=options)
         mask = self._masks[endpoint]
         sent = await attempt(work, mask=mask, timeout_seconds=self._timeout_seconds)
