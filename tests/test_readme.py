@@ -1,5 +1,7 @@
 """What the README says is executed, so that it stays true."""
 
+import json
+import os
 import re
 import shlex
 import shutil
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from orca_recipes.catalogue import Catalogue
+from orca_recipes.contract.pieces import PIECES
 from orca_recipes.recipe.load import load_recipe
 
 HOME = Path(__file__).parents[1]
@@ -17,8 +20,11 @@ README = (HOME / "README.md").read_text(encoding="utf-8")
 FIRST_SCREEN_LINES = 24
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+GUIDE = (HOME / "docs" / "writing-recipes.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
 
 
 def test_the_first_screen_has_two_commands_that_do_all_the_set_up():
@@ -34,7 +40,7 @@ def test_the_commands_work_in_their_order(tmp_path: Path):
     shutil.copytree(HOME / "recipes" / "quickstart", tmp_path / "quickstart")
     shutil.copy(HOME / "recipes" / "quickstart.toml", tmp_path / "recipe.toml")
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("orca-recipe ")]
-    assert len(lines) >= 9
+    assert len(lines) >= 8
     for line in lines:
         words = shlex.split(line.partition("#")[0].partition(">")[0])[1:]
         done = subprocess.run(
@@ -43,7 +49,7 @@ def test_the_commands_work_in_their_order(tmp_path: Path):
         assert done.returncode == 0, f"{line}\n{done.stderr}{done.stdout}"
 
 
-@pytest.mark.parametrize("text", [text for text in blocks("toml") if "[collections" in text])
+@pytest.mark.parametrize("text", [*blocks("toml"), *blocks("toml", GUIDE)])
 def test_its_recipes_are_sound(text: str, tmp_path: Path):
     (tmp_path / "recipe.toml").write_text(text, encoding="utf-8")
     load_recipe(tmp_path / "recipe.toml", catalogue=Catalogue())
@@ -60,11 +66,40 @@ def test_its_lines_of_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert names["example"].trained.any()
 
 
-def test_its_hook_is_one():
-    text = next(block for block in blocks("python") if "hookimpl" in block)
-    names: dict = {}
-    exec(text, names)
-    assert names["orca_filters"]() == {"no_shouting": "my_package.no_shouting:NoShouting"}
+def orca(folder: Path, *words: str) -> str:
+    command = [sys.executable, "-m", "orca_recipes.cli", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env={**os.environ, "COLUMNS": "160"})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_it_shows_is_what_is_printed(tmp_path: Path):
+    shutil.copytree(HOME / "recipes" / "quickstart", tmp_path / "quickstart")
+    recipe = tmp_path / "recipe.toml"
+    shutil.copy(HOME / "recipes" / "quickstart.toml", recipe)
+    orca(tmp_path, "build", "recipe.toml")
+    plan, show, explain = blocks("text")
+    lines = map(json.loads, orca(tmp_path, "show", "build/quickstart", "--json").splitlines())
+    example = next(line for line in lines if line["id"] == show.split()[1].rstrip(":"))
+    row, token = str(example["row"]), str(example["at"] + 9)
+    assert show.rstrip() in orca(tmp_path, "show", "build/quickstart", "--row", row)
+    assert {*explain.splitlines()} <= {
+        *orca(tmp_path, "explain", "build/quickstart", "--row", row, "--at", token).splitlines()
+    }
+    planned = orca(tmp_path, "plan", "recipe.toml", "--set", "packing.row_tokens=4096").split("\n\n")[0]
+    # What a fingerprint is made of may grow; all else that the excerpt says stays.
+    assert _without_fingerprints(plan) == _without_fingerprints(planned)
+
+
+def _without_fingerprints(page: str) -> list[str]:
+    return [re.sub(r"\b[0-9a-f]{12}\b", "FINGERPRINT", line).rstrip() for line in page.strip().splitlines()]
+
+
+def test_its_table_of_hooks_names_every_kind_that_ships():
+    for piece in PIECES:
+        (line,) = re.findall(rf"^\| `{piece.hook}` \| (.*) \|$", README, flags=re.MULTILINE)
+        ours = [offer.name for offer in Catalogue().offers(piece.hook) if offer.distribution == "orca-recipes"]
+        assert re.findall(r"`(.*?)`", line) == ours
 
 
 @pytest.mark.parametrize("path", sorted((HOME / "recipes").glob("*.toml")), ids=lambda path: path.name)

@@ -21,6 +21,7 @@ from orca_recipes.contract.kinds import Kind, Source
 from orca_recipes.contract.pieces import PIECES, Offer, piece_of_hook
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.errors import PluginError
+from orca_recipes.recipe.model import Recipe
 from orca_recipes.text_table import in_columns
 
 _PLAIN = {
@@ -38,18 +39,23 @@ _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less tha
 
 
 def list_page(catalogue: Catalogue) -> str:
-    """All kinds by hook, each with the distribution and version that offers it; broken plugins at the end."""
+    """All kinds by hook, each with the distribution and version that offers it, then core tables and broken plugins."""
     blocks = [_hook_block(catalogue.offers(piece.hook), f"{piece.hook}  {piece.table}") for piece in PIECES]
+    tables = [(f"  {name}", Recipe.model_fields[name].description or "") for name in _tables()]
+    blocks.append("\n".join(["tables that the core reads (orca-recipe kinds mixtures)", *in_columns(tables)]))
     if catalogue.broken:
         blocks.append("\n".join(["plugins that do not load", *(f"  {plugin}" for plugin in catalogue.broken)]))
     return "\n\n".join(blocks) + "\n"
 
 
 def kinds_json(catalogue: Catalogue, name: str | None) -> dict[str, Any]:
-    """All kinds with who offers each, or those of one name with the JSON Schema of their options.
+    """All kinds with who offers each, or those of one name, or a core table, with the JSON Schema of their options.
 
     Raises: as `kind_page`.
     """
+    if name in (tables := _tables()):
+        told_tables = [{"name": model.__name__, "options": model.model_json_schema()} for model in tables[name]]
+        return {"table": name, "tables": told_tables}
     offers = _offers_of(catalogue, name) if name else _all_offers(catalogue)
     found = []
     for offer in offers:
@@ -66,9 +72,30 @@ def kinds_json(catalogue: Catalogue, name: str | None) -> dict[str, Any]:
 def kind_page(catalogue: Catalogue, name: str) -> str:
     """All about the kinds of one name (bare, or `distribution:name`): what it does, its options, an example.
 
+    The name of a table of kinds ("teachers") lists its kinds, that of a core table ("mixtures") prints its options.
+
     Raises: PluginError where there is none, or where its class cannot be loaded.
     """
+    if name in (tables := _tables()):
+        return "\n".join(_table_page(name, model) for model in tables[name])
+    if piece := next((piece for piece in PIECES if name == piece.hook.removeprefix("orca_")), None):
+        return _hook_block(catalogue.offers(piece.hook), f"{piece.hook}  {piece.table}") + "\n"
     return "\n".join(_page(catalogue, offer) for offer in _offers_of(catalogue, name))
+
+
+def _tables() -> dict[str, list[type[BaseModel]]]:
+    """The tables of a recipe that the core reads itself, by name, with the models of what stands in them."""
+    models = {name: list(dict.fromkeys(_models(field.annotation))) for name, field in Recipe.model_fields.items()}
+    return {name: found for name, found in models.items() if found and not any(issubclass(one, Kind) for one in found)}
+
+
+def _table_page(name: str, model: type[BaseModel]) -> str:
+    """All about a core table: what it is for, its options with those of the tables in it."""
+    prose, _ = parted(model.__doc__)
+    field = Recipe.model_fields[name]
+    written = {Mapping: f"[{name}.NAME]", tuple: f"[[{name}]]"}.get(get_origin(field.annotation), f"[{name}]")
+    blocks = [f"table {written}  {field.description or ''}".rstrip(), prose, "\n".join(["options", *_options(model)])]
+    return "\n\n".join(block for block in blocks if block) + "\n"
 
 
 def _all_offers(catalogue: Catalogue) -> list[Offer]:
@@ -80,7 +107,8 @@ def _offers_of(catalogue: Catalogue, name: str) -> list[Offer]:
     found = [offer for offer in everything if name in (offer.name, f"{offer.distribution}:{offer.name}")]
     if not found:
         might = "".join(f"\n  a plugin that does not load might offer it: {plugin}" for plugin in catalogue.broken)
-        raise PluginError(f"there is no kind {quoted(name)}{hint(name, {offer.name for offer in everything})}{might}")
+        known = {offer.name for offer in everything} | _tables().keys()
+        raise PluginError(f"there is no kind {quoted(name)}{hint(name, known)}{might}")
     return found
 
 

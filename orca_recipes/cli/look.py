@@ -30,7 +30,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.argument("name", required=False)
 @JSON
 def kinds(name: str | None, as_json: bool) -> None:
-    """List the kinds that recipes can choose, with the package that offers each; NAME shows one with its options."""
+    """List the kinds that recipes can choose, with the package that offers each.
+
+    NAME shows one kind with its options and an example, or a table of a recipe (mixtures, rules, datasets).
+    """
     from orca_recipes.catalogue import Catalogue
     from orca_recipes.cli.kind_pages import kind_page, kinds_json, list_page
 

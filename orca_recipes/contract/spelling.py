@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _LISTED = 12
+_ALIKE = 0.61
+"""How alike two names are, from 0 to 1, where one may be meant by the other; "nope" and "openai" are 0.6."""
 
 
 def quoted(text: str) -> str:
@@ -19,7 +21,7 @@ def printable(text: str) -> str:
 def nearest(word: str, names: Iterable[str]) -> str | None:
     """The name that was probably meant, or None where no name is near; case does not count."""
     by_folded = {name.casefold(): name for name in names}
-    close = get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
+    close = get_close_matches(word.casefold(), by_folded, n=1, cutoff=_ALIKE)
     return by_folded[close[0]] if close else None
 
 

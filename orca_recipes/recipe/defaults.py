@@ -13,6 +13,11 @@ from orca_recipes.recipe.toml_lines import Path
 KINDS = {"packing": "best_fit", "output": "megatron", "engine": "local"}
 """The kind of a table that names none."""
 
+TOKENIZER = "hf"
+"""The kind of a table `[tokenizer]` that names none."""
+MODEL_TEMPLATE = "from_tokenizer"
+"""The kind of template where `[tokenizer] model` names a chat model and the recipe has no template."""
+
 STRATEGY = "direct"
 TEACHER = "reference"
 DATASET = "main"
@@ -20,6 +25,9 @@ MIXTURE = "main"
 
 FILLED = frozenset({*KINDS, "mixtures", "rules", "datasets"})
 """Tables that a recipe need not have."""
+
+_MODEL = "model"
+"""The option of `[tokenizer]` that names a model, whose own template is used where a recipe has none."""
 
 
 def filled_in(table: dict[str, Any], kinds: Kinds) -> tuple[dict[str, Any], dict[Path, Path]]:
@@ -35,7 +43,22 @@ def filled_in(table: dict[str, Any], kinds: Kinds) -> tuple[dict[str, Any], dict
     _fill_mixtures(full)
     _fill_datasets(full)
     _fill_rules(full)
-    return full, _name_kinds(full, kinds)
+    return full, {**_fill_tokenizer(full), **_name_kinds(full, kinds)}
+
+
+def _fill_tokenizer(full: dict[str, Any]) -> dict[Path, Path]:
+    """Fill in the tokenizer's kind, and the template of a model that `[tokenizer] model` names.
+
+    Returns: the path of a template that was filled in, with the one that asked for it.
+    """
+    tokenizer = full.get("tokenizer")
+    if not isinstance(tokenizer, dict):
+        return {}
+    tokenizer.setdefault("kind", TOKENIZER)
+    if _MODEL not in tokenizer or "template" in full:
+        return {}
+    full["template"] = {"kind": MODEL_TEMPLATE}
+    return {("template",): ("tokenizer", _MODEL)}
 
 
 def _fill_rules(full: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """The JSON Schema of a recipe, with the options of every kind that is installed here.
 
-It is for editors: a table of kinds is one of its kinds' tables, told apart by `kind`, or a bare name where no option is
-needed. It describes what people may write, so what a recipe may leave out (defaults.py) is not required, and a profile
-may hold any part of a recipe.
+It is for editors: a table of kinds is one of its kinds' tables, told apart by `kind` (with `if` and `then`, so that a
+fault is told of the kind that was chosen), or a bare name where no option is needed. It describes what people may
+write, so what a recipe may leave out (defaults.py) is not required, and a profile may hold any part of a recipe.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from orca_recipes.contract.kinds import Kind
 from orca_recipes.contract.pieces import PIECES, Offer, Piece
 from orca_recipes.errors import PluginError
 from orca_recipes.recipe.choice import PIECE_KEY, Kinds
-from orca_recipes.recipe.defaults import FILLED, KINDS
+from orca_recipes.recipe.defaults import FILLED, KINDS, TOKENIZER
 from orca_recipes.recipe.grammar import NAME_PATTERN
 from orca_recipes.recipe.model import Recipe
 
@@ -23,25 +23,32 @@ _PARTIAL = "partial."
 
 Schema = dict[str, Any]
 
+_HAS_MODEL: Schema = {
+    "properties": {"tokenizer": {"type": "object", "required": ["model"]}},
+    "required": ["tokenizer"],
+}
+"""A recipe whose tokenizer is that of a model, which brings a template."""
+
 
 def json_schema(catalogue: Kinds) -> Schema:
     """JSON Schema 2020-12 of a whole recipe; kinds that cannot be loaded are left out."""
     recipe, definitions = _taken_apart(Recipe, prefix="")
-    recipe["required"] = [name for name in recipe["required"] if name not in FILLED]
+    recipe["required"] = [name for name in recipe["required"] if name not in {*FILLED, "template"}]
     del definitions["Dataset"]["required"]
     for piece in (piece for piece in PIECES if piece.is_of_recipe):
         definitions |= _of_piece(piece, catalogue)
     profile = _partial({**recipe, "description": "merged deep into the recipe by --profile"})
     definitions |= {f"{_PARTIAL}{name}": _partial(body) for name, body in definitions.items()}
+    for piece in (piece for piece in PIECES if piece.is_of_recipe):
+        definitions |= _choices(piece, catalogue, definitions)
+    recipe |= {"if": _HAS_MODEL, "else": {"required": ["template"]}}
     recipe["properties"]["profiles"] = _named_tables({"$ref": "#/$defs/profile"})
     return {"$schema": _DIALECT, **recipe, "title": "recipe", "$defs": {**definitions, "profile": profile}}
 
 
 def _of_piece(piece: Piece, catalogue: Kinds) -> dict[str, Schema]:
-    """The definitions of one piece: each kind's table, what it is made of, and the choice among them."""
+    """The definitions of one piece's kinds: each one's table, and what it is made of."""
     definitions: dict[str, Schema] = {}
-    tables: list[Schema] = []
-    bare: list[str] = []
     offers = catalogue.offers(piece.hook)
     for offer in offers:
         spellings = _spellings(offer, offers)
@@ -50,13 +57,46 @@ def _of_piece(piece: Piece, catalogue: Kinds) -> dict[str, Schema]:
         except PluginError:
             continue
         body, inner = _of_kind(kind, f"{piece.word}.{offer.distribution}.{offer.name}")
-        if not body.get("required"):
-            bare += spellings
         definitions |= {**inner, _name(piece, offer): _chosen_by(body, spellings, is_default=_is_default(piece, offer))}
-        tables.append({"$ref": f"#/$defs/{_name(piece, offer)}"})
-    names: list[Schema] = [{"type": "string", "enum": bare, "description": f"a {piece.word} with its defaults"}]
-    one_of = [*(names if bare else []), *tables] or [{"type": ["string", "object"]}]
-    return {**definitions, piece.word: {"description": f"a {piece.word}", "oneOf": one_of}}
+    return definitions
+
+
+def _choices(piece: Piece, catalogue: Kinds, definitions: Schema) -> dict[str, Schema]:
+    """The choice among a piece's kinds, in a recipe and in a profile, where a table may leave out its kind."""
+    offers = [offer for offer in catalogue.offers(piece.hook) if _name(piece, offer) in definitions]
+    tables = {_name(piece, offer): definitions[_name(piece, offer)] for offer in offers}
+    kinds = {name: table["properties"]["kind"]["enum"] for name, table in tables.items()}
+    bare = [kind for name, table in tables.items() if set(table["required"]) <= {"kind"} for kind in kinds[name]]
+    default = [_name(piece, offer) for offer in offers if _is_default(piece, offer)]
+    return {
+        f"{prefix}{piece.word}": _choice(piece, kinds, bare, prefix, without_kind=default if not prefix else [*kinds])
+        for prefix in ("", _PARTIAL)
+    }
+
+
+def _choice(
+    piece: Piece, kinds: dict[str, list[str]], bare: list[str], prefix: str, *, without_kind: list[str]
+) -> Schema:
+    """A kind's name or its table; a table that names no kind is one of `without_kind`, where there are some."""
+    if not kinds:
+        return {"description": f"a {piece.word}", "type": ["string", "object"]}
+    unnamed: Schema = {"required": ["kind"]}
+    if without_kind:
+        unnamed = {"anyOf": [{"$ref": f"#/$defs/{prefix}{name}"} for name in without_kind]}
+    table: Schema = {
+        "type": "object",
+        "properties": {"kind": {"enum": [kind for names in kinds.values() for kind in names]}},
+        "if": {"required": ["kind"]},
+        "then": {
+            "allOf": [
+                {"if": {"properties": {"kind": {"enum": names}}}, "then": {"$ref": f"#/$defs/{prefix}{name}"}}
+                for name, names in kinds.items()
+            ]
+        },
+        "else": unnamed,
+    }
+    named: Schema = {"enum": bare, "description": f"a {piece.word} with its defaults"}
+    return {"description": f"a {piece.word}", "if": {"type": "string"}, "then": named if bare else False, "else": table}
 
 
 def _of_kind(kind: type[Kind], prefix: str) -> tuple[Schema, dict[str, Schema]]:
@@ -84,7 +124,7 @@ def _name(piece: Piece, offer: Offer) -> str:
 
 
 def _is_default(piece: Piece, offer: Offer) -> bool:
-    return KINDS.get(piece.table.strip("[]")) == offer.name
+    return {**KINDS, "tokenizer": TOKENIZER}.get(piece.table.strip("[]")) == offer.name
 
 
 def _taken_apart(model: type[BaseModel], *, prefix: str) -> tuple[Schema, dict[str, Schema]]:
@@ -126,8 +166,6 @@ def _partial(node: Any) -> Any:
     partial = {key: _partial(value) for key, value in node.items() if key not in ("required", "minProperties")}
     if isinstance(partial.get("$ref"), str):
         partial["$ref"] = partial["$ref"].replace("#/$defs/", f"#/$defs/{_PARTIAL}", 1)
-    if isinstance(partial.get("oneOf"), list):
-        partial["anyOf"] = partial.pop("oneOf")
     return partial
 
 

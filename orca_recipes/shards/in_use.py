@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from orca_recipes.errors import BuildError
-from orca_recipes.shards.manifest import NAME
+from orca_recipes.shards.manifest import NAME, no_build
 
 _TRIES = 100
 _PAUSE_SECONDS = 0.1
@@ -53,9 +53,7 @@ def begin_to_read(directory: Path) -> Reading:
         try:
             manifest = path.open("rb")
         except FileNotFoundError:
-            raise BuildError(
-                f"{directory} is not a complete build: it has no {NAME}; run `orca-recipe build` to the end"
-            ) from None
+            raise no_build(directory) from None
         except OSError as error:
             raise BuildError(
                 f"{directory} is not a complete build: {NAME} cannot be read ({error.strerror}); "

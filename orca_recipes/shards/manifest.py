@@ -292,6 +292,13 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
+def no_build(directory: Path) -> BuildError:
+    """Say that a directory holds no manifest, or that it is not there at all."""
+    if not directory.exists():
+        return BuildError(f"{directory}: there is no such folder; `orca-recipe build` says where it puts a build")
+    return BuildError(f"{directory} is not a complete build: it has no {NAME}; run `orca-recipe build` to the end")
+
+
 def inspect_manifest(directory: Path) -> tuple[Manifest, str | None]:
     """The manifest, and where it was changed since it was written, a sentence that says so.
 
@@ -299,7 +306,7 @@ def inspect_manifest(directory: Path) -> tuple[Manifest, str | None]:
     """
     path = directory / NAME
     if not path.is_file():
-        raise BuildError(f"{directory} is not a complete build: it has no {NAME}; run `orca-recipe build` to the end")
+        raise no_build(directory)
     data = read_whole(path)
     try:
         found = json.loads(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from orca_recipes.catalogue import Catalogue
-from orca_recipes.cli.kind_pages import kind_page, list_page, plain_type
+from orca_recipes.cli.kind_pages import kind_page, kinds_json, list_page, plain_type
 from orca_recipes.contract.hooks import hookimpl
 from orca_recipes.contract.kinds import Filter, Place
 from orca_recipes.contract.pieces import PIECES
@@ -169,3 +170,31 @@ def test_every_built_in_kind_has_a_page_with_an_example(offer: Any) -> None:
 )
 def test_types_are_said_in_plain_words(annotation: Any, words: str) -> None:
     assert plain_type(annotation) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "option"),
+    [
+        ("mixtures", "table [mixtures.NAME]  ", "per_task: integer, at least 1; may be left out"),
+        ("rules", "table [[rules]]  ", "strategy: text; needed"),
+        ("training", "table [training]  ", "learning_rate: number, more than 0; default 2e-05"),
+    ],
+)
+def test_a_table_that_the_core_reads_has_a_page_too(name: str, written: str, option: str) -> None:
+    catalogue = Catalogue()
+    page = kind_page(catalogue, name)
+    assert page.startswith(written)
+    assert option in page
+    assert f"  {name} " in list_page(catalogue)
+    told = kinds_json(catalogue, name)
+    assert told["table"] == name
+    assert option.partition(":")[0] in json.dumps(told["tables"])
+
+
+def test_the_name_of_a_table_of_kinds_lists_them() -> None:
+    assert "orca_teachers  [teachers.NAME]" in kind_page(Catalogue(), "teachers")
+
+
+def test_a_name_that_is_like_none_is_not_taken_for_another() -> None:
+    with pytest.raises(PluginError, match='there is no kind "nope"; there is "'):
+        kind_page(Catalogue(), "nope")

@@ -171,9 +171,9 @@ def test_a_place_without_a_tokenizer_is_told_in_a_sentence(tmp_path: Path) -> No
 
 
 def test_a_recipe_gives_either_a_path_or_a_hub_name() -> None:
-    with pytest.raises(ValidationError, match="either `path` or `hub`"):
+    with pytest.raises(ValidationError, match="give one of `path`, `hub` and `model`"):
         HF()
-    with pytest.raises(ValidationError, match="either `path` or `hub`"):
+    with pytest.raises(ValidationError, match="give one of `path`, `hub` and `model`"):
         HF(path=Path("a"), hub="b/c")
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from orca_plugins.tokenizers.hf.kind import HF
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.recipe.defaults import filled_in
 from orca_recipes.recipe.load import LoadedRecipe
@@ -52,6 +56,27 @@ def test_where_a_recipe_has_rules_none_is_added(catalogue: Catalogue) -> None:
     assert full["rules"] == [{"when": {"task": "x"}, "strategy": "aloud"}]
     full, _ = filled_in({"rules": [{"strategy": "aloud"}]}, catalogue)
     assert full["rules"] == [{"strategy": "aloud"}]
+
+
+@pytest.mark.parametrize(("model", "place"), [("org/name", "hub"), ("./name", "path"), ("/deep/name", "path")])
+def test_a_model_brings_its_tokenizer_and_its_template(catalogue: Catalogue, model: str, place: str) -> None:
+    table = {"tokenizer": {"model": model, "add_special_tokens": ["<|x|>"]}}
+    full, named = filled_in(table, catalogue)
+    assert full["tokenizer"]["kind"] == "hf"
+    assert full["template"] == {"kind": "from_tokenizer"}
+    assert named[("template",)] == ("tokenizer", "model")
+    tokenizer = HF.model_validate_json(json.dumps(full["tokenizer"]), context={"base": Path("/")})
+    assert tokenizer.model == (Path("/") / model if place == "path" else model)
+
+
+def test_a_template_that_a_recipe_chooses_stays(catalogue: Catalogue) -> None:
+    full, _ = filled_in({"tokenizer": {"model": "org/name"}, "template": "chatml"}, catalogue)
+    assert full["template"] == "chatml"
+
+
+def test_a_model_and_a_path_are_too_much() -> None:
+    with pytest.raises(ValidationError, match="give one of `path`, `hub` and `model`"):
+        HF.model_validate({"model": "org/name", "hub": "org/name"}, context={"base": Path("/")})
 
 
 def test_a_dataset_takes_the_only_mixture(load: Load, base: str) -> None:

@@ -123,7 +123,24 @@ def test_a_profile_is_checked_as_far_as_it_goes(accepts: Accepts, base: str, pro
 
 
 def test_what_a_recipe_may_leave_out_is_not_required(schema: dict[str, Any]) -> None:
-    assert schema["required"] == ["name", "collections", "tokenizer", "template"]
+    assert schema["required"] == ["name", "collections", "tokenizer"]
+
+
+def test_a_template_is_required_unless_a_model_brings_one(accepts: Accepts, base: str) -> None:
+    without = base.replace('template = "card"\n', "")
+    assert not accepts(without)
+    ours = json_schema(Catalogue())
+    accepts_ours = jsonschema.Draft202012Validator(ours).is_valid
+    recipe = {"name": "x", "collections": {"a": {"kind": "files", "path": "x.jsonl"}}}
+    assert accepts_ours({**recipe, "tokenizer": {"model": "org/name"}})
+    assert not accepts_ours({**recipe, "tokenizer": {"path": "tokenizer.json"}})
+
+
+def test_a_fault_is_told_of_the_kind_that_was_chosen(schema: dict[str, Any], base: str) -> None:
+    table = tomllib.loads(base + '[collections.b]\nkind = "shelf"\npath = "p"\njars = 100\n')
+    (fault,) = jsonschema.Draft202012Validator(schema).iter_errors(table)
+    assert list(fault.absolute_path) == ["collections", "b", "jars"]
+    assert fault.message == "100 is greater than the maximum of 99"
 
 
 def test_a_table_of_a_default_kind_needs_no_kind(accepts: Accepts, base: str) -> None:

@@ -5,6 +5,7 @@ Rows are counted through the whole build, over datasets and shards in the order 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -303,6 +304,7 @@ def places_of_task(records: pa.Table, task: str) -> list[int]:
 
 
 def no_task(manifest: Manifest, task: str) -> str:
+    """Say that a build holds no task of this name, which one may be meant, and how many rows were rejected."""
     tasks = {
         name
         for counts in manifest.datasets.values()
@@ -311,4 +313,16 @@ def no_task(manifest: Manifest, task: str) -> str:
         for name in (plain, f"{collection}/{plain}")
     }
     near = get_close_matches(task, tasks, n=1)
-    return f'the build holds no task "{task}"' + (f'; did you mean "{near[0]}"?' if near else "")
+    if near:
+        return f'the build holds no task "{task}"; did you mean "{near[0]}"?'
+    lost = Counter[str]()
+    for counts in manifest.datasets.values():
+        for stage in counts.stages:
+            lost.update(stage.rejected)
+    if not lost:
+        return f'the build holds no task "{task}"'
+    (reason, _), *_ = lost.most_common(1)
+    return (
+        f'the build holds no task "{task}"; {counted(lost.total(), "row")} of all tasks were rejected, most of them '
+        f"because: {reason}; `orca-recipe show BUILD --rejected` lists them"
+    )

@@ -38,14 +38,19 @@ from orca_plugins.tokenizers.hf.tokenizer_json import (
 from orca_recipes.contract.kinds import Place, SourceFile, Tokenizer, Vocabulary
 from orca_recipes.errors import TokenizerError
 
+HubName = Annotated[str, Field(pattern=r"^\w[\w.-]*/[\w.-]+$")]
+
 
 class HF(Tokenizer):
     """A tokenizer of the Hugging Face world.
 
-    [tokenizer]
-    kind = "hf"
-    path = "tokenizer"
-    add_special_tokens = ["<|im_start|>", "<|im_end|>"]
+    `[tokenizer] model = "org/name"` alone is enough for a chat model: it brings the tokenizer, the end tokens and,
+    where the recipe has no `[template]`, the chat template.
+
+        [tokenizer]
+        kind = "hf"
+        path = "tokenizer"
+        add_special_tokens = ["<|im_start|>", "<|im_end|>"]
     """
 
     kind: Literal["hf"] = "hf"
@@ -53,6 +58,13 @@ class HF(Tokenizer):
         Place | None, Field(description="a tokenizer.json, a SentencePiece .model, or a folder that holds one of them")
     ] = None
     hub: Annotated[str | None, Field(description='a name of the Hugging Face hub, "org/name"')] = None
+    model: Annotated[
+        HubName | Place | None,
+        Field(
+            union_mode="left_to_right",
+            description='a chat model, with its template: a name of the hub, "org/name", or a folder, "./name"',
+        ),
+    ] = None
     hub_revision: Annotated[str, Field(description="branch, tag or commit of the hub name")] = "main"
     add_special_tokens: Annotated[
         tuple[str, ...], Field(description="control tokens to add at the end of the vocabulary")
@@ -63,15 +75,16 @@ class HF(Tokenizer):
 
     @model_validator(mode="after")
     def _one_origin(self) -> HF:
-        if (self.path is None) == (self.hub is None):
-            raise ValueError("give either `path` or `hub`")
+        if sum(one is not None for one in (self.path, self.hub, self.model)) != 1:
+            raise ValueError("give one of `path`, `hub` and `model`")
         return self
 
     def files(self) -> Sequence[SourceFile]:
         """The tokenizer's files, sorted by name. Raises: TokenizerError."""
-        if self.path is not None:
-            return origin.local_files(self.path)
-        return origin.hub_files(str(self.hub), self.hub_revision)
+        path = self.path or (self.model if isinstance(self.model, Path) else None)
+        if path is not None:
+            return origin.local_files(path)
+        return origin.hub_files(str(self.hub or self.model), self.hub_revision)
 
     def materialize(self, *, files: Sequence[SourceFile], folder: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json into `folder`, byte for byte the same anywhere.
