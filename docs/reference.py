@@ -1,11 +1,14 @@
-"""Write the site's reference pages, `recipe.md` and `commands.md`, when mkdocs builds it.
+"""Write the site's reference pages, `recipe.md`, `commands.md` and `hooks.md`, when mkdocs builds it.
 
-The recipe's page comes from the JSON Schema and the docstrings of kinds, that of commands from click: no such page
-lies in the repository, so none can go stale.
+The recipe's page comes from the JSON Schema and the docstrings of kinds, that of commands from click, that of hooks
+from the classes of the contract and the packages that `plugin new` writes: no such page lies in the repository, so none
+can go stale.
 """
 
+import inspect
 import json
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +21,7 @@ from orca_recipes.cli.main import main
 from orca_recipes.contract.docstring import parted
 from orca_recipes.contract.kinds import Source
 from orca_recipes.contract.pieces import PIECES, Offer, Piece
+from orca_recipes.packages.skeleton import example_kind
 from orca_recipes.recipe.schema import json_schema
 
 OURS = "orca-recipes"
@@ -35,7 +39,7 @@ Schema = Mapping[str, Any]
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages to the site (a hook of mkdocs)."""
-    for name, text in (("recipe.md", recipe_page()), ("commands.md", commands_page())):
+    for name, text in (("recipe.md", recipe_page()), ("commands.md", commands_page()), ("hooks.md", hooks_page())):
         files.append(File.generated(config, name, content=text))
     return files
 
@@ -68,6 +72,37 @@ def commands_page() -> str:
         for path, text in _helps(main, click.Context(main, info_name="orca-recipe"))
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def hooks_page() -> str:
+    """Markdown of what a kind of each hook must do, with a kind that does it: the one that `plugin new` writes."""
+    blocks = [
+        "# Hooks",
+        "What a kind of each hook must do, and one that does it: the kind of the package that `orca-recipe plugin new "
+        "NAME --hook HOOK` writes. A test installs each of these packages, runs its tests and builds a recipe with it.",
+    ]
+    for piece in PIECES:
+        hook = piece.hook.removeprefix("orca_")
+        base = piece.contract
+        blocks += [f"## {hook}", f"Offered by `{piece.hook}`, written as `{piece.table}`."]
+        blocks += ["\n\n".join(map(_escaped, (inspect.getdoc(base) or "").split("\n\n")))]
+        blocks += [_method(base, name) for name in vars(base) if _is_told(base, name)]
+        blocks += [f"```python\n{example_kind(hook, f'my-{hook}').strip()}\n```"]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _is_told(base: type, name: str) -> bool:
+    return not name.startswith("_") and inspect.isroutine(getattr(base, name)) and bool(getattr(base, name).__doc__)
+
+
+def _method(base: type, name: str) -> str:
+    """One method: its signature, whether a kind must have it, and what it does."""
+    method = getattr(base, name)
+    must = "needed" if name in getattr(base, "__abstractmethods__", ()) else "may be left out"
+    words = inspect.signature(method).parameters
+    signature = ", ".join(str(words[word]).replace("'", "") for word in words if word != "self")
+    doc = textwrap.indent(inspect.getdoc(method) or "", "    ")
+    return f"`{name}({signature})` ({must})\n\n{doc}"
 
 
 def _helps(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:

@@ -52,6 +52,11 @@ def new_package(name: str, hook: str, out: Path, *, catalogue: Catalogue, versio
     return [out / path for path in texts]
 
 
+def example_kind(hook: str, name: str) -> str:
+    """The Python of the kind in a package that `new_package` writes for a hook ("filters")."""
+    return _filled(f"{hook}.py", _words(name, _piece(hook), Catalogue()))
+
+
 def _write(texts: dict[str, str], out: Path) -> None:
     """All of a package or nothing: it is written aside and renamed."""
     aside = out.with_name(f".{out.name}.new")

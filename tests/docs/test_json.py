@@ -24,6 +24,13 @@ COMMANDS = {
     "clean": "clean",
     "train": "train build/pairs --model tiny --steps 2 --out runs/pairs",
     "export-hf": "export-hf runs/pairs exported-again",
+    "report": "report build/pairs -o report.html",
+    "card": "card build/pairs -o card",
+    "archive": "archive mine.toml -o mine.tar",
+    "rebuild": "rebuild mine.tar --out rebuilt",
+    "env": "env",
+    "trust list": "trust list",
+    "traces stats": "traces stats",
     "plugin list": "plugin list",
     "plugin new": "plugin new no-shouting --hook filters",
 }

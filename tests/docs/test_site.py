@@ -40,7 +40,7 @@ def reference() -> ModuleType:
 def test_every_page_is_in_the_site(site: Path):
     assert {path.stem for path in site.glob("*.html")} == {
         *(path.stem for path in DOCS.glob("*.md")),
-        *("recipe", "commands", "404"),
+        *("recipe", "commands", "hooks", "404"),
     }
 
 
@@ -76,3 +76,13 @@ def test_the_command_reference_has_every_command(reference: ModuleType):
     for name, command in main.commands.items():
         for path in [f"{name} {inner}" for inner in getattr(command, "commands", ())] or [name]:
             assert f"## orca-recipe {path}\n" in page
+
+
+def test_the_page_of_hooks_has_every_method_that_a_kind_must_have_and_an_example(reference: ModuleType):
+    page = reference.hooks_page()
+    for piece in PIECES:
+        hook = piece.hook.removeprefix("orca_")
+        section = page.split(f"\n## {hook}\n")[1].split("\n## ")[0]
+        for method in piece.contract.__abstractmethods__:
+            assert f"`{method}(" in section
+        assert f'kind: Literal["my_{hook}"]' in section
