@@ -93,7 +93,8 @@ def _table_page(name: str, model: type[BaseModel]) -> str:
     """All about a core table: what it is for, its options with those of the tables in it."""
     prose, _ = parted(model.__doc__)
     field = Recipe.model_fields[name]
-    written = {Mapping: f"[{name}.NAME]", tuple: f"[[{name}]]"}.get(get_origin(field.annotation), f"[{name}]")
+    origin = get_origin(field.annotation)
+    written = f"[{name}.NAME]" if origin is Mapping else f"[[{name}]]" if origin is tuple else f"[{name}]"
     blocks = [f"table {written}  {field.description or ''}".rstrip(), prose, "\n".join(["options", *_options(model)])]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
