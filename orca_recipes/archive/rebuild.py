@@ -16,6 +16,7 @@ from orca_recipes.progress import Progress
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, made, pinned_plugins
+from orca_recipes.run.work.limited import LIMITED
 from orca_recipes.store.store import Store
 
 
@@ -61,7 +62,8 @@ def rebuild(
         asked: Asked | None = None
         try:
             loaded = load_recipe(tree / manifest["recipe"], catalogue=kinds, profile=manifest["profile"])
-            asked = Asked(loaded, Store(Path(folder) / "store"), out, workers, traces=Path(folder) / "traces")
+            store, traces = Store(Path(folder) / "store"), Path(folder) / "traces"
+            asked = Asked(loaded, store, out, workers, traces=traces, work=LIMITED)
             plugins = pinned_plugins(asked)
         except OrcaError as fault:
             why = str(fault)

@@ -70,6 +70,7 @@ def _looked_at(data: Path, shape: str | None) -> tuple[Look, str, Mapping[str, A
 
     from orca_recipes.catalogue import Catalogue
     from orca_recipes.contract.kinds import Source
+    from orca_recipes.run.work.limited import LIMITED
 
     kind = Catalogue().kind("orca_sources", "files")
     try:
@@ -77,6 +78,10 @@ def _looked_at(data: Path, shape: str | None) -> tuple[Look, str, Mapping[str, A
     except ValidationError as fault:
         raise SourceError(fault.errors()[0]["msg"]) from None
     assert isinstance(source, Source), "sources are offered as sources"
+    return LIMITED.do(_look_at, source, what=str(data), failure=SourceError)
+
+
+def _look_at(source: Any) -> tuple[Look, str, Mapping[str, Any]]:
     needed = source.suggested()
     found = source.model_copy(update=dict(needed)).settled(files=[], versions={}, insist=False)
     return found.look(), str(found.pins()["shape"]), needed

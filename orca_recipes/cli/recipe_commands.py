@@ -25,6 +25,9 @@ from orca_recipes.counted import counted
 from orca_recipes.errors import RecipeError, SourceError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orca_recipes.contract.kinds import Source
     from orca_recipes.recipe.model import Recipe
 
 
@@ -171,8 +174,25 @@ def check(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json
 
 def _faults_of_data(recipe: Recipe) -> list[str]:
     """What the first rows of each collection would meet, in sentences; nothing of data that is not here."""
+    from orca_recipes.run.work.limited import LIMITED
+
+    sources = dict(recipe.collections)
+    try:
+        return LIMITED.do(_faults_of, sources, what="the first rows", failure=SourceError)
+    except SourceError:
+        pass  # one of them: which
     found = []
-    for name, source in recipe.collections.items():
+    for name, source in sources.items():
+        try:
+            found += LIMITED.do(_faults_of, {name: source}, what="its first rows", failure=SourceError)
+        except SourceError as fault:
+            found.append(f"collections.{name}: {fault}")
+    return found
+
+
+def _faults_of(sources: Mapping[str, Source]) -> list[str]:
+    found = []
+    for name, source in sources.items():
         try:
             found += [f"collections.{name}: {fault}" for fault in source.look().faults]
         except SourceError as fault:

@@ -117,6 +117,14 @@ class Source(Kind, ABC):
         """
         return self
 
+    def looks_to_settle(self, *, versions: Mapping[str, str]) -> bool:
+        """Whether `settled` looks into files, which is then done in a process with limits.
+
+        Args:
+            versions: the `pins` that the lock holds for it, empty where it holds none.
+        """
+        return False
+
     def away(self, *, versions: Mapping[str, str]) -> str | None:
         """Why its data must first be loaded onto this machine, without asking any other; None where they are here.
 

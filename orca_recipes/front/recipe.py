@@ -145,11 +145,13 @@ def asked_of(
 ) -> Asked:
     """Say what is asked of a build, with what is left open filled in."""
     from orca_recipes.run.build import Asked
+    from orca_recipes.run.work.limited import LIMITED
     from orca_recipes.store.shared_store import store_at
 
     name = loaded.recipe.name + (f".{loaded.profile}" if loaded.profile else "") + (f".limit-{limit}" if limit else "")
     directory = out or Path("build") / name
-    return Asked(loaded, store_at(store), directory, workers or os.cpu_count() or 1, limit=limit, **more)
+    number = workers or os.cpu_count() or 1
+    return Asked(loaded, store_at(store), directory, number, limit=limit, work=LIMITED, **more)
 
 
 def _tables(recipe: Mapping[str, Any]) -> dict[str, Any]:

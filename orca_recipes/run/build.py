@@ -49,7 +49,7 @@ class Asked:
 
     locked: demand what the lock pins. limit: at most so many examples of each collection. rehash: read every source
     file again, though size, time and inode say that it is the same. traces: where bought answers are kept; this user's
-    data directory, where it is not said.
+    data directory, where it is not said. work: who loads files for the first time; this process, unless it is said.
     """
 
     loaded: LoadedRecipe
@@ -60,6 +60,7 @@ class Asked:
     limit: int | None = None
     rehash: bool = False
     traces: Path | None = None
+    work: Work = HERE
 
     @property
     def is_variant(self) -> bool:
@@ -77,15 +78,15 @@ class Prepared:
     recipe: Recipe
 
 
-def prepare(asked: Asked, say: Say = quiet, work: Work = HERE) -> Prepared:
+def prepare(asked: Asked, say: Say = quiet, work: Work | None = None) -> Prepared:
     """Pin and compile; the recipe then holds the texts of all system messages.
 
     Args:
-        work: as for `pin_recipe`.
+        work: as for `pin_recipe`; that of `asked`, where it is not said.
     Raises: as `look_up`, `pin_recipe`.
     """
     lock = read_lock(lock_path(asked.loaded.path, asked.loaded.profile))
-    loaded = settled(asked.loaded, lock, insist=asked.locked)
+    loaded = settled(asked.loaded, lock, insist=asked.locked, work=asked.work)
     plugins = pinned_plugins(asked)
     texts = look_up(loaded, asked.store, plugins=plugins, locked=lock.pins if lock else None, rehash=asked.rehash)
     pins, student = pin_recipe(
@@ -96,7 +97,7 @@ def prepare(asked: Asked, say: Say = quiet, work: Work = HERE) -> Prepared:
         rehash=asked.rehash,
         say=say,
         workers=asked.workers,
-        work=work,
+        work=work or asked.work,
     )
     return Prepared(pins, student, compile_plan(texts.recipe, pins, limit=asked.limit), texts.recipe)
 
@@ -137,7 +138,7 @@ def _build(asked: Asked, progress: Progress) -> Built:
     if asked.locked and lock is not None:
         # Before any of them runs.
         _refuse_differences(asked, path, list(plugin_differences(lock.pins.plugins, pinned_plugins(asked))))
-    asked = replace(asked, loaded=settled(asked.loaded, lock, insist=asked.locked))
+    asked = replace(asked, loaded=settled(asked.loaded, lock, insist=asked.locked, work=asked.work))
     prepared = prepare(asked, progress.say, _workers(asked))
     if lock is not None and (found := differences(lock.pins, prepared.pins)):
         _tell_differences(asked, path, found, progress)
@@ -239,7 +240,7 @@ def _workers(asked: Asked) -> Work:
     recipe = asked.loaded.recipe
     anew = asked.workers > 1 and not (asked.directory / "manifest.json").is_file()
     if not anew or not is_worth_workers(recipe, used_collections(recipe)):
-        return HERE
+        return asked.work
     return Workers(recipe.engine, asked.workers)
 
 

@@ -4,30 +4,51 @@ A branch of the hub may move between two looks, and the hub may be out of reach;
 Under `--locked` it is taken at its word, else it is what remains where the hub cannot be asked.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+from orca_recipes.contract.kinds import Source
+from orca_recipes.errors import SourceError
 from orca_recipes.plan.compile import used_collections
 from orca_recipes.plan.pins import SourcePin
 from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.pinning.lock_file import Lock
 from orca_recipes.run.work.blame import placed
+from orca_recipes.run.work.workers import HERE, Work
 
 
-def settled(loaded: LoadedRecipe, lock: Lock | None, *, insist: bool) -> LoadedRecipe:
+@dataclass(frozen=True)
+class Settling:
+    """A source to settle, with what a lock holds of it."""
+
+    source: Source
+    files: tuple[str, ...]
+    versions: Mapping[str, str]
+    insist: bool
+
+
+def settle(task: Settling) -> Source:
+    """Settle a source. Raises: SourceError."""
+    return task.source.settled(files=task.files, versions=task.versions, insist=task.insist)
+
+
+def settled(loaded: LoadedRecipe, lock: Lock | None, *, insist: bool, work: Work = HERE) -> LoadedRecipe:
     """The recipe with each collection that it uses settled, also those whose texts are system messages.
 
     Args:
         insist: take what the lock holds without asking whether the world moved on.
+        work: who looks into files, where a source is settled by what they hold.
     Raises: SourceError, naming the collection.
     """
     recipe, collections = loaded.recipe, dict(loaded.recipe.collections)
     for name in dict.fromkeys((*used_collections(recipe), *recipe.message_collections())):
         pin = lock.pins.collections.get(name, SourcePin()) if lock is not None else SourcePin()
         with placed(f"collections.{name}"):
-            collections[name] = collections[name].settled(
-                files=[file.name for file in pin.files], versions=pin.versions, insist=insist
-            )
+            source = collections[name]
+            task = Settling(source, tuple(file.name for file in pin.files), dict(pin.versions), insist)
+            who = work if source.looks_to_settle(versions=pin.versions) else HERE
+            collections[name] = who.do(settle, task, what="its first rows", failure=SourceError)
     return replace(loaded, recipe=recipe.model_copy(update={"collections": collections}))
 
 

@@ -9,6 +9,7 @@ from functools import partial
 
 from orca_recipes.contract.ending import Ending
 from orca_recipes.contract.markup import markup_from_json
+from orca_recipes.errors import TemplateError, TokenizerError
 from orca_recipes.plan.compile import add_student, used_collections, used_kinds
 from orca_recipes.plan.fingerprint import digest_of
 from orca_recipes.plan.pins import MessagePin, Pins, SourcePin
@@ -16,7 +17,7 @@ from orca_recipes.plan.plugins import PluginPin, kind_key
 from orca_recipes.plan.stages import PlanBuilder
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.pinning.template import Dissecting, take_apart
-from orca_recipes.run.pinning.tokenizer import resolve
+from orca_recipes.run.pinning.tokenizer import Resolving, resolve
 from orca_recipes.run.work.background import Aside
 from orca_recipes.run.work.blame import placed
 from orca_recipes.run.work.student import Student
@@ -44,7 +45,7 @@ def pin_recipe(
         plugins: the pins of the plugins of strangers that it uses.
         say: hears that another build is waited for, or that the store is mended.
         workers: with more than one, source files are hashed while the student is pinned.
-        work: who tries the template.
+        work: who loads the tokenizer and tries the template.
     """
     digests = FileDigests(store.root / "digests.sqlite", rehash=rehash)
     sources = Aside(partial(_pin_sources, recipe, digests))
@@ -93,11 +94,13 @@ def _student(
     tokenizer, template = (builder.plan()[name] for name in add_student(builder, recipe, pin))
     with store.working_on(tokenizer, say) as folder:
         if not folder.is_sound(tokenizer.name, say):
-            resolve(recipe.tokenizer, files, folder)
+            resolving = Resolving(recipe.tokenizer, tuple(files), folder)
+            work.do(resolve, resolving, what=resolving.named, failure=TokenizerError)
     work.expect(recipe.tokenizer, folder.path)
     with store.working_on(template, say) as made:
         if not made.is_sound(template.name, say):
-            work.do(take_apart, Dissecting(recipe.tokenizer, recipe.template, folder.path, made))
+            task = Dissecting(recipe.tokenizer, recipe.template, folder.path, made)
+            work.do(take_apart, task, what="template, tried with the tokenizer", failure=TemplateError)
     facts = made.receipt["report"]
     known = facts["vocabulary"]
     told = known["ending"]

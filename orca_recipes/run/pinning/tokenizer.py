@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from orca_recipes.contract.kinds import Tokenizer
 from orca_recipes.plan.fingerprint import digest_of
@@ -14,8 +14,23 @@ from orca_recipes.store.source_digests import Pinned, unchanged
 from orca_recipes.store.store import StageFolder
 
 
-def resolve(tokenizer: Tokenizer, pinned: Sequence[Pinned], folder: StageFolder) -> None:
+@dataclass(frozen=True)
+class Resolving:
+    """A tokenizer whose files are resolved into a stage of the store."""
+
+    tokenizer: Tokenizer
+    pinned: tuple[Pinned, ...]
+    folder: StageFolder
+
+    @property
+    def named(self) -> str:
+        """The files, as a sentence begins with them."""
+        return ", ".join(str(found.file.path) for found in self.pinned)
+
+
+def resolve(task: Resolving) -> None:
     """Make stage `tokenizer` of its files. Raises: SourceError where one changes meanwhile; TokenizerError."""
+    tokenizer, pinned, folder = task.tokenizer, task.pinned, task.folder
     aside = folder.path / ".making"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()

@@ -7,14 +7,17 @@ was never warmed imports and loads with its first part.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from orca_recipes.contract.kinds import Engine, Result, Task, Tokenizer
+from orca_recipes.errors import Failure, UserError
 from orca_recipes.run.work.background import Aside
+from orca_recipes.run.work.limited import Bounded, Limits, raise_told
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.store.arrow_files import keep_pandas_out
 
@@ -39,8 +42,11 @@ class Loading:
 class Work(Protocol):
     """Who does a piece of work that any process can do."""
 
-    def do(self, function: Callable[[Task], Result], task: Task) -> Result:
-        """What the function makes of the task. Raises: what it raises."""
+    def do(self, function: Callable[[Task], Result], task: Task, *, what: str, failure: type[UserError]) -> Result:
+        """What the function makes of the task; what: whose fault it is where more fails than that.
+
+        Raises: what it raises; failure, where the work is done in a process that fails.
+        """
 
     def expect(self, tokenizer: Tokenizer, folder: Path) -> None:
         """Parts are coming that need this tokenizer, which is in the store now."""
@@ -49,7 +55,7 @@ class Work(Protocol):
 class _Here:
     """The calling process; it loads what a part needs when it comes."""
 
-    def do(self, function: Callable[[Task], Result], task: Task) -> Result:
+    def do(self, function: Callable[[Task], Result], task: Task, *, what: str, failure: type[UserError]) -> Result:
         return function(task)
 
     def expect(self, tokenizer: Tokenizer, folder: Path) -> None:
@@ -61,17 +67,24 @@ HERE: Work = _Here()
 
 @dataclass(frozen=True)
 class Workers:
-    """The workers of an engine, which begin to get ready at once."""
+    """The workers of an engine, which begin to get ready at once; what they load first is held to limits."""
 
     engine: Engine
     number: int
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         self.engine.warm(function=import_libraries, task=None, workers=self.number)
         Aside(partial(import_libraries, None))  # or this process imports them while all workers wait for it
 
-    def do(self, function: Callable[[Task], Result], task: Task) -> Result:
-        ((_, result),) = self.engine.map(function=function, tasks=[task], workers=self.number)
+    def do(self, function: Callable[[Task], Result], task: Task, *, what: str, failure: type[UserError]) -> Result:
+        try:
+            ((_, result),) = self.engine.map(function=Bounded(function, self.limits), tasks=[task], workers=self.number)
+        except Failure as end:
+            found = re.search(r"\((SIG[A-Z]+)\)", str(end))
+            raise failure(self.limits.exceeded(what, found[1] if found else str(end))) from end
+        except Exception as error:
+            raise_told(error, what, failure, self.limits)
         return result
 
     def expect(self, tokenizer: Tokenizer, folder: Path) -> None:

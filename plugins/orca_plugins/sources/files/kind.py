@@ -232,6 +232,10 @@ class Files(Source):
             return self
         return self.model_copy(update={"shape": versions.get("shape") or self.settled_shape()})
 
+    def looks_to_settle(self, *, versions: Mapping[str, str]) -> bool:
+        """Whether the first rows have to say the shape."""
+        return self.shape == AUTO and not versions.get("shape")
+
     def pins(self) -> Mapping[str, str]:
         """The shape, so that it is not guessed twice."""
         return {} if self.shape is None else {"shape": self.shape}
