@@ -10,6 +10,7 @@ from tests.campaign.bits import bits
 from tests.campaign.forge import forge
 from tests.campaign.fuzz import fuzz
 from tests.campaign.kill import kill
+from tests.campaign.strangers import strangers
 from tests.campaign.templates import templates
 
 
@@ -23,6 +24,7 @@ campaign.add_command(kill)
 campaign.add_command(fuzz)
 campaign.add_command(bits)
 campaign.add_command(forge)
+campaign.add_command(strangers)
 campaign.add_command(templates)
 
 if __name__ == "__main__":

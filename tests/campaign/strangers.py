@@ -1,0 +1,380 @@
+"""What strangers hand over, edited by rule: recipes, locks, builds, traces, archives, tokenizers, templates, loaders.
+
+Each input is drawn from the seed and its number, and met by a command as a user runs it. Whatever it does, the command
+ends in time with status 0, 1 or 2, says a sentence and no traceback, runs no code of the input, starts no program,
+writes nowhere but where it was told, asks no host that was not allowed, and shows no secret. Inputs are not kept: a
+failure is named by seed and number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from click.testing import CliRunner
+
+from orca_recipes.cli.main import main
+from orca_recipes.run.work import limited
+from tests.campaign.fuzz import Hang, no_longer_than
+from tests.campaign.mutation import spoilt
+from tests.campaign.stranger_loaders import LOADERS, loaded_by_a_stranger
+from tests.campaign.stranger_values import edited_json, edited_tar, edited_template, edited_toml
+from tests.campaign.trial import HOME, table
+
+LIMITS = limited.Limits(memory_bytes=1 << 30, seconds=20.0)
+SECRET = "planted-7f3a9c51e0b84d26"
+PATIENCE_SECONDS = 120
+_VARIABLE = "PLANTED_KEY"
+
+RECIPE = """\
+name = "sums"
+[collections.sums]
+kind = "files"
+path = "sums.jsonl"
+[tokenizer]
+kind = "hf"
+path = "student"
+[template]
+kind = "from_tokenizer"
+[packing]
+row_tokens = 512
+[profiles.asked.teachers.t]
+kind = "openai"
+model = "m"
+endpoints = [{ base_url = "https://teacher.invalid/v1", key_env = "PLANTED_KEY" }]
+[profiles.asked.datasets.main]
+teacher = "t"
+"""
+
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass
+class Met:
+    """What became of inputs; found: refused with a sentence. failed: number, what it was, and what went wrong."""
+
+    tried: int = 0
+    found: int = 0
+    unknowable: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def told(self) -> dict[str, Any]:
+        return {"tried": self.tried, "found": self.found, "unknowable": self.unknowable, "failed": self.failed}
+
+
+@dataclass
+class Desk:
+    """A sound recipe with its build, archive and traces, and a copy of it to spoil."""
+
+    root: Path
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def sound(self) -> Path:
+        return self.root / "sound"
+
+    @property
+    def here(self) -> Path:
+        return self.root / "here"
+
+    @property
+    def recipe(self) -> Path:
+        return self.here / "sums.toml"
+
+    def begin(self) -> None:
+        """Make a fresh copy of what is sound."""
+        shutil.rmtree(self.here, ignore_errors=True)
+        shutil.copytree(self.sound, self.here)
+
+    def run(self, *words: object) -> tuple[int, str]:
+        """A command, with its status and all that it said. Raises: AssertionError where it is no end for a user."""
+        done = CliRunner().invoke(main, [str(word) for word in words])
+        text = done.output
+        self.said.append(text)
+        where = " ".join(str(word).replace(str(self.root), "") for word in words)
+        assert done.exception is None or isinstance(done.exception, SystemExit), f"{where}: {done.exception!r}"
+        assert done.exit_code in (0, 1, 2), f"{where}: exit status {done.exit_code}"
+        assert "orca-recipe failed" not in text, f"{where}: {text[-600:]}"
+        assert "Traceback" not in text, f"{where}: {text[-600:]}"
+        assert done.exit_code == 0 or text.strip(), f"{where}: no sentence"
+        assert max(map(len, text.splitlines()), default=0) < 20_000, f"{where}: a line of {len(text)} characters"
+        return done.exit_code, text
+
+    def places(self, *, out: str = "out") -> list[object]:
+        return ["--store", self.here / "store", "--out", self.here / out]
+
+    def build(self, *more: object) -> int:
+        return self.run("build", self.recipe, *self.places(), "--workers", 1, *more)[0]
+
+
+def make(root: Path) -> Desk:
+    """Build what the campaign spoils."""
+    desk = Desk(root)
+    student = desk.sound / "student"
+    student.mkdir(parents=True)
+    rows = [{"question": f"{n} + {n}?", "answer": str(2 * n)} for n in range(12)]
+    (desk.sound / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shutil.copyfile(HOME / "recipes" / "quickstart" / "tokenizer.json", student / "tokenizer.json")
+    (student / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>", "chat_template": TEMPLATE}))
+    (desk.sound / "sums.toml").write_text(RECIPE)
+    desk.begin()
+    assert desk.build() == 0, desk.said
+    archive = ["archive", desk.recipe, "--store", desk.here / "store", "-o", desk.here / "sums.tar"]
+    assert desk.run(*archive)[0] == 0, desk.said
+    shutil.rmtree(desk.sound)
+    shutil.copytree(desk.here, desk.sound)
+    return desk
+
+
+# --- each makes one input, and meets it with commands; returns the status that says whether it was refused ------------
+
+
+def recipe(desk: Desk, chance: random.Random) -> int:
+    text = desk.recipe.read_bytes()
+    desk.recipe.write_bytes(edited_toml(text, chance) if chance.random() < 0.7 else spoilt(text, chance))
+    profile = ["--profile", "asked"] if chance.random() < 0.2 else []
+    desk.run("check", desk.recipe, *profile)
+    desk.run("plan", desk.recipe, *desk.places(), "--declared", *profile)
+    if profile:
+        traces = ["--traces", desk.here / "traces"]
+        return desk.run("collect", desk.recipe, *desk.places(), *traces, "--workers", 1, *profile)[0]
+    return desk.build()
+
+
+def lock(desk: Desk, chance: random.Random) -> int:
+    path = desk.recipe.with_suffix(".lock")
+    text = path.read_bytes()
+    path.write_bytes(edited_toml(text, chance) if chance.random() < 0.7 else spoilt(text, chance))
+    desk.run("lock", desk.recipe, "--store", desk.here / "store", "--explain")
+    desk.run("verify", desk.here / "out", "--lock", path)
+    return desk.build("--locked")
+
+
+def build(desk: Desk, chance: random.Random) -> int:
+    files = sorted(path for path in (desk.here / "out").rglob("*") if path.is_file())
+    path = desk.here / "out" / "manifest.json" if chance.random() < 0.5 else chance.choice(files)
+    data = path.read_bytes()
+    is_json = path.suffix == ".json" and chance.random() < 0.7
+    path.write_bytes(edited_json(data, chance) if is_json else spoilt(data, chance))
+    status, _ = desk.run("verify", desk.here / "out")
+    desk.run("show", desk.here / "out", "--json")
+    desk.run("diff", desk.sound / "out", desk.here / "out")
+    desk.run("export", desk.here / "out", "--to", "hf", "--out", desk.here / "exported")
+    return status
+
+
+def traces(desk: Desk, chance: random.Random) -> int:
+    question = {"messages": [["user", "2 + 2?"]], "sampling": {"model": "m"}, "sample": 0}
+    line = {"key": "0" * 64, "text": "4", "finish_reason": "stop", "model_asked": "m", "endpoint": "e", "time": 1.7e9}
+    data = (json.dumps({**line, "question": question}) + "\n").encode() * chance.randrange(1, 4)
+    data = edited_json(data.splitlines()[0], chance) + b"\n" if chance.random() < 0.6 else spoilt(data, chance)
+    path = desk.here / chance.choice(["t.jsonl", "t.jsonl", "t.parquet"])
+    path.write_bytes(data)
+    status, _ = desk.run("traces", "import", path, "--traces", desk.here / "traces")
+    held = desk.here / "traces" / "segments" / "x.answers"
+    held.parent.mkdir(parents=True, exist_ok=True)
+    held.write_bytes(data)
+    left = desk.here / "traces" / "sent" / "x.sent"
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(edited_json(b'{"key": "00", "tries": 1, "endpoint": "e", "token": "t"}', chance) + b"\n")
+    desk.run("traces", "stats", "--traces", desk.here / "traces")
+    plan = ["plan", desk.recipe, *desk.places(), "--profile", "asked", "--traces", desk.here / "traces"]
+    desk.run(*plan)
+    return status
+
+
+def archive(desk: Desk, chance: random.Random) -> int:
+    path = desk.here / "sums.tar"
+    data = path.read_bytes()
+    path.write_bytes(edited_tar(data, chance) if chance.random() < 0.8 else spoilt(data, chance))
+    status, _ = desk.run("rebuild", path, "--out", desk.here / "rebuilt", "--workers", 1)
+    return status
+
+
+def tokenizer(desk: Desk, chance: random.Random) -> int:
+    path = desk.here / "student" / chance.choice(["tokenizer.json", "tokenizer_config.json"])
+    data = path.read_bytes()
+    path.write_bytes(edited_json(data, chance) if chance.random() < 0.8 else spoilt(data, chance))
+    return desk.build()
+
+
+def template(desk: Desk, chance: random.Random) -> int:
+    path = desk.here / "student" / "tokenizer_config.json"
+    table = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**table, "chat_template": edited_template(TEMPLATE, chance)}))
+    return desk.build()
+
+
+def data(desk: Desk, chance: random.Random) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [json.loads(line) for line in (desk.here / "sums.jsonl").read_bytes().splitlines()]
+    name = chance.choice(["rows.jsonl", "rows.json", "rows.parquet", "rows.arrow", "rows.csv"])
+    path = desk.here / name
+    if name == "rows.parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif name == "rows.arrow":
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, pa.Table.from_pylist(rows).schema) as writer:
+            writer.write_table(pa.Table.from_pylist(rows))
+    elif name == "rows.csv":
+        path.write_text("question,answer\n" + "".join(f"{row['question']},{row['answer']}\n" for row in rows))
+    else:
+        path.write_text(json.dumps(rows) if name == "rows.json" else "\n".join(map(json.dumps, rows)))
+    whole = path.read_bytes()
+    is_json = name.startswith("rows.json") and chance.random() < 0.6
+    path.write_bytes(edited_json(whole.splitlines()[0], chance) if is_json else spoilt(whole, chance))
+    shape = 'path = "sums.jsonl"', f'path = "{name}"\nshape = "auto"' if chance.random() < 0.5 else f'path = "{name}"'
+    desk.recipe.write_text(desk.recipe.read_text().replace(*shape))
+    desk.run("check", desk.recipe)
+    desk.run("init", path, "-o", desk.here / "new.toml")
+    return desk.build()
+
+
+def loader(desk: Desk, chance: random.Random) -> int:
+    """A plugin's kind that misbehaves on purpose, behind limits that are small."""
+    return loaded_by_a_stranger(desk.recipe, desk.here, chance.choice(sorted(LOADERS)))
+
+
+KINDS: dict[str, tuple[Callable[[Desk, random.Random], int], int]] = {
+    "recipe": (recipe, 28),
+    "lock": (lock, 12),
+    "build": (build, 12),
+    "traces": (traces, 10),
+    "archive": (archive, 10),
+    "tokenizer": (tokenizer, 10),
+    "template": (template, 8),
+    "data": (data, 8),
+    "loader": (loader, 2),
+}
+"""By name, with how often each is drawn."""
+
+
+@click.command()
+@click.option("--count", default=1000, show_default=True, help="How many inputs.")
+@click.option("--seed", default=1, show_default=True, help="Decides every input.")
+@click.option("--seconds", type=float, help="Stop after so many seconds.")
+@click.option("--only", type=click.Choice(sorted(KINDS)), help="Inputs of this kind alone.")
+@click.option("--at", type=int, help="This one input.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write what was tried into this file.")
+def strangers(
+    count: int, seed: int, seconds: float | None, only: str | None, at: int | None, json_file: Path | None
+) -> None:
+    """Meet what strangers hand over, edited by rule: no code, no secret, no limit passed, always a sentence."""
+    with tempfile.TemporaryDirectory(prefix="strangers-") as folder:
+        numbers = range(count) if at is None else range(at, at + 1)
+        by_kind = met(Path(folder), numbers, seed, only=only, seconds=seconds)
+    rows = [(name, found.tried, found.found, len(found.failed)) for name, found in by_kind.items()]
+    click.echo(table("what strangers hand over", ("kind", "tried", "refused", "failed"), rows))
+    told = Met()
+    for found in by_kind.values():
+        told.tried, told.found = told.tried + found.tried, told.found + found.found
+        told.failed += found.failed
+    for line in told.failed:
+        click.echo(f"FAILED {line}")
+    if json_file is not None:
+        json_file.write_text(json.dumps(told.told()))
+    sys.exit(1 if told.failed else 0)
+
+
+def met(
+    root: Path, numbers: range, seed: int, *, only: str | None = None, seconds: float | None = None
+) -> dict[str, Met]:
+    """Meet inputs by their numbers, until the time is up."""
+    names, shares = list(KINDS), [share for _, share in KINDS.values()]
+    by_kind = {name: Met() for name in KINDS}
+    ends = None if seconds is None else time.monotonic() + seconds
+    limited.LIMITED = limited.Limited(LIMITS)  # the machine has other work
+    with _planted(root), _watched(root) as seen:
+        desk = make(root)
+        for number in numbers:
+            if ends is not None and time.monotonic() > ends:
+                break
+            chance = random.Random(f"{seed}/{number}")
+            name = chance.choices(names, shares)[0]
+            if only is None or name == only:
+                _meet(desk, name, chance, seen, by_kind[name], f"{name} (--at {number} --seed {seed})")
+    return by_kind
+
+
+def _meet(desk: Desk, name: str, chance: random.Random, seen: list[str], told: Met, where: str) -> None:
+    told.tried += 1
+    desk.begin()
+    desk.said.clear()
+    seen.clear()
+    try:
+        with no_longer_than(PATIENCE_SECONDS):
+            told.found += KINDS[name][0](desk, chance) != 0
+    except KeyboardInterrupt:
+        raise
+    except (AssertionError, Hang) as fault:
+        told.failed.append(f"{where}: {fault}")
+    except BaseException as fault:  # panics of Rust are no Exception
+        told.failed.append(f"{where}: {type(fault).__name__}: {fault}")
+    told.failed += [f"{where}: {sentence}" for sentence in dict.fromkeys(seen)]
+    if any(SECRET in text for text in desk.said) or _holds_secret(desk.here):
+        told.failed.append(f"{where}: the secret is shown or written")
+
+
+def _holds_secret(folder: Path) -> bool:
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return any(SECRET.encode() in path.read_bytes() for path in files if path.suffix != ".sqlite")
+
+
+@contextmanager
+def _planted(root: Path) -> Iterator[None]:
+    """A user's home with a secret in the environment and no host allowed."""
+    places = {name: str(root / "user") for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "ORCA_CONFIG")}
+    (root / "user").mkdir(parents=True)
+    before = {name: os.environ.get(name) for name in (*places, _VARIABLE)}
+    os.environ.update({**places, _VARIABLE: SECRET})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+@contextmanager
+def _watched(root: Path) -> Iterator[list[str]]:
+    """What this process does that no input may bring about, in sentences: an audit hook sees it."""
+    seen: list[str] = []
+    allowed = (str(root.resolve()), tempfile.gettempdir(), "/dev/", "/proc/")
+    watching = [True]
+    sys.addaudithook(partial(_audit, seen, allowed, watching))
+    try:
+        yield seen
+    finally:
+        watching.clear()
+
+
+def _audit(seen: list[str], allowed: tuple[str, ...], watching: list[bool], event: str, words: tuple[Any, ...]) -> None:
+    if not watching:
+        return
+    starts = ("os.system", "os.exec", "os.posix_spawn", "os.spawn")
+    if event in starts or (event == "subprocess.Popen" and words[0] != sys.executable):
+        seen.append(f"it starts {words[0]}")
+    elif event == "socket.getaddrinfo":
+        seen.append(f"it asks for the host {words[0]}")
+    elif event == "socket.connect" and words[0].family != socket.AF_UNIX:
+        seen.append(f"it connects to {words[1]}")
+    elif event == "open" and isinstance(words[0], str | bytes) and isinstance(words[2], int):
+        path = os.path.abspath(os.fsdecode(words[0]))
+        if words[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and not path.startswith(allowed) and ".pyc" not in path:
+            seen.append(f"it writes {path}")
