@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     pass
 
 _OBJECTS_A_COLLECTION = 200_000
+_MOST_CHARS = 4_000
+"""Of a line of a sentence."""
 
 
 class _Group(click.Group):
@@ -66,8 +68,14 @@ class _Group(click.Group):
 def _fail(ctx: click.Context, sentence: str, status: int) -> NoReturn:
     if ctx.params.get("traceback"):
         print_text(traceback.format_exc(), err=True)
-    print_text(sentence, err=True)
+    print_text("\n".join(map(_bounded, sentence.splitlines())), err=True)
     sys.exit(status)
+
+
+def _bounded(line: str) -> str:
+    """A line that a person can read, though what it quotes has no end."""
+    half = _MOST_CHARS // 2
+    return line if len(line) <= _MOST_CHARS else f"{line[:half]} [...] {line[-half:]}"
 
 
 def _stop(ctx: click.Context) -> NoReturn:

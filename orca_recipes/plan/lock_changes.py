@@ -8,6 +8,9 @@ from typing import Any
 
 from orca_recipes.plan.pins import Pins, differences
 
+_SHOWN_CHARS = 400
+"""Of a value that a person reads; programs get it whole."""
+
 
 @dataclass(frozen=True)
 class LockChange:
@@ -24,7 +27,12 @@ class LockChange:
 
     def __str__(self) -> str:
         bytes_told = "can change bytes" if self.changes_bytes else "changes no byte"
-        return f"{self.part}: {_shown(self.before)} -> {_shown(self.after)}: {self.why} ({bytes_told})"
+        told = (self.part, f"{_shown(self.before)} -> {_shown(self.after)}", self.why)
+        return f"{': '.join(map(_cut, told))} ({bytes_told})"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
 
 
 def lock_changes(

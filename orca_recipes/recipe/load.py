@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from orca_recipes.contract.kinds import Kind
 from orca_recipes.contract.pieces import Offer
 from orca_recipes.contract.spelling import hint, quoted
+from orca_recipes.contract.toml_text import toml_table
 from orca_recipes.errors import Fault, RecipeError
 from orca_recipes.recipe import toml_lines
 from orca_recipes.recipe.choice import Chosen, Kinds
@@ -182,7 +183,7 @@ def _text(path: Path) -> str:
 
 def _parsed(text: str, path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        return toml_table(text)
     except tomllib.TOMLDecodeError as fault:
         said, line = _syntax_fault(str(fault), text)
         raise _alone(path, line, f"is not TOML: {said}") from fault

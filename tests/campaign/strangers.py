@@ -113,7 +113,9 @@ class Desk:
         assert "orca-recipe failed" not in text, f"{where}: {text[-600:]}"
         assert "Traceback" not in text, f"{where}: {text[-600:]}"
         assert done.exit_code == 0 or text.strip(), f"{where}: no sentence"
-        assert max(map(len, text.splitlines()), default=0) < 20_000, f"{where}: a line of {len(text)} characters"
+        assert max(map(len, text.splitlines()), default=0) < 20_000, (
+            f"{where}: a line of {len(text)} characters: {text[:200]}"
+        )
         return done.exit_code, text
 
     def places(self, *, out: str = "out") -> list[object]:

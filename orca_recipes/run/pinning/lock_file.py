@@ -1,6 +1,5 @@
 """The lock beside a recipe: `[pins]`, which feed the plan, and `[outcomes]`, which --locked checks."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import tomli_w
 
+from orca_recipes.contract.toml_text import toml_table
 from orca_recipes.errors import LockError
 from orca_recipes.plan.pins import Pins, pins_from_json
 from orca_recipes.store.disk_faults import writing
@@ -36,7 +36,7 @@ def lock_path(recipe: Path, profile: str | None) -> Path:
 def read_lock(path: Path) -> Lock | None:
     """The lock at a path, None where there is none. Raises: LockError where it cannot be read."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = toml_table(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

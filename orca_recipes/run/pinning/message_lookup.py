@@ -6,7 +6,6 @@ committed beside a recipe repeats a paper's wording.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from orca_recipes.contract.kinds import Source
 from orca_recipes.contract.spelling import quoted
+from orca_recipes.contract.toml_text import toml_table
 from orca_recipes.errors import SourceError, StoreError
 from orca_recipes.plan.fingerprint import digest_of
 from orca_recipes.plan.pins import MessagePin, Pins
@@ -113,7 +113,7 @@ def _texts(
 def _of_file(name: str, path: Path) -> dict[str, str]:
     where = f"system_messages.{name}: {path}"
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        table = toml_table(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SourceError(f"{where}: it cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

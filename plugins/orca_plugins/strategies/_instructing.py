@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from orca_recipes.contract.kinds import Place, Strategy
 from orca_recipes.contract.messages import Turn, conversations_of, heading
+from orca_recipes.contract.toml_text import toml_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -87,7 +88,7 @@ class Instructing(Strategy):
 
 def _read(path: Any) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return toml_table(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"{path}: it cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
