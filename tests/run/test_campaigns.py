@@ -1,0 +1,22 @@
+"""A slice of the campaigns `strangers` and `faults`; by hand they run for as long as one likes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("strangers", ("--count", "12", "--seed", "7")), ("faults", ("--count", "1", "--only", "a disk that is full"))],
+)
+def test_what_strangers_hand_over_and_machines_that_fail_end_in_sentences(name: str, more: tuple[str], tmp_path: Path):
+    command = [sys.executable, "-m", "tests.campaign", name, *more, "--json", str(tmp_path / "told.json")]
+    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True)
+    told = json.loads((tmp_path / "told.json").read_bytes())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (told["tried"], told["failed"], told["unknowable"]) == (int(more[1]), [], [])
