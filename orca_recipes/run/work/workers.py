@@ -79,13 +79,16 @@ class Workers:
 
     def do(self, function: Callable[[Task], Result], task: Task, *, what: str, failure: type[UserError]) -> Result:
         try:
-            ((_, result),) = self.engine.map(function=Bounded(function, self.limits), tasks=[task], workers=self.number)
+            pairs = self.engine.map(function=Bounded(function, self.limits), tasks=[task], workers=self.number)
+            results: list[Result] = [result for _, result in pairs]
         except Failure as end:
-            found = re.search(r"\((SIG[A-Z]+)\)", str(end))
-            raise failure(self.limits.exceeded(what, found[1] if found else str(end))) from end
+            killed = re.search(r"\((SIG[A-Z]+)\)", str(end))
+            if killed is None:
+                raise
+            raise failure(self.limits.exceeded(what, killed[1])) from end
         except Exception as error:
             raise_told(error, what, failure, self.limits)
-        return result
+        return results[0]
 
     def expect(self, tokenizer: Tokenizer, folder: Path) -> None:
         self.engine.warm(function=load_tokenizer, task=Loading(tokenizer, folder), workers=self.number)
