@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from orca_recipes.counted import counted
 from orca_recipes.shards.files import write_whole
 from orca_recipes.shards.show.visible import visible
+from orca_recipes.train.validation import Validation
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 LOG = "log.jsonl"
 TENSORBOARD = "tensorboard"
+
+_SHOWN_GROUPS = 6
+"""Groups of validation rows that a terminal shows of each sort, those with the highest losses; the log has all."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Journal(Protocol):
 
     def step(self, step: Step, glance: Glance) -> None: ...
 
-    def validation(self, *, step: int, phase: int, loss: float, target_tokens: int) -> None: ...
+    def validation(self, found: Validation) -> None: ...
 
     def say(self, sentence: str) -> None: ...
 
@@ -72,7 +76,7 @@ class Silence:
     def step(self, step: Step, glance: Glance) -> None:
         pass
 
-    def validation(self, *, step: int, phase: int, loss: float, target_tokens: int) -> None:
+    def validation(self, found: Validation) -> None:
         pass
 
     def say(self, sentence: str) -> None:
@@ -95,10 +99,23 @@ class RunJournal:
             self._scalars.add_scalar("flop_utilization", glance.utilization, step.step)
         self.say(step_line(step, glance))
 
-    def validation(self, *, step: int, phase: int, loss: float, target_tokens: int) -> None:
-        self._write({"step": step, "phase": phase, "validation_loss": loss, "target_tokens": target_tokens})
-        self._scalars.add_scalar("validation_loss", loss, step)
-        self.say(f"step {step:,}: validation loss {loss:.4f} over {counted(target_tokens, 'target token')}")
+    def validation(self, found: Validation) -> None:
+        groups = {sort: {name: asdict(group) for name, group in by.items()} for sort, by in found.groups.items()}
+        self._write(
+            {
+                "step": found.step,
+                "phase": found.phase,
+                "validation_loss": found.loss,
+                "target_tokens": found.target_tokens,
+                "validation_losses": groups,
+            }
+        )
+        self._scalars.add_scalar("validation_loss", found.loss, found.step)
+        for sort, by in found.groups.items():
+            for name, group in by.items():
+                self._scalars.add_scalar(f"validation_loss_by_{sort}/{name}", group.loss, found.step)
+        for line in validation_lines(found):
+            self.say(line)
 
     def say(self, sentence: str) -> None:
         print(visible(sentence), file=self._stream, flush=True)
@@ -149,6 +166,18 @@ def step_line(step: Step, glance: Glance) -> str:
     if glance.utilization is not None:
         parts.append(f"FLOPs {glance.utilization:.0%}")
     return "  ".join([*parts, f"{clock(glance.seconds_left)} left"])
+
+
+def validation_lines(found: Validation) -> Iterator[str]:
+    """One look at the held-out rows in lines of a terminal, one for each sort of group of which there are several."""
+    told = f"validation loss {found.loss:.4f} over {counted(found.target_tokens, 'target token')}"
+    yield f"step {found.step:,}: {told}"
+    for sort, by in found.groups.items():
+        if len(by) > 1:
+            worst = sorted(by, key=lambda name: -by[name].loss)
+            shown = [f"{name or 'none'} {by[name].loss:.4f}" for name in worst[:_SHOWN_GROUPS]]
+            more = f", and {len(by) - _SHOWN_GROUPS} lower" if len(by) > _SHOWN_GROUPS else ""
+            yield f"  by {sort}: {', '.join(shown)}{more}"
 
 
 def clock(seconds: float) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -21,17 +21,21 @@ from orca_recipes.errors import NonFiniteLoss
 from orca_recipes.shards.training import Training
 from orca_recipes.train.checkpoints.position import Position
 from orca_recipes.train.data.batches import Batch, Normalization, Share, micro_batches
-from orca_recipes.train.data.order import PhaseOrder, RowPlace
+from orca_recipes.train.data.order import RowPlace
 from orca_recipes.train.data.provenance import describe
 from orca_recipes.train.data.rows import Rows
 from orca_recipes.train.data.training_phases import TrainingPhase
+from orca_recipes.train.data.validation_groups import Groups, validation_order
 from orca_recipes.train.journal import Glance, Journal, Step
 from orca_recipes.train.learning_rate import Rates
+from orca_recipes.train.model.architecture import Architecture
 from orca_recipes.train.model.flops import peak_flops, step_flops
-from orca_recipes.train.model.network import losses, network_of
+from orca_recipes.train.model.network import network_of
 from orca_recipes.train.optimizer import Optimizer
+from orca_recipes.train.passes import Hear, run_through
 from orca_recipes.train.processes.parallel_layout import Layout, Place
 from orca_recipes.train.training_settings import Settings
+from orca_recipes.train.validation import GroupSums, Validation
 
 _PACE_KEPT = 0.9
 """How much of the pace told so far stays in the next one."""
@@ -56,16 +60,39 @@ class Totals:
 
 
 @dataclass
+class Tally:
+    """What micro-batches hold, counted as they pass. terms: what a loss is the mean over."""
+
+    mean_over: Normalization
+    architecture: Architecture
+    terms: int = 0
+    target_tokens: int = 0
+    stored_tokens: int = 0
+    flops: float = 0.0
+
+    def counting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            self.terms += batch.terms(self.mean_over)
+            self.target_tokens += batch.target_tokens
+            self.stored_tokens += batch.stored_tokens
+            spans = [bounds.tolist() for bounds in batch.cu_seqlens[: len(batch.places)]]
+            self.flops += step_flops(self.architecture, spans)
+            yield batch
+
+
+@dataclass
 class Trainer:
     """One rank's part of a training.
 
-    stop_requested: asked before each step; true where this rank was told to stop.
+    groups: of the examples of each dataset that is held out. stop_requested: asked before each step; true where this
+    rank was told to stop.
     """
 
     settings: Settings
     layout: Layout
     place: Place
     rows: Rows
+    groups: Mapping[str, Groups]
     optimizer: Optimizer
     rates: Rates
     keeper: Keeper
@@ -134,28 +161,29 @@ class Trainer:
         self.journal.step(step, self._glance(step, totals))
         return done
 
-    def _gone_through(self, batches: Iterable[Batch], mean_over: Normalization, *, learn: bool) -> Totals:
+    def _gone_through(
+        self, batches: Iterable[Batch], mean_over: Normalization, *, learn: bool, also: Hear | None = None
+    ) -> Totals:
         """Forward, and backward where it learns, over this rank's micro-batches.
 
         Losses stay on the device until all are made: reading one would halt it while the next micro-batch is read.
         """
-        model, totals, losses_B = self.optimizer.gradients, Totals(), []
-        for batch in batches:
-            on_device = batch.to(self.place.device)
-            weights_BT = batch.weights_BT(mean_over).to(self.place.device, non_blocking=True)
-            # where() before the product: a pad's loss may be NaN, and NaN * 0 is NaN.
-            loss_BT = torch.where(weights_BT > 0, losses(model, on_device), 0.0) * weights_BT
-            if learn:
-                loss_BT.sum().backward()  # type: ignore[no-untyped-call]
-            losses_B.append((batch.places, loss_BT.detach().sum(dim=1, dtype=torch.float64)))
-            spans = [bounds.tolist() for bounds in batch.cu_seqlens[: len(batch.places)]]
-            totals = replace(
-                totals,
-                terms=totals.terms + batch.terms(mean_over),
-                target_tokens=totals.target_tokens + batch.target_tokens,
-                stored_tokens=totals.stored_tokens + batch.stored_tokens,
-                flops=totals.flops + step_flops(network_of(model).architecture, spans),
-            )
+        losses_B: list[tuple[tuple[RowPlace, ...], torch.Tensor]] = []
+
+        def hear(batch: Batch, loss_BT: torch.Tensor) -> None:
+            losses_B.append((batch.places, loss_BT.sum(dim=1, dtype=torch.float64)))
+            if also is not None:
+                also(batch, loss_BT)
+
+        model = self.optimizer.gradients
+        tally = Tally(mean_over, network_of(model).architecture)
+        run_through(model, tally.counting(batches), mean_over, device=self.place.device, learn=learn, hear=hear)
+        totals = Totals(
+            terms=tally.terms,
+            target_tokens=tally.target_tokens,
+            stored_tokens=tally.stored_tokens,
+            flops=tally.flops,
+        )
         for places, loss_B in losses_B:
             row_losses = loss_B.tolist()
             bad = [place for place, loss in zip(places, row_losses, strict=False) if not math.isfinite(loss)]
@@ -163,17 +191,16 @@ class Trainer:
         return totals
 
     def _joined(self, totals: Totals) -> Totals:
-        """The totals of all ranks: ranks of one copy hold equal ones, of which one counts."""
-        counts = self.place.tensor_rank == 0
+        """The totals of all ranks."""
         numbers = [totals.loss, totals.terms, totals.target_tokens, totals.stored_tokens, totals.flops]
-        mine = [number if counts else 0.0 for number in numbers]
+        mine = [number if self._counts else 0.0 for number in numbers]
         joined = torch.tensor(mine, dtype=torch.float64, device=self.place.device)
         torch.distributed.all_reduce(joined)
         loss, terms, target_tokens, stored_tokens, flops = joined.tolist()
         bad = totals.bad_rows
         if not math.isfinite(loss):
             gathered: list[tuple[RowPlace, ...]] = [()] * self.layout.processes
-            torch.distributed.all_gather_object(gathered, totals.bad_rows if counts else ())
+            torch.distributed.all_gather_object(gathered, totals.bad_rows if self._counts else ())
             bad = tuple(place for places in gathered for place in places)
         return Totals(loss, round(terms), round(target_tokens), round(stored_tokens), flops, bad)
 
@@ -181,22 +208,25 @@ class Trainer:
         """The loss on rows that are held out, always the same ones."""
         if training.validation is None:
             return
-        held = self.rows.count(training.validation)
-        order = PhaseOrder(
-            seed=training.seed,
-            phase=0,
-            held={training.validation: held},
-            taken={training.validation: min(held, training.validation_rows)},
-        )
+        order, mean_over = validation_order(self.rows, training), training.loss_normalization
         batches = micro_batches(rows=self.rows, order=order, share=self._share(training), start=0, stop=order.rows)
-        with torch.no_grad():
-            totals = self._joined(self._gone_through(batches, training.loss_normalization, learn=False))
+        sums = GroupSums(self.groups[training.validation])
+        totals = self._joined(self._gone_through(batches, mean_over, learn=False, also=sums.hear))
+        groups = sums.joined(mean_over, device=self.place.device, counts=self._counts)
         self.journal.validation(
-            step=position.step,
-            phase=position.phase,
-            loss=totals.loss / max(totals.terms, 1),
-            target_tokens=totals.target_tokens,
+            Validation(
+                step=position.step,
+                phase=position.phase,
+                loss=totals.loss / max(totals.terms, 1),
+                target_tokens=totals.target_tokens,
+                groups=groups,
+            )
         )
+
+    @property
+    def _counts(self) -> bool:
+        """Whether sums of this rank count: the ranks of one copy hold equal ones, of which one does."""
+        return self.place.tensor_rank == 0
 
     def _schedule_step(self, phase: TrainingPhase, position: Position) -> int:
         """Where the schedule stands, told by rows: so it fits also where batches were of another size before."""

@@ -17,13 +17,15 @@ def outcome_json(run: Path, *, status: int) -> dict[str, Any]:
         status: with which the training ended: 0 done, 130 interrupted, others failed.
     """
     steps = [line for line in read_log(run / LOG) if "loss" in line]
-    losses = [line["validation_loss"] for line in read_log(run / LOG) if "validation_loss" in line]
+    looks = [line for line in read_log(run / LOG) if "validation_loss" in line]
     checkpoint = newest_checkpoint(run / CHECKPOINTS)
     return {
         "run": str(run),
         "status": status,
         "step": steps[-1]["step"] if steps else None,
         "loss": steps[-1]["loss"] if steps else None,
-        "validation_loss": losses[-1] if losses else None,
+        "validation_loss": looks[-1]["validation_loss"] if looks else None,
+        # Logs of older versions have none.
+        "validation_losses": looks[-1].get("validation_losses") if looks else None,
         "checkpoint": None if checkpoint is None else str(checkpoint),
     }

@@ -16,12 +16,12 @@ seed = 7
 [collections.sums]
 kind = "files"
 path = "sums.jsonl"
-columns = {{ question = "q", reference = "a" }}
+columns = {{ question = "q", reference = "a"{task} }}
 
 [collections.odds]
 kind = "files"
 path = "odds.jsonl"
-columns = {{ question = "q", reference = "a" }}
+columns = {{ question = "q", reference = "a"{task} }}
 
 [mixtures.sums]
 take.sums = {{ all = true }}
@@ -94,15 +94,22 @@ def make_build(
     odds: int = 40,
     pairs: Sequence[tuple[str, str]] | None = None,
     row_tokens: int = 64,
+    tasks: Sequence[str] = (),
 ) -> Path:
-    """Write the recipe and its data, and build it as a user does; pairs: in place of the sums."""
+    """Write the recipe and its data, and build it as a user does.
+
+    pairs: in place of the sums. tasks: of rows, in turn.
+    """
     folder.mkdir(parents=True)
     for name, first, count in (("sums", 0, sums), ("odds", 1000, odds)):
         told = [(question(number), answer(number)) for number in range(first, first + count)]
         rows = [{"q": q, "a": a} for q, a in (pairs if pairs is not None and name == "sums" else told)]
+        rows = [{**row, "t": tasks[number % len(tasks)]} for number, row in enumerate(rows)] if tasks else rows
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     tokenizer = (HOME / "recipes" / "quickstart" / "tokenizer.json").as_posix()
-    (folder / "sums.toml").write_text(RECIPE.format(tokenizer=tokenizer, more=more, row_tokens=row_tokens))
+    (folder / "sums.toml").write_text(
+        RECIPE.format(tokenizer=tokenizer, more=more, row_tokens=row_tokens, task=', task = "t"' if tasks else "")
+    )
     run_command("build", "sums.toml", "--out", "build", "--store", "store", folder=folder)
     return folder / "build"
 

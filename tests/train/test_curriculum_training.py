@@ -10,7 +10,7 @@ import pytest
 
 from orca_recipes.shards.curriculum import read_curriculum
 from orca_recipes.shards.manifest import read_manifest
-from orca_recipes.train import loop
+from orca_recipes.train import passes
 from orca_recipes.train.data.order import RowPlace
 from orca_recipes.train.processes.rank import train_as_rank
 from orca_recipes.train.training_settings import Request
@@ -52,7 +52,7 @@ def seen(
     build: Path, tmp_path_factory: pytest.TempPathFactory, fork_from_here: Callable[..., Any]
 ) -> tuple[Path, list[RowPlace], list[RowPlace]]:
     """A run on two ranks; the places of all rows trained on, and of those that were only looked at."""
-    run, real = tmp_path_factory.mktemp("mixed-run") / "run", loop.losses
+    run, real = tmp_path_factory.mktemp("mixed-run") / "run", passes.losses
 
     def rank(rendezvous: str) -> tuple[list[RowPlace], list[RowPlace]]:
         trained: list[RowPlace] = []
@@ -64,7 +64,7 @@ def seen(
             return found
 
         # In a forked rank alone, which ends with this.
-        loop.losses = witnessed
+        passes.losses = witnessed
         train_as_rank(Request(build=build, out=run, data_parallel=2), rendezvous=rendezvous)
         return trained, looked_at
 
@@ -110,6 +110,8 @@ def test_validation_rows_are_all_looked_at_and_never_trained_on(build: Path, see
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     looks = [line for line in lines if "validation_loss" in line]
     assert "checks" not in {place.dataset for place in trained}
+    ends = [sum(step["phase"] <= phase for step in read_steps(run)) for phase in (1, 2)]
+    assert [look["step"] for look in looks] == sorted({*range(4, ends[1] + 1, 4), *ends})
     assert Counter(place.row for place in looked_at) == {row: len(looks) for row in range(rows)}
     assert {place.dataset for place in looked_at} == {"checks"}
     assert {look["target_tokens"] for look in looks} == {read_manifest(build).datasets["checks"].trained_tokens}

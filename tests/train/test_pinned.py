@@ -12,7 +12,7 @@ import pytest
 
 from orca_recipes.errors import BuildError, DamagedShard, NonFiniteLoss
 from orca_recipes.shards.manifest import read_manifest
-from orca_recipes.train import journal, loop
+from orca_recipes.train import journal, passes
 from orca_recipes.train.checkpoints.checkpoint import newest_checkpoint
 from orca_recipes.train.journal import read_log
 from orca_recipes.train.processes import rank
@@ -192,7 +192,7 @@ def test_a_tokenizer_that_was_changed_is_found_at_the_start(copy: Path, tmp_path
 def test_rows_of_a_build_that_is_gone_are_not_said_to_be_made_of_anothers_lines(
     copy: Path, tmp_path: Path, fork_ranks: Fork
 ):
-    real, calls = loop.losses, [0]
+    real, calls = passes.losses, [0]
 
     def poisoned(model: Any, batch: Any) -> Any:
         calls[0] += 1
@@ -203,7 +203,7 @@ def test_rows_of_a_build_that_is_gone_are_not_said_to_be_made_of_anothers_lines(
 
     def body(rendezvous: str) -> None:
         with pytest.MonkeyPatch.context() as patching:
-            patching.setattr(loop, "losses", poisoned)
+            patching.setattr(passes, "losses", poisoned)
             train_as_rank(Request(build=copy / "build", out=tmp_path / "run"), rendezvous=rendezvous)
 
     with pytest.raises(NonFiniteLoss, match=r"of what it was made is not known: its build was replaced or removed"):

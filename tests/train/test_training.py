@@ -13,7 +13,7 @@ import pytest
 from orca_recipes.errors import NonFiniteLoss
 from orca_recipes.shards.curriculum import read_curriculum
 from orca_recipes.shards.manifest import read_manifest
-from orca_recipes.train import journal, loop
+from orca_recipes.train import journal, passes
 from orca_recipes.train.checkpoints.checkpoint import newest_checkpoint, read_checkpoint
 from orca_recipes.train.data.order import RowPlace
 from orca_recipes.train.processes.rank import prepare, train_as_rank
@@ -193,31 +193,17 @@ def test_a_phase_can_start_from_an_earlier_checkpoint(
     assert {step["phase"] for step in read_steps(asked.run)} == {2}
 
 
-def test_validation_is_the_loss_on_rows_that_no_phase_trains_on(sums_build: Path, tmp_path: Path, fork_ranks: Fork):
-    training = {**CALM, "validation": "odds", "validate_every": 2, "validation_rows": 9}
-    build = tmp_path / "project"
-    held_out = make_build(build, '[[curriculum]]\ndataset = "sums"\n', sums=40)
-    asked = Request(build=held_out, out=tmp_path / "run", training=training)
-    train(fork_ranks, asked)
-    lines = [json.loads(line) for line in (asked.run / "log.jsonl").read_text().splitlines()]
-    told = [(line["step"], line["target_tokens"]) for line in lines if "validation_loss" in line]
-    last = len(curve(asked.run))
-    assert [step for step, _ in told] == sorted({*range(2, last + 1, 2), last})
-    assert len({tokens for _, tokens in told}) == 1
-    assert all(line["validation_loss"] > 0 for line in lines if "validation_loss" in line)
-
-
 def test_a_loss_that_is_no_number_stops_with_the_rows_that_caused_it(
     sums_build: Path, tmp_path: Path, fork_ranks: Fork, monkeypatch: pytest.MonkeyPatch
 ):
-    real, seen = loop.losses, [0]
+    real, seen = passes.losses, [0]
 
     def poisoned(model: Any, batch: Any) -> Any:
         seen[0] += 1
         found = real(model, batch)
         return found * float("nan") if RowPlace("sums", 3, 0) in batch.places else found
 
-    monkeypatch.setattr(loop, "losses", poisoned)
+    monkeypatch.setattr(passes, "losses", poisoned)
     asked = Request(build=sums_build, out=tmp_path / "run", training=CALM, data_parallel=2)
     with pytest.raises(NonFiniteLoss, match=r"the loss is not finite; .*: row 3 of sums/0000\d, made of sums \S*:\d+"):
         train(fork_ranks, asked, 2)

@@ -7,7 +7,7 @@ tokens too. An index that has its digest is the one that the build proved, so no
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,15 +15,15 @@ from orca_recipes.errors import BuildError
 from orca_recipes.shards import curriculum
 from orca_recipes.shards.digests import file_digest
 from orca_recipes.shards.files import damage
-from orca_recipes.shards.layout import index_path, tokens_path
+from orca_recipes.shards.layout import index_path, records_path, tokens_path
 from orca_recipes.shards.manifest import NAME, FileDigest, Manifest
 
 
-def examine(build: Path, manifest: Manifest, *, whole: bool) -> None:
+def examine(build: Path, manifest: Manifest, *, whole: bool, held_out: Collection[str] = ()) -> None:
     """Hold the files that a training reads against the manifest.
 
     Args:
-        whole: the digests of the tokens too.
+        whole: the digests of the tokens too. held_out: datasets whose records are read, so that theirs are taken.
     Raises: BuildError for a build without shards; DamagedShard, naming the file.
     """
     promised = {file.path: file for file in manifest.files}
@@ -34,6 +34,7 @@ def examine(build: Path, manifest: Manifest, *, whole: bool) -> None:
             raise damage(build / NAME, f"it lists no {name}")
         _check_size(build, promised[name])
     digested = [path for path in pairs if whole or path.suffix == ".idx"] + [Path(curriculum.NAME)]
+    digested += [records_path(Path(shard.prefix)) for name in held_out for shard in manifest.datasets[name].shards]
     chosen = [promised[path.as_posix()] for path in digested if path.as_posix() in promised]
     # Hashing lets go of the interpreter, so threads share the cores.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:

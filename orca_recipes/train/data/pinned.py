@@ -21,6 +21,7 @@ from orca_recipes.shards.in_use import Reading
 from orca_recipes.shards.layout import TOKENIZER as TOKENIZER_FILE
 from orca_recipes.train.checkpoints.checkpoint import TOKENIZER
 from orca_recipes.train.data.rows import Rows
+from orca_recipes.train.data.validation_groups import Groups, read_groups, validation_order
 from orca_recipes.train.training_settings import Settings
 
 _FILES_BESIDE = 256
@@ -29,9 +30,11 @@ _FILES_BESIDE = 256
 
 @dataclass(frozen=True)
 class Pinned:
-    """rows: all of them, mapped. tokenizer: its folder's files by name, as they are copied into checkpoints."""
+    """rows: all of them, mapped. groups: of the examples of each dataset that is held out. tokenizer: files of its
+    folder by name, as they are copied into checkpoints."""
 
     rows: Rows
+    groups: Mapping[str, Groups]
     tokenizer: Mapping[str, bytes]
 
 
@@ -60,7 +63,7 @@ def pinned(settings: Settings) -> Pinned:
     rows = Rows(settings.request.build, settings.manifest)
     _make_room(2 * sum(len(counts.shards) for counts in settings.manifest.datasets.values()) + _FILES_BESIDE)
     rows.open_all()
-    return Pinned(rows, _tokenizer(settings))
+    return Pinned(rows, _groups(settings, rows), _tokenizer(settings))
 
 
 def refuse_different_builds(settings: Settings) -> None:
@@ -76,6 +79,13 @@ def refuse_different_builds(settings: Settings) -> None:
             f"{settings.request.build} is not the same build to all ranks (rank 0 has manifest {digests[0]}, "
             f"rank {other} {digests[other]}); copy it to all machines anew, or name a folder that they share"
         )
+
+
+def _groups(settings: Settings, rows: Rows) -> dict[str, Groups]:
+    """Of each dataset that is held out, as many rows as the phase looks at that looks at the most."""
+    looks = sorted((phase.training for phase in settings.chosen), key=lambda training: training.validation_rows)
+    most = {training.validation: training for training in looks if training.validation is not None}
+    return {name: read_groups(rows, validation_order(rows, training)) for name, training in most.items()}
 
 
 def _tokenizer(settings: Settings) -> dict[str, bytes]:

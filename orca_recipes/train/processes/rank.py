@@ -80,7 +80,13 @@ def train_as_rank(request: Request, *, rendezvous: str = "env://") -> bool:
             with of_one_build(request.build, reading):
                 prepared = prepare(request, ranks)
                 if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-                    examine(request.build, prepared.settings.manifest, whole=request.verify)
+                    named = {phase.training.validation for phase in prepared.settings.chosen}
+                    examine(
+                        request.build,
+                        prepared.settings.manifest,
+                        whole=request.verify,
+                        held_out=[name for name in named if name is not None],
+                    )
                 build = pinned(prepared.settings)
             if rank == 0:
                 make_run_folder(request.run)
@@ -121,6 +127,7 @@ def _train(prepared: Prepared, build: Pinned, place: Place, stop_requested: Call
             layout=prepared.layout,
             place=place,
             rows=build.rows,
+            groups=build.groups,
             optimizer=optimizer,
             rates=_rates(settings),
             keeper=_Keeper(settings, model, optimizer, run / CHECKPOINTS, build.tokenizer),

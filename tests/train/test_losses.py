@@ -1,0 +1,215 @@
+"""Losses of steps and of held-out rows: a plain loop of torch and transformers over the same rows is the witness."""
+
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from orca_recipes.errors import DamagedShard
+from orca_recipes.shards.layout import is_trained
+from orca_recipes.shards.manifest import read_manifest
+from orca_recipes.shards.reader import Shard
+from orca_recipes.train.data import validation_groups
+from orca_recipes.train.data.batches import read_batch
+from orca_recipes.train.data.examine import examine
+from orca_recipes.train.data.order import PhaseOrder, RowPlace
+from orca_recipes.train.data.rows import Rows
+from orca_recipes.train.data.validation_groups import read_groups, validation_order
+from orca_recipes.train.outcome import outcome_json
+from orca_recipes.train.processes.rank import prepare, train_as_rank
+from orca_recipes.train.training_settings import Request
+from tests.train.builds import answer, make_build, question, read_steps
+from tests.train.random_models import save_random, transformers
+
+STEPS, BATCH_ROWS = 3, 8
+# A large epsilon keeps AdamW from turning rounding of tiny gradients into steps of full size.
+CALM = {"epsilon": 1e-3, "learning_rate": 1e-3, "schedule": "constant", "batch_rows": BATCH_ROWS}
+LOOKED_AT = {"validation": "checks", "validate_every": STEPS, "validation_rows": 7}
+BOTH = ("token", "example")
+LAYOUTS: dict[str, dict[str, int]] = {
+    "alone": {},
+    "tensor parallel 2": {"tensor_parallel": 2},
+    "data parallel 2": {"data_parallel": 2},
+}
+SORTS = ("collection", "task", "strategy")
+CURRICULUM = """
+[mixtures.checks]
+take.odds = { rows = 25 }
+take.sums = { rows = 15 }
+
+[datasets.checks]
+mixture = "checks"
+
+[[curriculum]]
+dataset = "sums"
+"""
+
+
+@dataclass(frozen=True)
+class Told:
+    """Losses of steps; of the last look the loss of all, and by sort and name."""
+
+    curve: list[float]
+    whole: float
+    groups: dict[tuple[str, str], float]
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Answers of many lengths to be trained on; two collections and three tasks to be looked at."""
+    pairs = [(question(number), "So it is. " * (1 + number % 5) + answer(number)) for number in range(60)]
+    place = tmp_path_factory.mktemp("uneven") / "project"
+    return make_build(place, CURRICULUM, pairs=pairs, tasks=("add", "count", "add", "tell"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_random(tmp_path_factory.mktemp("model") / "llama", "llama", 3, vocab_size=4099)
+
+
+@pytest.fixture(scope="module")
+def found(
+    build: Path, model: Path, tmp_path_factory: pytest.TempPathFactory, fork_from_here: Callable[..., Any]
+) -> dict[tuple[str, str], Told]:
+    """What the log tells of the first steps and the look behind them, by normalization and layout."""
+    place, found = tmp_path_factory.mktemp("runs"), {}
+    for name, layout in LAYOUTS.items():
+
+        def train(rendezvous: str, to: str = name) -> None:
+            for number, mean_over in enumerate(BOTH):
+                asked = request(build, model, place / f"{mean_over}, {to}", mean_over, **LAYOUTS[to])
+                train_as_rank(asked, rendezvous=f"{rendezvous}-{number}")
+
+        fork_from_here(2 if layout else 1, train)
+        for mean_over in BOTH:
+            run = place / f"{mean_over}, {name}"
+            look = outcome_json(run, status=0)
+            groups = {
+                (sort, group): numbers["loss"]
+                for sort, by in look["validation_losses"].items()
+                for group, numbers in by.items()
+            }
+            found[mean_over, name] = Told([step["loss"] for step in read_steps(run)], look["validation_loss"], groups)
+    return found
+
+
+@pytest.mark.parametrize("mean_over", BOTH)
+def test_losses_are_those_of_a_plain_loop_over_the_same_rows_at_every_layout(
+    found: dict[tuple[str, str], Told], build: Path, model: Path, tmp_path: Path, mean_over: str
+):
+    expected = told_by_a_plain_loop(request(build, model, tmp_path / "run", mean_over), model, mean_over)
+    assert len(expected.curve) == STEPS
+    for layout in LAYOUTS:
+        told = found[mean_over, layout]
+        assert told.curve == pytest.approx(expected.curve, abs=1e-5)
+        assert told.whole == pytest.approx(expected.whole, abs=1e-5)
+        assert told.groups == pytest.approx(expected.groups, abs=1e-5)
+    names = {("collection", "odds"), ("collection", "sums"), ("task", "add"), ("task", "count"), ("task", "tell")}
+    assert told.groups.keys() == names | {("strategy", "direct")}
+
+
+def test_the_two_means_differ_where_answers_differ_in_length(found: dict[tuple[str, str], Told]):
+    one, other = found["token", "alone"], found["example", "alone"]
+    assert abs(one.curve[0] - other.curve[0]) > 1e-3
+    assert abs(one.whole - other.whole) > 1e-3
+
+
+def test_the_rarest_groups_are_told_together(build: Path, monkeypatch: pytest.MonkeyPatch):
+    rows = Rows(build, read_manifest(build))
+    order = PhaseOrder(seed=1, phase=0, held={"checks": rows.count("checks")}, taken={"checks": 5})
+    every = read_groups(rows, order)
+    monkeypatch.setattr(validation_groups, "_NAMED", 1)
+    some = read_groups(rows, order)
+    assert every.names["task"] == ["add", "count", "tell"]
+    assert some.names["task"] == ["add", "(others)"]
+    for key, codes in every.codes.items():
+        assert (some.codes[key][:, 1] == (codes[:, 1] != 0)).all()
+
+
+def test_records_that_were_changed_are_not_believed(build: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(build, tmp_path / "copy"))
+    path = copy / "checks" / "00000.records.parquet"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    examine(copy, read_manifest(copy), whole=False)
+    with pytest.raises(DamagedShard, match=r"checks/00000.records.parquet: it was changed after the build"):
+        examine(copy, read_manifest(copy), whole=False, held_out=["checks"])
+    with pytest.raises(DamagedShard, match=r"checks/00000.records.parquet: it cannot be read"):
+        read_groups(Rows(copy, read_manifest(copy)), PhaseOrder(1, 0, {"checks": 1}, {"checks": 1}))
+
+
+def test_every_example_weighs_the_same_and_pads_nothing(build: Path):
+    rows = Rows(build, read_manifest(build))
+    batch = read_batch(rows, [RowPlace("sums", row, 0) for row in range(3)], 4)
+    weights_BT = batch.weights_BT("example")
+    assert torch.equal(weights_BT > 0, batch.loss_mask_BT > 0)
+    examples = 0
+    for weights_T, bounds in zip(weights_BT, batch.cu_seqlens, strict=True):
+        sums = [float(weights_T[start:end].sum()) for start, end in pairwise(bounds)]
+        examples += sum(total > 0 for total in sums)
+        assert [total for total in sums if total] == pytest.approx([1.0] * sum(total > 0 for total in sums))
+    assert batch.terms("example") == examples > 3
+    assert batch.terms("token") == batch.target_tokens
+
+
+def request(build: Path, model: Path, run: Path, mean_over: str, **layout: int) -> Request:
+    training = {**CALM, **LOOKED_AT, "loss_normalization": mean_over}
+    return Request(build=build, out=run, model=str(model), device="cpu", steps=STEPS, training=training, **layout)
+
+
+def told_by_a_plain_loop(asked: Request, folder: Path, mean_over: str) -> Told:
+    """Each example run alone through transformers, torch's own AdamW: no row, no mask, no megatron-core."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    adamw = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), eps=1e-3, weight_decay=0.0)
+    phase = prepare(asked, 1).settings.phases[0]
+    order, curve = phase.order(), []
+
+    def losses(row: RowPlace) -> Iterator[torch.Tensor]:
+        for tokens, trained in examples_of(asked.build, row):
+            scores = model(tokens[None]).logits[0, :-1][trained[1:]]
+            yield torch.nn.functional.cross_entropy(scores, tokens[1:][trained[1:]], reduction="none")
+
+    def mean(of: list[torch.Tensor]) -> torch.Tensor:
+        return torch.cat(of).mean() if mean_over == "token" else torch.stack([one.mean() for one in of]).mean()
+
+    for step in range(STEPS):
+        places = [order[position] for position in range(step * BATCH_ROWS, (step + 1) * BATCH_ROWS)]
+        loss = mean([one for place in places for one in losses(place)])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        adamw.step()
+        adamw.zero_grad()
+        curve.append(float(loss.detach()))
+
+    by_group, everything = defaultdict(list), []
+    rows = Rows(asked.build, read_manifest(asked.build))
+    held_out = validation_order(rows, phase.training)
+    with torch.no_grad():
+        for place in (held_out[position] for position in range(held_out.rows)):
+            prefix, row = rows.locate(place)
+            records = pq.read_table(asked.build / f"{prefix}.records.parquet").to_pylist()
+            for record, one in zip((one for one in records if one["row"] == row), losses(place), strict=True):
+                everything.append(one)
+                for sort in SORTS:
+                    by_group[sort, record[sort]].append(one)
+    return Told(curve, float(mean(everything)), {key: float(mean(of)) for key, of in by_group.items()})
+
+
+def examples_of(build: Path, place: RowPlace) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Tokens of each example of a row, and which of them are trained on."""
+    row, shards = place.row, read_manifest(build).datasets[place.dataset].shards
+    for shard in shards:
+        if row < shard.rows:
+            break
+        row -= shard.rows
+    stored = Shard.open(build / shard.prefix).row(row)
+    trained = np.repeat(is_trained(stored.segments.modes), stored.segments.lengths)
+    for start, end in pairwise(stored.segments.example_bounds):
+        yield torch.from_numpy(stored.tokens[start:end].astype(np.int64)), torch.from_numpy(trained[start:end])
