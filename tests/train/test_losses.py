@@ -139,7 +139,7 @@ def test_records_that_were_changed_are_not_believed(build: Path, tmp_path: Path)
     path = copy / "checks" / "00000.records.parquet"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     examine(copy, read_manifest(copy), whole=False)
-    with pytest.raises(DamagedShard, match=r"checks/00000.records.parquet: it was changed after the build"):
+    with pytest.raises(DamagedShard, match=r"checks/00000.records.parquet: (its digest is|it cannot be read)"):
         examine(copy, read_manifest(copy), whole=False, held_out=["checks"])
     with pytest.raises(DamagedShard, match=r"checks/00000.records.parquet: it cannot be read"):
         read_groups(Rows(copy, read_manifest(copy)), PhaseOrder(1, 0, {"checks": 1}, {"checks": 1}))

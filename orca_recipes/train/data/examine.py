@@ -17,6 +17,7 @@ from orca_recipes.shards.digests import file_digest
 from orca_recipes.shards.files import damage
 from orca_recipes.shards.layout import index_path, records_path, tokens_path
 from orca_recipes.shards.manifest import NAME, FileDigest, Manifest
+from orca_recipes.shards.proven_files import prove_files
 
 
 def examine(build: Path, manifest: Manifest, *, whole: bool, held_out: Collection[str] = ()) -> None:
@@ -34,12 +35,13 @@ def examine(build: Path, manifest: Manifest, *, whole: bool, held_out: Collectio
             raise damage(build / NAME, f"it lists no {name}")
         _check_size(build, promised[name])
     digested = [path for path in pairs if whole or path.suffix == ".idx"] + [Path(curriculum.NAME)]
-    digested += [records_path(Path(shard.prefix)) for name in held_out for shard in manifest.datasets[name].shards]
     chosen = [promised[path.as_posix()] for path in digested if path.as_posix() in promised]
     # Hashing lets go of the interpreter, so threads share the cores.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
         for _ in threads.map(lambda file: _check_digest(build, file), chosen):
             pass
+    shards = (shard for name in held_out for shard in manifest.datasets[name].shards)
+    prove_files(build, manifest, (records_path(Path(shard.prefix)).as_posix() for shard in shards))
 
 
 def _pairs(build: Path, manifest: Manifest) -> Iterator[Path]:
