@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from orca_recipes.contract.kinds import Kind
 from orca_recipes.contract.spelling import hint, nearest, quoted
+from orca_recipes.contract.training_tables import adapter_refusal
 from orca_recipes.counted import counted
 from orca_recipes.recipe.toml_lines import Path
 from orca_recipes.recipe.words import described, dotted
@@ -139,6 +140,9 @@ class _Speaker:
 
     def _unknown(self, path: Path, value: Any) -> str:
         name = str(path[-1])
+        refusal = adapter_refusal(name) if {"training", "model"} & {*path[:-1]} else None
+        if refusal is not None:
+            return refusal
         options = _options(self._model, path[:-1])
         noun = "table" if self._is_whole_recipe(path) and isinstance(value, dict | list) else "option"
         return f"{self._called(path[:-1])} has no {noun} {quoted(name)}{hint(name, options)}"

@@ -66,3 +66,56 @@ class Training(PhaseTraining):
     ] = "token"
     recompute: Annotated[bool, Field(description="recompute activations: less memory, a third more work")] = False
     keep_checkpoints: Annotated[int, Field(ge=1, description="newest ones kept, beside those at phases' ends")] = 2
+
+
+def adapter_refusal(option: str) -> str | None:
+    """Why there is no such option, where it is one of adapters, such as LoRA's; None for every other.
+
+    Args:
+        option: a key of [training] or [model] that there is not.
+    """
+    if not (_OF_ADAPTERS & {*option.lower().split("_")}) and option.lower() not in _SETTINGS_OF_ADAPTERS:
+        return None
+    return (
+        f'"{option}" is of adapters, and this trainer trains all weights: export the build for a trainer that has '
+        "them, with orca-recipe export BUILD --to axolotl, llamafactory or bridge, or --to hf for TRL with a "
+        "peft_config"
+    )
+
+
+_OF_ADAPTERS = frozenset(
+    {
+        "lora",
+        "qlora",
+        "dora",
+        "qdora",
+        "rslora",
+        "adalora",
+        "loraplus",
+        "loftq",
+        "loha",
+        "lokr",
+        "ia3",
+        "oft",
+        "boft",
+        "vera",
+        "peft",
+        "adapter",
+        "adapters",
+        "bitfit",
+    }
+)
+"""Words of which one in an option's name makes it one of adapters."""
+
+_SETTINGS_OF_ADAPTERS = frozenset(
+    {
+        "finetuning_type",
+        "load_in_4bit",
+        "load_in_8bit",
+        "modules_to_save",
+        "num_virtual_tokens",
+        "prefix_tuning",
+        "prompt_tuning",
+        "target_modules",
+    }
+)

@@ -57,6 +57,20 @@ def test_a_table_inside_a_kind_is_named_with_the_kind(faults: Faults, base: str)
     ]
 
 
+@pytest.mark.parametrize("line", ["lora_rank = 8", "use_peft = true", "load_in_4bit = true", "target_modules = []"])
+@pytest.mark.parametrize("table", ["training", "model"])
+def test_adapters_are_refused_by_name_with_the_exports_that_serve_them(
+    faults: Faults, base: str, table: str, line: str
+) -> None:
+    option = line.split()[0]
+    [fault] = faults(f"{base}\n[{table}]\n{line}\n")
+    assert fault.endswith(
+        f'{table}.{option}: "{option}" is of adapters, and this trainer trains all weights: export the build for a '
+        "trainer that has them, with orca-recipe export BUILD --to axolotl, llamafactory or bridge, or --to hf for TRL "
+        "with a peft_config"
+    )
+
+
 def test_what_may_be_of_two_types_is_one_fault_that_names_both(faults: Faults, base: str) -> None:
     text = base.replace('path = "jars"\n', 'path = "jars"\ncolumns = 3\n')
     assert faults(text) == ["12: collections.pickles.columns: must be a table or a text, not the integer 3"]

@@ -54,5 +54,5 @@ def test_a_training_its_plan_its_export_its_import_and_a_sample_are_each_one_obj
 
 
 def test_a_run_that_has_not_begun_has_come_to_nothing(tmp_path: Path):
-    nothing = dict.fromkeys(("step", "loss", "validation_loss", "checkpoint"))
+    nothing = dict.fromkeys(("step", "loss", "validation_loss", "validation_losses", "checkpoint"))
     assert outcome_json(tmp_path / "run", status=1) == {"run": str(tmp_path / "run"), "status": 1, **nothing}

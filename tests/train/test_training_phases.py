@@ -53,6 +53,7 @@ def test_a_build_without_a_curriculum_is_one_phase_over_everything(manifest: Man
     ("own", "flags", "sentence"),
     [
         ({"learning_rat": 1.0}, {}, r"training.learning_rat of phase 2: there is no such setting"),
+        ({"lora_rank": 8}, {}, r'training.lora_rank of phase 2: "lora_rank" is of adapters, .*; correct it'),
         ({"seed": 2}, {}, r"phase 2 sets seed, which holds for all phases"),
         ({"batch_rows": 0}, {}, r"training.batch_rows of phase 2: input should be greater than or equal to 1"),
         ({}, {"validation": "odds"}, r'phase 2 trains on "odds", which is held out for validation'),

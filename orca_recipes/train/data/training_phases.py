@@ -16,7 +16,7 @@ from orca_recipes.errors import TrainingError
 from orca_recipes.shards import curriculum as curricula
 from orca_recipes.shards.curriculum import Curriculum
 from orca_recipes.shards.manifest import Manifest
-from orca_recipes.shards.training import PhaseTraining, Training
+from orca_recipes.shards.training import PhaseTraining, Training, adapter_refusal
 from orca_recipes.train.data.order import PhaseOrder
 
 
@@ -95,7 +95,8 @@ def _training(common: Mapping[str, Any], own: Mapping[str, Any], flags: Mapping[
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(step) for step in first["loc"])
-        words = "there is no such setting" if first["type"] == "extra_forbidden" else _lowered(first["msg"])
+        unknown = adapter_refusal(name) or "there is no such setting"
+        words = unknown if first["type"] == "extra_forbidden" else _lowered(first["msg"])
         if name in flags:
             raise TrainingError(f"--{name.replace('_', '-')} {flags[name]}: {words}; give another value") from error
         raise TrainingError(f"training.{name} of phase {number}: {words}; correct it in the recipe") from error
