@@ -24,6 +24,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have one process run all tests that share what is dear to make: those of a module, and those of the documents."""
+    for item in items:
+        folder = item.path.parent
+        group = folder if folder.name == "docs" else item.path
+        item.add_marker(pytest.mark.xdist_group(str(group.relative_to(Path(__file__).parent))))
+
+
 @pytest.fixture(autouse=True)
 def safe_path_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that a test calls in its own process tells children not to look for modules beside them, and ends
