@@ -41,7 +41,7 @@ ROOMS = {
     "errors": set(),
     "counted": set(),
     "text_table": set(),
-    "shards": set(),
+    "shards": {"objects"},
     "objects": set(),
     "contract": {"shards"},
     "recipe": {"contract"},

@@ -33,6 +33,7 @@ NO_BYTE = (
     "orca_recipes.errors",
     "orca_recipes.counted",
     "orca_recipes.contract.exporter",
+    "orca_recipes.objects",
     "orca_recipes.progress",
     "orca_recipes.text_table",
     "orca_recipes.recipe",
@@ -41,8 +42,8 @@ NO_BYTE = (
     "orca_recipes.traces",
 )
 """What decides no byte of a stage: words for people, how a build is exported, what the user wrote (a fingerprint
-holds it), how parts are run, kept and read back, and answers (their digest is pinned). The walls keep makers of bytes
-out of them."""
+holds it), how parts are run, kept, sent and read back, and answers (their digest is pinned). The walls keep makers of
+bytes out of them."""
 
 
 @cache

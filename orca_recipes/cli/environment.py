@@ -11,7 +11,7 @@ from typing import Any
 from orca_recipes import __version__
 
 _OTHERS = ("torch", "megatron-core", "transformers", "openai", "datasets", "xllamacpp", "tensorboard", "reasoning-gym")
-_VARIABLES = ("ORCA_CONFIG", "ORCA_STORE", "ORCA_TRACES")
+_VARIABLES = ("ORCA_CACHE", "ORCA_CONFIG", "ORCA_LEASE_SECONDS", "ORCA_STORE", "ORCA_TRACES")
 
 
 def environment() -> dict[str, Any]:

@@ -12,6 +12,7 @@ import click
 from orca_recipes.cli.options import (
     BUILD,
     JSON,
+    LAZY_BUILD,
     STORE,
     TRACES,
     print_json,
@@ -145,7 +146,7 @@ def _verdict(directory: Path, report: Report) -> str:
 
 
 @click.command()
-@BUILD
+@LAZY_BUILD
 @click.option("--row", type=click.IntRange(min=0), metavar="R", help="This row, counted through the whole build.")
 @click.option("--task", metavar="TASK", help="The first examples of a task, or of collection/task.")
 @click.option("--example", metavar="ID", help="The example with this id, or whose id begins so.")
@@ -192,7 +193,7 @@ def _show_rejected(directory: Path, dataset: str | None, as_json: bool, chosen: 
 
 
 @click.command()
-@BUILD
+@LAZY_BUILD
 @click.option("--example", metavar="ID", help="The example with this id, or whose id begins so.")
 @click.option("--row", type=click.IntRange(min=0), metavar="R", help="With --at: this row of the build, from 0.")
 @click.option("--at", type=click.IntRange(min=0), metavar="TOKEN", help="The token at this place of the row, from 0.")

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +19,7 @@ from orca_recipes.objects.address import is_address
 from orca_recipes.shards.show.visible import visible
 
 _LOADED = "orca_recipes.loaded"
+_COPIES = "orca_recipes.copies"
 
 if TYPE_CHECKING:
     from orca_recipes.recipe.load import LoadedRecipe
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
-BUILD = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 
 
 class _Store(click.Path):
@@ -41,6 +41,36 @@ class _Store(click.Path):
         return super().convert(value, param, ctx)
 
 
+class _Place(click.Path):
+    """Where a build will be: a folder, or an address, of which it gives the folder that is its copy here."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and is_address(value):
+            found = self.place(value)
+            if ctx is not None:
+                ctx.find_root().meta.setdefault(_COPIES, {})[str(found)] = value.rstrip("/")
+            return found
+        return super().convert(value, param, ctx)
+
+    def place(self, address: str) -> Path:
+        from orca_recipes.store.shared_build import build_place
+
+        return build_place(address)
+
+
+class BuildPath(_Place):
+    """A build that is read: as `_Place`, with the files that every reader needs, or all of them."""
+
+    def __init__(self, *, whole: bool = True) -> None:
+        super().__init__(path_type=Path)
+        self._whole = whole
+
+    def place(self, address: str) -> Path:
+        from orca_recipes.store.shared_build import looked_at
+
+        return looked_at(address, whole=self._whole)
+
+
 class _Disk(click.Path):
     """A folder of a disk, and no address."""
 
@@ -49,6 +79,10 @@ class _Disk(click.Path):
             self.fail("an address will not do here; name a folder of a disk.", param, ctx)
         return super().convert(value, param, ctx)
 
+
+BUILD = click.argument("directory", metavar="DIR", type=BuildPath())
+LAZY_BUILD = click.argument("directory", metavar="DIR", type=BuildPath(whole=False))
+"""As BUILD, for commands that read a part of a build: of one at an address, files are fetched when they are opened."""
 
 STORE = click.option(
     "--store",
@@ -95,7 +129,12 @@ def store_options(command: Command) -> Command:
     """What every command that touches the store takes."""
     options = [
         STORE,
-        click.option("--out", type=click.Path(path_type=Path), help="The build directory.  [default: build/<name>]"),
+        click.option(
+            "--out",
+            type=_Place(path_type=Path),
+            metavar="PLACE",
+            help="The build directory: a folder, or an address as s3://BUCKET/PATH.  [default: build/<name>]",
+        ),
         click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take at most N examples a collection."),
         click.option("--rehash", is_flag=True, help="Read every source file again, changed or not."),
     ]
@@ -138,7 +177,16 @@ def ask(loaded: LoadedRecipe, **options: Any) -> Asked:
 
 def print_text(text: str, *, err: bool = False) -> None:
     """Print what may hold names and texts out of data sets: none of it steers a terminal."""
-    click.echo(visible(text, keep="\n\t"), err=err)
+    click.echo(visible(with_addresses(text), keep="\n\t"), err=err)
+
+
+def with_addresses(text: str) -> str:
+    """A text that names the copies of builds at addresses, with the addresses that the user gave."""
+    context = click.get_current_context(silent=True)
+    copies: Mapping[str, str] = context.find_root().meta.get(_COPIES, {}) if context is not None else {}
+    for folder, address in copies.items():
+        text = text.replace(folder, address)
+    return text
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orca_recipes.cli.options import BUILD, JSON, print_json, print_text
+from orca_recipes.cli.options import BUILD, JSON, BuildPath, print_json, print_text
 from orca_recipes.counted import counted
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ _SIDE = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("before", metavar="A", type=_SIDE)
-@click.argument("after", metavar="B", type=_SIDE)
+@click.argument("before", metavar="A", type=BuildPath())
+@click.argument("after", metavar="B", type=BuildPath())
 @click.option("--profile", metavar="NAME", help="Of recipes: compare what this profile makes of them.")
 @JSON
 def diff(before: Path, after: Path, profile: str | None, as_json: bool) -> None:

@@ -51,13 +51,15 @@ class Example:
 
 
 def open_build(directory: str | Path) -> Build:
-    """Open a build directory.
+    """Open a build directory: a folder, or an address, whose files are fetched when they are read.
 
     Raises: BuildError where there is no complete build.
     """
     from orca_recipes.shards.manifest import read_manifest
+    from orca_recipes.store.shared_build import looked_at
 
-    return Build(Path(directory), read_manifest(Path(directory)))
+    place = looked_at(directory, whole=False)
+    return Build(place, read_manifest(place))
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,10 @@ class Build:
         from orca_recipes.catalogue import Catalogue
         from orca_recipes.progress import Progress
         from orca_recipes.prove.prove import prove
+        from orca_recipes.store.shared_build import shared_build
 
+        if (shared := shared_build(self.directory)) is not None:
+            shared.bring_all()
         return prove(self.directory, kinds=Catalogue(), sample=sample, progress=Progress())
 
     def explain(

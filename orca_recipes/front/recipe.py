@@ -107,7 +107,7 @@ class Recipe:
 
         asked = self._asked(out=out, store=store, traces=traces, workers=workers, locked=locked, limit=limit)
         made(asked, Progress())
-        return open_build(asked.directory)
+        return open_build(asked.directory if out is None else out)
 
     @cached_property
     def loaded(self) -> LoadedRecipe:
@@ -127,13 +127,14 @@ class Recipe:
         workers: int | None = None,
         locked: bool = False,
     ) -> Asked:
+        from orca_recipes.store.shared_build import build_place
         from orca_recipes.store.shared_store import store_place
 
         return asked_of(
             self.loaded,
             store=store_place(store),
             traces=None if traces is None else Path(traces),
-            out=None if out is None else Path(out),
+            out=None if out is None else build_place(out),
             workers=workers,
             limit=limit,
             locked=locked,

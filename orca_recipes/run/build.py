@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -39,6 +39,7 @@ from orca_recipes.run.work.workers import HERE, Work, Workers, is_worth_workers
 from orca_recipes.shards.manifest import Manifest, contents_digest, read_manifest
 from orca_recipes.store.claims import Say, quiet
 from orca_recipes.store.disk_faults import writing
+from orca_recipes.store.shared_build import shared_build
 from orca_recipes.store.source_digests import FileDigests
 from orca_recipes.store.store import Store
 
@@ -146,15 +147,17 @@ def _build(asked: Asked, progress: Progress) -> Built:
         _try_to_write_beside(path)
     if asked.locked and lock is not None:
         check_plan(path, lock.outcomes.get("plan", {}), prepared.plan)
-    with _alone(asked.directory):
-        put_back(asked.directory)
-        there = _as_planned(asked.directory, asked.loaded, prepared)
-        if there is not None and _is_stale(there, asked, prepared):
-            there = None
-        if there is not None and lock is not None:
-            there = _as_locked(asked, path, lock.outcomes, there, prepared, progress.say)
+    with _alone(asked.directory), ExitStack() as held:
+        shared = shared_build(asked.directory)
+        there = _there(asked, prepared, lock, progress.say)
+        if there is None and shared is not None:
+            held.enter_context(shared.claimed(progress.say))
+            # Who wrote the address until now may have written this very build.
+            there = _there(asked, prepared, lock, progress.say)
         stands = None if there is None else Built(asked.directory, there, fresh=False)
         done = stands or _make(asked, prepared, progress, lock)
+        if shared is not None and stands is None:
+            shared.send()
     _remember(asked, prepared)
     outcomes = _outcomes(prepared, done.manifest)
     if asked.locked and lock is not None:
@@ -162,6 +165,24 @@ def _build(asked: Asked, progress: Progress) -> Built:
     elif not asked.is_variant and Lock(prepared.pins, outcomes) != lock:
         write_lock(path, Lock(prepared.pins, outcomes))
     return done
+
+
+def _there(asked: Asked, prepared: Prepared, lock: Lock | None, say: Say) -> Manifest | None:
+    """The build that stands where this one would and is this one, None where there is none or another.
+
+    Raises: as `_as_locked`; BuildError where something is in the way.
+    """
+    put_back(asked.directory)
+    shared = shared_build(asked.directory)
+    if shared is not None:
+        shared.learn()
+    there = _as_planned(asked.directory, asked.loaded, prepared)
+    if there is not None and _is_stale(there, asked, prepared):
+        there = None
+    if there is not None and lock is not None:
+        path = lock_path(asked.loaded.path, asked.loaded.profile)
+        there = _as_locked(asked, path, lock.outcomes, there, prepared, say)
+    return there
 
 
 def _try_to_write_beside(path: Path) -> None:
@@ -263,11 +284,18 @@ def _as_planned(directory: Path, loaded: LoadedRecipe, prepared: Prepared) -> Ma
     same_words = manifest.recipe == loaded.decisive and manifest.profile == loaded.profile
     same_words = same_words and manifest.set == loaded.decisive_overrides
     same_words = same_words and manifest.lock_digest == prepared.pins.digest()
-    whole = all(
+    return manifest if there == planned and same_words and _is_whole(directory, manifest) else None
+
+
+def _is_whole(directory: Path, manifest: Manifest) -> bool:
+    """Whether all files of a build are there, by their sizes."""
+    shared = shared_build(directory)
+    if shared is not None:
+        return shared.is_whole(manifest)
+    return all(
         (directory / file.path).is_file() and (directory / file.path).stat().st_size == file.bytes
         for file in (*manifest.files, *manifest.made.table_files)
     )
-    return manifest if there == planned and same_words and whole else None
 
 
 def _as_locked(
@@ -285,7 +313,9 @@ def _as_locked(
             return there
         say(f"{asked.directory}: it is not the build that {path} holds; it is built again")
         return None
-    memory = asked.store.root / "digests.sqlite"
+    memory, shared = asked.store.root / "digests.sqlite", shared_build(asked.directory)
+    if shared is not None:
+        shared.bring_all()
     fault = other or first_damage(asked.directory, there, memory, rehash=asked.rehash)
     if fault is not None:
         raise LockError(

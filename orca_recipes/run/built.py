@@ -11,6 +11,7 @@ from orca_recipes.run.closing_table import shares_json
 from orca_recipes.run.work.usage import main_process
 from orca_recipes.shards.manifest import Manifest, StageCounts
 from orca_recipes.shards.records import COUNTED, DUPLICATE, NOT_DRAWN
+from orca_recipes.store.shared_build import build_name
 
 _PASSED_OVER = frozenset({DUPLICATE, *COUNTED}) - {NOT_DRAWN}
 """The reasons of rows that a mixture leaves out for what they hold."""
@@ -78,7 +79,7 @@ class Built:
         return {
             "digest": manifest.data_digest,
             "fresh": self.fresh,
-            "directory": str(self.directory),
+            "directory": build_name(self.directory),
             "datasets": {
                 name: {
                     "rows": counts.rows,

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from orca_recipes.errors import DamagedShard
+from orca_recipes.objects.copies import at_hand
 
 
 def map_file(path: Path, *, own: bool = False) -> np.ndarray:
@@ -20,6 +21,7 @@ def map_file(path: Path, *, own: bool = False) -> np.ndarray:
     Raises: DamagedShard where there is no such file or it cannot be read.
     """
     try:
+        at_hand(path)
         if path.is_file() and not path.stat().st_size:
             # An empty file cannot be mapped.
             return np.zeros(0, dtype=np.uint8)
@@ -34,7 +36,7 @@ def read_whole(path: Path) -> bytes:
     Raises: DamagedShard where there is no such file or it cannot be read.
     """
     try:
-        return path.read_bytes()
+        return at_hand(path).read_bytes()
     except OSError as error:
         raise damage(path, _why(error)) from error
 

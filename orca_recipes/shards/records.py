@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from orca_recipes.errors import DamagedShard
+from orca_recipes.objects.copies import at_hand
 
 CUT = 1
 """Flag: the teacher did not finish the last answer, so it has no terminator."""
@@ -242,7 +243,7 @@ def stored_table(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(at_hand(path)) as file:
             return file.read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
@@ -287,7 +288,7 @@ def read_columns(path: Path, names: Sequence[str]) -> Records:
     schema = records_schema(also=SOMETIMES)
     texts = [name for name in names if pa.types.is_large_string(schema.field(name).type)]
     try:
-        with pq.ParquetFile(path, read_dictionary=texts) as file:
+        with pq.ParquetFile(at_hand(path), read_dictionary=texts) as file:
             held = file.schema_arrow.names
             names = [name for name in names if name in held or name not in SOMETIMES]
             if held == records_schema(also=held).names:

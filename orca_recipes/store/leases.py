@@ -13,6 +13,7 @@ one of them sees the other: `clean` spares what the builder needs, or the builde
 from __future__ import annotations
 
 import json
+import os
 import platform
 import secrets
 import threading
@@ -23,7 +24,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from orca_recipes.errors import OrcaError
+from orca_recipes.errors import OrcaError, StoreError
 from orca_recipes.objects.objects import ObjectFacts, Objects
 from orca_recipes.store.claims import PATIENCE_SECONDS, Say
 
@@ -33,6 +34,18 @@ _BEATS = 4
 _DOOR = "door.json"
 _PAUSE_SECONDS = (0.2, 2.0)
 """How long to wait before another's claim is looked at again: at first, and at most."""
+
+
+def lease_seconds() -> float:
+    """How long a lease is: ORCA_LEASE_SECONDS, else a minute. Raises: StoreError where that is no length of time."""
+    told = os.environ.get("ORCA_LEASE_SECONDS")
+    try:
+        found = LEASE_SECONDS if told is None else float(told)
+    except ValueError:
+        found = 0.0
+    if not 1 <= found <= 3600:
+        raise StoreError(f"ORCA_LEASE_SECONDS is {told}: say how long a lease is, from 1 to 3600 seconds")
+    return found
 
 
 class Leases:

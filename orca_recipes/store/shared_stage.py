@@ -18,18 +18,18 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
-from typing import Any, TypeVar
+from typing import Any
 
 from orca_recipes.errors import ObjectsError, StoreError
 from orca_recipes.objects.address import Address, address_of
+from orca_recipes.objects.copies import side_by_side
 from orca_recipes.objects.objects import Objects
 from orca_recipes.store.sealed import is_promised, read_sealed, write_json
 
@@ -39,10 +39,7 @@ RECEIPT = "receipt.json"
 
 _READ_BY_NAME = ("tokenizer-", "prepare-")
 """Stages whose files are read by their names in the folder, and not part by part."""
-_AT_ONCE = 8
 _DIGEST_DIGITS = 16
-
-_Item = TypeVar("_Item")
 
 
 class Remote:
@@ -275,17 +272,6 @@ def at_hand(path: Path) -> Path:
                 shared.bring(read_sealed(folder / RECEIPT)["parts"])
         break
     return path
-
-
-def side_by_side(function: Callable[[_Item], object], items: Collection[_Item]) -> None:
-    """Do for each item what waits for answers most of the time, several at once. Raises: what the first raised."""
-    if len(items) < 2:
-        for item in items:
-            function(item)
-        return
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for _ in pool.map(function, items):
-            pass
 
 
 def _receipt_key(name: str) -> str:

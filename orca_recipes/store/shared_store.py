@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,19 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
-from orca_recipes.errors import NoStore, ObjectsError, StoreError
-from orca_recipes.objects.address import Address, address_of, is_address
+from orca_recipes.errors import NoStore, ObjectsError
+from orca_recipes.objects.address import address_of, is_address
+from orca_recipes.objects.copies import cache_of, copy_of
 from orca_recipes.objects.objects import Objects
 from orca_recipes.plan.stages import Stage
 from orca_recipes.store.claims import Say, patiently, quiet
-from orca_recipes.store.leases import LEASE_SECONDS, Leases
+from orca_recipes.store.leases import Leases, lease_seconds
 from orca_recipes.store.shared_stage import Remote, SharedStage, address_of_root, mark_cache, remote_of
 from orca_recipes.store.store import StageFolder, Store
 from orca_recipes.store.store_marker import MARKER, STAGE, marker_text, open_store
 
-_PROGRAM = "orca-recipes"
 _PREFIXES = ("receipts", "stages", "claims", "running", "builds")
 _NAMED = 3
 
@@ -79,14 +76,6 @@ def shared_root(url: str) -> Path:
     return root
 
 
-def cache_of(address: Address, what: str) -> Path:
-    """The folder of this machine for what is fetched of an address: below ORCA_CACHE, else this user's cache."""
-    named = os.environ.get("ORCA_CACHE")
-    base = Path(named) if named else platformdirs.user_cache_path(_PROGRAM, appauthor=False)
-    key = hashlib.blake2b(str(address).encode(), digest_size=8).hexdigest()
-    return (base / what / f"{address.name or address.bucket}-{key}").absolute()
-
-
 class SharedStore(Store):
     """The store at an address."""
 
@@ -94,7 +83,7 @@ class SharedStore(Store):
         """Raises: as `Store`; StoreError where ORCA_LEASE_SECONDS is no length of time."""
         super().__init__(root)
         self._remote = remote
-        self._leases = Leases(remote.objects, _lease_seconds())
+        self._leases = Leases(remote.objects, lease_seconds())
 
     @property
     def name(self) -> str:
@@ -198,24 +187,16 @@ class SharedStore(Store):
         return found
 
 
-def _lease_seconds() -> float:
-    told = os.environ.get("ORCA_LEASE_SECONDS")
-    try:
-        found = LEASE_SECONDS if told is None else float(told)
-    except ValueError:
-        found = 0.0
-    if not 1 <= found <= 3600:
-        raise StoreError(f"ORCA_LEASE_SECONDS is {told}: say how long a lease is, from 1 to 3600 seconds")
-    return found
-
-
 def _place_of(directory: Path) -> str:
-    return str(directory.resolve())
+    copy = copy_of(directory)
+    return str(directory.resolve()) if copy is None else str(copy.address)
 
 
 def _record_key(directory: Path) -> str:
+    """What is built into a folder is of one host; what is built to an address is of all."""
     place = _place_of(directory)
-    key = hashlib.blake2b(f"{platform.node()} {place}".encode(), digest_size=8).hexdigest()
+    where = place if is_address(place) else f"{platform.node()} {place}"
+    key = hashlib.blake2b(where.encode(), digest_size=8).hexdigest()
     return f"builds/{directory.name}-{key}.json"
 
 

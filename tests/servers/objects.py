@@ -46,14 +46,17 @@ def new_bucket(address: str) -> str:
 
 class Failing(ThreadingHTTPServer):
     """Stands before a server and fails in a share of the requests: 503, a cut before the request is passed on, a cut of
-    its answer, half of its answer. Faults are drawn in the order of requests, the same for a seed."""
+    its answer, half of its answer. Faults are drawn in the order of requests, the same for a seed.
+
+    refused: a method that nobody may use.
+    """
 
     daemon_threads = True
 
-    def __init__(self, address: str, *, share: float, seed: int = 1) -> None:
+    def __init__(self, address: str, *, share: float, seed: int = 1, refused: str = "") -> None:
         super().__init__(("127.0.0.1", 0), _Passing)
         self.behind = address.removeprefix("http://")
-        self.requests, self.failed = 0, 0
+        self.requests, self.failed, self.refused = 0, 0, refused
         self._share, self._random, self._lock = share, Random(seed), threading.Lock()
 
     def drawn(self) -> str | None:
@@ -82,6 +85,9 @@ class _Passing(BaseHTTPRequestHandler):
 
     def _pass(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.command == self.server.refused:
+            self._answer(403, [], b"<Error><Code>AccessDenied</Code></Error>")
+            return
         fault = self.server.drawn()
         if fault == "503":
             self._answer(503, [], b"<Error><Code>SlowDown</Code></Error>")
@@ -126,9 +132,9 @@ class _Passing(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def failing(address: str, *, share: float, seed: int = 1) -> Iterator[tuple[str, Failing]]:
+def failing(address: str, *, share: float, seed: int = 1, refused: str = "") -> Iterator[tuple[str, Failing]]:
     """Serve what stands at an address through a proxy that fails; gives its address, and the proxy to be looked at."""
-    server = Failing(address, share=share, seed=seed)
+    server = Failing(address, share=share, seed=seed, refused=refused)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

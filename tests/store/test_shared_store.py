@@ -74,13 +74,17 @@ def test_a_part_that_was_made_on_a_node_is_found_by_its_driver(hosts: Hosts):
 
 
 def test_two_hosts_at_once_make_a_stage_once(hosts: Hosts):
-    stores, made, said = [hosts.store("a"), hosts.store("b")], [], []
+    stores, made, said, is_said = [hosts.store("a"), hosts.store("b")], [], [], threading.Event()
+
+    def say(sentence: str) -> None:
+        said.append(sentence)
+        is_said.set()
 
     def build(store: Store) -> None:
-        with store.working_on(stage("cot"), said.append) as folder:
+        with store.working_on(stage("cot"), say) as folder:
             if not folder.published:
-                time.sleep(1.5)
                 made.append(store)
+                is_said.wait(60)  # until the other one waits
                 folder.finish([], {"out": 0})
 
     threads = [threading.Thread(target=build, args=[store]) for store in stores]

@@ -1,0 +1,203 @@
+"""A build directory at an address: a folder here is its copy, of what was made here or of what is looked at.
+
+At the address files bear the names that they have in a build, so that any reader finds them; the manifest comes last,
+by a write that fails where one is there. An older build's manifest goes first. One build at a time writes an address:
+it holds a claim with a lease there (`leases`), below `.orca-recipe/`, which is gone when it has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca_recipes.errors import BuildError, DamagedShard, ObjectsError
+from orca_recipes.objects.address import Address, is_address
+from orca_recipes.objects.copies import Copy, PromisedFile, cache_of, copy_of, side_by_side
+from orca_recipes.objects.objects import Objects
+from orca_recipes.shards.manifest import NAME, Manifest, read_manifest
+from orca_recipes.store.claims import Say
+from orca_recipes.store.leases import Leases, lease_seconds
+
+_OURS = ".orca-recipe"
+_SENDING = f"{_OURS}/sending.json"
+_NAMED = 3
+_LARGE = (".bin", ".idx", ".parquet")
+
+
+@dataclass(frozen=True)
+class SharedBuild:
+    """A build at an address; directory: its copy here."""
+
+    directory: Path
+    address: Address
+
+    @property
+    def objects(self) -> Objects:
+        return Objects(self.address)
+
+    def learn(self) -> None:
+        """Have the copy be of the build that is at the address now: its manifest is fetched, the rest when it is read.
+
+        Raises: BuildError where something else is there; BucketError, ObjectsError where it cannot be asked.
+        """
+        there = self._manifest_there()
+        ours = self.directory / NAME
+        if there is None or not ours.is_file() or ours.read_bytes() != there:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            Copy(self.directory, self.address, {}).keep()
+            if there is not None:
+                self.directory.mkdir(parents=True)
+                ours.write_bytes(there)
+        if there is not None and not self._copy().files:
+            with suppress(DamagedShard):  # whoever reads the build tells it
+                self._keep(read_manifest(self.directory))
+
+    def is_whole(self, manifest: Manifest) -> bool:
+        """Whether all files of a manifest are at the address, by their sizes."""
+        there = {one.key: one.bytes for one in self.objects.listed()}
+        return all(there.get(path) == file.bytes for path, file in _files(manifest).items())
+
+    def bring_small(self) -> None:
+        """Fetch what is read of every build; shards and tables come when they are opened."""
+        copy = self._copy()
+        copy.bring(path for path in copy.files if not path.endswith(_LARGE))
+
+    def bring_all(self) -> None:
+        """Have all files here as they are at the address, and no others: for whoever judges or passes on the whole."""
+        copy = self._copy()
+        copy.bring_again(copy.files)
+        for one in self.objects.listed():
+            # What no manifest lists is found by whoever judges the build.
+            if one.key not in (*copy.files, NAME) and not one.key.startswith(f"{_OURS}/"):
+                (self.directory / one.key).parent.mkdir(parents=True, exist_ok=True)
+                self.objects.fetch(one.key, self.directory / one.key)
+
+    @contextmanager
+    def claimed(self, say: Say) -> Iterator[None]:
+        """Be the one that writes the address. Raises: BucketError where it may not be written."""
+        leases = Leases(Objects(self.address / _OURS), lease_seconds())
+        try:
+            leases.add([], say)
+            with leases.claimed("build", say, f"waiting for another build, which writes {self.address}"):
+                self._refuse_foreign({})
+                yield
+        finally:
+            leases.drop()
+
+    def send(self) -> None:
+        """Publish the build that lies in the copy; hold `claimed` meanwhile.
+
+        Raises: BuildError where another build came there all the same; BucketError, ObjectsError.
+        """
+        manifest = read_manifest(self.directory)
+        files = _files(manifest)
+        older = self._refuse_foreign(files)
+        self.objects.put(_SENDING, json.dumps(sorted({*files, *older})).encode())
+        self.objects.delete([NAME])
+        side_by_side(lambda path: self.objects.upload(path, self.directory / path), list(files))
+        self.objects.delete(sorted(older - files.keys()))
+        if not self.objects.create(NAME, (self.directory / NAME).read_bytes()):
+            raise BuildError(
+                f"{self.address}: another build was written there at the same time; choose another with --out"
+            )
+        self.objects.delete([_SENDING])
+        self._keep(manifest)
+
+    def _manifest_there(self) -> bytes | None:
+        if self.objects.head(NAME) is None:
+            self._refuse_foreign({})
+            return None
+        return self.objects.get(NAME)
+
+    def _refuse_foreign(self, coming: Mapping[str, PromisedFile]) -> set[str]:
+        """The files of an older build, or of one that was not sent to the end.
+
+        Raises: BuildError where others are there, naming them.
+        """
+        there = {one.key for one in self.objects.listed()}
+        older = _listed(self.objects, NAME, there) | _listed(self.objects, _SENDING, there)
+        foreign = sorted(
+            key for key in there - older - coming.keys() if key != NAME and not key.startswith(f"{_OURS}/")
+        )
+        if foreign:
+            told = ", ".join(foreign[:_NAMED]) + (" and more" if len(foreign) > _NAMED else "")
+            raise BuildError(f"{self.address} holds what no build wrote: {told}; choose another address with --out")
+        return older & there
+
+    def _copy(self) -> Copy:
+        copy = copy_of(self.directory)
+        return copy if copy is not None else Copy(self.directory, self.address, {})
+
+    def _keep(self, manifest: Manifest) -> None:
+        Copy(self.directory, self.address, _files(manifest)).keep()
+
+
+def build_place(place: str | Path) -> Path:
+    """Where a build is made: the folder itself, or the copy of an address.
+
+    Raises: BucketError, ObjectsError where the address cannot be asked.
+    """
+    if not isinstance(place, str) or not is_address(place):
+        return Path(place)
+    objects = Objects.at(place)
+    objects.check()
+    directory = cache_of(objects.address, "builds") / (objects.address.name or objects.address.bucket)
+    if copy_of(directory) is None:
+        Copy(directory, objects.address, {}).keep()
+    return directory
+
+
+def looked_at(place: str | Path, *, whole: bool) -> Path:
+    """Where a build is read: the folder itself, or the copy of an address.
+
+    Args:
+        whole: fetch all files now; else shards and tables come when they are opened.
+    Raises: BuildError where there is no complete build; BucketError, ObjectsError.
+    """
+    directory = build_place(place)
+    shared = shared_build(directory) if isinstance(place, str) and is_address(place) else None
+    if shared is not None:
+        shared.learn()
+        if not (directory / NAME).is_file():
+            raise BuildError(
+                f"{shared.address} is not a complete build: it has no {NAME}; run `orca-recipe build` to the end"
+            )
+        if whole:
+            shared.bring_all()
+        else:
+            shared.bring_small()
+    return directory
+
+
+def shared_build(directory: Path) -> SharedBuild | None:
+    """The build at an address that a folder is a copy of, None where it is none."""
+    copy = copy_of(directory)
+    return None if copy is None else SharedBuild(directory, copy.address)
+
+
+def build_name(directory: Path) -> str:
+    """What a user calls a build: its folder, or the address that it is a copy of."""
+    shared = shared_build(directory)
+    return str(directory) if shared is None else str(shared.address)
+
+
+def _files(manifest: Manifest) -> dict[str, PromisedFile]:
+    """The files of a build beside its manifest."""
+    return {file.path: PromisedFile(file.bytes, file.digest) for file in (*manifest.files, *manifest.made.table_files)}
+
+
+def _listed(objects: Objects, key: str, there: set[str]) -> set[str]:
+    """The files that a manifest lists, or a list of what is being sent; none where it cannot be read."""
+    if key not in there:
+        return set()
+    try:
+        told = json.loads(objects.get(key))
+        if isinstance(told, list):
+            return set(map(str, told))
+        return {str(file["path"]) for file in (*told["files"], *told["tables"])}
+    except (ObjectsError, DamagedShard, ValueError, KeyError, TypeError):
+        return set()
