@@ -56,7 +56,7 @@ def recipe_page() -> str:
         "This page is written from the JSON Schema that `orca-recipe schema` prints. `orca-recipe kinds NAME` prints "
         "the same of every kind, also of plugins that you installed.",
         "## The whole recipe",
-        *_options(schema),
+        *_options(schema["$defs"]["recipe"]),
         *(block for piece in pieces for block in _piece_blocks(piece, catalogue, schema["$defs"])),
         "## Tables within",
         *(block for name in inner for block in _table_blocks(name, schema["$defs"][name])),

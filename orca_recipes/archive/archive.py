@@ -14,10 +14,14 @@ from orca_recipes.archive.tree import Read, files_read, portable, root_of
 from orca_recipes.errors import BuildError
 from orca_recipes.plan.pins import differences
 from orca_recipes.progress import Progress
+from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.run.build import Asked, made, prepare
 from orca_recipes.run.pinning.lock_file import lock_path, read_lock
 from orca_recipes.run.pinning.moving_names import settled
 from orca_recipes.shards.digests import bytes_digest, file_digest
+
+WRITTEN = "extends"
+"""The folder of an archive that holds a recipe and those that it extends as they were written."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,9 @@ def archive_recipe(
     recipe = Path(os.path.abspath(asked.loaded.path))
     root = root_of(recipe, kept)
     contents: dict[str, Path | bytes] = {read.path.relative_to(root).as_posix(): read.path for read in kept}
-    contents[recipe.relative_to(root).as_posix()] = portable(recipe, root, kept)
-    if lock.is_file():
+    contents[recipe.relative_to(root).as_posix()] = portable(asked.loaded, root, kept)
+    contents |= _written(asked.loaded, lock)
+    if lock.is_file() and not asked.loaded.extends:
         contents[Path(os.path.abspath(lock)).relative_to(root).as_posix()] = lock.read_bytes()
     missing = _missing(asked, reads, kept, root)
     manifest = {
@@ -73,6 +78,14 @@ def archive_recipe(
     }
     write_archive(out, manifest, contents)
     return Archived(out, file_digest(out), expected, len(contents), missing)
+
+
+def _written(loaded: LoadedRecipe, lock: Path) -> dict[str, Path | bytes]:
+    """A recipe that extends others is packed joined with them; and each as it was written, with the lock."""
+    if not loaded.extends:
+        return {}
+    files = [loaded.path, *(each.path for each in loaded.extends), *([lock] if lock.is_file() else [])]
+    return {f"{WRITTEN}/{place}.{path.name}": path.read_bytes() for place, path in enumerate(files)}
 
 
 def _locked_data(asked: Asked, prepared: Any) -> str | None:

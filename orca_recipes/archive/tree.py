@@ -78,13 +78,15 @@ def root_of(recipe: Path, reads: Sequence[Read]) -> Path:
     return Path(os.path.commonpath([_absolute(recipe).parent, *(read.path.parent for read in reads if read.packs)]))
 
 
-def portable(recipe: Path, root: Path, kept: Sequence[Read]) -> bytes:
-    """The recipe's text, as it is, or with absolute paths that hold what is packed told as relative ones."""
-    text = recipe.read_bytes()
-    table = tomllib.loads(text.decode("utf-8-sig"))
+def portable(loaded: LoadedRecipe, root: Path, kept: Sequence[Read]) -> bytes:
+    """The recipe's text, as it is, or joined with what it extends; absolute paths that hold what is packed are told as
+    relative ones."""
+    text = loaded.path.read_bytes()
+    recipe = loaded.path
+    table = loaded.joined if loaded.extends else tomllib.loads(text.decode("utf-8-sig"))
     held = {folder for read in kept for folder in (read.path, *read.path.parents) if folder.is_relative_to(root)}
     moved = _moved(table, _absolute(recipe).parent, held - {Path("/")})
-    return text if moved == table else tomli_w.dumps(moved).encode()
+    return text if moved == table and not loaded.extends else tomli_w.dumps(moved).encode()
 
 
 def _moved(value: Any, folder: Path, held: Set[Path]) -> Any:

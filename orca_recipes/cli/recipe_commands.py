@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orca_recipes.contract.kinds import Source
+    from orca_recipes.recipe.load import LoadedRecipe
     from orca_recipes.recipe.model import Recipe
+
+_SHOWN = 60
 
 
 @click.command()
@@ -85,6 +89,7 @@ def build(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json
 @TRACES
 @JSON
 @click.option("--declared", "offline", is_flag=True, help="Only what is known without reading: no fingerprints.")
+@click.option("--origins", is_flag=True, help="Say of every value first which line it comes from.")
 @click.option("--scan", "scanned", is_flag=True, help="Read the sources and draw first: exact counts, nothing asked.")
 def plan(
     recipe: Path,
@@ -92,6 +97,7 @@ def plan(
     overrides: tuple[str, ...],
     as_json: bool,
     offline: bool,
+    origins: bool,
     scanned: bool,
     **options: Any,
 ) -> None:
@@ -107,13 +113,31 @@ def plan(
 
     loaded = load(recipe, profile, overrides)
     warn(loaded)
+    if origins and not as_json:
+        print_text("\n".join(_origin_lines(loaded)) + "\n")
     found = planned(ask(loaded, **options), declared=offline, scan=scanned, progress=progress_for)
     for sentence in found.away:
         print_text(f"planned from known sizes: {sentence}", err=True)
     if as_json:
-        print_json(found.as_json())
+        told = [
+            {"path": path, "value": value, "file": origin.file, "line": origin.line}
+            for path, value, origin in loaded.origins()
+        ]
+        print_json(found.as_json() | ({"origins": told} if origins else {}))
     else:
         print_text(str(found))
+
+
+def _origin_lines(loaded: LoadedRecipe) -> list[str]:
+    """Every value with its file and line, one below the other."""
+    from orca_recipes.text_table import in_columns
+
+    lines = []
+    for path, value, origin in loaded.origins():
+        text = json.dumps(value, ensure_ascii=False)
+        shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+        lines.append((path, shown, f"{origin.file}:{origin.line}" if origin.line else origin.file))
+    return in_columns(lines)
 
 
 @click.command()

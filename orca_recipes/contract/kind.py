@@ -44,13 +44,12 @@ class Kind(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """The options that decide the output: all but the places, as JSON values."""
-        places = {
-            name for name, field in type(self).model_fields.items() if _is_place(field.metadata, field.annotation)
-        }
+        places = {name for name, field in type(self).model_fields.items() if is_place(field.metadata, field.annotation)}
         return self.model_dump(mode="json", exclude=places)
 
 
-def _is_place(metadata: Sequence[Any], annotation: Any) -> bool:
+def is_place(metadata: Sequence[Any], annotation: Any) -> bool:
+    """Tell whether an option holds places, by the metadata and the annotation of its field."""
     if any(isinstance(mark, _PlaceMark) for mark in metadata):
         return True
-    return any(_is_place(getattr(inner, "__metadata__", ()), inner) for inner in typing.get_args(annotation))
+    return any(is_place(getattr(inner, "__metadata__", ()), inner) for inner in typing.get_args(annotation))

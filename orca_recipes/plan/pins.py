@@ -51,6 +51,7 @@ class Pins:
     kinds: "hook:name" to the revision whose output they stand for.
     system_messages: of each set that is used, the digests of its texts.
     plugins: the distributions other than ours whose kinds are used, by name.
+    extends: the recipes that it is laid over, the nearest first.
     """
 
     collections: Mapping[str, SourcePin]
@@ -60,11 +61,13 @@ class Pins:
     kinds: Mapping[str, int]
     system_messages: Mapping[str, MessagePin] = field(default_factory=dict)
     plugins: Mapping[str, PluginPin] = field(default_factory=dict)
+    extends: tuple[FilePin, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         sets = {name: pin.as_json() for name, pin in self.system_messages.items()}
         plugins = {name: pin.as_json() for name, pin in self.plugins.items()}
         return {
+            **({"extends": [_file_as_json(file) for file in self.extends]} if self.extends else {}),
             **({"plugins": plugins} if plugins else {}),
             **({"system_messages": sets} if sets else {}),
             "collections": {name: _as_json(pin) for name, pin in self.collections.items()},
@@ -91,12 +94,14 @@ def pins_from_json(table: Mapping[str, Any]) -> Pins:
         kinds={name: _held(kinds, name, int) for name in kinds},
         system_messages={name: _message_pin(_held(sets, name, dict)) for name in sets},
         plugins={name: _plugin_pin(_held(plugins, name, dict)) for name in plugins},
+        extends=tuple(_file_pin(file) for file in _held(table, "extends", list)) if "extends" in table else (),
     )
 
 
 def differences(before: Pins, after: Pins) -> list[str]:
     """What changed between two pinnings, pin by pin, in sentences."""
     found = list(plugin_differences(before.plugins, after.plugins))
+    found += _source_differences("extends", SourcePin(before.extends), SourcePin(after.extends))
     for name in sorted({*before.collections, *after.collections}):
         if name not in after.collections:
             found.append(f"collections.{name}: the lock pins it, the recipe has it no longer")
@@ -121,9 +126,13 @@ def differences(before: Pins, after: Pins) -> list[str]:
 
 def _as_json(pin: SourcePin) -> dict[str, Any]:
     return {
-        "files": [{"name": file.name, "bytes": file.bytes, "digest": file.digest} for file in pin.files],
+        "files": [_file_as_json(file) for file in pin.files],
         "versions": dict(pin.versions),
     }
+
+
+def _file_as_json(file: FilePin) -> dict[str, Any]:
+    return {"name": file.name, "bytes": file.bytes, "digest": file.digest}
 
 
 def _source_pin(table: Mapping[str, Any]) -> SourcePin:

@@ -1,4 +1,4 @@
-"""A recipe file, read: TOML, profile, `--set`, defaults, grammar and names, with all faults shown together.
+"""A recipe file, read: TOML, what it extends, profile, `--set`, defaults, grammar and names, all faults together.
 
 Only what makes reading on pointless (a file that is no TOML, a profile that is not there) is raised by itself; every
 other fault is collected, each with the line that it was last written at.
@@ -6,8 +6,6 @@ other fault is collected, each with the line that it was last written at.
 
 import copy
 import json
-import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,16 +16,17 @@ from pydantic import ValidationError
 from orca_recipes.contract.kinds import Kind
 from orca_recipes.contract.pieces import Offer
 from orca_recipes.contract.spelling import hint, quoted
-from orca_recipes.contract.toml_text import toml_table
 from orca_recipes.errors import Fault, RecipeError
 from orca_recipes.recipe import toml_lines
 from orca_recipes.recipe.choice import Chosen, Kinds
 from orca_recipes.recipe.complaint import complaints
 from orca_recipes.recipe.defaults import filled_in
+from orca_recipes.recipe.extending import KEY, Extended, extended
 from orca_recipes.recipe.grammar import NAME_RULE, is_name
 from orca_recipes.recipe.measured import unmeasurable
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.recipe.profile_layers import Layers, Origin, UnfitOverride, parse_override, unfit_values
+from orca_recipes.recipe.recipe_file import read_recipe_file
 from orca_recipes.recipe.references import unknown_compared, unknown_references
 from orca_recipes.recipe.required import unmet
 from orca_recipes.recipe.words import described, dotted
@@ -40,6 +39,7 @@ class LoadedRecipe:
     resolved: the merged TOML as JSON values, after profile and --set, without profiles and without what was filled in.
     layers: where each of its values was written, for faults that only show once files are read.
     chosen: who offered the classes of its kinds. is_file: whether the recipe is a file, beside which a lock may stand.
+    extends: the recipes that it is laid over, the nearest first. joined: its tables with theirs, before the profile.
     """
 
     recipe: Recipe
@@ -50,6 +50,8 @@ class LoadedRecipe:
     layers: Layers
     chosen: Mapping[type[Kind], Iterable[Offer]] = field(default_factory=dict)
     is_file: bool = True
+    extends: tuple[Extended, ...] = ()
+    joined: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def decisive(self) -> Mapping[str, Any]:
@@ -65,6 +67,18 @@ class LoadedRecipe:
     def engine_overrides(self) -> tuple[str, ...]:
         """The overrides of the engine, as given."""
         return tuple(text for text in self.overrides if _is_of_engine(text))
+
+    def origins(self) -> Iterator[tuple[str, Any, Origin]]:
+        """Tell of every value that was written: its path, the value, and the line or the `--set` that it comes from."""
+        open_values: list[tuple[toml_lines.Path, Any]] = [((), self.resolved)]
+        while open_values:
+            path, value = open_values.pop()
+            if isinstance(value, Mapping) and (value or not path):
+                open_values += [((*path, key), value[key]) for key in reversed([*value])]
+            elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+                open_values += [((*path, place), value[place]) for place in reversed(range(len(value)))]
+            else:
+                yield dotted(path), value, self.layers.origin(path)
 
     def fault(self, found: Sequence[tuple[toml_lines.Path, str]]) -> RecipeError:
         """Faults of the recipe, path and sentence each, with their lines."""
@@ -103,7 +117,12 @@ def load_recipe(
     Raises: RecipeError with all faults in order of line, those of overrides last.
     """
     path = Path(path)
-    layers, faults = _layered(path, profile, overrides, table)
+    is_file = table is None and path.is_file()
+    base = Path.cwd() if table is None and not is_file else path.parent
+    own = Layers(copy.deepcopy(dict(table)), {}) if table is not None else read_recipe_file(path)
+    layers, extends = extended(own, path, base, catalogue)
+    joined = copy.deepcopy(layers.table) if extends else {}
+    faults = _lay_over(layers, path, profile, overrides)
     if found := list(unmet(layers.table.get("requires", {}))):
         raise RecipeError(_in_order(_faults(found, layers, path), path))
     resolved = copy.deepcopy(layers.table)
@@ -111,8 +130,6 @@ def load_recipe(
     layers.origins |= {made: layers.origin(by) for made, by in named.items()}
     recipe: Recipe | None = None
     chosen: Chosen = {}
-    is_file = table is None and path.is_file()
-    base = Path.cwd() if table is None and not is_file else path.parent
     context = {"base": base, "catalogue": catalogue, "chosen": chosen}
     try:
         recipe = Recipe.model_validate_json(json.dumps(full), context=context)
@@ -123,7 +140,7 @@ def load_recipe(
         faults += _faults([*unmeasurable(recipe), *unknown_compared(recipe)], layers, path)
     if faults or recipe is None:
         raise RecipeError(_in_order(faults, path))
-    return LoadedRecipe(recipe, resolved, path, profile, tuple(overrides), layers, chosen, is_file)
+    return LoadedRecipe(recipe, resolved, path, profile, tuple(overrides), layers, chosen, is_file, extends, joined)
 
 
 def _is_of_engine(assignment: str) -> bool:
@@ -131,16 +148,9 @@ def _is_of_engine(assignment: str) -> bool:
     return keys[0] == "engine"
 
 
-def _layered(
-    path: Path, profile: str | None, overrides: Sequence[str], given: Mapping[str, Any] | None
-) -> tuple[Layers, list[Fault]]:
-    if given is None:
-        text = _text(path)
-        table = _parsed(text, path)
-        layers = Layers(table, {spot: Origin(str(path), line) for spot, line in toml_lines.key_lines(text).items()})
-    else:
-        table = copy.deepcopy(dict(given))
-        layers = Layers(table, {})
+def _lay_over(layers: Layers, path: Path, profile: str | None, overrides: Sequence[str]) -> list[Fault]:
+    """Lay the profile and each override over the recipe; return what keeps them from it."""
+    table = layers.table
     faults = _faults(unfit_values(table), layers, path)
     of_profiles = list(_profile_faults(table.get("profiles", {}), profile))
     faults += _faults(of_profiles, layers, path)
@@ -152,7 +162,11 @@ def _layered(
             layers.lay_override(assignment)
         except UnfitOverride as fault:
             faults.append(Fault(f"--set {assignment}", 0, "", str(fault)))
-    return layers, faults + _faults(unfit_values(layers.table), layers, path)
+    if KEY in table:
+        faults += _faults(
+            [((KEY,), "is read before a profile and --set; write it at the top of the recipe")], layers, path
+        )
+    return faults + _faults(unfit_values(table), layers, path)
 
 
 def _profile_faults(profiles: Any, chosen: str | None) -> Iterator[tuple[toml_lines.Path, str]]:
@@ -167,42 +181,6 @@ def _profile_faults(profiles: Any, chosen: str | None) -> Iterator[tuple[toml_li
             yield ("profiles", name), f"must be a table, not {described(profile)}"
     if chosen is not None and chosen not in profiles:
         yield ("profiles",), f"there is no profile {quoted(chosen)}{hint(chosen, profiles)}"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as fault:
-        line = fault.object[: fault.start].count(b"\n") + 1
-        raise _alone(path, line, "is not valid UTF-8, and TOML must be; save the file as UTF-8") from fault
-    except FileNotFoundError as fault:
-        raise _alone(path, 0, "there is no such recipe") from fault
-    except OSError as fault:
-        raise _alone(path, 0, f"cannot be read: {fault.strerror}") from fault
-
-
-def _parsed(text: str, path: Path) -> dict[str, Any]:
-    try:
-        return toml_table(text)
-    except tomllib.TOMLDecodeError as fault:
-        said, line = _syntax_fault(str(fault), text)
-        raise _alone(path, line, f"is not TOML: {said}") from fault
-    except RecursionError as fault:
-        raise _alone(path, 0, "is not a recipe: its values are nested too deep") from fault
-    except ValueError as fault:  # an integer of more digits than Python reads
-        raise _alone(path, 0, f"is not a recipe: {fault}") from fault
-
-
-def _syntax_fault(said: str, text: str) -> tuple[str, int]:
-    """tomllib's sentence and line, taken apart."""
-    found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", said, re.DOTALL)
-    if found is None:
-        return said, 0
-    return found[1], int(found[2]) if found[2] else text.rstrip().count("\n") + 1
-
-
-def _alone(path: Path, line: int, sentence: str) -> RecipeError:
-    return RecipeError([Fault(str(path), line, "", sentence)])
 
 
 def _faults(found: Iterable[tuple[toml_lines.Path, str]], layers: Layers, path: Path) -> list[Fault]:

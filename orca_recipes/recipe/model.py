@@ -185,6 +185,10 @@ class Recipe(Grammar):
     """One recipe: instruction-tuning data from sources to packed shards."""
 
     name: Annotated[Name, Field(description="names the build's folder")]
+    extends: Annotated[
+        str | None,
+        Field(description='a recipe that this one is laid over: a file beside it, "base.toml", or one of a package'),
+    ] = None
     seed: Annotated[int, Field(description="decides every draw")] = 0
     requires: Annotated[Requires, Field(description="what must be installed, said before all else")] = Requires()
     collections: Annotated[

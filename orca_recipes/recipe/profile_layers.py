@@ -1,4 +1,4 @@
-"""A recipe's layers laid over each other: the file, one profile, each `--set`.
+"""A recipe's layers laid over each other: what it extends, the file, one profile, each `--set`.
 
 Every value keeps the origin that it was last written at, so that a fault points to the line of the profile or to the
 `--set` that caused it, not to the line that was overridden.
@@ -44,6 +44,10 @@ class Layers:
         return next(
             (self.origins[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.origins), _NOWHERE
         )
+
+    def lay(self, over: "Layers") -> None:
+        """Merge another recipe's tables deep into these. Tables join, everything else (arrays too) is replaced."""
+        self._merge(self.table, over.table, (), over.origins)
 
     def lay_profile(self, name: str | None) -> None:
         """Merge `[profiles.NAME]` deep into the recipe, where one is chosen, and take the profiles away.
@@ -93,7 +97,8 @@ class Layers:
     def _merge(self, base: dict[str, Any], over: dict[str, Any], path: Path, places: dict[Path, Origin]) -> None:
         for key, value in over.items():
             inner = (*path, key)
-            if isinstance(value, dict) and isinstance(base.get(key), str) and is_kind_place(inner):
+            plain = inner[2:] if inner[0] == "profiles" else inner
+            if isinstance(value, dict) and isinstance(base.get(key), str) and is_kind_place(plain):
                 base[key] = {"kind": base[key]}
             if isinstance(value, dict) and _can_take(base.get(key), value):
                 self._merge(base[key], value, inner, places)

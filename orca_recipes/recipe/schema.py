@@ -15,6 +15,7 @@ from orca_recipes.contract.pieces import PIECES, Offer, Piece
 from orca_recipes.errors import PluginError
 from orca_recipes.recipe.choice import PIECE_KEY, Kinds
 from orca_recipes.recipe.defaults import FILLED, KINDS, TOKENIZER
+from orca_recipes.recipe.extending import KEY
 from orca_recipes.recipe.grammar import NAME_PATTERN
 from orca_recipes.recipe.model import Recipe
 
@@ -38,12 +39,18 @@ def json_schema(catalogue: Kinds) -> Schema:
     for piece in (piece for piece in PIECES if piece.is_of_recipe):
         definitions |= _of_piece(piece, catalogue)
     profile = _partial({**recipe, "description": "merged deep into the recipe by --profile"})
+    del profile["properties"][KEY]
     definitions |= {f"{_PARTIAL}{name}": _partial(body) for name, body in definitions.items()}
     for piece in (piece for piece in PIECES if piece.is_of_recipe):
         definitions |= _choices(piece, catalogue, definitions)
     recipe |= {"if": _HAS_MODEL, "else": {"required": ["template"]}}
     recipe["properties"]["profiles"] = _named_tables({"$ref": "#/$defs/profile"})
-    return {"$schema": _DIALECT, **recipe, "title": "recipe", "$defs": {**definitions, "profile": profile}}
+    # What extends another recipe may hold any part of one.
+    partial = {**_partial(recipe), "required": [KEY]}
+    partial["properties"] = {**partial["properties"], "profiles": recipe["properties"]["profiles"]}
+    definitions |= {"profile": profile, "recipe": recipe, f"{_PARTIAL}recipe": partial}
+    choice = {"then": {"$ref": f"#/$defs/{_PARTIAL}recipe"}, "else": {"$ref": "#/$defs/recipe"}}
+    return {"$schema": _DIALECT, "title": "recipe", "if": {"required": [KEY]}, **choice, "$defs": definitions}
 
 
 def _of_piece(piece: Piece, catalogue: Kinds) -> dict[str, Schema]:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from orca_recipes.errors import BuildError, DamagedShard, LockError
 from orca_recipes.plan.compile import compile_plan, used_collections
 from orca_recipes.plan.lock_changes import LockChange, lock_changes
-from orca_recipes.plan.pins import Pins, differences
+from orca_recipes.plan.pins import FilePin, Pins, differences
 from orca_recipes.plan.plugins import PluginPin, plugin_differences
 from orca_recipes.plan.stages import Plan
 from orca_recipes.progress import Progress
@@ -36,6 +36,7 @@ from orca_recipes.run.publish import Publication
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.student import Student
 from orca_recipes.run.work.workers import HERE, Work, Workers, is_worth_workers
+from orca_recipes.shards.digests import file_digest
 from orca_recipes.shards.manifest import Manifest, contents_digest, read_manifest
 from orca_recipes.store.claims import Say, quiet
 from orca_recipes.store.disk_faults import writing
@@ -100,6 +101,9 @@ def prepare(asked: Asked, say: Say = quiet, work: Work | None = None) -> Prepare
         workers=asked.workers,
         work=work or asked.work,
     )
+    files = ((each.name, each.path) for each in asked.loaded.extends)
+    extends = tuple(FilePin(name, path.stat().st_size, file_digest(path)) for name, path in files)
+    pins = replace(pins, extends=extends)
     return Prepared(pins, student, compile_plan(texts.recipe, pins, limit=asked.limit), texts.recipe)
 
 

@@ -142,3 +142,21 @@ def crafted(folder: Path, manifest: object, *members: tarfile.TarInfo) -> Path:
         for member in members:
             tar.addfile(member)
     return path
+
+
+def test_all_files_of_a_recipe_that_extends_another_are_pinned_and_packed(recipe: Path, tmp_path: Path) -> None:
+    low = recipe.parents[1] / "lab" / "low.toml"
+    low.parent.mkdir()
+    recipe.rename(low)
+    recipe.write_text('extends = "../lab/low.toml"\npacking.row_tokens = 128\n')
+    packed = json.loads(orca("archive", recipe, "-o", "a.tar", "--json"))
+    assert 'name = "../lab/low.toml"' in recipe.with_suffix(".lock").read_text()
+    with tarfile.open("a.tar") as tar:
+        names = {name.removeprefix("tree/extends/") for name in tar.getnames() if name.startswith("tree/extends/")}
+    assert names == {"0.small.toml", "1.low.toml", "2.small.lock"}
+    low.write_text(low.read_text() + "# looked at again\n")
+    said = orca("build", recipe, "--locked", status=2)
+    assert "extends: the file ../lab/low.toml has other content" in said
+    (tmp_path / "home").rename(tmp_path / "gone")
+    told = json.loads(orca("rebuild", "a.tar", "--out", "elsewhere/B", "--workers", "1", "--json"))
+    assert (told["equal"], told["digest"]) == (True, packed["expected"])

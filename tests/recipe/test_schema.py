@@ -123,7 +123,7 @@ def test_a_profile_is_checked_as_far_as_it_goes(accepts: Accepts, base: str, pro
 
 
 def test_what_a_recipe_may_leave_out_is_not_required(schema: dict[str, Any]) -> None:
-    assert schema["required"] == ["name", "collections", "tokenizer"]
+    assert schema["$defs"]["recipe"]["required"] == ["name", "collections", "tokenizer"]
 
 
 def test_a_template_is_required_unless_a_model_brings_one(accepts: Accepts, base: str) -> None:
@@ -159,7 +159,7 @@ def test_options_have_their_descriptions_and_defaults(schema: dict[str, Any]) ->
         "type": "integer",
     }
     assert shelf["description"].startswith("Reads jars.")
-    assert schema["properties"]["seed"]["description"] == "decides every draw"
+    assert schema["$defs"]["recipe"]["properties"]["seed"]["description"] == "decides every draw"
 
 
 def test_it_is_a_valid_schema_of_plain_json_without_null(schema: dict[str, Any]) -> None:
