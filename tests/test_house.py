@@ -66,7 +66,7 @@ ROOMS = {
     "packages": {"contract", "catalogue"},
     "archive": OUTSIDE | {"run", "store"} | {f"run/{room}" for room in RUN},
     "diff": OUTSIDE | {"run/pinning"},
-    "report": OUTSIDE | {"explain", "prove", "run"},
+    "report": OUTSIDE | {"diff", "explain", "prove", "run"},
     "card": {"shards"},
     "export": OUTSIDE | {"run/tokens", "prove", "store"},
     "push": {"contract", "export", "progress", "shards", "trust"},

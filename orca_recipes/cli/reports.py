@@ -16,12 +16,14 @@ from orca_recipes.errors import UserError
     "-o", "--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="The file."
 )
 @click.option("--verify", "whole", is_flag=True, help="Verify a build of any size whole; small ones always are.")
+@click.option("--against", "other", type=click.Path(path_type=Path), metavar="OTHER", help="Tell what differs from it.")
 @JSON
-def report(directory: Path, out: Path, whole: bool, as_json: bool) -> None:
+def report(directory: Path, out: Path, whole: bool, other: Path | None, as_json: bool) -> None:
     """Write one page about a build that any browser opens, without a network.
 
     Its mixture as asked and as built, lengths and packing, what was lost and why, curriculum, cost, samples with their
-    masks, lineage, and what was proven. A damaged build gets none.
+    masks, lineage, and what was proven. With --against, what changed since another build, with examples. A damaged
+    build gets none.
     """
     from orca_recipes.catalogue import Catalogue
     from orca_recipes.progress import progress_for
@@ -32,7 +34,7 @@ def report(directory: Path, out: Path, whole: bool, as_json: bool) -> None:
     keep_heap()
     keep_pandas_out()
     with progress_for() as progress:
-        written = write_report(directory, out, kinds=Catalogue(), progress=progress, whole=whole)
+        written = write_report(directory, out, kinds=Catalogue(), progress=progress, whole=whole, other=other)
     if as_json:
         print_json(written.as_json())
     else:

@@ -144,7 +144,9 @@ class Written:
     """What was written of one shard.
 
     trained_labels: tokens that the trainer will take for labels, told as it is. lost: labels of the build that it will
-    not, by a reason that groups well. notes: what else is known of the shard, for `finish` and `settings`.
+    not, by a reason that groups well. notes: what else is known of the shard, for `finish` and `settings`: JSON values,
+    where an export that was interrupted is to go on behind this shard. risks: what settings of the trainer other than
+    those told would do to the shard: setting to effect to how often.
     """
 
     examples: int = 0
@@ -152,6 +154,13 @@ class Written:
     trained_labels: int = 0
     lost: dict[str, int] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    risks: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def risk(self, setting: str, effect: str, count: int) -> None:
+        """Count what a wrong setting would do: `packing=True` to "examples joined to the one before"."""
+        if count:
+            effects = self.risks.setdefault(setting, {})
+            effects[effect] = effects.get(effect, 0) + count
 
     def lose(self, reason: str, labels: int) -> None:
         """Count labels that are lost."""
@@ -179,7 +188,7 @@ class Exporter(Kind, ABC):
         """Write one shard to files of its own below `folder`, the same bytes whenever it is asked.
 
         Args:
-            folder: of the whole export; it is there, and empty before the first shard.
+            folder: of the whole export; it is there, and empty before the first shard but for a `.whole` of ours.
         """
 
     def finish(self, *, build: BuildToExport, shards: Shards, folder: Path) -> None:

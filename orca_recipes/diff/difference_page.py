@@ -58,10 +58,11 @@ def _lines(found: Difference) -> Iterator[str]:
 
 
 def _change(change: Change) -> str:
-    return f"  {change.path}: {_value(change.before)} -> {_value(change.after)}"
+    return f"  {change.path}: {shown_value(change.before)} -> {shown_value(change.after)}"
 
 
-def _value(value: Any) -> str:
+def shown_value(value: Any) -> str:
+    """Write a value in few characters."""
     if value is None:
         return "nothing"
     if isinstance(value, str) and (digest := re.fullmatch(r"((?:\w+:)?[0-9a-f]{8})[0-9a-f]{24,}", value)):

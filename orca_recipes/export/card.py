@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator, Sequence
 
-from orca_recipes.contract.exporter import BuildToExport, Exporter, Shards
+from orca_recipes.contract.exporter import BuildToExport, Exporter, Shards, Written
 from orca_recipes.counted import counted
 
 
@@ -31,5 +32,24 @@ def readme(exporter: Exporter, build: BuildToExport, shards: Shards) -> str:
         f"the longest example has {counted(build.longest_example, 'token')}.",
         "",
         exporter.settings(build=build, shards=shards).strip("\n"),
+        *_risks(every),
     ]
     return "\n".join([*front, *lines]) + "\n"
+
+
+def wrong_settings(every: Sequence[Written]) -> list[dict[str, str | int]]:
+    """Count over all shards what other settings of the trainer would do."""
+    found: Counter[tuple[str, str]] = Counter()
+    for written in every:
+        for setting, effects in written.risks.items():
+            found.update({(setting, effect): number for effect, number in effects.items()})
+    return [
+        {"setting": setting, "effect": effect, "count": number} for (setting, effect), number in sorted(found.items())
+    ]
+
+
+def _risks(every: Sequence[Written]) -> Iterator[str]:
+    counts = wrong_settings(every)
+    if counts:
+        yield from ("", "## What other settings would do to these data", "")
+        yield from (f"- {one['setting']}: {one['count']:,} {one['effect']}" for one in counts)

@@ -27,10 +27,11 @@ from orca_recipes.contract.exporter import (
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.counted import counted
 from orca_recipes.errors import ExportError, PluginError
-from orca_recipes.export.card import readme
-from orca_recipes.export.export_folder import NAME, made_aside
+from orca_recipes.export.card import readme, wrong_settings
+from orca_recipes.export.export_folder import NAME, identity, made_aside
 from orca_recipes.export.row_blocks import Teller, row_blocks
 from orca_recipes.export.said_messages import message_teller
+from orca_recipes.export.whole_shards import WholeShards
 from orca_recipes.progress import Progress
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.recipe.defaults import TEACHER
@@ -55,7 +56,7 @@ class ExportedFile:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was exported: where, and what became of the labels."""
+    """What was exported: where, what became of the labels, and what other settings of the trainer would do to them."""
 
     directory: Path
     files: tuple[ExportedFile, ...]
@@ -63,6 +64,7 @@ class Exported:
     tokens: int
     trained_labels: int
     lost_labels: dict[str, int]
+    wrong_settings: list[dict[str, str | int]]
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "directory": str(self.directory), "files": [asdict(file) for file in self.files]}
@@ -90,17 +92,19 @@ def export(
         build = _build(directory, manifest, datasets, kinds)
         exporter.refuse(build=build)
         place = out or Path("export") / f"{manifest.name}.{exporter.kind}"
-        with made_aside(place) as aside:
+        with made_aside(place, identity(exporter, build)) as aside:
             _check_digests(directory, manifest, progress)
+            whole = WholeShards(aside)
             teller = cache(lambda: message_teller(directory, manifest, kinds))
             shards = {
-                dataset.name: _write_dataset(exporter, build, dataset, manifest, aside, teller, progress)
+                dataset.name: _write_dataset(exporter, build, dataset, manifest, whole, teller, progress)
                 for dataset in build.datasets
             }
             exporter.finish(build=build, shards=shards, folder=aside)
             _ship_tokenizer(directory, aside)
             every = [written for of_dataset in shards.values() for written in of_dataset]
             (aside / "README.md").write_text(readme(exporter, build, shards), encoding="utf-8")
+            whole.forget()
             told = _told(place, aside, every)
             about = {"build": manifest.digest, "exporter": exporter.identity(), "name": manifest.name}
             about |= {"datasets": [dataset.name for dataset in build.datasets]}
@@ -176,13 +180,17 @@ def _write_dataset(
     build: BuildToExport,
     dataset: DatasetToExport,
     manifest: Manifest,
-    folder: Path,
+    whole: WholeShards,
     teller: Callable[[], Teller],
     progress: Progress,
 ) -> list[Written]:
     progress.begin(f"export {dataset.name}", total=dataset.tokens, unit="tokens")
     found = []
     for number, counts in enumerate(manifest.datasets[dataset.name].shards):
+        if (kept := whole.written(dataset.name, number)) is not None:
+            progress.advance(counts.tokens)
+            found.append(kept)
+            continue
         prefix = build.directory / counts.prefix
         blocks = row_blocks(prefix, vocabulary_size=build.vocabulary_size, teller=teller)
         shard = ShardToExport(
@@ -194,8 +202,9 @@ def _write_dataset(
             trained_tokens=counts.trained_tokens,
             blocks=_watched(blocks, progress),
         )
-        written = exporter.write(build=build, shard=shard, folder=folder)
+        written = exporter.write(build=build, shard=shard, folder=whole.folder)
         _check_labels(exporter, counts, written)
+        whole.note(dataset.name, number, written)
         found.append(written)
     progress.end(f"{counted(dataset.examples, 'example')}, {counted(dataset.tokens, 'token')}")
     return found
@@ -233,4 +242,5 @@ def _told(place: Path, aside: Path, every: Sequence[Written]) -> Exported:
         tokens=sum(written.tokens for written in every),
         trained_labels=sum(written.trained_labels for written in every),
         lost_labels=dict(sorted(lost.items())),
+        wrong_settings=wrong_settings(every),
     )

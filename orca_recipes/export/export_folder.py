@@ -1,5 +1,8 @@
 """Where an export lies: made aside, put in its place whole, and never over what somebody else wrote.
 
+What was interrupted stays aside as far as whole shards go, under a name that tells what it is an export of, so that the
+same export goes on there and any other begins anew.
+
 `export.json` is written last: its presence means that the export is whole. It says what was exported, how, and the
 digest of every file, so that an export can be pushed or checked without the build.
 """
@@ -9,23 +12,40 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from orca_recipes.errors import ExportError
+from orca_recipes.contract.exporter import BuildToExport, Exporter
+from orca_recipes.errors import ExportError, OrcaError
 from orca_recipes.shards import publishing
+from orca_recipes.shards.digests import bytes_digest, canonical_json
 from orca_recipes.shards.files import sync_folder
 from orca_recipes.store.sealed import flush
 
 NAME = "export.json"
+WHOLE = ".whole"
+"""The folder that says, as long as an export is made, which of its shards are whole."""
+
+
+def identity(exporter: Exporter, build: BuildToExport) -> str:
+    """Tell what an export is of, in 12 hexadecimal digits: equal where the same bytes would be written."""
+    versions = {name: metadata.version(name) for name in ("orca-recipes", "pyarrow")}
+    kind = f"{type(exporter).__module__}:{type(exporter).__qualname__}"
+    datasets = [dataset.name for dataset in build.datasets]
+    told = [build.digest, kind, exporter.revision, exporter.identity(), datasets, versions]
+    return bytes_digest(canonical_json(told)).partition(":")[2][:12]
 
 
 @contextmanager
-def made_aside(out: Path) -> Iterator[Path]:
-    """Hand over a new folder beside a place, and put it there when all went well.
+def made_aside(out: Path, name: str) -> Iterator[Path]:
+    """Hand over a folder beside a place, and put it there when all went well.
 
-    What an export that was killed left is removed first.
+    What an export of the same identity left is handed over again, of any other it is removed first.
+
+    Args:
+        name: of `identity`.
     Raises: ExportError where the place is taken, or another export is writing it.
     """
     place = publishing.followed(out)
@@ -37,15 +57,16 @@ def made_aside(out: Path) -> Iterator[Path]:
     except Timeout:
         raise ExportError(f"{out}: another export is writing it; wait for it, or choose another with --out") from None
     try:
-        publishing.put_back(place, last=NAME, own=own_files)
+        publishing.put_back(place, last=NAME, own=own_files, spared=name)
         refuse_taken(place)
-        aside = publishing.make_aside(place)
+        aside = publishing.make_aside(place, name)
         try:
             yield aside
             _settle(aside)
             publishing.put_in_place(aside, place, last=NAME, own=own_files)
-        except BaseException:
-            publishing.give_up(aside, place, last=NAME)
+        except BaseException as fault:
+            if isinstance(fault, OrcaError) or not (aside / WHOLE).is_dir():
+                publishing.give_up(aside, place, last=NAME)
             raise
     finally:
         # Before it is released: one that waited for this file would hold a lock that has no name.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from orca_recipes.report.lost_rows import Lost
 from orca_recipes.report.samples import Sample
@@ -28,7 +29,8 @@ class Proof:
 class Facts:
     """All that the page tells.
 
-    lost: dataset to what it lost. views_untold: why the teacher's view is not shown, None where it is.
+    lost: dataset to what it lost. views_untold: why the teacher's view is not shown, None where it is. against: what
+    differs from another build, as the page tells it; None where it is held against none.
     """
 
     manifest: Manifest
@@ -38,3 +40,4 @@ class Facts:
     lost: Mapping[str, Sequence[Lost]]
     samples: Sequence[Sample]
     views_untold: str | None
+    against: Mapping[str, Any] | None = None

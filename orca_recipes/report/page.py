@@ -81,6 +81,7 @@ def page(facts: Facts) -> str:
         sample_collections=_values(facts.samples, "collection"),
         sample_strategies=_values(facts.samples, "strategy"),
         views_untold=facts.views_untold,
+        against=facts.against,
         recipe=clipped(_recipe(facts.manifest), _RECIPE_CHARS),
         plugins=sorted(facts.manifest.plugins.items())[:MOST_LINES],
         versions=sorted(facts.manifest.made.versions.items())[:MOST_LINES],

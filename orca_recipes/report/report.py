@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orca_recipes.errors import ExportError, UserError
@@ -16,6 +16,7 @@ from orca_recipes.explain.two_views import view_teller
 from orca_recipes.progress import Progress
 from orca_recipes.prove.prove import prove
 from orca_recipes.recipe.choice import Kinds
+from orca_recipes.report.against import against
 from orca_recipes.report.facts import Facts, Proof
 from orca_recipes.report.lost_rows import lost_rows
 from orca_recipes.report.page import MARK, MOST_LINES, page
@@ -43,17 +44,28 @@ class Written:
         return {"path": str(self.path), "bytes": self.bytes, "seconds": round(self.seconds, 3)}
 
 
-def write_report(directory: Path, out: Path, *, kinds: Kinds, progress: Progress, whole: bool = False) -> Written:
+def write_report(
+    directory: Path,
+    out: Path,
+    *,
+    kinds: Kinds,
+    progress: Progress,
+    whole: bool = False,
+    other: Path | None = None,
+) -> Written:
     """Write the report of a build.
 
     Args:
-        whole: verify a build of any size whole.
+        whole: verify a build of any size whole. other: a build that it is held against.
     Raises: BuildError where there is no build; DamagedShard where it has faults; ExportError where the place is taken.
     """
     start = time.monotonic()
     _refuse_taken(directory, out)
     promised = read_manifest(directory)
-    data = page(_facts(directory, promised, kinds, progress, whole=whole)).encode("utf-8", "replace")
+    facts = _facts(directory, promised, kinds, progress, whole=whole)
+    if other is not None:
+        facts = replace(facts, against=against(other, directory, kinds=kinds, progress=progress))
+    data = page(facts).encode("utf-8", "replace")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, data)
     return Written(out, len(data), time.monotonic() - start)

@@ -49,10 +49,13 @@ def is_filled_from_inside(directory: Path) -> bool:
     return _is_mounted(directory) or not os.access(directory.parent, os.W_OK | os.X_OK)
 
 
-def make_aside(directory: Path) -> Path:
-    """A new folder on the disk of a place, for what shall lie there."""
-    aside = _named(directory, _MAKING)
-    aside.mkdir(parents=True)
+def make_aside(directory: Path, name: str | None = None) -> Path:
+    """A folder on the disk of a place, for what shall lie there: a new one, or that of a name that `put_back` spared.
+
+    name: 12 hexadecimal digits.
+    """
+    aside = _named(directory, _MAKING, name)
+    aside.mkdir(parents=True, exist_ok=name is not None)
     return aside
 
 
@@ -105,13 +108,13 @@ def give_up(aside: Path, directory: Path, *, last: str) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def put_back(directory: Path, *, last: str, own: Own) -> None:
+def put_back(directory: Path, *, last: str, own: Own, spared: str | None = None) -> None:
     """Tidy up after a process that was killed.
 
     An older folder that it had moved away is put back, and its own half-made one is removed; one that it was filling
     from inside is filled to the end.
 
-    directory: without links.
+    directory: without links. spared: the name of a half-made one that is not removed, for `make_aside`.
     """
     asides, olders = _left(directory, _MAKING), _left(directory, _OLDER)
     for older in olders:
@@ -121,8 +124,10 @@ def put_back(directory: Path, *, last: str, own: Own) -> None:
                     _fill(aside, directory, older, last=last, own=own)
         elif older.parent != directory and (older / last).exists() and not directory.exists():
             os.replace(older, directory)
+    kept = None if spared is None else _named(directory, _MAKING, spared)
     for aside in asides:
-        shutil.rmtree(aside, ignore_errors=True)
+        if aside != kept:
+            shutil.rmtree(aside, ignore_errors=True)
     if not has_been_left_half_filled(directory, last=last):
         for older in olders:
             _remove_own(older, own, last=last)
@@ -171,8 +176,8 @@ def _remove_own(folder: Path, own: Own, *, last: str) -> None:
                 raise
 
 
-def _named(directory: Path, what: str) -> Path:
-    name = f"{secrets.token_hex(6)}.{what}"
+def _named(directory: Path, what: str, name: str | None = None) -> Path:
+    name = f"{name or secrets.token_hex(6)}.{what}"
     if is_filled_from_inside(directory):
         return directory / f".{name}"
     return directory.with_name(f".{directory.name}.{name}")

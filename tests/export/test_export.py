@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -16,6 +17,7 @@ from orca_recipes.catalogue import Catalogue
 from orca_recipes.contract.exporter import BuildToExport, Exporter, Shards, ShardToExport, Written
 from orca_recipes.errors import DamagedShard, ExportError, PluginError
 from orca_recipes.export.export import Exported, export
+from orca_recipes.export.whole_shards import WholeShards
 from orca_recipes.progress import Progress
 from orca_recipes.shards.digests import file_digest
 from orca_recipes.shards.manifest import read_manifest
@@ -149,6 +151,55 @@ def test_what_a_killed_export_left_is_removed_by_the_next(quickstart: Path, tmp_
     assert not place.exists()
     exported(quickstart, HF(), place)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+class Watched(HF):
+    """Tells which shards it writes, and stays in the second as long as a file lies beside the export."""
+
+    def write(self, *, build: BuildToExport, shard: ShardToExport, folder: Path) -> Written:
+        print(shard.number, flush=True)
+        if shard.number == 1 and (folder.parent / "hold").exists():
+            (folder / shard.dataset.name / "half").write_text("half")
+            time.sleep(600)
+        return super().write(build=build, shard=shard, folder=folder)
+
+
+def test_a_killed_export_goes_on_behind_its_whole_shards(
+    quickstart: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    undisturbed = exported(quickstart, Watched(), tmp_path / "undisturbed")
+    script = (
+        "import sys, pathlib\nfrom tests.export.test_export import Watched, exported\n"
+        "exported(pathlib.Path(sys.argv[1]), Watched(), pathlib.Path(sys.argv[2]))\n"
+    )
+    (tmp_path / "hold").touch()
+    command = [sys.executable, "-c", script, quickstart, tmp_path / "out"]
+    running = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+    try:
+        awaited(lambda: bool(list(tmp_path.glob(".out.*.building/main/half"))))
+    finally:
+        os.kill(running.pid, signal.SIGKILL)
+        running.wait()
+    (first,) = tmp_path.glob(".out.*.building/main/train-00000*")
+    written = first.stat().st_ino
+    (tmp_path / "hold").unlink()
+    capfd.readouterr()
+    again = exported(quickstart, Watched(), tmp_path / "out")
+    assert capfd.readouterr().out == "1\n"
+    assert (tmp_path / "out" / "main" / first.name).stat().st_ino == written
+    assert again.as_json() | {"directory": ""} == undisturbed.as_json() | {"directory": ""}
+    assert {path.name for path in tmp_path.iterdir()} == {"undisturbed", "out"}
+
+
+def test_a_shard_that_came_to_be_another_is_written_again(tmp_path: Path):
+    kept = WholeShards(tmp_path)
+    for number in range(3):
+        (tmp_path / f"{number}.bin").write_text("whole")
+        kept.note("main", number, Written(examples=number, notes={"odd": {1}} if number == 2 else {}))
+    (tmp_path / "1.bin").write_text("other")
+    found = WholeShards(tmp_path)
+    assert [found.written("main", number) for number in range(3)] == [Written(), None, None]
+    assert sorted(path.name for path in tmp_path.glob("*.bin")) == ["0.bin"]
 
 
 def test_labels_that_an_exporter_does_not_account_for_end_the_export(quickstart: Path, tmp_path: Path):

@@ -74,6 +74,23 @@ def test_olmo_core_keeps_examples_apart_and_finds_our_labels(
     assert all(len(set(ids)) == 1 for ids, _ in pads)
     read = [(tuple(ids), tuple(labels)) for ids, labels, _ in found if max(labels) >= 0]
     assert sorted(read) == sorted(examples_of(directory, dataset))
+    # Set as nobody should, it cuts examples as often as was counted.
+    page = (tmp_path / "out" / "README.md").read_text()
+    (tmp_path / "out" / "README.md").write_text(page.replace("use_array_if_local=False", "use_array_if_local=True"))
+    cut = wheels.read_by("olmo", tmp_path / "again", wheels=lib, folder=tmp_path / "out")
+    counts = {one["effect"]: one["count"] for one in told.wrong_settings}
+    each = [cut_at(eos_of(tmp_path / "out"), example) for example in examples_of(directory, dataset)]
+    assert counts["cuts within examples"] == sum(cuts for cuts, _ in each)
+    assert counts["labels cut from what they answer"] == sum(labels for _, labels in each)
+    pad = pads[0][0][0] if pads else None
+    assert sum(set(ids) != {pad} for ids, _, _ in cut) == len(each) + counts["cuts within examples"]
+
+
+def cut_at(eos_id: int, example: Labelled) -> tuple[int, int]:
+    """How often looking for the end of text cuts an example, and how many of its labels come behind a cut."""
+    ids, labels = example
+    places = [at for at, token in enumerate(ids[:-1]) if token == eos_id]
+    return len(places), sum(label >= 0 and any(place < at for place in places) for at, label in enumerate(labels))
 
 
 def widened(exporter: type[Exporter]) -> Exporter:

@@ -21,6 +21,7 @@ from orca_recipes.shards.curriculum import read_curriculum
 from orca_recipes.shards.manifest import CollectionCounts, TaskCounts, read_manifest
 from orca_recipes.shards.show.row_page import Piece
 from tests.report.browser import opened, pictured
+from tests.report.conftest import made
 
 
 def written(directory: Path, out: Path) -> str:
@@ -91,6 +92,25 @@ def test_a_report_is_replaced_and_nothing_else_is(built: Path, tmp_path: Path):
     with pytest.raises(ExportError, match="is a folder"):
         written(built, tmp_path)
     assert mine.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_report_tells_what_changed_since_another_build(built: Path, tmp_path: Path):
+    rows = [{"id": f"s{n}", "t": f"t{n % 3}", "q": f"What is {n} + {n}?", "a": f"{2 * n}."} for n in range(40)]
+    other = made(tmp_path / "other", rows)
+    write_report(built, tmp_path / "r.html", kinds=Catalogue(), progress=Progress(), other=other)
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    told = words_of(text)
+    assert read_manifest(other).data_digest in told
+    for words in ("Changes since another build", "dropped 2 only in the first", "added", "It is not there."):
+        assert words in told, words
+    assert "Tell all" not in told.partition("Changes since another build")[2], "it was rejected, and is in neither"
+    assert text.count("<script>") == 1
+    assert "<img" not in text
+    assert not re.search(r"https?://", text)
+    write_report(built, tmp_path / "r.html", kinds=Catalogue(), progress=Progress(), other=built)
+    assert ": nothing differs." in words_of((tmp_path / "r.html").read_text(encoding="utf-8"))
+    with pytest.raises(BuildError, match="--against names another build"):
+        write_report(built, tmp_path / "r.html", kinds=Catalogue(), progress=Progress(), other=tmp_path)
 
 
 def test_a_damaged_build_gets_no_report(built: Path, tmp_path: Path):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from orca_plugins.exporters.token_columns import ids_of, others, watched, write_parquet
+from orca_plugins.exporters.token_columns import TRAINED_TOO, ids_of, others, watched, write_parquet
 from orca_recipes.contract.exporter import (
     BuildToExport,
     Exporter,
@@ -89,6 +89,8 @@ class Bridge(Exporter):
             shifted = np.append(block.labelled[1:], False)
             written.lose(AFTER_END, taken := int(np.count_nonzero(shifted & (block.tokens == build.eos_id))))
             written.trained_labels -= taken
+            places = len(block.tokens) - block.segments.examples
+            written.risk("`answer_only_loss=False`", TRAINED_TOO, places - int(np.count_nonzero(shifted)) + taken)
             _note(block, written.notes)
             starts = block.segments.example_places
             return {

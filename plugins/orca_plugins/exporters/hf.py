@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from orca_plugins.exporters.token_columns import (
+    JOINED,
     ROW_GROUP,
+    TRAINED_TOO,
     configs_of,
     file_of,
     ids_of,
     labels_of,
+    labels_past,
     sizes_category,
+    unlabelled,
     watched,
     write_parquet,
 )
@@ -33,6 +37,7 @@ from orca_recipes.contract.exporter import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
 _UNPACKED = """\
@@ -71,6 +76,12 @@ One line is one packed row; `seq_lengths` are the tokens of its examples. These 
 """
 
 
+_DEFAULT_MAX_LENGTH = 1024
+"""TRL's `max_length`, where nobody sets it."""
+_TRUNCATES = f"`max_length` left at TRL's {_DEFAULT_MAX_LENGTH:,}"
+_MASKS = "`completion_mask` in place of `labels`, without `completion_only_loss=True`"
+
+
 class HF(Exporter):
     """Write Parquet of `input_ids` and `labels`, for TRL, Unsloth and `datasets`.
 
@@ -96,6 +107,7 @@ class HF(Exporter):
 
         def lines(block: RowBlock) -> Mapping[str, pa.Array[Any]]:
             bounds = block.row_bounds if self.packed else block.example_bounds
+            self._count(block, bounds, written)
             told = {"input_ids": ids_of(block, bounds), "labels": labels_of(block, bounds)}
             if not self.packed:
                 return told
@@ -105,6 +117,14 @@ class HF(Exporter):
         path = folder / shard.dataset.name / file_of(shard, ".parquet")
         write_parquet(path, pa.schema(list(columns.items())), map(lines, watched(shard, written)), rows=ROW_GROUP)
         return written
+
+    def _count(self, block: RowBlock, bounds: np.ndarray, written: Written) -> None:
+        written.risk(_TRUNCATES, "labels cut off", labels_past(block, bounds, _DEFAULT_MAX_LENGTH))
+        written.risk(_MASKS, TRAINED_TOO, unlabelled(block))
+        if self.packed:
+            joined = block.segments.examples - block.segments.rows
+            written.risk("`packing=True`", JOINED, joined)
+            written.risk("`padding_free=True` left out", JOINED, joined)
 
     def settings(self, *, build: BuildToExport, shards: Shards) -> str:
         text = _PACKED if self.packed else _UNPACKED

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from orca_plugins.exporters.token_columns import configs_of, file_of, others, said_lines, sizes_category
+from orca_plugins.exporters.token_columns import TRAINED_TOO, configs_of, file_of, others, said_lines, sizes_category
 from orca_recipes.contract.exporter import BuildToExport, Exporter, Said, Shards, ShardToExport, Written
 
 UNTRAINED = "earlier answers without loss"
@@ -107,6 +107,7 @@ def _told(shard: ShardToExport, written: Written) -> Iterator[Said]:
             written.examples += 1
             written.tokens += tokens
             written.trained_labels += labels
+            written.risk("`assistant_only_loss` left off (TRL)", TRAINED_TOO, tokens - labels)
             yield said
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from orca_plugins.exporters.token_columns import others, watched
-from orca_recipes.contract.exporter import BuildToExport, Exporter, Shards, ShardToExport, Written
+from orca_recipes.contract.exporter import BuildToExport, Exporter, RowBlock, Shards, ShardToExport, Written
 
 _WIDEST_NARROW = 1 << 16
 
@@ -43,6 +43,9 @@ Paths are relative to this folder{others}.
 """
 
 
+_SCANS = "`use_array_if_local` left at its default"
+
+
 class Olmo(Exporter):
     """Write raw arrays for OLMo-core: `token_ids_part_*.npy`, `labels_mask_part_*.npy` and `.csv.gz` with bounds.
 
@@ -64,6 +67,7 @@ class Olmo(Exporter):
             # Without name and time, which gzip would write: the same bytes each time.
             bounds = files.enter_context(gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0))
             for block in watched(shard, written):
+                _count_cuts(block, _eos_id(build), written)
                 first = written.tokens - len(block.tokens)
                 tokens.write(np.ascontiguousarray(block.tokens, dtype=_dtype(build)).data)
                 masks.write(np.ascontiguousarray(block.labelled).data)
@@ -79,9 +83,25 @@ class Olmo(Exporter):
             row_tokens=build.row_tokens,
             dtype=_dtype(build).name,
             vocabulary=build.vocabulary_size,
-            eos_id=build.terminators[0][-1] if build.eos_id is None else build.eos_id,
+            eos_id=_eos_id(build),
             pad_id=build.pad_id,
         )
+
+
+def _eos_id(build: BuildToExport) -> int:
+    return build.terminators[0][-1] if build.eos_id is None else build.eos_id
+
+
+def _count_cuts(block: RowBlock, eos_id: int, written: Written) -> None:
+    """What looking for the end-of-text token does: a document ends at each, wherever the example does."""
+    ends = block.tokens == eos_id
+    before = np.append(0, np.cumsum(ends))
+    starts = np.repeat(before[block.example_bounds[:-1]], block.segments.example_tokens)
+    within = ends.copy()
+    within[block.example_bounds[1:] - 1] = False
+    written.risk(_SCANS, "cuts within examples", int(np.count_nonzero(within)))
+    cut = block.labelled & (before[:-1] > starts)
+    written.risk(_SCANS, "labels cut from what they answer", int(np.count_nonzero(cut)))
 
 
 def _dtype(build: BuildToExport) -> np.dtype[np.uint16] | np.dtype[np.uint32]:

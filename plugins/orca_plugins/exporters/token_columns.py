@@ -25,6 +25,8 @@ ROW_GROUP = 1 << 16
 """Lines of a row group, at most: readers of examples go through a file from its start."""
 IGNORED = -100
 """The label of a token that carries no loss, for torch and all trainers on top of it."""
+TRAINED_TOO = "tokens trained that are no labels"
+JOINED = "examples joined to the one before"
 
 
 def ids_of(block: RowBlock, bounds: np.ndarray) -> pa.ListArray[Any]:
@@ -69,6 +71,17 @@ def watched(shard: ShardToExport, written: Written) -> Iterator[RowBlock]:
         written.tokens += len(block.tokens)
         written.trained_labels += int(np.count_nonzero(block.labelled))
         yield block
+
+
+def labels_past(block: RowBlock, bounds: np.ndarray, most: int) -> int:
+    """How many labels lie behind the first `most` tokens of what these bounds hold."""
+    places = np.arange(len(block.tokens)) - np.repeat(bounds[:-1], np.diff(bounds))
+    return int(np.count_nonzero(block.labelled & (places >= most)))
+
+
+def unlabelled(block: RowBlock) -> int:
+    """How many tokens are no labels: those that are trained too where a trainer passes over the labels."""
+    return len(block.tokens) - int(np.count_nonzero(block.labelled))
 
 
 def write_parquet(path: Path, schema: pa.Schema, blocks: Iterable[Mapping[str, pa.Array[Any]]], *, rows: int) -> None:
