@@ -16,6 +16,7 @@ from orca_recipes.recipe.choice import Kinds
 from orca_recipes.report.samples import clipped
 from orca_recipes.shards.manifest import NAME
 
+_HERE = {**MEANINGS, "added": "only in this build", "dropped": "only in the other"}
 _MOST_LINES = 40
 _MOST_EXAMPLES = 3
 _PATH_CHARS = 160
@@ -37,7 +38,7 @@ def against(other: Path, directory: Path, *, kinds: Kinds, progress: Progress) -
         "digest": found.before.manifest.data_digest,
         "is_equal": found.is_equal,
         "changes": [_changes("What was asked", found.recipe), _changes("Pins and stages", found.pins)],
-        "rows": [(name, number, MEANINGS[name]) for name, number in found.rows.items() if number],
+        "rows": [(name, number, _HERE[name]) for name, number in found.rows.items() if number],
         "counts": _counts(found),
         "examples": [
             {

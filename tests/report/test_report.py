@@ -101,7 +101,7 @@ def test_a_report_tells_what_changed_since_another_build(built: Path, tmp_path: 
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     told = words_of(text)
     assert read_manifest(other).data_digest in told
-    for words in ("Changes since another build", "dropped 2 only in the first", "added", "It is not there."):
+    for words in ("Changes since another build", "dropped 2 only in the other", "added", "It is not there."):
         assert words in told, words
     assert "Tell all" not in told.partition("Changes since another build")[2], "it was rejected, and is in neither"
     assert text.count("<script>") == 1

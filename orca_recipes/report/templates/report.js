@@ -1,7 +1,7 @@
 "use strict";
 (function () {
   const form = document.getElementById("filters");
-  const samples = Array.from(document.querySelectorAll(".sample"));
+  const samples = Array.from(document.querySelectorAll("#samples .sample"));
   const search = document.getElementById("search");
   const view = document.getElementById("view");
   const choices = Array.from(form.querySelectorAll("select[data-field]"));
