@@ -84,8 +84,30 @@ def test_order_of_arrival_decides_nothing(packer, data):
 
 @settings(max_examples=200)
 @given(lengths_of_examples)
-def test_best_fit_takes_the_rows_that_best_fit_one_by_one_takes(lengths):
-    assert len(rows_of(pack(lengths))) == best_fit_decreasing(lengths, ROW)
+def test_best_fit_takes_no_more_rows_than_best_fit_one_by_one_takes(lengths):
+    assert len(rows_of(pack(lengths))) <= best_fit_decreasing(lengths, ROW)
+
+
+@pytest.mark.parametrize(("examples", "row_tokens"), [(1500, 2048), (12_000, 2048), (12_000, 16_384)])
+def test_tasks_with_lengths_of_their_own_are_mixed_in_rows(examples, row_tokens):
+    """Where a task's examples are all about as long, best fit by itself puts them together."""
+    tasks = splitmix64(np.arange(examples, dtype=np.uint64)) % np.uint64(20)
+    lengths = 40 + 30 * tasks.astype(np.int64) + np.arange(examples) % 7
+    rows = rows_of(pack(lengths.tolist(), row_tokens=row_tokens))
+    same, pairs = 0, 0
+    for row in rows:
+        same += int((np.diff(tasks[row].astype(int)) == 0).sum())
+        pairs += len(row) - 1
+    assert same / pairs < 1.15 / 20
+    squares = np.array([(lengths[row] ** 2).sum() for row in rows])
+    assert squares.std() / squares.mean() < 0.35
+    assert len(rows) <= best_fit_decreasing(lengths.tolist(), row_tokens) * 1.0005
+
+
+def test_lengths_that_fill_rows_only_with_their_like_are_packed_with_them():
+    """Two halves or three thirds fill a row; one of each leaves a sixth of it empty."""
+    rows = rows_of(pack([ROW // 2, ROW // 3] * 60))
+    assert len(rows) == 30 + 20
 
 
 @pytest.mark.parametrize("kind", ["lognormal", "uniform", "short", "two sizes"])
