@@ -3,10 +3,12 @@
 Everything that is compared is measured in one run, because the machine is another one tomorrow.
 """
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,10 +16,11 @@ from tests.bench.competition import HOW_TO_INSTALL, PEERS, PeerTrial, compete
 from tests.bench.corpus import SHARED, WORK, Corpus, Library, workshop
 from tests.bench.machine import load, machine, two_at_once
 from tests.bench.measure import Cost, measure
+from tests.bench.programs import here, installed
 from tests.bench.reach import reach
 from tests.bench.recipes import Build, Student, students
 from tests.bench.table import table
-from tests.bench.trials import PARTS, Course, Trial, start_ups
+from tests.bench.trials import PARTS, Course, Trial, medians, ratios, start_ups
 
 ADDED_ROWS = 2_000
 LAYOUTS = ("jsonl", "parquet")
@@ -36,6 +39,9 @@ STUDENTS = ("sentencepiece", "byte-level")
 @click.option(
     "--peer-python", "pythons", multiple=True, metavar="[PEER=]PATH", help="An interpreter that has the peers, or one."
 )
+@click.option("--against", metavar="REV", help="Another commit, installed beside and measured in the same run.")
+@click.option("--repeat", default=1, show_default=True, help="Do all so many times, in turn; medians are compared.")
+@click.option("--json", "out", type=click.Path(path_type=Path), help="Where to write what was measured.")
 @click.option("--profile", is_flag=True, help="Where our time goes, in place of the parts.")
 def compile(
     size: float,
@@ -47,6 +53,9 @@ def compile(
     workers: tuple[int, ...],
     peers: str,
     pythons: tuple[str, ...],
+    against: str | None,
+    repeat: int,
+    out: Path | None,
     profile: bool,
 ) -> None:
     """Measure the compiler on real text."""
@@ -62,12 +71,25 @@ def compile(
             for student in asked:
                 click.echo(_profile(folder / student.name, student, corpora[0]))
             return
+        programs = [here()] if against is None else [here(), installed(against, folder)]
         starts = start_ups(folder)
         click.echo(_starts(starts))
         click.echo(f"{two_at_once()} before the first build\n")
         added = library.of_rows(ADDED_ROWS, skip=corpus.rows)
-        trials = _trials(folder / "trial", asked, corpora, added, workers or (1, 2), only or PARTS)
+        questions = library.as_questions(corpus)
+        courses = [
+            (Course(program, folder / "trial", student, file, added, questions, number), parts)
+            for student in asked
+            for file in corpora
+            for number in workers or (1, 2)
+            for program in programs
+            for parts in [(only or PARTS) if file is corpora[0] else ("cold",)]
+        ]
+        measured = _repeated(courses, repeat)
+        trials = medians(measured)
         click.echo(_table(trials))
+        if against is not None:
+            click.echo(_ratios(trials))
         click.echo(f"{two_at_once()} after the last build\n")
         others = [
             compete(PEERS[name], student, python=python, library=library, folder=folder)
@@ -76,8 +98,10 @@ def compile(
         ]
     if others:
         click.echo(_peers(others, trials))
-    click.echo(reach(trials, others, starts))
+    click.echo(reach([trial for trial in trials if trial.commit == programs[0].commit], others, starts))
     click.echo(f"load {load()} at the end")
+    if out is not None:
+        out.write_text(json.dumps(_as_json(measured), indent=1) + "\n", encoding="utf-8")
 
 
 def _rivals(peers: str, pythons: Sequence[str]) -> dict[str, Path]:
@@ -116,22 +140,16 @@ def _profile(folder: Path, student: Student, corpus: Corpus) -> str:
     )
 
 
-def _trials(
-    folder: Path,
-    chosen: Sequence[Student],
-    corpora: Sequence[Corpus],
-    added: Corpus,
-    workers: Sequence[int],
-    parts: Sequence[str],
-) -> list[Trial]:
-    """Every part of every course; of another layout than the first, the cold build alone."""
+def _repeated(courses: Sequence[tuple[Course, Sequence[str]]], repeat: int) -> list[Trial]:
+    """Every course in turn, so often: what the machine does meanwhile meets all alike."""
     found = []
-    for student in chosen:
-        for corpus in corpora:
-            for number in workers:
-                course = Course(folder, student, corpus, added, number)
-                found += course.run(parts if corpus is corpora[0] else ("cold",))
-                click.echo(f"{student.name}, {corpus.path.name}, {number} workers: done, load {load()}", err=True)
+    for number in range(repeat):
+        for course, parts in courses if number % 2 == 0 else courses[::-1]:
+            found += course.run(parts)
+            told = (
+                f"{course.program.commit}, {course.student.name}, {course.corpus.path.name}, {course.workers} workers"
+            )
+            click.echo(f"{told}: done {number + 1} of {repeat}, load {load()}", err=True)
     return found
 
 
@@ -141,12 +159,35 @@ def _starts(starts: Mapping[str, Cost]) -> str:
 
 
 def _table(trials: Sequence[Trial]) -> str:
-    heads = ("tokenizer", "file", "workers", "part", *_COSTS, "fill")
-    rows = [
-        (trial.student, trial.layout, trial.workers, trial.part, *_costs(trial), f"{trial.fill:.2%}")
-        for trial in trials
-    ]
+    heads = ("commit", "tokenizer", "file", "workers", "part", *_COSTS, "fill")
+    rows = [(trial.commit, *trial.course, trial.part, *_costs(trial), f"{trial.fill:.2%}") for trial in trials]
     return table("Whole processes, start-up included", heads, rows)
+
+
+def _ratios(trials: Sequence[Trial]) -> str:
+    rows = [
+        (*ratio["course"], ratio["part"], *(f"{ratio[name]:.3f}" for name in ("wall", "cpu", "peak")))
+        for ratio in ratios(trials)
+    ]
+    title = f"What {trials[0].commit} costs, over what the other commit costs; medians"
+    return table(title, ("tokenizer", "file", "workers", "part", "wall", "CPU", "peak"), rows)
+
+
+def _as_json(measured: Sequence[Trial]) -> dict[str, Any]:
+    names = ("tokenizer", "file", "workers")
+    rows = [
+        {
+            "commit": trial.commit,
+            **dict(zip(names, trial.course, strict=True)),
+            "part": trial.part,
+            "wall": round(trial.cost.wall_seconds, 3),
+            "cpu": round(trial.cost.cpu_seconds, 3),
+            "peak": trial.cost.peak_bytes,
+        }
+        for trial in measured
+    ]
+    compared = [{**dict(zip(names, ratio.pop("course"), strict=True)), **ratio} for ratio in ratios(medians(measured))]
+    return {"tried": len(rows), "survived": len(rows), "failed": [], "rows": rows, "ratios": compared}
 
 
 def _peers(others: Sequence[PeerTrial], trials: Sequence[Trial]) -> str:

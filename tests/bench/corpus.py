@@ -94,6 +94,14 @@ class Library:
                 _write_parquet(corpus.path, aside)
         return Corpus(**{**asdict(corpus), "path": path, "file_bytes": path.stat().st_size})
 
+    def as_questions(self, corpus: Corpus) -> Corpus:
+        """The first exchange of each conversation as question and answer, of a hundred tasks in turn."""
+        path = corpus.path.with_name(f"questions-of-{corpus.path.name}")
+        if not path.exists():
+            with making(path) as aside:
+                _write_questions(corpus.path, aside)
+        return Corpus(**{**asdict(corpus), "path": path, "file_bytes": path.stat().st_size})
+
     @cached_property
     def variation(self) -> Variation:
         found = list(conversations(self.shared))
@@ -134,6 +142,14 @@ class Library:
             for place in range(at, whole):
                 yield self.variation.conversation(place, round)
             number, at = number + 1, 0
+
+
+def _write_questions(source: Path, path: Path) -> None:
+    with source.open(encoding="utf-8") as lines, path.open("w", encoding="utf-8") as file:
+        for number, line in enumerate(lines):
+            told = {message["role"]: message["content"] for message in reversed(json.loads(line)["messages"])}
+            row = {"question": told["user"], "answer": told["assistant"], "task": f"{number % 100:02d}"}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def _write_parquet(source: Path, path: Path) -> None:
