@@ -1,4 +1,4 @@
-"""Every fault that a user can meet, each with one sentence that says where, what and what to do.
+"""Define the faults shown to users, each with one sentence: where, what, what to do.
 
 OrcaError                 shown without a traceback
 ├── UserError             exit status 2: something the user wrote, chose or handed over

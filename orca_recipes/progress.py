@@ -163,7 +163,7 @@ class _Running:
 
 
 class SharedProgress(Progress):
-    """Hands what threads say to one progress, which shows the stage that has run longest."""
+    """Shares one progress among threads; the longest running stage is shown."""
 
     def __init__(self, shown: Progress) -> None:
         self._shown = shown

@@ -89,7 +89,7 @@ def _written(loaded: LoadedRecipe, lock: Path) -> dict[str, Path | bytes]:
 
 
 def _locked_data(asked: Asked, prepared: Any) -> str | None:
-    """The digest of the data that the lock holds, where it speaks of what would be built now."""
+    """Return the lock's data digest if the lock is current, else None."""
     lock = read_lock(lock_path(asked.loaded.path, asked.loaded.profile))
     if lock is None or differences(lock.pins, prepared.pins):
         return None

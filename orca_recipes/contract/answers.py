@@ -222,7 +222,7 @@ class CollectPanel(Protocol):
 
 
 class Sendings(Protocol):
-    """Where a teacher that `tells_sendings` says what it sends, so that a kill is known to have lost it."""
+    """Records each request before it is sent, for teachers with `tells_sendings`: a kill then loses none unnoticed."""
 
     def begin(self, request: Request, endpoint: str, *, once: bool = False) -> str:
         """Write down that a request goes out now, each time; call it before the first byte goes.

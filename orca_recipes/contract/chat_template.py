@@ -47,7 +47,7 @@ class ChatTemplate:
         return dict(self._clock.said)
 
     def ask_dates(self) -> None:
-        """Ask the clock, where it stands, for every format that the text names, so that `dates` holds them all."""
+        """Ask a stopped clock for every date format in the template's text, to fill `dates`."""
         for match in _FORMATS.finditer(self.text) if self._clock.stands else ():
             self._clock(match.group(2))
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 
 
 class _PlaceMark:
-    """Marks an option that says where something lies, not what it holds."""
+    """Marks an option as a place: a path decides where data lie, not what they hold."""
 
 
 def _beside_the_recipe(path: Path, info: ValidationInfo) -> Path:

@@ -320,7 +320,7 @@ class TurnWriter:
         return said
 
     def _check_closed(self, told: Sequence[Message], variables: Mapping[str, Any], prompt: str) -> None:
-        """A prompt in which the thought is closed is one that the template prints, where it is asked not to think."""
+        """Check a prompt with a closed thought against the template's own prompt for not thinking."""
         for name in _SWITCHES:
             if self._print(told, {**variables, name: False}, asked=True) == prompt:
                 return

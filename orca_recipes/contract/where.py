@@ -55,7 +55,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Choice:
-    """Conditions that all hold, one of which holds (`any`), or that do not all hold (`not`)."""
+    """Combines conditions: all of them, at least one (`any`), or not all (`not`)."""
 
     word: Literal["all", "any", "not"]
     parts: tuple[Choice | Condition, ...]

@@ -82,7 +82,7 @@ def _views(told: set[str]) -> tuple[dict[str, tuple[str, ...]], set[str]]:
 def _suspects(
     chosen: ChosenRows, told: list[str | None], views: Mapping[str, tuple[str, ...]], encoder: Encoder
 ) -> Iterator[int]:
-    """The examples in whose context a piece of what was erased stands, wherever that is."""
+    """Find the examples with a piece of the erased text anywhere in their context."""
     import polars as pl
 
     segments = chosen.segments

@@ -1,4 +1,4 @@
-"""Examples that the template rendered whole, held against what it prints of the conversation that records keep.
+"""Check examples on the slow path: render each conversation kept in the records again and compare.
 
 The conversation is rendered anew by the shipped template and encoded by the reference tokenizer; tokens and mask must
 be those of the build, and the ids before every answer those that inference would see.

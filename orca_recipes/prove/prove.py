@@ -289,7 +289,7 @@ class _Proof:
     def _check_erasing(
         self, prefix: str, chosen: ChosenRows, records: Records, student: ShippedStudent, proof: _DatasetProof
     ) -> None:
-        """Nothing that was erased stands in what the student sees, and its question is what it was."""
+        """Check prompt erasing: no erased text is left in the student's tokens, and the question is unchanged."""
         found = check_erasing(chosen, records, self.checker, student.encoder)
         self.checked["erased_prompts"] += found.checked
         for at, sentence in first_few(np.array(sorted(found.faults), dtype=np.int64), lambda at: found.faults[at]):

@@ -169,7 +169,7 @@ def _advice(path: Path, value: Any, wanted: Sequence[str | None]) -> str:
 
 
 def _of_tag(context: Mapping[str, Any]) -> str:
-    """A table that one of its options tells apart, and that option is none of those that there are."""
+    """Word the complaint about a tagged table with an unknown tag."""
     option = _requoted(context.get("discriminator"))
     return f"{option} must be one of {_requoted(context.get('expected_tags'))}, not {_requoted(context.get('tag'))}"
 

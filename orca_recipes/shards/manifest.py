@@ -97,7 +97,7 @@ class ShardCounts(_Part):
 
 
 class HeldCounts(_Part):
-    """Examples that hold a certain text anywhere, and trained answers that do, whether they were kept or rejected."""
+    """Counts examples and trained answers with a certain kind of text, kept or rejected."""
 
     examples: Count
     answers: Count
@@ -269,7 +269,7 @@ def data_digest(files: Iterable[FileDigest], tables: Iterable[TableDigest]) -> s
 
 
 def contents_digest(manifest: Manifest) -> str:
-    """The digest of what a build promises beside the words that asked for it, which also say where data lie."""
+    """Return the digest of the manifest's contents without the recipe's own words."""
     told = _as_json(manifest)
     return json_digest({key: value for key, value in told.items() if key not in (*_APART, "recipe", "set")})
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def prove_files(directory: Path, promised: Manifest, paths: Iterable[str]) -> None:
-    """Refuse files whose bytes, or a table's whose content, are not those that a manifest promises.
+    """Refuse files with other bytes, and tables with other content, than the manifest's digests.
 
     Args:
         paths: relative to the build directory.

@@ -118,7 +118,7 @@ class FileDigests:
 
 @contextmanager
 def _told_by_the_disk(path: Path) -> Iterator[None]:
-    """Raise what SQLite says of a disk that refuses to be written as the OSError that it was."""
+    """Turn SQLite's error about a full or read-only disk into an OSError."""
     try:
         yield
     except sqlite3.OperationalError as error:

@@ -346,7 +346,7 @@ class Store:
         return True
 
     def remember_build(self, directory: Path, record: Mapping[str, Any]) -> None:
-        """Note which stages a build uses, so that `clean` keeps them and `plan` can say what changed."""
+        """Record the stages of a build, for `clean` to keep and `plan` to compare with."""
         with writing_store(self.root):
             write_json(self._build_record(directory), {"directory": str(directory.resolve()), **record})
 

@@ -276,8 +276,7 @@ def _unmatched(examples: pl.DataFrame, course: Course) -> RuleError:
 
 
 def _refused(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
-    """Rows that bring their own words, under a strategy that would put others in their place, and rows of which nobody
-    can tell which answer is theirs."""
+    """Reject rows whose own words the strategy would replace, and rows without a definite answer."""
     import polars as pl
 
     if rule.replace:

@@ -61,7 +61,7 @@ class Matched:
 
 
 def coverage(recipe: Recipe, matched: Mapping[tuple[str, str], Matched | None]) -> tuple[RuleView, ...]:
-    """The rules of every dataset with what falls under them, where all collections that a rule may be for are known.
+    """Count the conversations under each rule of every dataset, as far as its collections are known.
 
     Args:
         matched: by dataset and collection; None where nothing is known of the collection.

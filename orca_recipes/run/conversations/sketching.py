@@ -103,7 +103,7 @@ def head_part(task: HeadTask) -> int:
 
 
 def shared_system(folder: StageFolder, names: Sequence[str]) -> str | None:
-    """The system message that all rows bring that bring one, None where there are several or none."""
+    """Return the one system message of a source's rows, None if they bring several or none."""
     import polars as pl
 
     found = pl.concat([read_frame(folder.file(f"{name}.arrow")) for name in names])["system"].unique()

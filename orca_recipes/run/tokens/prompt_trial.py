@@ -191,8 +191,7 @@ def _spans(rendered: Rendered, position: int) -> list[tuple[int, int]]:
 
 
 def ahead(of: int) -> int:
-    """Of how many conversations a stage draws its sample to look at, so that one that has up to a fifth fewer, because
-    another filter takes them, finds all that it draws looked at already."""
+    """Return four fifths of a stage's size: its larger sample then covers that of a stage with one more filter."""
     return of - of // 5
 
 

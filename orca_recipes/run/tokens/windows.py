@@ -1,4 +1,4 @@
-"""Examples that are longer than a row become windows, each of which trains what the windows before it have not.
+"""Cut examples longer than a row into windows; each trains the answers not yet trained by earlier ones.
 
 A window is a stretch of an example's tokens. It begins about half a row before the first token that it trains, with a
 message where one begins there, and ends with the last answer that it holds whole: only an answer that is longer than

@@ -26,8 +26,7 @@ Totals = tuple[int, int, int]
 
 
 def check_numbers(promised: Manifest) -> Iterator[Finding]:
-    """What a trainer needs fits together, the data's digest is that of what is listed, and every stage gives out or
-    rejects exactly what came in."""
+    """Check the manifest's numbers: settings of the trainer, the data's digest, and conservation in every stage."""
     size, dtype = promised.vocabulary_size, token_dtype(promised.vocabulary_size).name
     if promised.dtype != dtype:
         yield Finding(NAME, f"dtype is {promised.dtype}, where a vocabulary of {size} takes {dtype}")

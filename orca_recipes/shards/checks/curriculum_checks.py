@@ -19,7 +19,7 @@ from orca_recipes.shards.manifest import Manifest
 
 
 def check_curriculum(directory: Path, promised: Manifest) -> Iterator[Finding]:
-    """Every phase trains on datasets that the build holds, on the rows that follow from what they hold."""
+    """Check the datasets and row counts of every phase against the build."""
     if not (directory / NAME).is_file():
         return
     try:

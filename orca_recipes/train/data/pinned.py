@@ -40,7 +40,7 @@ class Pinned:
 
 @contextmanager
 def of_one_build(directory: Path, reading: Reading) -> Iterator[None]:
-    """See that all that is read inside is of one build, and nothing of another that took its place.
+    """Check on leaving that the build was not replaced while it was read.
 
     Raises: BuildError where one did, in place of whatever else was found then.
     """

@@ -187,7 +187,7 @@ def _message_faults(array: "pa.Array", wanted: Wanted) -> dict[int, str]:
 
 
 def _stray_replies(array: "pa.Array", wanted: Wanted) -> dict[int, str]:
-    """The rows in which a tool answers a call that no message before it makes, and what is said of them."""
+    """Find rows with a tool's reply to no earlier call, with the sentence for each."""
     import pyarrow.compute as pc
 
     answered = pc.struct_field(pc.list_flatten(array), "tool_call_id")

@@ -84,7 +84,7 @@ def seen_in(lines: Lines, wanted: Wanted) -> Seen:
 def _keys_of(
     codes: np.ndarray, starts: np.ndarray, ends: np.ndarray, unsure: np.ndarray
 ) -> tuple[_Keys, np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """The keys, the lines of which they are not told, and where brackets close to which depth.
+    """Find the keys of each line, the lines left undecided, and the depth at each closing bracket.
 
     Args:
         unsure: bool [lines], those that are not looked at.

@@ -176,7 +176,7 @@ def _beside(
 
 
 def _lost(batch: "pa.RecordBatch", brought: np.ndarray, wanted: Wanted) -> dict[int, str]:
-    """The rows that hold something in a column that they must not have, and what is said of them."""
+    """Find rows with a value in a column they must not have, with the sentence for each."""
     always = watched(wanted, with_messages=False)
     held: dict[str, np.ndarray] = {}
     carried = {name for names in carried_of(wanted).values() for name in names}

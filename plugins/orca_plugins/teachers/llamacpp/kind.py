@@ -73,7 +73,7 @@ class LlamaCpp(ChatTeacher):
         return f"gguf-sha256:{_digest(file, found.st_size, found.st_mtime_ns)}"
 
     def sampling(self) -> dict[str, Any]:
-        """The model, the options that were set, and the room for a question, which decides what is too long."""
+        """Return what decides an answer: the model, the options set, and the length of its context."""
         return {**super().sampling(), "context_tokens": self.context_tokens}
 
     def file(self) -> Path:

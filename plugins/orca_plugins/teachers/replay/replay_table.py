@@ -100,7 +100,7 @@ def _key(by: str) -> pl.Expr:
 
 
 def _question() -> pl.Expr:
-    """The question, or what a conversation asks where that is one message of a user."""
+    """Return the question of a row, or the single user message of its conversation."""
     import polars as pl
 
     context = _context()

@@ -1,4 +1,4 @@
-"""The tokenizer's own chat template, taken apart into the texts that stand around messages where that can be done.
+"""Read the tokenizer's own chat template, as a table of the texts around messages if that is possible.
 
 Those texts are used only if they give, character by character, what the template prints, on conversations made to show
 where it does more than join them. Of any other template every row is rendered as inference would render each of its
