@@ -62,7 +62,8 @@ def export_hf(checkpoint: Path, folder: Path, as_json: bool) -> None:
     place = checkpoint_at(checkpoint)
     architecture = conversion.export_hf(place, folder)
     if as_json:
-        print_json({"folder": str(folder), "checkpoint": str(place), **_numbers(architecture)})
+        told = {"folder": str(folder), "checkpoint": str(place), "model_type": architecture.family}
+        print_json({**told, **_numbers(architecture), "peak_bytes": peak_bytes()})
         return
     print_text(f"{folder}: exported, {architecture.parameters:,} parameters in {architecture.precision}")
 

@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from orca_recipes.cli.main import main
 from orca_recipes.errors import BuildError, ModelError
 from orca_recipes.shards.reader import Shard
-from orca_recipes.train.checkpoints.checkpoint import Checkpoint, load_weights, read_checkpoint, save_checkpoint
+from orca_recipes.train.checkpoints import streamed
+from orca_recipes.train.checkpoints.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from orca_recipes.train.hf.configuration import architecture_from_hf
-from orca_recipes.train.hf.conversion import export_hf, import_hf, load_hf, save_hf
+from orca_recipes.train.hf.conversion import export_hf, import_hf, load_hf
 from orca_recipes.train.hf.model_folder import write_safetensors
 from orca_recipes.train.model.network import build_model, logits
 from orca_recipes.train.processes.parallel_layout import Layout, Place
@@ -89,18 +90,23 @@ def loaded_logits(folder: Path, layout: Layout, batch: Packed) -> Callable[[Plac
     return compute
 
 
-@pytest.mark.parametrize("changes", MODELS.values(), ids=MODELS)
 def test_an_imported_model_gives_the_logits_that_transformers_gives(
-    run_layout: Callable[..., list[Any]], tmp_path: Path, changes: dict[str, Any]
+    run_layout: Callable[..., list[Any]], tmp_path: Path
 ):
-    folder = random_llama(tmp_path / "model", **changes)
-    size = changes.get("vocab_size", 500)
-    batch = whole(packed([64], [64], vocabulary=size).tokens_BT)
-    expected = witness_logits(folder, batch.tokens_BT)
+    folders = {name: random_llama(tmp_path / name, **changes) for name, changes in MODELS.items()}
+    sizes = {name: changes.get("vocab_size", 500) for name, changes in MODELS.items()}
+    batches = {name: whole(packed([64], [64], vocabulary=size).tokens_BT) for name, size in sizes.items()}
+    expected = {name: witness_logits(folder, batches[name].tokens_BT) for name, folder in folders.items()}
     for layout in LAYOUTS:
-        for found in run_layout(layout, loaded_logits(folder, layout, batch)):
-            assert (found[..., :size] - expected).abs().max() < 1e-4, str(layout)
-            assert torch.isneginf(found[..., size:]).all()
+
+        def compute(place: Place, to: Layout = layout) -> dict[str, torch.Tensor]:
+            return {name: loaded_logits(folder, to, batches[name])(place) for name, folder in folders.items()}
+
+        for rank in run_layout(layout, compute):
+            for name, found in rank.items():
+                differs = (found[..., : sizes[name]] - expected[name]).abs().max()
+                assert differs < 1e-4, f"{name}, {layout}"
+                assert torch.isneginf(found[..., sizes[name] :]).all()
 
 
 def test_packed_examples_give_the_logits_that_transformers_gives_each_alone(
@@ -141,25 +147,99 @@ def test_what_is_imported_and_exported_is_what_it_was_to_the_bit(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS[1:], ids=str)
-def test_a_model_of_any_layout_is_exported_as_it_was_imported(
-    run_layout: Callable[..., list[Any]], tmp_path: Path, layout: Layout
+def test_a_checkpoint_of_any_layout_is_exported_as_it_was_imported(
+    fork_ranks: Callable[..., list[Any]], run_layout: Callable[..., list[Any]], tmp_path: Path, layout: Layout
 ):
     folder = random_llama(tmp_path / "model", vocab_size=32_001)
-    (tmp_path / "exported").mkdir()
 
-    def there_and_back(place: Place) -> None:
+    def taken_over(place: Place) -> None:
         architecture = architecture_from_hf(json.loads((folder / "config.json").read_text()), "config.json")
         model = build_model(architecture, layout, initialize=False)
         load_hf(folder, model)
         save_checkpoint(tmp_path / "run", Checkpoint(architecture), model, keep=1)
-        again = build_model(architecture, layout)
-        load_weights(tmp_path / "run" / "step-00000000", again)
-        save_hf(again, Checkpoint(architecture), tmp_path / "exported")
 
-    run_layout(layout, there_and_back)
+    run_layout(layout, taken_over)
+    fork_ranks(1, lambda rendezvous: export_hf(tmp_path / "run" / "step-00000000", tmp_path / "exported"))
     before, after = load_file(folder / "model.safetensors"), load_file(tmp_path / "exported" / "model.safetensors")
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_tensors_are_written_one_by_one_as_safetensors_writes_them_at_once(tmp_path: Path):
+    tensors = load_file(random_llama(tmp_path / "model", dtype=torch.bfloat16) / "model.safetensors")
+    tensors["café"] = torch.zeros(0, 3, dtype=torch.bfloat16)
+    save_file(tensors, tmp_path / "expected", metadata={"format": "pt"})
+    backwards = dict(reversed(tensors.items()))
+    shapes = {name: tuple(tensor.shape) for name, tensor in backwards.items()}
+    write_safetensors(tmp_path, backwards.items(), shapes, torch.bfloat16)
+    assert (tmp_path / "model.safetensors").read_bytes() == (tmp_path / "expected").read_bytes()
+
+
+def test_no_more_than_a_part_of_a_model_is_in_memory_at_once(fork_ranks: Callable[..., list[Any]], tmp_path: Path):
+    shape = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 16, "vocab_size": 8192}
+    folder = random_llama(tmp_path / "model", dtype=torch.bfloat16, **shape)
+    size = (folder / "model.safetensors").stat().st_size
+    assert size > 100_000_000
+
+    def peaks(rendezvous: str) -> list[int]:
+        # Imports, and what is made once for all models.
+        small = random_llama(tmp_path / "small")
+        export_hf(import_hf(small, tmp_path / "small-run")[0], tmp_path / "small-exported")
+        found = []
+        for body in (
+            lambda: import_hf(folder, tmp_path / "run"),
+            lambda: export_hf(tmp_path / "run" / "step-00000000", tmp_path / "exported"),
+        ):
+            Path("/proc/self/clear_refs").write_text("5")
+            before = memory("VmHWM")
+            body()
+            found.append(memory("VmHWM") - before)
+        return found
+
+    [found] = fork_ranks(1, peaks)
+    assert max(found) < 0.6 * size
+    before, after = load_file(folder / "model.safetensors"), load_file(tmp_path / "exported" / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def memory(what: str) -> int:
+    """Bytes of this process, as Linux counts them."""
+    told = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(told[what].split()[0]) * 1024
+
+
+def test_an_import_and_an_export_that_are_interrupted_leave_nothing(
+    fork_ranks: Callable[..., list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = random_llama(tmp_path / "model")
+    fork_ranks(1, lambda rendezvous: import_hf(folder, tmp_path / "run"))
+    seen = [0]
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        seen[0] += 1
+        if seen[0] == 4:
+            raise KeyboardInterrupt
+        return real(*_, **__)
+
+    def attempt(rendezvous: str) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            import_hf(folder, tmp_path / "again")
+
+    def attempt_to_export(rendezvous: str) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            export_hf(tmp_path / "run" / "step-00000000", tmp_path / "exported")
+
+    real = torch.save
+    with monkeypatch.context() as patching:
+        patching.setattr(torch, "save", interrupted)
+        fork_ranks(1, attempt)
+    assert [path.name for path in tmp_path.rglob("*again*")] in ([], ["again"])
+    assert not any((tmp_path / "again").glob("*"))
+    real, seen[0] = streamed.Weights.read, 0
+    with monkeypatch.context() as patching:
+        patching.setattr(streamed.Weights, "read", interrupted)
+        fork_ranks(1, attempt_to_export)
+    assert not list(tmp_path.glob("*exported*"))
 
 
 def test_a_large_model_is_written_in_several_files_and_read_from_them(
@@ -169,8 +249,8 @@ def test_a_large_model_is_written_in_several_files_and_read_from_them(
     tensors = load_file(folder / "model.safetensors")
     sharded = tmp_path / "sharded"
     sharded.mkdir()
-    sizes = {name: tensor.nbytes for name, tensor in tensors.items()}
-    write_safetensors(sharded, iter(tensors.items()), sizes, file_bytes=70_000)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    write_safetensors(sharded, tensors.items(), shapes, torch.float32, file_bytes=70_000)
     (sharded / "config.json").write_bytes((folder / "config.json").read_bytes())
     assert len(list(sharded.glob("model-*-of-*.safetensors"))) > 1
 

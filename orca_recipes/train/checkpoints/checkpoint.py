@@ -9,7 +9,8 @@ another model or other data.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from orca_recipes.train.checkpoints.checkpoint_files import (
     publish,
     remove,
 )
+from orca_recipes.train.checkpoints.streamed import Weights, write_weights
 from orca_recipes.train.checkpoints.writers import ending_with_their_rank
 from orca_recipes.train.hf.new_embeddings import grow
 from orca_recipes.train.megatron_versions import (
@@ -90,6 +92,59 @@ def save_checkpoint(
         tokenizer: files of the student's tokenizer, written into the checkpoint so that it can be exported alone.
     Returns: the folder of the checkpoint.
     """
+    described = _as_written(checkpoint, optimizer)
+    return _published(folder, described, lambda aside: _write_state(aside, model, optimizer), keep, tokenizer)
+
+
+def save_weights(
+    folder: Path,
+    checkpoint: Checkpoint,
+    model: Network,
+    weight_of: Callable[[str], torch.Tensor],
+    *,
+    tokenizer: Mapping[str, bytes],
+) -> Path:
+    """Publish a checkpoint of weights alone, which are made one at a time when they are written.
+
+    Args:
+        model: without weights, on one rank. weight_of: makes the weight of a name.
+    Returns: the folder of the checkpoint; where it cannot be made whole, nothing is left of it.
+    """
+    weights = _weights_of(model)
+    try:
+        return _published(folder, checkpoint, lambda aside: write_weights(aside, weights, weight_of), 1, tokenizer)
+    except BaseException:
+        clear(folder)
+        raise
+
+
+def read_weights(path: Path, model: Network) -> Callable[[str], torch.Tensor]:
+    """Begin to read a checkpoint's weights one at a time.
+
+    Args:
+        model: without weights, on one rank.
+    Returns: what reads the weight of a name, in the model's precision.
+    Raises: CheckpointError where it is not as it was written.
+    """
+    shards = _weights_of(model)
+    _refuse_damage(path, read_checkpoint(path))
+    with _readable(path):
+        weights = Weights(path)
+
+    def read(name: str) -> torch.Tensor:
+        with _readable(path):
+            return weights.read(shards[name])
+
+    return read
+
+
+def _published(
+    folder: Path,
+    checkpoint: Checkpoint,
+    write: Callable[[Path], None],
+    keep: int,
+    tokenizer: Mapping[str, bytes] | None,
+) -> Path:
     published = folder / folder_name(checkpoint.step)
     aside = folder / f".{published.name}.partial"
     if _is_first():
@@ -98,7 +153,7 @@ def save_checkpoint(
         aside.resolve().mkdir(parents=True)
     torch.distributed.barrier()
     # Into an empty folder: megatron-core takes one that holds anything for a damaged checkpoint, and says so.
-    _write_state(aside, model, optimizer)
+    write(aside)
     if _is_first() and tokenizer is not None:
         (aside / TOKENIZER).mkdir()
         for name, data in tokenizer.items():
@@ -106,7 +161,7 @@ def save_checkpoint(
     torch.distributed.barrier()
     files = digests_by_all_ranks(aside)
     if _is_first():
-        _describe(aside, _as_written(checkpoint, optimizer, files))
+        _describe(aside, replace(checkpoint, files=files))
         if published.exists() and _holds_foreign(published):
             keep_apart(published)
         publish(aside, published)
@@ -188,14 +243,13 @@ def _sizes() -> tuple[int, int]:
     )
 
 
-def _as_written(checkpoint: Checkpoint, optimizer: Optimizer | None, files: Mapping[str, str]) -> Checkpoint:
+def _as_written(checkpoint: Checkpoint, optimizer: Optimizer | None) -> Checkpoint:
     tensor, data = _sizes()
     return replace(
         checkpoint,
         optimizer=optimizer.name if optimizer else None,
         tensor_parallel=tensor,
         data_parallel=data,
-        files=files,
     )
 
 
@@ -226,16 +280,26 @@ def _random_state() -> ShardedObject:
 
 
 def _loaded(path: Path, checkpoint: Checkpoint, asked: dict[str, Any]) -> dict[str, Any]:
+    _refuse_damage(path, checkpoint)
+    with _readable(path):
+        loaded: dict[str, Any] = dist_checkpointing.load(asked, str(path))
+    return loaded
+
+
+def _refuse_damage(path: Path, checkpoint: Checkpoint) -> None:
     damaged = damage_found_by_all_ranks(path, checkpoint.files)
     if damaged is not None:
         raise CheckpointError(f"{path / damaged} is not as it was written; use the checkpoint before it")
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
         with reading_what_older_read():
-            loaded: dict[str, Any] = dist_checkpointing.load(asked, str(path))
-    except (CheckpointException, CheckpointingException, OSError, RuntimeError) as error:
+            yield
+    except (CheckpointException, CheckpointingException, OSError, RuntimeError, KeyError, ValueError) as error:
         why = _last_line(error)
         raise CheckpointError(f"{path}: it cannot be read ({why}); use the checkpoint before it") from error
-    return loaded
 
 
 def _last_line(error: BaseException) -> str:

@@ -24,10 +24,10 @@ from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.train.checkpoints.checkpoint import (
     TOKENIZER,
     Checkpoint,
-    load_weights,
     newest_checkpoint,
     read_checkpoint,
-    save_checkpoint,
+    read_weights,
+    save_weights,
 )
 from orca_recipes.train.data.vocabulary import what_is_unknown
 from orca_recipes.train.hf.configuration import architecture_from_hf, architecture_to_hf
@@ -41,10 +41,10 @@ from orca_recipes.train.hf.model_folder import (
     write_json,
     write_safetensors,
 )
-from orca_recipes.train.hf.new_embeddings import grow
+from orca_recipes.train.hf.new_embeddings import grow_table
 from orca_recipes.train.hf.weights import Weight, weights_of
 from orca_recipes.train.model.architecture import Architecture
-from orca_recipes.train.model.network import Network, build_model
+from orca_recipes.train.model.network import TABLES, Network, hollow_model
 from orca_recipes.train.processes.parallel_layout import Layout, running
 
 _OURS = "orca_recipes"
@@ -81,8 +81,6 @@ def import_hf(
         architecture = architecture.with_vocabulary(vocabulary, added=added_tokens(build))
     origin = config.get(_OURS) or {}
     with tempfile.TemporaryDirectory() as made, running(Layout(), seed=1):
-        model = build_model(architecture, Layout(), precision=_dtype(architecture), initialize=False)
-        load_hf(folder, model)
         chat = Path(made) / "chat"
         copy_chat_files(folder if build is None else build / TOKENIZER, chat)
         if build is None and not (chat / GENERATION).is_file():
@@ -91,7 +89,11 @@ def import_hf(
             architecture, manifest_digest=origin.get("manifest_digest"), tokenizer_is_known=unknown is None
         )
         tokenizer = {path.name: path.read_bytes() for path in sorted(chat.iterdir())}
-        return save_checkpoint(run, imported, model, keep=1, tokenizer=tokenizer), architecture
+        dtype = _dtype(architecture)
+        model = hollow_model(architecture, dtype)
+        theirs = _Theirs(folder, model)
+        written = save_weights(run, imported, model, lambda name: theirs.weight(name).to(dtype), tokenizer=tokenizer)
+        return written, architecture
 
 
 def export_hf(checkpoint: Path, folder: Path) -> Architecture:
@@ -108,9 +110,8 @@ def export_hf(checkpoint: Path, folder: Path) -> Architecture:
     aside = publishing.make_aside(place)
     try:
         with running(Layout(), seed=1):
-            model = build_model(found.architecture, Layout(), precision=_dtype(found.architecture), initialize=False)
-            load_weights(checkpoint, model)
-            save_hf(model, found, aside, tokenizer=checkpoint / TOKENIZER)
+            model = hollow_model(found.architecture, _dtype(found.architecture))
+            _write_model(aside, found, _exported(model, read_weights(checkpoint, model)), checkpoint / TOKENIZER)
         publishing.put_in_place(aside, place, last=CONFIG, own=_none)
     finally:
         publishing.give_up(aside, place, last=CONFIG)
@@ -128,42 +129,58 @@ def load_hf(folder: Path, model: Network) -> None:
     Tokens that the model has and the folder has not get mean embeddings.
     Raises: ModelError where the folder holds another model.
     """
-    theirs = architecture_from_hf(read_config(folder), str(folder / CONFIG))
-    _check_same_model(folder, theirs, model.architecture)
-    # Their tables are as long as their vocabulary, and cut where ours are.
-    read = replace(theirs, padded_vocabulary_size=model.architecture.padded_vocabulary_size)
-    own = dict(model.named_parameters())
-    with SafetensorFiles(folder) as files, torch.no_grad():
-        weights = list(weights_of(read))
-        expected = {name: shape for weight in weights for name, shape in weight.theirs.items()}
-        files.check(
-            expected,
+    theirs = _Theirs(folder, model)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.copy_(theirs.weight(name))
+
+
+class _Theirs:
+    """The weights of a Hugging Face folder as a model's, each read when it is asked for, this rank's part of it.
+
+    Raises: ModelError where the folder holds another model.
+    """
+
+    def __init__(self, folder: Path, model: Network) -> None:
+        self._architecture = model.architecture
+        theirs = architecture_from_hf(read_config(folder), str(folder / CONFIG))
+        _check_same_model(folder, theirs, self._architecture)
+        # Their tables are as long as their vocabulary, and cut where ours are.
+        read = replace(theirs, padded_vocabulary_size=self._architecture.padded_vocabulary_size)
+        own = dict(model.named_parameters())
+        self._weights = {_name(weight, own): weight for weight in weights_of(read)}
+        self._tokens = theirs.vocabulary_size
+        self._files = SafetensorFiles(folder)
+        self._files.check(
+            {name: shape for weight in self._weights.values() for name, shape in weight.theirs.items()},
             title=theirs.traits.title,
             may_be_there=theirs.traits.weights["output"] if theirs.tied else (),
         )
-        for weight in weights:
-            own[_name(weight, own)].copy_(weight.part(files, *_tensor_place()))
-    grow(model, theirs.vocabulary_size)
+
+    def weight(self, name: str) -> torch.Tensor:
+        """This rank's part; new tokens have the mean of all others. Every rank asks for the same one."""
+        found = self._weights[name].part(self._files, *_tensor_place())
+        if name in TABLES and self._tokens < self._architecture.vocabulary_size:
+            found = found.clone()
+            grow_table(found, self._tokens, self._architecture.vocabulary_size)
+        return found
 
 
-def save_hf(model: Network, checkpoint: Checkpoint, folder: Path, *, tokenizer: Path | None = None) -> None:
-    """Write a model of any layout as a Hugging Face folder; every rank calls it, rank 0 writes.
+def _exported(model: Network, weight_of: Callable[[str], torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    own = dict(model.named_parameters())
+    for weight in weights_of(model.architecture):
+        yield from weight.whole([weight_of(_name(weight, own))]).items()
 
-    Args:
-        checkpoint: tells the manifest and the step. tokenizer: folder with tokenizer, template, generation settings.
-    """
-    architecture = model.architecture
-    tensors = _gathered(model)
-    if torch.distributed.get_rank():
-        for _ in tensors:
-            pass
-        return
-    item = torch.empty(0, dtype=_dtype(architecture)).element_size()
-    sizes = {name: item * _count(shape) for weight in weights_of(architecture) for name, shape in weight.theirs.items()}
+
+def _write_model(
+    folder: Path, checkpoint: Checkpoint, tensors: Iterator[tuple[str, torch.Tensor]], tokenizer: Path
+) -> None:
+    architecture = checkpoint.architecture
+    shapes = {name: shape for weight in weights_of(architecture) for name, shape in weight.theirs.items()}
     origin = {"manifest_digest": checkpoint.manifest_digest, "step": checkpoint.step}
-    write_safetensors(folder, tensors, sizes)
+    write_safetensors(folder, tensors, shapes, _dtype(architecture))
     generation: dict[str, Any] = {}
-    if tokenizer is not None and tokenizer.is_dir():
+    if tokenizer.is_dir():
         copy_chat_files(tokenizer, folder)
         generation = read_generation_settings(tokenizer)
     ids = {key: generation[key] for key in _TOKEN_IDS if key in generation}
@@ -182,20 +199,6 @@ def added_tokens(build: Path) -> set[int]:
         raise ModelError(f"{path}: it cannot be read ({error}): build again") from error
 
 
-def _gathered(model: Network) -> Iterator[tuple[str, torch.Tensor]]:
-    """Their tensors in the model's precision on disk, whole on the first rank, one weight at a time."""
-    own = dict(model.named_parameters())
-    _, size = _tensor_place()
-    group = parallel_state.get_tensor_model_parallel_group()
-    dtype = _dtype(model.architecture)
-    for weight in weights_of(model.architecture):
-        part = own[_name(weight, own)].detach()
-        parts = [torch.empty_like(part) for _ in range(size)]
-        torch.distributed.all_gather(parts, part.contiguous(), group=group)
-        for name, tensor in weight.whole([held.cpu() for held in parts]).items():
-            yield name, tensor.to(dtype)
-
-
 def _name(weight: Weight, own: Mapping[str, object]) -> str:
     return next(name for name in weight.ours if name in own)
 
@@ -210,10 +213,6 @@ def _tensor_place() -> tuple[int, int]:
 def _dtype(architecture: Architecture) -> torch.dtype:
     dtype: torch.dtype = getattr(torch, architecture.precision)
     return dtype
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    return int(torch.Size(shape).numel())
 
 
 def _check_same_model(folder: Path, theirs: Architecture, ours: Architecture) -> None:

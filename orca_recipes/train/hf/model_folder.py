@@ -1,21 +1,20 @@
 """The folder of a Hugging Face model: its configuration, its safetensors, and what a chat needs beside them.
 
-Tensors are read by slices, so a rank never holds more than its part and the tensor at hand; they are written in files
-of bounded size, the index last.
+Tensors are read by slices, so a rank never holds more than its part and the tensor at hand; they are written one by one
+in files of bounded size, the index last.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from orca_recipes.errors import ModelError
 from orca_recipes.train.hf.weights import Shape
@@ -38,23 +37,28 @@ CHAT_FILES = (
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _FILE_BYTES = 5_000_000_000
+_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 _LEFT_OUT = "rotary_emb.inv_freq"
 """Older checkpoints hold RoPE's frequencies, which follow from the configuration."""
 
 
 class SafetensorFiles:
-    """The weights of a folder, read by slices; close it after use."""
+    """The weights of a folder, read by slices.
+
+    A file is open while one of its tensors is read, and no longer: what is mapped counts as memory of the process.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._open_files = ExitStack()
-        self._tensors: dict[str, Any] = {}
+        self._files: dict[str, Path] = {}
+        self._shapes: dict[str, Shape] = {}
         try:
             for path in self._paths():
-                file = self._open_files.enter_context(safe_open(path, framework="pt"))
-                self._tensors |= {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+                with safe_open(path, framework="pt") as file:
+                    for name in file.keys():  # noqa: SIM118
+                        self._files[name] = path
+                        self._shapes[name] = tuple(file.get_slice(name).get_shape())
         except (OSError, SafetensorError) as error:
-            self.close()
             raise ModelError(f"{folder}: its weights cannot be read ({error}): fetch them again") from error
 
     def check(self, expected: Mapping[str, Shape], *, title: str, may_be_there: Iterable[str] = ()) -> None:
@@ -64,7 +68,7 @@ class SafetensorFiles:
             title: what their family is called. may_be_there: names that are ignored where they stand beside them.
         Raises: ModelError naming the first that is missing, of another shape, or one too many.
         """
-        found = {name: tuple(tensor.get_shape()) for name, tensor in self._tensors.items()}
+        found = self._shapes
         for name, shape in expected.items():
             if name not in found:
                 raise ModelError(f"{self.folder}: {name} is missing: fetch all files of the model")
@@ -80,18 +84,10 @@ class SafetensorFiles:
                 )
 
     def read(self, name: str, *, rows: slice = slice(None), columns: slice | None = None) -> torch.Tensor:
-        tensor = self._tensors[name]
-        cut: torch.Tensor = tensor[rows] if columns is None else tensor[rows, columns]
-        return cut
-
-    def close(self) -> None:
-        self._open_files.close()
-
-    def __enter__(self) -> SafetensorFiles:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        with safe_open(self._files[name], framework="pt") as file:
+            tensor = file.get_slice(name)
+            cut: torch.Tensor = tensor[rows] if columns is None else tensor[rows, columns]
+            return cut
 
     def _paths(self) -> list[Path]:
         index = self.folder / _INDEX
@@ -137,28 +133,57 @@ def copy_chat_files(source: Path, target: Path) -> None:
 
 def write_safetensors(
     folder: Path,
-    tensors: Iterator[tuple[str, torch.Tensor]],
-    sizes: Mapping[str, int],
+    tensors: Iterable[tuple[str, torch.Tensor]],
+    shapes: Mapping[str, Shape],
+    dtype: torch.dtype,
     *,
     file_bytes: int = _FILE_BYTES,
 ) -> None:
     """Write tensors in files of at most so many bytes (a larger tensor has a file of its own), and their index.
 
     Args:
-        tensors: name and tensor, in the order of sizes; each is asked for when it is written.
-        sizes: bytes of every tensor.
+        tensors: name and tensor, in the order of shapes; each is asked for when it is written. shapes: of all.
     """
-    files = _files(sizes, file_bytes)
+    sizes = {name: dtype.itemsize * math.prod(shape) for name, shape in shapes.items()}
+    files, left = _files(sizes, file_bytes), iter(tensors)
     for file, names in files.items():
-        held = dict(next(tensors) for _ in names)
-        # One entry of metadata only: safetensors writes several in an order that changes.
-        save_file({name: held[name].contiguous() for name in names}, folder / file, metadata={"format": "pt"})
-        # safetensors makes files for their owner alone; these are as open as their folder.
-        (folder / file).chmod(folder.stat().st_mode & 0o666)
-        del held
+        with _SafetensorsFile(folder / file, {name: shapes[name] for name in names}, dtype) as writing:
+            for _ in names:
+                writing.write(*next(left))
     if len(files) > 1:
         weight_map = {name: file for file, names in files.items() for name in names}
         write_json(folder / _INDEX, {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map})
+
+
+class _SafetensorsFile:
+    """A file whose tensors are written in any order, byte for byte as safetensors' `save_file` writes them at once.
+
+    `save_file` wants all of them in memory. Source: the format in the README of safetensors.
+    """
+
+    def __init__(self, path: Path, shapes: Mapping[str, Shape], dtype: torch.dtype) -> None:
+        self._dtype, self._places = dtype, {}
+        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        end = 0
+        for name in sorted(shapes):
+            start, end = end, end + dtype.itemsize * math.prod(shapes[name])
+            header[name] = {"dtype": _DTYPES[dtype], "shape": list(shapes[name]), "data_offsets": [start, end]}
+            self._places[name] = start
+        told = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        told += b" " * (-len(told) % 8)
+        self._first = 8 + len(told)
+        self._file = path.open("wb")
+        self._file.write(len(told).to_bytes(8, "little") + told)
+
+    def write(self, name: str, tensor: torch.Tensor) -> None:
+        self._file.seek(self._first + self._places.pop(name))
+        self._file.write(tensor.to(self._dtype).contiguous().flatten().view(torch.uint8).numpy().data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 def _files(sizes: Mapping[str, int], file_bytes: int) -> dict[str, list[str]]:

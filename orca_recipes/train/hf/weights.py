@@ -129,7 +129,7 @@ class _Columns(Weight):
 
     def whole(self, parts: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         [name] = self.theirs
-        return {name: torch.cat(list(parts), dim=1)}
+        return {name: _joined(parts, dim=1)}
 
 
 class _Rows(Weight):
@@ -141,7 +141,7 @@ class _Rows(Weight):
 
     def whole(self, parts: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         [name] = self.theirs
-        return {name: torch.cat(list(parts))}
+        return {name: _joined(parts)}
 
 
 @dataclass(frozen=True)
@@ -155,11 +155,11 @@ class _Table(Weight):
         mine = _share(self.padded, r, R)
         held = source.read(name, rows=slice(min(mine.start, tokens), min(mine.stop, tokens)))
         padding = held.new_zeros(mine.stop - mine.start - len(held), width)
-        return torch.cat([held, padding])
+        return torch.cat([held, padding]) if len(padding) else held
 
     def whole(self, parts: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         [(name, (tokens, _))] = self.theirs.items()
-        return {name: torch.cat(list(parts))[:tokens]}
+        return {name: _joined(parts)[:tokens]}
 
 
 @dataclass(frozen=True)
@@ -178,9 +178,9 @@ class _Stack(Weight):
             start += height
         return held
 
-    def _joined(self, parts: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _named(self, parts: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         if len(self.theirs) == 1:
-            return dict.fromkeys(self.theirs, torch.cat(list(parts)))
+            return dict.fromkeys(self.theirs, _joined(parts))
         return dict(zip(self.theirs, parts, strict=True))
 
     def _names(self) -> list[str]:
@@ -196,7 +196,7 @@ class _GateUp(_Stack):
 
     def whole(self, parts: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         gates, ups = zip(*(part.chunk(2) for part in parts), strict=True)
-        return self._joined([torch.cat(gates), torch.cat(ups)])
+        return self._named([torch.cat(gates), torch.cat(ups)])
 
 
 @dataclass(frozen=True)
@@ -212,9 +212,14 @@ class _QueryKeyValue(_Stack):
 
     def whole(self, parts: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         tail = parts[0].shape[1:]
-        by_group = torch.cat(list(parts)).view(self.groups, -1, *tail)
+        by_group = _joined(parts).view(self.groups, -1, *tail)
         cut = torch.split(by_group, [height // self.groups for height in self.heights], dim=1)
-        return self._joined([tensor.reshape(-1, *tail) for tensor in cut])
+        return self._named([tensor.reshape(-1, *tail) for tensor in cut])
+
+
+def _joined(parts: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
+    """Parts end to end; nothing is copied where there is one."""
+    return torch.cat(list(parts), dim=dim) if len(parts) > 1 else parts[0]
 
 
 def _share(size: int, r: int, R: int) -> slice:

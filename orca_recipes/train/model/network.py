@@ -43,6 +43,9 @@ _ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu_pytorch_tanh": partial(torch.nn.functional.gelu, approximate="tanh"),
 }
 
+TABLES = ("embedding.word_embeddings.weight", "output_layer.weight")
+"""The names of the input's and the output's embeddings."""
+
 
 class Rows(Protocol):
     """What the model needs of a batch: int64 [B, T] tokens and labels, and int32 [spans + 1] bounds of each row.
@@ -113,6 +116,13 @@ def build_model(
             # Nothing is drawn inside a layer (dropout is 0), so no generator's state need be kept.
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
     return network
+
+
+def hollow_model(architecture: Architecture, precision: torch.dtype) -> Network:
+    """A model that knows all about its weights but what they are: none takes memory. Call it on one rank."""
+    with torch.device("meta"):
+        config = _config(architecture, Layout(), precision, initialize=False, fused=False)
+        return Network(architecture, config, fused=False)
 
 
 def losses(model: torch.nn.Module, batch: Rows) -> torch.Tensor:

@@ -80,7 +80,7 @@ def _yarn(angles_D: torch.Tensor, scaling: RopeScaling, architecture: Architectu
     if scaling.truncate is not False:
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, width - 1)
-    places_D = torch.arange(len(angles_D), dtype=torch.float32)
+    places_D = torch.arange(len(angles_D), dtype=torch.float32, device="cpu")
     divided_D = ((places_D - low) / ((high - low) or 0.001)).clamp(0, 1).to(angles_D.device)
     return angles_D / _factor(scaling, architecture) * divided_D + angles_D * (1 - divided_D)
 
