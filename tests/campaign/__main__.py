@@ -8,6 +8,7 @@ import click
 from tests.campaign.answers import answers
 from tests.campaign.bits import bits
 from tests.campaign.faults import faults
+from tests.campaign.families import families
 from tests.campaign.forge import forge
 from tests.campaign.fuzz import fuzz
 from tests.campaign.kill import kill
@@ -28,6 +29,7 @@ campaign.add_command(faults)
 campaign.add_command(forge)
 campaign.add_command(strangers)
 campaign.add_command(templates)
+campaign.add_command(families)
 
 if __name__ == "__main__":
     campaign()

@@ -152,6 +152,45 @@ def save_random(folder: Path, family: str, seed: int, *, dtype: torch.dtype = to
     return folder
 
 
+_STRANGE_SHAPES: Mapping[str, Mapping[str, Any]] = {
+    "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": POSITIONS},
+    "gpt_neox": {"intermediate_size": 96},
+    "falcon": {},
+    "stablelm": {"intermediate_size": 96},
+    "starcoder2": {"intermediate_size": 96},
+    "cohere": {"intermediate_size": 96},
+    "gemma2": {"intermediate_size": 96, "head_dim": HEAD},
+    "mixtral": {"intermediate_size": 96, "num_local_experts": 4},
+    "llama": {"intermediate_size": 96, "attention_bias": True},
+    "qwen3": {"intermediate_size": 96, "head_dim": HEAD, "hidden_act": "gelu"},
+}
+"""Families that the trainer does not compute, and two models of known ones with what it has not."""
+
+REFUSED = tuple(_STRANGE_SHAPES)
+
+
+def save_refused(folder: Path, model_type: str, seed: int) -> Path:
+    """A random model that the trainer refuses, as transformers saves it."""
+    chance = random.Random(f"{model_type} {seed}")
+    heads = chance.choice([2, 4])
+    shared = {
+        "vocab_size": chance.choice([500, 501]),
+        "hidden_size": heads * HEAD,
+        "num_hidden_layers": chance.randint(1, 3),
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
+    own = dict(_STRANGE_SHAPES[model_type])
+    kept = {key: shared[key] for key in shared if model_type != "gpt2" or key.endswith(("_id", "vocab_size"))}
+    settings = transformers.AutoConfig.for_model(model_type, **{**kept, **own})
+    torch.manual_seed(seed)
+    transformers.AutoModelForCausalLM.from_config(settings).save_pretrained(folder)
+    return folder
+
+
 def witness_logits(folder: Path, tokens_BT: torch.Tensor) -> torch.Tensor:
     """What transformers makes of a saved model: float32 [B, T, V]."""
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
