@@ -20,7 +20,7 @@ import torch
 from orca_recipes.errors import NonFiniteLoss
 from orca_recipes.shards.training import Training
 from orca_recipes.train.checkpoints.position import Position
-from orca_recipes.train.data.batches import Batch, Normalization, Share, micro_batches
+from orca_recipes.train.data.batches import Batch, MicroBatches, Normalization, Share
 from orca_recipes.train.data.order import RowPlace
 from orca_recipes.train.data.provenance import describe
 from orca_recipes.train.data.rows import Rows
@@ -32,7 +32,7 @@ from orca_recipes.train.model.architecture import Architecture
 from orca_recipes.train.model.flops import peak_flops, step_flops
 from orca_recipes.train.model.network import network_of
 from orca_recipes.train.optimizer import Optimizer
-from orca_recipes.train.passes import Hear, run_through
+from orca_recipes.train.passes import Hear, Pass
 from orca_recipes.train.processes.parallel_layout import Layout, Place
 from orca_recipes.train.training_settings import Settings
 from orca_recipes.train.validation import GroupSums, Validation
@@ -136,7 +136,7 @@ class Trainer:
         started = time.perf_counter()
         order, share = phase.order(), self._share(phase.training)
         stop_row = min(position.row + phase.training.batch_rows, phase.rows)
-        batches = micro_batches(rows=self.rows, order=order, share=share, start=position.row, stop=stop_row)
+        batches = MicroBatches(self.rows, order, share, start=position.row, stop=stop_row)
         own = self._gone_through(batches, phase.training.loss_normalization, learn=True)
         totals = self._joined(own)
         here = f"step {position.step + 1} (phase {phase.number}, rows {position.row} to {stop_row - 1})"
@@ -162,7 +162,7 @@ class Trainer:
         return done
 
     def _gone_through(
-        self, batches: Iterable[Batch], mean_over: Normalization, *, learn: bool, also: Hear | None = None
+        self, batches: MicroBatches, mean_over: Normalization, *, learn: bool, also: Hear | None = None
     ) -> Totals:
         """Forward, and backward where it learns, over this rank's micro-batches.
 
@@ -177,7 +177,8 @@ class Trainer:
 
         model = self.optimizer.gradients
         tally = Tally(mean_over, network_of(model).architecture)
-        run_through(model, tally.counting(batches), mean_over, device=self.place.device, learn=learn, hear=hear)
+        through = Pass(mean_over, self.place.device, learn, micro_batches=len(batches), tokens=batches.tokens)
+        through.run(model, tally.counting(batches), hear)
         totals = Totals(
             terms=tally.terms,
             target_tokens=tally.target_tokens,
@@ -193,14 +194,14 @@ class Trainer:
     def _joined(self, totals: Totals) -> Totals:
         """The totals of all ranks."""
         numbers = [totals.loss, totals.terms, totals.target_tokens, totals.stored_tokens, totals.flops]
-        mine = [number if self._counts else 0.0 for number in numbers]
+        mine = [number if self.place.counts else 0.0 for number in numbers]
         joined = torch.tensor(mine, dtype=torch.float64, device=self.place.device)
         torch.distributed.all_reduce(joined)
         loss, terms, target_tokens, stored_tokens, flops = joined.tolist()
         bad = totals.bad_rows
         if not math.isfinite(loss):
             gathered: list[tuple[RowPlace, ...]] = [()] * self.layout.processes
-            torch.distributed.all_gather_object(gathered, totals.bad_rows if self._counts else ())
+            torch.distributed.all_gather_object(gathered, totals.bad_rows if self.place.counts else ())
             bad = tuple(place for places in gathered for place in places)
         return Totals(loss, round(terms), round(target_tokens), round(stored_tokens), flops, bad)
 
@@ -209,10 +210,10 @@ class Trainer:
         if training.validation is None:
             return
         order, mean_over = validation_order(self.rows, training), training.loss_normalization
-        batches = micro_batches(rows=self.rows, order=order, share=self._share(training), start=0, stop=order.rows)
+        batches = MicroBatches(self.rows, order, self._share(training), start=0, stop=order.rows)
         sums = GroupSums(self.groups[training.validation])
         totals = self._joined(self._gone_through(batches, mean_over, learn=False, also=sums.hear))
-        groups = sums.joined(mean_over, device=self.place.device, counts=self._counts)
+        groups = sums.joined(mean_over, device=self.place.device, counts=self.place.counts)
         self.journal.validation(
             Validation(
                 step=position.step,
@@ -222,11 +223,6 @@ class Trainer:
                 groups=groups,
             )
         )
-
-    @property
-    def _counts(self) -> bool:
-        """Whether sums of this rank count: the ranks of one copy hold equal ones, of which one does."""
-        return self.place.tensor_rank == 0
 
     def _schedule_step(self, phase: TrainingPhase, position: Position) -> int:
         """Where the schedule stands, told by rows: so it fits also where batches were of another size before."""

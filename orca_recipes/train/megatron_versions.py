@@ -4,6 +4,8 @@
 | ----- | ----------------------------------------------------------------------- | ------------------------------ |
 | 0.16  | buffers are made on `torch.cuda.current_device()`, checkpoints wait for | `standing_in_for_cuda`         |
 |       | `torch.cuda.synchronize()`, also on a CPU                               |                                |
+| 0.16  | schedules of pipelines make tensors on device 'cuda', tied tables that  | `standing_in_for_cuda_by_name` |
+|       | two stages hold are sent there by `.cuda()`                             |                                |
 | 0.16  | a checkpoint's writers report to a manager, which runs the main module  | `reporting_to_this_process`    |
 |       | anew, and measure their memory with psutil, which is not required       |                                |
 | 0.18  | `import triton`, unguarded, for kernels of experts; torch for CPUs      | `stand_in_for_triton`          |
@@ -59,6 +61,23 @@ def standing_in_for_cuda() -> Iterator[None]:
 
 
 @contextmanager
+def standing_in_for_cuda_by_name() -> Iterator[None]:
+    """Inside, tensors that are made on device 'cuda', or sent there, lie on the CPU."""
+    import torch
+
+    def on_cpu(make: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*arguments: Any, device: Any = None, **more: Any) -> Any:
+            is_named = device is not None and torch.device(device).type == "cuda"
+            return make(*arguments, device="cpu" if is_named else device, **more)
+
+        return made
+
+    makers = {name: on_cpu(getattr(torch, name)) for name in ("empty", "tensor", "zeros", "ones")}
+    with _replaced(torch, **makers), _replaced(torch.Tensor, cuda=lambda tensor, *_, **__: tensor):
+        yield
+
+
+@contextmanager
 def reporting_to_this_process() -> Iterator[None]:
     """Inside, what writes a checkpoint reports to this process and measures no memory."""
     from megatron.core.dist_checkpointing.strategies import filesystem_async
@@ -90,7 +109,7 @@ def reading_what_older_read() -> Iterator[None]:
 
 
 @contextmanager
-def _replaced(module: ModuleType, **names: Any) -> Iterator[None]:
+def _replaced(module: ModuleType | type, **names: Any) -> Iterator[None]:
     kept = {name: getattr(module, name) for name in names}
     for name, value in names.items():
         setattr(module, name, value)

@@ -27,6 +27,7 @@ from megatron.core.distributed import (
 from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
 from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from megatron.core.tensor_parallel import param_is_not_tensor_parallel_duplicate
+from megatron.core.transformer.module import param_is_not_shared
 
 from orca_recipes.train.model.network import Network
 from orca_recipes.train.processes.parallel_layout import Layout
@@ -168,9 +169,14 @@ class _OnCpu(Optimizer):
             self._inner.state[weight] = {"step": torch.zeros((), dtype=torch.float32), **moments}
 
     def _norm(self) -> float:
-        # A weight that every tensor parallel rank holds whole is counted once.
-        own = [weight.main_grad for weight in self._weights if param_is_not_tensor_parallel_duplicate(weight)]
-        square = torch.stack([gradient.double().square().sum() for gradient in own]).sum()
+        # A weight that several ranks hold whole is counted once: norms, and tied tables of the first and last stage.
+        own = [
+            weight.main_grad
+            for weight in self._weights
+            if param_is_not_tensor_parallel_duplicate(weight) and param_is_not_shared(weight)
+        ]
+        squares = [gradient.double().square().sum() for gradient in own]
+        square = torch.stack(squares).sum() if squares else torch.zeros((), dtype=torch.float64)
         torch.distributed.all_reduce(square, group=parallel_state.get_model_parallel_group())
         return math.sqrt(square.item())
 

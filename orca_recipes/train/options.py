@@ -29,7 +29,13 @@ def train_options() -> list[click.Parameter]:
             help="tiny, small or 1b; a config.json; a Hugging Face folder; a checkpoint.  [default: the build's]",
         ),
         click.Option(
-            ["--tensor-parallel"], metavar="N", type=_AT_LEAST_1, help="Ranks that share a copy of the model."
+            ["--tensor-parallel"], metavar="N", type=_AT_LEAST_1, help="Ranks that share each layer of a copy."
+        ),
+        click.Option(
+            ["--pipeline-parallel"],
+            metavar="N",
+            type=_AT_LEAST_1,
+            help="Stages of a copy, each with some of its layers.  [default: 1]",
         ),
         click.Option(
             ["--data-parallel"],
@@ -64,7 +70,7 @@ def request_of(options: dict[str, Any]) -> Request:
 def words_of(request: Request) -> list[str]:
     """The command line that gives this request again, for the ranks that are started with it."""
     words = [str(request.build), "--out", str(request.run), "--tensor-parallel", str(request.tensor_parallel)]
-    words += ["--phase", str(request.first_phase)]
+    words += ["--pipeline-parallel", str(request.pipeline_parallel), "--phase", str(request.first_phase)]
     for name in ("model", "data_parallel", "device", "steps"):
         value = getattr(request, name)
         words += [_flag(name), str(value)] if value is not None else []

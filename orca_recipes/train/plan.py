@@ -126,7 +126,7 @@ def _seconds(settings: Settings) -> float | None:
 
 def _held_bytes(architecture: Architecture, layout: Layout) -> float:
     """Weights, gradients, AdamW's two moments; on a GPU bfloat16 weights beside float32 that ranks share."""
-    here = architecture.parameters / layout.tensor_parallel
+    here = architecture.parameters / layout.tensor_parallel / layout.pipeline_parallel
     return here * (16 if layout.device == "cpu" else 6 + 12 / layout.data_parallel)
 
 
@@ -140,8 +140,11 @@ def _activation_bytes(settings: Settings, architecture: Architecture, layout: La
         2 * architecture.head_dim * (architecture.heads + architecture.kv_heads) + 3 * architecture.mlp_hidden
     ) / layout.tensor_parallel
     layer = tokens * width * (whole + cut)
-    layers = layer + architecture.layers * tokens * width * architecture.hidden
-    kept = layers if training.recompute else architecture.layers * layer
+    here = architecture.layers / layout.pipeline_parallel
+    layers = layer + here * tokens * width * architecture.hidden
+    kept = layers if training.recompute else here * layer
+    # The first stage holds the activations of as many micro-batches as there are stages.
+    kept *= layout.pipeline_parallel
     return kept + tokens * 8 * architecture.padded_vocabulary_size / layout.tensor_parallel
 
 

@@ -41,6 +41,7 @@ class Request:
     first_phase: int = 1
     verify: bool = False
     training: Mapping[str, Any] = field(default_factory=dict)
+    pipeline_parallel: int = 1
 
     @property
     def run(self) -> Path:
@@ -93,6 +94,7 @@ class Settings:
             "tensor_parallel": asked.tensor_parallel,
             "data_parallel": asked.data_parallel,
             "sequence_parallel": asked.sequence_parallel,
+            "pipeline_parallel": asked.pipeline_parallel,
             "device": asked.device,
             "steps": self.steps,
             "phases": [

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from orca_recipes.train.data.batches import Share, micro_batches
+from orca_recipes.train.data.batches import MicroBatches, Share
 from orca_recipes.train.data.examine import examine
 from orca_recipes.train.data.rows import Rows
 from orca_recipes.train.training_settings import Request, resolve
@@ -23,7 +23,7 @@ def main() -> None:
     examine(build, settings.manifest, whole=False)
     rows, phase = Rows(build, settings.manifest), settings.chosen[0]
     order = phase.order()
-    next(micro_batches(rows=rows, order=order, share=Share(0, 1, 8), start=0, stop=8))
+    next(MicroBatches(rows=rows, order=order, share=Share(0, 1, 8), start=0, stop=8))
     after = resource.getrusage(resource.RUSAGE_SELF)
     told: dict[str, object] = {
         "start_seconds": time.perf_counter() - wall,
@@ -37,7 +37,7 @@ def main() -> None:
     seconds, megabytes = [], []
     for _ in range(PASSES):
         cpu = time.process_time()
-        for _ in micro_batches(rows=rows, order=order, share=Share(0, 1, 8), start=0, stop=min(PASS_ROWS, order.rows)):
+        for _ in MicroBatches(rows=rows, order=order, share=Share(0, 1, 8), start=0, stop=min(PASS_ROWS, order.rows)):
             pass
         seconds.append((time.process_time() - cpu) / min(PASS_ROWS, order.rows))
         megabytes.append(resident_megabytes())

@@ -10,7 +10,7 @@ import torch
 
 from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.shards.reader import Shard
-from orca_recipes.train.data.batches import Share, micro_batches, read_batch
+from orca_recipes.train.data.batches import MicroBatches, Share, read_batch
 from orca_recipes.train.data.order import PhaseOrder, RowPlace
 from orca_recipes.train.data.rows import Rows
 
@@ -42,7 +42,7 @@ def test_a_batch_is_the_formats_training_view_of_its_rows(rows: Rows, sums_build
 def test_ranks_without_rows_run_masked_rows(rows: Rows):
     order = PhaseOrder(seed=1, phase=1, held={"sums": rows.count("sums")}, taken={"sums": 3})
     batches = [
-        list(micro_batches(rows=rows, order=order, share=Share(rank, 2, 2), start=0, stop=3)) for rank in range(2)
+        list(MicroBatches(rows=rows, order=order, share=Share(rank, 2, 2), start=0, stop=3)) for rank in range(2)
     ]
     (first,), (second,) = batches
     assert [len(batch.places) for batch in (first, second)] == [2, 1]
@@ -56,7 +56,7 @@ def test_memory_is_flat_over_epochs(rows: Rows):
 
     def epoch(number: int) -> int:
         order = PhaseOrder(seed=1, phase=1, held={"sums": held}, taken={"sums": held * 80})
-        for _ in micro_batches(
+        for _ in MicroBatches(
             rows=rows, order=order, share=Share(0, 1, 4), start=held * number, stop=held * (number + 1)
         ):
             pass

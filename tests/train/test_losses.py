@@ -38,6 +38,7 @@ LAYOUTS: dict[str, dict[str, int]] = {
     "alone": {},
     "tensor parallel 2": {"tensor_parallel": 2},
     "data parallel 2": {"data_parallel": 2},
+    "pipeline parallel 2": {"pipeline_parallel": 2},
 }
 SORTS = ("collection", "task", "strategy")
 CURRICULUM = """
@@ -72,7 +73,14 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_random(tmp_path_factory.mktemp("model") / "llama", "llama", 3, vocab_size=4099)
+    return save_random(
+        tmp_path_factory.mktemp("model") / "llama",
+        "llama",
+        3,
+        vocab_size=4099,
+        num_hidden_layers=2,
+        tie_word_embeddings=False,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from tests.train.rows import small
         (Layout(sequence_parallel=True), r"there is 1"),
         (Layout(tensor_parallel=2, sequence_parallel=True), r"rows of 33 tokens: .* a multiple of 4"),
         (Layout(data_parallel=0), r"at least 1"),
+        (Layout(pipeline_parallel=3), r"pipeline parallel 3 does not divide the 2 layers of .*: choose one of 1, 2$"),
     ],
     ids=str,
 )
@@ -60,11 +61,12 @@ def test_another_number_of_processes_than_the_layout_needs_is_refused():
 
 
 def test_ranks_know_their_place(run_layout: Callable[..., list[Any]]):
-    def place_of(place: Place) -> tuple[int, int, int]:
-        return place.rank, place.tensor_rank, place.data_rank
+    def place_of(place: Place) -> tuple[int, int, int, bool]:
+        return place.rank, place.tensor_rank, place.data_rank, place.counts
 
-    assert run_layout(Layout(tensor_parallel=2), place_of) == [(0, 0, 0), (1, 1, 0)]
-    assert run_layout(Layout(data_parallel=2), place_of) == [(0, 0, 0), (1, 0, 1)]
+    assert run_layout(Layout(tensor_parallel=2), place_of) == [(0, 0, 0, True), (1, 1, 0, False)]
+    assert run_layout(Layout(data_parallel=2), place_of) == [(0, 0, 0, True), (1, 0, 1, True)]
+    assert run_layout(Layout(pipeline_parallel=2), place_of) == [(0, 0, 0, False), (1, 0, 0, True)]
 
 
 def test_cuda_is_itself_again_when_a_layout_on_the_cpu_stops(fork_ranks: Callable[..., list[Any]]):

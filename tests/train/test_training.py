@@ -86,8 +86,10 @@ def test_a_checkpoint_stands_at_the_end_of_each_phase(undisturbed: Path):
         (2, {"tensor_parallel": 2}),
         (2, {"tensor_parallel": 2, "sequence_parallel": True}),
         (2, {"data_parallel": 2}),
+        (2, {"pipeline_parallel": 2}),
+        (4, {"pipeline_parallel": 2, "tensor_parallel": 2, "sequence_parallel": True}),
     ],
-    ids=["tensor parallel", "sequence parallel", "data parallel"],
+    ids=["tensor parallel", "sequence parallel", "data parallel", "pipeline parallel", "pipeline and tensor parallel"],
 )
 def test_every_layout_gives_the_same_curve(
     undisturbed: Path, sums_build: Path, tmp_path: Path, fork_ranks: Fork, ranks: int, layout: dict[str, Any]
@@ -128,6 +130,7 @@ def test_a_run_that_is_killed_and_resumed_has_the_curve_of_one_that_nobody_distu
 def test_a_run_goes_on_at_another_layout(undisturbed: Path, sums_build: Path, tmp_path: Path, fork_ranks: Fork):
     asked = Request(build=sums_build, out=tmp_path / "run", training=CALM, steps=7, tensor_parallel=2)
     train(fork_ranks, asked, 2)
+    train(fork_ranks, replace(asked, steps=11, tensor_parallel=1, pipeline_parallel=2), 2)
     train(fork_ranks, replace(asked, steps=None, tensor_parallel=1, data_parallel=2), 2)
     assert curve(asked.run) == pytest.approx(curve(undisturbed), abs=2e-4)
 

@@ -58,7 +58,8 @@ class Checkpoint:
     step: how many were taken. manifest_digest: of the build it was trained on, None where it was imported and not yet
     trained. position: where in the data the run stands, as the loop wrote it. ends_phase: the phase that ended here;
     such a checkpoint is never removed. settings: what the run was told, for people. optimizer: whose state it holds.
-    tensor_parallel, data_parallel: how it was written; it can be read at any other layout. files: a digest of each.
+    tensor_parallel, data_parallel, pipeline_parallel: how it was written; it can be read at any other layout.
+    files: a digest of each.
     tokenizer_is_known: False where a model that brought no tokenizer was imported for a build, whose tokenizer it has.
     """
 
@@ -73,6 +74,7 @@ class Checkpoint:
     data_parallel: int = 1
     files: Mapping[str, str] = field(default_factory=dict)
     tokenizer_is_known: bool = True
+    pipeline_parallel: int = 1
 
 
 def save_checkpoint(
@@ -203,7 +205,7 @@ def resume(path: Path, model: Network, optimizer: Optimizer, *, manifest_digest:
     _check_resumable(path, checkpoint, model, optimizer, manifest_digest)
     weights = _weights_of(model)
     asked = {"model": weights, "optimizer": optimizer.sharded_state(weights, loading=True)}
-    if (checkpoint.tensor_parallel, checkpoint.data_parallel) == _sizes():
+    if (checkpoint.tensor_parallel, checkpoint.data_parallel, checkpoint.pipeline_parallel) == _sizes():
         asked["random"] = _random_state()
     loaded = _loaded(path, checkpoint, asked)
     _take_weights(model, loaded["model"])
@@ -236,20 +238,22 @@ def _is_first() -> bool:
     return torch.distributed.get_rank() == 0
 
 
-def _sizes() -> tuple[int, int]:
+def _sizes() -> tuple[int, int, int]:
     return (
         parallel_state.get_tensor_model_parallel_world_size(),
         parallel_state.get_data_parallel_world_size(),
+        parallel_state.get_pipeline_model_parallel_world_size(),
     )
 
 
 def _as_written(checkpoint: Checkpoint, optimizer: Optimizer | None) -> Checkpoint:
-    tensor, data = _sizes()
+    tensor, data, pipeline = _sizes()
     return replace(
         checkpoint,
         optimizer=optimizer.name if optimizer else None,
         tensor_parallel=tensor,
         data_parallel=data,
+        pipeline_parallel=pipeline,
     )
 
 

@@ -103,13 +103,29 @@ class Share:
         return [mine[at * self.micro_rows : (at + 1) * self.micro_rows] for at in range(count)]
 
 
-def micro_batches(*, rows: Rows, order: PhaseOrder, share: Share, start: int, stop: int) -> Iterator[Batch]:
-    """This rank's part of the step that trains on the rows at positions start .. stop - 1 of a phase.
+@dataclass(frozen=True)
+class MicroBatches:
+    """This rank's part of the rows at positions start .. stop - 1 of a phase, read one micro-batch after the other."""
 
-    Raises: DamagedShard where a row cannot be read.
-    """
-    for positions in share.positions(start, stop):
-        yield read_batch(rows, [order[position] for position in positions], share.micro_rows)
+    rows: Rows
+    order: PhaseOrder
+    share: Share
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        """As many for every rank."""
+        return len(self.share.positions(self.start, self.stop))
+
+    @property
+    def tokens(self) -> int:
+        """Of each, pads among them."""
+        return self.share.micro_rows * self.rows.manifest.row_tokens
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Raises: DamagedShard where a row cannot be read."""
+        for positions in self.share.positions(self.start, self.stop):
+            yield read_batch(self.rows, [self.order[position] for position in positions], self.share.micro_rows)
 
 
 def read_batch(rows: Rows, places: Sequence[RowPlace], micro_rows: int) -> Batch:

@@ -91,7 +91,7 @@ def import_hf(
         tokenizer = {path.name: path.read_bytes() for path in sorted(chat.iterdir())}
         dtype = _dtype(architecture)
         model = hollow_model(architecture, dtype)
-        theirs = _Theirs(folder, model)
+        theirs = _Theirs(folder, architecture)
         written = save_weights(run, imported, model, lambda name: theirs.weight(name).to(dtype), tokenizer=tokenizer)
         return written, architecture
 
@@ -129,30 +129,30 @@ def load_hf(folder: Path, model: Network) -> None:
     Tokens that the model has and the folder has not get mean embeddings.
     Raises: ModelError where the folder holds another model.
     """
-    theirs = _Theirs(folder, model)
+    theirs, names = _Theirs(folder, model.architecture), model.whole_names()
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            weight.copy_(theirs.weight(name))
+            weight.copy_(theirs.weight(names[name]))
 
 
 class _Theirs:
-    """The weights of a Hugging Face folder as a model's, each read when it is asked for, this rank's part of it.
+    """The weights of a Hugging Face folder as those of a whole model, each read when it is asked for, this rank's part.
 
     Raises: ModelError where the folder holds another model.
     """
 
-    def __init__(self, folder: Path, model: Network) -> None:
-        self._architecture = model.architecture
+    def __init__(self, folder: Path, architecture: Architecture) -> None:
+        self._architecture = architecture
         theirs = architecture_from_hf(read_config(folder), str(folder / CONFIG))
         _check_same_model(folder, theirs, self._architecture)
         # Their tables are as long as their vocabulary, and cut where ours are.
         read = replace(theirs, padded_vocabulary_size=self._architecture.padded_vocabulary_size)
-        own = dict(model.named_parameters())
-        self._weights = {_name(weight, own): weight for weight in weights_of(read)}
+        weights = list(weights_of(read))
+        self._weights = {name: weight for weight in weights for name in weight.ours}
         self._tokens = theirs.vocabulary_size
         self._files = SafetensorFiles(folder)
         self._files.check(
-            {name: shape for weight in self._weights.values() for name, shape in weight.theirs.items()},
+            {name: shape for weight in weights for name, shape in weight.theirs.items()},
             title=theirs.traits.title,
             may_be_there=theirs.traits.weights["output"] if theirs.tied else (),
         )

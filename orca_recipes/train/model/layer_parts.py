@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -41,19 +41,19 @@ from orca_recipes.train.model.architecture import Architecture
 from orca_recipes.train.model.rope import turned_scale
 
 
-def layer_specs(architecture: Architecture, *, fused: bool) -> TransformerBlockSubmodules:
-    """What the decoder of a model is made of.
+def layer_specs(architecture: Architecture, layers: Sequence[int], *, fused: bool) -> TransformerBlockSubmodules:
+    """What the decoder of a model, or of a stage of it, is made of.
 
     Args:
+        layers: that it holds, counted through the model.
         fused: TransformerEngine's layers, which need a GPU; else the ones of this module.
     """
     if fused:
         layer, norm = _fused(architecture)
-        return TransformerBlockSubmodules(layer_specs=[layer] * architecture.layers, layer_norm=norm)
+        return TransformerBlockSubmodules(layer_specs=[layer] * len(layers), layer_norm=norm)
     # Made once: layers that share their RoPE share its table.
     rope = partial(_window_table, _WindowRope(architecture)) if architecture.window_rope_base is not None else None
-    layers = [_plain(architecture, n, rope) for n in range(architecture.layers)]
-    return TransformerBlockSubmodules(layer_specs=layers, layer_norm=RMSNorm)
+    return TransformerBlockSubmodules(layer_specs=[_plain(architecture, n, rope) for n in layers], layer_norm=RMSNorm)
 
 
 def transformer_engine_computes(architecture: Architecture) -> bool:

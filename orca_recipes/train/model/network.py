@@ -9,7 +9,10 @@ B = rows, T = tokens of a row, N = B * T, V = padded vocabulary, v = its part on
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -28,6 +31,7 @@ from megatron.core.tensor_parallel import (
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch.utils.checkpoint import checkpoint
 
+from orca_recipes.train.megatron_versions import standing_in_for_cuda_by_name
 from orca_recipes.train.model.architecture import Architecture
 from orca_recipes.train.model.layer_parts import (
     PackedSpans,
@@ -46,6 +50,8 @@ _ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
 TABLES = ("embedding.word_embeddings.weight", "output_layer.weight")
 """The names of the input's and the output's embeddings."""
 
+_LAYER = re.compile(r"^(decoder\.layers\.)(\d+)\.")
+
 
 class Rows(Protocol):
     """What the model needs of a batch: int64 [B, T] tokens and labels, and int32 [spans + 1] bounds of each row.
@@ -62,12 +68,20 @@ class Rows(Protocol):
 
 
 class Network(GPTModel):  # type: ignore[misc]
-    """GPTModel that knows its architecture."""
+    """GPTModel that knows its architecture, or the stage of it that this rank holds.
+
+    first_layer: the first of its layers, counted through the model.
+    """
 
     def __init__(self, architecture: Architecture, config: TransformerConfig, *, fused: bool) -> None:
+        stages = config.pipeline_model_parallel_size
+        stage = parallel_state.get_pipeline_model_parallel_rank() if stages > 1 else 0
+        here = architecture.layers // stages
         super().__init__(
             config=config,
-            transformer_layer_spec=layer_specs(architecture, fused=fused),
+            transformer_layer_spec=layer_specs(architecture, range(stage * here, (stage + 1) * here), fused=fused),
+            pre_process=stage == 0,
+            post_process=stage == stages - 1,
             vocab_size=architecture.padded_vocabulary_size,
             max_sequence_length=architecture.max_positions,
             position_embedding_type="rope",
@@ -75,12 +89,22 @@ class Network(GPTModel):  # type: ignore[misc]
             rotary_base=architecture.rope_base,
             share_embeddings_and_output_weights=architecture.tied,
         )
-        self.architecture = architecture
+        self.architecture, self.first_layer = architecture, stage * here
         self.rotary_pos_emb.inv_freq = stretched(self.rotary_pos_emb.inv_freq, architecture)
-        if architecture.embedding_scale != 1:
+        if architecture.embedding_scale != 1 and self.pre_process:
             self.embedding.register_forward_hook(partial(_multiplied, architecture.embedding_scale))
-        if architecture.logits_divisor != 1:
+        if architecture.logits_divisor != 1 and self.post_process:
             self.output_layer.register_forward_hook(partial(_divided, architecture.logits_divisor))
+
+    def whole_names(self) -> dict[str, str]:
+        """The names of this stage's weights in the whole model, by their names here."""
+        return {name: self._whole_name(name) for name, _ in self.named_parameters()}
+
+    def _whole_name(self, name: str) -> str:
+        if name == TABLES[1] and self.architecture.tied:
+            # The last stage's copy of the first one's.
+            return TABLES[0]
+        return _LAYER.sub(lambda found: f"{found[1]}{int(found[2]) + self.first_layer}.", name)
 
 
 def build_model(
@@ -94,7 +118,8 @@ def build_model(
 ) -> Network:
     """The part of a model that this rank holds, on its device, with weights drawn from the layout's seed.
 
-    Call it while the layout runs. The same seed gives the same full weights at any tensor parallel size.
+    Call it while the layout runs. The same seed gives the same full weights at any layout; stages of a pipeline draw
+    the whole model for that, and keep their part.
 
     Args:
         precision: of the weights; float32 on CPU and bfloat16 on GPU where none is named.
@@ -104,12 +129,16 @@ def build_model(
     dtype = precision or (torch.float32 if layout.device == "cpu" else torch.bfloat16)
     fused = layout.device == "cuda" and transformer_engine_is_installed() and not plain
     fused = fused and transformer_engine_computes(architecture)
-    config = _config(architecture, layout, dtype, initialize=initialize, fused=fused)
-    network = Network(architecture, config, fused=fused)
+    is_cut = layout.pipeline_parallel > 1
+    config = _config(architecture, layout, dtype, initialize=initialize and not is_cut, fused=fused)
+    with standing_in_for_cuda_by_name() if layout.device == "cpu" else nullcontext():
+        network = Network(architecture, config, fused=fused)
+    if is_cut and initialize:
+        _take_drawn(network, replace(layout, pipeline_parallel=1), dtype, fused=fused)
     network.to(device=layout.device if layout.device == "cpu" else torch.device("cuda", torch.cuda.current_device()))
     if initialize:
         _clear_padding(network)
-    else:
+    if is_cut or not initialize:
         _mark_parts(network)
     if recompute:
         for layer in network.decoder.layers:
@@ -131,8 +160,13 @@ def losses(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
     Args:
         model: a Network, or what wraps one.
     """
+    return losses_of(model, stage_output(model, batch), batch)
+
+
+def losses_of(model: torch.nn.Module, found: torch.Tensor, batch: Rows) -> torch.Tensor:
+    """As `losses`, of what the last stage has made of a batch."""
     rows, row_tokens = batch.labels_BT.shape
-    logits_N1v = _logits(model, batch)
+    logits_N1v = _masked(model, found)
     loss_N1: torch.Tensor = vocab_parallel_cross_entropy(logits_N1v, batch.labels_BT.reshape(-1, 1))
     return loss_N1.view(rows, row_tokens)
 
@@ -140,7 +174,7 @@ def losses(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
 def logits(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
     """float [B, T, V] on every rank, minus infinity beyond the vocabulary."""
     rows, row_tokens = batch.tokens_BT.shape
-    full = gather_from_tensor_model_parallel_region(_logits(model, batch))
+    full = gather_from_tensor_model_parallel_region(_masked(model, stage_output(model, batch)))
     return full.view(rows, row_tokens, -1)  # type: ignore[no-any-return]
 
 
@@ -153,8 +187,9 @@ def network_of(model: torch.nn.Module) -> Network:
 
 def embedding_tables(network: Network) -> list[torch.nn.Parameter]:
     """This rank's part of the input's and the output's embeddings, one where they are tied: float [v, hidden]."""
-    tables = [network.embedding.word_embeddings.weight]
-    return tables if network.architecture.tied else [*tables, network.output_layer.weight]
+    tables = [network.embedding.word_embeddings.weight] if network.pre_process else []
+    has_output = network.post_process and not (network.architecture.tied and network.pre_process)
+    return [*tables, network.output_layer.weight] if has_output else tables
 
 
 def rows_here(tokens: int, width: int) -> int:
@@ -163,16 +198,21 @@ def rows_here(tokens: int, width: int) -> int:
     return min(max(tokens - first, 0), width)
 
 
-def _logits(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
-    """float [N, 1, v], minus infinity beyond the vocabulary."""
+def stage_output(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
+    """What a stage makes of a batch: float [1, N, v] logits where it is the last, else what the next one takes on."""
     tokens_1N = batch.tokens_BT.reshape(1, -1)
-    found_1Nv = model(
+    found: torch.Tensor = model(
         input_ids=tokens_1N,
         position_ids=None,
         attention_mask=None,
         packed_seq_params=_packed(batch.cu_seqlens, tokens_1N.device),
     )
-    logits_N1v: torch.Tensor = found_1Nv.transpose(0, 1)
+    return found
+
+
+def _masked(model: torch.nn.Module, found_1Nv: torch.Tensor) -> torch.Tensor:
+    """Logits, float [N, 1, v], minus infinity beyond the vocabulary."""
+    logits_N1v = found_1Nv.transpose(0, 1)
     first_pad = rows_here(network_of(model).architecture.vocabulary_size, logits_N1v.shape[-1])
     if first_pad < logits_N1v.shape[-1]:
         logits_N1v[..., first_pad:] = -math.inf
@@ -198,6 +238,17 @@ def _packed(cu_seqlens: Sequence[np.ndarray], device: torch.device) -> PackedSpa
         max_seqlen_kv=longest,
         lengths=lengths,
     )
+
+
+@torch.no_grad()
+def _take_drawn(network: Network, layout: Layout, dtype: torch.dtype, *, fused: bool) -> None:
+    """Weights of a stage as the whole model would draw them."""
+    architecture = network.architecture
+    whole = Network(architecture, _config(architecture, layout, dtype, initialize=True, fused=fused), fused=fused)
+    drawn = dict(whole.named_parameters())
+    names = network.whole_names()
+    for name, weight in network.named_parameters():
+        weight.copy_(drawn[names[name]])
 
 
 def _mark_parts(network: Network) -> None:
@@ -265,6 +316,8 @@ def _config(
         **family,
         tensor_model_parallel_size=layout.tensor_parallel,
         sequence_parallel=layout.sequence_parallel,
+        pipeline_model_parallel_size=layout.pipeline_parallel,
+        pipeline_dtype=dtype,
         params_dtype=dtype,
         bf16=dtype == torch.bfloat16,
         # Drawn on the CPU at full size and cut: so the weights do not depend on the layout.

@@ -1,7 +1,6 @@
-"""How a model is spread over processes: tensor, sequence and data parallel by megatron-core's process groups.
+"""How a model is spread over processes: tensor, sequence, pipeline and data parallel by megatron-core's process groups.
 
 Everything that can be wrong with a layout is found by `checked`, before a process group starts, from numbers alone.
-Pipeline parallel is not offered yet: its place is `_PIPELINE_PARALLEL`, which `running` hands to megatron-core.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import torch
 from megatron.core import parallel_state
 from megatron.core.tensor_parallel import random as tensor_parallel_random
 
+from orca_recipes.counted import counted
 from orca_recipes.errors import LayoutError
 from orca_recipes.train.megatron_versions import standing_in_for_cuda
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 Device = Literal["cpu", "cuda"]
 
-_PIPELINE_PARALLEL = 1
 _SILENCE = timedelta(minutes=10)
 """How long a rank waits for the others, who may be writing a large checkpoint. One that dies is noticed at once: gloo
 sees its connections close, and torchrun ends the ranks that NCCL keeps waiting."""
@@ -36,35 +35,48 @@ sees its connections close, and torchrun ends the ranks that NCCL keeps waiting.
 class Layout:
     """So many processes, and what each of them holds.
 
-    tensor_parallel: ranks that share one copy of the weights. data_parallel: copies, each with rows of its own.
+    tensor_parallel: ranks that share each layer. data_parallel: copies, each with rows of its own.
     sequence_parallel: ranks of one copy also share the activations between the parallel layers.
+    pipeline_parallel: stages, each with some of the layers.
     """
 
     tensor_parallel: int = 1
     data_parallel: int = 1
     sequence_parallel: bool = False
     device: Device = "cpu"
+    pipeline_parallel: int = 1
 
     @property
     def processes(self) -> int:
-        return self.tensor_parallel * self.data_parallel * _PIPELINE_PARALLEL
+        return self.tensor_parallel * self.data_parallel * self.pipeline_parallel
 
     def __str__(self) -> str:
         sequence = " with sequence parallel" if self.sequence_parallel else ""
-        return f"tensor parallel {self.tensor_parallel}{sequence}, data parallel {self.data_parallel} on {self.device}"
+        pipeline = f"pipeline parallel {self.pipeline_parallel}, " if self.pipeline_parallel > 1 else ""
+        return (
+            f"tensor parallel {self.tensor_parallel}{sequence}, {pipeline}data parallel {self.data_parallel} "
+            f"on {self.device}"
+        )
 
 
 @dataclass(frozen=True)
 class Place:
     """Where this process stands in a running layout.
 
-    tensor_rank counts the ranks of one copy of the model, data_rank the copies; device is where its tensors lie.
+    tensor_rank counts the ranks that share a layer, data_rank the copies; device is where its tensors lie; is_last of
+    the stages, the one that knows losses.
     """
 
     rank: int
     tensor_rank: int
     data_rank: int
     device: torch.device
+    is_last: bool = True
+
+    @property
+    def counts(self) -> bool:
+        """Whether sums of this rank count: of the ranks of one copy, one does."""
+        return self.tensor_rank == 0 and self.is_last
 
 
 def checked(layout: Layout, architecture: Architecture, *, row_tokens: int | None = None, align: int = 1) -> Layout:
@@ -103,7 +115,7 @@ def running(layout: Layout, *, seed: int, rendezvous: str = "env://") -> Iterato
         _meet(layout, rank, world, rendezvous, device)
         stack.callback(_part)
         parallel_state.initialize_model_parallel(
-            tensor_model_parallel_size=layout.tensor_parallel, pipeline_model_parallel_size=_PIPELINE_PARALLEL
+            tensor_model_parallel_size=layout.tensor_parallel, pipeline_model_parallel_size=layout.pipeline_parallel
         )
         _seed(seed, device)
         yield Place(
@@ -111,11 +123,12 @@ def running(layout: Layout, *, seed: int, rendezvous: str = "env://") -> Iterato
             tensor_rank=parallel_state.get_tensor_model_parallel_rank(),
             data_rank=parallel_state.get_data_parallel_rank(),
             device=device,
+            is_last=parallel_state.is_pipeline_last_stage(),
         )
 
 
 def _check_machine(layout: Layout) -> None:
-    if layout.tensor_parallel < 1 or layout.data_parallel < 1:
+    if min(layout.tensor_parallel, layout.data_parallel, layout.pipeline_parallel) < 1:
         raise LayoutError(f"{layout}: sizes are at least 1")
     if layout.device == "cuda" and not torch.cuda.is_available():
         raise LayoutError("a GPU was asked for and torch sees none on this machine: train with --device cpu")
@@ -127,7 +140,13 @@ def _check_machine(layout: Layout) -> None:
 
 
 def _check_model(layout: Layout, architecture: Architecture) -> None:
-    size = layout.tensor_parallel
+    size, stages = layout.tensor_parallel, layout.pipeline_parallel
+    if architecture.layers % stages:
+        fits = [n for n in range(1, architecture.layers + 1) if architecture.layers % n == 0]
+        raise LayoutError(
+            f"pipeline parallel {stages} does not divide the {counted(architecture.layers, 'layer')} of this model: "
+            f"choose one of {', '.join(map(str, fits))}"
+        )
     if layout.sequence_parallel and size == 1:
         raise LayoutError(
             "sequence parallel shares activations among tensor parallel ranks, and there is 1: raise --tensor-parallel"

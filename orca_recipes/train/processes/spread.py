@@ -30,10 +30,11 @@ def ranks_here(request: Request) -> int:
 
     Raises: LayoutError where tensor parallel does not divide them, or more are asked for than there are GPUs.
     """
+    copy = request.tensor_parallel * request.pipeline_parallel
     if chosen_device(request) == "cpu":
-        return request.tensor_parallel * (request.data_parallel or 1)
+        return copy * (request.data_parallel or 1)
     gpus = torch.cuda.device_count()
-    ranks = request.tensor_parallel * (request.data_parallel or max(1, gpus // request.tensor_parallel))
+    ranks = copy * (request.data_parallel or max(1, gpus // copy))
     if ranks > gpus:
         raise LayoutError(f"{ranks} ranks are asked for, and this machine has {gpus} GPUs; ask for fewer")
     return ranks
@@ -44,15 +45,18 @@ def layout_of(request: Request, ranks: int) -> Layout:
 
     Raises: LayoutError where the request asks for another number.
     """
-    copies, left = divmod(ranks, request.tensor_parallel)
+    copies, left = divmod(ranks, request.tensor_parallel * request.pipeline_parallel)
     if left or request.data_parallel not in (None, copies):
-        asked = f"tensor parallel {request.tensor_parallel}" + (
-            f" and data parallel {request.data_parallel}" if request.data_parallel else ""
+        asked = [f"tensor parallel {request.tensor_parallel}"]
+        asked += [f"pipeline parallel {request.pipeline_parallel}"] if request.pipeline_parallel > 1 else []
+        asked += [f"data parallel {request.data_parallel}"] if request.data_parallel else []
+        raise LayoutError(
+            f"{' and '.join(asked)} do not make the {ranks} ranks that were started; ask for a product of {ranks}"
         )
-        raise LayoutError(f"{asked} do not make the {ranks} ranks that were started; ask for a product of {ranks}")
     return Layout(
         tensor_parallel=request.tensor_parallel,
         data_parallel=copies,
         sequence_parallel=request.sequence_parallel,
         device=chosen_device(request),
+        pipeline_parallel=request.pipeline_parallel,
     )
