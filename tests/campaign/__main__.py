@@ -7,8 +7,8 @@ import click
 
 from tests.campaign.answers import answers
 from tests.campaign.bits import bits
-from tests.campaign.faults import faults
 from tests.campaign.families import families
+from tests.campaign.faults import faults
 from tests.campaign.forge import forge
 from tests.campaign.fuzz import fuzz
 from tests.campaign.kill import kill

@@ -10,13 +10,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing.dict_utils import nested_values
 from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTensorFactory
-from torch.distributed.checkpoint import DefaultLoadPlanner, FileSystemReader, FileSystemWriter, LoadPlan
-from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter, _StorageInfo
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
     Metadata,
@@ -24,6 +25,7 @@ from torch.distributed.checkpoint.metadata import (
     TensorProperties,
     TensorStorageMetadata,
 )
+from torch.distributed.checkpoint.planner import LoadPlan
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 from torch.distributed.checkpoint.storage import WriteResult
 
@@ -35,8 +37,8 @@ _FILE = "__0_0.distcp"
 
 _PIECE_BYTES = 32_000_000
 
-Shards = ShardedTensor | ShardedTensorFactory
-"""How megatron-core describes a weight; its data, on torch's device meta, are none."""
+Shards = Any
+"""How megatron-core describes a weight, by a ShardedTensor or a ShardedTensorFactory; its data are of device meta."""
 
 
 def write_weights(folder: Path, shards: Mapping[str, Shards], weight_of: Callable[[str], torch.Tensor]) -> None:
@@ -135,8 +137,6 @@ def _pieces(weight: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
 
 def _chunk(shard: ShardedTensor, first: int, piece: torch.Tensor) -> ChunkStorageMetadata:
     """Where a piece lies in the weight of all layers."""
-    before = shard.prepend_axis_num
-    layer, rows, *rest = shard.global_offset[:before], shard.global_offset[before], *shard.global_offset[before + 1 :]
-    return ChunkStorageMetadata(
-        offsets=torch.Size([*layer, rows + first, *rest]), sizes=torch.Size([*[1] * before, *piece.shape])
-    )
+    before, offset = shard.prepend_axis_num, list(shard.global_offset)
+    offset[before] += first
+    return ChunkStorageMetadata(offsets=torch.Size(offset), sizes=torch.Size([*[1] * before, *piece.shape]))
