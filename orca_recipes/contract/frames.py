@@ -164,6 +164,8 @@ def completed(frame: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame:
     fields of lists of structs."""
     import polars as pl
 
+    if list(frame.schema.items()) == list(schema.items()):
+        return frame
     return frame.select(
         _cast(pl.col(name), frame.schema[name], dtype)
         if name in frame.columns

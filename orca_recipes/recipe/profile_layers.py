@@ -56,7 +56,10 @@ class Layers:
         """
         profile = self.table.pop("profiles", {}).get(name, {})
         places = {path[2:]: origin for path, origin in self.origins.items() if path[:2] == ("profiles", name)}
-        self._merge(self.table, profile, (), places)
+        replaced: set[Path] = set()
+        self._merge(self.table, profile, (), replaced)
+        self._forget(replaced)
+        self.origins |= {spot: origin for spot, origin in places.items() if _is_within(spot, replaced)}
 
     def lay_override(self, assignment: str) -> None:
         """Set one value: `path.to.key=value`, where array items are reached by 0-based position.
@@ -79,7 +82,7 @@ class Layers:
         else:
             here[keys[-1]] = value
             path = (*path, keys[-1])
-        self._forget(path)
+        self._forget({path})
         self.origins[path] = Origin(f"--set {assignment}", 0)
 
     def _entered(self, here: Any, path: Path, key: str) -> tuple[Any, Path]:
@@ -94,22 +97,27 @@ class Layers:
             raise UnfitOverride(f"{dotted(inner)} is {described(here[step])}, and no table")
         return here[step], inner
 
-    def _merge(self, base: dict[str, Any], over: dict[str, Any], path: Path, places: dict[Path, Origin]) -> None:
+    def _merge(self, base: dict[str, Any], over: dict[str, Any], path: Path, replaced: set[Path]) -> None:
+        """Lay one table over another; adds the paths of all values that are put in place of what was there."""
         for key, value in over.items():
             inner = (*path, key)
             plain = inner[2:] if inner[0] == "profiles" else inner
             if isinstance(value, dict) and isinstance(base.get(key), str) and is_kind_place(plain):
                 base[key] = {"kind": base[key]}
             if isinstance(value, dict) and _can_take(base.get(key), value):
-                self._merge(base[key], value, inner, places)
+                self._merge(base[key], value, inner, replaced)
             else:
                 base[key] = value
-                self._forget(inner)
-                self.origins |= {spot: origin for spot, origin in places.items() if spot[: len(inner)] == inner}
+                replaced.add(inner)
 
-    def _forget(self, path: Path) -> None:
-        for spot in [spot for spot in self.origins if spot[: len(path)] == path]:
+    def _forget(self, replaced: set[Path]) -> None:
+        for spot in [spot for spot in self.origins if _is_within(spot, replaced)]:
             del self.origins[spot]
+
+
+def _is_within(spot: Path, paths: set[Path]) -> bool:
+    """Whether a path or one around it is among others."""
+    return any(spot[:end] in paths for end in range(1, len(spot) + 1))
 
 
 def _can_take(base: Any, over: dict[str, Any]) -> bool:

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,13 +91,25 @@ class FileDigests:
             return self._stamped(files)
 
     def _stamped(self, files: Sequence[SourceFile]) -> tuple[Pinned, ...]:
-        memory = sqlite3.connect(self._path, timeout=60)
+        memory = self._opened()
         try:
             with memory:
                 memory.execute(_TABLE)
                 return tuple(self._pin(memory, file) for file in files)
         finally:
             memory.close()
+
+    def _opened(self) -> sqlite3.Connection:
+        """The memory; of a store that may only be read a copy, which forgets what is new."""
+        folder = self._path.parent
+        if not folder.is_dir() or os.access(folder, os.W_OK):
+            return sqlite3.connect(self._path, timeout=60)
+        memory = sqlite3.connect(":memory:")
+        with suppress(sqlite3.Error):
+            held = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+            with closing(held):
+                held.backup(memory)
+        return memory
 
     def _pin(self, memory: sqlite3.Connection, file: SourceFile) -> Pinned:
         try:

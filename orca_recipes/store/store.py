@@ -266,6 +266,7 @@ class Store:
         self.root = root
         open_store(root)
         self._claims = Claims(root / "running")
+        self._is_frozen = not os.access(root / "stages", os.W_OK)
         self._listed: tuple[int, Mapping[str, Sequence[str]]] = (-1, {})
 
     @property
@@ -304,7 +305,12 @@ class Store:
         return found
 
     def hold(self, folders: Iterable[StageFolder], say: Say = quiet) -> None:
-        """Claim folders of stages, as `claim` does: what is taken over of them stays meanwhile."""
+        """Claim folders of stages, as `claim` does: what is taken over of them stays meanwhile.
+
+        In a store that may only be read nothing is claimed.
+        """
+        if self._is_frozen:
+            return
         with writing_store(self.root):
             self._claims.add({folder.path.name for folder in folders}, say)
 
@@ -320,9 +326,14 @@ class Store:
     def working_on(self, stage: Stage, say: Say = quiet) -> Iterator[StageFolder]:
         """Hold the stage's lock, so that one build works on it at a time.
 
+        In a store that may only be read a finished stage is used without.
+
         Raises: StoreError where the store cannot be written; half-written files are removed, finished parts stay.
         """
         folder = self.folder(stage)
+        if self._is_frozen and folder.finished:
+            yield folder
+            return
         self.claim([stage], say)
         waiting = f"waiting for another build, which makes {stage.name}"
         with writing_store(self.root), patiently(self._lock_of(folder.path), say, waiting):
@@ -347,6 +358,8 @@ class Store:
 
     def remember_build(self, directory: Path, record: Mapping[str, Any]) -> None:
         """Record the stages of a build, for `clean` to keep and `plan` to compare with."""
+        if self._is_frozen:
+            return
         with writing_store(self.root):
             write_json(self._build_record(directory), {"directory": str(directory.resolve()), **record})
 

@@ -37,6 +37,8 @@ _SERVING = "from orca_recipes.run.work.limited import serve; serve()"
 _PR_SET_PDEATHSIG = 1
 _LENGTH = struct.Struct("<Q")
 _WORDS_SHOWN = 160
+_NO_MEMORY = ("memory allocation of", "bad_alloc", "annot allocate memory", "failed to map segment", "MemoryError")
+"""What libraries and the loader of programs say where there is no memory."""
 
 
 def _memory_bytes() -> int:
@@ -70,6 +72,8 @@ class Limits:
         Args:
             cause: "memory", the name of the signal that ended the process, or how else it ended.
         """
+        if cause == "memory" and resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+            return f"{what}: this process may not take the memory that loading it needs; raise `ulimit -v`"
         if cause == "memory":
             return f"{what}: to load it takes more than {self.memory_bytes / (1 << 30):.3g} GiB of memory; use another"
         if cause == signal.SIGALRM.name:
@@ -133,7 +137,7 @@ def raise_told(error: BaseException, what: str, failure: type[UserError], limits
     """Raise what work raised: as it is where it has a sentence for users, else in words about the file."""
     if isinstance(error, OrcaError):
         raise error
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         raise failure(limits.exceeded(what, "memory")) from error
     lines = str(error).strip().splitlines() or [type(error).__name__]
     raise failure(f"{what}: it cannot be loaded: {lines[0][:_WORDS_SHOWN]}") from error
@@ -296,7 +300,7 @@ def _cause(status: int, said: IO[bytes]) -> str:
     how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
     said.seek(0)
     lines = said.read().decode("utf-8", "replace").strip().splitlines()
-    if any("memory allocation of" in line or "bad_alloc" in line for line in lines):
+    if any(words in line for line in lines for words in _NO_MEMORY):
         return "memory"
     return f"{how}: {lines[-1][:_WORDS_SHOWN]}" if lines else how
 
