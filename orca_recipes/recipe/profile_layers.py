@@ -47,7 +47,7 @@ class Layers:
 
     def lay(self, over: "Layers") -> None:
         """Merge another recipe's tables deep into these. Tables join, everything else (arrays too) is replaced."""
-        self._merge(self.table, over.table, (), over.origins)
+        self._lay(over.table, over.origins)
 
     def lay_profile(self, name: str | None) -> None:
         """Merge `[profiles.NAME]` deep into the recipe, where one is chosen, and take the profiles away.
@@ -56,10 +56,7 @@ class Layers:
         """
         profile = self.table.pop("profiles", {}).get(name, {})
         places = {path[2:]: origin for path, origin in self.origins.items() if path[:2] == ("profiles", name)}
-        replaced: set[Path] = set()
-        self._merge(self.table, profile, (), replaced)
-        self._forget(replaced)
-        self.origins |= {spot: origin for spot, origin in places.items() if _is_within(spot, replaced)}
+        self._lay(profile, places)
 
     def lay_override(self, assignment: str) -> None:
         """Set one value: `path.to.key=value`, where array items are reached by 0-based position.
@@ -96,6 +93,12 @@ class Layers:
         if not isinstance(here[step], dict | list):
             raise UnfitOverride(f"{dotted(inner)} is {described(here[step])}, and no table")
         return here[step], inner
+
+    def _lay(self, over: dict[str, Any], places: dict[Path, Origin]) -> None:
+        replaced: set[Path] = set()
+        self._merge(self.table, over, (), replaced)
+        self._forget(replaced)
+        self.origins |= {spot: origin for spot, origin in places.items() if _is_within(spot, replaced)}
 
     def _merge(self, base: dict[str, Any], over: dict[str, Any], path: Path, replaced: set[Path]) -> None:
         """Lay one table over another; adds the paths of all values that are put in place of what was there."""
