@@ -6,6 +6,7 @@ Nothing of ours is between a conversation and these ids, so they are what ours a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ class Inference:
         """Raises: TokenizerError where the file cannot be loaded, TemplateError where the text is no jinja."""
         names = {"bos_token": vocabulary.bos, "eos_token": vocabulary.eos, "pad_token": vocabulary.pad}
         self.template = ChatTemplate(template, {name: text for name, text in names.items() if text is not None}, None)
-        self._tokenizer = _load(tokenizer)
+        self._tokenizer = _load(tokenizer, _stamp(tokenizer))
 
     def prompt(self, messages: Sequence[Message]) -> str:
         """The text before an answer. Raises: as `ChatTemplate.render`."""
@@ -36,7 +37,18 @@ class Inference:
         return [list(encoding.ids) for encoding in encodings]
 
 
-def _load(path: Path) -> Tokenizer:
+def _stamp(path: Path) -> tuple[int, ...]:
+    """By what a file that was made again is known from the one before."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=2)
+def _load(path: Path, stamp: tuple[int, ...]) -> Tokenizer:
+    """Loaded once a process for the trial of a template and for all that is rendered with it."""
     from tokenizers import Tokenizer
 
     try:

@@ -138,8 +138,10 @@ def _holding(texts: pa.LargeStringArray, patterns: list[str]) -> np.ndarray:
     """bool [texts]: which hold one of the patterns."""
     import polars as pl
 
+    if not patterns:
+        return np.zeros(len(texts), dtype=bool)
     column: Any = pl.from_arrow(texts)
-    return np.asarray(column.str.contains_any(patterns).to_numpy()) if patterns else np.zeros(len(texts), dtype=bool)
+    return np.asarray(column.str.contains_any(patterns).to_numpy())
 
 
 def _missing_joint(before: int, after: int) -> str:

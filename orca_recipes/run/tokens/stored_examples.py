@@ -17,6 +17,7 @@ from orca_recipes.run.tokens.student_renderer import Made
 from orca_recipes.run.work.account import count_reasons
 from orca_recipes.shards.ids_digest import ids_digests
 from orca_recipes.shards.records import BY_PART, CUT, GIVEN, HISTORY_DROPPED, TAIL_TRIMMED, WINDOW
+from orca_recipes.shards.text_columns import numbers
 from orca_recipes.shards.writer import write_pair
 from orca_recipes.store.arrow_files import indices, write_table
 from orca_recipes.store.store import PartWriter
@@ -82,11 +83,19 @@ def _counts_of_fitting(made: Made, keep: np.ndarray) -> dict[str, int]:
 
 def has_tail(conversations: pa.Table) -> np.ndarray:
     """bool [conversations]: which go on behind their last answer, with turns that nobody answers."""
-    import polars as pl
+    pieces = [_ends_unanswered(messages) for messages in conversations["messages"].chunks]
+    return np.concatenate([np.zeros(0, dtype=bool), *pieces])
 
-    messages: Any = pl.from_arrow(conversations["messages"].combine_chunks())
-    last = messages.list.last().struct.field("role")
-    return np.asarray((last != "assistant").fill_null(value=False).to_numpy())
+
+def _ends_unanswered(messages: Any) -> np.ndarray:
+    """As `has_tail`, of conversations in one piece; of each only the role of its last message is looked at."""
+    import pyarrow.compute as pc
+
+    found = np.asarray(pc.list_value_length(messages).fill_null(0)) > 0
+    last = numbers(messages.offsets)[1:][found] - 1
+    role = messages.values.field("role").take(indices(last))
+    found[found] = np.asarray(pc.not_equal(role, "assistant").fill_null(False))
+    return found
 
 
 def _records(

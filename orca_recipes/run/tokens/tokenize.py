@@ -241,7 +241,8 @@ def tokenize_part(task: TokenizeTask) -> Tokenized:
     suffixes: tuple[str, ...] = ()
     told: dict[str, Any] = {}
     if len(fresh):
-        chosen = conversations if len(fresh) == len(ledger) else conversations.take(indices(fresh))
+        # In one piece from here on: each look at a column in several would copy it.
+        chosen = (conversations if len(fresh) == len(ledger) else conversations.take(indices(fresh))).combine_chunks()
         made, expansion = _made(task, chosen)
         if made.disagreeing:
             return Tokenized(made.disagreeing, 0)
