@@ -43,7 +43,7 @@ ROOMS = {
     "text_table": set(),
     "shards": {"objects"},
     "objects": set(),
-    "contract": {"shards"},
+    "contract": {"objects", "shards"},
     "recipe": {"contract"},
     "catalogue": {"contract"},
     "trust": {"contract"},

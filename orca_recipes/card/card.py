@@ -46,7 +46,8 @@ def write_card(
     """Write the card of a build or an export into a folder.
 
     Args:
-        languages: codes such as "en". licences: collection to the name of its licence on hubs ("cc-by-4.0").
+        languages: codes such as "en". licences: collection to the name of its licence on hubs ("cc-by-4.0"), in
+            place of what the recipe says.
     Returns: the files written.
     Raises: BuildError, DamagedShard, UserError; ExportError where the folder holds one of the files already.
     """
@@ -69,7 +70,7 @@ def make_card(carded: Carded, *, languages: Sequence[str], licences: Mapping[str
     """
     _refuse_unknown(carded, licences)
     sources = carded.collections if carded.collections is not None else tuple(sorted(licences))
-    named = {source: licences.get(source, _UNKNOWN) for source in sources}
+    named = {source: licences.get(source, carded.licences.get(source, _UNKNOWN)) for source in sources}
     every = tuple(sorted(set(named.values()))) or (_UNKNOWN,)
     description = (
         f"{counted(carded.examples, 'example')}, {counted(carded.tokens, 'token')}, of which "

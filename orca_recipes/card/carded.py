@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ class Carded:
 
     name: of the recipe, or of the export's folder. digest: of the build's manifest. tables: dataset to its Parquet
     files, relative to `directory`. collections: those that it was made from, where that is known.
-    page: the README.md of an export, without its head; "" where there is none. head: what that head says.
+    page: the README.md of an export, without its head; "" where there is none. head: what that head says. licences:
+    those that the recipe says, by collection.
     """
 
     directory: Path
@@ -42,6 +43,7 @@ class Carded:
     page: str = ""
     head: str = ""
     is_export: bool = False
+    licences: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_carded(directory: Path) -> Carded:
@@ -72,7 +74,15 @@ def _of_build(directory: Path, promised: Manifest) -> Carded:
         trained_tokens=sum(counts.trained_tokens for counts in every),
         tables=tables,
         collections=tuple(sorted({name for counts in every for name in counts.collections})),
+        licences=_said_licences(promised.recipe),
     )
+
+
+def _said_licences(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """The licences that the words of a recipe say, by collection."""
+    tables = recipe.get("collections", {})
+    said = {name: table.get("license") for name, table in tables.items() if isinstance(table, Mapping)}
+    return {name: licence for name, licence in said.items() if isinstance(licence, str)}
 
 
 def _of_export(directory: Path) -> Carded:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
 _COLUMNS_SHOWN = 20
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_FILE_NAME = re.compile(r"\.(jsonl?|ndjson|[ct]sv|parquet|arrow|zip|t?gz|tar|zst|xz|bz2)$")
 _NO_TOKENIZER = """\
 # Name the tokenizer of the model that is to be trained: a folder, a tokenizer.json or a SentencePiece model.
 # [tokenizer]
@@ -32,36 +35,99 @@ _NO_TOKENIZER = """\
 
 
 @click.command()
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data")
 @click.option("-o", "recipe", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Recipe to write.")
 @click.option("--shape", metavar="NAME", help="The layout of the rows.  [default: told by their columns]")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="OURS=THEIRS",
+    help="Read a column, in place of a shape: question=q; may be repeated.",
+)
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="A tokenizer's folder or file.")
 @JSON
-def init(data: Path, recipe: Path, shape: str | None, tokenizer: Path | None, as_json: bool) -> None:
-    """Look at DATA, a file or a folder, and write a recipe with comments that reads it.
+def init(
+    data: str, recipe: Path, shape: str | None, columns: tuple[str, ...], tokenizer: Path | None, as_json: bool
+) -> None:
+    """Look at DATA, and write a recipe with comments that reads it.
 
-    The layout is told by columns and first rows; where several fit as well, --shape names the one that is meant.
+    DATA is a file, a folder or a pattern of such, an address (s3://BUCKET/PATH), or the name of a data set of the hub
+    (ORGANISATION/NAME), of which the first file is looked at.
+
+    The layout is told by columns and first rows; where several fit as well, --shape names the one that is meant, and
+    where none does, --column says which columns are read.
     `orca-recipe kinds files` lists all of them.
     """
     if recipe.exists():
         raise SourceError(f"{recipe}: there is a file of this name; name another, or take it away")
-    look, chosen, needed = _looked_at(data, shape)
-    text = _text(data, recipe, chosen, look, tokenizer, needed)
+    place = _place(data, recipe)
+    named = _columns(columns)
+    look, chosen, needed = _looked_at(place, shape, named)
+    text = _text(place, recipe, chosen, look, tokenizer, needed, named)
     _write_new(recipe, text)
     if as_json:
         told = {"recipe": str(recipe), "shape": chosen, "candidates": list(look.candidates)}
-        print_json({**told, "columns": look.columns, "rows_seen": look.rows})
+        print_json({**told, "columns": named or look.columns, "rows_seen": look.rows})
         return
-    print_text(f"{data}: {counted(look.rows, 'row')} seen; the shape is {chosen} ({look.about})")
+    seen = f"the shape is {chosen} ({look.about})" if chosen is not None else "its columns are read as you name them"
+    print_text(f"{data}: {counted(look.rows, 'row')} seen; {seen}")
     if look.rows and not look.answered:
         print_text("warning: none of these rows brings an answer; a teacher must give them", err=True)
+    if look.beside and '"chatml"' in text:
+        held = " and ".join(look.beside)
+        print_text(
+            f"warning: some of these rows hold {held}, which the template chatml does not print: rows with calls or "
+            "tools will be rejected; name a tokenizer that brings a chat template with a place for them",
+            err=True,
+        )
     for fault in look.faults:
         print_text(f"warning: {fault}", err=True)
     after = "name its tokenizer there, then" if tokenizer is None else "next:"
     print_text(f"{recipe}: written; {after} orca-recipe check {recipe} && orca-recipe build {recipe}")
 
 
-def _looked_at(data: Path, shape: str | None) -> tuple[Look, str, Mapping[str, Any]]:
+@dataclass(frozen=True)
+class _Place:
+    """Where data are: the kind of source that reads them, its option that says where, by this folder and as the recipe
+    says it; and the name of the collection."""
+
+    kind: str
+    option: str
+    here: Any
+    written: str
+    name: str
+
+
+def _place(data: str, recipe: Path) -> _Place:
+    """A data set of the hub where that is named and no file is; else files."""
+    named = data.removeprefix("hf://datasets/")
+    if _HUB_NAME.fullmatch(named) and not _FILE_NAME.search(named) and not Path(named).parent.exists():
+        return _Place("hub", "name", named, named, _named(named.rpartition("/")[2]))
+    path = Path(data)
+    written = data if "://" in data else Path(os.path.relpath(path, recipe.parent)).as_posix()
+    plain = next((part for part in reversed(path.parts) if not set("*?[") & set(part)), "")
+    return _Place("files", "path", path, written, _named(plain.partition(".")[0] or path.resolve().name))
+
+
+def _named(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("._-") or "data"
+
+
+def _columns(said: Sequence[str]) -> dict[str, str]:
+    """Columns as they are named. Raises: SourceError."""
+    named = {}
+    for told in said:
+        ours, equals, theirs = told.partition("=")
+        if not (ours and equals and theirs):
+            raise SourceError(f"--column {told}: say ours and theirs, as in --column question=q")
+        named[ours] = theirs
+    return named
+
+
+def _looked_at(
+    place: _Place, shape: str | None, columns: Mapping[str, str]
+) -> tuple[Look, str | None, Mapping[str, Any]]:
     """What the data's first rows are, the layout that the recipe names, and the other options that it needs.
 
     Raises: SourceError where there is nothing to read, or no layout can be told.
@@ -72,41 +138,56 @@ def _looked_at(data: Path, shape: str | None) -> tuple[Look, str, Mapping[str, A
     from orca_recipes.contract.kinds import Source
     from orca_recipes.run.work.limited import LIMITED
 
-    kind = Catalogue().kind("orca_sources", "files")
+    kind = Catalogue().kind("orca_sources", place.kind)
     try:
-        source = kind.model_validate({"kind": "files", "path": data, "shape": shape or "auto"})
+        read = {"shape": shape or (None if columns else "auto"), **({"columns": dict(columns)} if columns else {})}
+        source = kind.model_validate({"kind": place.kind, place.option: place.here, **read})
     except ValidationError as fault:
         raise SourceError(fault.errors()[0]["msg"]) from None
     assert isinstance(source, Source), "sources are offered as sources"
-    return LIMITED.do(_look_at, source, what=str(data), failure=SourceError)
+    if place.kind == "hub":
+        return _look_at(source)
+    # What lies at an address is fetched here: that may take longer than a file may.
+    fetched = source.model_copy(update={"shape": None}).settled(files=[], versions={}, insist=False)
+    source = source.model_copy(update={place.option: getattr(fetched, place.option)})
+    return LIMITED.do(_look_at, source, what=str(place.here), failure=SourceError)
 
 
 def _look_at(source: Any) -> tuple[Look, str, Mapping[str, Any]]:
     needed = source.suggested()
     found = source.model_copy(update=dict(needed)).settled(files=[], versions={}, insist=False)
-    return found.look(), str(found.pins()["shape"]), needed
+    return found.look(), found.pins().get("shape"), needed
 
 
-def _text(data: Path, recipe: Path, shape: str, look: Look, tokenizer: Path | None, needed: Mapping[str, Any]) -> str:
+def _text(
+    place: _Place,
+    recipe: Path,
+    shape: str | None,
+    look: Look,
+    tokenizer: Path | None,
+    needed: Mapping[str, Any],
+    named: Mapping[str, str],
+) -> str:
     """The recipe, with comments."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", data.name.partition(".")[0] or data.resolve().name).strip("._-") or "data"
-    columns = ", ".join(f"{ours} = {json.dumps(theirs)}" for ours, theirs in look.columns.items())
+    name = place.name
+    columns = ", ".join(f"{ours} = {json.dumps(theirs)}" for ours, theirs in (named or look.columns).items())
+    by_shape = f"# {look.about}\nshape = {json.dumps(shape)}\n"
+    by_columns = f"columns = {{ {columns} }}\n"
+    or_columns = f"# In place of a shape, columns can be named one by one: columns = {{ {columns} }}\n"
+    layout = (by_shape if shape is not None else "") + (by_columns if named else "")
     more = f" and {len(look.found) - _COLUMNS_SHOWN} more" if len(look.found) > _COLUMNS_SHOWN else ""
     found = ", ".join(one if one.isprintable() else ascii(one) for one in look.found[:_COLUMNS_SHOWN])
-    path = json.dumps(Path(os.path.relpath(data, recipe.parent)).as_posix(), ensure_ascii=False)
+    written = json.dumps(place.written, ensure_ascii=False)
     lines = "".join(f"{option} = {json.dumps(value)}\n" for option, value in needed.items())
     return f"""\
 # Written by orca-recipe init. All of it may be changed; `orca-recipe check` says what is wrong with it.
 name = "{name}"
 
 [collections.{_key(name)}]
-kind = "files"
-path = {path}
-{lines}# {look.about}
-shape = "{shape}"
-# The columns of its rows: {found}{more}
-# In place of a shape, columns can be named one by one: columns = {{ {columns} }}
-# where = {{ language = "en" }}      # read only rows whose columns are so
+kind = "{place.kind}"
+{place.option} = {written}
+{lines}{layout}# The columns of its rows: {found}{more}
+{"" if named else or_columns}# where = {{ language = "en" }}      # read only rows whose columns are so
 # on_bad_row = "reject"            # list rows that cannot be read and go on; by itself more than 1 % is an error
 
 {_student(recipe, tokenizer)}

@@ -218,7 +218,8 @@ def _faults_of(sources: Mapping[str, Source]) -> list[str]:
     found = []
     for name, source in sources.items():
         try:
-            found += [f"collections.{name}: {fault}" for fault in source.look().faults]
+            if source.away(versions={}) is None:
+                found += [f"collections.{name}: {fault}" for fault in source.look().faults]
         except SourceError as fault:
             found.append(f"collections.{name}: {fault}")
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field
 
@@ -56,6 +56,13 @@ class Comparison(Filter, ABC):
     def among_themselves(self) -> bool:
         """Whether the dataset's conversations are compared with each other too."""
         return True
+
+    def of_questions(self) -> Self | None:
+        """The same comparison of questions alone, which is asked before answers are bought; None: it needs answers.
+
+        Its `texts` have no answer on the dataset's side. What stays is compared once more when it is answered.
+        """
+        return None
 
     def least_estimate(self) -> float:
         """Rows that met are passed by where their signatures are less alike than this."""

@@ -115,13 +115,15 @@ def answers_schema() -> dict[str, Any]:
 def conversations_schema() -> dict[str, Any]:
     """CONVERSATIONS: what the student is trained on, as filters see it.
 
-    question, references, options: the example's. answer, finish_reason: the teacher's. instruction: what the teacher
-    saw beside the question (system message and the strategy's words), null where nothing was asked.
+    question, references, options, language, extra: the example's. answer, finish_reason: the teacher's. instruction:
+    what the teacher saw beside the question (system message and the strategy's words), null where nothing was asked.
     """
     import polars as pl
 
     return {
         **stored_conversations_schema(),
+        "language": pl.String,
+        "extra": extra_type(),
         "question": pl.String,
         "references": pl.List(pl.String),
         "options": pl.List(pl.String),

@@ -67,8 +67,8 @@ class Look:
 
     shape: the layout that they have, by name, None where none is known or several fit as well. candidates: layouts that
     fit, best first. columns: how a recipe would say that layout. about: it in words. found: the columns that rows have.
-    rows: how many were looked at, and how many of them bring an
-    answer. faults: what would go wrong with them, sentences.
+    rows, answered: how many were looked at, and how many of them bring an answer. beside: what some of them hold beside
+    texts, of "calls", "tools" and "thoughts". faults: what would go wrong with them, sentences.
     """
 
     shape: str | None = None
@@ -78,6 +78,7 @@ class Look:
     found: tuple[str, ...] = ()
     rows: int = 0
     answered: int = 0
+    beside: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
 
 
@@ -86,7 +87,8 @@ class Source(Kind, ABC):
 
     `on_bad_row`: "reject" counts and lists bad rows and goes on, "error" stops at the first; unset, more than one bad
     row in a hundred is an error.
-    `expected_rows`: the size to plan with before the source was scanned; it decides nothing that is built.
+    `expected_rows`: the size to plan with before the source was scanned; it decides nothing that is built, nor does
+    `license`, which the recipe's `[licenses]` may ask for.
     """
 
     on_bad_row: Annotated[
@@ -97,8 +99,14 @@ class Source(Kind, ABC):
         int | None, Field(ge=0, description="the size to plan with before the source was scanned")
     ] = None
 
+    license: Annotated[
+        str | None,
+        Field(min_length=1, description='the licence of its rows, as hubs name it: "apache-2.0"; held to [licenses]'),
+    ] = None
+
     def identity(self) -> dict[str, Any]:
-        return {name: value for name, value in super().identity().items() if name != "expected_rows"}
+        said = super().identity()
+        return {name: value for name, value in said.items() if name not in ("expected_rows", "license")}
 
     @abstractmethod
     def files(self) -> Sequence[SourceFile]:

@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_recipes.contract.draws import splitmix64
-from orca_recipes.contract.exporter_checks import check_exporter as check_exporter
-from orca_recipes.contract.frames import extra_type, messages_type, rejected_rows_schema, rows_schema
-from orca_recipes.contract.kinds import Filter, Packer, Packing, Slice, Source, SourceFile, Strategy
-from orca_recipes.contract.other_checks import (
+from orca_recipes.contract.checks.exporter_checks import check_exporter as check_exporter
+from orca_recipes.contract.checks.other_checks import (
     check_engine,
     check_teacher,
     check_template,
     check_tokenizer,
     check_writer,
 )
-from orca_recipes.contract.promises import check_kind, expect
+from orca_recipes.contract.checks.promises import check_kind, expect
+from orca_recipes.contract.draws import splitmix64
+from orca_recipes.contract.frames import extra_type, messages_type, rejected_rows_schema, rows_schema
+from orca_recipes.contract.kinds import Filter, Packer, Packing, Slice, Source, SourceFile, Strategy
 from orca_recipes.contract.samples import sample_conversations, sample_examples
 from orca_recipes.errors import OverlongExample
 from orca_recipes.shards.layout import ROLES

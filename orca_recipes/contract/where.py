@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Sort = Literal["text", "number", "flag", "any", "messages"]
 """What a condition asks of a column: texts, numbers, true or false, nothing but to be there, or a conversation."""
 
+EXTRA = "extra."
+"""How a column is called that a source keeps as it is."""
 _COMPARED = ("ge", "gt", "le", "lt")
 _OPERATIONS = ("eq", "in", "matches", *_COMPARED, "null", "turns", "role")
 _LOOKS_AROUND = re.compile(r"\(\?(?:[=!]|<[=!]|P=)|\\[1-9]")
@@ -122,6 +124,28 @@ def holding(choice: Choice, rows: pl.DataFrame) -> pl.Series:
         return reduce(pl.Series.__or__, masks)
     both = reduce(pl.Series.__and__, masks)
     return ~both if choice.word == "not" else both
+
+
+def chosen(choice: Choice, rows: pl.DataFrame) -> pl.Series:
+    """Which examples or conversations a choice holds for: Boolean [rows].
+
+    Args:
+        rows: with the columns that the choice names, or with `extra` (`frames.extra_type`) for those that a source
+            keeps as they are.
+    """
+    import polars as pl
+
+    inner = pl.element().struct
+    columns = [
+        pl.col("extra")
+        .list.eval(inner.field("value").filter(inner.field("name") == name.removeprefix(EXTRA)))
+        .list.first()
+        .alias(name)
+        if name.startswith(EXTRA)
+        else pl.col(name)
+        for name in choice.sorts()
+    ]
+    return holding(choice, rows.select(columns))
 
 
 def unfit_pattern(choice: Choice) -> str | None:

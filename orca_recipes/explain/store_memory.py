@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orca_recipes.contract.draws import id_text
+from orca_recipes.plan.compile import compared_questions
 from orca_recipes.plan.stages import Stage
 from orca_recipes.run.conversations.compare import verdict_part
 from orca_recipes.run.conversations.compared_texts import EXAMPLE, compared_texts
@@ -86,12 +87,15 @@ class StoreMemory:
 
     def alike(self, dataset: str, collection: str, wanted: str) -> list[dict[str, Any]]:
         """What filters that compare found of an example of a dataset, as stage `compare` keeps it."""
-        stage = self._comparisons.get(f"compare {dataset}")
-        if self._store is None or stage is None or not self._store.folder(stage).finished:
-            return []
         hi, lo = halves(wanted)
-        found = read_frame(self._store.folder(stage).file(f"{verdict_part(collection)}.arrow"))
-        return list(found.filter(id_hi=hi, id_lo=lo).iter_rows(named=True))
+        for name in (compared_questions(dataset), f"compare {dataset}"):
+            stage = self._comparisons.get(name)
+            if self._store is None or stage is None or not self._store.folder(stage).finished:
+                continue
+            found = read_frame(self._store.folder(stage).file(f"{verdict_part(collection)}.arrow"))
+            if told := list(found.filter(id_hi=hi, id_lo=lo).iter_rows(named=True)):
+                return told
+        return []
 
     def text(self, collection: str, wanted: str) -> str | None:
         """Question and answer of a row as it was read; None where the store does not hold it."""

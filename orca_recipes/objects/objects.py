@@ -111,13 +111,18 @@ class Objects:
             aside.unlink(missing_ok=True)
         return found
 
-    def head(self, key: str) -> ObjectFacts | None:
-        """What the store tells of an object, None where it is not there. Raises: BucketError, ObjectsError."""
+    def head(self, key: str, *, hasty: bool = False) -> ObjectFacts | None:
+        """What the store tells of an object, None where it is not there.
+
+        Args:
+            hasty: with little patience, as `check`.
+        Raises: BucketError, ObjectsError.
+        """
         import obstore
 
         try:
             with told_plainly(self.address / key, "read"):
-                return _facts(obstore.head(self._store(), key), key)
+                return _facts(obstore.head(self._store(hasty=hasty), key), key)
         except FileNotFoundError:
             return None
 

@@ -15,9 +15,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from orca_recipes.catalogue import Catalogue
+from orca_recipes.contract.checks.promises import example_kinds
 from orca_recipes.contract.kind import Kind
 from orca_recipes.contract.pieces import PIECES, Offer
-from orca_recipes.contract.promises import example_kinds
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.errors import OrcaError, PluginError
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from orca_recipes.contract.comparison import Comparison
 from orca_recipes.contract.kinds import Kind
 from orca_recipes.errors import MixtureError
 from orca_recipes.plan.fingerprint import digest_of
@@ -17,6 +18,9 @@ from orca_recipes.plan.stages import REVISIONS, Plan, PlanBuilder
 from orca_recipes.recipe.message_digests import text_digest
 from orca_recipes.recipe.model import Dataset, Recipe
 from orca_recipes.recipe.rules import Rule
+
+QUESTIONS = "questions"
+"""What is compared before answers are bought: the end of that stage's subject."""
 
 
 def compile_plan(recipe: Recipe, pins: Pins, *, limit: int | None = None) -> Plan:
@@ -193,7 +197,8 @@ def add_answers(
 
 def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tuple[str, str]) -> None:
     dataset = recipe.datasets[name]
-    converse = partial(_converse, plan, recipe, name, student)
+    early = (_compare_questions(plan, recipe, name),) if compares_questions(recipe, name) else ()
+    converse = partial(_converse, plan, recipe, name, student, early)
     collections = taken_collections(recipe, name)
     compare = _compare(plan, recipe, name, tuple(map(converse, collections))) if dataset.comparisons else None
     tokens = []
@@ -236,15 +241,21 @@ def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tupl
     )
 
 
-def _converse(plan: PlanBuilder, recipe: Recipe, name: str, student: tuple[str, str], collection: str) -> str:
-    """The stage of a collection's conversations, with those that buy answers for it."""
+def _converse(
+    plan: PlanBuilder, recipe: Recipe, name: str, student: tuple[str, str], early: tuple[str, ...], collection: str
+) -> str:
+    """The stage of a collection's conversations, with those that buy answers for it.
+
+    Args:
+        early: the stage that compares questions, where one does.
+    """
     dataset = recipe.datasets[name]
     mix = f"mix {dataset.mixture}/{collection}"
     told: tuple[str, ...] = (questions_stage(plan, collection),) if is_kept_apart(recipe, name) else ()
     told += (f"prepare {dataset.teacher}",) if dataset.teacher in prepared_teachers(recipe) else ()
     inputs = (f"read {collection}", mix, *told, *_counts_with(recipe, collection, student))
     if collects(recipe, name):
-        inputs = add_answers(plan, recipe, name, collection, inputs)
+        inputs = add_answers(plan, recipe, name, collection, (*inputs, *early))
     return plan.add(
         "converse",
         f"{name}/{collection}",
@@ -255,9 +266,56 @@ def _converse(plan: PlanBuilder, recipe: Recipe, name: str, student: tuple[str, 
     )
 
 
+def compares_questions(recipe: Recipe, name: str) -> bool:
+    """Whether questions of a dataset are compared before answers to them are bought."""
+    return collects(recipe, name) and bool(recipe.datasets[name].comparisons_of_questions)
+
+
+def compared_questions(name: str) -> str:
+    """The stage in which a dataset's questions are compared before they are asked."""
+    return f"compare {name}/{QUESTIONS}"
+
+
+def _compare_questions(plan: PlanBuilder, recipe: Recipe, name: str) -> str:
+    mixture = recipe.datasets[name].mixture
+    drawn = [f"{verb}{found}" for found in taken_collections(recipe, name) for verb in ("read ", f"mix {mixture}/")]
+    kinds = recipe.datasets[name].comparisons_of_questions
+    return plan.add(
+        "compare",
+        f"{name}/{QUESTIONS}",
+        kind=" ".join(f"filters:{kind.kind}" for kind in kinds),
+        decisive={**_compare_decisive(recipe, name, kinds), "of": QUESTIONS},
+        inputs=tuple(dict.fromkeys([*drawn, *_compared(recipe, name, kinds)])),
+        kinds=kinds,
+    )
+
+
 def _compare(plan: PlanBuilder, recipe: Recipe, name: str, conversations: tuple[str, ...]) -> str:
     """The stage in which a dataset's conversations meet each other, and what filters compare them with."""
     kinds = recipe.datasets[name].comparisons
+    return plan.add(
+        "compare",
+        name,
+        kind=" ".join(f"filters:{kind.kind}" for kind in kinds),
+        decisive=_compare_decisive(recipe, name, kinds),
+        inputs=(*conversations, *dict.fromkeys(_compared(recipe, name, kinds))),
+        kinds=kinds,
+    )
+
+
+def _compare_decisive(recipe: Recipe, name: str, kinds: tuple[Comparison, ...]) -> dict[str, Any]:
+    return {
+        "filters": [decisive(kind) for kind in kinds],
+        "collections": list(taken_collections(recipe, name)),
+        "seed": recipe.seed,
+    }
+
+
+def _compared(recipe: Recipe, name: str, kinds: tuple[Comparison, ...]) -> list[str]:
+    """The stages of what filters compare a dataset with.
+
+    Raises: MixtureError where that is the dataset itself.
+    """
     for kind in kinds:
         if own := [found for found in kind.collections() if found in taken_collections(recipe, name)]:
             raise MixtureError(
@@ -265,25 +323,13 @@ def _compare(plan: PlanBuilder, recipe: Recipe, name: str, conversations: tuple[
                 "made of: all of its rows are like themselves; take it out of `against`, or out of the mixture"
             )
     compared = [f"read {found}" for kind in kinds for found in kind.collections()]
-    compared += [
+    return compared + [
         f"{verb}{found}"
         for kind in kinds
         for mixture in kind.mixtures()
         for found in mixture_collections(recipe, mixture)
         for verb in ("read ", f"mix {mixture}/")
     ]
-    return plan.add(
-        "compare",
-        name,
-        kind=" ".join(f"filters:{kind.kind}" for kind in kinds),
-        decisive={
-            "filters": [decisive(kind) for kind in kinds],
-            "collections": list(taken_collections(recipe, name)),
-            "seed": recipe.seed,
-        },
-        inputs=(*conversations, *dict.fromkeys(compared)),
-        kinds=kinds,
-    )
 
 
 def conversations_stage(recipe: Recipe, dataset: str, collection: str) -> str:

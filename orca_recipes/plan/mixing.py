@@ -178,6 +178,7 @@ class _Stages:
         if self._mixture.exclude:
             inputs += [questions_stage(self._plan, found) for found in self._collections]
         decisive = {"part": self._mixture.rows, "exclude": len(self._mixture.exclude), "seed": self._recipe.seed}
+        decisive |= self._reserved()
         allot = self._plan.add("allot", self._name, kind="", decisive=decisive, inputs=tuple(dict.fromkeys(inputs)))
         for collection in self._collections:
             self._mix(collection, self._of_allotment(collection, limit), [f"read {collection}", allot])
@@ -212,7 +213,12 @@ class _Stages:
             decisive["seed"] = self._recipe.seed
         if take.draw == "uniform_tasks":
             decisive["collection"] = collection
-        return decisive
+        return decisive | self._reserved()
+
+    def _reserved(self) -> dict[str, Any]:
+        """What tells draws of before apart in which rows of a reserve were told as any others of a mixture."""
+        takes = [take for other in self._mixture.exclude for take in self._recipe.mixtures[other].take.values()]
+        return {"reserved": "apart"} if any(take.reserve is not None for take in takes) else {}
 
     def _rates(self) -> dict[str, Any]:
         """What decides the parts of collections without an amount, beside the sizes of their tasks."""

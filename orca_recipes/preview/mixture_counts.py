@@ -16,7 +16,7 @@ from orca_recipes.plan.mixing import by_rate, earlier_holders, fixed_target, mix
 from orca_recipes.plan.mixture import divided_counts, group_counts, largest_remainder, task_rates, water_level
 from orca_recipes.recipe.mixtures import Mixture, Take
 from orca_recipes.recipe.model import Recipe
-from orca_recipes.shards.records import DUPLICATE, EXCLUDED, HELD_OUT
+from orca_recipes.shards.records import DUPLICATE, EXCLUDED, HELD_OUT, RESERVED
 
 EXACT, DECLARED, UNKNOWN = "exact", "declared", "unknown"
 
@@ -98,7 +98,7 @@ def _drawn(report: Mapping[str, Any]) -> TakenView:
         rows=report["out"] if kept is None else min(kept, report["out"]),
         repeats=report["created"].get("repeat", 0),
         duplicates=left.get(DUPLICATE, 0),
-        excluded=left.get(EXCLUDED, 0),
+        excluded=left.get(EXCLUDED, 0) + left.get(RESERVED, 0),
         held_out=left.get(HELD_OUT, 0),
         level=report.get("level"),
         drawn=report["out"],

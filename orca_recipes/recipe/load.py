@@ -23,6 +23,7 @@ from orca_recipes.recipe.complaint import complaints
 from orca_recipes.recipe.defaults import filled_in
 from orca_recipes.recipe.extending import KEY, Extended, extended
 from orca_recipes.recipe.grammar import NAME_RULE, is_name
+from orca_recipes.recipe.licences import unlicensed
 from orca_recipes.recipe.measured import unmeasurable
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.recipe.profile_layers import Layers, Origin, UnfitOverride, parse_override, unfit_values
@@ -137,7 +138,7 @@ def load_recipe(
         faults += _faults(complaints(fault, model=Recipe, table=full, owner="a recipe"), layers, path)
     faults += _faults(unknown_references(full, catalogue), layers, path)
     if not faults and recipe is not None:
-        faults += _faults([*unmeasurable(recipe), *unknown_compared(recipe)], layers, path)
+        faults += _faults([*unmeasurable(recipe), *unknown_compared(recipe), *unlicensed(recipe)], layers, path)
     if faults or recipe is None:
         raise RecipeError(_in_order(faults, path))
     return LoadedRecipe(recipe, resolved, path, profile, tuple(overrides), layers, chosen, is_file, extends, joined)

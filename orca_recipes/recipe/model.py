@@ -24,7 +24,7 @@ from orca_recipes.contract.kinds import (
 )
 from orca_recipes.contract.training_tables import ModelChoice, Training
 from orca_recipes.recipe.choice import choice
-from orca_recipes.recipe.grammar import DatasetName, Grammar, Name
+from orca_recipes.recipe.grammar import DatasetName, Grammar, Name, OneOrMore
 from orca_recipes.recipe.mixtures import Mixture
 from orca_recipes.recipe.required import Requires
 from orca_recipes.recipe.rules import Rule, SystemMessages
@@ -119,6 +119,11 @@ class Dataset(Grammar):
         """The filters that compare conversations; they are asked after the others."""
         return tuple(kind for kind in self.filters if isinstance(kind, Comparison))
 
+    @property
+    def comparisons_of_questions(self) -> tuple[Comparison, ...]:
+        """The filters that compare questions alone, which are asked before answers are bought."""
+        return tuple(found for kind in self.comparisons if (found := kind.of_questions()) is not None)
+
 
 class Phase(Grammar):
     """One step of the curriculum: one dataset, or several, each whole or by weight."""
@@ -181,6 +186,15 @@ class Paper(Grammar):
     mixtures: Annotated[Mapping[Name, PaperMixture], Field(min_length=1, description="figures by mixture")]
 
 
+class Licenses(Grammar):
+    """Which licences the sources of a recipe may have."""
+
+    allow: Annotated[
+        OneOrMore,
+        Field(min_length=1, description="names as sources say them; patterns with *, ?, [seq]; case does not count"),
+    ]
+
+
 class Recipe(Grammar):
     """One recipe: instruction-tuning data from sources to packed shards."""
 
@@ -207,6 +221,9 @@ class Recipe(Grammar):
     packing: Annotated[Packer, choice(Packer)]
     output: Annotated[Writer, choice(Writer)]
     engine: Annotated[Engine, choice(Engine)]
+    licenses: Annotated[
+        Licenses | None, Field(description="which licences collections may have that datasets are drawn from")
+    ] = None
     paper: Annotated[Paper | None, Field(description="the publication that this rebuilds, shown beside ours")] = None
     curriculum: Annotated[tuple[Phase, ...], Field(description="in which order datasets are trained on")] = ()
     model: Annotated[ModelChoice | None, Field(description="which model is trained on the build")] = None

@@ -22,7 +22,7 @@ from orca_recipes.report.tallies import NAMED, DatasetTallies, Tally
 from orca_recipes.run.closing_table import collection_lines
 from orca_recipes.shards.checks.report import UNKNOWABLE
 from orca_recipes.shards.manifest import AnswerCounts, DatasetCounts, Manifest
-from orca_recipes.shards.records import COUNTED, DUPLICATE, EXCLUDED, HELD_OUT
+from orca_recipes.shards.records import COUNTED, DUPLICATE, EXCLUDED, HELD_OUT, RESERVED
 from orca_recipes.shards.show.visible import visible
 
 MARK = "<!doctype html>\n<!-- a report of orca-recipe -->"
@@ -33,7 +33,7 @@ _NAME_CHARS = 160
 _RECIPE_CHARS = 60_000
 _QUANTILES = ((0.05, "5%"), (0.5, "half"), (0.95, "95%"), (1.0, "all"))
 _NAMES = {"strategy": "Strategies", "system_message": "System messages", "teacher": "Teachers"}
-_APART = (DUPLICATE, EXCLUDED, HELD_OUT)
+_APART = (DUPLICATE, EXCLUDED, RESERVED, HELD_OUT)
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from orca_recipes.recipe.mixtures import Mixture
 from orca_recipes.run.examples.selection import SPARE
 from orca_recipes.shards.checks.report import Finding
 from orca_recipes.shards.manifest import DatasetCounts, Manifest, StageCounts
-from orca_recipes.shards.records import DUPLICATE, ELSEWHERE, EXCLUDED, HELD_OUT, NOT_DRAWN, OTHER_TASK
+from orca_recipes.shards.records import DUPLICATE, ELSEWHERE, EXCLUDED, HELD_OUT, NOT_DRAWN, OTHER_TASK, RESERVED
 from orca_recipes.shards.show.visible import visible
 from orca_recipes.text_table import in_columns
 
-_LEFT_OUT = (DUPLICATE, ELSEWHERE, EXCLUDED, HELD_OUT, OTHER_TASK)
+_LEFT_OUT = (DUPLICATE, ELSEWHERE, EXCLUDED, RESERVED, HELD_OUT, OTHER_TASK)
 _TOKENS = {"question": "question tokens", "conversation": "tokens", "trained": "trained tokens"}
 _MOST_LINES = 40
 _MOST_NOTES = 20

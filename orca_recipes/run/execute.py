@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection
 from importlib import import_module
 
-from orca_recipes.plan.compile import collects
+from orca_recipes.plan.compile import QUESTIONS, collects
 from orca_recipes.plan.mixing import MIXING
 from orca_recipes.plan.stages import Stage
 from orca_recipes.progress import SharedProgress
@@ -61,9 +61,12 @@ def execute(bench: Bench, verbs: Collection[str] = ("tokenize", "pack")) -> None
     )
 
 
-def _rank(stage: Stage) -> int:
+def _rank(stage: Stage) -> float:
     """When a stage runs: what can be refused for its counts comes first; draws need each other in the plan's order."""
-    return list(VERBS).index(MIXING[0] if stage.verb in MIXING else stage.verb)
+    verbs = list(VERBS)
+    if stage.verb == "compare" and stage.subject.endswith(f"/{QUESTIONS}"):
+        return verbs.index("ask") - 0.5
+    return verbs.index(MIXING[0] if stage.verb in MIXING else stage.verb)
 
 
 def _let_go_of_stale(bench: Bench) -> None:

@@ -49,9 +49,10 @@ ELSEWHERE = "an earlier collection holds its question"
 """What builds said of rows whose opening stands in an earlier collection, before whole contexts were compared."""
 DUPLICATE = "duplicate: an earlier collection holds its whole context"
 EXCLUDED = "an excluded mixture holds its question"
+RESERVED = "an excluded mixture holds its question in reserve"
 HELD_OUT = "its question is held out"
 OTHER_TASK = "its task is not taken"
-COUNTED = (NOT_DRAWN, ELSEWHERE, EXCLUDED, HELD_OUT, OTHER_TASK)
+COUNTED = (NOT_DRAWN, ELSEWHERE, EXCLUDED, RESERVED, HELD_OUT, OTHER_TASK)
 """The reasons of rows that a mixture left out: stages count them, and no table lists them, because they may outnumber
 the dataset itself."""
 

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orca_recipes.card.card import write_card
+from orca_recipes.card.card import make_card, write_card
+from orca_recipes.card.carded import open_carded
 from orca_recipes.cli.main import main
 from orca_recipes.errors import BuildError, DamagedShard, ExportError, UserError
 from orca_recipes.shards.manifest import read_manifest
@@ -39,6 +41,12 @@ def test_hubs_read_the_head_of_a_card(built: Path, tmp_path: Path):
     assert head["configs"][0]["config_name"] == "main"
     assert "instruction-tuning" in head["tags"]
     assert "| sums | cc-by-4.0 |" in (tmp_path / "card" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_licence_that_the_recipe_says_is_said_and_who_writes_the_card_wins(built: Path, tmp_path: Path):
+    carded = replace(open_carded(built), licences={"sums": "mit"})
+    assert "| sums | mit |" in make_card(carded, languages=(), licences={}).readme
+    assert "| sums | cc-by-4.0 |" in make_card(carded, languages=(), licences={"sums": "cc-by-4.0"}).readme
 
 
 def test_a_licence_that_nobody_states_is_unknown(built: Path, tmp_path: Path):

@@ -104,6 +104,28 @@ def test_what_cannot_be_told_is_one_sentence_and_nothing_is_written(tmp_path: Pa
     assert list(tmp_path.iterdir()) == [tmp_path / "rows.jsonl"]
 
 
+def test_columns_that_are_named_take_the_place_of_a_shape(tmp_path: Path):
+    path = data(tmp_path, [{"q": "Hi", "a": "Hello."}])
+    words = ["--column", "question=q", "--column", "answer=a", "--tokenizer", TOKENIZER]
+    told = json.loads(orca("init", path, "-o", tmp_path / "r.toml", *words, "--json").stdout)
+    assert (told["shape"], told["columns"]) == (None, {"question": "q", "answer": "a"})
+    table = tomllib.loads((tmp_path / "r.toml").read_text())["collections"]["rows"]
+    assert table["columns"] == {"question": "q", "answer": "a"}
+    assert "shape" not in table
+    assert json.loads(orca("check", tmp_path / "r.toml", "--json").stdout)["data"] == []
+    for wrong, said in {"q": "say ours and theirs", "anser=a": 'did you mean "answer"'}.items():
+        assert said in orca("init", path, "-o", tmp_path / "s.toml", "--column", wrong).stderr
+
+
+def test_rows_with_calls_are_told_of_where_the_template_has_no_place_for_them(tmp_path: Path):
+    call = {"function": {"name": "f", "arguments": "{}"}}
+    rows = [
+        {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "", "tool_calls": [call]}]}
+    ]
+    done = orca("init", data(tmp_path, rows), "-o", tmp_path / "r.toml", "--tokenizer", TOKENIZER)
+    assert "some of these rows hold calls, which the template chatml does not print" in done.stderr
+
+
 def test_of_two_shapes_the_one_that_is_named_is_taken(tmp_path: Path):
     path = data(tmp_path, [{"query": "a", "response": "b", "prompt": "c"}])
     told = json.loads(orca("init", path, "-o", tmp_path / "r.toml", "--shape", "query_response", "--json").stdout)

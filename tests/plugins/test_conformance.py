@@ -25,6 +25,7 @@ from orca_plugins.filters.length import Length
 from orca_plugins.filters.near_duplicates import NearDuplicates
 from orca_plugins.filters.refusal import Refusal
 from orca_plugins.filters.repetition import Repetition
+from orca_plugins.filters.where import Where
 from orca_plugins.packers.best_fit import BestFit
 from orca_plugins.packers.one_per_row import OnePerRow
 from orca_plugins.sources.files.kind import Files
@@ -40,10 +41,10 @@ from orca_plugins.strategies.instruct import Instruct
 from orca_plugins.strategies.recall_reason_generate import RecallReasonGenerate
 from orca_plugins.strategies.recall_then_generate import RecallThenGenerate
 from orca_plugins.strategies.step_by_step import StepByStep
+from orca_recipes.contract.checks.promises import example_kinds
 from orca_recipes.contract.exporter import Exporter
 from orca_recipes.contract.kinds import Filter, Kind, Packer, Source, Strategy
 from orca_recipes.contract.pieces import PIECES
-from orca_recipes.contract.promises import example_kinds
 from orca_recipes.contract.testing import (
     check_exporter,
     check_filter,
@@ -127,6 +128,7 @@ FILTERS = (
     NearDuplicates(),
     Refusal(),
     Repetition(),
+    Where(where={"messages": {"turns": {"ge": 2}}, "not": {"language": "de"}}),
 )
 STRATEGIES = (
     Direct(),

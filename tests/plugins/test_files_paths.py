@@ -1,7 +1,6 @@
 """Source `files`: which files a path names, how they are called, and which are refused."""
 
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -194,11 +193,3 @@ def test_a_file_that_may_not_be_opened_is_a_sentence(tmp_path: Path):
     source = Files(path=tmp_path / "a.jsonl")
     with pytest.raises(SourceError, match=r"a.jsonl: cannot be read \(Permission denied\)"):
         [*source.read(slice=source.slices(slice_bytes=100)[0])]
-
-
-@pytest.mark.parametrize("address", ["s3://bucket/data/*.jsonl", "gs://bucket/a.jsonl", "https://here.example/a.jsonl"])
-def test_an_address_of_another_place_is_a_sentence_that_keeps_its_slashes(tmp_path: Path, address: str):
-    with pytest.raises(SourceError, match=f"^{re.escape(address)}: files are read from this machine"):
-        names(tmp_path / address)
-    with pytest.raises(SourceError, match=r'^hf://datasets/a/b: this is on the hub; kind = "hub" reads it'):
-        names(tmp_path / "hf://datasets/a/b")

@@ -1,6 +1,8 @@
 """Well-known layouts by name: each reads its own example, and is recognised by it."""
 
 import json
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from pydantic import ValidationError
 
 from orca_plugins.sources.files.kind import Files
 from orca_plugins.sources.files.shapes import equally_fitting, shapes
-from orca_recipes.errors import SourceError
+from orca_recipes.errors import PluginError, SourceError
 from tests.plugins.rows_in_files import FORMATS, content, read
 
 NAMES = list(shapes())
@@ -128,3 +130,54 @@ def test_turns_of_one_text_are_cut_at_their_marks():
 def test_what_a_pair_holds_beside_is_refused_by_name():
     _, rejected = read([{"conversation": [{"input": "a", "output": "b", "tool_calls": [1]}]}], shape="capybara")
     assert "tool_calls" in rejected[0][1]
+
+
+@pytest.fixture
+def offering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Install a package that offers shapes, as pip would leave it."""
+
+    def install(table: str) -> None:
+        (tmp_path / "theirs").mkdir()
+        (tmp_path / "theirs" / "__init__.py").write_text("")
+        (tmp_path / "theirs" / "shapes.toml").write_text(table)
+        info = tmp_path / "theirs-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[orca_recipes.shapes]\ntheirs = theirs:shapes.toml\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        sys.modules.pop("theirs", None)
+        shapes.cache_clear()
+
+    yield install
+    monkeypatch.undo()
+    shapes.cache_clear()
+
+
+RIDDLE = """[riddle]
+about = "a riddle and its key"
+columns = { question = "riddle", answer = "key" }
+needs = { riddle = "text", key = "text" }
+example = '{"riddle": "What falls and never breaks?", "key": "Night."}'
+"""
+
+
+def test_another_package_offers_shapes(offering: Callable[[str], None], tmp_path: Path):
+    offering(RIDDLE)
+    row = json.loads(shapes()["riddle"].example)
+    assert settled(tmp_path, [row]).shape == "riddle"
+    assert read([row], shape="riddle")[0][0]["answer"] == "Night."
+    assert "riddle" in Files.layouts()
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (RIDDLE.replace("[riddle]", "[alpaca]"), 'theirs offers a shape "alpaca", and there is one of this name'),
+        (RIDDLE.replace("about", "abuot"), r"the shapes that theirs offers \(theirs:shapes.toml\) cannot be read"),
+        ("[riddle", "cannot be read: TOMLDecodeError"),
+    ],
+)
+def test_shapes_of_another_package_that_cannot_be_used_are_told(offering: Callable[[str], None], table: str, said: str):
+    offering(table)
+    with pytest.raises(PluginError, match=said):
+        shapes()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from huggingface_hub import constants
 from pydantic import ValidationError
 
 from orca_plugins.sources.flan.kind import Flan
 from orca_plugins.sources.hub.kind import Hub as HubSource
+from orca_recipes.cli.main import main
 from orca_recipes.contract.kinds import Reading, Source
 from orca_recipes.contract.testing import check_source
 from orca_recipes.errors import SourceError
@@ -206,3 +209,26 @@ def test_what_is_settled_asks_the_hub_no_more(hub):
         before = len(hub.asked)
         assert settled(once) == once
         assert len(hub.asked) == before
+
+
+def test_a_text_that_datasets_makes_a_time_of_is_told_with_the_way_out(hub):
+    rows = lines({"q": "2024-01-01T00:00:00", "a": "x"})
+    hub.sets["org/times"] = HubSet({"main": NEW}, {NEW: {"train.jsonl": rows}})
+    with pytest.raises(SourceError, match=r"has type timestamp.*: streaming = false reads the files as they are"):
+        read(settled(HubSource(name="org/times", columns=COLUMNS, streaming=True)))
+    source = settled(HubSource(name="org/times", columns=COLUMNS))
+    assert questions(source) == ["2024-01-01T00:00:00"]
+    assert source.unused_columns() == []
+
+
+def test_a_first_recipe_is_written_for_a_data_set_of_the_hub(hub, tmp_path: Path):
+    rows = lines({"instruction": "Translate", "input": "good morning", "output": "bonjour"})
+    hub.sets["org/pairs"] = HubSet({"main": NEW}, {NEW: {"train.jsonl": rows, "z/train.jsonl": rows}})
+    done = CliRunner().invoke(main, ["init", "org/pairs", "-o", str(tmp_path / "r.toml"), "--json"])
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["shape"] == "alpaca"
+    table = tomllib.loads((tmp_path / "r.toml").read_text())["collections"]["pairs"]
+    assert table == {"kind": "hub", "name": "org/pairs", "shape": "alpaca"}
+    missing = CliRunner().invoke(main, ["init", "org/nowhere", "-o", str(tmp_path / "s.toml")])
+    assert (missing.exit_code, (tmp_path / "s.toml").exists()) == (2, False)
+    assert "no data set org/nowhere" in missing.stderr

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orca_plugins.teachers.llamacpp.kind import LlamaCpp
-from orca_recipes.contract.promises import check_kind
+from orca_recipes.contract.checks.promises import check_kind
 from orca_recipes.errors import TeacherError
 from tests.patience import awaited
 from tests.servers.collecting import Collected, collected, requests_of

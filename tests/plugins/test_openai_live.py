@@ -12,7 +12,7 @@ import pytest
 
 from orca_plugins.teachers.openai.kind import OpenAI
 from orca_recipes.contract.answers import Budget, Request
-from orca_recipes.contract.promises import check_kind
+from orca_recipes.contract.checks.promises import check_kind
 from orca_recipes.errors import BudgetSpent, Failure, TeacherError
 from tests.servers.collecting import collected, requests_of, teacher
 from tests.servers.faults import HUGE_BYTES, Faults

@@ -1,6 +1,7 @@
 """Verb `ask`: examples become the requests that a teacher is to answer, each with the key its answer is bought under.
 
-It knows neither filters nor the student's view, so that changing those asks nothing anew.
+It knows neither the student's view nor filters, so that changing those asks nothing anew; but what is found by those
+that compare questions is not asked.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import numpy as np
 
 from orca_recipes.contract.answers import Request, request_key
 from orca_recipes.contract.frames import completed
+from orca_recipes.plan.compile import compared_questions, compares_questions
+from orca_recipes.run.conversations.compare import verdict_part
 from orca_recipes.run.conversations.converse import ask, asked_schema, keep_part
 from orca_recipes.run.conversations.course import ConverseTask, Course, batches, selected_examples
 from orca_recipes.run.conversations.matching_rule import keeps_own_answer
 from orca_recipes.run.examples.drawn_account import account_of_drawing
+from orca_recipes.run.examples.selection import taken_copies
 from orca_recipes.run.work.bench import Bench
-from orca_recipes.store.arrow_files import read_frame
+from orca_recipes.store.arrow_files import IDS, read_frame
 from orca_recipes.store.store import Part, PartWriter, StageFolder
 
 if TYPE_CHECKING:
@@ -32,7 +36,11 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
     """Make stage `ask` of a dataset's collection."""
     dataset, _, collection = subject.partition("/")
     samples = bench.recipe.datasets[dataset].best_of
-    tasks = [AskTask(batch, samples) for batch in batches(bench, folder, dataset, collection)]
+    found = _Found.of(bench, dataset, collection)
+    tasks = [
+        AskTask(batch, samples, None if found is None else found.of_batch(batch))
+        for batch in batches(bench, folder, dataset, collection)
+    ]
     sizes = [int(task.batch.selected.sum()) for task in tasks]
     bench.map_parts(folder, f"ask {subject}", ask_part, tasks, sizes, "examples")
     read, mix = bench.folder(f"read {collection}"), bench.mixed(dataset, collection)
@@ -43,10 +51,11 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
 
 @dataclass(frozen=True)
 class AskTask:
-    """The examples of one batch; samples: how many answers each is asked for."""
+    """The examples of one batch; samples: how many answers each is asked for; lost: those that are not asked."""
 
     batch: ConverseTask
     samples: int
+    lost: pl.DataFrame | None = None
 
     @property
     def name(self) -> str:
@@ -62,7 +71,8 @@ def ask_part(task: AskTask) -> int:
     import polars as pl
 
     batch, course = task.batch, task.batch.course
-    examples = selected_examples(batch)
+    drawn = selected_examples(batch)
+    examples, lost = _without(drawn, batch, task.lost)
     asked, rejected = ask(examples, course)
     created = {"expand": asked.height + sum(frame.height for frame in rejected) - examples.height}
     created[CREATED] = asked.height * (task.samples - 1)
@@ -75,8 +85,53 @@ def ask_part(task: AskTask) -> int:
         "requests": _told(asked, course, task.samples),
         "created": {reason: number for reason, number in created.items() if number},
     }
-    keep_part(PartWriter(batch.folder, task.name), examples.height, pl.concat(samples), rejected, **facts)
-    return examples.height
+    writer = PartWriter(batch.folder, task.name)
+    keep_part(writer, drawn.height, pl.concat(samples), rejected, twins=lost, **facts)
+    return drawn.height
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What comparisons of questions found of a collection, and the place of each among its ids."""
+
+    verdicts: pl.DataFrame
+    places: np.ndarray
+
+    @classmethod
+    def of(cls, bench: Bench, dataset: str, collection: str) -> _Found | None:
+        if not compares_questions(bench.recipe, dataset):
+            return None
+        compare = bench.folder(compared_questions(dataset))
+        verdicts = read_frame(compare.file(f"{verdict_part(collection)}.arrow")).filter("rejects")
+        read = bench.folder(f"read {collection}")
+        keep = read_frame(read.file(f"{IDS}.arrow"), columns=["keep"])["keep"].to_numpy()
+        drawn = np.flatnonzero(keep & (taken_copies(bench.mixed(dataset, collection)) > 0))
+        return cls(verdicts, drawn[verdicts["row"].to_numpy()])
+
+    def of_batch(self, batch: ConverseTask) -> pl.DataFrame:
+        """The verdicts on rows of a batch, with the place of each in it."""
+        import polars as pl
+
+        places = self.places - batch.start
+        mine = (places >= 0) & (places < len(batch.selected))
+        return self.verdicts.filter(pl.Series(mine)).with_columns(at=pl.Series(places[mine], dtype=pl.Int64))
+
+
+def _without(
+    examples: pl.DataFrame, batch: ConverseTask, found: pl.DataFrame | None
+) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """The examples that are asked, and the rejections of the others, with their twins."""
+    import polars as pl
+
+    if found is None or not found.height:
+        return examples, None
+    at = np.repeat(np.arange(len(batch.selected)), np.maximum(batch.selected, 0))
+    placed = examples.select("id_hi", "id_lo", "file", "place").with_columns(at=pl.Series(at, dtype=pl.Int64))
+    told = found.unique("at", keep="first", maintain_order=True).select(
+        "at", "reason", pl.concat_str(pl.lit("filter "), "filter").alias("stage"), "twin_hi", "twin_lo"
+    )
+    lost = placed.join(told, on="at", how="inner", maintain_order="left")
+    return examples.filter(~placed["at"].is_in(told["at"].implode())), lost.drop("at")
 
 
 def asked_parts(folder: StageFolder) -> list[Part]:

@@ -78,7 +78,7 @@ def answered_part(task: AnsweredTask) -> int:
         kept.append(made)
         rejected += [*lost, *late, *filtered]
     out = pl.concat(kept)
-    facts = {
+    facts: dict[str, Any] = {
         "strategies": _earned(asked, answers, out, task.course),
         "rejections": _by_task(asked, rejected, task.course),
         "echoes": echoes,

@@ -3,13 +3,14 @@
 All collections of the dataset meet here, and what filters compare them with. The filters are asked in their order,
 after all that look at one conversation alone; who was rejected by an earlier one is no twin for a later one. Of
 conversations that are alike the first in keyed order stays; the key is the example's, so that its repeats stand and
-fall together.
+fall together. Where answers are bought, questions are compared before that, as they were drawn: what is rejected then
+is not asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from orca_recipes.contract.comparison import Comparison
 from orca_recipes.contract.draws import draw_keys
 from orca_recipes.counted import counted
 from orca_recipes.errors import MixtureError
-from orca_recipes.plan.compile import taken_collections
+from orca_recipes.plan.compile import QUESTIONS, taken_collections
 from orca_recipes.plan.mixing import mixture_collections
 from orca_recipes.run.conversations.greedy import Verdicts, first_stays
 from orca_recipes.run.conversations.likeness import LikenessTask, Side, likeness_part
@@ -37,7 +38,7 @@ from orca_recipes.run.conversations.sketching import (
     without_widely_shared,
 )
 from orca_recipes.run.examples.read import batches_of
-from orca_recipes.run.examples.selection import read_selection
+from orca_recipes.run.examples.selection import read_selection, taken_copies
 from orca_recipes.run.work.account import ACCOUNT
 from orca_recipes.run.work.bench import AnyTask, Bench
 from orca_recipes.store.arrow_files import IDS, read_frame, write_frame
@@ -67,10 +68,13 @@ def verdict_part(collection: str) -> str:
 class _Comparing:
     """A dataset's conversations, and all that they are compared with."""
 
-    def __init__(self, bench: Bench, folder: StageFolder, dataset: str) -> None:
+    def __init__(self, bench: Bench, folder: StageFolder, subject: str) -> None:
+        dataset, _, what = subject.partition("/")
         self._bench, self._folder, self._dataset = bench, folder, dataset
-        self._kinds = bench.recipe.datasets[dataset].comparisons
-        self.own = [pool for name in taken_collections(bench.recipe, dataset) for pool in self._conversations(name)]
+        chosen = bench.recipe.datasets[dataset]
+        self._kinds = chosen.comparisons_of_questions if what == QUESTIONS else chosen.comparisons
+        mine = self._questions if what == QUESTIONS else self._conversations
+        self.own = [pool for name in taken_collections(bench.recipe, dataset) for pool in mine(name)]
         others = [self._others(kind) for kind in self._kinds]
         self._of_kind = [{pool.name for pool in found} for found in others]
         self._all = [*self.own, *{pool.name: pool for found in others for pool in found}.values()]
@@ -96,6 +100,14 @@ class _Comparing:
             Pool(f"rows-{collection}-{part.name}", part.file(".arrow"), collection, collection, part.report["out"])
             for part in converse.parts()
             if part.name != ACCOUNT
+        ]
+
+    def _questions(self, collection: str) -> list[Pool]:
+        """The examples that would be asked, as they were drawn."""
+        drawn = taken_copies(self._bench.mixed(self._dataset, collection)) > 0
+        return [
+            replace(pool, name=f"asked-{collection}-{pool.path.stem}", is_asked=True)
+            for pool in self._examples(collection, collection, drawn)
         ]
 
     def _others(self, kind: Comparison) -> list[Pool]:
@@ -145,7 +157,7 @@ class _Comparing:
     def _sketched(self, shared: dict[tuple[str, bool], str | None]) -> list[tuple[list[Met], np.ndarray]]:
         """For each comparison, the keys of all rows that may meet, and those that too many others share."""
         nothing = (None,) * len(self._kinds)
-        self._run(sketch_part, [self._task(pool, shared, nothing) for pool in self._all if pool.is_example])
+        self._run(sketch_part, [self._task(pool, shared, nothing) for pool in self._all if pool.is_other])
         others, known = [], list[Path | None]()
         for number, kind in enumerate(self._kinds):
             pools = [place for place, pool in enumerate(self._all) if pool.name in self._of_kind[number]]
@@ -306,7 +318,7 @@ class _Comparing:
         return names
 
     def _reason(self, number: int, twin: Pool) -> str:
-        return self._kinds[number].reason(other=twin.source if twin.is_example else None)
+        return self._kinds[number].reason(other=twin.source if twin.is_other else None)
 
     def _run(self, function: Callable[[AnyTask], int], tasks: Sequence[AnyTask]) -> None:
         self._bench.map_parts(self._folder, f"compare {self._dataset}", function, tasks, [1] * len(tasks), "parts")

@@ -115,10 +115,24 @@ def _judged(conversations: pl.DataFrame, course: Course) -> tuple[np.ndarray, li
 
 
 def keep_part(
-    writer: PartWriter, taken: int, made: pl.DataFrame, rejected: Sequence[pl.DataFrame], **facts: Any
+    writer: PartWriter,
+    taken: int,
+    made: pl.DataFrame,
+    rejected: Sequence[pl.DataFrame],
+    *,
+    twins: pl.DataFrame | None = None,
+    **facts: Any,
 ) -> None:
-    """Store a part: what was made of so many rows taken in, and what was rejected; facts go into its report."""
+    """Store a part: what was made of so many rows taken in, and what was rejected; facts go into its report.
+
+    Args:
+        twins: rejections that name a twin.
+    """
+    import polars as pl
+
     out = _joined(rejected)
+    if twins is not None:
+        out = pl.concat([out, twins], how="diagonal")
     write_table(writer.path(".arrow"), narrow(made.rechunk().to_arrow()))
     write_frame(writer.path(".rejected.arrow"), out)
     report = {"in": taken, "out": made.height, "rejected": count_reasons(out["reason"]), **facts}

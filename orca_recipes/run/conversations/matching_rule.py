@@ -16,7 +16,7 @@ import numpy as np
 
 from orca_recipes.contract.kinds import Strategy, Tokenizer
 from orca_recipes.contract.messages import ends_with_answer
-from orca_recipes.contract.where import holding, parsed
+from orca_recipes.contract.where import EXTRA, chosen, parsed
 from orca_recipes.recipe.rules import When
 from orca_recipes.run.conversations.combinations import combinations
 from orca_recipes.run.work.loaded_tokenizer import opened
@@ -28,7 +28,6 @@ WORDS = ("task", "category", "language", "reasoning")
 """Conditions that are patterns of a column's words."""
 
 UNMATCHED = -1
-_EXTRA = "extra."
 
 
 @dataclass(frozen=True)
@@ -127,26 +126,13 @@ def looked_at(whens: Sequence[When]) -> list[str]:
     names += ["options"] if any(when.options is not None for when in whens) else []
     names += ["question", "messages"] if any(when.counts_tokens for when in whens) else []
     chosen_by = [name for when in whens if when.where is not None for name in parsed(when.where).sorts()]
-    return list(dict.fromkeys([*names, *("extra" if name.startswith(_EXTRA) else name for name in chosen_by)]))
+    return list(dict.fromkeys([*names, *("extra" if name.startswith(EXTRA) else name for name in chosen_by)]))
 
 
 def _chosen(examples: pl.DataFrame, when: When) -> np.ndarray:
     """bool [examples]: where what a rule asks of columns holds."""
-    import polars as pl
-
     assert when.where is not None, "only rules that ask something of columns come here"
-    choice = parsed(when.where)
-    inner = pl.element().struct
-    columns = [
-        pl.col("extra")
-        .list.eval(inner.field("value").filter(inner.field("name") == name.removeprefix(_EXTRA)))
-        .list.first()
-        .alias(name)
-        if name.startswith(_EXTRA)
-        else pl.col(name)
-        for name in choice.sorts()
-    ]
-    return np.asarray(holding(choice, examples.select(columns)).to_numpy())
+    return np.asarray(chosen(parsed(when.where), examples).to_numpy())
 
 
 def _combinations(examples: pl.DataFrame, whens: Sequence[When]) -> tuple[np.ndarray, pl.DataFrame]:

@@ -27,7 +27,8 @@ class Pool:
 
     of: the collection. source: what the rows belong to, for people: a collection or a mixture. count: of its rows.
     rows: bool [rows of the file], which of them take part, None for all. ids_of: the file that holds the ids of
-    examples, from `start` on; None for conversations, which hold their own.
+    examples, from `start` on; None for conversations, which hold their own. is_asked: whether they are the dataset's,
+    and nobody answered yet.
     """
 
     name: str
@@ -38,10 +39,16 @@ class Pool:
     rows: np.ndarray | None = None
     ids_of: Path | None = None
     start: int = 0
+    is_asked: bool = False
 
     @property
     def is_example(self) -> bool:
         return self.ids_of is not None
+
+    @property
+    def is_other(self) -> bool:
+        """Whether its rows are no rows of the dataset."""
+        return self.is_example and not self.is_asked
 
     def ids(self) -> pl.DataFrame:
         """id_hi and id_lo of its rows, with their collection, file and place."""
@@ -63,8 +70,11 @@ class Pool:
 
     def texts(self, shared: str | None, places: np.ndarray | None = None) -> pl.DataFrame:
         """Question and answer of its rows, or of those at some places."""
+        import polars as pl
+
         frame = self.frame() if places is None else self.frame()[places]
-        return compared_texts(frame, shared=shared)
+        texts = compared_texts(frame, shared=shared)
+        return texts.with_columns(answer=pl.lit("")) if self.is_asked else texts
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,7 @@ def sketch_part(task: SketchTask) -> int:
     texts = task.pool.texts(task.shared)
     writer, suffixes = PartWriter(task.folder, task.name), []
     for number, (kind, known) in enumerate(zip(task.kinds, task.known, strict=True)):
-        sketch = kind.sketch_others(texts=texts) if task.pool.is_example else kind.sketch(texts=texts)
+        sketch = kind.sketch_others(texts=texts) if task.pool.is_other else kind.sketch(texts=texts)
         keys, rows = sketch.keys, sketch.rows
         if known is not None:
             held = Known(np.load(known, mmap_mode="r")).holds(keys)

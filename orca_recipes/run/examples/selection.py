@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orca_recipes.contract.draws import draw_keys, splitmix64
-from orca_recipes.shards.records import DUPLICATE, EXCLUDED, HELD_OUT, NOT_DRAWN, OTHER_TASK
+from orca_recipes.shards.records import DUPLICATE, EXCLUDED, HELD_OUT, NOT_DRAWN, OTHER_TASK, RESERVED
 from orca_recipes.store.arrow_files import write_frame
 from orca_recipes.store.store import PartWriter, StageFolder
 
@@ -29,10 +29,11 @@ ASKED = "asked"
 
 UNREAD = -1
 """The number of rows whose id is taken: they are no examples."""
-DUPLICATE_ROW, EXCLUDED_ROW, HELD_OUT_ROW, OTHER_TASK_ROW = -2, -3, -4, -5
+DUPLICATE_ROW, EXCLUDED_ROW, HELD_OUT_ROW, OTHER_TASK_ROW, RESERVED_ROW = -2, -3, -4, -5, -6
 REASONS: Mapping[int, str] = {
     DUPLICATE_ROW: DUPLICATE,
     EXCLUDED_ROW: EXCLUDED,
+    RESERVED_ROW: RESERVED,
     HELD_OUT_ROW: HELD_OUT,
     OTHER_TASK_ROW: OTHER_TASK,
     0: NOT_DRAWN,

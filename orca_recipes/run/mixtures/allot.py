@@ -21,7 +21,7 @@ from orca_recipes.plan.mixture import cut_of, largest_remainder, proportional_co
 from orca_recipes.recipe.mixtures import Mixture
 from orca_recipes.run.examples.duplicates import duplicates_part, keep_duplicates, read_duplicates
 from orca_recipes.run.examples.row_digests import Digests
-from orca_recipes.run.examples.selection import EXCLUDED_ROW, UNREAD, asked_of, copy_ids, keep_selection
+from orca_recipes.run.examples.selection import EXCLUDED_ROW, RESERVED_ROW, UNREAD, asked_of, copy_ids, keep_selection
 from orca_recipes.run.mixtures.draw import Chunk, Sizes, drawn_copies, measured
 from orca_recipes.run.mixtures.draw_of_take import draw_of, duplicates_of, mark_excluded, questions_of
 from orca_recipes.run.mixtures.pools import Collection
@@ -64,7 +64,7 @@ def _part(bench: Bench, name: str, mixture: Mixture) -> dict[str, np.ndarray]:
         if mixture.exclude:
             chosen = np.where(selection > 0, 0, UNREAD).astype(np.int16)
             mark_excluded(bench, chosen, found, mixture)
-            selection = np.where(chosen == EXCLUDED_ROW, EXCLUDED_ROW, selection).astype(np.int16)
+            selection = np.where(np.isin(chosen, (EXCLUDED_ROW, RESERVED_ROW)), chosen, selection).astype(np.int16)
         outer[found] = selection
         columns = Collection(bench.folder(f"read {found}")).ids
         ids[found] = (columns["id_hi"].to_numpy(), columns["id_lo"].to_numpy())

@@ -20,6 +20,8 @@ from orca_recipes.run.examples.selection import (
     EXCLUDED_ROW,
     HELD_OUT_ROW,
     OTHER_TASK_ROW,
+    RESERVED_ROW,
+    asked_of,
     read_selection,
 )
 from orca_recipes.run.mixtures.measure import read_tokens
@@ -93,12 +95,18 @@ def _mark_other_tasks(selection: np.ndarray, read: StageFolder, take: Take, *, w
 
 
 def mark_excluded(bench: Bench, selection: np.ndarray, found: str, mixture: Mixture) -> None:
+    """Mark the rows whose questions other mixtures hold; what those hold in reserve may be nobody's in the end, and
+    has a number of its own."""
     for other in mixture.exclude:
-        held = []
+        held, spare = [], []
         for holder in mixture_collections(bench.recipe, other):
-            drawn = read_selection(bench.folder(f"mix {other}/{holder}")) > 0
-            held.append(questions_of(bench, holder).of(drawn))
-        mark(selection, questions_of(bench, found), held, EXCLUDED_ROW)
+            mix, questions = bench.folder(f"mix {other}/{holder}"), questions_of(bench, holder)
+            asked = asked_of(mix) > 0
+            held.append(questions.of(asked))
+            spare.append(questions.of((read_selection(mix) > 0) & ~asked))
+        mine = questions_of(bench, found)
+        mark(selection, mine, held, EXCLUDED_ROW)
+        mark(selection, mine, spare, RESERVED_ROW)
 
 
 def duplicates_of(bench: Bench, name: str, found: str) -> pl.DataFrame:

@@ -15,4 +15,5 @@ def orca_filters() -> Offers:
         "near_duplicates": "orca_plugins.filters.near_duplicates:NearDuplicates",
         "refusal": "orca_plugins.filters.refusal:Refusal",
         "repetition": "orca_plugins.filters.repetition:Repetition",
+        "where": "orca_plugins.filters.where:Where",
     }

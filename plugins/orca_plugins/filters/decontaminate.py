@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, groupby, zip_longest
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -61,6 +61,9 @@ class Decontaminate(Comparison):
 
     def among_themselves(self) -> bool:
         return False
+
+    def of_questions(self) -> Self | None:
+        return self if self.action == "reject" else None
 
     def most_sharing(self) -> int:
         return _SHARING

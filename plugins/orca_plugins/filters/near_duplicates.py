@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-from itertools import chain
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from array import array
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -21,6 +21,8 @@ _SEED = 42
 _NUMBERS = 128
 _BANDS = 32
 """Of 4 numbers each: two texts of Jaccard similarity 0.7 share one with probability 0.9998, of 0.5 with 0.87."""
+_AT_ONCE = 128
+"""Texts whose signatures are made at a time."""
 _MARGIN = 0.2
 """Five standard deviations of an estimate by 128 numbers at 0.7."""
 
@@ -55,20 +57,17 @@ class NearDuplicates(Comparison):
     def mixtures(self) -> tuple[str, ...]:
         return self.against
 
+    def of_questions(self) -> Self | None:
+        return self if self.of == "question" and self.action == "reject" else None
+
     def least_estimate(self) -> float:
         return self.threshold - _MARGIN
 
     def sketch(self, *, texts: pl.DataFrame) -> Sketch:
-        import rensa
-
         runs = words(normal(self._text(texts), "spaced"), "spaced").runs(self.ngram)
         full = np.flatnonzero(np.diff(runs.starts)).astype(np.uint32)  # a text without a word meets nobody
         bounds = np.concatenate([[0], runs.starts[1:][full]]).astype(np.uint64)
-        matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
-            runs.numbers, bounds, num_perm=_NUMBERS, seed=_SEED
-        )
-        numbers = chain.from_iterable(matrix.to_rows())
-        found = np.fromiter(numbers, dtype=np.uint32, count=len(full) * _NUMBERS).reshape(len(full), _NUMBERS)
+        found = _digests(runs.numbers, bounds)
         pairs = np.ascontiguousarray(found).view(np.uint64).reshape(len(full), _BANDS, _NUMBERS // _BANDS // 2)
         keys = np.tile(np.arange(_BANDS, dtype=np.uint64), (len(full), 1))
         for place in range(pairs.shape[2]):
@@ -98,6 +97,24 @@ class NearDuplicates(Comparison):
         if self.of != "both":
             return texts[self.of]
         return texts.select(pl.concat_str("question", pl.lit("\n"), "answer"))["question"]
+
+
+def _digests(numbers: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """uint32 [texts, 128]: the signatures of texts, some at a time.
+
+    rensa 0.5.0 gives them out as Python's numbers alone: few at a time stay in the cache and wake no garbage collector.
+    """
+    import rensa
+
+    found = np.empty((len(bounds) - 1, _NUMBERS), dtype=np.uint32)
+    for start in range(0, len(found), _AT_ONCE):
+        mine = bounds[start : start + _AT_ONCE + 1]
+        matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
+            numbers[int(mine[0]) : int(mine[-1])], mine - mine[0], num_perm=_NUMBERS, seed=_SEED
+        )
+        for place, row in enumerate(matrix.to_rows(), start):
+            found[place] = array("I", row)
+    return found
 
 
 def _version() -> str:

@@ -2,10 +2,14 @@
 
 import json
 
+import polars as pl
 import pytest
 
+from orca_recipes.catalogue import Catalogue
+from orca_recipes.progress import Progress
+from orca_recipes.prove.prove import prove
 from tests.run.answers.bought import World
-from tests.run.oracle import was_asked
+from tests.run.oracle import Delphi, was_asked
 
 
 def test_one_rule_edited_asks_only_its_questions(world: World) -> None:
@@ -76,3 +80,37 @@ def test_two_teachers_get_the_same_system_messages_from_one_draw_and_others_from
     assert 0 < counts["second"].asked < 20
     again = was_asked(world.folder / "better.jsonl")[60:]
     assert all(first[question["messages"][-1][1]] != question["messages"][0][1] for question in again)
+
+
+EXAM = "A farmer sells seven dozen brown eggs on Monday and twice as many on Tuesday, so how many eggs were sold?"
+LONG = "Tell in your own words why the sea is salty, who found it out, and what that has to do with rivers and rain"
+
+
+def test_what_comparisons_of_questions_find_is_never_asked(world: World) -> None:
+    pytest.importorskip("rensa", reason="needs orca-recipes[near]")
+    (world.folder / "exam.jsonl").write_text(json.dumps({"q": EXAM, "a": "252"}) + "\n")
+    rows = [EXAM + " Think first.", LONG, LONG + " alone", "Why is grass green?"]
+    with (world.folder / "sums.jsonl").open("a") as file:
+        file.writelines(json.dumps({"q": row, "t": "other"}) + "\n" for row in rows)
+    world.edit(
+        "[system_messages",
+        '[collections.exam]\nkind = "files"\npath = "exam.jsonl"\ncolumns = { question = "q", reference = "a" }\n'
+        "[mixtures.m]\ntake.sums = { all = true }\n[system_messages",
+    )
+    near = '{ kind = "near_duplicates", of = "question" }, { kind = "decontaminate", against = ["exam"] }'
+    world.edit("[datasets.main]", f'[datasets.main]\nmixture = "m"\nfilters = [{near}]')
+    manifest = world.build()
+    asked = [question["messages"][-1][1] for question in world.questions]
+    assert not [one for one in asked if one.startswith(EXAM)]
+    assert len([one for one in asked if one.startswith(LONG)]) == 1
+    assert "Why is grass green?" in asked
+    lost = pl.read_parquet(world.folder / "out" / "main" / "rejected.parquet")
+    told = dict(lost.filter(lost["stage"].str.starts_with("filter")).select("line", "reason").iter_rows())
+    assert set(told.values()) >= {"an item of exam stands in it", "nearly the same question stands in the dataset"}
+    assert lost.filter(pl.col("reason").str.contains("nearly|item of"))["twin"].null_count() == 0
+    assert manifest.made.answers["main"].asked == len(asked)
+    assert prove(world.folder / "out", kinds=Catalogue([Delphi()]), progress=Progress()).findings == ()
+    before = len(world.questions)
+    world.build(out="again", store="another")
+    assert len(world.questions) == before
+    assert world.bytes_of("again") == world.bytes_of()

@@ -22,7 +22,7 @@ from orca_recipes.run.build import prepare, scan
 from orca_recipes.run.examples.read import batches_of
 from orca_recipes.run.examples.selection import copy_ids, read_selection, taken_copies
 from orca_recipes.shards.manifest import Contents, Manifest, read_manifest, sealed, write_manifest
-from orca_recipes.shards.records import DUPLICATE
+from orca_recipes.shards.records import DUPLICATE, EXCLUDED, RESERVED
 from orca_recipes.store.arrow_files import read_frame
 from tests.run.mixtures.drawn import APART, HEAD, MAIN, TOKENIZER, Draw, Drawn, asked_of, records
 
@@ -94,6 +94,15 @@ def test_excluded_questions_are_in_neither_collection(draw: Draw):
         assert not taken & drawn.questions("o", collection)
     assert drawn.out("o")["apples"] == 200
     assert drawn.out("o")["pears"] == 500 - len(taken & {f"a {n}?" for n in range(20)})
+
+
+def test_what_an_excluded_mixture_holds_in_reserve_has_a_reason_of_its_own(draw: Draw):
+    tables = "[mixtures.m]\ntake.apples = { rows = 100, reserve = 0.5 }\n[mixtures.o]\nexclude = ['m']\n"
+    tables += "take.apples = { all = true }\n[mixtures.p]\nfrom = 'o'\nrows = 30\nexclude = ['m']\n"
+    drawn = draw(tables + "[datasets.m]\nmixture = 'm'\n[datasets.o]\nmixture = 'o'\n[datasets.p]\nmixture = 'p'\n")
+    assert drawn.report("o", "apples")["left_out"] == {EXCLUDED: 100, RESERVED: 50}
+    assert drawn.out("o")["apples"] == 150
+    assert drawn.out("p")["apples"] == 30
 
 
 def test_a_repeated_row_stands_often_and_its_repeats_have_ids_of_their_own(draw: Draw):

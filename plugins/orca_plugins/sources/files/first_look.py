@@ -6,6 +6,7 @@ where it would read them better than what the recipe says.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from orca_plugins.sources.files.checked_rows import NO_CONTENT, NOT_A_MESSAGE, unknown_role
@@ -61,6 +62,7 @@ def looked_at(heads: Heads, wanted: Wanted | None, *, named: str | None, chosen_
         found=columns,
         rows=len(rows),
         answered=len(rows) if is_tree or wanted is None else sum(_is_answered(row, wanted) for row in rows),
+        beside=() if is_tree or wanted is None else _beside(rows, wanted),
         faults=tuple(faults),
     )
 
@@ -95,7 +97,7 @@ def _unreadable(heads: Heads, wanted: Wanted, *, is_tree: bool) -> Iterator[str]
             look_at_head(where, rows, wanted)
             if format_of(file.path.name) in ("csv", "tsv", "parquet", "arrow"):
                 indexed = [path for path in wanted.paths.values() if any(has_column(row, path) for row in rows)]
-                columns_in_file(file=where, wanted=wanted, names=[*names, *indexed])
+                columns_in_file(file=where, wanted=wanted, names=[*dict.fromkeys([*names, *indexed])])
         except SourceError as fault:
             yield str(fault)
             continue
@@ -116,6 +118,21 @@ def _is_answered(row: Mapping[str, Any], wanted: Wanted) -> bool:
     last = (values.get("messages") or [None])[-1]
     told = values.get("answer") or values.get("reference")
     return bool(told) or (last is not None and last["role"] != "user")
+
+
+def _beside(rows: Sequence[Mapping[str, Any]], wanted: Wanted) -> tuple[str, ...]:
+    """What rows that can be read hold beside texts."""
+    found = Rows(wanted)
+    for row in rows:
+        with suppress(BadRow):
+            found.add(1, row)
+    turns = [turn for talk in found.columns.get("messages", ()) for turn in talk or () if turn is not None]
+    held = {
+        "calls": any(turn["tool_calls"] for turn in turns),
+        "tools": any(found.columns.get("tools", ())),
+        "thoughts": any(turn["reasoning"] for turn in turns),
+    }
+    return tuple(what for what, is_held in held.items() if is_held)
 
 
 def _tried(row: Mapping[str, Any], wanted: Wanted) -> str | None:

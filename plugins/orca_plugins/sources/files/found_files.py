@@ -17,7 +17,6 @@ from orca_plugins.sources.files.formats import Format, format_of, is_archive, sa
 from orca_recipes.contract.kinds import SourceFile
 from orca_recipes.errors import SourceError
 
-_SCHEME = re.compile(r"(s3|gs|az|hf|https?):")
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -102,21 +101,11 @@ def _literal_part(path: Path) -> tuple[Path, tuple[str, ...]]:
         if not os.path.lexists(base / part):
             if is_archive(base.name) and base.is_file():
                 return base, parts[place:]
-            if _SCHEME.fullmatch(part):
-                raise SourceError(_elsewhere(part, parts[place + 1 :]))
             if not any(_MAGIC.search(rest) for rest in parts[place:]):
                 raise SourceError(_missing(path, base, part))
             return base, parts[place:]
         base = base / part
     return base, ()
-
-
-def _elsewhere(scheme: str, parts: Sequence[str]) -> str:
-    """What is said of an address; a path has only one slash where an address has two."""
-    address = shown(f"{scheme}//{'/'.join(parts)}")
-    if scheme == "hf:":
-        return f'{address}: this is on the hub; kind = "hub" reads it, by its name'
-    return f"{address}: files are read from this machine, and other places cannot be reached; copy them here first"
 
 
 def _missing(path: Path, base: Path, part: str) -> str:

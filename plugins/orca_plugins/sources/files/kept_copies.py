@@ -44,9 +44,17 @@ def kept(key: tuple[str, ...], make: Callable[[Path], None]) -> Path:
 
 def origin_of(path: Path) -> str | None:
     """What a copy is a copy of, as people call it; None for a file that is none."""
+    folder = copies_of(path)
+    inner = path.relative_to(folder).parts if folder is not None else ()
+    if not inner:
+        return None
+    return f"{inner[0]}//{'/'.join(inner[1:])}" if inner[0].endswith(":") else os.sep.join(inner)
+
+
+def copies_of(path: Path) -> Path | None:
+    """The folder of copies that a path leads into; None where it leads into none."""
     parts, root = path.parts, _root().parts
-    inner = parts[len(root) + 1 :]
-    return os.sep.join(inner) if parts[: len(root)] == root and inner else None
+    return Path(*parts[: len(root) + 1]) if parts[: len(root)] == root and len(parts) > len(root) else None
 
 
 def _root() -> Path:

@@ -8,11 +8,13 @@ The same rows give the same examples whatever the format. The formats differ onl
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from orca_plugins.sources.files import addressed_files
 from orca_plugins.sources.files import arrow_file as _files_arrow
 from orca_plugins.sources.files import csv_tsv as _files_delimited
 from orca_plugins.sources.files import json_array as _files_array
@@ -44,7 +46,7 @@ from orca_plugins.sources.files.unused_columns import FILES_LOOKED_AT, unused_co
 from orca_recipes.contract.kinds import Place, Reading, Slice, Source, SourceFile
 from orca_recipes.contract.source import Look
 from orca_recipes.contract.where import Where
-from orca_recipes.errors import SourceError
+from orca_recipes.errors import SourceError, UserError
 
 
 def _as_tuple(value: Any) -> Any:
@@ -78,7 +80,7 @@ class Files(Source):
         Place,
         Field(
             description="a file, a folder (its files of a known format), or a pattern with *, ?, [...] and **; of zip "
-            "and tar the members, which a pattern after their names chooses"
+            "and tar the members, which a pattern after their names chooses; also s3://, gs://, az:// and https://"
         ),
     ]
     format: Annotated[
@@ -125,6 +127,15 @@ class Files(Source):
     paths: Paths = None
     roles: Roles = Field(default_factory=dict)
 
+    @field_validator("path")
+    @classmethod
+    def _is_an_address(cls, path: Path) -> Path:
+        try:
+            addressed_files.require_address(path)
+        except UserError as fault:
+            raise PydanticCustomError("path", "{sentence}", {"sentence": str(fault)}) from None
+        return path
+
     @field_validator("delimiter")
     @classmethod
     def _parts_fields(cls, delimiter: str | None) -> str | None:
@@ -150,8 +161,9 @@ class Files(Source):
         return self.train_on == "all"
 
     def files(self) -> Sequence[SourceFile]:
-        """The files that `path` names, sorted by name."""
-        return find_files(path=self.path, format=self.format, config=self.config, split=self.split)
+        """The files that `path` names, sorted by name; those at an address are copied here first."""
+        path = addressed_files.copied(self.path, versions={}, insist=False)
+        return find_files(path=path, format=self.format, config=self.config, split=self.split)
 
     def slices(self, *, slice_bytes: int) -> Sequence[Slice]:
         """Plain JSON lines are cut at line ends, Parquet between row groups; any other file is one slice."""
@@ -204,8 +216,12 @@ class Files(Source):
 
     def unused_columns(self) -> list[str]:
         """Columns of the files that nothing reads, by the first rows of the first files."""
+        return self.unused_columns_of(self.files())
+
+    def unused_columns_of(self, files: Sequence[SourceFile]) -> list[str]:
+        """Columns of some files that nothing reads, by the first rows of the first ones."""
         keys = self._tree.values() if self._tree is not None else ()
-        return unused_columns(map(self._names_in, self.files()[:FILES_LOOKED_AT]), self._wanted(), keys)
+        return unused_columns(map(self._names_in, files[:FILES_LOOKED_AT]), self._wanted(), keys)
 
     def declared_rows(self) -> int | None:
         """The rows that plain Parquet files say they have, where all files are such."""
@@ -228,17 +244,22 @@ class Files(Source):
 
     def settled(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
         """The same with the shape that the lock holds, or that the first rows of the first files have."""
-        if self.shape != AUTO:
-            return self
-        return self.model_copy(update={"shape": versions.get("shape") or self.settled_shape()})
+        path = addressed_files.copied(self.path, versions=versions, insist=insist)
+        found = self if path is self.path else self.model_copy(update={"path": path})
+        if found.shape != AUTO:
+            return found
+        return found.model_copy(update={"shape": versions.get("shape") or found.shape_of(found.files())})
+
+    def away(self, *, versions: Mapping[str, str]) -> str | None:
+        return addressed_files.away(self.path, versions=versions)
 
     def looks_to_settle(self, *, versions: Mapping[str, str]) -> bool:
         """Whether the first rows have to say the shape."""
         return self.shape == AUTO and not versions.get("shape")
 
     def pins(self) -> Mapping[str, str]:
-        """The shape, so that it is not guessed twice."""
-        return {} if self.shape is None else {"shape": self.shape}
+        """The shape, so that it is not guessed twice, and the etags of objects."""
+        return addressed_files.etags_of(self.path) | ({} if self.shape is None else {"shape": self.shape})
 
     @classmethod
     def layouts(cls) -> Mapping[str, tuple[str, str]]:
@@ -254,39 +275,47 @@ class Files(Source):
         return {"rows": keys.pop()} if len(keys) == 1 else {}
 
     def look(self) -> Look:
-        """The layout that the first rows of the first files seem to have, and what would go wrong with them."""
+        """The layout that the first rows of the first files seem to have, and what would go wrong with them; nothing of
+        files at an address."""
+        if addressed_files.address_in(self.path) is not None:
+            return Look()
+        return self.look_at(self.files())
+
+    def look_at(self, files: Sequence[SourceFile]) -> Look:
+        """The layout that the first rows of some files seem to have, and what would go wrong with them."""
         return looked_at(
-            self._heads(),
+            self._heads(files),
             self._wanted() if self.shape != AUTO else None,
             named=None if self.shape == AUTO else self.shape,
             chosen_by_hand=self.columns is not None,
         )
 
-    def settled_shape(self) -> str:
-        """The shape that the first rows of the first files have.
+    def shape_of(self, files: Sequence[SourceFile]) -> str:
+        """The shape that the first rows of some files have.
 
         Raises: SourceError where they have none that is known, or several that cannot be told apart.
         """
-        rows = [row for _, found in self._heads() for row in found]
+        rows = [row for _, found in self._heads(files) for row in found]
         names = equally_fitting(rows)
-        where = shown_path(self.path)
+        where = shown_path(self.path if len(files) > 1 else files[0].path)
         if len(names) == 1:
             return names[0]
         if names:
             told = " and ".join(f'"{name}"' for name in names)
             raise SourceError(f"{where}: its first rows fit the shapes {told} equally well; name the one that is meant")
         columns = ", ".join(shown(name) for name in dict.fromkeys(name for row in rows for name in row))
-        is_table = any(self._layout(file) in ("csv", "tsv") for file, _ in self._heads())
+        is_table = any(self._layout(file) in ("csv", "tsv") for file in files[:FILES_LOOKED_AT])
         headless = ", and header = false where its first row is one of them" if is_table else ""
         raise SourceError(
             f"{where}: its first rows have no shape that is known (columns: {columns or 'none'}); "
-            f"say which columns are read: columns = {{ question = ..., answer = ... }}{headless}"
+            "say which columns are read: columns = { question = ..., answer = ... }, which init takes as "
+            f"--column question=... --column answer=...{headless}"
         )
 
-    def _heads(self) -> list[tuple[SourceFile, list[dict[str, Any]]]]:
-        """The first files, each with its first rows."""
+    def _heads(self, files: Sequence[SourceFile]) -> list[tuple[SourceFile, list[dict[str, Any]]]]:
+        """The first of some files, each with its first rows."""
         found = []
-        for file in self.files()[:FILES_LOOKED_AT]:
+        for file in files[:FILES_LOOKED_AT]:
             layout = self._layout(file)
             manner = self._manner(layout) if layout in ("csv", "tsv") else {}
             found.append((file, first_rows(file, layout, rows=self.rows, **manner)))

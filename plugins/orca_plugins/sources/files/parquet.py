@@ -108,12 +108,16 @@ def read(slice: Slice, *, file: SourceFile, wanted: Wanted, finish: Finish) -> I
             yield finish.reading(tables)
 
 
+class UnfitType(SourceError):
+    """A column that is wanted has a type that does not fit."""
+
+
 def columns_of(where: str, schema: "pa.Schema", wanted: Wanted) -> dict[str, list[Route]]:
     """Ours to the routes on which rows of this schema have their column.
 
     A column that nobody named and that conversations do without is left out where its type does not fit.
 
-    Raises: SourceError where a column is missing, or of a type that does not fit.
+    Raises: SourceError where a column is missing; UnfitType where its type does not fit.
     """
     indexed = [path for path in wanted.paths.values() if _root(path) != path and _has(schema, routes(path)[-1])]
     found = columns_in_file(file=where, wanted=wanted, names=[*names_of_schema(schema), *indexed])
@@ -126,7 +130,7 @@ def columns_of(where: str, schema: "pa.Schema", wanted: Wanted) -> dict[str, lis
         if misfits:
             wants = told(wanted.sorts[ours]) if ours in wanted.sorts else _WANTS.get(ours, "text")
             purpose = "where" if ours in wanted.sorts else ours
-            raise SourceError(
+            raise UnfitType(
                 f'{where}: column "{shown(theirs)}" has type {shown(str(misfits[0]))}; {purpose} wants {wants}'
             )
         columns[ours] = list(stored)

@@ -8,20 +8,43 @@ their own (pairs, one text, trees, items of trajectories).
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from importlib.metadata import entry_points
 from importlib.resources import files as package_files
 from typing import Any
 
-from orca_plugins.sources.files.columns import Shape, Theirs, routes
+from orca_plugins.sources.files.columns import Shape, Theirs, routes, shown
 from orca_plugins.sources.files.item_rules import rules
 from orca_plugins.sources.files.strict_json import BadRow, Digits, Unlike, decode
+from orca_recipes.contract.spelling import quoted
+from orca_recipes.errors import PluginError
 
 AUTO = "auto"
+GROUP = "orca_recipes.shapes"
+"""Entry points "package:file.toml": shapes of other packages, in files such as `shapes.toml`."""
 
 
 @cache
 def shapes() -> Mapping[str, Shape]:
-    """All shapes, by name, those that are known by more first."""
-    told = tomllib.loads((package_files(__package__) / "shapes.toml").read_text(encoding="utf-8"))
+    """All shapes by name: ours, then those that other packages offer by entry points of `orca_recipes.shapes`.
+
+    Raises: PluginError where a package's shapes cannot be read, or two packages offer one name.
+    """
+    found = _read(tomllib.loads((package_files(__package__) / "shapes.toml").read_text(encoding="utf-8")))
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        package = point.dist.name if point.dist is not None else point.module
+        try:
+            told = tomllib.loads((package_files(point.module) / point.attr).read_text(encoding="utf-8"))
+            offered = _read(told)
+        except (ImportError, OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+            said = shown(f"{type(fault).__name__}: {fault}")
+            raise PluginError(f"the shapes that {package} offers ({point.value}) cannot be read: {said}") from None
+        if twice := next((name for name in offered if name in found or name == AUTO), None):
+            raise PluginError(f"{package} offers a shape {quoted(twice)}, and there is one of this name already")
+        found |= offered
+    return found
+
+
+def _read(told: Mapping[str, Any]) -> dict[str, Shape]:
     return {name: _shape(name, table, told.get(table.get("items_of", name), {})) for name, table in told.items()}
 
 

@@ -35,6 +35,7 @@ from orca_plugins.sources.files.unused_columns import FILES_LOOKED_AT
 from orca_plugins.sources.hub import splits as _hub_datasets
 from orca_plugins.sources.hub.cached_files import HubName, Revision, away, chosen, fetched, is_commit, looked_up
 from orca_recipes.contract.kinds import Reading, Slice, Source, SourceFile
+from orca_recipes.contract.source import Look
 from orca_recipes.contract.where import Where
 
 
@@ -101,8 +102,20 @@ class Hub(Source):
         found = self._at_a_commit(files=files, versions=versions, insist=insist)
         if found.shape != AUTO:
             return found
-        shape = versions.get("shape") or found._reader_of_files(found.files()[0]).settled_shape()
+        shape = versions.get("shape") or found._reader_of_files(first := found._first_file()).shape_of([first])
         return found.model_copy(update={"shape": shape})
+
+    def look(self) -> Look:
+        """What the first rows of its first file seem to be; nothing of a stream, nor of a name that may move."""
+        if self.streaming or not is_commit(self.hub_revision):
+            return Look()
+        first = self._first_file()
+        return self._reader_of_files(first).look_at([first])
+
+    def _first_file(self) -> SourceFile:
+        """The first of its files, which is loaded alone where it is not in the cache yet."""
+        commit = self.hub_revision
+        return fetched(self.name, commit, sorted(self._names(commit))[:1])[0]
 
     def _at_a_commit(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
         if is_commit(self.hub_revision) and (self.streaming or all(map(_literal_name, self.data_files or ("*",)))):
@@ -198,7 +211,7 @@ class Hub(Source):
         found: list[str] = []
         if not self.streaming:
             for file in self.files()[:FILES_LOOKED_AT]:
-                found += self._reader_of_files(file).unused_columns()
+                found += self._reader_of_files(file).unused_columns_of([file])
         return sorted(set(found))
 
     def _reader_of_files(self, file: SourceFile) -> Files:

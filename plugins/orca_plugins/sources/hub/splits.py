@@ -12,11 +12,12 @@ from orca_plugins.sources.files.byte_stream import BLOCK_BYTES
 from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import Wanted, shown
 from orca_plugins.sources.files.formats import format_of
-from orca_plugins.sources.files.parquet import columns_of, table_of
+from orca_plugins.sources.files.parquet import UnfitType, columns_of, table_of
 from orca_recipes.contract.kinds import Reading
 from orca_recipes.errors import PluginError, SourceError
 
 _BATCH_ROWS = 1000
+_RETYPED = "a stream has the types that `datasets` makes of files: streaming = false reads the files as they are"
 _MISSING = "source \"hub\" needs an extra package: pip install 'orca-recipes[hub]'"
 
 
@@ -77,7 +78,11 @@ def rows(split: Split, *, wanted: Wanted, finish: Finish) -> Iterator[Reading]:
             batch: pa.Table | None = next(batches, None)
         if batch is None:
             break
-        columns = columns_of(str(split), batch.schema, wanted)
+        try:
+            columns = columns_of(str(split), batch.schema, wanted)
+        except UnfitType as fault:
+            # datasets 5.2.0 makes times of texts of dates, numbers and objects of JSON text beside lists.
+            raise SourceError(f"{fault}; {_RETYPED}") from None
         for piece in batch.combine_chunks().to_batches():
             tables.append(table_of(piece, columns, place, wanted))
             place += piece.num_rows

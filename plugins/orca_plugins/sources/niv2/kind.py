@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from orca_plugins.sources.files import addressed_files
 from orca_plugins.sources.niv2.task_file import TaskFile, read_instances, read_task
 from orca_recipes.contract.frames import completed, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Place, Reading, Slice, Source, SourceFile
@@ -71,9 +72,21 @@ class Niv2(Source):
             raise ValueError("tasks and tasks_file both name the tasks to read; give one of them")
         return self
 
+    def settled(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
+        """The same with copies of what lies at an address."""
+        path = addressed_files.copied(self.path, versions=versions, insist=insist, all_below=True)
+        return self if path is self.path else self.model_copy(update={"path": path})
+
+    def away(self, *, versions: Mapping[str, str]) -> str | None:
+        return addressed_files.away(self.path, versions=versions)
+
+    def pins(self) -> Mapping[str, str]:
+        """The etags of objects."""
+        return addressed_files.etags_of(self.path)
+
     def files(self) -> Sequence[SourceFile]:
         """The chosen task files. What `tasks_file` names decides which; its own bytes decide nothing else."""
-        found = _task_files(self.path)
+        found = _task_files(addressed_files.copied(self.path, versions={}, insist=False, all_below=True))
         if self.tasks is not None:
             return _matching(found, self.tasks, self.path)
         if self.tasks_file is not None:

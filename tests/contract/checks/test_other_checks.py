@@ -13,16 +13,16 @@ from orca_plugins.teachers.reference import Reference
 from orca_plugins.templates.chatml import ChatML
 from orca_plugins.tokenizers.hf.kind import HF
 from orca_plugins.writers.megatron import Megatron
-from orca_recipes.contract.other_checks import (
+from orca_recipes.contract.checks.other_checks import (
     check_engine,
     check_teacher,
     check_template,
     check_tokenizer,
     check_writer,
 )
-from orca_recipes.contract.promises import example_kinds
+from orca_recipes.contract.checks.promises import example_kinds
 
-TOKENIZER = Path(__file__).parents[2] / "recipes" / "quickstart" / "tokenizer.json"
+TOKENIZER = Path(__file__).parents[3] / "recipes" / "quickstart" / "tokenizer.json"
 
 
 def test_built_in_kinds_keep_their_promises(tmp_path: Path) -> None:

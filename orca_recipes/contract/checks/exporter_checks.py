@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from orca_recipes.contract.checks.promises import check_kind, expect
 from orca_recipes.contract.draws import splitmix64
 from orca_recipes.contract.exporter import (
     BuildToExport,
@@ -20,7 +21,6 @@ from orca_recipes.contract.exporter import (
     ShardToExport,
     Written,
 )
-from orca_recipes.contract.promises import check_kind, expect
 from orca_recipes.shards.layout import segment_modes
 from orca_recipes.shards.records import records_schema
 from orca_recipes.shards.segments import Segments

@@ -1,0 +1,38 @@
+"""Which licences a recipe's sources may have, held against what each says of itself.
+
+A recipe says the licence of a source; nothing is looked up, and nothing is guessed of a name. Only collections that
+some dataset is drawn from are held to the list: benchmarks that rows are compared with are trained by nobody.
+"""
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+
+from orca_recipes.contract.spelling import quoted
+from orca_recipes.recipe.measured import datasets_taking
+from orca_recipes.recipe.model import Recipe
+from orca_recipes.recipe.toml_lines import Path
+
+
+def unlicensed(recipe: Recipe) -> Iterator[tuple[Path, str]]:
+    """The path of each collection that is drawn from and whose licence is not allowed, and a sentence."""
+    if recipe.licenses is None:
+        return
+    allowed = recipe.licenses.allow
+    for name in _drawn_from(recipe):
+        said = recipe.collections[name].license
+        listed = ", ".join(map(quoted, allowed))
+        if said is None:
+            sentence = f'its licence is not said, and [licenses] allows {listed} alone; say license = "..."'
+            yield ("collections", name), sentence
+        elif not any(fnmatchcase(said.casefold(), pattern.casefold()) for pattern in allowed):
+            sentence = (
+                f"its licence {quoted(said)} is none that [licenses] allows ({listed}); allow it, or leave it out"
+            )
+            yield ("collections", name, "license"), sentence
+
+
+def _drawn_from(recipe: Recipe) -> list[str]:
+    """The collections that datasets are drawn from, in recipe order."""
+    taken = [mixture for name, mixture in recipe.mixtures.items() if datasets_taking(recipe, name)]
+    drawn = {name for mixture in taken for name in mixture.take}
+    return [name for name in recipe.collections if name in drawn]

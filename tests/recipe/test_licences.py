@@ -1,0 +1,51 @@
+"""Licences by source, held to the recipe's list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from orca_recipes.recipe.load import LoadedRecipe
+
+Load = Callable[..., LoadedRecipe]
+Faults = Callable[..., list[str]]
+
+TABLES = """
+[collections.jam]
+kind = "garden"
+license = "CC-BY-4.0"
+[mixtures.m]
+take.jam = { all = true }
+"""
+
+
+def licensed(base: str, allow: str, tables: str = TABLES) -> str:
+    return base.replace("[datasets.main]", '[datasets.main]\nmixture = "m"') + tables + f"[licenses]\nallow = {allow}\n"
+
+
+@pytest.mark.parametrize("allow", ['["cc-by-4.0", "mit"]', '"CC-BY-*"'])
+def test_a_collection_whose_licence_is_allowed_is_drawn_from(load: Load, base: str, allow: str) -> None:
+    recipe = load(licensed(base, allow)).recipe
+    assert recipe.collections["jam"].license == "CC-BY-4.0"
+    assert "license" not in recipe.collections["jam"].identity()
+
+
+def test_one_whose_licence_is_not_allowed_is_a_fault(faults: Faults, base: str) -> None:
+    (told,) = faults(licensed(base, '["mit", "apache-2.0"]'))
+    assert told.endswith(
+        'collections.jam.license: its licence "CC-BY-4.0" is none that [licenses] allows ("mit", "apache-2.0"); '
+        "allow it, or leave it out"
+    )
+
+
+def test_one_that_says_none_is_a_fault_and_one_that_nobody_draws_from_is_fine(faults: Faults, base: str) -> None:
+    (told,) = faults(licensed(base, '"mit"', TABLES.replace('license = "CC-BY-4.0"\n', "")))
+    assert told.endswith(
+        'collections.jam: its licence is not said, and [licenses] allows "mit" alone; say license = "..."'
+    )
+
+
+def test_an_empty_list_is_a_fault(faults: Faults, base: str) -> None:
+    (told,) = faults(licensed(base, "[]"))
+    assert "licenses.allow" in told
