@@ -51,7 +51,7 @@ def standing_in_for_cuda() -> Iterator[None]:
     """Inside, megatron-core's CUDA device is the CPU, which has one stream and never lags behind."""
     import torch
 
-    with _replaced(
+    with replaced(
         torch.cuda,
         current_device=lambda: torch.device("cpu"),
         synchronize=lambda device=None: None,
@@ -73,16 +73,19 @@ def standing_in_for_cuda_by_name() -> Iterator[None]:
         return made
 
     makers = {name: on_cpu(getattr(torch, name)) for name in ("empty", "tensor", "zeros", "ones")}
-    with _replaced(torch, **makers), _replaced(torch.Tensor, cuda=lambda tensor, *_, **__: tensor):
+    with replaced(torch, **makers), replaced(torch.Tensor, cuda=lambda tensor, *_, **__: tensor):
         yield
 
 
 @contextmanager
 def reporting_to_this_process() -> Iterator[None]:
-    """Inside, what writes a checkpoint reports to this process and measures no memory."""
+    """Inside, what writes a checkpoint reports to this process alone, of faults too, and measures no memory."""
     from megatron.core.dist_checkpointing.strategies import filesystem_async
 
-    with _replaced(filesystem_async, _results_queue=queue.Queue(), _process_memory=lambda: 0):
+    with (
+        replaced(filesystem_async, _results_queue=queue.Queue(), _process_memory=lambda: 0),
+        _silent("megatron.core.dist_checkpointing.strategies.filesystem_async", logging.CRITICAL),
+    ):
         yield
 
 
@@ -99,17 +102,13 @@ def keep_numbers_for_older(folder: Path) -> None:
 @contextmanager
 def reading_what_older_read() -> Iterator[None]:
     """Inside, nobody is warned of a checkpoint that older versions can read too."""
-    log = logging.getLogger("megatron.core.dist_checkpointing.strategies.common")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
+    with _silent("megatron.core.dist_checkpointing.strategies.common", logging.ERROR):
         yield
-    finally:
-        log.setLevel(level)
 
 
 @contextmanager
-def _replaced(module: ModuleType | type, **names: Any) -> Iterator[None]:
+def replaced(module: ModuleType | type, **names: Any) -> Iterator[None]:
+    """Inside, names of a module or a class mean something else."""
     kept = {name: getattr(module, name) for name in names}
     for name, value in names.items():
         setattr(module, name, value)
@@ -118,6 +117,18 @@ def _replaced(module: ModuleType | type, **names: Any) -> Iterator[None]:
     finally:
         for name, value in kept.items():
             setattr(module, name, value)
+
+
+@contextmanager
+def _silent(log: str, below: int) -> Iterator[None]:
+    """Inside, a log says nothing that weighs less."""
+    asked = logging.getLogger(log)
+    level = asked.level
+    asked.setLevel(below)
+    try:
+        yield
+    finally:
+        asked.setLevel(level)
 
 
 class _NeedsTriton(ModuleType):

@@ -84,6 +84,11 @@ class Settings:
         """The phases that are trained."""
         return self.phases[self.request.first_phase - 1 :]
 
+    @property
+    def rates(self) -> str:
+        """Learning rates and schedules of the phases, for a person."""
+        return ", ".join(f"{phase.training.learning_rate:g} {phase.training.schedule}" for phase in self.chosen)
+
     def as_json(self) -> dict[str, Any]:
         """Everything that decides the result, and where it was."""
         asked = self.request

@@ -1,6 +1,8 @@
 """Checkpoints: exact, at any layout, whole or not there, and only for the run they belong to."""
 
+import json
 import os
+import pickle
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,18 +13,22 @@ import pytest
 import torch
 from megatron.core import dist_checkpointing
 
-from orca_recipes.errors import CheckpointError
+from orca_recipes.errors import CheckpointError, StoreError
+from orca_recipes.shards.digests import file_digest
 from orca_recipes.train.checkpoints.checkpoint import (
     Checkpoint,
     load_weights,
     newest_checkpoint,
     read_checkpoint,
+    read_weights,
     resume,
     save_checkpoint,
 )
-from orca_recipes.train.model.network import Network, build_model, logits
+from orca_recipes.train.checkpoints.pickles import reading_data_alone
+from orca_recipes.train.model.network import Network, build_model, hollow_model, logits
 from orca_recipes.train.optimizer import Optimizer, build_optimizer
 from orca_recipes.train.processes.parallel_layout import Layout, Place
+from tests.campaign.disks import small_disk
 from tests.train.rows import small
 from tests.train.test_optimizer import BATCHES, CALM, mean_loss, take
 
@@ -206,3 +212,71 @@ def test_tokens_added_since_begin_as_the_mean_of_those_that_were_trained(
     assert not grown[515:].any()
     assert torch.allclose(loaded[0][1][..., :510], scores[..., :510], atol=1e-5)
     assert torch.allclose(loaded[0][1][..., 510:515].mean(-1), scores[..., :510].mean(-1), atol=1e-5)
+
+
+def test_a_disk_that_is_full_is_a_sentence_and_leaves_nothing(run_layout: Callable[..., list[Any]], tmp_path: Path):
+    def attempt(place: Place) -> list[str]:
+        said = []
+        for number, size in enumerate((100_000, 700_000)):
+            disk = tmp_path / str(number)
+            disk.mkdir()
+            with small_disk(disk, size):
+                model, optimizer = made(Layout())
+                with pytest.raises(StoreError) as fault:
+                    save_checkpoint(disk, Checkpoint(small(), step=3), model, optimizer, keep=2)
+                said.append(str(fault.value))
+                assert not list(disk.iterdir())
+        return said
+
+    try:
+        [said] = run_layout(Layout(), attempt)
+    except PermissionError:
+        pytest.skip("this machine lets nobody mount a small disk")
+    for sentence in said:
+        assert "there is no room left on its disk for the checkpoint step-00000003; nothing is left of it" in sentence
+
+
+class Appends:
+    """A pickle of it appends a line to a file when it is read."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (self.file, "ran")
+
+
+def test_a_checkpoint_from_elsewhere_runs_nothing_when_it_is_read(run_layout: Callable[..., list[Any]], tmp_path: Path):
+    run_layout(Layout(), train_and_save(Layout(), tmp_path))
+    path, trace = tmp_path / "step-00000003", tmp_path / "ran"
+    metadata = pickle.loads((path / ".metadata").read_bytes())
+    metadata.storage_meta = Appends(trace)
+    (path / ".metadata").write_bytes(pickle.dumps(metadata))
+    pickle.loads((path / ".metadata").read_bytes())
+    assert trace.read_text() == "ran"
+    trace.unlink()
+    described = json.loads((path / "checkpoint.json").read_text())
+    described["files"][".metadata"] = file_digest(path / ".metadata")
+    (path / "checkpoint.json").write_text(json.dumps(described))
+
+    def refused(place: Place) -> list[str]:
+        said = []
+        model, optimizer = made(Layout())
+        for attempt in (
+            lambda: load_weights(path, model),
+            lambda: resume(path, model, optimizer, manifest_digest=DIGEST),
+            lambda: read_weights(path, hollow_model(small(), torch.float32)),
+        ):
+            with pytest.raises(CheckpointError) as fault:
+                attempt()
+            said.append(str(fault.value))
+        # Whoever comes by that look runs nothing either.
+        with reading_data_alone(), pytest.raises(BaseException, match=r"pathlib\.Path\.write_text|pathlib\."):
+            dist_checkpointing.load({"weight": model.sharded_state_dict()}, str(path))
+        return said
+
+    [said] = run_layout(Layout(), refused)
+    assert not trace.exists()
+    assert len(set(said)) == 1
+    assert "it would call pathlib." in said[0]
+    assert "which no trainer writes; nothing was called" in said[0]

@@ -155,7 +155,8 @@ def test_steps_that_the_curriculum_does_not_have_are_told_before_the_first(
         f"{second['odds']} rows); for more, give its phases more epochs or tokens and build again, "
         "or take fewer --batch-rows"
     )
-    assert lines[2].startswith(f"step 1/{steps}")
+    assert lines[2] == "running step 1 on the CPU: 90 rows of 64 tokens, 8 at once on each rank"
+    assert lines[3].startswith(f"step 1/{steps}")
     settings = prepare(asked, 1).settings
     assert settings.fewer_steps == lines[1]
     assert replace(settings, request=replace(asked, steps=steps)).fewer_steps is None

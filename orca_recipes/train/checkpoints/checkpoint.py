@@ -8,7 +8,10 @@ another model or other data.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -34,6 +37,7 @@ from orca_recipes.train.checkpoints.checkpoint_files import (
     publish,
     remove,
 )
+from orca_recipes.train.checkpoints.pickles import reading_data_alone, refuse_strangers
 from orca_recipes.train.checkpoints.streamed import Weights, write_weights
 from orca_recipes.train.checkpoints.writers import ending_with_their_rank
 from orca_recipes.train.hf.new_embeddings import grow
@@ -49,6 +53,9 @@ from orca_recipes.train.optimizer import Optimizer
 NAME = "checkpoint.json"
 TOKENIZER = "tokenizer"
 """The student's tokenizer, chat template and generation settings, copied from the build."""
+
+_CUT_SHORT = "unexpected pos"
+"""What torch says of a file that took fewer bytes than it was given, and leaves out why."""
 
 
 @dataclass(frozen=True)
@@ -155,15 +162,17 @@ def _published(
         aside.resolve().mkdir(parents=True)
     torch.distributed.barrier()
     # Into an empty folder: megatron-core takes one that holds anything for a damaged checkpoint, and says so.
-    write(aside)
-    if _is_first() and tokenizer is not None:
-        (aside / TOKENIZER).mkdir()
-        for name, data in tokenizer.items():
-            write_whole(aside / TOKENIZER / name, data)
-    torch.distributed.barrier()
-    files = digests_by_all_ranks(aside)
+    with _written(aside):
+        write(aside)
+        if _is_first() and tokenizer is not None:
+            (aside / TOKENIZER).mkdir()
+            for name, data in tokenizer.items():
+                write_whole(aside / TOKENIZER / name, data)
+        torch.distributed.barrier()
+        files = digests_by_all_ranks(aside)
+        if _is_first():
+            _describe(aside, replace(checkpoint, files=files))
     if _is_first():
-        _describe(aside, replace(checkpoint, files=files))
         if published.exists() and _holds_foreign(published):
             keep_apart(published)
         publish(aside, published)
@@ -262,14 +271,28 @@ def _write_state(aside: Path, model: Network, optimizer: Optimizer | None) -> No
     state: dict[str, Any] = {"model": weights, "random": _random_state()}
     if optimizer is not None:
         state["optimizer"] = optimizer.sharded_state(weights, loading=False)
+    with reporting_to_this_process(), ending_with_their_rank():
+        dist_checkpointing.save(state, str(aside))
+    if _is_first():
+        keep_numbers_for_older(aside)
+
+
+@contextmanager
+def _written(aside: Path) -> Iterator[None]:
+    """Say why a checkpoint cannot be written, and leave nothing of it."""
     try:
-        with reporting_to_this_process(), ending_with_their_rank():
-            dist_checkpointing.save(state, str(aside))
+        yield
+    except (CheckpointException, OSError, RuntimeError) as error:
+        why = _last_line(error)
+        if isinstance(error, RuntimeError) and _CUT_SHORT not in why:
+            raise
+        has_no_room = any(words in why for words in (_CUT_SHORT, os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)))
         if _is_first():
-            keep_numbers_for_older(aside)
-    except (CheckpointException, OSError) as error:
+            shutil.rmtree(aside, ignore_errors=True)
+        fault = "there is no room left on its disk" if has_no_room else f"it cannot be written ({why})"
         raise StoreError(
-            f"{aside}: it cannot be written ({_last_line(error)}); the checkpoint before it stands"
+            f"{aside.parent}: {fault} for the checkpoint {aside.name.strip('.').removesuffix('.partial')}; nothing is "
+            "left of it, and the checkpoint before it stands: make room, and run the same command again"
         ) from error
 
 
@@ -298,8 +321,9 @@ def _refuse_damage(path: Path, checkpoint: Checkpoint) -> None:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
+    refuse_strangers(path)
     try:
-        with reading_what_older_read():
+        with reading_what_older_read(), reading_data_alone():
             yield
     except (CheckpointException, CheckpointingException, OSError, RuntimeError, KeyError, ValueError) as error:
         why = _last_line(error)

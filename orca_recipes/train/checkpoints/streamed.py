@@ -7,6 +7,7 @@ pieces, of which one is written at a time.
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing.dict_utils import nested_values
 from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTensorFactory
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter, _StorageInfo
+from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
     Metadata,
@@ -27,8 +28,9 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.planner import LoadPlan
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
-from torch.distributed.checkpoint.storage import WriteResult
 
+from orca_recipes.shards.files import write_whole
+from orca_recipes.train.checkpoints.pickles import METADATA
 from orca_recipes.train.checkpoints.writers import ending_with_their_rank
 from orca_recipes.train.megatron_versions import keep_numbers_for_older, reporting_to_this_process
 
@@ -54,7 +56,7 @@ def write_weights(folder: Path, shards: Mapping[str, Shards], weight_of: Callabl
         dist_checkpointing.save({}, str(folder))
     keep_numbers_for_older(folder)
     metadata = Metadata(state_dict_metadata={})
-    results: list[WriteResult] = []
+    places: dict[MetadataIndex, _StorageInfo] = {}
     with (folder / _FILE).open("wb") as file:
         for name, described in shards.items():
             for shard in _with_weight(described, weight_of(name).contiguous()):
@@ -69,10 +71,12 @@ def write_weights(folder: Path, shards: Mapping[str, Shards], weight_of: Callabl
                     size = file.tell() - start
                     index = MetadataIndex(shard.key, chunk.offsets, len(told.chunks))
                     told.chunks.append(chunk)
-                    results.append(WriteResult(index, size, _StorageInfo(_FILE, start, size)))
+                    places[index] = _StorageInfo(_FILE, start, size)
         file.flush()
         os.fsync(file.fileno())
-    FileSystemWriter(folder).finish(metadata, [results])
+    # As torch's writer ends, but for the folder and the random number that it would put into it.
+    metadata.storage_data = places
+    write_whole(folder / METADATA, pickle.dumps(metadata))
 
 
 class Weights:

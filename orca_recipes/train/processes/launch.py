@@ -42,8 +42,8 @@ def launch(request: Request) -> int:
     ranks = ranks_here(request)
     settings = prepare(request, ranks).settings
     # Imports of the ranks and reading a large model take minutes, in which nothing else would be said.
-    rates = ", ".join(f"{phase.training.learning_rate:g} {phase.training.schedule}" for phase in settings.chosen)
-    print(f"{counted(settings.steps, 'step')} at learning rate {rates}; starting {counted(ranks, 'rank')}", flush=True)
+    asked = f"{counted(settings.steps, 'step')} at learning rate {settings.rates}"
+    print(f"{asked}; starting {counted(ranks, 'rank')}", flush=True)
     return start_ranks(ranks, ["-m", "orca_recipes.train", *words_of(request)])
 
 

@@ -21,6 +21,7 @@ import torch
 from orca_recipes.counted import counted
 from orca_recipes.errors import DamagedShard, Failure, OrcaError
 from orca_recipes.shards.in_use import begin_to_read
+from orca_recipes.shards.show.visible import visible
 from orca_recipes.shards.training import Training
 from orca_recipes.train.checkpoints.checkpoint import NAME as CHECKPOINT
 from orca_recipes.train.checkpoints.checkpoint import Checkpoint, load_weights, resume, save_checkpoint
@@ -111,9 +112,11 @@ def _train(prepared: Prepared, build: Pinned, place: Place, stop_requested: Call
         initialize=start.resumed is None and start.weights is None,
     )
     optimizer = build_optimizer(model, prepared.layout, _adamw(training))
+    first, weights = place.rank == 0, start.resumed or start.weights
+    if first and weights is not None:
+        print(visible(f"reading the weights of {weights}"), flush=True)
     _fill(prepared, model, optimizer)
     position = start.position
-    first = place.rank == 0
     run = settings.request.run
     if first:
         # Before the log: it tells that what else is in the folder is a training's.
@@ -213,9 +216,17 @@ def _opening(prepared: Prepared) -> Iterator[str]:
     begins = f"goes on from {start.resumed}" if start.resumed else f"begins in {settings.request.run}"
     yield (
         f"{settings.request.build}: {start.architecture.parameters:,} parameters, {prepared.layout}, "
-        f"{counted(settings.steps, 'step')}; {begins}"
+        f"{counted(settings.steps, 'step')} at learning rate {settings.rates}; {begins}"
     )
     yield from filter(None, (settings.fewer_steps, start.unknown))
+    phase = start.position.phase
+    if prepared.layout.device == "cpu" and start.position.step < settings.steps and phase <= len(settings.phases):
+        # It may take minutes, in which nothing else would be said.
+        training = settings.phases[phase - 1].training
+        yield (
+            f"running step {start.position.step + 1:,} on the CPU: {counted(training.batch_rows, 'row')} of "
+            f"{counted(settings.manifest.row_tokens, 'token')}, {training.micro_batch_rows:,} at once on each rank"
+        )
 
 
 def _closing(settings: Settings, position: Position, stopped: bool) -> str:
