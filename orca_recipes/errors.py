@@ -18,6 +18,7 @@ OrcaError                 shown without a traceback
 │   ├── ModelError        an architecture or a folder of weights that the trainer cannot use
 │   ├── LayoutError       a parallel layout that does not fit the model, the rows or the machine
 │   ├── CheckpointError   a checkpoint that is not one, or belongs to another model or other data
+│   ├── EngineError       a cluster that cannot be used as it is
 │   ├── NoStore           a folder that is no store, and holds what is somebody's
 │   ├── BucketError       an address of objects, its bucket or its credentials, that cannot be used
 │   ├── ExportError       what a trainer cannot hold, or a folder that an export cannot take
@@ -136,6 +137,10 @@ class LayoutError(UserError):
 
 
 class CheckpointError(UserError):
+    pass
+
+
+class EngineError(UserError):
     pass
 
 

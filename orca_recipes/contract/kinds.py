@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
+Say = Callable[[str], None]
+"""Takes a sentence for the user."""
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -236,8 +239,26 @@ class Writer(Kind, ABC):
         """
 
 
+@dataclass(frozen=True)
+class Reach:
+    """Where the parts of a build ran.
+
+    Attributes:
+        nodes: the most machines, or nodes of one, that there were at once.
+        retried: parts that were begun again, because what ran them was lost.
+    """
+
+    nodes: int = 1
+    retried: int = 0
+
+
 class Engine(Kind, ABC):
-    """Runs the parts of stages."""
+    """Runs the parts of stages.
+
+    spreads: whether parts go to other machines, however few they are and however many workers are asked for.
+    """
+
+    spreads: ClassVar[bool] = False
 
     @abstractmethod
     def map(
@@ -253,6 +274,13 @@ class Engine(Kind, ABC):
 
         What it returns or raises is of no concern. An engine that keeps nothing between parts has nothing to do.
         """
+
+    def report_to(self, *, say: Say) -> None:
+        """Take who hears, from any thread, of what befalls parts and does not end their map."""
+
+    def reach(self) -> Reach:
+        """Tell where the parts ran since the engine was first used; asked before it is closed."""
+        return Reach()
 
     def close(self) -> None:
         """End the processes that are kept between maps."""

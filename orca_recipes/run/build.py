@@ -23,7 +23,7 @@ from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.answers.collecting import Collecting
 from orca_recipes.run.answers.stale_answers import holds_other_answers, stale_answers
 from orca_recipes.run.build_folder import lock_file, put_back, refuse_foreign
-from orca_recipes.run.built import Built
+from orca_recipes.run.built import Built, Ran
 from orca_recipes.run.execute import execute
 from orca_recipes.run.held_to_lock import check_outcomes, check_plan, other_manifest
 from orca_recipes.run.in_place import first_damage
@@ -35,7 +35,7 @@ from orca_recipes.run.pinning.plugin_versions import pin_plugins
 from orca_recipes.run.publish import Publication
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.student import Student
-from orca_recipes.run.work.workers import HERE, Work, Workers, is_worth_workers
+from orca_recipes.run.work.workers import HERE, Work, Workers, import_libraries, is_worth_workers
 from orca_recipes.shards.digests import file_digest
 from orca_recipes.shards.manifest import Manifest, contents_digest, read_manifest
 from orca_recipes.store.claims import Say, quiet
@@ -126,6 +126,7 @@ def made(asked: Asked, progress: Progress) -> Built:
 
     Raises: LockError under `locked`, where pins or outcomes differ; BuildError; whatever a stage raises.
     """
+    asked.loaded.recipe.engine.report_to(say=progress.say)
     try:
         return _build(asked, progress)
     finally:
@@ -158,7 +159,8 @@ def _build(asked: Asked, progress: Progress) -> Built:
             held.enter_context(shared.claimed(progress.say))
             # Who wrote the address until now may have written this very build.
             there = _there(asked, prepared, lock, progress.say)
-        stands = None if there is None else Built(asked.directory, there, fresh=False)
+        ran = Ran(asked.loaded.recipe.engine.kind)
+        stands = None if there is None else Built(asked.directory, there, fresh=False, ran=ran)
         done = stands or _make(asked, prepared, progress, lock)
         if shared is not None and stands is None:
             shared.send()
@@ -257,14 +259,21 @@ def _make(asked: Asked, prepared: Prepared, progress: Progress, lock: Lock | Non
     pins = prepared.pins
     manifest = Publication(asked.loaded, bench, pins.digest(), asked.directory, pins.plugins).publish()
     twice = sum(each.maybe_billed_twice for each in bench.shared(Collecting).bought.values())
-    return Built(asked.directory, manifest, fresh=True, made=bench.made(), maybe_billed_twice=twice)
+    engine = asked.loaded.recipe.engine
+    reach = engine.reach()
+    ran = Ran(engine.kind, reach.nodes, sum(bench.mapped.values()), reach.retried)
+    return Built(asked.directory, manifest, fresh=True, ran=ran, made=bench.made(), maybe_billed_twice=twice)
 
 
 def _workers(asked: Asked) -> Work:
-    """The workers of a build that is large and begins anew, else this process."""
+    """The workers of a build that is large and begins anew, else this process; a cluster starts meanwhile."""
     recipe = asked.loaded.recipe
-    anew = asked.workers > 1 and not (asked.directory / "manifest.json").is_file()
-    if not anew or not is_worth_workers(recipe, used_collections(recipe)):
+    if (asked.directory / "manifest.json").is_file():
+        return asked.work
+    if recipe.engine.spreads:
+        recipe.engine.warm(function=import_libraries, task=None, workers=asked.workers)
+        return asked.work
+    if asked.workers == 1 or not is_worth_workers(recipe, used_collections(recipe)):
         return asked.work
     return Workers(recipe.engine, asked.workers)
 

@@ -70,7 +70,12 @@ def make_aside(directory: Path) -> Path:
 
 
 def settle(aside: Path) -> None:
-    """Bring every file and every name to the disk, before the manifest says that they are there."""
+    """Bring every file and every name to the disk, before the manifest says that they are there.
+
+    What a worker left half-written that was taken for dead is removed.
+    """
+    for path in aside.rglob(".*"):
+        path.unlink(missing_ok=True)
     for path in sorted(aside.rglob("*")):
         if path.is_dir():
             sync_folder(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,22 @@ _PASSED_OVER = frozenset({DUPLICATE, *COUNTED}) - {NOT_DRAWN}
 
 
 @dataclass(frozen=True)
+class Ran:
+    """Which kind of engine ran parts, on how many nodes, how many, and how many of them again."""
+
+    kind: str
+    nodes: int = 0
+    parts: int = 0
+    retried: int = 0
+
+
+@dataclass(frozen=True)
 class Built:
     """A build.
 
     Attributes:
         fresh: whether there was anything to do.
+        ran: what ran its parts; a build that stood already had none.
         made: fingerprint of each stage that was worked on, to the rows of it that the store held already.
         maybe_billed_twice: sendings to teachers that nothing came back of, before an answer came, as far as nobody was
             told of them before.
@@ -31,6 +42,7 @@ class Built:
     directory: Path
     manifest: Manifest
     fresh: bool
+    ran: Ran
     made: Mapping[str, int] = field(default_factory=dict)
     maybe_billed_twice: int = 0
 
@@ -107,5 +119,6 @@ class Built:
             "normalized": self._held("normalized"),
             "prompts_checked": sum(counts.prompts_checked for counts in manifest.datasets.values()),
             "answers": self.answers(),
+            "engine": asdict(self.ran),
             "main": main_process(),
         }

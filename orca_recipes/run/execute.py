@@ -56,7 +56,7 @@ def execute(bench: Bench, verbs: Collection[str] = ("tokenize", "pack")) -> None
             for name in names
         },
         work=lambda name: _make(bench, name),
-        at_once=bench.workers + 1,
+        at_once=bench.stages_at_once,
         stop=bench.halt,
     )
 

@@ -78,6 +78,7 @@ class Publication:
         tasks = self._write_tasks(name, folder)
         bench.progress.begin(f"write {name}", total=len(tasks), unit="files")
         engine, written = self.loaded.recipe.engine, {}
+        bench.mapped[f"write {name}"] = len(tasks)
         for number, result in engine.map(function=write_half, tasks=tasks, workers=bench.workers):
             written[number] = result
             bench.progress.advance(1)

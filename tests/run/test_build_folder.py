@@ -13,6 +13,7 @@ from orca_recipes.cli.main import main
 from orca_recipes.errors import BuildError
 from orca_recipes.run import publish
 from orca_recipes.run.build import build
+from orca_recipes.run.build_folder import settle
 from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.manifest import read_manifest
 from tests.run.small import Heard, asked, promised
@@ -185,3 +186,11 @@ def test_a_folder_whose_parent_may_not_be_written_takes_a_build(recipe: Path, tm
         assert verify(place).findings == ()
     finally:
         place.parent.chmod(0o755)
+
+
+def test_what_a_worker_left_that_was_taken_for_dead_is_no_part_of_a_build(tmp_path: Path):
+    (tmp_path / "main").mkdir()
+    for name in ("00000.bin", ".0a1b2c.00000.bin"):
+        (tmp_path / "main" / name).touch()
+    settle(tmp_path)
+    assert [path.name for path in (tmp_path / "main").iterdir()] == ["00000.bin"]

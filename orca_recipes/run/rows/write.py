@@ -7,8 +7,10 @@ records, and whoever writes a file takes its digest.
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -78,7 +80,23 @@ class Written:
 
 
 def write_half(task: WriteTask) -> Written:
-    """Write `<prefix>.bin` and `.idx`, or `<prefix>.records.parquet`: the two need nothing of each other."""
+    """Write `<prefix>.bin` and `.idx`, or `<prefix>.records.parquet`: the two need nothing of each other.
+
+    Files get their names when they are whole: two workers may be at one half, where one was taken for dead.
+    """
+    aside = task.prefix.with_name(f".{secrets.token_hex(6)}.{task.prefix.name}")
+    written = _written(replace(task, prefix=aside))
+    names = {path: path.with_name(path.name.replace(aside.name, task.prefix.name, 1)) for path in written.digests}
+    for path, name in names.items():
+        os.replace(path, name)
+    return Written(
+        {names[path]: digest for path, digest in written.digests.items()},
+        {names[path]: digest for path, digest in written.content_digests.items()},
+        None if written.shard is None else replace(written.shard, name=task.prefix.name),
+    )
+
+
+def _written(task: WriteTask) -> Written:
     order = read_table(task.order)
     rows = numbers(one_piece(read_table(task.rows)["start"]))
     if task.half == "tokens":

@@ -23,6 +23,9 @@ from orca_recipes.run.work.workers import TASKS_WORTH_WORKERS, is_worth_workers
 from orca_recipes.store.arrow_files import read_frame
 from orca_recipes.store.store import Part, StageFolder, Store
 
+STAGES_AT_ONCE = 16
+"""Of a build whose parts go to other machines: each holds a thread and the account of its parts here."""
+
 
 class PartTask(Protocol):
     """A task that makes one part of a stage."""
@@ -45,6 +48,7 @@ class Bench:
         locked_answers: under `--locked`, "dataset/collection" to the digest that its answers must have.
         timings: seconds by stage, filled in on the way.
         found: the rows of each stage's parts that the store held already.
+        mapped: parts that the engine was given, by stage.
         lacking: the stages that are to be made.
     """
 
@@ -60,6 +64,7 @@ class Bench:
     may_buy: bool = True
     timings: dict[str, float] = field(default_factory=dict)
     found: dict[str, int] = field(default_factory=dict)
+    mapped: dict[str, int] = field(default_factory=dict)
     lacking: Collection[str] = ()
     _is_halted: bool = False
     _shared: dict[type, Any] = field(default_factory=dict)
@@ -69,6 +74,11 @@ class Bench:
         found: Shared = self._shared.setdefault(kind, kind())
         return found
 
+    @property
+    def stages_at_once(self) -> int:
+        """How many stages run side by side: a cluster has room for the parts of many."""
+        return (STAGES_AT_ONCE if self.recipe.engine.spreads else self.workers) + 1
+
     def halt(self) -> None:
         """Begin no further part; workers are stopped."""
         self._is_halted = True
@@ -77,9 +87,11 @@ class Bench:
     @cached_property
     def is_spread(self) -> bool:
         """Whether workers run even the smallest stages, several at once; one teacher's questions go together."""
-        if self.workers == 1 or any(collects(self.recipe, name) for name in self.recipe.datasets):
+        if any(collects(self.recipe, name) for name in self.recipe.datasets):
             return False
-        return is_worth_workers(self.recipe, used_collections(self.recipe))
+        if self.recipe.engine.spreads:
+            return True
+        return self.workers > 1 and is_worth_workers(self.recipe, used_collections(self.recipe))
 
     def folder(self, stage: str) -> StageFolder:
         """Name the folder of a stage in the store."""
@@ -114,7 +126,9 @@ class Bench:
         self.progress.advance(sum(sizes) - sum(sizes[place] for place in todo))
         results = []
         chosen = [tasks[place] for place in todo]
-        workers = self.workers if self.is_spread or len(chosen) >= TASKS_WORTH_WORKERS else 1
+        is_wide = self.is_spread or self.recipe.engine.spreads or len(chosen) >= TASKS_WORTH_WORKERS
+        workers = self.workers if is_wide else 1
+        self.mapped[stage] = len(chosen)
         for number, result in self.recipe.engine.map(function=function, tasks=chosen, workers=workers):
             results.append(result)
             self.progress.advance(sizes[todo[number]])

@@ -6,7 +6,7 @@ Kinds do not know under which name a recipe uses them; the command finds the lin
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from orca_recipes.errors import RecipeError, UserError
+from orca_recipes.errors import EngineError, RecipeError, UserError
 
 
 @contextmanager
@@ -14,7 +14,7 @@ def placed(where: str) -> Iterator[None]:
     """Raise a user's error again behind the recipe path `where` ("collections.cot"), unless it begins with it."""
     try:
         yield
-    except RecipeError:
+    except (RecipeError, EngineError):
         raise
     except UserError as fault:
         said = str(fault)

@@ -7,4 +7,5 @@ from orca_recipes.contract.hooks import Offers, hookimpl
 def orca_engines() -> Offers:
     return {
         "local": "orca_plugins.engines.local:Local",
+        "ray": "orca_plugins.engines.ray:Ray",
     }

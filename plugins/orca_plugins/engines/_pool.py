@@ -12,7 +12,6 @@ import os
 import pickle
 import signal
 import threading
-import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from multiprocessing.context import SpawnProcess
 from multiprocessing.resource_tracker import ensure_running
 from typing import Any
 
+from orca_plugins.engines._orders import carried_out, limit_threads
 from orca_recipes.contract.kinds import Result, Task
 from orca_recipes.errors import Failure
 
@@ -29,7 +29,6 @@ _PATIENCE_SECONDS = 5.0
 _SAFE_PATH = "PYTHONSAFEPATH"
 _STARTING = threading.Lock()
 """Held while the environment is that of a process which is started: it belongs to all threads."""
-_THREAD_LIMITS = ("POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Pool:
@@ -275,45 +274,12 @@ def _serve(pipe: Connection, threads: int, collections: tuple[int, int, int]) ->
     """The life of a worker: its parent decides when it ends, and how often it collects garbage."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.set_threshold(*collections)
-    _limit_threads(threads)
+    limit_threads(threads)
     served: list[bool] = []
     # The first to be registered is the last to be called. Then only Python's own end is left, which takes a library
     # apart object by object: a tenth of a second that the parent would wait for.
     atexit.register(lambda: os._exit(0) if served else None)
     with suppress(EOFError, OSError):
         while True:
-            pipe.send_bytes(_carried_out(pipe.recv_bytes()))
+            pipe.send_bytes(carried_out(pipe.recv_bytes(), "in a worker process"))
     served.append(True)
-
-
-def _limit_threads(threads: int) -> None:
-    """Share the cores among the workers; libraries read these when a task first imports them. A limit that the user
-    set is left alone."""
-    for name in _THREAD_LIMITS:
-        os.environ.setdefault(name, str(threads))
-    os.environ.setdefault("ARROW_IO_THREADS", str(max(2, threads)))
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false" if threads == 1 else "true")
-
-
-def _carried_out(order: bytes) -> bytes:
-    try:
-        function, task = pickle.loads(order)
-        return pickle.dumps((True, function(task)))
-    except BaseException as error:  # Rust's panics are no Exception, and the parent must hear of them too
-        return pickle.dumps((False, _portable(error)))
-
-
-def _portable(error: BaseException) -> BaseException:
-    """The exception as it survives the pipe, with the worker's traceback as a note."""
-    trace = "in a worker process:\n" + "".join(traceback.format_exception(error))
-    carried = error if _survives(error) else RuntimeError(f"{type(error).__name__}: {error}")
-    carried.add_note(trace)
-    return carried
-
-
-def _survives(error: BaseException) -> bool:
-    """Whether it comes out of the pipe as it went in: not if its class is local or its constructor wants more."""
-    try:
-        return type(pickle.loads(pickle.dumps(error))) is type(error)
-    except Exception:
-        return False

@@ -1,0 +1,96 @@
+"""A Ray cluster of several nodes of this machine in a process of its own, whose nodes can be killed and replaced.
+
+What builds join it by its address, as they would join one of other machines, and can be killed themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import AbstractContextManager, suppress
+from types import TracebackType
+from typing import Self
+
+_SERVING = """
+import os, sys
+from ray.cluster_utils import Cluster
+from orca_plugins.engines._ray_host import end_session
+
+def add(wait=True):
+    cluster.add_node(wait=wait, num_cpus=int(sys.argv[2]), object_store_memory=100 << 20, include_dashboard=False,
+        include_log_monitor=False, ray_client_server_port=None if cluster.head_node else int(sys.argv[3]) or None)
+
+cluster = Cluster()
+for number in range(int(sys.argv[1])):
+    add(wait=number == 0)
+cluster.wait_for_nodes()
+print(cluster.address, file=sys.__stderr__, flush=True)
+for line in sys.stdin:
+    if line == "kill\\n":
+        cluster.remove_node(sorted(cluster.worker_nodes, key=id)[0], allow_graceful=False)
+    elif line == "add\\n":
+        add()
+    print("done", file=sys.__stderr__, flush=True)
+end_session(os.getpid())
+os._exit(0)
+"""
+
+
+class RayNodes(AbstractContextManager["RayNodes"]):
+    """Nodes of `cpus` each; the first holds the cluster together and cannot be killed.
+
+    Attributes:
+        address: what an engine joins it by.
+    """
+
+    def __init__(self, nodes: int, *, cpus: int = 1, client_port: int = 0) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp")
+        quiet = {"RAY_TMPDIR": self._folder.name, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        quiet |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "PYTHONSAFEPATH": "1"}
+        arguments = [str(nodes), str(cpus), str(client_port)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", _SERVING, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | quiet,
+            start_new_session=True,
+        )
+        self.address = self._heard()
+
+    def kill(self) -> None:
+        """Kill a node: its raylet, and so its workers."""
+        self._tell("kill")
+
+    def add(self) -> None:
+        """Have a new node join."""
+        self._tell("add")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            self._process.stdin.close()  # type: ignore[union-attr]
+        self._process.wait()
+        self._process.stderr.close()  # type: ignore[union-attr]
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def _tell(self, word: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.flush()
+        assert self._heard() == "done"
+
+    def _heard(self) -> str:
+        """The next line that is of ours, among those that Ray logs."""
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            if line.strip() == "done" or line.strip().rpartition(":")[2].isdigit():
+                return line.strip()
+        raise RuntimeError("the cluster did not start")
