@@ -149,6 +149,7 @@ def asked_of(
     from orca_recipes.run.work.limited import LIMITED
     from orca_recipes.store.shared_store import store_at
 
+    LIMITED.begin()
     name = loaded.recipe.name + (f".{loaded.profile}" if loaded.profile else "") + (f".limit-{limit}" if limit else "")
     directory = out or Path("build") / name
     number = workers or os.cpu_count() or 1

@@ -91,6 +91,7 @@ def prepare(asked: Asked, say: Say = quiet, work: Work | None = None) -> Prepare
     loaded = settled(asked.loaded, lock, insist=asked.locked, work=asked.work)
     plugins = pinned_plugins(asked)
     texts = look_up(loaded, asked.store, plugins=plugins, locked=lock.pins if lock else None, rehash=asked.rehash)
+    work = work or asked.work
     pins, student = pin_recipe(
         texts.recipe,
         asked.store,
@@ -99,8 +100,9 @@ def prepare(asked: Asked, say: Say = quiet, work: Work | None = None) -> Prepare
         rehash=asked.rehash,
         say=say,
         workers=asked.workers,
-        work=work or asked.work,
+        work=work,
     )
+    work.rest()
     files = ((each.name, each.path) for each in asked.loaded.extends)
     extends = tuple(FilePin(name, path.stat().st_size, file_digest(path)) for name, path in files)
     pins = replace(pins, extends=extends)

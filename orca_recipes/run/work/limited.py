@@ -2,8 +2,8 @@
 
 Libraries beneath take what a file asks for: all memory, no end, or the process with them. So whatever a file makes them
 do while it is pinned is done where that ends in one sentence; a file that was seen to load is loaded again by others.
-The process is a fork where this one has loaded no library with threads of its own, which costs milliseconds, else one
-that is started anew, and kept for what comes next.
+The process is a fork, which costs milliseconds, where this one has no threads yet and has loaded no library that has;
+else it is started anew, and kept for what comes next.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 from orca_recipes.contract.kinds import Result, Task
 from orca_recipes.errors import OrcaError, UserError
@@ -33,10 +33,10 @@ from orca_recipes.errors import OrcaError, UserError
 _THREADED = frozenset({"polars", "pyarrow", "tokenizers", "gigatoken", "torch", "tensorflow", "jax", "numba"})
 """Libraries that start threads when they are imported or first used: a fork has none of them, and waits for ever."""
 
-_SERVING = "from orca_recipes.run.work.limited import serve; serve()"
 _PR_SET_PDEATHSIG = 1
 _LENGTH = struct.Struct("<Q")
 _WORDS_SHOWN = 160
+_MOST_SAID = 1 << 20
 _NO_MEMORY = ("memory allocation of", "bad_alloc", "annot allocate memory", "failed to map segment", "MemoryError")
 """What libraries and the loader of programs say where there is no memory."""
 
@@ -108,7 +108,7 @@ class Limited:
         """
         bounded = Bounded(function, self.limits)
         try:
-            told = _forked(bounded, task) if _may_fork() else _spawned(bounded, task)
+            told = _asked(bounded, task)
         except _Ended as end:
             raise failure(self.limits.exceeded(what, end.cause)) from None
         if told is None:
@@ -118,6 +118,17 @@ class Limited:
             found: Result = outcome
             return found
         return raise_told(outcome, what, failure, self.limits)
+
+    def begin(self) -> None:
+        """Have the process ready, at a moment at which it can be a fork."""
+        if _may_fork():
+            _server()
+
+    def rest(self) -> None:
+        """End the process where it is a fork, whose memory nobody needs any more."""
+        if _server.cache_info().currsize and (server := _server()).is_fork:
+            _server.cache_clear()
+            server.end()
 
     def expect(self, tokenizer: object, folder: object) -> None:
         """Parts are coming; who makes them loads what it needs."""
@@ -147,100 +158,96 @@ def _may_fork() -> bool:
     return threading.active_count() == 1 and not _THREADED & sys.modules.keys()
 
 
-def _forked(bounded: Bounded, task: Any) -> tuple[bool, Any]:
-    """Whether a fork of this process finished the work, and its result or what it raised. Raises: _Ended."""
-    ours, theirs = os.pipe()
-    parent = os.getpid()
-    with tempfile.TemporaryFile() as said, os.fdopen(ours, "rb") as told:
+class _Served:
+    """A process that does what it is asked for, until it ends or this one does."""
+
+    def __init__(self, *, is_fork: bool) -> None:
+        """is_fork: of this process; else one that is started anew, and knows nothing of it but where modules lie."""
+        self.is_fork = is_fork
+        self._orders, self._told = os.pipe(), os.pipe()
+        self._said, self._heard = tempfile.TemporaryFile("a+b"), 0  # noqa: SIM115  as long as the process
+        self.lock = threading.Lock()
+        self._process = self._forked() if is_fork else self._started()
+        os.close(self._orders[0])
+        os.close(self._told[1])
+        self._asking, self._answers = os.fdopen(self._orders[1], "wb"), os.fdopen(self._told[0], "rb")
+
+    def _forked(self) -> int:
+        parent = os.getpid()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: numpy's threads, which survive a fork
             child = os.fork()
-        if not child:
-            _be_child(bounded, task, said, theirs, parent)
-        os.close(theirs)
-        ended: int | None = None
+        if child:
+            return child
         try:
-            data = told.read()
-            _, ended = os.waitpid(child, 0)
+            faulthandler.disable()
+            if sys.platform == "linux":
+                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            os.close(self._orders[1])
+            os.close(self._told[0])
+            os.dup2(self._said.fileno(), 1)
+            os.dup2(self._said.fileno(), 2)
+            if os.getppid() == parent:
+                serve(self._orders[0], self._told[1])
         finally:
-            if ended is None:
-                with suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-        if not data:
-            raise _Ended(_cause(os.waitstatus_to_exitcode(ended), said))
-        _repeat(said)
-    outcome: tuple[bool, Any] = pickle.loads(data)
-    return outcome
+            os._exit(0)
 
-
-def _be_child(bounded: Bounded, task: Any, said: IO[bytes], theirs: int, parent: int) -> NoReturn:
-    """The life of a fork, which never returns."""
-    try:
-        faulthandler.disable()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        os.dup2(said.fileno(), 1)
-        os.dup2(said.fileno(), 2)
-        if os.getppid() == parent:
-            with os.fdopen(theirs, "wb") as pipe:
-                pipe.write(_carried_out(bounded, task))
-    finally:
-        os._exit(0)
-
-
-class _Served:
-    """A process that was started anew, and serves until it ends or this one does."""
-
-    def __init__(self) -> None:
-        ours, theirs = os.pipe()
-        self.said = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the process
-        self.lock = threading.Lock()
-        environment = {**os.environ, "PYTHONSAFEPATH": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {_SERVING}", str(theirs)],
-            stdin=subprocess.PIPE,
-            stdout=self.said,
-            stderr=self.said,
-            pass_fds=(theirs,),
-            env=environment,
+    def _started(self) -> subprocess.Popen[bytes]:
+        ends = self._orders[0], self._told[1]
+        serving = f"from orca_recipes.run.work.limited import serve; serve({ends[0]}, {ends[1]})"
+        return subprocess.Popen(
+            [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {serving}"],
+            stdin=subprocess.DEVNULL,
+            stdout=self._said,
+            stderr=self._said,
+            pass_fds=ends,
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
             start_new_session=True,
         )
-        os.close(theirs)
-        self.told = os.fdopen(ours, "rb")
 
     def ask(self, order: bytes) -> tuple[bool, Any] | None:
         """What became of an order; None where the process cannot read it. Raises: _Ended."""
-        assert self.process.stdin is not None
         with suppress(BrokenPipeError):
-            self.process.stdin.write(_LENGTH.pack(len(order)) + order)
-            self.process.stdin.flush()
-        head = self.told.read(_LENGTH.size)
-        data = self.told.read(*_LENGTH.unpack(head)) if len(head) == _LENGTH.size else b""
+            self._asking.write(_LENGTH.pack(len(order)) + order)
+            self._asking.flush()
+        head = self._answers.read(_LENGTH.size)
+        data = self._answers.read(*_LENGTH.unpack(head)) if len(head) == _LENGTH.size else b""
+        said = os.pread(self._said.fileno(), _MOST_SAID, self._heard).decode("utf-8", "replace")
+        self._heard = os.fstat(self._said.fileno()).st_size
         if not data:
-            raise _Ended(_cause(self.process.wait(), self.said))
+            raise _Ended(_cause(self._status(), said))
+        sys.stderr.write(said)  # a library's warnings are for the user
         outcome: tuple[bool, Any] | None = pickle.loads(data)
         return outcome
 
     def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for file in (self.process.stdin, self.told, self.said):
-            if file is not None:
-                with suppress(OSError):
-                    file.close()
+        """End the process, wherever it is."""
+        for file in (self._asking, self._answers, self._said):
+            with suppress(OSError):
+                file.close()
+        with suppress(ProcessLookupError, ChildProcessError):
+            if isinstance(self._process, int):
+                os.kill(self._process, signal.SIGKILL)
+                os.waitpid(self._process, 0)
+            else:
+                self._process.kill()
+                self._process.wait()
+
+    def _status(self) -> int:
+        if isinstance(self._process, int):
+            return os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
+        return self._process.wait()
 
 
 @lru_cache(maxsize=1)
 def _server() -> _Served:
-    return _Served()
+    return _Served(is_fork=_may_fork())
 
 
-def _spawned(bounded: Bounded, task: Any) -> tuple[bool, Any] | None:
-    """As `_forked`, by a process that was started anew; None where what is handed over is known to this one alone."""
+def _asked(bounded: Bounded, task: Any) -> tuple[bool, Any] | None:
+    """Whether the other process finished the work, and its result or what it raised; None where what is handed over is
+    known to this process alone. Raises: _Ended."""
     try:
         order = pickle.dumps((os.getcwd(), dict(os.environ), pickle.dumps((bounded, task))))
     except (pickle.PicklingError, AttributeError, TypeError):
@@ -255,24 +262,25 @@ def _spawned(bounded: Bounded, task: Any) -> tuple[bool, Any] | None:
         raise
 
 
-def serve() -> None:
-    """Do what standard input asks for, order by order, until it ends."""
+def serve(orders: int, told: int) -> None:
+    """Do what a pipe asks for, order by order, until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    out = os.fdopen(int(sys.argv[1]), "wb")
-    while len(head := sys.stdin.buffer.read(_LENGTH.size)) == _LENGTH.size:
-        folder, environment, order = pickle.loads(sys.stdin.buffer.read(*_LENGTH.unpack(head)))
-        os.chdir(folder)
-        os.environ.clear()
-        os.environ.update(environment)
-        try:
-            bounded, task = pickle.loads(order)
-        except (ImportError, AttributeError):
-            data = pickle.dumps(None)
-        else:
-            data = _carried_out(bounded, task)
-        out.write(_LENGTH.pack(len(data)) + data)
-        out.flush()
+    with os.fdopen(orders, "rb") as asked, os.fdopen(told, "wb") as out:
+        while len(head := asked.read(_LENGTH.size)) == _LENGTH.size:
+            folder, environment, order = pickle.loads(asked.read(*_LENGTH.unpack(head)))
+            os.chdir(folder)
+            if environment != dict(os.environ):
+                os.environ.clear()
+                os.environ.update(environment)
+            try:
+                bounded, task = pickle.loads(order)
+            except (ImportError, AttributeError):
+                data = pickle.dumps(None)
+            else:
+                data = _carried_out(bounded, task)
+            out.write(_LENGTH.pack(len(data)) + data)
+            out.flush()
 
 
 def _carried_out(bounded: Bounded, task: Any) -> bytes:
@@ -293,22 +301,15 @@ def _portable(error: BaseException) -> BaseException:
     return carried
 
 
-def _cause(status: int, said: IO[bytes]) -> str:
+def _cause(status: int, said: str) -> str:
     """How a process ended, with the last line that it said."""
     if status == -signal.SIGALRM:
         return signal.SIGALRM.name
     how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-    said.seek(0)
-    lines = said.read().decode("utf-8", "replace").strip().splitlines()
-    if any(words in line for line in lines for words in _NO_MEMORY):
+    if any(words in said for words in _NO_MEMORY):
         return "memory"
+    lines = said.strip().splitlines()
     return f"{how}: {lines[-1][:_WORDS_SHOWN]}" if lines else how
-
-
-def _repeat(said: IO[bytes]) -> None:
-    """Say what the process said, where the work went well: a library's warnings are for the user."""
-    said.seek(0)
-    sys.stderr.write(said.read().decode("utf-8", "replace"))
 
 
 def _data_bytes() -> int:

@@ -48,6 +48,9 @@ class Work(Protocol):
         Raises: what it raises; failure, where the work is done in a process that fails.
         """
 
+    def rest(self) -> None:
+        """All is loaded that a plan needs."""
+
     def expect(self, tokenizer: Tokenizer, folder: Path) -> None:
         """Parts are coming that need this tokenizer, which is in the store now."""
 
@@ -57,6 +60,9 @@ class _Here:
 
     def do(self, function: Callable[[Task], Result], task: Task, *, what: str, failure: type[UserError]) -> Result:
         return function(task)
+
+    def rest(self) -> None:
+        pass
 
     def expect(self, tokenizer: Tokenizer, folder: Path) -> None:
         pass
@@ -89,6 +95,9 @@ class Workers:
         except Exception as error:
             raise_told(error, what, failure, self.limits)
         return results[0]
+
+    def rest(self) -> None:
+        pass
 
     def expect(self, tokenizer: Tokenizer, folder: Path) -> None:
         self.engine.warm(function=load_tokenizer, task=Loading(tokenizer, folder), workers=self.number)
