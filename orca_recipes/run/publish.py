@@ -77,9 +77,9 @@ class Publication:
         folder.mkdir()
         tasks = self._write_tasks(name, folder)
         bench.progress.begin(f"write {name}", total=len(tasks), unit="files")
-        engine, written = self.loaded.recipe.engine, {}
+        written: dict[int, Written] = {}
         bench.mapped[f"write {name}"] = len(tasks)
-        for number, result in engine.map(function=write_half, tasks=tasks, workers=bench.workers):
+        for number, result in bench.run(write_half, tasks, workers=bench.workers, build=folder):
             written[number] = result
             bench.progress.advance(1)
         self._write_rejected(name, folder / records.REJECTED_NAME)

@@ -77,9 +77,9 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.wait(_SAMPLE_SECONDS):
-            family = _family(self._root)
-            self.cpu_seconds |= family
-            held = [_held_bytes(process) for process in family]
+            found = family(self._root)
+            self.cpu_seconds |= found
+            held = [_held_bytes(process) for process in found]
             self.peak_bytes = max(self.peak_bytes, sum(whole for whole, _ in held))
             self.largest_bytes = max(self.largest_bytes, *(whole for whole, _ in held), 0)
             self.own_bytes = max(self.own_bytes, *(own for _, own in held), 0)
@@ -89,7 +89,7 @@ class _Watch(threading.Thread):
         self.join()
 
 
-def _family(root: int) -> dict[int, float]:
+def family(root: int) -> dict[int, float]:
     """A process and its descendants, and the CPU seconds that each has used itself."""
     children: dict[int, list[int]] = {}
     used: dict[int, float] = {}

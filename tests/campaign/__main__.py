@@ -7,6 +7,7 @@ import click
 
 from tests.campaign.answers import answers
 from tests.campaign.bits import bits
+from tests.campaign.cluster import cluster
 from tests.campaign.families import families
 from tests.campaign.faults import faults
 from tests.campaign.forge import forge
@@ -26,6 +27,7 @@ campaign.add_command(kill)
 campaign.add_command(fuzz)
 campaign.add_command(bits)
 campaign.add_command(faults)
+campaign.add_command(cluster)
 campaign.add_command(forge)
 campaign.add_command(strangers)
 campaign.add_command(templates)

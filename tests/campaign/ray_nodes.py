@@ -9,18 +9,22 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import Self
 
 _SERVING = """
-import os, sys
+import itertools, os, sys
 from ray.cluster_utils import Cluster
 from orca_plugins.engines._ray_host import end_session
 
+caches = itertools.count()
+
 def add(wait=True):
+    own = {"ORCA_CACHE": f"{os.environ['RAY_TMPDIR']}/cache-{next(caches)}"}
     cluster.add_node(wait=wait, num_cpus=int(sys.argv[2]), object_store_memory=100 << 20, include_dashboard=False,
-        include_log_monitor=False, ray_client_server_port=None if cluster.head_node else int(sys.argv[3]) or None)
+        include_log_monitor=False, env_vars=own)
 
 cluster = Cluster()
 for number in range(int(sys.argv[1])):
@@ -39,24 +43,23 @@ os._exit(0)
 
 
 class RayNodes(AbstractContextManager["RayNodes"]):
-    """Nodes of `cpus` each; the first holds the cluster together and cannot be killed.
+    """Nodes of `cpus` each, with caches of their own; the first holds the cluster together and cannot be killed.
 
     Attributes:
         address: what an engine joins it by.
     """
 
-    def __init__(self, nodes: int, *, cpus: int = 1, client_port: int = 0) -> None:
+    def __init__(self, nodes: int, *, cpus: int = 1, environment: Mapping[str, str] | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp")
         quiet = {"RAY_TMPDIR": self._folder.name, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         quiet |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "PYTHONSAFEPATH": "1"}
-        arguments = [str(nodes), str(cpus), str(client_port)]
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", _SERVING, *arguments],
+            [sys.executable, "-W", "ignore", "-c", _SERVING, str(nodes), str(cpus)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | quiet,
+            env=os.environ | quiet | dict(environment or {}),
             start_new_session=True,
         )
         self.address = self._heard()
@@ -68,6 +71,11 @@ class RayNodes(AbstractContextManager["RayNodes"]):
     def add(self) -> None:
         """Have a new node join."""
         self._tell("add")
+
+    @property
+    def pid(self) -> int:
+        """The process whose descendants the nodes are."""
+        return self._process.pid
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

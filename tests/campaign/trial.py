@@ -21,6 +21,7 @@ class Trial:
     folder: Path
     recipe: Path
     workers: int = 1
+    more: tuple[str, ...] = ()
 
     @property
     def out(self) -> Path:
@@ -29,7 +30,17 @@ class Trial:
     @property
     def arguments(self) -> list[str]:
         store = str(self.folder / "store")
-        return ["build", str(self.recipe), "--out", str(self.out), "--store", store, "--workers", str(self.workers)]
+        return [
+            "build",
+            str(self.recipe),
+            "--out",
+            str(self.out),
+            "--store",
+            store,
+            "--workers",
+            str(self.workers),
+            *self.more,
+        ]
 
     def run(self) -> subprocess.CompletedProcess[str]:
         """The command, to its end."""
@@ -55,10 +66,13 @@ class Trial:
 
     def faults(self, promised: dict[str, str]) -> list[str]:
         """Why the build that lies here, or its surroundings, are not those of an undisturbed build."""
-        found = [] if promise_of(self.out) == promised else ["other bytes"]
+        return ([] if promise_of(self.out) == promised else ["other bytes"]) + self.left_over()
+
+    def left_over(self) -> list[str]:
+        """What an ended build should not have left lying about."""
         left = [path.name for path in self.folder.iterdir() if path.name.startswith(".out.")]
         left += [str(path) for path in (self.folder / "store" / "stages").rglob(".*")]
-        return found + [f"left over: {path}" for path in left]
+        return [f"left over: {path}" for path in left]
 
 
 def promise_of(directory: Path) -> dict[str, str]:

@@ -20,14 +20,22 @@ from orca_recipes.contract.testing import check_kind
 from orca_recipes.errors import EngineError, Failure, SourceError
 from tests.campaign.ray_nodes import RayNodes
 from tests.patience import SECONDS, awaited
+from tests.servers.objects import CREDENTIALS, new_bucket, serving_objects
 
 HOME = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[RayNodes]:
+def bucket() -> Iterator[dict[str, str]]:
+    """A bucket of a real S3 server: what the environment must hold to reach it, and its name as BUCKET."""
+    with serving_objects() as address:
+        yield {**CREDENTIALS, "AWS_ENDPOINT_URL": address, "BUCKET": new_bucket(address)}
+
+
+@pytest.fixture(scope="module")
+def nodes(bucket: dict[str, str]) -> Iterator[RayNodes]:
     """One cluster for all tests: it takes ten seconds to start."""
-    with RayNodes(3) as found:
+    with RayNodes(3, environment=bucket) as found:
         yield found
 
 
@@ -94,17 +102,23 @@ def test_a_part_that_kills_every_process_is_a_failure_that_says_so(engine: Ray, 
         list(engine.map(function=work.die, tasks=[0, 1], workers=2))
 
 
-def test_a_build_gives_the_bytes_of_the_local_engine(nodes: RayNodes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", ["a folder", "an address"])
+def test_a_build_gives_the_bytes_of_the_local_engine(
+    nodes: RayNodes, bucket: dict[str, str], tmp_path: Path, store: str
+) -> None:
+    """Over an address each node works in a cache of its own, and sees no folder of the command."""
+    place = str(tmp_path / "store") if store == "a folder" else f"s3://{bucket['BUCKET']}/store"
     done = subprocess.run(
         [
             *(sys.executable, "-m", "orca_recipes.cli", "build", "recipes/quickstart.toml", "--json"),
-            *("--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")),
+            *("--store", place, "--out", str(tmp_path / "out")),
             *("--set", "engine.kind=ray", "--set", f"engine.address={nodes.address}"),
         ],
         cwd=HOME,
         capture_output=True,
         text=True,
         timeout=SECONDS,
+        env=os.environ | bucket | {"ORCA_CACHE": str(tmp_path / "cache")},
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)

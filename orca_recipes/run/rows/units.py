@@ -23,6 +23,8 @@ STORED = ("id_hi", "id_lo", "tokens", "trained_tokens", "flags", "text_hi", "tex
 TURN = "turn"
 """The column that tells examples of one conversation apart: the turn, and with it the window where there are some."""
 
+RECORDS = ".records.arrow"
+
 Columns = dict[str, np.ndarray]
 """Columns of examples by name: [examples] each."""
 
@@ -40,7 +42,7 @@ class Unit:
 
     @property
     def records(self) -> Path:
-        return self.prefix.with_name(self.prefix.name + ".records.arrow")
+        return self.prefix.with_name(self.prefix.name + RECORDS)
 
     def columns(self) -> Columns:
         """STORED and TURN, mapped."""
@@ -70,8 +72,10 @@ def units_of(folders: Sequence[tuple[str, StageFolder]]) -> list[Unit]:
     for collection, folder in folders:
         parts = folder.parts()
         taken = _taken(parts)
-        # The others tell where rows went.
-        found += [Unit(collection, part.file(""), taken.get(part.name)) for part in parts if "tokens" in part.report]
+        for part in parts:
+            if "tokens" in part.report:  # the others tell where rows went
+                found.append(Unit(collection, part.file(""), taken.get(part.name)))
+                part.file(RECORDS)  # read soon; where the part was made elsewhere it is not here yet
     return found
 
 

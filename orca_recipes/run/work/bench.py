@@ -5,7 +5,7 @@ Parts are units of work and nothing else: their size, number and order never cha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from orca_recipes.run.work.account import Account, joined_counts, keep_account
 from orca_recipes.run.work.student import Student
 from orca_recipes.run.work.workers import TASKS_WORTH_WORKERS, is_worth_workers
 from orca_recipes.store.arrow_files import read_frame
+from orca_recipes.store.carried_tasks import carry_out, places_of
 from orca_recipes.store.store import Part, StageFolder, Store
 
 STAGES_AT_ONCE = 16
@@ -35,6 +36,7 @@ class PartTask(Protocol):
 
 
 AnyTask = TypeVar("AnyTask", bound=PartTask)
+Task = TypeVar("Task")
 Result = TypeVar("Result")
 Shared = TypeVar("Shared")
 
@@ -129,11 +131,28 @@ class Bench:
         is_wide = self.is_spread or self.recipe.engine.spreads or len(chosen) >= TASKS_WORTH_WORKERS
         workers = self.workers if is_wide else 1
         self.mapped[stage] = len(chosen)
-        for number, result in self.recipe.engine.map(function=function, tasks=chosen, workers=workers):
+        for number, result in self.run(function, chosen, workers=workers):
             results.append(result)
             self.progress.advance(sizes[todo[number]])
         folder.learn(task.name for task in chosen)
         return results
+
+    def run(
+        self, function: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int, build: Path | None = None
+    ) -> Iterator[tuple[int, Result]]:
+        """Have the engine run tasks, on machines that share no folder with this one where the store lies at an address.
+
+        Args:
+            build: the folder that tasks write files of the build into.
+        """
+        engine = self.recipe.engine
+        places = places_of(self.store.root, build) if engine.spreads else None
+        if places is None:
+            yield from engine.map(function=function, tasks=tasks, workers=workers)
+            return
+        carried = places.carried(function, tasks)
+        for number, back in engine.map(function=carry_out, tasks=carried, workers=workers):
+            yield number, places.brought(back)
 
     def finish_counted(
         self,
