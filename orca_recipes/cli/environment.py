@@ -10,7 +10,17 @@ from typing import Any
 
 from orca_recipes import __version__
 
-_OTHERS = ("torch", "megatron-core", "transformers", "openai", "datasets", "xllamacpp", "tensorboard", "reasoning-gym")
+_OTHERS = (
+    "torch",
+    "megatron-core",
+    "transformers",
+    "openai",
+    "datasets",
+    "xllamacpp",
+    "tensorboard",
+    "trackio",
+    "reasoning-gym",
+)
 _VARIABLES = ("ORCA_CACHE", "ORCA_CONFIG", "ORCA_LEASE_SECONDS", "ORCA_STORE", "ORCA_TRACES")
 
 

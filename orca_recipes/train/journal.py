@@ -1,4 +1,5 @@
-"""What a training tells: a line a step on the terminal, `log.jsonl`, and TensorBoard scalars.
+"""What a training tells: a line a step on the terminal, `log.jsonl`, and scalars for TensorBoard, and for Trackio where
+that is installed.
 
 Only rank 0 keeps one. A resumed run cuts the log back to the step of its checkpoint, so that every step stands in it
 once and the curve is that of an undisturbed run.
@@ -8,19 +9,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from orca_recipes.counted import counted
 from orca_recipes.shards.files import write_whole
 from orca_recipes.shards.show.visible import visible
+from orca_recipes.train.trackio_scalars import TrackioScalars, is_installed
 from orca_recipes.train.validation import Validation
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 LOG = "log.jsonl"
 TENSORBOARD = "tensorboard"
@@ -70,6 +69,14 @@ class Journal(Protocol):
     def say(self, sentence: str) -> None: ...
 
 
+class Scalars(Protocol):
+    """Where single numbers go, for curves to be looked at."""
+
+    def add_scalar(self, name: str, value: float, step: int, /) -> object: ...
+
+    def close(self) -> None: ...
+
+
 class Silence:
     """The journal of every rank but the first."""
 
@@ -86,17 +93,17 @@ class Silence:
 class RunJournal:
     """The journal of rank 0."""
 
-    def __init__(self, log: TextIO, scalars: SummaryWriter, stream: TextIO) -> None:
+    def __init__(self, log: TextIO, scalars: Sequence[Scalars], stream: TextIO) -> None:
         self._log, self._scalars, self._stream = log, scalars, stream
 
     def step(self, step: Step, glance: Glance) -> None:
         self._write(asdict(step))
         for name in ("loss", "learning_rate", "gradient_norm"):
-            self._scalars.add_scalar(name, getattr(step, name), step.step)
-        self._scalars.add_scalar("target_tokens_per_second", step.target_tokens / step.seconds, step.step)
-        self._scalars.add_scalar("row_fill", glance.fill, step.step)
+            self._add_scalar(name, getattr(step, name), step.step)
+        self._add_scalar("target_tokens_per_second", step.target_tokens / step.seconds, step.step)
+        self._add_scalar("row_fill", glance.fill, step.step)
         if glance.utilization is not None:
-            self._scalars.add_scalar("flop_utilization", glance.utilization, step.step)
+            self._add_scalar("flop_utilization", glance.utilization, step.step)
         self.say(step_line(step, glance))
 
     def validation(self, found: Validation) -> None:
@@ -110,12 +117,16 @@ class RunJournal:
                 "validation_losses": groups,
             }
         )
-        self._scalars.add_scalar("validation_loss", found.loss, found.step)
+        self._add_scalar("validation_loss", found.loss, found.step)
         for sort, by in found.groups.items():
             for name, group in by.items():
-                self._scalars.add_scalar(f"validation_loss_by_{sort}/{name}", group.loss, found.step)
+                self._add_scalar(f"validation_loss_by_{sort}/{name}", group.loss, found.step)
         for line in validation_lines(found):
             self.say(line)
+
+    def _add_scalar(self, name: str, value: float, step: int) -> None:
+        for each in self._scalars:
+            each.add_scalar(name, value, step)
 
     def say(self, sentence: str) -> None:
         print(visible(sentence), file=self._stream, flush=True)
@@ -133,12 +144,13 @@ def open_journal(run: Path, *, after_step: int) -> Iterator[RunJournal]:
     path = run / LOG
     kept = [line for line in read_log(path) if line["step"] <= after_step]
     write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-    with path.open("a", encoding="utf-8") as log:
-        scalars = SummaryWriter(str(run / TENSORBOARD), purge_step=after_step + 1)
-        try:
-            yield RunJournal(log, scalars, sys.stdout)
-        finally:
-            scalars.close()
+    with path.open("a", encoding="utf-8") as log, ExitStack() as closing:
+        scalars: list[Scalars] = [SummaryWriter(str(run / TENSORBOARD), purge_step=after_step + 1)]
+        closing.callback(scalars[0].close)
+        if is_installed():
+            scalars.append(TrackioScalars(run, kept))
+            closing.callback(scalars[1].close)
+        yield RunJournal(log, scalars, sys.stdout)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

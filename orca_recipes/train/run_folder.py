@@ -11,6 +11,7 @@ from orca_recipes.train.checkpoints.checkpoint import NAME as CHECKPOINT
 from orca_recipes.train.checkpoints.checkpoint_files import checkpoints
 from orca_recipes.train.journal import LOG, TENSORBOARD
 from orca_recipes.train.start import CHECKPOINTS
+from orca_recipes.train.trackio_scalars import TRACKIO
 from orca_recipes.train.training_settings import NAME as SETTINGS
 
 
@@ -36,7 +37,7 @@ def refuse_foreign_run(run: Path) -> None:
 
 def _foreign(run: Path) -> Iterator[str]:
     if not _is_run(run):
-        yield from (name for name in (SETTINGS, LOG, TENSORBOARD, CHECKPOINTS) if _holds_something(run / name))
+        yield from (name for name in (SETTINGS, LOG, TENSORBOARD, TRACKIO, CHECKPOINTS) if _holds_something(run / name))
     for place in checkpoints(run / CHECKPOINTS):
         if not (place / CHECKPOINT).is_file():
             yield f"{CHECKPOINTS}/{place.name}"

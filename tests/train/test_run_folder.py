@@ -32,6 +32,7 @@ def train(fork_ranks: Fork, build: Path, run: Path, **more: Any) -> None:
         ("log.jsonl", "log.jsonl"),
         ("settings.json", "settings.json"),
         ("tensorboard/events", "tensorboard"),
+        ("trackio/x.db", "trackio"),
         ("checkpoints/step-00000007/mine.txt", "checkpoints"),
     ],
 )
