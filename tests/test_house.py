@@ -64,7 +64,7 @@ ROOMS = {
     "preview": OUTSIDE | {"run"} | {f"run/{room}" for room in RUN} | {"store", "traces", "trust"},
     "explain": OUTSIDE | {f"run/{room}" for room in RUN} | {"store", "traces", "prove"},
     "packages": {"contract", "catalogue"},
-    "archive": OUTSIDE | {"run", "store"} | {f"run/{room}" for room in RUN},
+    "archive": OUTSIDE | {"run", "store", "traces"} | {f"run/{room}" for room in RUN},
     "diff": OUTSIDE | {"run/pinning"},
     "report": OUTSIDE | {"diff", "explain", "prove", "run"},
     "card": {"shards"},

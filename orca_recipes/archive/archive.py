@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from orca_recipes.archive.environment import environment
 from orca_recipes.archive.tar_file import FORMAT, write_archive
 from orca_recipes.archive.tree import Read, files_read, portable, root_of
+from orca_recipes.archive.wheels import lacking, packed_wheels
 from orca_recipes.errors import BuildError
+from orca_recipes.plan.compile import collects
 from orca_recipes.plan.pins import differences
 from orca_recipes.progress import Progress
 from orca_recipes.recipe.load import LoadedRecipe
-from orca_recipes.run.build import Asked, made, prepare
+from orca_recipes.run.build import Asked, Prepared, bench_of, made, prepare
+from orca_recipes.run.collect import requested
 from orca_recipes.run.pinning.lock_file import lock_path, read_lock
 from orca_recipes.run.pinning.moving_names import settled
 from orca_recipes.shards.digests import bytes_digest, file_digest
+from orca_recipes.traces.exchange import export_traces
+from orca_recipes.traces.trace_store import TraceStore, default_root
 
+ANSWERS = "answers/traces.jsonl"
+"""Where an archive keeps the bought answers that its recipe uses."""
+WHEELS = "wheels"
+"""The folder of an archive that holds packages."""
 WRITTEN = "extends"
 """The folder of an archive that holds a recipe and those that it extends as they were written."""
 
@@ -40,14 +50,21 @@ class Archived:
 
 
 def archive_recipe(
-    asked: Asked, out: Path, progress: Progress, *, without: tuple[str, ...] = (), most_bytes: int | None = None
+    asked: Asked,
+    out: Path,
+    progress: Progress,
+    *,
+    without: tuple[str, ...] = (),
+    most_bytes: int | None = None,
+    wheels: Path | None = None,
 ) -> Archived:
     """Write the archive of a recipe; one that was not built as it stands is built first.
 
     Args:
         without: collections whose files are not packed, as where their licence forbids it.
         most_bytes: a collection that is larger is not packed.
-    Raises: RecipeError for an unknown collection; whatever a build raises.
+        wheels: a folder of wheels that are packed, for a rebuild without a package index.
+    Raises: RecipeError for an unknown collection; BuildError for a folder without wheels; whatever a build raises.
     """
     if unknown := sorted(set(without) - set(asked.loaded.recipe.collections)):
         raise asked.loaded.fault([(("collections",), f"--without names no collection of it: {', '.join(unknown)}")])
@@ -65,7 +82,13 @@ def archive_recipe(
     contents |= _written(asked.loaded, lock)
     if lock.is_file() and not asked.loaded.extends:
         contents[Path(os.path.abspath(lock)).relative_to(root).as_posix()] = lock.read_bytes()
+    here = environment(prepared.pins.plugins)
     missing = _missing(asked, reads, kept, root)
+    packages = {} if wheels is None else packed_wheels(wheels)
+    contents |= {f"{WHEELS}/{path.name}": path for path in packages.values()}
+    missing += [] if wheels is None else lacking(here, packages)
+    answers = _answers(asked, prepared, progress, without)
+    contents |= {} if answers is None else {ANSWERS: answers}
     manifest = {
         "format": FORMAT,
         "name": asked.loaded.recipe.name,
@@ -74,8 +97,9 @@ def archive_recipe(
         "expected": expected,
         "files": [{"path": path, **_size_and_digest(held)} for path, held in sorted(contents.items())],
         "missing": missing,
-        "environment": environment(prepared.pins.plugins),
+        "environment": here,
     }
+    manifest |= {} if answers is None else {"answers": ANSWERS}
     write_archive(out, manifest, contents)
     return Archived(out, file_digest(out), expected, len(contents), missing)
 
@@ -88,7 +112,7 @@ def _written(loaded: LoadedRecipe, lock: Path) -> dict[str, Path | bytes]:
     return {f"{WRITTEN}/{place}.{path.name}": path.read_bytes() for place, path in enumerate(files)}
 
 
-def _locked_data(asked: Asked, prepared: Any) -> str | None:
+def _locked_data(asked: Asked, prepared: Prepared) -> str | None:
     """Return the lock's data digest if the lock is current, else None."""
     lock = read_lock(lock_path(asked.loaded.path, asked.loaded.profile))
     if lock is None or differences(lock.pins, prepared.pins):
@@ -117,11 +141,18 @@ def _missing(asked: Asked, reads: list[Read], kept: list[Read], root: Path) -> l
         inside = read.packs and read.path.is_relative_to(root)
         where = {"path": read.path.relative_to(root).as_posix()} if inside else {"name": read.path.name}
         found.append({"part": read.part, **where, **_size_and_digest(read.path), **_address(asked, read.part)})
-    recipe = asked.loaded.recipe
-    bought = "its bought answers: `orca-recipe traces` exports them"
-    teachers = dict.fromkeys(dataset.teacher for dataset in recipe.datasets.values())
-    found += [{"part": f"teachers.{name}", "name": bought} for name in teachers if recipe.teachers[name].collects]
     return found
+
+
+def _answers(asked: Asked, prepared: Prepared, progress: Progress, without: Collection[str]) -> bytes | None:
+    """The stored answers to what the recipe asks, but of collections that are left out; None where it asks nobody."""
+    if not any(collects(prepared.recipe, name) for name in prepared.recipe.datasets):
+        return None
+    keys = requested(bench_of(asked, prepared, progress), without=without)
+    with TemporaryDirectory() as folder, TraceStore(asked.traces or default_root()) as traces:
+        path = Path(folder) / "traces.jsonl"
+        export_traces(traces, path, keys=keys)
+        return path.read_bytes()
 
 
 def _address(asked: Asked, part: str) -> Mapping[str, Any]:

@@ -24,8 +24,13 @@ def environment(plugins: Mapping[str, PluginPin]) -> dict[str, Any]:
     }
 
 
-def environment_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Every difference that can decide a byte, in sentences, and last the line of pip that makes it."""
+def environment_differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], *, line: str | None = None
+) -> list[str]:
+    """Every difference that can decide a byte, in sentences, and last the line of pip that makes it.
+
+    line: the line of pip, where it is known to be another than that of a package index.
+    """
     found, wanted = [], []
     if before["python"] != after["python"]:
         found.append(f"Python {before['python']} made the archive, and this is {after['python']}")
@@ -41,7 +46,7 @@ def environment_differences(before: Mapping[str, Any], after: Mapping[str, Any])
             wanted.append(f"{name}=={pin['version']}")
         elif here["digest"] != pin["digest"]:
             found.append(f"plugin {name} {pin['version']} is here with other files than made the archive")
-    return [*found, *([shlex.join(["pip", "install", *wanted])] if wanted else [])]
+    return [*found, *([line or shlex.join(["pip", "install", *wanted])] if wanted else [])]
 
 
 def _version(name: str) -> str:

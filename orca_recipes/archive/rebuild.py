@@ -8,8 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from orca_recipes.archive.archive import WHEELS
 from orca_recipes.archive.environment import environment, environment_differences
 from orca_recipes.archive.tar_file import unpack
+from orca_recipes.archive.wheels import unpacked_wheels
 from orca_recipes.errors import OrcaError
 from orca_recipes.plan.plugins import PluginPin
 from orca_recipes.progress import Progress
@@ -18,6 +20,8 @@ from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, made, pinned_plugins
 from orca_recipes.run.work.limited import LIMITED
 from orca_recipes.store.store import Store
+from orca_recipes.traces.exchange import import_traces
+from orca_recipes.traces.trace_store import TraceStore
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,20 @@ class Rebuilt:
 
 
 def rebuild(
-    archive: Path, out: Path, kinds: Kinds, progress: Progress, *, workers: int, told: Callable[[str], None]
+    archive: Path,
+    out: Path,
+    kinds: Kinds,
+    progress: Progress,
+    *,
+    workers: int,
+    told: Callable[[str], None],
+    wheels: Path | None = None,
 ) -> Rebuilt:
     """Build an archive into a directory, with a store that is thrown away.
 
     Args:
         told: hears each difference of the environment before anything is built.
+        wheels: a folder for the archive's wheels; the line of pip then installs from there.
     Raises: BuildError for an archive that is none, newer, or edited.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +79,11 @@ def rebuild(
             plugins = pinned_plugins(asked)
         except OrcaError as fault:
             why = str(fault)
-        found = environment_differences(manifest["environment"], environment(plugins))
+        if answers := manifest.get("answers"):
+            with TraceStore(Path(folder) / "traces") as bought:
+                import_traces(bought, tree / answers)
+        line = None if wheels is None else unpacked_wheels(tree / WHEELS, wheels)
+        found = environment_differences(manifest["environment"], environment(plugins), line=line)
         for sentence in found:
             told(sentence)
         try:

@@ -19,6 +19,7 @@ from orca_recipes.counted import counted
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The tar to write.")
 @click.option("--without", multiple=True, metavar="COLLECTION", help="Do not pack its files; may be repeated.")
 @click.option("--most-bytes", type=click.IntRange(min=0), metavar="N", help="Do not pack larger collections.")
+@click.option("--wheels", type=click.Path(path_type=Path), metavar="DIR", help="Pack the wheels of this folder, too.")
 @STORE
 @TRACES
 @JSON
@@ -28,21 +29,23 @@ def archive(
     out: Path,
     without: tuple[str, ...],
     most_bytes: int | None,
+    wheels: Path | None,
     store: Path,
     traces: Path | None,
     as_json: bool,
 ) -> None:
-    """Pack a recipe, its lock and all files that it reads into one tar, the same bytes each time.
+    """Pack a recipe, its lock, all files that it reads and the answers that it bought into one tar, the same bytes each
+    time.
 
-    Files of a hub and bought answers are not packed; nor what --without names, as where a licence forbids it: they are
-    named with their digests. A recipe that was not built as it stands is built first.
+    Files of a hub are not packed; nor what --without names, as where a licence forbids it: they are named with their
+    digests. A recipe that was not built as it stands is built first.
     """
     from orca_recipes.archive.archive import archive_recipe
     from orca_recipes.progress import progress_for
 
     asked = ask(load(recipe, profile, ()), store=store, traces=traces, out=None, limit=None)
     with progress_for() as progress:
-        found = archive_recipe(asked, out, progress, without=without, most_bytes=most_bytes)
+        found = archive_recipe(asked, out, progress, without=without, most_bytes=most_bytes, wheels=wheels)
     if as_json:
         print_json(found.as_json())
         return
@@ -54,8 +57,11 @@ def archive(
 @click.argument("archive", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The build directory.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: one a core]")
+@click.option(
+    "--wheels", type=click.Path(path_type=Path), metavar="DIR", help="Put its wheels here; pip's line installs them."
+)
 @JSON
-def rebuild(archive: Path, out: Path, workers: int | None, as_json: bool) -> None:
+def rebuild(archive: Path, out: Path, workers: int | None, wheels: Path | None, as_json: bool) -> None:
     """Build what an archive holds, and compare the digest of its data: exit status 1 where it is another.
 
     Neither the store nor the files of this machine are used. What differs between this environment and the archive's is
@@ -69,7 +75,8 @@ def rebuild(archive: Path, out: Path, workers: int | None, as_json: bool) -> Non
         print_text(sentence, err=True)
 
     with progress_for() as progress:
-        found = rebuilt(archive, out, Catalogue(), progress, workers=workers or os.cpu_count() or 1, told=told)
+        count = workers or os.cpu_count() or 1
+        found = rebuilt(archive, out, Catalogue(), progress, workers=count, told=told, wheels=wheels)
     if as_json:
         print_json(found.as_json())
     else:

@@ -43,7 +43,8 @@ def new(name: str, hook: str, out: Path | None, as_json: bool) -> None:
 def test(name: str | None, as_json: bool) -> None:
     """Hold the kinds of an installed package to the contract; without NAME, of the package of this folder.
 
-    Exit status 1 where one breaks a promise; the smallest input that shows it is printed.
+    Exit status 1 where one breaks a promise; the smallest input that shows it is printed. A kind whose docstring names
+    files that are not in the current folder is untried.
     """
     import json
 
@@ -58,7 +59,10 @@ def test(name: str | None, as_json: bool) -> None:
         print_json({"distribution": distribution, "kinds": [kind.as_json() for kind in found]})
     for kind in () if as_json else found:
         speed = "" if kind.microseconds_a_row is None else f", {kind.microseconds_a_row:.1f} µs a row"
-        print_text(f"{kind.hook} {kind.name}: {'unsound' if kind.failures else 'sound' + speed}")
+        said = {True: f"sound{speed}", False: "unsound", None: "untried"}[kind.is_sound]
+        print_text(f"{kind.hook} {kind.name}: {said}")
+        for sentence in kind.untried:
+            print_text(f"  {sentence}")
         for failure in kind.failures:
             print_text(f"  {failure.check}\n    on {json.dumps(failure.input, ensure_ascii=False)}")
     if any(kind.failures for kind in found):

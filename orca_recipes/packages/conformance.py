@@ -6,7 +6,7 @@ A kind is tried as its docstring's examples make it: those are what its author s
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.contract.checks.promises import example_kinds
-from orca_recipes.contract.kind import Kind
+from orca_recipes.contract.kind import Kind, is_place
 from orca_recipes.contract.pieces import PIECES, Offer
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.errors import OrcaError, PluginError
@@ -41,17 +41,24 @@ class Broken:
 
 @dataclass
 class Tested:
-    """One kind; microseconds_a_row: that it takes, where it is asked by rows."""
+    """One kind; untried: why examples of it could not be tried here. microseconds_a_row: that it takes, where it is
+    asked by rows."""
 
     hook: str
     name: str
     failures: list[Broken] = field(default_factory=list)
+    untried: list[str] = field(default_factory=list)
     microseconds_a_row: float | None = None
+
+    @property
+    def is_sound(self) -> bool | None:
+        """Whether it keeps its promises, None where no failure was found and not all of it was tried."""
+        return False if self.failures else None if self.untried else True
 
     def as_json(self) -> dict[str, Any]:
         failures = [found.as_json() for found in self.failures]
-        told = {"hook": self.hook, "name": self.name, "sound": not failures, "failures": failures}
-        return told | {"microseconds_a_row": self.microseconds_a_row}
+        told = {"hook": self.hook, "name": self.name, "sound": self.is_sound, "failures": failures}
+        return told | {"untried": self.untried, "microseconds_a_row": self.microseconds_a_row}
 
 
 def tested(distribution: str, catalogue: Catalogue, base: Path) -> list[Tested]:
@@ -91,12 +98,37 @@ def _tested(offer: Offer, catalogue: Catalogue, base: Path) -> Tested:
         said = f'the docstring of {cls.__name__} has no TOML example with kind = "{offer.name}", so it cannot be tried'
         found.failures.append(Broken(said, {"kind": offer.name}))
     for kind in examples:
+        missing = next(_missing(kind), None)
+        if missing is not None:
+            found.untried.append(f"its example names {missing}, which is not here; run this where it is")
+            continue
         failure = _failure(found.hook, kind)
         if failure is not None:
             found.failures.append(failure)
         else:
             found.microseconds_a_row = _speed(found.hook, kind)
     return found
+
+
+def _missing(kind: Kind) -> Iterator[Path]:
+    """The files and folders that a kind's options name and that are not here."""
+    for name, option in type(kind).model_fields.items():
+        if is_place(option.metadata, option.annotation):
+            for path in _paths(getattr(kind, name)):
+                anchor = Path(path.anchor)
+                if not path.exists() and not any(anchor.glob(path.relative_to(anchor).as_posix())):
+                    yield path
+
+
+def _paths(value: Any) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _paths(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _paths(inner)
 
 
 def _failure(hook: str, kind: Kind) -> Broken | None:

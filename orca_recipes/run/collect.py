@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from orca_recipes.counted import counted
@@ -57,11 +58,12 @@ def collected(bench: Bench) -> list[Collected]:
     return found
 
 
-def requested(bench: Bench) -> frozenset[bytes]:
-    """The keys of all that a recipe's teachers are asked. Raises: as `collected`."""
+def requested(bench: Bench, *, without: Collection[str] = ()) -> frozenset[bytes]:
+    """The keys of all that a recipe's teachers are asked, but of some collections. Raises: as `collected`."""
     teachers = _collecting(bench.recipe)
     execute(bench, ("ask",))
     questions = [each for name in teachers for each in questions_of(bench, name)]
+    questions = [each for each in questions if each.subject.partition("/")[2] not in without]
     return frozenset(key for each in questions for part in asked_parts(each.asked) for key in keys_of(part))
 
 

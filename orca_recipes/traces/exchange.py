@@ -8,7 +8,7 @@ nobody asked. It stands behind what was bought here, unless it is asked to repla
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -53,10 +53,14 @@ class Imported:
             self.reasons.append(f"{place}: {reason}")
 
 
-def export_traces(traces: TraceStore, path: Path) -> int:
+def export_traces(traces: TraceStore, path: Path, *, keys: Set[bytes] | None = None) -> int:
     """Write all traces, each once, in the order of the segments; return how many. The suffix says how: .jsonl or
-    .parquet."""
-    tables = map(as_json, _distinct(traces))
+    .parquet.
+
+    keys: of the requests whose answers are written, all where it is not given.
+    """
+    chosen = (trace for trace in _distinct(traces) if keys is None or trace.answer.key in keys)
+    tables = map(as_json, chosen)
     aside = path.with_name(f".{path.name}.partial")
     try:
         number = _write_parquet(aside, tables) if _is_parquet(path) else _write_json(aside, tables)

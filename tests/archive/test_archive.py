@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -12,8 +13,11 @@ from click.testing import CliRunner
 
 from orca_recipes.archive.environment import environment, environment_differences
 from orca_recipes.archive.tar_file import unpack
+from orca_recipes.archive.wheels import unpacked_wheels
 from orca_recipes.cli.main import main
 from orca_recipes.errors import BuildError
+from tests.servers.running import running
+from tests.servers.stub import Stub
 
 TOKENIZER = Path(__file__).parents[2] / "recipes" / "quickstart" / "tokenizer.json"
 RECIPE = """\
@@ -160,3 +164,49 @@ def test_all_files_of_a_recipe_that_extends_another_are_pinned_and_packed(recipe
     (tmp_path / "home").rename(tmp_path / "gone")
     told = json.loads(orca("rebuild", "a.tar", "--out", "elsewhere/B", "--workers", "1", "--json"))
     assert (told["equal"], told["digest"]) == (True, packed["expected"])
+
+
+def test_bought_answers_are_packed_and_a_rebuild_asks_nobody(recipe: Path, tmp_path: Path) -> None:
+    stub = Stub()
+    with running(stub) as base_url:
+        teacher = f'[teachers.t]\nkind = "openai"\nmodel = "m"\nendpoints = [{{ base_url = "{base_url}" }}]\n'
+        more = '[datasets.main]\nteacher = "t"\n[collections.more]\nkind = "files"\npath = "more.jsonl"\n'
+        (recipe.parent / "more.jsonl").write_text('{"question": "Why?"}\n')
+        recipe.write_text(recipe.read_text() + teacher + more)
+        words = ("archive", recipe, "--traces", "traces", "--json", "-o")
+        packed = json.loads(orca(*words, "a.tar"))
+        asked = len(stub.bodies)
+        orca(*words, "b.tar", "--without", "more")
+        assert len(stub.bodies) == asked == 21
+    assert packed["missing"] == []
+    counts = []
+    for name in ("a.tar", "b.tar"):
+        with tarfile.open(name) as tar:
+            held = tar.extractfile("tree/answers/traces.jsonl")
+            assert held is not None
+            counts.append(len(held.read().splitlines()))
+    assert counts == [21, 20]
+    told = json.loads(orca("rebuild", "a.tar", "--out", "B", "--workers", "1", "--json"))
+    assert (told["equal"], told["digest"]) == (True, packed["expected"])
+
+
+def test_wheels_go_into_an_archive_and_come_out_with_a_line_that_installs_them(recipe: Path, tmp_path: Path) -> None:
+    here = environment({})["packages"]
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / f"polars-{here['polars']}-py3-none-any.whl").write_bytes(b"polars")
+    packed = json.loads(orca("archive", recipe, "-o", "a.tar", "--wheels", wheels, "--json"))
+    lacking = {one["name"] for one in packed["missing"] if one["part"] == "wheels"}
+    assert lacking == {f"{name}=={version}" for name, version in here.items() if name != "polars" and version}
+    told = orca("rebuild", "a.tar", "--out", "B", "--workers", "1", "--wheels", "out", "--json")
+    assert json.loads(told)["differences"] == [], "where nothing differs nothing is to be installed"
+    digest = hashlib.sha256(b"polars").hexdigest()
+    line = f"polars=={here['polars']} --hash=sha256:{digest}\n"
+    assert (tmp_path / "out" / "requirements.txt").read_text() == line
+    install = unpacked_wheels(tmp_path / "nowhere", tmp_path / "out")
+    other = {**environment({}), "packages": {**here, "polars": "0.1"}}
+    assert environment_differences(other, environment({}), line=install)[-1] == install
+    assert install is not None
+    assert install.startswith("pip install --no-index --no-deps --require-hashes --find-links ")
+    (tmp_path / "none").mkdir()
+    assert "it holds no wheel" in orca("archive", recipe, "-o", "c.tar", "--wheels", "none", status=2)

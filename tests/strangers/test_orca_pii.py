@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-TOKENIZER = HERE.parents[1] / "recipes" / "quickstart" / "tokenizer.json"
+from tests.strangers.conftest import TOKENIZER, installed, orca
+
 ROWS = {
     "Write to jane.doe@example.org.": "holds an e-mail address",
     "Pay with 4111 1111 1111 1111.": "holds a card number",
@@ -50,25 +46,11 @@ kind = "chatml"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package installed in `site`, and a recipe."""
     made = tmp_path_factory.mktemp("pii")
-    shutil.copytree(HERE / "orca-pii", made / "package")
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", "site"]
-    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    subprocess.run([*pip, "./package"], check=True, cwd=made, env=environment)
+    installed(made, "orca-pii")
     rows = [json.dumps({"q": f"Question {n}?", "a": answer}) for n, answer in enumerate(ROWS)]
     (made / "rows.jsonl").write_text("\n".join(rows))
     (made / "private.toml").write_text(RECIPE.format(tokenizer=TOKENIZER.as_posix()))
     return made
-
-
-def orca(folder: Path, *words: str, site: str = "site") -> subprocess.CompletedProcess[str]:
-    beside = os.pathsep.join(filter(None, [str(folder / site), os.environ.get("PYTHONPATH")]))
-    return subprocess.run(
-        [sys.executable, "-m", "orca_recipes.cli", *words],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": beside},
-    )
 
 
 def test_its_kind_keeps_the_contract(folder: Path) -> None:
