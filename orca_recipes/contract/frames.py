@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 BESIDE_CONTENT = ("reasoning", "tool_calls", "tool_call_id", "name")
 """What a message may hold beside role and content; each is null in nearly all messages, and then no part of them."""
 
+TRAIN_ON = "train_on"
+"""The column of conversations that tells the parts of their answers that are trained, where a rule says which."""
+
 BESIDE_MESSAGES = ("tools", "template_kwargs")
 """What a conversation may bring beside its messages for the template to print; null in nearly all."""
 
@@ -138,7 +141,7 @@ def stored_conversations_schema() -> dict[str, Any]:
 
     strategy, system_message and teacher are the recipe's names ("" where there is none); cut marks an answer that
     its teacher did not finish. teacher_view: what the teacher was asked, told by the student's messages (`run/views`),
-    where prompts are erased.
+    where prompts are erased. train_on: the parts that a rule trains (`TrainedParts.told`), null where the dataset says.
     """
     import polars as pl
 
@@ -157,7 +160,7 @@ def stored_conversations_schema() -> dict[str, Any]:
         "cut": pl.Boolean,
         "teacher_view": pl.String,
         "messages": messages_type(),
-        **dict.fromkeys(BESIDE_MESSAGES, pl.String),
+        **dict.fromkeys((*BESIDE_MESSAGES, TRAIN_ON), pl.String),
     }
 
 

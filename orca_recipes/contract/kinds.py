@@ -51,8 +51,9 @@ class Strategy(Kind, ABC):
 
     keeps_own_words: whether rows that bring their own answer or system message keep them; under a strategy that does
     not, such rows are rejected unless the rule says `replace = true`.
-    asks_conversations: whether it surely asks what a brought conversation leaves open. Any other strategy is called to
-    see: rows for which `ask` returns null are rejected, whoever answers.
+    asks_conversations: whether it asks conversations itself. Any other strategy is handed the last user's turn of a
+    brought conversation as the question, and what stands before it is put before the question in what it returns; rows
+    for which `ask` returns null are rejected, whoever answers.
     instructs: whether it tells the teacher how to answer, so that a student who is shown its words should be shown an
     answer to them.
     """

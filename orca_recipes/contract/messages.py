@@ -122,7 +122,7 @@ def ends_with_answer(messages: pl.Series) -> pl.Series:
     stands elsewhere.
     """
     lengths = messages.list.len()
-    if len(messages) and lengths.min():
+    if len(messages) and lengths.min() and not lengths.null_count():
         # No conversation is empty: the roles alone are looked up, a third of the time.
         roles = messages.explode().struct.field("role")
         last = roles.gather(lengths.cum_sum() - 1)

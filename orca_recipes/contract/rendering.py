@@ -17,6 +17,10 @@ EXPANSION_LIMIT = 16.0
 """How many times the tokens of a conversation its examples may have, unless the recipe says otherwise."""
 
 
+MARKS = ("<think>", "</think>")
+"""What opens and closes a thought, where a template has no marks of its own."""
+
+
 @dataclass(frozen=True)
 class Rendering:
     """What is known of a template whose rows are rendered one by one.
@@ -43,7 +47,7 @@ class Rendering:
     reasoning: str = ""
     arguments: Literal["object", "text"] = "object"
     contents: Literal["text", "parts"] = "text"
-    marks: tuple[str, str] = ("<think>", "</think>")
+    marks: tuple[str, str] = MARKS
     opens: bool = False
     history: History = "inference"
     empty_thought: EmptyThought = "prompt"

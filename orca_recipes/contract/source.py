@@ -150,6 +150,11 @@ class Source(Kind, ABC):
         it; else that answer alone is trained."""
         return False
 
+    def second_systems(self) -> Literal["reject", "merge", "keep"]:
+        """What becomes of a row one of whose later messages is a system message: it is rejected, all of them are merged
+        into the first message, or they stay where they stand."""
+        return "reject"
+
     @abstractmethod
     def slices(self, *, slice_bytes: int) -> Sequence[Slice]:
         """Cut the reading into units of roughly `slice_bytes` of input (a unit that cannot be cut may be larger)."""

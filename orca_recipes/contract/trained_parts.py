@@ -25,6 +25,16 @@ class TrainedParts:
     def has(self, part: str) -> bool:
         return bool(getattr(self, part))
 
+    def told(self) -> str:
+        """Their names with + between them."""
+        return "+".join(part for part in PARTS if self.has(part))
+
+
+def parts_told(text: str) -> TrainedParts:
+    """The parts that `told` wrote."""
+    names = text.split("+")
+    return TrainedParts(**{part: part in names for part in PARTS})
+
 
 @dataclass(frozen=True)
 class PartSpan:

@@ -370,12 +370,9 @@ class TurnWriter:
                 raise Unfit(f"{what}: it holds the text of the control token {found.group()}")
         for message in messages:
             content = message.get("content") or ""
-            if (
-                message["role"] == "assistant"
-                and self._open in content
-                and self._close not in content
-                and self._rendering.reasoning
-            ):
+            if message["role"] != "assistant" or self._open not in content or self._close in content:
+                continue
+            if self._rendering.reasoning or (message.get("trained") and content.lstrip().startswith(self._open)):
                 raise Unfit("content: a thought begins and never ends")
 
 

@@ -161,6 +161,16 @@ def unfit_pattern(choice: Choice) -> str | None:
     return None
 
 
+def require_pattern(column: str, pattern: str) -> None:
+    """Refuse a pattern that no engine of columns reads. Raises: ValueError, which names the column."""
+    if _LOOKS_AROUND.search(pattern):
+        raise ValueError(f"{column}: {quoted(pattern)} looks around or back, which patterns of columns cannot")
+    try:
+        re.compile(pattern)
+    except re.error as fault:
+        raise ValueError(f"{column}: {quoted(pattern)} is no pattern: {fault}") from None
+
+
 def _inner(word: str, said: Any) -> Choice:
     if not isinstance(said, Mapping):
         raise ValueError(f'{word}: tables of columns and what they must be, such as {{ language = "en" }}')
@@ -188,7 +198,7 @@ def _require_fit(column: str, operation: str, value: Any) -> None:
     if not is_fit:
         raise ValueError(f"{column}: {operation} wants {wants}")
     if operation == "matches":
-        _require_pattern(column, value)
+        require_pattern(column, value)
     if operation == "turns":
         for _ in _turns(column, value):
             pass
@@ -217,15 +227,6 @@ def _turns(column: str, value: Any) -> Iterator[Condition]:
         if condition.sort != "number":
             raise ValueError(f"{column}: turns wants a number of answers, or a table such as {{ ge = 2 }}")
         yield condition
-
-
-def _require_pattern(column: str, pattern: str) -> None:
-    if _LOOKS_AROUND.search(pattern):
-        raise ValueError(f"{column}: {quoted(pattern)} looks around or back, which patterns of columns cannot")
-    try:
-        re.compile(pattern)
-    except re.error as fault:
-        raise ValueError(f"{column}: {quoted(pattern)} is no pattern: {fault}") from None
 
 
 def _is_plain(value: Any) -> bool:

@@ -55,6 +55,7 @@ def planned(
     from orca_recipes.plan.warnings import warnings
     from orca_recipes.preview.bill import billed
     from orca_recipes.preview.first_rows import trials
+    from orca_recipes.preview.histories import histories
     from orca_recipes.preview.preview import declared as by_declaration
     from orca_recipes.preview.preview import preview
     from orca_recipes.progress import Progress
@@ -75,7 +76,8 @@ def planned(
         with progress() if progress else nullcontext(Progress()) as told:
             scanned(asked, prepared, told)
     bill = billed(asked, prepared)
-    shown = preview(asked, prepared, trials(bench_of(asked, prepared, Progress())))
+    bench = bench_of(asked, prepared, Progress())
+    shown = preview(asked, prepared, trials(bench), histories(bench))
     return Plan(shown, bill, warned, _shapes(prepared.recipe))
 
 

@@ -217,7 +217,7 @@ def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tupl
                 kind="",
                 decisive={
                     **({} if dataset.unknown == "reject" else {"unknown": dataset.unknown}),
-                    **({} if dataset.train_on is None else {"train_on": dataset.train_on.model_dump(mode="json")}),
+                    **({} if dataset.train_on is None else {"train_on": dataset.train_on.decisive()}),
                     **_fitting(recipe),
                 },
                 inputs=(conversations, *student),
@@ -379,6 +379,7 @@ def rule_decisive(recipe: Recipe, rule: Rule) -> dict[str, Any]:
         "system_messages": _messages(recipe, rule.system_messages),
         "expand": rule.expand,
         "replace": rule.replace,
+        **({} if rule.train_on is None else {"train_on": rule.train_on.decisive()}),
     }
 
 

@@ -20,7 +20,7 @@ REVISIONS = {
     "prepare": 1,
     "ask": 2,
     "answer": 2,
-    "converse": 4,
+    "converse": 5,
     "compare": 1,
     "sift": 1,
     "keep": 1,

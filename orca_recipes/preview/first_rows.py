@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from orca_recipes.contract.frames import completed, stored_conversations_schema
 from orca_recipes.counted import counted
 from orca_recipes.plan.compile import collects, prepared_teachers, taken_collections
 from orca_recipes.run.conversations.converse import ask, conversed, passing
@@ -18,8 +20,14 @@ from orca_recipes.run.conversations.course import ConverseTask, Course, course_o
 from orca_recipes.run.conversations.matching_rule import UNMATCHED, first_matching
 from orca_recipes.run.examples.read import batches_of
 from orca_recipes.run.examples.selection import taken_copies
+from orca_recipes.run.work.account import ACCOUNT
 from orca_recipes.run.work.bench import Bench
-from orca_recipes.store.arrow_files import IDS
+from orca_recipes.store.arrow_files import IDS, read_frame
+from orca_recipes.store.made_conversations import MADE, passed_rows
+from orca_recipes.store.store import StageFolder
+
+if TYPE_CHECKING:
+    import polars as pl
 
 ROWS = 256
 _REASONS_SHOWN = 3
@@ -58,10 +66,7 @@ def trial_lines(found: tuple[Trial, ...]) -> str:
 
 
 def _trial(bench: Bench, dataset: str, collection: str) -> Trial | None:
-    teacher = bench.recipe.datasets[dataset].teacher
-    needed = [f"read {collection}", f"mix {bench.recipe.datasets[dataset].mixture}/{collection}"]
-    needed += [f"prepare {teacher}"] if teacher in prepared_teachers(bench.recipe) else []
-    if not all(bench.folder(stage).finished for stage in needed):
+    if not _is_drawn(bench, dataset, collection):
         return None
     if bench.folder(f"converse {dataset}/{collection}").finished:
         return None
@@ -85,6 +90,51 @@ def _trial(bench: Bench, dataset: str, collection: str) -> Trial | None:
                 reasons[f"{stage}: {reason}"] = reasons.get(f"{stage}: {reason}", 0) + number
     most_first = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
     return Trial(dataset, collection, tried, rejected, most_first) if tried else None
+
+
+def first_conversations(bench: Bench, dataset: str, collection: str) -> pl.DataFrame | None:
+    """The conversations of the first rows that a dataset takes of a collection, as filters leave them; None where rows
+    were not read yet, or answers are missing."""
+    import polars as pl
+
+    converse = bench.folder(f"converse {dataset}/{collection}")
+    if converse.finished:
+        return _stored(converse)
+    if collects(bench.recipe, dataset) or not _is_drawn(bench, dataset, collection):
+        return None
+    course = course_of(bench, dataset, collection)
+    if any(rule.strategy.shots()[1] for rule in course.rules):
+        return None
+    made = [pl.DataFrame(schema=stored_conversations_schema())]
+    for task in _tasks(bench, dataset, collection, course):
+        examples = selected_examples(task)
+        if (first_matching(examples, [rule.when for rule in course.rules], course.counter) == UNMATCHED).any():
+            return None
+        made.append(passing(conversed(examples, course)[0], course)[0].select(list(stored_conversations_schema())))
+    return pl.concat(made)
+
+
+def _stored(converse: StageFolder) -> pl.DataFrame:
+    """The first conversations of a stage."""
+    import polars as pl
+
+    found, rows = [pl.DataFrame(schema=stored_conversations_schema())], 0
+    for part in converse.parts():
+        if part.name == ACCOUNT or rows >= ROWS:
+            continue
+        frame, passed = read_frame(part.file(MADE)), passed_rows(part)
+        frame = completed(frame if passed is None else frame[passed], stored_conversations_schema())
+        found.append(frame.head(ROWS - rows))
+        rows += found[-1].height
+    return pl.concat(found)
+
+
+def _is_drawn(bench: Bench, dataset: str, collection: str) -> bool:
+    """Whether the rows of a collection were read and drawn, and its teacher is prepared."""
+    teacher = bench.recipe.datasets[dataset].teacher
+    needed = [f"read {collection}", f"mix {bench.recipe.datasets[dataset].mixture}/{collection}"]
+    needed += [f"prepare {teacher}"] if teacher in prepared_teachers(bench.recipe) else []
+    return all(bench.folder(stage).finished for stage in needed)
 
 
 def _tasks(bench: Bench, dataset: str, collection: str, course: Course) -> Iterator[ConverseTask]:

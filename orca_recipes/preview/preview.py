@@ -12,6 +12,7 @@ from orca_recipes.plan.paper import WHOLE, PaperTable, paper_table
 from orca_recipes.plan.stages import Stage
 from orca_recipes.plan.why import why
 from orca_recipes.preview.first_rows import Trial, trial_lines
+from orca_recipes.preview.histories import HistoryView, history_table
 from orca_recipes.preview.mixture_counts import DECLARED, EXACT, UNKNOWN, Known, MixtureView, mixture_views
 from orca_recipes.preview.mixture_table import mixture_table, paper_text
 from orca_recipes.preview.phase_rows import PhaseView, phase_lines, phase_views
@@ -63,6 +64,7 @@ class Preview:
     paper: PaperTable | None
     phases: tuple[PhaseView, ...]
     trials: tuple[Trial, ...] = ()
+    histories: tuple[HistoryView, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,12 +79,15 @@ class Preview:
             _row_table(self.rows),
             rule_table(self.rules),
             trial_lines(self.trials),
+            history_table(self.histories),
             paper_text(self.paper) if self.paper is not None else "",
             "\n".join(in_columns(phase_lines(self.phases))) if self.phases else "",
         )
 
 
-def preview(asked: Asked, prepared: Prepared, trials: tuple[Trial, ...] = ()) -> Preview:
+def preview(
+    asked: Asked, prepared: Prepared, trials: tuple[Trial, ...] = (), histories: tuple[HistoryView, ...] = ()
+) -> Preview:
     """The plan of a pinned recipe, held against the store and the build that lies where this one would."""
     recipe, store = asked.loaded.recipe, asked.store
     last = store.last_build(asked.directory)
@@ -115,7 +120,8 @@ def preview(asked: Asked, prepared: Prepared, trials: tuple[Trial, ...] = ()) ->
     mixtures = mixture_views(recipe, known, report)
     packed = {name: _packed(store, prepared, name) for name in recipe.datasets}
     rules = exact_coverage(prepared, store, mixtures)
-    return replace(_preview(recipe, tuple(views), known, mixtures, rules, asked.limit, packed), trials=trials)
+    found = _preview(recipe, tuple(views), known, mixtures, rules, asked.limit, packed)
+    return replace(found, trials=trials, histories=histories)
 
 
 def declared(recipe: Recipe, *, limit: int | None) -> Preview:

@@ -7,6 +7,7 @@ be those of the build, and the ids before every answer those that inference woul
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,6 @@ class GivenChecker:
         self._encoder = encoder
         self._inference = inference
         self._options = rendering_options(template)
-        self._renderers: dict[TrainedParts | None, TurnRenderer] = {}
 
     def fault(
         self,
@@ -55,7 +55,8 @@ class GivenChecker:
         """
         try:
             dialogue = dialogue_of(given, is_cut=is_cut)
-            found = self._turns(parts).render({0: dialogue}, check=np.zeros(1, dtype=bool), exact=True)
+            said = {} if parts is None else {0: parts}
+            found = self._turns.render({0: dialogue}, check=np.zeros(1, dtype=bool), exact=True, parts=said)
         except TemplateError as fault:
             return f"the chat template cannot be used as a build uses it ({fault})"
         except (ValueError, KeyError, TypeError):
@@ -86,11 +87,10 @@ class GivenChecker:
             return f"at its token {at}: it holds {ids[at]}, where its conversation gives {wanted[at]}"
         return f"at its token {at}: it is {'' if trained[at] else 'not '}trained, and its conversation says otherwise"
 
-    def _turns(self, parts: TrainedParts | None) -> TurnRenderer:
-        if parts not in self._renderers:
-            rendering = rendering_of(self._inference.template, self._encoder.vocabulary, **self._options)
-            self._renderers[parts] = TurnRenderer(rendering, self._encoder, self._inference, parts)
-        return self._renderers[parts]
+    @cached_property
+    def _turns(self) -> TurnRenderer:
+        rendering = rendering_of(self._inference.template, self._encoder.vocabulary, **self._options)
+        return TurnRenderer(rendering, self._encoder, self._inference)
 
 
 def rendering_options(template: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from orca_recipes.contract.draws import binary_digests, draw_keys
 from orca_recipes.contract.spelling import quoted
-from orca_recipes.contract.trained_parts import PARTS, TrainedParts
+from orca_recipes.contract.trained_parts import PARTS, TrainedParts, parts_told
 from orca_recipes.counted import counted
 from orca_recipes.progress import Progress
 from orca_recipes.prove.asked_counts import check_plan_counts
@@ -39,7 +39,7 @@ from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.layout import is_trained, tokens_path
 from orca_recipes.shards.manifest import Manifest, ShardCounts
 from orca_recipes.shards.reader import Shard
-from orca_recipes.shards.records import CUT, GIVEN, TRUNCATED, TURNS_DROPPED, WINDOW, Records
+from orca_recipes.shards.records import CUT, GIVEN, TRAIN_ON, TRUNCATED, TURNS_DROPPED, WINDOW, Records
 from orca_recipes.store.arrow_files import indices, keep_pandas_out
 
 PROMPTS_CHECKED = 2048
@@ -269,6 +269,7 @@ class _Proof:
         at = int(chosen.examples[example])
         flags = int(records.column("flags")[at])
         window = records.table[WINDOW][at].as_py() if WINDOW in records.table.column_names else None
+        of_rule = records.table[TRAIN_ON][at].as_py() if TRAIN_ON in records.table.column_names else None
         segments = chosen.segments
         first, last = segments.example_starts[example : example + 2]
         start, stop = segments.example_bounds[example : example + 2]
@@ -279,7 +280,7 @@ class _Proof:
             is_cut=bool(flags & CUT),
             is_shortened=bool(flags & (TRUNCATED | TURNS_DROPPED)),
             window=window,
-            parts=parts,
+            parts=parts if of_rule is None else parts_told(of_rule),
         )
         if fault is None:
             found.checked += 1

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from orca_recipes.contract.comparison import Comparison
 from orca_recipes.contract.kinds import (
@@ -28,6 +28,7 @@ from orca_recipes.recipe.grammar import DatasetName, Grammar, Name, OneOrMore
 from orca_recipes.recipe.mixtures import Mixture
 from orca_recipes.recipe.required import Requires
 from orca_recipes.recipe.rules import Rule, SystemMessages
+from orca_recipes.recipe.train_on import TrainOn
 
 PhaseWeight = Annotated[Decimal, Field(gt=0, max_digits=18, decimal_places=12)]
 
@@ -47,32 +48,6 @@ class Student(Grammar):
     def _erases_what_it_replaces(self) -> "Student":
         if self.system_message is not None and not self.erase:
             raise ValueError("system_message stands in place of what is erased; say erase = true")
-        return self
-
-
-def _on_or_off(said: object) -> object:
-    if isinstance(said, int | float) and not isinstance(said, bool):
-        raise ValueError(f"a part is trained (true) or it is not (false); there are no weights, and {said} is one")
-    return said
-
-
-Trained = Annotated[bool, BeforeValidator(_on_or_off)]
-
-
-class TrainOn(Grammar):
-    """Which turns and which parts of them carry loss; what does not stays as context."""
-
-    turns: Annotated[
-        Literal["all", "last"], Field(description="all that the collection trains, or the last of them alone")
-    ] = "all"
-    reasoning: Annotated[Trained, Field(description="thoughts, with what closes them")] = True
-    content: Annotated[Trained, Field(description="what is said")] = True
-    tool_calls: Annotated[Trained, Field(description="calls of tools; their replies are never trained")] = True
-
-    @model_validator(mode="after")
-    def _trains_something(self) -> "TrainOn":
-        if not (self.reasoning or self.content or self.tool_calls):
-            raise ValueError("no part is trained; leave one of reasoning, content and tool_calls on")
         return self
 
 

@@ -14,6 +14,7 @@ from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.contract.where import Where, parsed, told
 from orca_recipes.recipe.grammar import Grammar, OneOrMore
 from orca_recipes.recipe.message_digests import DIGEST_RULE, is_digest
+from orca_recipes.recipe.train_on import TrainOn
 
 _TEXTS_IN: Mapping[str, tuple[tuple[frozenset[str], ...], frozenset[str]]] = {
     "inline": ((frozenset({"messages"}),), frozenset({"messages"})),
@@ -149,6 +150,10 @@ class Rule(Grammar):
         Literal["draw", "each"],
         Field(description="draw: one of the system messages; each: an example of its own for every one of them"),
     ] = "draw"
+    train_on: Annotated[
+        TrainOn | None,
+        Field(description="which turns and parts of these examples are trained, in place of what the dataset says"),
+    ] = None
     replace: Annotated[bool, Field(description="replace answers and system messages that rows bring")] = False
     allow_empty: Annotated[bool, Field(description="go on where all examples under this rule are rejected")] = False
 

@@ -68,7 +68,10 @@ WINDOW = "window"
 BY_PART = ("trained_reasoning", "trained_content", "trained_tool_calls")
 """The columns of trained tokens by part, where a recipe says which parts are trained; null of windows. As GIVEN."""
 
-SOMETIMES = (GIVEN, *BY_PART, WINDOW)
+TRAIN_ON = "train_on"
+"""The column of the parts of answers that are trained ("reasoning+content"), where a rule says which. As GIVEN."""
+
+SOMETIMES = (GIVEN, *BY_PART, WINDOW, TRAIN_ON)
 """The columns that a table has only where one of its examples has a value."""
 
 _MAY_BE_NULL = frozenset({"file", "line", "question_digest", "teacher_view", "kept_question_digest", *SOMETIMES})
@@ -168,7 +171,7 @@ def records_schema(*, also: Collection[str] = ()) -> pa.Schema:
     kept_question_digest: of the last question as the tokenizer keeps it. Both are null where the student sees what the
     teacher saw.
     given: the conversation with its tools and variables (JSON, `contract.turn_texts`), where the template rendered it
-    whole; null where its messages are told by the tokens. window: see WINDOW, and BY_PART.
+    whole; null where its messages are told by the tokens. window: see WINDOW, BY_PART and TRAIN_ON.
     """
     import pyarrow as pa
 
@@ -193,7 +196,8 @@ def records_schema(*, also: Collection[str] = ()) -> pa.Schema:
         ("teacher_view", pa.dictionary(pa.int32(), pa.large_string())),
         ("kept_question_digest", pa.binary(WIDTH)),
     ]
-    others = {GIVEN: pa.dictionary(pa.int32(), pa.large_string()), **dict.fromkeys((*BY_PART, WINDOW), pa.int32())}
+    words = pa.dictionary(pa.int32(), pa.large_string())
+    others = {**dict.fromkeys((GIVEN, TRAIN_ON), words), **dict.fromkeys((*BY_PART, WINDOW), pa.int32())}
     return pa.schema([*columns, *((name, others[name]) for name in SOMETIMES if name in also)])
 
 

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca_recipes.contract.frames import BESIDE_CONTENT, messages_type
-from orca_recipes.contract.messages import Turn, conversations_of, flat_messages, heading
+from orca_recipes.contract.messages import (
+    Turn,
+    conversations_of,
+    ends_with_answer,
+    flat_messages,
+    heading,
+    without_last_answer,
+)
 
 CONTENT = st.none() | st.text(max_size=5)
 
@@ -43,3 +50,13 @@ def test_a_turn_without_content_is_no_message_and_the_others_keep_their_order(ro
 
 def test_an_empty_system_message_heads_nothing():
     assert heading(pl.Series(["", None, "Help."], dtype=pl.String)).to_list() == [None, None, "Help."]
+
+
+def test_an_answer_that_ends_a_conversation_is_found_beside_rows_that_bring_none():
+    answered, other = (
+        conversations_of([Turn("user", pl.Series(["q"])), Turn("assistant", pl.Series(["a"]))]),
+        messages_type(),
+    )
+    mixed = pl.concat([pl.Series("messages", [None], dtype=other), answered.alias("messages")])
+    assert ends_with_answer(mixed).to_list() == [False, True]
+    assert without_last_answer(mixed).list.len().to_list() == [None, 1]

@@ -64,7 +64,7 @@ def catalogue() -> Catalogue:
 def _row(place: int, row: dict[str, Any]) -> dict[str, Any]:
     return {
         "place": place,
-        "task": "chats",
+        "task": row.get("task", "chats"),
         "messages": [_message(message) for message in row["messages"]],
         "tools": compact(row.get("tools")),
         "template_kwargs": compact(row.get("chat_template_kwargs")),

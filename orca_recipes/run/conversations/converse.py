@@ -20,10 +20,11 @@ from orca_recipes.contract.frames import (
     messages_type,
     stored_conversations_schema,
 )
-from orca_recipes.contract.messages import ends_with_answer, last_answer
+from orca_recipes.contract.messages import ends_with_answer, last_answer, untrained
 from orca_recipes.contract.quotes import quoting
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.errors import RuleError
+from orca_recipes.run.conversations.chats import asked_by_question, brings_system, is_chat, with_history, without_answer
 from orca_recipes.run.conversations.course import ConverseTask, Course, batches, selected_examples
 from orca_recipes.run.conversations.matching_rule import (
     UNMATCHED,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 
 _NOTHING_TO_ASK = "it lacks what the strategy asks with"
-_ASKS_QUESTIONS = "the row brings a conversation, and the strategy asks with a question alone"
+_ASKS_QUESTIONS = "the row's conversation leaves no user's turn to answer, and the strategy asks with a question"
 _TWO_ANSWERS = (
     "the row brings two answers: one ends its messages, another stands as answer; leave one out, or say replace = true"
 )
@@ -184,7 +185,11 @@ def teach(asked: pl.DataFrame, answers: pl.DataFrame, course: Course) -> tuple[p
     for number, rule in enumerate(course.rules):
         of_rule = asked["rule"] == number
         if of_rule.any():
-            made.append(taught(_only(asked, of_rule), _only(answers, of_rule), rule, course))
+            mine, given = _only(asked, of_rule), _only(answers, of_rule)
+            unanswered = without_answer(mine, given["answer"], rule)
+            rejected.append(rejections(mine, unanswered, f"teacher {course.teacher_name}"))
+            there = unanswered.is_null()
+            made.append(taught(_only(mine, there), _only(given, there), rule, course))
     return _stacked(made, conversations_schema()), rejected
 
 
@@ -244,7 +249,10 @@ def _asked(examples: pl.DataFrame, number: int, rule: BoundRule, course: Course)
 
     if rule.replace:
         examples = examples.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in ("system", "answer"))
-    examples = headed(examples, rule.messages, seed=course.seed, is_expanded=rule.is_expanded)
+    open_to_words = is_chat(examples, rule) & (rule.replace | ~brings_system(examples))
+    examples = headed(
+        examples, rule.messages, seed=course.seed, is_expanded=rule.is_expanded, open_to_words=open_to_words
+    )
     examples = with_shots(examples, rule.strategy.shots(), course.shots, seed=course.seed)
     able = examples["lacks"].is_null()
     talks = examples["messages"].is_not_null() & examples["question"].is_null()
@@ -276,8 +284,10 @@ def _requests(examples: pl.DataFrame, able: pl.Series, rule: BoundRule) -> pl.Se
 
 
 def _asked_of(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
+    asked, history = asked_by_question(examples.select(list(examples_schema())), rule)
     with placed(f"strategies.{rule.strategy_name}"):
-        return completed_messages(rule.strategy.ask(examples=examples.select(list(examples_schema()))))
+        told = completed_messages(rule.strategy.ask(examples=asked))
+    return with_history(told, untrained(history))
 
 
 def _unmatched(examples: pl.DataFrame, course: Course) -> RuleError:
@@ -297,7 +307,8 @@ def _refused(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
         return pl.repeat(None, examples.height, dtype=pl.String, eager=True)
     if rule.strategy.keeps_own_words:
         return _two_answers(examples)
-    own = pl.any_horizontal(pl.col("system", "answer").is_not_null(), pl.col("messages").is_not_null())
+    own = pl.any_horizontal(pl.col("system", "answer").is_not_null())
+    own |= pl.lit(brings_system(examples) | ends_with_answer(examples["messages"]))
     return examples.select(
         reason=pl.when(own).then(
             pl.lit("the row brings its own answer or system message; say replace = true to replace it")

@@ -81,6 +81,7 @@ def course_of(bench: Bench, dataset: str, collection: str) -> Course:
             messages=_messages(bench, rule.system_messages),
             replace=rule.replace,
             is_expanded=rule.expand == "each",
+            train_on=rule.train_on,
         )
         for rule in matching_rules(bench.recipe, collection)
     ]

@@ -18,6 +18,7 @@ from orca_recipes.contract.kinds import Strategy, Tokenizer
 from orca_recipes.contract.messages import ends_with_answer
 from orca_recipes.contract.where import EXTRA, chosen, parsed
 from orca_recipes.recipe.rules import When
+from orca_recipes.recipe.train_on import TrainOn
 from orca_recipes.run.conversations.combinations import combinations
 from orca_recipes.run.work.loaded_tokenizer import opened
 
@@ -49,6 +50,7 @@ class BoundRule:
     messages: tuple[Message, ...]
     replace: bool
     is_expanded: bool = False
+    train_on: TrainOn | None = None
 
 
 def keeps_own_answer(asked: pl.DataFrame, rules: Sequence[BoundRule]) -> pl.Series:

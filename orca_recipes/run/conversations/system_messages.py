@@ -19,19 +19,28 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def headed(examples: pl.DataFrame, messages: Sequence[Message], *, seed: int, is_expanded: bool) -> pl.DataFrame:
+def headed(
+    examples: pl.DataFrame,
+    messages: Sequence[Message],
+    *,
+    seed: int,
+    is_expanded: bool,
+    open_to_words: pl.Series | None = None,
+) -> pl.DataFrame:
     """The examples with a system message each; what a row brings itself stays.
 
     Args:
         examples: columns of `frames.EXAMPLES`.
         is_expanded: every message for every example that brings none, instead of one drawn by key.
+        open_to_words: Boolean [examples], those whose conversation takes a system message; none does, if left out.
     Returns: the columns, with `system` as it is now, and message_id: the name of the message, "" where none was drawn.
     """
     import polars as pl
 
     if not messages:
         return examples.with_columns(message_id=pl.lit(""))
-    own = examples["system"].is_not_null() | examples["messages"].is_not_null()
+    brought = examples["messages"].is_not_null()
+    own = examples["system"].is_not_null() | (brought if open_to_words is None else brought & ~open_to_words)
     if is_expanded:
         kept = examples.filter(own).with_columns(message_id=pl.lit(""))
         return pl.concat([kept, _each(examples.filter(~own), messages)])

@@ -12,9 +12,11 @@ from orca_recipes.contract.frames import completed, completed_messages, conversa
 from orca_recipes.contract.messages import ends_with_answer, last_answer, untrained, without_last_answer
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.errors import PluginError
+from orca_recipes.run.conversations.chats import asked_by_question, with_history
 from orca_recipes.run.conversations.matching_rule import BoundRule, keeps_own_answer
 from orca_recipes.run.conversations.system_messages import drawn_texts
 from orca_recipes.run.conversations.views import teacher_view, without_system
+from orca_recipes.run.tokens.less_training import less_trained
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,25 +36,32 @@ def taught(asked: pl.DataFrame, answers: pl.DataFrame, rule: BoundRule, course: 
     answer = answers["answer"]
     own = asked["answer"] if rule.strategy.keeps_own_words else asked["answer"].clear(asked.height)
     given = pl.select(pl.coalesce(own, answer)).to_series()
-    messages = _as_taught(asked["messages"], given, rule, course)
-    examples = asked.select(list(examples_schema())).with_columns(messages.alias("messages"))
+    examples, history = asked_by_question(asked.select(list(examples_schema())), rule)
+    history = history if course.trains_history else untrained(history)
+    messages = _as_taught(examples["messages"], given, rule, course)
+    examples = examples.with_columns(messages.alias("messages"))
     system = pl.repeat(None, asked.height, dtype=pl.String, eager=True)
     if course.erase:
         system = drawn_texts(examples, course.student_messages, seed=course.seed, purpose="student system message")
         seen = examples.with_columns(system.alias("system"), without_system(examples["messages"]).alias("messages"))
-        messages = plain = completed_messages(rule.strategy.teach(examples=seen, answers=answer))
+        messages = plain = with_history(completed_messages(rule.strategy.teach(examples=seen, answers=answer)), history)
         _refuse_altered(plain, examples, answer, rule)
     else:
-        messages = plain = completed_messages(rule.strategy.teach_whole(examples=examples, answers=answer))
+        whole = completed_messages(rule.strategy.teach_whole(examples=examples, answers=answer))
+        messages = plain = with_history(whole, history)
         if course.teacher.reads_requests:
-            plain = completed_messages(rule.strategy.teach(examples=examples, answers=answer))
+            taught = completed_messages(rule.strategy.teach(examples=examples, answers=answer))
+            plain = with_history(taught, history)
     view = teacher_view(asked["request"], plain, system)
+    if rule.train_on is not None:
+        messages = less_trained(messages, rule.train_on)
     conversations = asked.with_columns(
         pl.lit(rule.strategy_name).alias("strategy"),
         pl.col("message_id").alias("system_message"),
         _teacher(asked, course).alias("teacher"),
         (answers["finish_reason"] == "length").fill_null(False).alias("cut"),
         messages.alias("messages"),
+        pl.lit(None if rule.train_on is None else rule.train_on.parts().told(), dtype=pl.String).alias("train_on"),
         pl.lit(view.told if course.erase else None, dtype=pl.String).alias("teacher_view"),
         _answer(given, asked["messages"]).alias("answer"),
         answers["finish_reason"],

@@ -21,6 +21,7 @@ from orca_recipes.contract.kinds import Slice, Source
 from orca_recipes.counted import counted
 from orca_recipes.errors import SourceError
 from orca_recipes.run.examples.identity import CONTRADICTED, FREE, TAKEN, Digests, Repeats, repeats_of, with_identity
+from orca_recipes.run.examples.second_systems import merged_systems
 from orca_recipes.run.examples.unfit_rows import UNANSWERED, unfitness
 from orca_recipes.run.work.account import count_reasons
 from orca_recipes.run.work.bench import Bench
@@ -203,12 +204,15 @@ def batches_of(folder: StageFolder) -> list[Batch]:
 def _examples(task: ReadTask, rejected: list[pl.DataFrame], passed_over: Counter[str]) -> Iterator[pl.DataFrame]:
     import polars as pl
 
+    later = task.source.second_systems()
     for piece in task.slices:
         file = pl.lit(piece.file.name if piece.file else None, dtype=pl.String).alias("file")
         for reading in task.source.read(slice=piece):
             passed_over.update(reading.passed_over)
             rows = completed(reading.rows, rows_schema()).with_columns(file, pl.col("task").fill_null(task.collection))
-            reasons = unfitness(rows)
+            if later == "merge":
+                rows = merged_systems(rows)
+            reasons = unfitness(rows, keeps_systems=later == "keep")
             strict = pl.lit(task.source.on_bad_row == "error")
             carried = ~pl.col("place").is_in(list(reading.not_carried))
             answered = ~pl.col("reason").is_in(UNANSWERED)

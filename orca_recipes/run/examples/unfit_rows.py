@@ -16,6 +16,10 @@ _NO_ANSWER, _NO_REFERENCE, _NO_TURN = (
     "reference: it is empty",
     "messages: an answer to be trained is empty",
 )
+_LATER_SYSTEM = (
+    "messages: a system message stands after the first message; "
+    'second_system = "merge" makes one of all, "keep" leaves it there'
+)
 UNANSWERED = (_NO_ANSWER, _NO_REFERENCE, _NO_TURN)
 """Why rows are lost that ask and are not answered. They are sound (published FLAN has two such rows in a hundred), so
 that they stop a build only where any row would."""
@@ -24,15 +28,19 @@ _VISIBLE = r"[^\s\x1c-\x1f]"
 """What a text holds that is not blank: `str.strip()`, which a template's `trim` is, takes the separators away too."""
 
 
-def unfitness(rows: pl.DataFrame) -> pl.Series:
-    """Tell of each row that was read why it cannot be an example; null where it can."""
+def unfitness(rows: pl.DataFrame, *, keeps_systems: bool = False) -> pl.Series:
+    """Tell of each row that was read why it cannot be an example; null where it can.
+
+    Args:
+        keeps_systems: whether system messages may stand behind the first message.
+    """
     import polars as pl
 
     brought = rows["messages"].is_not_null()
     reasons = {
         "question: there is none": rows["question"].is_null() & ~brought,
         "question: it is empty": _is_blank(rows["question"]) & ~brought,
-        **(_unfit_messages(rows) if brought.any() else {}),
+        **(_unfit_messages(rows, keeps_systems) if brought.any() else {}),
         _NO_ANSWER: _is_blank(rows["answer"]),
         _NO_REFERENCE: _any_is_blank(rows["references"]),
     }
@@ -45,7 +53,7 @@ def unfitness(rows: pl.DataFrame) -> pl.Series:
     ]
 
 
-def _unfit_messages(rows: pl.DataFrame) -> dict[str, pl.Series]:
+def _unfit_messages(rows: pl.DataFrame, keeps_systems: bool) -> dict[str, pl.Series]:
     """Why rows cannot be examples for what their messages are: reason to Boolean [rows]."""
     import polars as pl
 
@@ -63,7 +71,7 @@ def _unfit_messages(rows: pl.DataFrame) -> dict[str, pl.Series]:
 
     return {
         "messages: there are none": rows["messages"].list.len() == 0,
-        "messages: a system message stands after the first message": having(system & ~first),
+        _LATER_SYSTEM: having(system & ~first & (not keeps_systems)),
         "question: no message is a user's": ~having(user) & rows["messages"].is_not_null(),
         "messages: a user's message is empty": having(user & blank),
         "messages: a turn that is not the assistant's is marked as trained": having(trained & ~assistant),

@@ -12,7 +12,7 @@ import numpy as np
 
 from orca_recipes.run.rows.unit_places import Places
 from orca_recipes.run.rows.units import Unit
-from orca_recipes.shards.records import ALL_TURNS, GIVEN, SOMETIMES, records_schema
+from orca_recipes.shards.records import ALL_TURNS, GIVEN, SOMETIMES, TRAIN_ON, records_schema
 from orca_recipes.shards.text_columns import WIDTH, binary_of, is_null, numbers
 from orca_recipes.store.arrow_files import indices, one_piece, read_table
 
@@ -80,7 +80,7 @@ def _column(table: pa.Table, name: str) -> pa.Array[Any]:
     import pyarrow as pa
 
     if name in _BY_TURN and name not in table.column_names:
-        return pa.nulls(table.num_rows, type=pa.large_string() if name == GIVEN else pa.int32())
+        return pa.nulls(table.num_rows, type=pa.large_string() if name in (GIVEN, TRAIN_ON) else pa.int32())
     return one_piece(table[name])
 
 

@@ -6,7 +6,7 @@ beginning of another is trained only where both are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,15 +24,16 @@ _BEFORE = 8
 
 _OTHER_TEXT = "train_on: the tokenizer changes the answer's text, so that its parts cannot be told apart"
 
-Counts = tuple[int, ...]
+Counts = tuple[int, ...] | None
 
 
 def masked(
-    examples: Sequence[TurnExample], rendered: Rendered, wanted: TrainedParts, encoder: Encoder
+    examples: Sequence[TurnExample], rendered: Rendered, wanted: Mapping[int, TrainedParts], encoder: Encoder
 ) -> tuple[Rendered, list[Counts], dict[int, str]]:
-    """Examples that train the wanted parts alone.
+    """Examples that train the wanted parts alone; wanted: by the position of conversations, all parts of others.
 
-    Returns: them, the trained tokens of each by PARTS, and why conversations cannot be trained so, by their position.
+    Returns: them, the trained tokens by PARTS of each of the wanted, None of others, and why conversations cannot be
+    trained so, by their position.
     """
     tokens, lengths, modes, sizes, trained = [], [], [], [], []
     counts: list[Counts] = []
@@ -44,14 +45,16 @@ def masked(
         spans, roles = rendered.segment_lengths[first:last], role_codes(rendered.segment_modes[first:last])
         ends = np.cumsum(spans)
         mask, count = np.repeat(is_trained(held), spans), dict.fromkeys(PARTS, 0)
-        answers = np.flatnonzero(is_trained(held)).tolist()
-        for turn, answer in zip(example.turns, answers, strict=True):
+        parts = wanted.get(example.owner)
+        answers = np.flatnonzero(is_trained(held)).tolist() if parts is not None else []
+        for turn, answer in zip(example.turns, answers, strict=parts is not None):
             begin, end = int(ends[answer] - spans[answer]), int(ends[answer])
             places = _Places(ids[max(0, begin - _BEFORE) : end], min(begin, _BEFORE), encoder)
             if places.text != turn.answer:
                 reasons[example.owner] = _OTHER_TEXT
                 break
-            _take_out(mask, turn, places, begin, wanted, count)
+            assert parts is not None, "only answers of which somebody says the parts are looked at"
+            _take_out(mask, turn, places, begin, parts, count)
         # What stands behind the last trained token is nobody's context.
         size = int(np.flatnonzero(mask)[-1]) + 1 if mask.any() else len(mask)
         mask, wide = mask[:size], np.repeat(roles, spans)[:size]
@@ -61,7 +64,7 @@ def masked(
         modes.append(segment_modes(trained=mask[bounds], starts=bounds == 0, roles=wide[bounds]))
         sizes.append(len(bounds))
         trained.append(int(mask.sum()) - int(mask[0]))
-        counts.append(tuple(count.values()))
+        counts.append(None if parts is None else tuple(count.values()))
     all_lengths, all_modes = np.concatenate(lengths).astype(np.int32), np.concatenate(modes)
     all_tokens = np.concatenate(tokens)
     starts = np.concatenate([[0], np.cumsum([len(ids) for ids in tokens])]).astype(np.int64)

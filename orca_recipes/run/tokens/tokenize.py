@@ -23,9 +23,10 @@ from orca_recipes.contract.rendering import EXPANSION_LIMIT
 from orca_recipes.contract.trained_parts import TrainedParts
 from orca_recipes.counted import counted
 from orca_recipes.plan.compile import conversations_stage
+from orca_recipes.recipe.train_on import TrainOn
 from orca_recipes.run.tokens.expansion import Expansion
 from orca_recipes.run.tokens.fitting import Fitting
-from orca_recipes.run.tokens.last_exchange import last_alone
+from orca_recipes.run.tokens.last_exchange import trained_as
 from orca_recipes.run.tokens.ledger import CHECKED, LEDGER, TAILED, Ledger, report_of
 from orca_recipes.run.tokens.prompt_trial import ahead, sampled
 from orca_recipes.run.tokens.recall import UNIT, Known, Recalled, joined_recalled, known_parts, recalled, student_of
@@ -154,8 +155,7 @@ def _tokenized(
             unknown=unknown,
             fitting=fitting,
             most_expansion=bench.recipe.template.most_expansion(),
-            last_alone=train_on is not None and train_on.turns == "last",
-            parts=None if train_on is None else TrainedParts(train_on.reasoning, train_on.content, train_on.tool_calls),
+            train_on=train_on,
         )
         for group in groups
     ]
@@ -189,7 +189,7 @@ class TokenizeTask:
     exact: encode them with the reference tokenizer throughout. of: conversations of the whole stage. unknown: whether
     answers that the vocabulary cannot spell are trained or rejected. fitting: what becomes of those longer than a row
     here, None where packing decides. most_expansion: how many times a conversation's tokens its examples may have.
-    last_alone: train the last answer alone. parts: those of answers that are trained, None where all are.
+    train_on: which turns and parts are trained, None where all are.
     """
 
     name: str
@@ -203,8 +203,7 @@ class TokenizeTask:
     unknown: Literal["reject", "train"]
     fitting: Fitting | None = None
     most_expansion: float = EXPANSION_LIMIT
-    last_alone: bool = False
-    parts: TrainedParts | None = None
+    train_on: TrainOn | None = None
 
 
 @dataclass(frozen=True)
@@ -265,8 +264,8 @@ def _made(task: TokenizeTask, conversations: pa.Table) -> tuple[Made, Expansion]
     Raises: TemplateError, as `StudentRenderer.render` and `Expansion.check`.
     """
     student, check = _student_of(task), _sample(conversations)
-    if task.last_alone:
-        conversations = last_alone(conversations)
+    if task.train_on is not None:
+        conversations = trained_as(conversations, task.train_on)
     made = student.render(conversations, check=check, exact=task.exact, of=task.of)
     expansion = Expansion.of(made)
     if made.slow and not made.disagreeing:
@@ -287,7 +286,11 @@ def _wanted(part: Part, rows: int) -> np.ndarray:
 
 
 def _student_of(task: TokenizeTask) -> StudentRenderer:
-    return _student(task.tokenizer, task.tokenizer_folder, _Once(task.markup), task.parts)
+    return _student(task.tokenizer, task.tokenizer_folder, _Once(task.markup), _parts(task))
+
+
+def _parts(task: TokenizeTask) -> TrainedParts | None:
+    return None if task.train_on is None else task.train_on.parts()
 
 
 def _lost(made: Made, task: TokenizeTask) -> tuple[dict[int, str], np.ndarray]:

@@ -84,7 +84,7 @@ def examples_of(
 def spans_of(example: TurnExample, messages: Sequence[Mapping[str, Any]], control: re.Pattern[str]) -> Iterator[Span]:
     """The text of an example in spans; what stands between two messages belongs to the one that it opens or closes."""
     text, at, role, trained = example.text, 0, _MIXED, False
-    marks = list(_marks(example, messages))
+    marks = list(_marks(example, messages, control))
     for begin, end, marked, is_answer in marks:
         middle = begin if at == 0 else at + _footer(text[at:begin], control, after_answer=trained)
         if middle > at:
@@ -97,9 +97,13 @@ def spans_of(example: TurnExample, messages: Sequence[Mapping[str, Any]], contro
         yield Span(text[at:], role, False)
 
 
-def _marks(example: TurnExample, messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, int, int, bool]]:
+def _marks(
+    example: TurnExample, messages: Sequence[Mapping[str, Any]], control: re.Pattern[str]
+) -> Iterator[tuple[int, int, int, bool]]:
     """Where contents and trained answers stand, with their roles, in order; without contents that are not found."""
-    text, answers, at = example.text, {turn.place: turn for turn in example.turns}, 0
+    # A short content ("a") must not be found within a control token.
+    text = control.sub(lambda token: "\0" * len(token.group()), example.text)
+    answers, at = {turn.place: turn for turn in example.turns}, 0
     starts = [len(turn.prompt) for turn in example.turns]
     for place, message in enumerate(messages[: example.turns[-1].place + 1]):
         role = ROLES.index(message["role"]) if message["role"] in ROLES else _MIXED

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,45 +42,49 @@ class TurnsRendered:
 
     examples: in the order of conversations. rendered: their tokens; None where there is no example.
     reasons: why others gave none, by position of the conversation.
-    by_part: the trained tokens of each by `trained_parts.PARTS`, where some parts are not trained.
+    by_part: the trained tokens of each by `trained_parts.PARTS`, where somebody says which parts are trained.
     """
 
     examples: Sequence[TurnExample]
     rendered: Rendered | None
     reasons: Mapping[int, str]
-    by_part: Sequence[Sequence[int]] | None = None
+    by_part: Sequence[Sequence[int] | None] | None = None
 
 
 class TurnRenderer:
     """A template that is rendered a conversation at a time, with a loaded tokenizer."""
 
-    def __init__(
-        self, rendering: Rendering, encoder: Encoder, inference: Inference, parts: TrainedParts | None = None
-    ) -> None:
-        """parts: those of answers that are trained, None where all are."""
-        self._parts = parts
+    def __init__(self, rendering: Rendering, encoder: Encoder, inference: Inference) -> None:
         vocabulary = encoder.vocabulary
         self._encoder = encoder
         self._inference = inference
-        self._writer = TurnWriter(inference.template, rendering, vocabulary.control, vocabulary.bos)
+        self.writer = TurnWriter(inference.template, rendering, vocabulary.control, vocabulary.bos)
         longest_first = sorted(vocabulary.control, key=lambda text: (-len(text), text))
         self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._places = {text: place for place, text in enumerate(longest_first)}
         controls = np.array([vocabulary.control[text] for text in longest_first], dtype=np.int64)
         self._runs = RunEncoder(encoder, controls)
 
-    def render(self, dialogues: Mapping[int, Dialogue], *, check: np.ndarray, exact: bool) -> TurnsRendered:
+    def render(
+        self,
+        dialogues: Mapping[int, Dialogue],
+        *,
+        check: np.ndarray,
+        exact: bool,
+        parts: Mapping[int, TrainedParts] = MappingProxyType({}),
+    ) -> TurnsRendered:
         """Tokenize conversations.
 
         Args:
             dialogues: by position, rising. check: bool [conversations], compare these with the reference.
             exact: encode everything with the reference.
+            parts: those that are trained, by position, of conversations of which somebody says it; else all are.
         """
         turns: dict[int, list[TurnText]] = {}
         reasons: dict[int, str] = {}
         for owner, dialogue in dialogues.items():
             try:
-                turns[owner] = self._writer.turns(dialogue)
+                turns[owner] = self.writer.turns(dialogue)
             except Unfit as unfit:
                 reasons[owner] = str(unfit)
         parted = self._parted({one for told in turns.values() for one in joinings(told, self._control)}, exact)
@@ -91,12 +96,13 @@ class TurnRenderer:
         rendered = self._rendered(examples, dialogues, check, exact)
         for at in self._other_than_inference(examples, rendered):
             reasons[examples[at].owner] = _OTHER_IDS
-        if self._parts is None:
+        if not parts:
             return TurnsRendered(examples, rendered, reasons)
-        rendered, by_part, untold = masked(examples, rendered, self._parts, self._encoder)
+        rendered, by_part, untold = masked(examples, rendered, parts, self._encoder)
         # An example with nothing to train is none, unless its conversation has no other.
-        trains = {example.owner for example, count in zip(examples, by_part, strict=True) if sum(count)}
-        kept = [at for at, one in enumerate(examples) if sum(by_part[at]) or one.owner not in trains]
+        something = [count is None or sum(count) > 0 for count in by_part]
+        trains = {example.owner for example, is_trained in zip(examples, something, strict=True) if is_trained}
+        kept = [at for at, one in enumerate(examples) if something[at] or one.owner not in trains]
         return TurnsRendered(
             [examples[at] for at in kept],
             joined([(rendered, np.array(kept, dtype=np.int64))], np.arange(len(kept))),

@@ -20,6 +20,7 @@ from orca_recipes.shards.layout import ROLES, TOKENIZER, is_trained, records_pat
 from orca_recipes.shards.manifest import Manifest, ShardCounts, read_manifest
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.records import (
+    BY_PART,
     CUT,
     HISTORY_DROPPED,
     TAIL_TRIMMED,
@@ -289,6 +290,8 @@ def _provenance(record: dict[str, Any]) -> str:
     flags = "".join(f", {words}" for bit, words in _FLAGS.items() if record["flags"] & bit)
     flags += "" if record.get(WINDOW) is None else f", window {record[WINDOW]}"
     counts = f"{counted(record['tokens'], 'token')}, {record['trained_tokens']:,} trained"
+    by_part = [f"{name.removeprefix('trained_')} {record[name]:,}" for name in BY_PART if record.get(name) is not None]
+    counts += f" ({', '.join(by_part)})" if by_part else ""
     return "; ".join(
         part for part in (f"{record['collection']}/{record['task']}", source, names, counts + flags) if part
     )

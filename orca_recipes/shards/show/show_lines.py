@@ -14,7 +14,16 @@ from orca_recipes.counted import counted
 from orca_recipes.errors import UserError
 from orca_recipes.shards.layout import ROLES, TOKENIZER, is_trained, role_codes
 from orca_recipes.shards.manifest import read_manifest
-from orca_recipes.shards.records import BY_PART, COUNTED, REJECTED_NAME, WINDOW, read_table, readable, rejected_schema
+from orca_recipes.shards.records import (
+    BY_PART,
+    COUNTED,
+    REJECTED_NAME,
+    TRAIN_ON,
+    WINDOW,
+    read_table,
+    readable,
+    rejected_schema,
+)
 from orca_recipes.shards.show.show import OpenShard, ShownBuild, no_task, open_at, places_of_task
 from orca_recipes.shards.show.spans import SpanDecoder
 from orca_recipes.shards.show.visible import visible
@@ -125,7 +134,7 @@ def _line(shard: OpenShard, example: int) -> dict[str, Any]:
         "file": record["file"],
         "place": record["line"],
         "turn": record["turn"],
-        **{name: record[name] for name in (WINDOW, *BY_PART) if record.get(name) is not None},
+        **{name: record[name] for name in (WINDOW, *BY_PART, TRAIN_ON) if record.get(name) is not None},
         "strategy": record["strategy"],
         "teacher": record["teacher"],
         "segments": [

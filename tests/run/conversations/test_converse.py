@@ -198,13 +198,43 @@ def test_a_blank_recorded_answer_is_none(world: World) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["few_shot", "step_by_step"])
-def test_a_strategy_that_asks_with_a_question_refuses_conversations_whoever_answers(
+def test_a_strategy_that_asks_with_a_question_refuses_conversations_that_leave_none_open(
     world: World, strategy: str
 ) -> None:
     rows = [{"question": f"{n}?", "reference": str(n)} for n in range(8)]
     says = f'\n[[rules]]\nstrategy = "{strategy}"\nreplace = true\n'
-    world.build(*rows, OPEN, CLOSED, says=says)
+    world.build(*rows, {"messages": [*turns("why?", "so")[:1], {"role": "tool", "content": "4 C"}]}, says=says)
     assert sorted(world.trained) == list(range(1, 9))
     assert set(world.rejected.values()) == {
-        "the row brings a conversation, and the strategy asks with a question alone"
+        "the row's conversation leaves no user's turn to answer, and the strategy asks with a question"
     }
+
+
+@pytest.mark.parametrize("strategy", ["few_shot", "step_by_step"])
+def test_the_last_users_turn_is_the_question_and_history_stands_before_it(world: World, strategy: str) -> None:
+    rows = [{"question": f"{n}?", "reference": str(n)} for n in range(8)]
+    says = f'\n[[rules]]\nstrategy = "{strategy}"\nreplace = true\n'
+    world.build(*rows, OPEN, CLOSED, says=says)
+    assert world.rejected == {9: "nobody answers the last question of its conversation"}
+    assert world.trained[10] == ["human-written answer"]
+    history = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nhello<|im_end|>\n"
+    assert world.context[10].count(history) == 1
+    assert world.context[10].endswith(history + "<|im_start|>user\nand now?<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_a_teacher_is_asked_a_chats_last_question_behind_its_history_in_the_strategys_words(world: World) -> None:
+    headed = {"messages": [{"role": "system", "content": "OLD"}, *CLOSED["messages"]]}
+    rule = '\n[[rules]]\nstrategy = "step_by_step"\nreplace = true\nsystem_messages = ["kind/one"]\n'
+    rule += '[system_messages.kind.messages]\none = "Be kind."\n[datasets.main.student]\nerase = true\n'
+    world.build(OPEN, headed, says=ASKED + rule)
+    assert [request[1:] for request in world.requests] == [
+        ["first", "old answer", "last question"],
+        ["hi", "hello", "and now?"],
+    ]
+    assert all(request[0].startswith("Be kind.\n\n") and "OLD" not in request[0] for request in world.requests)
+    assert world.trained == {1: ["TEACHER(last question)"], 2: ["TEACHER(and now?)"]}
+    assert all("Be kind" not in context and "OLD" not in context for context in world.context.values())
+    assert "hello" in world.context[2]
+    assert prove(world.folder / "out", kinds=Catalogue(), progress=Progress()).findings == ()
+    world.build(OPEN, headed, says=ASKED + rule.replace("replace = true\n", ""))
+    assert world.rejected == {2: "the row brings its own answer or system message; say replace = true to replace it"}

@@ -17,6 +17,7 @@ from orca_recipes.progress import Progress
 from orca_recipes.run.build import build
 from orca_recipes.run.examples.read import ReadTask, read_part
 from orca_recipes.shards.reader import Shard
+from orca_recipes.shards.show.show_lines import example_lines
 from orca_recipes.shards.show.spans import SpanDecoder
 from orca_recipes.store.arrow_files import read_frame, read_table
 from orca_recipes.store.store import StageFolder
@@ -103,8 +104,42 @@ def test_two_system_messages_are_one_where_they_are_equal_or_one_is_empty(tmp_pa
     assert kept == [1, 3, 4, 5]
     assert rejected == [
         (2, "system: the row has one, and its messages begin with another"),
-        (6, "messages: a system message stands after the first message"),
+        (6, LATER),
     ]
+
+
+LATER = (
+    "messages: a system message stands after the first message; "
+    'second_system = "merge" makes one of all, "keep" leaves it there'
+)
+
+
+def test_a_later_system_message_is_merged_into_the_first_or_stays_where_it_stands(tmp_path: Path):
+    first, later = ({"role": "system", "content": content} for content in ("S", "T"))
+    rows = [
+        {"messages": [first, ASK, ANSWER, later, ASK, ANSWER]},
+        {"messages": [ASK, later, ANSWER]},
+        {"system": "R", "messages": [first, ASK, later, first, ANSWER]},
+        {"messages": [first, ASK, ANSWER]},
+        {"question": "q", "answer": "a"},
+    ]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    recipe = tmp_path / "recipe.toml"
+    text = 'name = "r"\n[collections.c]\nkind = "files"\npath = "rows.jsonl"\nWAY\n'
+    recipe.write_text(text.replace("WAY", 'second_system = "merge"') + STUDENT)
+    build(asked(recipe, out=tmp_path / "merged"), Progress())
+    assert pl.read_parquet(tmp_path / "merged" / "main" / "rejected.parquet").is_empty()
+    turn = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>"
+    of, three, two, one = (f"<|im_start|>system\n{said}<|im_end|>\n" for said in ("T", "R\n\nS\n\nT", "S\n\nT", "S"))
+    wanted = [f"{two}{turn}\n{turn}", of + turn, three + turn, one + turn, turn]
+    assert sorted(whole_texts(tmp_path / "merged")) == sorted(wanted)
+    recipe.write_text(text.replace("WAY", 'second_system = "keep"\non_bad_row = "reject"') + STUDENT)
+    build(asked(recipe, out=tmp_path / "kept"), Progress())
+    (lost,) = pl.read_parquet(tmp_path / "kept" / "main" / "rejected.parquet")["reason"]
+    assert lost == "system: the row has one, and its messages begin with another"
+    wanted = [f"{one}{turn}\n{of}{turn}", one + turn, turn]
+    wanted += [turn.replace("\n<|im_start|>assistant", f"\n{of}<|im_start|>assistant")]
+    assert sorted(whole_texts(tmp_path / "kept")) == sorted(wanted)
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet"])
@@ -206,6 +241,11 @@ def test_sound_rows_without_what_is_trained_stop_a_build_only_where_any_row_woul
     write_rows(tmp_path / "rows.jsonl", [rows[0], {"messages": "what?"}])
     with pytest.raises(SourceError, match="more than one in a hundred"):
         build(asked(recipe), Progress())
+
+
+def whole_texts(out: Path) -> list[str]:
+    """The text of each example of a build."""
+    return ["".join(part["text"] for part in one["segments"]) for one in example_lines(out)]
 
 
 def texts(out: Path) -> tuple[list[str], str]:

@@ -10,8 +10,9 @@ import pytest
 from orca_recipes.errors import RecipeError
 from orca_recipes.run.built import Built
 from orca_recipes.shards.show.show_lines import example_lines, rejected_lines
-from tests.contract.test_turn_texts import CALL, QWEN3, TOOLS
+from tests.contract.test_turn_texts import CALL, CHATML, QWEN3, TOOLS
 from tests.run.tokens.test_student_renderer import TWO, make, proof, talk, thinking
+from tests.run.whole_rows import RECIPE
 
 CALLING = "{% if tools %}{{ tools | tojson }}{% endif %}" + QWEN3.replace(
     "{{ c + '<|im_end|>\n' }}",
@@ -103,6 +104,71 @@ def test_windows_and_parts_go_together(tmp_path: Path, monkeypatch: pytest.Monke
     assert sum(text.count("Say") for text in trained(built)) == 20
 
 
+def test_a_thought_in_the_content_is_reasoning_where_the_template_knows_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.run.tokens.test_student_renderer.RECIPE", RECIPE.replace("from_tokenizer", "chatml"))
+    rows = [
+        talk("user: One?", "assistant: <think>\nI count.\n</think>\n\n1", "user: Two?", "assistant: 2"),
+        talk("user: Three?", "assistant: 3"),
+        talk("user: Four?", "assistant: <think>I count and never end"),
+    ]
+    whole = make(tmp_path / "whole", CHATML, rows[:2])
+    for part, wanted in (("reasoning", ["\n\n1<|im_end|>", "2<|im_end|>", "3<|im_end|>"]), ("content", [THOUGHT])):
+        built = make(tmp_path / part, CHATML, rows, more=table(**{part: False}))
+        lost = {one["place"]: one["reason"] for one in rejected_lines(built.directory)}
+        assert lost.pop(3) == "content: a thought begins and never ends"
+        assert lost == ({} if part == "reasoning" else {2: "no message is trained"})
+        assert sorted(trained(built)) == sorted(wanted)
+        assert proof(built).findings == ()
+        kept = [ids(whole)[0], *ids(whole)[1:]] if part == "reasoning" else [ids(built)[0]]
+        assert ids(built) == kept
+        records = pq.read_table(built.directory / "main" / "00000.records.parquet").to_pylist()
+        for record in records:
+            counts = {name: record[f"trained_{name}"] for name in ("reasoning", "content", "tool_calls")}
+            assert sum(counts.values()) == record["trained_tokens"]
+            assert counts[part] == 0
+
+
+def test_a_rule_says_for_its_own_examples_what_is_trained(tmp_path: Path) -> None:
+    """And an answer whose call failed is context, whoever says so."""
+    failing = agent()
+    failing["messages"][2]["content"] = "Error: no such city"
+    rows = [failing, agent(), talk(*TWO)]
+    for row, task in zip(rows, ("calls", "calls", "talk"), strict=True):
+        row["task"] = task
+    rule = '\n[[rules]]\nstrategy = "direct"\nwhen.task = "calls"\n'
+    rule += 'train_on = { reasoning = false, except_replies = "(?i)^error" }\n[[rules]]\nstrategy = "direct"\n'
+    built = make(tmp_path / "b", CALLING, rows, more=rule)
+    assert list(rejected_lines(built.directory)) == []
+    assert proof(built).findings == ()
+    said = f"\n\nI look.{CALLED}"
+    found = {place: [] for place in (1, 2, 3)}
+    for one in sorted(example_lines(built.directory), key=lambda one: (one["place"], one["turn"])):
+        found[one["place"]] += [part["text"] for part in one["segments"] if part["trained"]]
+        assert one.get("train_on") == (None if one["place"] == 3 else "content+tool_calls")
+        assert ("trained_content" in one) == (one["place"] < 3)
+    assert found == {
+        1: ["\n\nIt is 4 C.<|im_end|>"],
+        2: [said, "\n\nIt is 4 C.<|im_end|>"],
+        3: ["1<|im_end|>", "2<|im_end|>"],
+    }
+
+
+def test_answers_that_match_stay_as_context(tmp_path: Path) -> None:
+    rows = [
+        talk("user: One?", "assistant: I cannot.", "user: Two?", "assistant: 2"),
+        talk("user: Three?", "assistant: 3"),
+    ]
+    built = make(tmp_path / "b", QWEN3, rows, more=table(except_answers='"cannot|3"'))
+    assert trained(built) == ["2<|im_end|>"]
+    assert [lost["reason"] for lost in rejected_lines(built.directory)] == ["no message is trained"]
+    assert proof(built).findings == ()
+    with pytest.raises(RecipeError, match="is no pattern"):
+        make(tmp_path / "c", QWEN3, rows, more=table(except_answers='"("'))
+
+
+THOUGHT = "<think>\nI count.\n</think>"
 SHORT = """\
 name = "whole"
 

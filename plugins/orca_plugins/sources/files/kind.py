@@ -32,6 +32,7 @@ from orca_plugins.sources.files.options import (
     IgnoreKeys,
     Paths,
     Roles,
+    SecondSystem,
     ShapeName,
     Task,
     TrainOn,
@@ -126,6 +127,7 @@ class Files(Source):
     shape: ShapeName = None
     paths: Paths = None
     roles: Roles = Field(default_factory=dict)
+    second_system: SecondSystem = None
 
     @field_validator("path")
     @classmethod
@@ -159,6 +161,10 @@ class Files(Source):
     def trains_history(self) -> bool:
         """Whether `train_on = "all"` is said."""
         return self.train_on == "all"
+
+    def second_systems(self) -> Literal["reject", "merge", "keep"]:
+        """As `second_system` says."""
+        return self.second_system or "reject"
 
     def files(self) -> Sequence[SourceFile]:
         """The files that `path` names, sorted by name; those at an address are copied here first."""

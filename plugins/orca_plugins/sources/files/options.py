@@ -105,7 +105,15 @@ Roles = Annotated[
     ),
 ]
 
-_NEW = ("roles", "where", "shape", "paths", "delimiter")
+SecondSystem = Annotated[
+    Literal["merge", "keep"] | None,
+    Field(
+        description="a row with a system message behind its first message: merge puts the texts of all of them first, "
+        "with empty lines between; keep leaves each where it stands, if the template prints it; unset: it is rejected"
+    ),
+]
+
+_NEW = ("roles", "where", "shape", "paths", "delimiter", "second_system")
 """Options that came later: where a recipe does not use them, it means what it meant before them."""
 _NEW_OF_SHAPES = ("items", "calls_after", "system_says")
 

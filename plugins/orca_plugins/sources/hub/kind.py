@@ -25,6 +25,7 @@ from orca_plugins.sources.files.options import (
     IgnoreKeys,
     Paths,
     Roles,
+    SecondSystem,
     ShapeName,
     Task,
     TrainOn,
@@ -78,6 +79,7 @@ class Hub(Source):
     shape: ShapeName = None
     paths: Paths = None
     roles: Roles = Field(default_factory=dict)
+    second_system: SecondSystem = None
 
     @model_validator(mode="after")
     def _streams_a_split(self) -> Self:
@@ -96,6 +98,10 @@ class Hub(Source):
     def trains_history(self) -> bool:
         """Whether `train_on = "all"` is said."""
         return self.train_on == "all"
+
+    def second_systems(self) -> Literal["reject", "merge", "keep"]:
+        """As `second_system` says."""
+        return self.second_system or "reject"
 
     def settled(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
         """The same at a commit, and, where it is read as files, with their names and their shape."""

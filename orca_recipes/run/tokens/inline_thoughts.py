@@ -1,0 +1,46 @@
+"""Which conversations hold thoughts between marks in the content of a trained answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from orca_recipes.contract.rendering import MARKS
+from orca_recipes.store.arrow_files import one_piece
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Thoughts:
+    """bool [conversations] each: some: a thought ends in an answer. never_end: an answer begins with one that does not
+    end in it."""
+
+    some: np.ndarray
+    never_end: np.ndarray
+
+
+def with_thoughts(conversations: pa.Table) -> Thoughts:
+    """Look for thoughts in the answers that conversations train."""
+    import pyarrow.compute as pc
+
+    opening, closing = MARKS
+    messages = one_piece(conversations["messages"])
+    flat = messages.flatten()
+    some, never_end = (np.zeros(conversations.num_rows, dtype=bool) for _ in range(2))
+    content = flat.field("content")
+    begins = _flags(pc.match_substring_regex(content, rf"^\s*{opening}"))
+    ends = _flags(pc.match_substring(content, closing))
+    if begins.any() or ends.any():
+        answers = _flags(flat.field("trained")) & _flags(pc.equal(flat.field("role"), "assistant"))
+        owners = pc.list_parent_indices(messages).to_numpy()
+        some[owners[ends & answers]] = True
+        never_end[owners[begins & ~ends & answers]] = True
+    return Thoughts(some, never_end)
+
+
+def _flags(column: pa.BooleanArray) -> np.ndarray:
+    return np.asarray(column.fill_null(False).to_numpy(zero_copy_only=False))
