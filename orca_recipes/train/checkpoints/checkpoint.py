@@ -57,6 +57,9 @@ TOKENIZER = "tokenizer"
 _CUT_SHORT = "unexpected pos"
 """What torch says of a file that took fewer bytes than it was given, and leaves out why."""
 
+_LITTLE_ROOM = 16_000_000
+"""What a disk has left, in bytes, on which a checkpoint found no room."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -286,7 +289,9 @@ def _written(aside: Path) -> Iterator[None]:
         why = _last_line(error)
         if isinstance(error, RuntimeError) and _CUT_SHORT not in why:
             raise
-        has_no_room = any(words in why for words in (_CUT_SHORT, os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)))
+        told = any(words in why for words in (_CUT_SHORT, os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)))
+        # megatron-core 0.19 does not say what its writers met.
+        has_no_room = told or shutil.disk_usage(aside.parent).free < _LITTLE_ROOM
         if _is_first():
             shutil.rmtree(aside, ignore_errors=True)
         fault = "there is no room left on its disk" if has_no_room else f"it cannot be written ({why})"
