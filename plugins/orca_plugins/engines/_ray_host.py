@@ -56,6 +56,11 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """The cluster answers; its nodes are being looked at, which takes as long as their processes take to start."""
+
+
+@dataclass(frozen=True)
 class Ready:
     """The cluster is there: name of each node by id, what is installed on it, and how many parts run at once."""
 
@@ -141,6 +146,7 @@ class _Host:
             _knock(address)
         # 50 is CRITICAL: nothing of what Ray says is for who builds.
         ray.init(address=address, logging_level=50, log_to_driver=False)
+        self._send(Joined())
         ray.cloudpickle.register_pickle_by_value(_node_facts)  # type: ignore[no-untyped-call]
         alive = _alive()
         self._names = _names(alive)

@@ -29,7 +29,7 @@ from typing import Any, Protocol
 
 from orca_plugins.engines._node_facts import PYTHON, facts
 from orca_plugins.engines._orders import order_for_elsewhere
-from orca_plugins.engines._ray_host import Changed, Done, Lost, Ready, Refused, Wanted, end_session
+from orca_plugins.engines._ray_host import Changed, Done, Joined, Lost, Ready, Refused, Wanted, end_session
 from orca_recipes.contract.kinds import Result, Task
 from orca_recipes.errors import EngineError, Failure
 
@@ -39,10 +39,10 @@ _TRIES = 4
 """How often a part is begun: what four nodes or processes did not survive is likelier to be the part's own doing."""
 _LOOK_UP_SECONDS = 0.2
 """How long is waited before an interrupt is looked for."""
-_JOINING_SECONDS = 60.0
-"""For a cluster that runs already."""
-_STARTING_SECONDS = 300.0
-"""For one of this machine: three nodes take 20 seconds on two cores, and more on busy ones."""
+_JOINING_SECONDS = 120.0
+"""For a cluster that runs already to answer at all: seconds on a machine with something to spare."""
+_STARTING_SECONDS = 900.0
+"""For one of this machine: three nodes take 20 seconds on two cores, and many times that on busy ones."""
 _ENDING_SECONDS = 10.0
 _HOST = "from orca_plugins.engines._ray_host import main; main({})"
 _OURS = "orca-recipes"
@@ -85,7 +85,7 @@ class Link:
         self._changed = threading.Condition()
         self._sending = threading.Lock()
         self._slots = self._taken = self._numbers = 0
-        self._is_ready = False
+        self._is_joined = self._is_ready = False
         self._ended: Failure | EngineError | None = None
         self._begin(workers)
 
@@ -193,6 +193,8 @@ class Link:
                         answers.put(told)
                 elif isinstance(told, Refused):
                     self._end(EngineError(f'engine "ray": {told.sentence}'))
+                elif isinstance(told, Joined):
+                    self._is_joined = True
                 else:
                     self._hear(told)
         except (EOFError, OSError):
@@ -228,7 +230,7 @@ class Link:
         ends = time.monotonic() + seconds
         with self._changed:
             while not self._is_ready:
-                if self._ended is None and time.monotonic() > ends:
+                if self._ended is None and not self._is_joined and time.monotonic() > ends:
                     where = "of this machine" if self._settings.address is None else f"at {self._settings.address}"
                     self._end(EngineError(f'engine "ray": the cluster {where} did not answer in {seconds:.0f} seconds'))
                 self._refuse_ended()
