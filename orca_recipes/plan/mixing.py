@@ -158,14 +158,16 @@ class _Stages:
         self._plan, self._recipe, self._name, self._mixture = plan, recipe, name, mixture
         self._tokenizer, self._measure = tokenizer, measure
         self._collections = mixture_collections(recipe, name)
+        self._reads = [f"read {found}" for found in self._collections]
+        self._contexts: list[str] = []
 
     def add_takes(self, limit: int | None) -> None:
         allot = self._add_holdout() if self._mixture.holdout is not None else None
-        for collection in self._collections:
+        for place, collection in enumerate(self._collections):
             decisive = self._of_take(collection)
             if limit is not None:
                 decisive |= {"limit": limit, "seed": self._recipe.seed}
-            inputs = [*self._inputs(collection), *([allot] if allot is not None else [])]
+            inputs = [*self._inputs(place), *([allot] if allot is not None else [])]
             if allot is not None:
                 inputs.append(questions_stage(self._plan, collection))
             self._mix(collection, decisive, inputs)
@@ -190,7 +192,7 @@ class _Stages:
 
     def _add_holdout(self) -> str:
         """What is set aside, drawn as the mixture is: how many of each collection depends on all of them."""
-        inputs = [stage for found in self._collections for stage in self._inputs(found)]
+        inputs = [stage for place in range(len(self._collections)) for stage in self._inputs(place)]
         inputs += [questions_stage(self._plan, found) for found in self._collections]
         takes = {found: self._of_take(found) for found in self._collections}
         decisive = {"holdout": self._mixture.holdout, "takes": takes, "seed": self._recipe.seed}
@@ -230,14 +232,14 @@ class _Stages:
         decisive: dict[str, Any] = {"allotted": collection}
         return decisive if limit is None else decisive | {"limit": limit, "seed": self._recipe.seed}
 
-    def _inputs(self, collection: str) -> list[str]:
-        """What a draw of a collection looks at."""
+    def _inputs(self, place: int) -> list[str]:
+        """What a draw of a collection looks at; place: among those of the mixture."""
+        collection = self._collections[place]
         take = self._mixture.take[collection]
-        inputs = [f"read {collection}"]
-        earlier = earlier_holders(self._recipe, self._name, collection)
-        if earlier:
-            inputs += [self._contexts(found) for found in (*earlier, collection)]
-            inputs += [f"read {found}" for found in earlier]
+        inputs = [self._reads[place]]
+        if place and self._mixture.duplicates != "keep":
+            inputs += self._contexts_to(place)
+            inputs += self._reads[:place]
         if self._mixture.exclude:
             inputs.append(questions_stage(self._plan, collection))
         inputs += self._of_excluded()
@@ -254,9 +256,12 @@ class _Stages:
         inputs = (f"read {collection}", self._tokenizer)
         return self._plan.add("measure", collection, kind="", decisive={}, inputs=inputs)
 
-    def _contexts(self, collection: str) -> str:
-        """The stage that keeps the digest of all that stands before each answer of a collection."""
-        return self._plan.once("contexts", collection, decisive=self._of_contexts, inputs=(f"read {collection}",))
+    def _contexts_to(self, place: int) -> list[str]:
+        """The stages that keep the digest of all that stands before each answer, of the collections up to one."""
+        for found in self._collections[len(self._contexts) : place + 1]:
+            inputs = (f"read {found}",)
+            self._contexts.append(self._plan.once("contexts", found, decisive=self._of_contexts, inputs=inputs))
+        return self._contexts[: place + 1]
 
     def _of_contexts(self) -> dict[str, Any]:
         columns = context_columns(self._recipe)

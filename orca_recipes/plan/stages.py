@@ -78,6 +78,7 @@ class PlanBuilder:
 
     def __init__(self, plugins: Mapping[str, PluginPin] | None = None) -> None:
         self._stages: dict[str, Stage] = {}
+        self._fingerprints: dict[str, str] = {}
         self._plugins = plugins or {}
 
     def add(
@@ -101,10 +102,11 @@ class PlanBuilder:
             "verb": verb,
             "verb_revision": REVISIONS[verb],
             "decisive": decisive,
-            "inputs": [self._stages[name].fingerprint for name in inputs],
+            "inputs": list(map(self._fingerprints.__getitem__, inputs)),
         }
         stage = Stage(verb, subject, kind, decisive, inputs, digest_of(identity))
         self._stages[stage.name] = stage
+        self._fingerprints[stage.name] = stage.fingerprint
         return stage.name
 
     def once(
