@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
-from orca_recipes.cli.options import JSON, STORE, TRACES, ask, load, print_json, print_text
+from orca_recipes.cli.options import JSON, STORE, TRACES, BuildPlace, DiskPath, ask, load, print_json, print_text
 from orca_recipes.counted import counted
 
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--profile", metavar="NAME", help="Merge [profiles.NAME] into the recipe.")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The tar to write.")
+@click.option("-o", "--out", required=True, type=DiskPath(path_type=Path, dir_okay=False), help="The tar to write.")
 @click.option("--without", multiple=True, metavar="COLLECTION", help="Do not pack its files; may be repeated.")
 @click.option("--most-bytes", type=click.IntRange(min=0), metavar="N", help="Do not pack larger collections.")
 @click.option("--wheels", type=click.Path(path_type=Path), metavar="DIR", help="Pack the wheels of this folder, too.")
@@ -55,7 +55,7 @@ def archive(
 
 @click.command()
 @click.argument("archive", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The build directory.")
+@click.option("--out", required=True, type=BuildPlace(path_type=Path), metavar="DIR", help="The build directory.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: one a core]")
 @click.option(
     "--wheels", type=click.Path(path_type=Path), metavar="DIR", help="Put its wheels here; pip's line installs them."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orca_recipes.cli.options import BUILD, JSON, print_json, print_text
+from orca_recipes.cli.options import BUILD, JSON, DiskPath, print_json, print_text
 from orca_recipes.counted import counted
 from orca_recipes.errors import ExportError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @BUILD
 @click.option("--to", metavar="NAME", required=True, help="Which trainer: a kind of `orca-recipe kinds`, such as hf.")
-@click.option("--out", type=click.Path(path_type=Path), help="A new or empty folder.  [default: export/BUILD.NAME]")
+@click.option("--out", type=DiskPath(path_type=Path), help="A new or empty folder.  [default: export/BUILD.NAME]")
 @click.option("--dataset", "datasets", multiple=True, metavar="NAME", help="This dataset alone; may be repeated.")
 @click.option("--set", "options", multiple=True, metavar="OPTION=VALUE", help="An option of the exporter: packed=true.")
 @JSON

@@ -41,7 +41,7 @@ class _Store(click.Path):
         return super().convert(value, param, ctx)
 
 
-class _Place(click.Path):
+class BuildPlace(click.Path):
     """Where a build will be: a folder, or an address, of which it gives the folder that is its copy here."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -58,8 +58,8 @@ class _Place(click.Path):
         return build_place(address)
 
 
-class BuildPath(_Place):
-    """A build that is read: as `_Place`, with the files that every reader needs, or all of them."""
+class BuildPath(BuildPlace):
+    """A build that is read: as `BuildPlace`, with the files that every reader needs, or all of them."""
 
     def __init__(self, *, whole: bool = True) -> None:
         super().__init__(path_type=Path)
@@ -71,12 +71,12 @@ class BuildPath(_Place):
         return looked_at(address, whole=self._whole)
 
 
-class _Disk(click.Path):
-    """A folder of a disk, and no address."""
+class DiskPath(click.Path):
+    """A folder or file of a disk, and no address."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, str) and is_address(value):
-            self.fail("an address will not do here; name a folder of a disk.", param, ctx)
+            self.fail("an address will not do here; name a place on a disk.", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -97,7 +97,7 @@ STORE = click.option(
 
 TRACES = click.option(
     "--traces",
-    type=_Disk(path_type=Path, file_okay=False),
+    type=DiskPath(path_type=Path, file_okay=False),
     metavar="DIRECTORY",
     envvar="ORCA_TRACES",
     show_envvar=True,
@@ -131,7 +131,7 @@ def store_options(command: Command) -> Command:
         STORE,
         click.option(
             "--out",
-            type=_Place(path_type=Path),
+            type=BuildPlace(path_type=Path),
             metavar="PLACE",
             help="The build directory: a folder, or an address as s3://BUCKET/PATH.  [default: build/<name>]",
         ),

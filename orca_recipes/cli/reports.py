@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from orca_recipes.cli.options import BUILD, JSON, print_json, print_text
+from orca_recipes.cli.options import BUILD, JSON, DiskPath, print_json, print_text
 from orca_recipes.errors import UserError
 
 
 @click.command()
 @BUILD
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="The file."
+    "-o", "--out", type=DiskPath(path_type=Path), default=Path("report.html"), show_default=True, help="The file."
 )
 @click.option("--verify", "whole", is_flag=True, help="Verify a build of any size whole; small ones always are.")
 @click.option("--against", "other", type=click.Path(path_type=Path), metavar="OTHER", help="Tell what differs from it.")
@@ -43,7 +43,7 @@ def report(directory: Path, out: Path, whole: bool, other: Path | None, as_json:
 
 @click.command()
 @BUILD
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The folder for both files.")
+@click.option("-o", "--out", type=DiskPath(path_type=Path), required=True, help="The folder for both files.")
 @click.option("--language", "languages", multiple=True, metavar="CODE", help="Of the texts: en; may be repeated.")
 @click.option(
     "--license",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orca_recipes.cli.options import BUILD, JSON, BuildPath, print_json, print_text
+from orca_recipes.cli.options import BUILD, JSON, BuildPath, DiskPath, print_json, print_text
 from orca_recipes.counted import counted
 
 if TYPE_CHECKING:
@@ -50,7 +50,12 @@ def diff(before: Path, after: Path, profile: str | None, as_json: bool) -> None:
 @click.command()
 @BUILD
 @click.option("--key", type=_SIDE, required=True, help="An SSH private key (or a public one that your agent holds).")
-@click.option("--out", "-o", type=_SIDE, help="The signature.  [default: DIR.sig, beside DIR]")
+@click.option(
+    "--out",
+    "-o",
+    type=DiskPath(path_type=Path),
+    help="The signature.  [default: DIR.sig, beside a folder]",
+)
 @JSON
 def sign(directory: Path, key: Path, out: Path | None, as_json: bool) -> None:
     """Sign a build with an SSH key, so that others can tell that it is yours and unchanged.
@@ -62,8 +67,10 @@ def sign(directory: Path, key: Path, out: Path | None, as_json: bool) -> None:
     The signature is OpenSSH's own, of manifest.json, which holds the digests of all files.
     """
     from orca_recipes.prove.signing import sign as signed
+    from orca_recipes.store.shared_build import build_name
 
-    out = out or directory.with_name(f"{directory.name}.sig")
+    beside = Path(directory.name) if build_name(directory) != str(directory) else directory
+    out = out or beside.with_name(f"{beside.name}.sig")
     signed(directory, key=key, out=out)
     if as_json:
         print_json({"signature": str(out)})

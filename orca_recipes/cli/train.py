@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from orca_recipes.cli.options import JSON, need_the_trainer, print_json, print_text, stdout_as_stderr
+from orca_recipes.cli.options import JSON, BuildPath, need_the_trainer, print_json, print_text, stdout_as_stderr
 
 
 class _Train(click.Command):
@@ -17,7 +17,10 @@ class _Train(click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         from orca_recipes.train.options import train_options
 
-        return [*train_options(), *super().get_params(ctx)]
+        found = train_options()
+        # A build at an address is read from its copy here, file by file as ranks open them.
+        next(option for option in found if option.name == "build").type = BuildPath(whole=False)
+        return [*found, *super().get_params(ctx)]
 
 
 @click.command(cls=_Train)

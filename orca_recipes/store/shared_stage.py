@@ -104,7 +104,9 @@ class SharedStage:
 
     def bring_receipt(self) -> None:
         """Fetch the receipt of a finished stage, where it is not here."""
-        if self.is_published and not (self.path / RECEIPT).exists():
+        if (self.path / RECEIPT).exists():
+            return
+        if self.is_published or self.remote.look_again(self.path.name):
             self.path.mkdir(parents=True, exist_ok=True)
             self.remote.objects.fetch(_receipt_key(self.path.name), self.path / RECEIPT)
 
@@ -188,8 +190,7 @@ class SharedStage:
 
     def _parts_of(self, name: str) -> list[str]:
         """The parts that may hold a file of this name, their receipts fetched."""
-        if not (self.path / RECEIPT).exists() and self.remote.look_again(self.path.name):
-            self.bring_receipt()
+        self.bring_receipt()
         try:
             names = read_sealed(self.path / RECEIPT)["parts"]
         except StoreError:
@@ -251,10 +252,13 @@ def mark_cache(root: Path, address: Address) -> None:
 
 
 def at_hand(path: Path) -> Path:
-    """Fetch what a path in a cache of this machine names, where it is not here: a file of a stage, or its folder.
+    """Fetch what a path in a cache of this machine names, where it is not here: a file of a stage, a part by what its
+    files begin with, or a folder.
 
     Of a folder only what is read by name comes; parts come when they are opened. Gives the path itself.
     """
+    if path.is_file():
+        return path
     parts = path.parts
     places = [place for place in range(len(parts) - 1) if parts[place] == "stages"]
     for place in places:
@@ -263,13 +267,15 @@ def at_hand(path: Path) -> Path:
         if shared is None:
             continue
         if path != folder:
-            if not path.exists():
-                shared.bring_file("/".join(parts[place + 2 :]))
+            name = "/".join(parts[place + 2 :])
+            shared.bring([name])
+            shared.bring_file(name)
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            if folder.name.startswith(_READ_BY_NAME) and shared.remote.look_again(folder.name):
+            if folder.name.startswith(_READ_BY_NAME):
                 shared.bring_receipt()
-                shared.bring(read_sealed(folder / RECEIPT)["parts"])
+                if (folder / RECEIPT).exists():
+                    shared.bring(read_sealed(folder / RECEIPT)["parts"])
         break
     return path
 

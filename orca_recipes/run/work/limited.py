@@ -30,7 +30,9 @@ from typing import Any, NoReturn
 from orca_recipes.contract.kinds import Result, Task
 from orca_recipes.errors import OrcaError, UserError
 
-_THREADED = frozenset({"polars", "pyarrow", "tokenizers", "gigatoken", "torch", "tensorflow", "jax", "numba"})
+_THREADED = frozenset(
+    {"obstore", "polars", "pyarrow", "tokenizers", "gigatoken", "torch", "tensorflow", "jax", "numba"}
+)
 """Libraries that start threads when they are imported or first used: a fork has none of them, and waits for ever."""
 
 _PR_SET_PDEATHSIG = 1
