@@ -12,7 +12,7 @@ from orca_recipes.catalogue import Catalogue
 from orca_recipes.progress import Progress
 from orca_recipes.prove.prove import prove
 from orca_recipes.run.build import build
-from orca_recipes.run.built import Built
+from orca_recipes.run.built import Built, Ran
 from orca_recipes.run.closing_table import closing_table
 from tests.run.small import QUICKSTART_TOKENIZER, asked, write_rows
 
@@ -100,7 +100,7 @@ def make(folder: Path, tokenizer: Tokenizer, rows: list[dict], *, dataset: str =
     write_rows(folder / "rows.jsonl", rows)
     (folder / "unspelt.toml").write_text(RECIPE.format(dataset=dataset))
     manifest, fresh = build(asked(folder / "unspelt.toml"), Progress())
-    return Built(folder / "out", manifest, fresh)
+    return Built(folder / "out", manifest, fresh, Ran("local"))
 
 
 def rejected(built: Built) -> dict[int, str]:

@@ -16,7 +16,7 @@ from orca_recipes.errors import TemplateError
 from orca_recipes.progress import Progress
 from orca_recipes.prove.prove import prove
 from orca_recipes.run.build import build
-from orca_recipes.run.built import Built
+from orca_recipes.run.built import Built, Ran
 from orca_recipes.run.tokens.prompt_trial import PROMPTS_CHECKED, PromptTrial
 from orca_recipes.run.tokens.render import Renderer
 from orca_recipes.run.work.loaded_tokenizer import opened
@@ -54,7 +54,7 @@ def make(folder: Path, text: str, rows: list[dict], **options) -> Built:
     write_rows(folder / "chats.jsonl", rows)
     (folder / "ends.toml").write_text(RECIPE.replace("row_tokens = 128", "row_tokens = 512"))
     manifest, fresh = build(asked(folder / "ends.toml", **options), Progress())
-    return Built(folder / "out", manifest, fresh)
+    return Built(folder / "out", manifest, fresh, Ran("local"))
 
 
 @pytest.mark.parametrize("name", PARTING)
@@ -94,7 +94,7 @@ def test_what_is_tried_again_is_not_made_again(tmp_path: Path) -> None:
     first = make(tmp_path / "p", ONE_END, rows)
     assert 0 < first.as_json()["prompts_checked"] < 400
     manifest, fresh = build(asked(tmp_path / "p" / "ends.toml", out=tmp_path / "p" / "again"), Progress())
-    again = Built(tmp_path / "p" / "again", manifest, fresh)
+    again = Built(tmp_path / "p" / "again", manifest, fresh, Ran("local"))
     assert again.as_json()["prompts_checked"] == first.as_json()["prompts_checked"]
     assert again.as_json()["digest"] == first.as_json()["digest"]
 

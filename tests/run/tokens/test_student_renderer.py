@@ -15,7 +15,7 @@ from orca_recipes.errors import BuildError
 from orca_recipes.progress import Progress
 from orca_recipes.prove.prove import prove
 from orca_recipes.run.build import build
-from orca_recipes.run.built import Built
+from orca_recipes.run.built import Built, Ran
 from orca_recipes.shards.checks.report import Report
 from orca_recipes.shards.layout import TRAINED, is_trained
 from orca_recipes.shards.reader import Shard
@@ -47,7 +47,7 @@ def make(folder: Path, template: str, rows: Sequence[dict[str, Any]], options: s
     write_rows(folder / "chats.jsonl", list(rows))
     (folder / "whole.toml").write_text(RECIPE.replace("OPTIONS", options) + more, encoding="utf-8")
     manifest, fresh = build(asked(folder / "whole.toml", catalogue=catalogue()), Progress())
-    return Built(folder / "out", manifest, fresh)
+    return Built(folder / "out", manifest, fresh, Ran("local"))
 
 
 def proof(built: Built) -> Report:
