@@ -207,5 +207,7 @@ def test_a_value_that_no_option_takes_is_a_fault_where_it_stands(
 
 
 def test_values_nested_deeper_than_any_option_are_a_fault(faults: Faults, base: str) -> None:
-    deep = ".".join(["a"] * 3000)
-    assert faults(f"{deep} = 1\n{base}")[0].endswith("is nested too deep")
+    keys = ".".join(["a"] * 3000)
+    assert "a key has more than 100 parts" in faults(f"{keys} = 1\n{base}")[0]
+    tables = "{a=" * 90 + "1" + "}" * 90
+    assert faults(f"a = {tables}\n{base}")[0].endswith("is nested too deep")
