@@ -179,6 +179,8 @@ class Link:
             "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if os.path.isabs(entry)),
         }
         if self._settings.address is None:
+            # Ray's workers are nice to others by 15, and starve on a machine that has anything else to do.
+            own["RAY_worker_niceness"] = "0"
             own |= {"RAY_TMPDIR": self._folder, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         return os.environ | own
 
