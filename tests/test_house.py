@@ -60,7 +60,7 @@ ROOMS = {
     "run/answers": OUTSIDE | {"run/work", "run/examples", "run/conversations", "store", "traces", "trust"},
     "run/rows": OUTSIDE | {"run/work", "run/tokens", "run/answers", "store"},
     "prove": OUTSIDE | {"run/tokens", "run/conversations", "store"},
-    "run": OUTSIDE | {f"run/{room}" for room in RUN} | {"store", "traces", "prove"},
+    "run": OUTSIDE | {f"run/{room}" for room in RUN} | {"store", "traces", "trust", "prove"},
     "preview": OUTSIDE | {"run"} | {f"run/{room}" for room in RUN} | {"store", "traces", "trust"},
     "explain": OUTSIDE | {f"run/{room}" for room in RUN} | {"store", "traces", "prove"},
     "packages": {"contract", "catalogue"},

@@ -73,7 +73,7 @@ def list_command(as_json: bool) -> None:
 
 
 def ask_where_new(recipe: Recipe) -> None:
-    """On a terminal, ask for each pair of host and variable that the recipe's teachers need and that is not allowed.
+    """On a terminal, ask for each pair of host and variable that the recipe's teachers and engine need, if it is new.
 
     Elsewhere nothing is asked: sending is refused with a sentence when it comes to that.
     """
@@ -82,9 +82,11 @@ def ask_where_new(recipe: Recipe) -> None:
 
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
-    for name in dict.fromkeys(recipe.datasets[each].teacher for each in recipe.datasets if collects(recipe, each)):
-        for pair in allowing.not_allowed(recipe.teachers[name].destinations()):
-            print_text(f"teachers.{name} of this recipe sends requests to {pair}.", err=True)
+    asked = dict.fromkeys(recipe.datasets[each].teacher for each in recipe.datasets if collects(recipe, each))
+    senders = {f"teachers.{name}": recipe.teachers[name].destinations() for name in asked}
+    for owner, pairs in {**senders, "engine": recipe.engine.destinations()}.items():
+        for pair in allowing.not_allowed(pairs):
+            print_text(f"{owner} of this recipe sends requests to {pair}.", err=True)
             if click.confirm("Allow that, from now on?", default=False, err=True):
                 allowing.add(pair)
 

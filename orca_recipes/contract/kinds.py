@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
+from orca_recipes.contract.destination import Destination
 from orca_recipes.contract.encoder import Encoder as Encoder
 from orca_recipes.contract.encoder import Vocabulary as Vocabulary
 from orca_recipes.contract.kind import Kind as Kind
@@ -282,6 +283,10 @@ class Engine(Kind, ABC):
     def reach(self) -> Reach:
         """Tell where the parts ran since the engine was first used; asked before it is closed."""
         return Reach()
+
+    def destinations(self) -> Sequence[Destination]:
+        """Return the hosts that parts and data go to; the user must have allowed each of them."""
+        return ()
 
     def close(self) -> None:
         """End the processes that are kept between maps."""

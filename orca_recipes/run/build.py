@@ -11,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from orca_recipes import trust
 from orca_recipes.errors import BuildError, DamagedShard, LockError
 from orca_recipes.plan.compile import compile_plan, used_collections
 from orca_recipes.plan.lock_changes import LockChange, lock_changes
@@ -240,7 +241,11 @@ def scan(asked: Asked, prepared: Prepared, progress: Progress) -> Bench:
 
 
 def bench_of(asked: Asked, prepared: Prepared, progress: Progress, lock: Lock | None = None) -> Bench:
-    """What a run works with; under `locked` it buys no answers, and uses none but those of the lock."""
+    """What a run works with; under `locked` it buys no answers, and uses none but those of the lock.
+
+    Raises: TrustError where the engine is a host that the user never allowed.
+    """
+    trust.check(prepared.recipe.engine.destinations(), owner="engine")
     return Bench(
         recipe=prepared.recipe,
         plan=prepared.plan,
@@ -273,6 +278,7 @@ def _workers(asked: Asked) -> Work:
     if (asked.directory / "manifest.json").is_file():
         return asked.work
     if recipe.engine.spreads:
+        trust.check(recipe.engine.destinations(), owner="engine")
         recipe.engine.warm(function=import_libraries, task=None, workers=asked.workers)
         return asked.work
     if asked.workers == 1 or not is_worth_workers(recipe, used_collections(recipe)):

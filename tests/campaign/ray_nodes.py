@@ -14,6 +14,8 @@ from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import Self
 
+from orca_recipes import trust
+
 _SERVING = """
 import itertools, os, sys
 from ray.cluster_utils import Cluster
@@ -45,6 +47,8 @@ os._exit(0)
 class RayNodes(AbstractContextManager["RayNodes"]):
     """Nodes of `cpus` each, with caches of their own; the first holds the cluster together and cannot be killed.
 
+    As long as they run, a list of what recipes may send (ORCA_CONFIG) allows builds to join them.
+
     Attributes:
         address: what an engine joins it by.
     """
@@ -63,6 +67,9 @@ class RayNodes(AbstractContextManager["RayNodes"]):
             start_new_session=True,
         )
         self.address = self._heard()
+        self._config = os.environ.get("ORCA_CONFIG")
+        os.environ["ORCA_CONFIG"] = f"{self._folder.name}/config"
+        trust.add(trust.destination(f"http://{self.address}", "-"))
 
     def kill(self) -> None:
         """Kill a node: its raylet, and so its workers."""
@@ -80,6 +87,10 @@ class RayNodes(AbstractContextManager["RayNodes"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._config is None:
+            del os.environ["ORCA_CONFIG"]
+        else:
+            os.environ["ORCA_CONFIG"] = self._config
         with suppress(OSError):
             self._process.stdin.close()  # type: ignore[union-attr]
         self._process.wait()

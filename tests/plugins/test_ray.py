@@ -102,6 +102,23 @@ def test_a_part_that_kills_every_process_is_a_failure_that_says_so(engine: Ray, 
         list(engine.map(function=work.die, tasks=[0, 1], workers=2))
 
 
+def test_a_cluster_that_the_user_never_allowed_gets_nothing(tmp_path: Path) -> None:
+    words = ["build", "recipes/quickstart.toml", "--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")]
+    cluster = ["--set", "engine.kind=ray", "--set", "engine.address=ray://198.51.100.7:10001"]
+    done = subprocess.run(
+        [sys.executable, "-m", "orca_recipes.cli", *words, *cluster],
+        cwd=HOME,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        env=os.environ | {"ORCA_CONFIG": str(tmp_path / "config")},
+    )
+    assert done.returncode == 2
+    assert "engine sends requests to http://198.51.100.7:10001 (no key), which you have never allowed" in done.stderr
+    assert "orca-recipe trust add http://198.51.100.7:10001 -" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("store", ["a folder", "an address"])
 def test_a_build_gives_the_bytes_of_the_local_engine(
     nodes: RayNodes, bucket: dict[str, str], tmp_path: Path, store: str

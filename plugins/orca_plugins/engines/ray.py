@@ -14,8 +14,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from orca_plugins.engines._ray_link import Link
+from orca_recipes.contract.destination import Destination
 from orca_recipes.contract.kinds import Engine, Reach, Result, Say, Task
-from orca_recipes.errors import PluginError
+from orca_recipes.contract.spelling import quoted
+from orca_recipes.errors import EngineError, PluginError
 
 
 class _Kept:
@@ -105,6 +107,15 @@ class Ray(Engine):
     def warm(self, *, function: Callable[[Task], object], task: Task, workers: int) -> None:
         """Begin to start or join the cluster; its processes get ready with their first parts."""
         self._link(workers)
+
+    def destinations(self) -> Sequence[Destination]:
+        """The host of `address`: a cluster gets data and code of the user, and what it answers is unpickled here."""
+        if self.address is None or self.address == "auto":
+            return ()
+        try:
+            return (Destination.of_url(f"http://{self.address.removeprefix('ray://')}", None),)
+        except ValueError as fault:
+            raise EngineError(f'engine "ray": address {quoted(self.address)} names no host ({fault})') from fault
 
     def report_to(self, *, say: Say) -> None:
         self._kept.say = say
