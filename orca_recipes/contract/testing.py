@@ -26,6 +26,7 @@ from orca_recipes.contract.checks.other_checks import (
     check_writer,
 )
 from orca_recipes.contract.checks.promises import check_kind, expect
+from orca_recipes.contract.checks.promises import example_kinds as example_kinds
 from orca_recipes.contract.draws import splitmix64
 from orca_recipes.contract.frames import extra_type, messages_type, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Filter, Packer, Packing, Slice, Source, SourceFile, Strategy

@@ -239,7 +239,7 @@ def test_bad_elements_of_a_list_are_rejected_by_their_row(tmp_path: Path):
         (b'[{"question": "a"},\n', "the row that begins on line 2 does not end"),
         (b"[", "does not end"),
         (b'[{"question": "a"}]\n{"question": "b"}', "line 2 goes on"),
-        (b'{\n"question": "a"\n}', "neither a list of rows nor one object a line"),
+        (b'{\n"question": "a"\n}\n{\n"question": "b"\n}', "neither a list of rows nor one object a line"),
         (b"question", "neither a list of rows nor one object a line"),
     ],
 )

@@ -178,7 +178,7 @@ def test_concurrency_halves_when_a_server_is_busy_and_grows_again_by_one_a_round
     seen: list[int] = []
 
     class Crowded(SimulatedServer):
-        async def chat(self, endpoint: int, body: Mapping[str, Any]) -> Reply | NoReply:
+        async def chat(self, endpoint: int, body: Mapping[str, Any], token: str = "") -> Reply | NoReply:
             nonlocal flying, ended
             flying += 1
             seen.append(flying)

@@ -63,7 +63,7 @@ class SimulatedServer:
     answers: list[tuple[float, int]] = field(default_factory=list)
     by_endpoint: list[tuple[float, int]] = field(default_factory=list)
 
-    async def chat(self, endpoint: int, body: Mapping[str, Any]) -> Reply | NoReply:
+    async def chat(self, endpoint: int, body: Mapping[str, Any], token: str = "") -> Reply | NoReply:
         loop = asyncio.get_running_loop()
         text = body["messages"][0]["content"]
         await asyncio.sleep(self.travel())

@@ -51,12 +51,14 @@ def holds_lines(file: SourceFile, row_keys: Sequence[str] | set[str] = ()) -> bo
 
 
 def _is_a_row(file: SourceFile, row_keys: Sequence[str] | set[str]) -> bool:
+    """Whether the file is one object, with one of these keys, and nothing behind it."""
     window = Window(shown_path(file.path), chunks(file.path))
+    is_row = False
     with suppress(SourceError):
         for key in window.object_keys() if window.mark() == "{" else ():
-            if key in row_keys:
-                return True
+            is_row = is_row or key in row_keys
             window.skip()
+        return is_row and not window.mark()
     return False
 
 
