@@ -11,7 +11,7 @@ from tests.run.small import STUDENT, asked, write_rows
 
 KEYS = {
     *("digest", "fresh", "directory", "datasets", "stages", "passed_over"),
-    *("collections", "unknown", "normalized", "prompts_checked", "answers", "main"),
+    *("collections", "unknown", "normalized", "prompts_checked", "answers", "engine", "main"),
 }
 
 
