@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from orca_recipes import trust
-from orca_recipes.errors import BuildError, DamagedShard, LockError
+from orca_recipes.errors import DamagedShard, LockError
 from orca_recipes.plan.compile import compile_plan, used_collections
 from orca_recipes.plan.lock_changes import LockChange, lock_changes
 from orca_recipes.plan.pins import FilePin, Pins, differences
@@ -23,7 +21,7 @@ from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.answers.collecting import Collecting
 from orca_recipes.run.answers.stale_answers import holds_other_answers, stale_answers
-from orca_recipes.run.build_folder import lock_file, put_back, refuse_foreign
+from orca_recipes.run.build_folder import alone, put_back, refuse_foreign
 from orca_recipes.run.built import Built, Ran
 from orca_recipes.run.execute import execute
 from orca_recipes.run.held_to_lock import check_outcomes, check_plan, other_manifest
@@ -155,7 +153,7 @@ def _build(asked: Asked, progress: Progress) -> Built:
         _try_to_write_beside(path)
     if asked.locked and lock is not None:
         check_plan(path, lock.outcomes.get("plan", {}), prepared.plan)
-    with _alone(asked.directory), ExitStack() as held:
+    with alone(asked.directory), ExitStack() as held:
         shared = shared_build(asked.directory)
         there = _there(asked, prepared, lock, progress.say)
         if there is None and shared is not None:
@@ -388,24 +386,3 @@ def _remember(asked: Asked, prepared: Prepared) -> None:
     }
     folders = [asked.store.folder(stage).path.name for stage in prepared.plan]
     asked.store.remember_build(asked.directory, {"stages": stages, "folders": folders})
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """One build at a time writes a directory."""
-    lock = FileLock(lock_file(directory))
-    held = Path(lock.lock_file)
-    with writing(held.parent, f"the build {directory}", "choose another place with --out"):
-        held.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise BuildError(
-                f"{directory}: another build is writing it; wait for it, or choose another with --out"
-            ) from None
-        try:
-            yield
-        finally:
-            # Before it is released: a build that waited for this file would hold a lock that has no name.
-            held.unlink(missing_ok=True)
-            lock.release()

@@ -7,15 +7,19 @@ that a file of a user's is never lost with it; a build is not even begun where o
 
 import json
 import re
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from orca_recipes.errors import BuildError
 from orca_recipes.run.work.student import TOKENIZER_FILES
 from orca_recipes.shards import curriculum, manifest, publishing, records
 from orca_recipes.shards.files import sync_folder
 from orca_recipes.shards.in_use import replacing
+from orca_recipes.store.disk_faults import writing
 from orca_recipes.store.sealed import flush
 
 _NAMED = 3
@@ -117,3 +121,27 @@ def lock_file(directory: Path) -> Path:
 def _told(names: Iterable[str]) -> str:
     named = list(names)
     return ", ".join(named[:_NAMED]) + (" and more" if len(named) > _NAMED else "")
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Hold a directory, which one build at a time writes.
+
+    Raises: BuildError where another build holds it.
+    """
+    lock = FileLock(lock_file(directory))
+    held = Path(lock.lock_file)
+    with writing(held.parent, f"the build {directory}", "choose another place with --out"):
+        held.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise BuildError(
+                f"{directory}: another build is writing it; wait for it, or choose another with --out"
+            ) from None
+        try:
+            yield
+        finally:
+            # Before it is released: a build that waited for this file would hold a lock that has no name.
+            held.unlink(missing_ok=True)
+            lock.release()

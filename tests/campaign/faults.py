@@ -25,8 +25,8 @@ import click
 
 from tests.campaign.disks import small_disk
 from tests.campaign.failing import FAULTS
-from tests.campaign.strangers import Met
-from tests.campaign.trial import HOME, promise_of, table
+from tests.campaign.met import Met, tell
+from tests.campaign.trial import HOME, promise_of
 
 ROWS = 400
 PATIENCE_SECONDS = 300
@@ -177,17 +177,7 @@ def faults(
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         numbers = range(count) if at is None else range(at, at + 1)
         by_kind = tried(Path(folder), numbers, seed, only=only, seconds=seconds)
-    rows = [(name, found.tried, found.found, len(found.failed)) for name, found in by_kind.items()]
-    click.echo(table("machines that fail", ("fault", "tried", "stopped the build", "failed"), rows))
-    told = Met()
-    for found in by_kind.values():
-        told.tried, told.found = told.tried + found.tried, told.found + found.found
-        told.failed += found.failed
-    for line in told.failed:
-        click.echo(f"FAILED {line}")
-    if json_file is not None:
-        json_file.write_text(json.dumps(told.told()))
-    sys.exit(1 if told.failed else 0)
+    tell(by_kind, ("machines that fail", "fault", "stopped the build"), json_file)
 
 
 def tried(

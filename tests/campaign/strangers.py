@@ -29,10 +29,11 @@ from click.testing import CliRunner
 from orca_recipes.cli.main import main
 from orca_recipes.run.work import limited
 from tests.campaign.fuzz import Hang, no_longer_than
+from tests.campaign.met import Met, tell
 from tests.campaign.mutation import spoilt
 from tests.campaign.stranger_loaders import LOADERS, loaded_by_a_stranger
 from tests.campaign.stranger_values import edited_json, edited_tar, edited_template, edited_toml
-from tests.campaign.trial import HOME, table
+from tests.campaign.trial import HOME
 
 LIMITS = limited.Limits(memory_bytes=1 << 30, seconds=60.0)
 SECRET = "planted-7f3a9c51e0b84d26"
@@ -63,19 +64,6 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-
-
-@dataclass
-class Met:
-    """What became of inputs; found: refused with a sentence. failed: number, what it was, and what went wrong."""
-
-    tried: int = 0
-    found: int = 0
-    unknowable: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-
-    def told(self) -> dict[str, Any]:
-        return {"tried": self.tried, "found": self.found, "unknowable": self.unknowable, "failed": self.failed}
 
 
 @dataclass
@@ -282,17 +270,7 @@ def strangers(
     with tempfile.TemporaryDirectory(prefix="strangers-") as folder:
         numbers = range(count) if at is None else range(at, at + 1)
         by_kind = met(Path(folder), numbers, seed, only=only, seconds=seconds)
-    rows = [(name, found.tried, found.found, len(found.failed)) for name, found in by_kind.items()]
-    click.echo(table("what strangers hand over", ("kind", "tried", "refused", "failed"), rows))
-    told = Met()
-    for found in by_kind.values():
-        told.tried, told.found = told.tried + found.tried, told.found + found.found
-        told.failed += found.failed
-    for line in told.failed:
-        click.echo(f"FAILED {line}")
-    if json_file is not None:
-        json_file.write_text(json.dumps(told.told()))
-    sys.exit(1 if told.failed else 0)
+    tell(by_kind, ("what strangers hand over", "kind", "refused"), json_file)
 
 
 def met(
