@@ -23,7 +23,7 @@ from orca_recipes.run.examples.selection import REASONS, mixture_keys, read_sele
 from orca_recipes.shards.manifest import StageIdentity
 from orca_recipes.store.arrow_files import IDS, read_frame
 from orca_recipes.store.shared_store import is_store, store_at, store_name
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.stage_folder import StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

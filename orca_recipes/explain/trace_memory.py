@@ -20,7 +20,7 @@ from orca_recipes.run.answers.ask import asked_parts
 from orca_recipes.shards.manifest import StageIdentity
 from orca_recipes.store.arrow_files import read_frame
 from orca_recipes.store.shared_store import is_store, store_at, store_name
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.stage_folder import StageFolder
 from orca_recipes.traces.trace_store import TraceStore, default_root
 
 

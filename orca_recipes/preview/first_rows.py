@@ -24,7 +24,7 @@ from orca_recipes.run.work.account import ACCOUNT
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import IDS, read_frame
 from orca_recipes.store.made_conversations import MADE, passed_rows
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.stage_folder import StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -19,7 +19,7 @@ from orca_recipes.run.answers.stale_answers import let_go, stale_answers
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.schedule import run_in_order, run_side_by_side
 from orca_recipes.store.arrow_files import keep_pandas_out
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.stage_folder import StageFolder
 
 Maker = Callable[[Bench, StageFolder, str], None]
 """Makes the stage of a subject in the folder that it is handed."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from orca_recipes.shards.text_columns import numbers
 from orca_recipes.store.arrow_files import column_of, one_piece, read_table, write_table
-from orca_recipes.store.store import Part, PartWriter
+from orca_recipes.store.stage_folder import Part, PartWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -23,7 +23,8 @@ from orca_recipes.plan.stages import Stage
 from orca_recipes.store.claims import Say, patiently, quiet
 from orca_recipes.store.leases import Leases, lease_seconds
 from orca_recipes.store.shared_stage import Remote, SharedStage, address_of_root, mark_cache, remote_of
-from orca_recipes.store.store import StageFolder, Store
+from orca_recipes.store.stage_folder import StageFolder
+from orca_recipes.store.store import Store
 from orca_recipes.store.store_marker import MARKER, STAGE, marker_text, open_store
 
 _PREFIXES = ("receipts", "stages", "claims", "running", "builds")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orca_recipes.errors import StoreError
 from orca_recipes.store.sealed import promise
-from orca_recipes.store.store import PartWriter, StageFolder
+from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 _TAKEN = "taken-"
 

@@ -126,7 +126,7 @@ def _half_published(trial: Trial) -> Iterator[str]:
     """A build that lies there and is not whole, and stages with a receipt whose files are not what it promises."""
     if trial.out.exists() and verify(trial.out).findings:
         yield "a build that is not whole lay in its place"
-    from orca_recipes.store.store import StageFolder
+    from orca_recipes.store.stage_folder import StageFolder
 
     for receipt in (trial.folder / "store" / "stages").glob("*/receipt.json"):
         if StageFolder(receipt.parent).faults():

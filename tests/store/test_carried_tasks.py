@@ -9,7 +9,8 @@ import pytest
 from orca_recipes.objects.objects import Objects
 from orca_recipes.store.carried_tasks import SENT, carry_out, places_of
 from orca_recipes.store.shared_store import shared_root
-from orca_recipes.store.store import PartWriter, Store
+from orca_recipes.store.stage_folder import PartWriter
+from orca_recipes.store.store import Store
 
 
 @dataclass(frozen=True)

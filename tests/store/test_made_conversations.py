@@ -8,7 +8,7 @@ import pytest
 
 from orca_recipes.store.arrow_files import read_table
 from orca_recipes.store.made_conversations import MADE, passed_rows, write_made, write_passed
-from orca_recipes.store.store import Part, PartWriter, StageFolder
+from orca_recipes.store.stage_folder import Part, PartWriter, StageFolder
 
 TABLE = pa.table({"text": ["a", "b", "c"]})
 

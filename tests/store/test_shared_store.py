@@ -12,7 +12,8 @@ from orca_recipes.errors import BucketError, NoStore, StoreError
 from orca_recipes.objects.objects import Objects
 from orca_recipes.store.shared_stage import at_hand
 from orca_recipes.store.shared_store import SharedStore, shared_root, store_at, store_name
-from orca_recipes.store.store import PartWriter, Store
+from orca_recipes.store.stage_folder import PartWriter
+from orca_recipes.store.store import Store
 from tests.store.test_store import finished, stage
 
 

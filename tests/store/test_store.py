@@ -11,7 +11,8 @@ import pytest
 from orca_recipes.errors import StoreError
 from orca_recipes.plan.stages import PlanBuilder, Stage
 from orca_recipes.store import claims
-from orca_recipes.store.store import PartWriter, StageFolder, Store
+from orca_recipes.store.stage_folder import PartWriter, StageFolder
+from orca_recipes.store.store import Store
 
 
 def stage(name: str) -> Stage:
@@ -142,7 +143,7 @@ def test_half_written_files_give_their_room_back(tmp_path: Path):
 
 def test_a_worker_that_outlives_its_build_writes_under_names_of_its_own(tmp_path: Path):
     script = (
-        "import sys; from pathlib import Path; from orca_recipes.store.store import PartWriter\n"
+        "import sys; from pathlib import Path; from orca_recipes.store.stage_folder import PartWriter\n"
         "print(PartWriter(Path(sys.argv[1]), 'part').path('.arrow'))"
     )
     other = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from orca_recipes.store.store import PartWriter, StageFolder
+from orca_recipes.store.stage_folder import PartWriter, StageFolder
 from orca_recipes.store.taken_over import is_taken, take_over
 
 

@@ -12,7 +12,7 @@ from orca_recipes.run.answers.collecting import check_locked, collect_once, roun
 from orca_recipes.run.answers.stored_answers import answer_parts
 from orca_recipes.run.work.account import keep_account, read_account
 from orca_recipes.run.work.bench import Bench
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.stage_folder import StageFolder
 from orca_recipes.traces.trace_store import TraceStore, default_root
 
 

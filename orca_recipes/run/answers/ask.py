@@ -23,7 +23,7 @@ from orca_recipes.run.examples.drawn_account import account_of_drawing
 from orca_recipes.run.examples.selection import taken_copies
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import IDS, read_frame
-from orca_recipes.store.store import Part, PartWriter, StageFolder
+from orca_recipes.store.stage_folder import Part, PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -18,7 +18,7 @@ from orca_recipes.run.answers.stored_answers import Chosen, answers_frame, answe
 from orca_recipes.run.conversations.converse import passing, teach
 from orca_recipes.run.conversations.course import Course
 from orca_recipes.store.arrow_files import read_frame
-from orca_recipes.store.store import Part, StageFolder
+from orca_recipes.store.stage_folder import Part, StageFolder
 from orca_recipes.traces.trace_store import TraceStore
 
 

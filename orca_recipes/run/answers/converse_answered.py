@@ -18,7 +18,7 @@ from orca_recipes.run.conversations.course import Course, course_of
 from orca_recipes.run.work.account import read_account
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import read_frame
-from orca_recipes.store.store import PartWriter, StageFolder
+from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -21,7 +21,7 @@ from orca_recipes.run.answers.ask import requests_of
 from orca_recipes.run.answers.panel import Panel
 from orca_recipes.run.answers.stored_answers import Chosen, missing
 from orca_recipes.store.disk_faults import writing
-from orca_recipes.store.store import Part, StageFolder
+from orca_recipes.store.stage_folder import Part, StageFolder
 from orca_recipes.traces.question_claims import KeyClaims
 from orca_recipes.traces.sent_requests import SentRequests
 from orca_recipes.traces.trace_lines import Question, Trace

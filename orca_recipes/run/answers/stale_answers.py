@@ -20,7 +20,8 @@ from orca_recipes.run.answers.stored_answers import answers_frame, answers_of
 from orca_recipes.run.work.account import ACCOUNT, read_account
 from orca_recipes.shards.manifest import Manifest
 from orca_recipes.store.arrow_files import read_frame
-from orca_recipes.store.store import StageFolder, Store
+from orca_recipes.store.stage_folder import StageFolder
+from orca_recipes.store.store import Store
 from orca_recipes.traces.drops import drop_files
 from orca_recipes.traces.trace_store import TraceStore, default_root
 

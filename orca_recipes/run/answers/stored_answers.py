@@ -13,7 +13,7 @@ from orca_recipes.contract.answers import CUT, EMPTY, Answer, Lengths
 from orca_recipes.contract.frames import answers_schema
 from orca_recipes.run.answers.ask import asked_parts, keys_of
 from orca_recipes.store.arrow_files import read_frame, write_frame
-from orca_recipes.store.store import Part, PartWriter, StageFolder
+from orca_recipes.store.stage_folder import Part, PartWriter, StageFolder
 from orca_recipes.traces.trace_store import Standing, TraceStore
 
 if TYPE_CHECKING:

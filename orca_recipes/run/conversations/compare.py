@@ -42,7 +42,7 @@ from orca_recipes.run.examples.selection import read_selection, taken_copies
 from orca_recipes.run.work.account import ACCOUNT
 from orca_recipes.run.work.bench import AnyTask, Bench
 from orca_recipes.store.arrow_files import IDS, read_frame, write_frame
-from orca_recipes.store.store import PartWriter, StageFolder
+from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -42,7 +42,7 @@ from orca_recipes.run.work.blame import placed
 from orca_recipes.store.arrow_files import write_frame, write_table
 from orca_recipes.store.made_conversations import MADE, write_made, write_passed
 from orca_recipes.store.narrow_tables import narrow
-from orca_recipes.store.store import PartWriter, StageFolder
+from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -21,7 +21,7 @@ from orca_recipes.run.examples.row_digests import Digests, read_digests
 from orca_recipes.run.examples.selection import repeated, taken_copies
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import IDS, read_frame
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.stage_folder import StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -20,7 +20,7 @@ from orca_recipes.run.work.account import ACCOUNT, count_reasons, read_account
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import read_frame, write_frame
 from orca_recipes.store.made_conversations import MADE, passed_rows, write_passed
-from orca_recipes.store.store import Part, PartWriter, StageFolder
+from orca_recipes.store.stage_folder import Part, PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -10,7 +10,7 @@ import numpy as np
 
 from orca_recipes.contract.comparison import Comparison
 from orca_recipes.run.conversations.sketching import Pool, keep_array
-from orca_recipes.store.store import PartWriter
+from orca_recipes.store.stage_folder import PartWriter
 
 if TYPE_CHECKING:
     import polars as pl

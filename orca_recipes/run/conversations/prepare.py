@@ -12,7 +12,7 @@ from orca_recipes.run.examples.read import batches_of
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import IDS, read_frame
 from orca_recipes.store.sealed import promise, write_sealed
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.stage_folder import StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -25,7 +25,7 @@ from orca_recipes.run.examples.read import batches_of
 from orca_recipes.store.arrow_files import IDS, read_frame
 
 if TYPE_CHECKING:
-    from orca_recipes.store.store import StageFolder
+    from orca_recipes.store.stage_folder import StageFolder
 
 DECLARED, EXACT = "declared", "exact"
 _SHOWN = 5

@@ -11,7 +11,7 @@ from orca_recipes.run.conversations.compare import verdict_part
 from orca_recipes.run.work.account import ACCOUNT, count_reasons, read_account
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import read_frame, write_frame
-from orca_recipes.store.store import PartWriter, StageFolder
+from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -15,7 +15,7 @@ from orca_recipes.contract.draws import splitmix64
 from orca_recipes.run.conversations.compared_texts import CONVERSATION, EXAMPLE, compared_texts, own_systems
 from orca_recipes.run.conversations.meeting import Known, Met, rising, widely_shared
 from orca_recipes.store.arrow_files import read_frame, write_frame
-from orca_recipes.store.store import PartWriter, StageFolder
+from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

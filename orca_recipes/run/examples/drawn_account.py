@@ -5,7 +5,7 @@ from __future__ import annotations
 from orca_recipes.run.examples.duplicates import read_duplicates, rejected_duplicates
 from orca_recipes.run.work.account import Account
 from orca_recipes.store.arrow_files import IDS, read_frame
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.stage_folder import StageFolder
 
 
 def account_of_drawing(read: StageFolder, mix: StageFolder) -> Account:

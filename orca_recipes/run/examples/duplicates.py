@@ -16,7 +16,7 @@ from orca_recipes.run.examples.read import batches_of
 from orca_recipes.run.examples.row_digests import Digests, read_digests, stand_in
 from orca_recipes.shards.records import DUPLICATE
 from orca_recipes.store.arrow_files import IDS, read_frame, write_frame
-from orca_recipes.store.store import PartWriter, StageFolder
+from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -40,7 +40,7 @@ from orca_recipes.store.arrow_files import (
 )
 from orca_recipes.store.narrow_tables import narrow
 from orca_recipes.store.source_digests import FileDigests, Pinned, changed, pinned_as, unchanged
-from orca_recipes.store.store import Part, PartWriter, StageFolder
+from orca_recipes.store.stage_folder import Part, PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

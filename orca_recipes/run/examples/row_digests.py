@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orca_recipes.store.arrow_files import read_frame
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.stage_folder import StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -15,7 +15,7 @@ import numpy as np
 from orca_recipes.contract.draws import draw_keys, splitmix64
 from orca_recipes.shards.records import DUPLICATE, EXCLUDED, HELD_OUT, NOT_DRAWN, OTHER_TASK, RESERVED
 from orca_recipes.store.arrow_files import write_frame
-from orca_recipes.store.store import PartWriter, StageFolder
+from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -28,7 +28,7 @@ from orca_recipes.run.mixtures.pools import Collection
 from orca_recipes.run.mixtures.questions import keep_questions
 from orca_recipes.run.mixtures.takes import TakeDraw
 from orca_recipes.run.work.bench import Bench
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.stage_folder import StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

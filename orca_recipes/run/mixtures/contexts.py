@@ -22,7 +22,7 @@ from orca_recipes.run.examples.row_digests import Digests
 from orca_recipes.run.mixtures.questions import DIALOGUE, RowsTask, finish, rows_tasks
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import read_frame, read_table, write_frame
-from orca_recipes.store.store import PartWriter, StageFolder
+from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -30,7 +30,7 @@ from orca_recipes.run.mixtures.questions import Questions, held_questions, read_
 from orca_recipes.run.mixtures.takes import TakeDraw, grouping_of
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import read_frame
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.stage_folder import StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -21,7 +21,7 @@ from orca_recipes.run.mixtures.questions import RowsTask, before_answer, finish,
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.store.arrow_files import read_frame, write_frame
-from orca_recipes.store.store import PartWriter, StageFolder
+from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -22,7 +22,7 @@ from orca_recipes.run.tokens.student_renderer import StudentRenderer
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.run.work.student import TOKENIZER_FILES
 from orca_recipes.store.arrow_files import write_frame
-from orca_recipes.store.store import PartWriter
+from orca_recipes.store.stage_folder import PartWriter
 
 if TYPE_CHECKING:
     import polars as pl

@@ -24,7 +24,7 @@ from orca_recipes.run.mixtures.draw import Chunk, drawn_copies, measured
 from orca_recipes.run.mixtures.draw_of_take import draw_of, duplicates_of
 from orca_recipes.run.mixtures.pools import Collection
 from orca_recipes.run.work.bench import Bench
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.stage_folder import StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

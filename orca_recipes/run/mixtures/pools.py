@@ -18,7 +18,7 @@ from orca_recipes.run.examples.selection import UNREAD
 from orca_recipes.run.mixtures.draw import Chunk
 from orca_recipes.run.mixtures.questions import Questions
 from orca_recipes.store.arrow_files import IDS, read_frame
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.stage_folder import StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -18,7 +18,7 @@ from orca_recipes.run.pinning.template_trial import conform
 from orca_recipes.run.work.blame import placed
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.run.work.student import TOKENIZER_FILES
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.stage_folder import StageFolder
 
 
 @dataclass(frozen=True)

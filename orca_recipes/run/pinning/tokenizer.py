@@ -11,7 +11,7 @@ from orca_recipes.run.work.student import TOKENIZER_FILES
 from orca_recipes.shards.digests import file_digest
 from orca_recipes.store.sealed import flush, write_sealed
 from orca_recipes.store.source_digests import Pinned, unchanged
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.stage_folder import StageFolder
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.shards.records import ALL_TURNS, TRUNCATED, TURNS_DROPPED
 from orca_recipes.store.arrow_files import column_of, write_frame, write_table
-from orca_recipes.store.store import PartWriter, StageFolder
+from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -14,7 +14,7 @@ from orca_recipes.run.work.bench import Bench
 from orca_recipes.shards.records import ALL_TURNS, WINDOW
 from orca_recipes.shards.text_columns import numbers
 from orca_recipes.store.arrow_files import one_piece, read_frame, read_table
-from orca_recipes.store.store import Part, StageFolder
+from orca_recipes.store.stage_folder import Part, StageFolder
 from orca_recipes.store.taken_over import is_taken
 
 STORED = ("id_hi", "id_lo", "tokens", "trained_tokens", "flags", "text_hi", "text_lo", "ids_hi", "ids_lo")

@@ -25,7 +25,8 @@ from orca_recipes.store.made_conversations import MADE
 from orca_recipes.store.narrow_tables import whole
 from orca_recipes.store.sealed import is_promised
 from orca_recipes.store.shared_stage import at_hand
-from orca_recipes.store.store import Part, StageFolder, Store
+from orca_recipes.store.stage_folder import Part, StageFolder
+from orca_recipes.store.store import Store
 from orca_recipes.store.taken_over import take_over
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from orca_recipes.shards.records import BY_PART, CUT, GIVEN, HISTORY_DROPPED, TA
 from orca_recipes.shards.text_columns import numbers
 from orca_recipes.shards.writer import write_pair
 from orca_recipes.store.arrow_files import indices, write_table
-from orca_recipes.store.store import PartWriter
+from orca_recipes.store.stage_folder import PartWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa

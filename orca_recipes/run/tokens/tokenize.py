@@ -46,7 +46,7 @@ from orca_recipes.run.work.student import TOKENIZER_FILES
 from orca_recipes.store.arrow_files import indices, read_table, write_table
 from orca_recipes.store.made_conversations import MADE, passed_rows
 from orca_recipes.store.narrow_tables import whole
-from orca_recipes.store.store import Part, PartWriter, StageFolder
+from orca_recipes.store.stage_folder import Part, PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import pyarrow as pa

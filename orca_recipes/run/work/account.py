@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orca_recipes.contract.frames import completed
 from orca_recipes.store.arrow_files import hexadecimal, read_frame, write_frame
-from orca_recipes.store.store import PartWriter, StageFolder
+from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl

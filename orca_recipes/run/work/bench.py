@@ -22,7 +22,8 @@ from orca_recipes.run.work.student import Student
 from orca_recipes.run.work.workers import TASKS_WORTH_WORKERS, is_worth_workers
 from orca_recipes.store.arrow_files import read_frame
 from orca_recipes.store.carried_tasks import carry_out, places_of
-from orca_recipes.store.store import Part, StageFolder, Store
+from orca_recipes.store.stage_folder import Part, StageFolder
+from orca_recipes.store.store import Store
 
 STAGES_AT_ONCE = 16
 """Of a build whose parts go to other machines: each holds a thread and the account of its parts here."""

@@ -10,7 +10,7 @@ from orca_recipes.run.conversations.keep import keep_first
 from orca_recipes.run.examples.selection import keep_order
 from orca_recipes.shards.manifest import Manifest
 from orca_recipes.store.arrow_files import write_frame
-from orca_recipes.store.store import PartWriter, StageFolder
+from orca_recipes.store.stage_folder import PartWriter, StageFolder
 from tests.run.mixtures.drawn import MAIN, made, records
 
 

@@ -14,7 +14,7 @@ from orca_recipes.run.mixtures import pools
 from orca_recipes.run.mixtures.mix import limited
 from orca_recipes.run.mixtures.pools import Collection
 from orca_recipes.store.arrow_files import IDS, read_frame, read_table, write_frame, write_table
-from orca_recipes.store.store import PartWriter, StageFolder
+from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 BATCHES = [["a", "b", "c"], ["a"], [], ["d", "a", "b"], ["e"]]
 

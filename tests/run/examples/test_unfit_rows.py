@@ -20,7 +20,7 @@ from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.show.show_lines import example_lines
 from orca_recipes.shards.show.spans import SpanDecoder
 from orca_recipes.store.arrow_files import read_frame, read_table
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.stage_folder import StageFolder
 from tests.run.small import STUDENT, asked, write_rows
 
 ASK, ANSWER = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}

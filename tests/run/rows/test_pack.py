@@ -17,7 +17,7 @@ from orca_recipes.run.rows.cut import Cut
 from orca_recipes.run.rows.pack import keyed_order, pack_dataset
 from orca_recipes.run.rows.units import STORED, Unit
 from orca_recipes.store.arrow_files import read_frame, write_frame
-from orca_recipes.store.store import StageFolder
+from orca_recipes.store.stage_folder import StageFolder
 
 HALVES = st.integers(0, 2**64 - 1) | st.integers(0, 3)
 TYPES = (pl.UInt64, pl.UInt64, pl.Int32, pl.Int32, pl.Int8, pl.UInt64, pl.UInt64, pl.UInt64, pl.UInt64)

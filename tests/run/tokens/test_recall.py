@@ -239,7 +239,7 @@ def test_a_file_system_without_links_has_copies(folder: Path, monkeypatch: pytes
     def refuse(*_: object) -> None:
         raise OSError(1, "Operation not permitted")
 
-    monkeypatch.setattr("orca_recipes.store.store.os.link", refuse)
+    monkeypatch.setattr("orca_recipes.store.stage_folder.os.link", refuse)
     told(folder, RECIPE, "first")
     later = told(folder, edited("filter added"), "later")
     assert len(set(tokenized(later))) == 1

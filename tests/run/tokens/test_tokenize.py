@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from orca_recipes.run.tokens import tokenize
 from orca_recipes.run.tokens.tokenize import together
-from orca_recipes.store.store import Part
+from orca_recipes.store.stage_folder import Part
 from tests.run.chats import built, recipe_of
 
 
