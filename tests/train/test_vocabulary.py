@@ -138,7 +138,8 @@ def test_what_brings_no_tokenizer_is_trained_and_what_is_not_known_is_said(
         lines = capfd.readouterr().out.splitlines()
         told = [number for number, line in enumerate(lines) if line.startswith(sentence)]
         step = [number for number, line in enumerate(lines) if line.startswith("step 1/1")]
-        assert len(told) == len(step) == 1 and told < step
+        assert len(told) == len(step) == 1
+        assert told < step
 
 
 def test_older_models_tokenizers_are_read_too(sums_build: Path, tmp_path: Path):
