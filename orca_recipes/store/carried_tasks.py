@@ -22,10 +22,7 @@ from typing import Any, TypeVar
 from orca_recipes.objects.copies import side_by_side
 from orca_recipes.objects.objects import Objects
 from orca_recipes.store.shared_stage import address_of_root, at_hand, shared_stage
-from orca_recipes.store.shared_store import shared_root
-
-SENT = "sent"
-"""Below it at the address: files of builds on their way."""
+from orca_recipes.store.shared_store import SENT, shared_root
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -92,14 +92,26 @@ class Leases:
 
     def of_others(self) -> set[str]:
         """The folders that other living builders need; records of dead ones are removed. Hold `door` meanwhile."""
-        found: set[str] = set()
+        return {str(folder) for told in self._others() for folder in told.get("folders", ())}
+
+    def has_others(self) -> bool:
+        """Whether any other builder lives. Hold `door` meanwhile."""
+        return bool(self._others())
+
+    def forget_dead(self) -> None:
+        """Remove the records of builders that ended without doing so themselves."""
+        self._others()
+
+    def _others(self) -> list[dict[str, Any]]:
+        """The records of other living builders; those of dead ones are removed."""
+        found: list[dict[str, Any]] = []
         for one in self._objects.listed("running"):
             name = one.key.removeprefix("running/").removesuffix(".json")
             if self._beating is not None and name == self._beating.name:
                 continue
             told = self._told(one.key)
             if told is None or self._is_fresh(one, told):
-                found |= set((told or {}).get("folders", ()))
+                found.append(told or {})
             else:
                 self._objects.delete([one.key])
         return found

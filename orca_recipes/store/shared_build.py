@@ -83,6 +83,7 @@ class SharedBuild:
         try:
             leases.add([], say)
             with leases.claimed("build", say, f"waiting for another build, which writes {self.address}"):
+                leases.forget_dead()
                 self._refuse_foreign({})
                 yield
         finally:

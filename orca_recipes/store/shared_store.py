@@ -27,7 +27,9 @@ from orca_recipes.store.stage_folder import StageFolder
 from orca_recipes.store.store import Store
 from orca_recipes.store.store_marker import MARKER, STAGE, marker_text, open_store
 
-_PREFIXES = ("receipts", "stages", "claims", "running", "builds")
+SENT = "sent"
+"""Below it at the address: files of builds on their way from nodes to whoever builds."""
+_PREFIXES = ("receipts", "stages", "claims", "running", "builds", SENT)
 _NAMED = 3
 
 
@@ -154,9 +156,18 @@ class SharedStore(Store):
                 if name not in living and STAGE.fullmatch(name):
                     self._remove_shared(name)
                     removed, freed = removed + 1, freed + sizes[name]
+            freed += self._remove_sent()
             self._clean_cache(living, say)
         self.release()
         return removed, freed
+
+    def _remove_sent(self) -> int:
+        """Remove what nodes sent to builds that ended before they took it, once no build runs; its bytes."""
+        if self._leases.has_others():
+            return 0
+        left = self._remote.objects.listed(SENT)
+        self._remote.objects.delete(one.key for one in left)
+        return sum(one.bytes for one in left)
 
     def _clean_cache(self, living: set[str], say: Say) -> None:
         with self._claims.door(say):

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -40,6 +41,16 @@ def two_at_once() -> str:
     """How many times as fast as one two processes are that share nothing: what workers can gain here at most."""
     alone, both = (min(_seconds(processes) for _ in range(3)) for processes in (1, 2))
     return f"two processes that share nothing do {2 * alone / both:.2f} times the work of one"
+
+
+def cores_to_be_had() -> float:
+    """Cores that processes of ours get at the moment, of all that there are: others may want them, too."""
+    cores = len(os.sched_getaffinity(0))
+    before, began = os.times(), time.monotonic()
+    _seconds(cores)
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return used / (time.monotonic() - began)
 
 
 def _seconds(processes: int) -> float:

@@ -1,44 +1,40 @@
 """`scale`: what a build of 10^6 to 10^9 examples would take on 1 to 300 nodes, by costs that are measured here.
 
-Parts are timed where they run, one after the other; then the model (`cluster_model`) hands them to nodes. It is held
-against real builds on one, two and three nodes of this machine. That validates what a cluster adds (start, handing out,
-hearing back), and nothing else: nodes of one machine share its cores, and no network is between them.
+Parts are timed where they run, one after the other (`cluster_costs`); then the model (`cluster_model`) hands them to
+nodes. It is held against real builds on one, two and three nodes of this machine. That validates what a cluster adds
+(start, handing out, hearing back), and nothing else: nodes of one machine share its cores, and no network is between
+them.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import click
 
-from orca_plugins.engines.local import Local
 from orca_plugins.engines.ray import Ray
-from orca_recipes.cli.main import main
-from orca_recipes.run import VERBS
-from orca_recipes.shards.manifest import read_manifest
-from tests.bench.cluster_model import Cluster, Costs, PartCost, foretold, steps_of
+from tests.bench.cluster_costs import emptied, measured_memory, measured_steps
+from tests.bench.cluster_model import Alone, Cluster, Costs, Foretold, foretold
 from tests.bench.compile import STUDENTS
 from tests.bench.corpus import SHARED, WORK, Corpus, Library, workshop
-from tests.bench.machine import load, machine
+from tests.bench.machine import cores_to_be_had, load, machine
 from tests.bench.measure import Cost, family, measure
 from tests.bench.recipes import Build, Student, students
 from tests.bench.table import table
 from tests.bench.trials import COMMAND
 from tests.campaign.ray_nodes import RayNodes
+from tests.servers.object_server import ObjectServer
 
 EXAMPLES = (1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
 NODES = (1, 3, 10, 30, 100, 300)
@@ -50,6 +46,11 @@ _NOTHINGS = 500
 """Parts of nothing, by which handing out and hearing back are timed."""
 _LEAVING_SECONDS = 10
 """Until a cluster knows that a node is gone."""
+_READY = (
+    "from orca_recipes.run.work.workers import import_libraries as ready; ready(None); "
+    "import sys; from tokenizers import Tokenizer; len(sys.argv) > 1 and Tokenizer.from_file(sys.argv[1])"
+)
+"""What a process of a node does before its first part."""
 _SMALL = """
 import sys
 from orca_recipes.run.examples import read
@@ -58,20 +59,28 @@ read.SLICE_BYTES = int(sys.argv[1])
 main(sys.argv[2:])
 """
 """The command, with slices of another size."""
+HEAD_BYTES = 64 * 2**30
+"""Memory of the machine that the driver runs on."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A build as foretold, and as it was where it was made here; seconds."""
+    """A build as foretold, and as it was where it was made here; seconds.
+
+    cores: that were to be had here. speedup: over one node. driver_gib: memory of the driver.
+    """
 
     examples: int
     nodes: int
     predicted: float
     measured: float | None
+    cores: float | None
     usd: float | None
-    bottleneck: str
+    speedup: float | None
+    held_up_by: str
     parts: int
     retried: int
+    driver_gib: float
 
 
 @click.command()
@@ -87,28 +96,32 @@ def scale(file: Path | None, megabytes: float, work: Path, shared: Path, chosen:
     """Foretell builds on clusters, and hold the model against builds on nodes of this machine."""
     library = Library(work / "corpus", shared)
     student = students(shared, library.of_size(_STUDENT_MEGABYTES), work)[chosen]
-    corpus = library.of_size(megabytes)
+    corpus, quarter = library.of_size(megabytes), library.of_size(megabytes / 4)
     click.echo(f"{machine()}\n{corpus}\n")
-    with workshop(work) as place:
-        bench = _bench_in(Path(place), student, corpus)
-        steps = bench.timed()
+    with workshop(work) as folder:
+        place = Path(folder)
+        steps = measured_steps(place, student, quarter, corpus)
+        memory, begin_memory = measured_memory(place, student)
+        bench = _bench_in(place, student, corpus)
+        ready = measure([sys.executable, "-c", _READY, *_tokenizer_file(student)], folder=place).wall_seconds
         with RayNodes(HERE_NODES) as nodes:
             handing = bench.handing_seconds(nodes)
-            begin = bench.built(nodes, of=bench.small)
-            costs = Costs(steps, begin.wall_seconds, handing)
-            made = [(number, bench.built(nodes)) for number in _ever_fewer(nodes)]
-            rows = [bench.held(number, costs, cost) for number, cost in made]
-            click.echo(bench.told_cpu(made[0][1].cpu_seconds, begin.cpu_seconds))
+            begin = bench.built(of=bench.small, nodes=nodes)
+            costs = Costs(steps, max(0.0, begin.wall_seconds - ready), ready, handing, memory, begin_memory)
+            click.echo(_told_costs(costs))
+            made = [(number, *bench.built_while(nodes)) for number in _ever_fewer(nodes)]
+            here = [bench.held(number, costs, cost, cores) for number, cost, cores in made]
+            click.echo(_told_here(here))
+            click.echo(bench.told_cpu([cost for _, cost, _ in made], begin))
             if parts:
                 click.echo(bench.told_memory(nodes, parts))
-    click.echo(_told_costs(costs))
-    rows += [
-        _row(foretold(costs, Cluster(nodes), examples), examples, nodes) for examples in EXAMPLES for nodes in NODES
-    ]
+        click.echo(bench.told_objects())
+    rows = list(_foretold_rows(costs))
     click.echo(_told_rows(rows))
+    click.echo(_told_limits(costs))
     click.echo(f"load {load()} at the end")
     if file is not None:
-        file.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+        file.write_text(json.dumps([asdict(row) for row in (*here, *rows)], indent=1) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -119,26 +132,6 @@ class _Bench:
     recipe: Path
     small: Path
     corpus: Corpus
-
-    def timed(self) -> list[PartCost | tuple[str, float]]:
-        """Build in this process, and time each part and what is done between them."""
-        with _timing() as found:
-            main(self._arguments("--workers", "1"), standalone_mode=False)
-        manifest = read_manifest(self.folder / "out")
-        driver: Counter[str] = Counter()
-        for name, seconds in manifest.made.timings.items():
-            driver[name.split(" ")[0]] += seconds
-        parts, before = {}, float(self.corpus.file_bytes)
-        for verb in VERBS:
-            times = found.get(verb, [])
-            written = _bytes_of(self.folder, verb)
-            if times:
-                driver[verb] -= sum(times)
-                each = len(times)
-                parts[verb] = PartCost(verb, self.corpus.rows / each, sum(times) / each, before / each, written / each)
-                before = written or before
-        rates = {verb: seconds / self.corpus.rows for verb, seconds in driver.items() if seconds > 0}
-        return steps_of(list(VERBS), parts, rates)
 
     def handing_seconds(self, nodes: RayNodes) -> float:
         """What the driver takes for each part that takes no time."""
@@ -151,64 +144,93 @@ class _Bench:
         finally:
             engine.close()
 
-    def built(self, nodes: RayNodes | None, of: Path | None = None) -> Cost:
-        """A cold build as a command, on the cluster or by two processes of this machine; CPU is of both."""
-        engine = () if nodes is None else ("--set", "engine.kind=ray", "--set", f"engine.address={nodes.address}")
-        command = [COMMAND, *self._arguments("--workers", "2", *engine, of=of)]
-        if nodes is None:
-            return measure(command, folder=self.folder)
-        before, used, ended = family(nodes.pid), dict[int, float](), threading.Event()
+    def built(self, of: Path | None = None, nodes: RayNodes | None = None, server: ObjectServer | None = None) -> Cost:
+        """A cold build as a command: on the cluster or by two processes of this machine, into a folder or an address.
 
-        def watch() -> None:
-            while not ended.wait(_SAMPLE_SECONDS):
-                used.update(family(nodes.pid))
+        CPU is of the command and of the cluster; a server's is not counted.
+        """
+        more = () if nodes is None else ("--set", "engine.kind=ray", "--set", f"engine.address={nodes.address}")
+        emptied(self.folder)
+        shutil.rmtree(self.folder / "cache", ignore_errors=True)
+        store = str(self.folder / "store") if server is None else f"s3://{server.bucket}/{time.monotonic_ns()}"
+        words = ["build", str(of or self.recipe), "--store", store, "--out", str(self.folder / "out"), *more]
+        surroundings = {"ORCA_CACHE": str(self.folder / "cache"), **(server.environment if server else {})}
 
-        watching = threading.Thread(target=watch, daemon=True)
-        watching.start()
-        cost = measure(command, folder=self.folder)
-        ended.set()
-        watching.join()
-        theirs = sum(seconds - before.get(pid, 0.0) for pid, seconds in used.items())
-        return replace(cost, cpu_seconds=cost.cpu_seconds + theirs)
+        def run() -> Cost:
+            return measure([COMMAND, *words, "--workers", "2"], folder=self.folder, environment=surroundings)
 
-    def told_cpu(self, ray: float, ray_begin: float) -> str:
+        return run() if nodes is None else _with_cluster(run, nodes.pid)
+
+    def built_while(self, nodes: RayNodes) -> tuple[Cost, float]:
+        """A cold build on the cluster, and the cores that were to be had then."""
+        before = cores_to_be_had()
+        cost = self.built(nodes=nodes)
+        return cost, (before + cores_to_be_had()) / 2
+
+    def told_cpu(self, ray: Sequence[Cost], ray_begin: Cost) -> str:
         """The CPU of the cluster against that of the engine `local`, both without what a build of nothing takes."""
-        local, local_begin = (self.built(None, of).cpu_seconds for of in (None, self.small))
-        ratio = (ray - ray_begin) / (local - local_begin)
+        local, local_begin = self.built().cpu_seconds, self.built(self.small).cpu_seconds
+        used = statistics.median(cost.cpu_seconds for cost in ray)
+        ratio = (used - ray_begin.cpu_seconds) / (local - local_begin)
         return (
-            f"CPU of {self.corpus.megabytes:.0f} MB: ray {ray:.1f} s ({ray_begin:.1f} of them start-up), "
+            f"CPU of {self.corpus.megabytes:.0f} MB: ray {used:.1f} s ({ray_begin.cpu_seconds:.1f} of them start-up), "
             f"local {local:.1f} s ({local_begin:.1f}); after start-up {ratio:.2f} times"
+        )
+
+    def told_objects(self) -> str:
+        """The CPU of our own processes with the store at an S3 server against that with a folder."""
+        with ObjectServer() as server:
+            before = sum(family(server.pid).values())
+            there, here = self.built(server=server).cpu_seconds, self.built().cpu_seconds
+            servers = sum(family(server.pid).values()) - before
+        return (
+            f"CPU of {self.corpus.megabytes:.0f} MB: store at an S3 server {there:.1f} s, in a folder {here:.1f} s: "
+            f"{there / here:.2f} times; the server's own {servers:.1f} s"
         )
 
     def told_memory(self, nodes: RayNodes, parts: int) -> str:
         """The driver's memory in a build of many small parts: three verbs make parts of each slice."""
         slices = str(max(256, 3 * self.corpus.file_bytes // parts))
+        emptied(self.folder)
+        words = ["build", str(self.recipe), "--store", "store", "--out", "out", "--json"]
         engine = ("--set", "engine.kind=ray", "--set", f"engine.address={nodes.address}")
-        command = [sys.executable, "-c", _SMALL, slices, *self._arguments("--json", *engine)]
+        command = [sys.executable, "-c", _SMALL, slices, *words, *engine]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=True)
         told = json.loads(done.stdout)
         peak, ran = told["main"]["peak_bytes"], told["engine"]["parts"]
         return f"the driver of {ran:,} parts: {peak / 2**30:.2f} GiB, {told['main']['cpu_seconds']:.0f} CPU seconds"
 
-    def held(self, nodes: int, costs: Costs, made: Cost) -> Row:
+    def held(self, nodes: int, costs: Costs, made: Cost, cores: float) -> Row:
         """A build on nodes of this machine, foretold and made."""
         model = Cluster(
             nodes,
             cores=1,
-            shared_cores=float(len(os.sched_getaffinity(0))),
+            shared_cores=cores,
             store_seconds=0,
             store_requests_second=1e6,
             failures_hour=0,
             slow_share=0,
         )
         told = foretold(costs, model, self.corpus.rows)
-        return replace(_row(told, self.corpus.rows, nodes), measured=round(made.wall_seconds, 1), usd=None)
+        row = _row(told, self.corpus.rows, nodes, None)
+        return replace(row, measured=round(made.wall_seconds, 1), cores=round(cores, 2), usd=None)
 
-    def _arguments(self, *more: str, of: Path | None = None) -> list[str]:
-        for name in ("out", "store"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-        places = ("--store", str(self.folder / "store"), "--out", str(self.folder / "out"))
-        return ["build", str(of or self.recipe), *places, *more]
+
+def _with_cluster(run: Callable[[], Cost], cluster: int) -> Cost:
+    """What a command costs, with what the processes of a cluster use meanwhile."""
+    before, used, ended = family(cluster), dict[int, float](), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_SAMPLE_SECONDS):
+            used.update(family(cluster))
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    cost = run()
+    ended.set()
+    watching.join()
+    theirs = sum(seconds - before.get(pid, 0.0) for pid, seconds in used.items())
+    return replace(cost, cpu_seconds=cost.cpu_seconds + theirs)
 
 
 def _bench_in(place: Path, student: Student, corpus: Corpus) -> _Bench:
@@ -223,6 +245,11 @@ def _bench_in(place: Path, student: Student, corpus: Corpus) -> _Bench:
     return _Bench(place, *recipes, corpus)
 
 
+def _tokenizer_file(student: Student) -> list[Path]:
+    path = student.path / "tokenizer.json" if student.path.is_dir() else student.path
+    return [path] if path.is_file() else []
+
+
 def _ever_fewer(nodes: RayNodes) -> Iterator[int]:
     """How many nodes there are: all, then one less each time."""
     for number in range(HERE_NODES, 0, -1):
@@ -232,68 +259,102 @@ def _ever_fewer(nodes: RayNodes) -> Iterator[int]:
             time.sleep(_LEAVING_SECONDS)
 
 
-@contextmanager
-def _timing() -> Iterator[dict[str, list[float]]]:
-    """Time the parts of builds in this process, by verb: CPU seconds of all of its threads."""
-    found: dict[str, list[float]] = defaultdict(list)
-    original = Local.map
-
-    def timed(self: Local, *, function: Any, tasks: Sequence[Any], workers: int) -> Iterator[tuple[int, Any]]:
-        for position, task in enumerate(tasks):
-            began = time.process_time()
-            result = function(task)
-            found[function.__module__.rpartition(".")[2]].append(time.process_time() - began)
-            yield position, result
-
-    Local.map = timed  # type: ignore[method-assign,assignment]
-    try:
-        yield found
-    finally:
-        Local.map = original  # type: ignore[method-assign]
+def _foretold_rows(costs: Costs) -> Iterator[Row]:
+    for examples in EXAMPLES:
+        alone = None
+        for nodes in NODES:
+            told = foretold(costs, Cluster(nodes), examples)
+            alone = alone or told.seconds
+            yield _row(told, examples, nodes, alone / told.seconds)
 
 
-def _bytes_of(folder: Path, verb: str) -> float:
-    """What the stages of a verb take in the store; shards, in the build."""
-    places = (folder / "store" / "stages").glob(f"{verb}-*") if verb != "write" else [folder / "out"]
-    return float(sum(path.stat().st_size for place in places for path in place.rglob("*") if path.is_file()))
-
-
-def _row(told: Any, examples: int, nodes: int) -> Row:
+def _row(told: Foretold, examples: int, nodes: int, speedup: float | None) -> Row:
     return Row(
-        examples, nodes, round(told.seconds, 1), None, round(told.usd, 2), told.bottleneck, told.parts, told.retried
+        examples,
+        nodes,
+        round(told.seconds, 1),
+        None,
+        None,
+        round(told.usd, 2),
+        None if speedup is None else round(speedup, 1),
+        told.bottleneck,
+        told.parts,
+        told.retried,
+        round(told.driver_bytes / 2**30, 1),
     )
 
 
 def _told_costs(costs: Costs) -> str:
     lines = []
     for step in costs.steps:
-        if isinstance(step, PartCost):
-            moved = f"{step.read_bytes / 1e6:.2f} / {step.written_bytes / 1e6:.2f}"
-            lines.append((step.verb, "parts", f"{step.examples:,.0f}", f"{step.cpu_seconds:.3f}", moved))
+        if isinstance(step, Alone):
+            lines.append((step.verb, "driver", "1", f"{step.seconds * 1e6:.2f} µs", f"{step.moved_bytes:,.0f} B"))
         else:
-            lines.append((step[0], "driver", "", f"{step[1] * 1e6:.2f} µs an example", ""))
+            moved = f"{step.read_bytes / 1e6:.2f} / {step.written_bytes / 1e6:.2f} MB"
+            lines.append((step.verb, "nodes", f"{step.examples:,.0f}", f"{step.cpu_seconds:.2f} s", moved))
     title = (
-        f"costs: a build of next to nothing {costs.begin_seconds:.1f} s, handing out a part and hearing back "
-        f"{costs.driver_part_seconds * 1e3:.2f} ms"
+        f"costs: a build of next to nothing {costs.begin_seconds + costs.ready_seconds:.1f} s, of these a process "
+        f"until its first part {costs.ready_seconds:.1f} s; handing out a part and hearing back "
+        f"{costs.handing_seconds * 1e3:.2f} ms; the driver holds {costs.driver_bytes:.0f} bytes an example"
     )
-    return table(title, ("verb", "by", "examples", "seconds", "MB in / out"), lines)
+    return table(title, ("verb", "by", "examples", "CPU", "in / out"), lines)
+
+
+def _told_here(rows: Sequence[Row]) -> str:
+    lines = [
+        (
+            row.nodes,
+            f"{row.predicted:.1f}",
+            f"{row.measured:.1f}",
+            f"{row.predicted / row.measured:.2f}" if row.measured else "",
+            f"{row.cores:.2f}",
+            row.parts,
+            row.held_up_by,
+        )
+        for row in rows
+    ]
+    title = f"the model held against builds of {rows[0].examples:,} examples on nodes of this machine, of one core each"
+    return table(title, ("nodes", "predicted s", "measured s", "ratio", "cores", "parts", "held up by"), lines)
 
 
 def _told_rows(rows: Sequence[Row]) -> str:
     lines = [
         (
             f"{row.examples:,}",
-            str(row.nodes),
-            f"{row.predicted:,.0f}",
-            "" if row.measured is None else f"{row.measured:,.0f}",
-            "" if row.usd is None else f"{row.usd:,.2f}",
-            row.bottleneck,
+            row.nodes,
+            _duration(row.predicted),
+            f"{row.usd:,.2f}",
+            f"{row.speedup:.1f}",
+            row.held_up_by,
             f"{row.parts:,}",
-            str(row.retried),
+            row.retried,
+            f"{row.driver_gib:.1f}",
         )
         for row in rows
     ]
-    head = ("examples", "nodes", "predicted s", "measured s", "usd", "held up by", "parts", "again")
-    return table(
-        "builds foretold; nodes of 32 cores, those measured are of this machine, with one core each", head, lines
+    head = ("examples", "nodes", "time", "usd", "speedup", "held up by", "parts", "again", "driver GiB")
+    return table("builds foretold, on nodes of 32 cores", head, lines)
+
+
+def _told_limits(costs: Costs) -> str:
+    """What breaks first, and from how many nodes on more of them gain little."""
+    most = (HEAD_BYTES - costs.begin_bytes) / costs.driver_bytes
+    alone = sum(
+        max(step.seconds, step.moved_bytes / Cluster(1).node_bytes_second)
+        for step in costs.steps
+        if isinstance(step, Alone)
     )
+    handing = sum(costs.handing_seconds / step.examples for step in costs.steps if not isinstance(step, Alone))
+    cores = sum(step.cpu_seconds / step.examples for step in costs.steps if not isinstance(step, Alone))
+    nodes = cores / Cluster(1).cores / (alone + handing)
+    return (
+        f"what breaks first: the driver's memory, {HEAD_BYTES >> 30} GiB at {most:,.0f} examples\n"
+        f"what holds up first: the driver; it takes {1e6 * (alone + handing):.1f} µs an example, and the parts "
+        f"{1e6 * cores:.0f} µs of a core: beyond {nodes:.0f} nodes of 32 cores more than half of the time is its"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -93,17 +93,26 @@ def answers(questions: int, seed: int, delay: float, kills: int, latest: float, 
     sys.exit(1 if found.faults else 0)
 
 
-def killed(folder: Path, base_url: str, questions: int, chance: random.Random, *, most: int, latest: float) -> Killed:
+def killed(
+    folder: Path,
+    base_url: str,
+    questions: int,
+    chance: random.Random,
+    *,
+    most: int,
+    latest: float,
+    more: tuple[str, ...] = (),
+) -> Killed:
     """Kill a build whenever it has collected for a while, at most so often, and let the last one end.
 
     Args:
-        latest: seconds after its first answer within which a build is killed.
+        latest: seconds after its first answer within which a build is killed. more: words of the killed command.
     """
     recipe = written(folder, base_url, questions)
     found = Killed(questions)
     durable: dict[str, int] = {}
     while found.kills < most:
-        process = begun(recipe, folder, "killed")
+        process = begun(recipe, folder, "killed", more)
         if not _killed_while_collecting(process, folder / "killed" / "traces", chance, latest):
             break
         found.kills += 1
@@ -111,7 +120,7 @@ def killed(folder: Path, base_url: str, questions: int, chance: random.Random, *
         for key in kept(folder / "killed" / "traces"):
             durable.setdefault(key, asked[key])
     else:
-        begun(recipe, folder, "killed").wait()
+        begun(recipe, folder, "killed", more).wait()
     found.told = json.loads((folder / "killed" / "told.json").read_bytes())["answers"]["maybe_billed_twice"]
     found.asked = Counter(asked_at(base_url))
     found.again = Counter({key: found.asked[key] - before for key, before in durable.items()})
@@ -135,12 +144,12 @@ def written(folder: Path, base_url: str, questions: int, concurrency: int = 32) 
     return path
 
 
-def begun(recipe: Path, folder: Path, name: str) -> "subprocess.Popen[bytes]":
+def begun(recipe: Path, folder: Path, name: str, more: tuple[str, ...] = ()) -> "subprocess.Popen[bytes]":
     """The build, in a process group of its own; what it says is in two files."""
     here = folder / name
     here.mkdir(exist_ok=True)
     places = ["--store", here / "store", "--out", here / "out", "--traces", here / "traces", "--workers", "1"]
-    command = [sys.executable, "-m", "orca_recipes.cli", "build", str(recipe), *map(str, places), "--json"]
+    command = [sys.executable, "-m", "orca_recipes.cli", "build", str(recipe), *map(str, places), "--json", *more]
     environment = {**os.environ, "XDG_CACHE_HOME": str(here / "cache")}
     with (here / "said.txt").open("ab") as said, (here / "told.json").open("wb") as told:
         return subprocess.Popen(command, cwd=HOME, stdout=told, stderr=said, start_new_session=True, env=environment)

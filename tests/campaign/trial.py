@@ -7,8 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HOME = Path(__file__).parents[2]
@@ -16,12 +16,16 @@ HOME = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Trial:
-    """A folder with a store and a build; the recipe lies elsewhere, beside its data."""
+    """A folder with a store and a build; the recipe lies elsewhere, beside its data.
+
+    environment: what the command finds set, beside what is set here.
+    """
 
     folder: Path
     recipe: Path
     workers: int = 1
     more: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def out(self) -> Path:
@@ -45,13 +49,14 @@ class Trial:
     def run(self) -> subprocess.CompletedProcess[str]:
         """The command, to its end."""
         command = [sys.executable, "-m", "orca_recipes.cli", *self.arguments]
-        return subprocess.run(command, cwd=HOME, capture_output=True, text=True)
+        return subprocess.run(command, cwd=HOME, capture_output=True, text=True, env=os.environ | self.environment)
 
     def begin(self) -> subprocess.Popen[str]:
         """The command, running in a process group of its own."""
         command = [sys.executable, "-m", "orca_recipes.cli", *self.arguments]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(command, cwd=HOME, text=True, start_new_session=True, **streams)
+        environment = os.environ | self.environment
+        return subprocess.Popen(command, cwd=HOME, text=True, start_new_session=True, env=environment, **streams)
 
     def run_traced(self, log: Path, stop: str = "-") -> subprocess.CompletedProcess[str]:
         """The command under the tracer; see `traced`."""

@@ -9,7 +9,7 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from random import Random
@@ -48,22 +48,29 @@ class Failing(ThreadingHTTPServer):
     """Stands before a server and fails in a share of the requests: 503, a cut before the request is passed on, a cut of
     its answer, half of its answer. Faults are drawn in the order of requests, the same for a seed.
 
-    refused: a method that nobody may use.
+    refused: a method that nobody may use. share may be changed at any time.
     """
 
     daemon_threads = True
 
-    def __init__(self, address: str, *, share: float, seed: int = 1, refused: str = "") -> None:
-        super().__init__(("127.0.0.1", 0), _Passing)
+    def __init__(self, address: str, *, share: float, seed: int = 1, refused: str = "", port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Passing)
         self.behind = address.removeprefix("http://")
         self.requests, self.failed, self.refused = 0, 0, refused
-        self._share, self._random, self._lock = share, Random(seed), threading.Lock()
+        self.share, self.connections = share, set[socket.socket]()
+        self._random, self._lock = Random(seed), threading.Lock()
+
+    def cut(self) -> None:
+        """Break all connections, whatever is under way on them."""
+        for connection in list(self.connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def drawn(self) -> str | None:
         """The fault of the next request, or None."""
         with self._lock:
             self.requests += 1
-            if self._random.random() >= self._share:
+            if self._random.random() >= self.share:
                 return None
             self.failed += 1
             return self._random.choice(["503", "cut", "cut answer", "half"])
@@ -75,6 +82,14 @@ class Failing(ThreadingHTTPServer):
 class _Passing(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Failing
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections.add(self.connection)
+
+    def finish(self) -> None:
+        self.server.connections.discard(self.connection)
+        super().finish()
 
     def handle_one_request(self) -> None:
         self.raw_requestline = self.rfile.readline()
@@ -125,7 +140,8 @@ class _Passing(BaseHTTPRequestHandler):
 
     def _cut(self) -> None:
         self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, format: str, *args: object) -> None:
         """Says nothing."""

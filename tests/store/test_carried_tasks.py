@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from orca_recipes.objects.objects import Objects
-from orca_recipes.store.carried_tasks import SENT, carry_out, places_of
-from orca_recipes.store.shared_store import shared_root
+from orca_recipes.store.carried_tasks import carry_out, places_of
+from orca_recipes.store.shared_store import SENT, shared_root
 from orca_recipes.store.stage_folder import PartWriter
 from orca_recipes.store.store import Store
 

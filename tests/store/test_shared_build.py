@@ -111,6 +111,7 @@ def test_a_build_whose_sending_was_cut_off_is_none_and_is_finished_by_the_next(
             build(sent, Heard())
     with pytest.raises(BuildError, match="is not a complete build"):
         looked_at(out, whole=True)
+    Objects.at(out).put(".orca-recipe/running/killed.json", b'{"lease_seconds": -9}')
     host("second")
     made, fresh = build(at(recipe, store, out, "output.shard_tokens=8192"), Heard())
     assert fresh

@@ -147,6 +147,17 @@ def test_cleaning_leaves_what_a_build_that_stands_was_made_of(hosts: Hosts, tmp_
     assert hosts.store("b").clean()[0] == 1
 
 
+def test_cleaning_removes_what_nodes_sent_to_a_build_that_died_but_not_while_another_lives(hosts: Hosts):
+    hosts.objects.put("sent/0123/main/00000.bin", b"tokens")
+    building, cleaning = hosts.store("a"), hosts.store("b")
+    building.claim([stage("cot")])
+    assert cleaning.clean() == (0, 0)
+    assert hosts.objects.listed("sent")
+    building.release()
+    assert cleaning.clean() == (0, 6)
+    assert not hosts.objects.listed("sent")
+
+
 def test_what_is_damaged_at_the_address_is_made_again(hosts: Hosts):
     finished(hosts.store("a"), "cot").path
     (key,) = [one.key for one in hosts.objects.listed("stages") if ".arrow." in one.key]
