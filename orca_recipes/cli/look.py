@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orca_recipes.cli.options import (
-    BUILD,
     JSON,
     LAZY_BUILD,
     STORE,
@@ -87,7 +86,7 @@ class _Share(click.FloatRange):
 
 
 @click.command()
-@BUILD
+@LAZY_BUILD
 @click.option(
     "--sample",
     type=_Share(min=0, max=1, min_open=True),
@@ -121,8 +120,11 @@ def verify(
     from orca_recipes.prove.prove import prove
     from orca_recipes.run.pinning.lock_file import outcomes_of
     from orca_recipes.run.work.heap import keep_heap
+    from orca_recipes.store.shared_build import shared_build
 
     keep_heap()
+    if sample is None and (shared := shared_build(directory)) is not None:
+        shared.bring_all()
     anchors = Anchors(None if lock is None else (lock, outcomes_of(lock)), digest, signature, key)
     with progress_for() as progress:
         report = prove(directory, kinds=Catalogue(), sample=sample, progress=progress)

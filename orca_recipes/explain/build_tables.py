@@ -162,7 +162,7 @@ class BuildTables:
             )
 
     def _open(self, place: ShardPlace) -> Shard:
-        return Shard.open(self.directory / place.counts.prefix)
+        return Shard.open(self.directory / place.counts.prefix, by_ranges=True)
 
     def _records(self, place: ShardPlace) -> pa.Table:
         path = records_path(self.directory / place.counts.prefix)

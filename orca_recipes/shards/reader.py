@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orca_recipes.objects.ranges import RangedFile, ranged_file
 from orca_recipes.shards.checks.invariants import room_breaches, segment_breaches, vocabulary_breaches
 from orca_recipes.shards.files import damage, map_file
 from orca_recipes.shards.idx_file import Index, check_offsets, read_index
@@ -44,7 +45,8 @@ class Shard:
 
     tokens: uint16 or int32, all of `.bin` in the order of the file. segments: of all rows, as columns.
     offsets: int64 [segments], bytes into `.bin`. Arrays are read-only maps of the files, and live as long as they are
-    held. vocabulary_size, check: as handed to `open`.
+    held. vocabulary_size, check: as handed to `open`. ranged: the tokens, where they are read by ranges: `bring` comes
+    first.
     """
 
     prefix: Path
@@ -53,10 +55,17 @@ class Shard:
     index: Index
     vocabulary_size: int | None = None
     check: bool = False
+    ranged: RangedFile | None = None
 
     @classmethod
     def open(
-        cls, prefix: Path, *, vocabulary_size: int | None = None, check: bool = False, proven: bool = False
+        cls,
+        prefix: Path,
+        *,
+        vocabulary_size: int | None = None,
+        check: bool = False,
+        proven: bool = False,
+        by_ranges: bool = False,
     ) -> Self:
         """Map a pair into memory.
 
@@ -65,16 +74,18 @@ class Shard:
             proven: the index has the digest that the manifest promises, so its columns are not looked at again.
             vocabulary_size: with added tokens; what `check` holds tokens against.
             check: hold every row that is read against the format's invariants (for debugging).
-        Raises: DamagedShard, naming the file and what is wrong with it.
+            by_ranges: of a pair at an address whose tokens are not here, fetch those of rows that are read.
+        Raises: DamagedShard, naming the file and what is wrong with it; ObjectsError where it cannot be fetched.
         """
         index = read_index(index_path(prefix), proven=proven)
-        stored = map_file(tokens_path(prefix))
+        ranged = ranged_file(tokens_path(prefix)) if by_ranges else None
+        stored = map_file(tokens_path(prefix)) if ranged is None else ranged.data
         if len(stored) % index.dtype.itemsize:
             raise damage(tokens_path(prefix), f"its {len(stored)} bytes are not whole {index.dtype.name} tokens")
         if not proven:
             check_offsets(index_path(prefix), index, len(stored))
         segments = Segments(index.lengths, index.modes, index.row_starts)
-        return cls(prefix, stored.view(index.dtype), segments, index, vocabulary_size, check)
+        return cls(prefix, stored.view(index.dtype), segments, index, vocabulary_size, check, ranged)
 
     @property
     def rows(self) -> int:
@@ -87,6 +98,14 @@ class Shard:
     @property
     def offsets(self) -> np.ndarray:
         return self.index.offsets
+
+    def bring(self, starts: np.ndarray, stops: np.ndarray) -> None:
+        """Have tokens here that are about to be read: those from starts to stops, int64 [ranges].
+
+        Raises: BucketError, ObjectsError.
+        """
+        if self.ranged is not None:
+            self.ranged.bring(starts * self.dtype.itemsize, stops * self.dtype.itemsize)
 
     def row(self, row: int) -> Row:
         """One row, 0 <= row < rows.
@@ -115,6 +134,7 @@ class Shard:
     def _tokens_of(self, row: int, segments: Segments) -> np.ndarray:
         first = int(self.segments.row_starts[row])
         starts = self.index.offsets[first : first + len(segments.lengths)] // self.dtype.itemsize
+        self.bring(starts, starts + segments.lengths)
         if np.array_equal(starts[1:], starts[:-1] + segments.lengths[:-1]):
             places: slice | np.ndarray = slice(starts[0], starts[0] + segments.token_starts[-1])
         else:

@@ -176,12 +176,13 @@ class _Outcome:
 
 
 def _node_killed(world: _World, trial: OnDisk, process: subprocess.Popen[str]) -> _Outcome:
+    was_within = process.poll() is None
     world.nodes.kill()
     told, _ = process.communicate()
     world.nodes.add()
     faults = [f"the build failed: {told}"] if process.returncode else []
     retried = sum(line.endswith("it runs again") for line in told.splitlines())
-    return _Outcome("node", "is gone" in told or bool(retried), faults, retried)
+    return _Outcome("node", was_within, faults, retried)
 
 
 def _command_killed(_: _World, trial: OnDisk, process: subprocess.Popen[str]) -> _Outcome:

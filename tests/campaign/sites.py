@@ -69,7 +69,7 @@ class AtAddress(OnDisk):
 
     def is_unfinished(self, verb: str) -> bool:
         if verb == "write":
-            return self._out.head(".orca-recipe/sending.json") is not None
+            return bool(self._store.listed("sent")) or self._out.head(".orca-recipe/sending.json") is not None
         done = {one.key.removeprefix("receipts/").removesuffix(".json") for one in self._store.listed("receipts")}
         begun = {one.key.split("/")[1] for one in self._store.listed("stages")}
         return any(name.startswith(f"{verb}-") for name in begun - done)

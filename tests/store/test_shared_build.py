@@ -58,9 +58,12 @@ def test_quickstart_at_addresses_is_what_it_is_on_a_disk(bucket: str, host, caps
     assert f"{out}: nothing to do, data {DATA}" in capsys.readouterr().out
     assert _exit("show", out, "--row", "142", "--raw") == 0
     shown = {path.name for path in Path(os.environ["ORCA_CACHE"]).rglob("0000*")}
-    assert shown == {"00001.bin", "00001.idx", "00001.records.parquet"}
+    assert shown == {"00001.idx", "00001.records.parquet"}
     assert _exit("explain", out, "--row", "0", "--at", "3", "--store", store) == 0
     assert "source      tasks.jsonl.gz:" in capsys.readouterr().out
+    assert _exit("verify", out, "--sample", "0.05") == 0
+    assert f"{out}: sound, data {DATA}" in capsys.readouterr().out
+    assert not list(Path(os.environ["ORCA_CACHE"]).rglob("*.bin"))
     assert _exit("verify", out) == 0
     assert f"{out}: sound, data {DATA}" in capsys.readouterr().out
     host("third")

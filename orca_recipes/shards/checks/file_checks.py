@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orca_recipes.errors import DamagedShard
+from orca_recipes.objects.ranges import sizes_at_address
 from orca_recipes.shards import curriculum, manifest
 from orca_recipes.shards.checks.report import Finding, Watcher, finding_of
 from orca_recipes.shards.digests import file_digest
@@ -21,13 +22,21 @@ if TYPE_CHECKING:
 
 
 def check_files(directory: Path, promised: Manifest, watcher: Watcher, *, digests: bool) -> Iterator[Finding]:
-    """Sizes and digests of what the manifest lists, and what it does not list; without digests, sizes alone."""
+    """Sizes and digests of what the manifest lists, and what it does not list; without digests, sizes alone.
+
+    Without digests, of a copy of an address, the sizes are those at the address.
+    """
+    there = None if digests else sizes_at_address(directory)
     for file in (*promised.files, *promised.made.table_files):
-        yield from check_file(directory, file, digests=digests)
+        if there is None:
+            yield from check_file(directory, file, digests=digests)
+        elif (size := there.get(file.path)) != file.bytes:
+            yield _missing(file) if size is None else _other_size(file, size)
         watcher.advance(file.bytes)
     yield from _check_lists(promised)
     listed = {file.path for file in (*promised.files, *promised.made.table_files)}
-    for path in sorted(_files_of(directory) - listed - {manifest.NAME}):
+    found = _files_of(directory) if there is None else there.keys()
+    for path in sorted(found - listed - {manifest.NAME}):
         yield Finding(path, "the manifest does not list this file; remove it")
 
 
@@ -40,14 +49,14 @@ class TableChecks:
     def __init__(self, directory: Path, promised: Manifest, damaged: frozenset[str], *, digests: bool) -> None:
         """digests: whether contents are looked at."""
         self._directory = directory
-        self._damaged = damaged
+        self.damaged = damaged
         self._listed = [table for table in promised.tables if digests and table.path not in damaged]
         self._paths = {table.path for table in self._listed}
         self._contents: dict[str, _Content] = {}
 
     def read(self, path: str) -> pa.Table | None:
         """A table as it is stored, None where its bytes are damaged. Raises: DamagedShard where it cannot be read."""
-        if path in self._damaged:
+        if path in self.damaged:
             return None
         stored = stored_table(self._directory / path)
         if path in self._paths:
@@ -57,7 +66,7 @@ class TableChecks:
     def is_sound(self, path: str) -> bool:
         """Whether a table that was read holds what is promised, however many rows the manifest counts in it."""
         found = (finding for table in self._listed if table.path == path for finding in self._compared(table))
-        return path not in self._damaged and all(finding.file != path for finding in found)
+        return path not in self.damaged and all(finding.file != path for finding in found)
 
     def findings(self) -> Iterator[Finding]:
         """What is found in all tables, in the order of the manifest; those that nobody read are read now."""
@@ -110,12 +119,20 @@ def check_file(directory: Path, file: FileDigest, *, digests: bool) -> Iterator[
         digest = file_digest(path) if digest and digests else digest
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
-        yield Finding(file.path, "the file is missing" if missing else f"it cannot be read ({error.strerror})")
+        yield _missing(file) if missing else Finding(file.path, f"it cannot be read ({error.strerror})")
         return
     if digest is None:
-        yield Finding(file.path, f"it has {size} bytes, where {file.bytes} are promised")
+        yield _other_size(file, size)
     elif digest != file.digest:
         yield Finding(file.path, f"its digest is {digest}, where {file.digest} is promised")
+
+
+def _missing(file: FileDigest) -> Finding:
+    return Finding(file.path, "the file is missing")
+
+
+def _other_size(file: FileDigest, size: int) -> Finding:
+    return Finding(file.path, f"it has {size} bytes, where {file.bytes} are promised")
 
 
 def _check_lists(promised: Manifest) -> Iterator[Finding]:

@@ -44,6 +44,7 @@ def choose_rows(shard: Shard, sampler: Sampler | None, prefix: str) -> ChosenRow
     starts = np.concatenate([[0], np.cumsum(np.diff(segments.row_starts)[rows])])
     chosen = Segments(segments.lengths[of_rows], segments.modes[of_rows], starts)
     token_bounds = segments.token_starts[segments.row_starts]
+    shard.bring(token_bounds[rows], token_bounds[rows + 1])
     return ChosenRows(chosen, shard.tokens[_spans(token_bounds, rows)], rows, _spans(segments.row_examples, rows))
 
 

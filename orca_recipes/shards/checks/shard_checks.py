@@ -13,6 +13,7 @@ import numpy as np
 
 from orca_recipes.counted import counted
 from orca_recipes.errors import DamagedShard
+from orca_recipes.objects.ranges import is_elsewhere
 from orca_recipes.shards import manifest
 from orca_recipes.shards.checks import invariants
 from orca_recipes.shards.checks.file_checks import TableChecks
@@ -75,7 +76,7 @@ def check_shard(
     check = ShardCheck(counts.prefix)
     file = records_path(Path(counts.prefix)).as_posix()
     records, whole = _records(directory, file, check, tables)
-    shard = _shard(directory, check)
+    shard = _shard(directory, check, tables.damaged, by_ranges=sampler is not None)
     if shard is None:
         return check, OpenShard(None, whole)
     _count(check, shard)
@@ -109,12 +110,14 @@ def _records(
     return records, None if faults else records
 
 
-def _shard(directory: Path, check: ShardCheck) -> Shard | None:
+def _shard(directory: Path, check: ShardCheck, damaged: frozenset[str], *, by_ranges: bool) -> Shard | None:
     pair = [path(Path(check.prefix)).as_posix() for path in (index_path, tokens_path)]
-    if not all((directory / file).is_file() for file in pair):
-        return None
+    for file in pair:
+        path = directory / file
+        if not path.is_file() and (file in damaged or not is_elsewhere(path)):
+            return None
     try:
-        shard = Shard.open(directory / check.prefix)
+        shard = Shard.open(directory / check.prefix, by_ranges=by_ranges)
     except DamagedShard as error:
         check.findings.append(finding_of(error, directory, *pair))
         return None

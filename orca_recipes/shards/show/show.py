@@ -147,9 +147,11 @@ class OpenShard:
     records: pa.Table
 
     @classmethod
-    def open(cls, build: ShownBuild, first: int, counts: ShardCounts, records: pa.Table) -> OpenShard:
+    def open(
+        cls, build: ShownBuild, first: int, counts: ShardCounts, records: pa.Table, *, by_ranges: bool = False
+    ) -> OpenShard:
         prefix = build.directory / counts.prefix
-        shard = Shard.open(prefix)
+        shard = Shard.open(prefix, by_ranges=by_ranges)
         if len(records) != shard.segments.examples:
             raise damage(records_path(prefix), f"it has {len(records)} lines for {shard.segments.examples} examples")
         return cls(build, counts.prefix, first, shard, records)
@@ -226,7 +228,7 @@ def _of_task(build: ShownBuild, task: str) -> list[Section | SideBySide]:
         wanted = places[: max(0, _EXAMPLES_OF_A_TASK - found)]
         found += len(places)
         if wanted:
-            opened = OpenShard.open(build, first, shard, records)
+            opened = OpenShard.open(build, first, shard, records, by_ranges=True)
             sections += (opened.section(example, with_row=True) for example in wanted)
     if not found:
         raise UserError(no_task(build.manifest, task))
@@ -241,7 +243,7 @@ def _of_example(build: ShownBuild, wanted: str) -> list[Section | SideBySide]:
         records = build.records(shard)
         places = pc.indices_nonzero(pc.starts_with(records["id"], wanted.lower())).to_pylist()
         if places:
-            opened = OpenShard.open(build, first, shard, records)
+            opened = OpenShard.open(build, first, shard, records, by_ranges=True)
             found += [opened.section(example, with_row=True) for example in places[:2]]
     if not found:
         raise UserError(f"{build.directory} holds no example {wanted}; `orca-recipe show --row 0` prints ids")
@@ -255,7 +257,7 @@ def _of_example(build: ShownBuild, wanted: str) -> list[Section | SideBySide]:
 def open_at(build: ShownBuild, row: int) -> OpenShard:
     for first, shard in build.shards():
         if first <= row < first + shard.rows:
-            return OpenShard.open(build, first, shard, build.records(shard))
+            return OpenShard.open(build, first, shard, build.records(shard), by_ranges=True)
     rows = sum(counts.rows for counts in build.manifest.datasets.values())
     if 0 <= row < rows:
         raise UserError(f"row {row} of {build.directory} is not of dataset {build.dataset}")

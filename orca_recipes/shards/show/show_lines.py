@@ -57,7 +57,8 @@ def example_lines(
     for first, counts in build.shards():
         records = build.records(counts)
         chosen = _chosen(records, task, example)
-        shard = OpenShard.open(build, first, counts, records)
+        few = task is not None or example is not None
+        shard = OpenShard.open(build, first, counts, records, by_ranges=few)
         for number in chosen:
             found = True
             yield _line(shard, number)
