@@ -30,6 +30,7 @@ class ObjectServer(AbstractContextManager["ObjectServer"]):
             [sys.executable, "-m", "tests.servers.object_server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # moto's own tracebacks: a listing meets a removal, and is answered with 500
             text=True,
             cwd=HOME,
         )
