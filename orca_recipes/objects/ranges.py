@@ -65,8 +65,8 @@ def ranged_file(path: Path) -> RangedFile | None:
     objects, name, size = copied
     facts = objects.head(name)
     if facts is None or facts.bytes != size:
-        found = "is missing" if facts is None else f"has {facts.bytes} bytes, where {size} are promised"
-        raise ObjectsError(f"{objects.address / name} {found}; build it again or put a sound copy there")
+        fault = "is missing" if facts is None else f"has {facts.bytes} bytes, where {size} are promised"
+        raise ObjectsError(f"{objects.address / name} {fault}; build it again or put a sound copy there")
     file, aside = tempfile.mkstemp(prefix="orca-ranges-")
     os.unlink(aside)
     os.ftruncate(file, size)
