@@ -32,7 +32,10 @@ HEAVY = {
     "torch",
     "transformers",
 }
-RUN = {"work", "pinning", "examples", "mixtures", "conversations", "answers", "tokens", "rows"}
+RUN = {
+    *("work", "pinning", "examples", "mixtures", "conversations", "comparisons", "answers"),
+    *("segments", "renderers", "tokens", "rows"),
+}
 """The rooms of run/."""
 EVERYONES = {"errors", "counted", "text_table"}
 OUTSIDE = {"recipe", "plan", "contract", "shards", "progress"}
@@ -53,13 +56,17 @@ ROOMS = {
     "store": {"plan", "contract", "shards", "objects"},
     "run/work": OUTSIDE | {"store"},
     "run/examples": OUTSIDE | {"run/work", "store"},
-    "run/tokens": OUTSIDE | {"run/work", "store"},
-    "run/pinning": OUTSIDE | {"run/work", "run/tokens", "store"},
-    "run/conversations": OUTSIDE | {"run/work", "run/examples", "run/tokens", "store"},
-    "run/mixtures": OUTSIDE | {"run/work", "run/examples", "run/conversations", "run/tokens", "store"},
-    "run/answers": OUTSIDE | {"run/work", "run/examples", "run/conversations", "store", "traces", "trust"},
-    "run/rows": OUTSIDE | {"run/work", "run/tokens", "run/answers", "store"},
-    "prove": OUTSIDE | {"run/tokens", "run/conversations", "store"},
+    "run/segments": OUTSIDE | {"run/work", "store"},
+    "run/renderers": OUTSIDE | {"run/work", "run/segments", "store"},
+    "run/tokens": OUTSIDE | {"run/work", "run/segments", "run/renderers", "store"},
+    "run/pinning": OUTSIDE | {"run/work", "run/segments", "run/renderers", "store"},
+    "run/conversations": OUTSIDE | {"run/work", "run/examples", "run/segments", "store"},
+    "run/comparisons": OUTSIDE | {"run/work", "run/examples", "store"},
+    "run/mixtures": OUTSIDE | {"run/work", "run/examples", "run/conversations", "run/renderers", "store"},
+    "run/answers": OUTSIDE
+    | {"run/work", "run/examples", "run/conversations", "run/comparisons", "store", "traces", "trust"},
+    "run/rows": OUTSIDE | {"run/work", "run/segments", "run/tokens", "run/answers", "store"},
+    "prove": OUTSIDE | {"run/segments", "run/renderers", "run/tokens", "run/conversations", "store"},
     "run": OUTSIDE | {f"run/{room}" for room in RUN} | {"store", "traces", "trust", "prove"},
     "preview": OUTSIDE | {"run"} | {f"run/{room}" for room in RUN} | {"store", "traces", "trust"},
     "explain": OUTSIDE | {f"run/{room}" for room in RUN} | {"store", "traces", "prove"},
@@ -68,7 +75,7 @@ ROOMS = {
     "diff": OUTSIDE | {"run/pinning"},
     "report": OUTSIDE | {"diff", "explain", "prove", "run"},
     "card": {"shards"},
-    "export": OUTSIDE | {"run/tokens", "prove", "store"},
+    "export": OUTSIDE | {"run/renderers", "prove", "store"},
     "push": {"contract", "export", "progress", "shards", "trust"},
     "train": {"shards"},
     "front": OUTSIDE | {"catalogue", "explain", "preview", "prove", "run", "store"} | {f"run/{room}" for room in RUN},

@@ -21,7 +21,7 @@ from orca_recipes.cli.options import (
 from orca_recipes.counted import counted
 
 if TYPE_CHECKING:
-    from orca_recipes.shards.checks.report import Report
+    from orca_recipes.shards.checks.verify_report import Report
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -48,7 +48,7 @@ def kinds(name: str | None, as_json: bool) -> None:
 @JSON
 def env(as_json: bool) -> None:
     """Tell of this machine what a report of a bug needs: versions, plugins; no folder, no secret."""
-    from orca_recipes.cli.environment import environment, environment_page
+    from orca_recipes.cli.bug_report import environment, environment_page
 
     told = environment()
     if as_json:

@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -27,17 +27,14 @@ from orca_recipes.cli.options import (
     print_text,
     with_line,
 )
-from orca_recipes.cli.plugins import plugin
+from orca_recipes.cli.plugin_packages import plugin
 from orca_recipes.cli.recipe_commands import build, check, clean, lock, plan
 from orca_recipes.cli.reports import card, report
 from orca_recipes.cli.sharing import diff, push, sign
 from orca_recipes.cli.teachers import ask_command, collect, traces
 from orca_recipes.cli.train import sample, train
-from orca_recipes.cli.trust import trust
+from orca_recipes.cli.trusted_hosts import trust
 from orca_recipes.errors import OrcaError
-
-if TYPE_CHECKING:
-    pass
 
 _OBJECTS_A_COLLECTION = 200_000
 _MOST_CHARS = 4_000

@@ -21,7 +21,7 @@ from orca_recipes.cli.options import (
     store_options,
     warn,
 )
-from orca_recipes.cli.trust import ask_where_new
+from orca_recipes.cli.trusted_hosts import ask_where_new
 from orca_recipes.counted import counted
 from orca_recipes.errors import RecipeError, SourceError
 

@@ -22,7 +22,7 @@ from orca_recipes.cli.options import (
     recipe_options,
     store_options,
 )
-from orca_recipes.cli.trust import ask_where_new
+from orca_recipes.cli.trusted_hosts import ask_where_new
 from orca_recipes.counted import counted
 from orca_recipes.errors import UserError
 

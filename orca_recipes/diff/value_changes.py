@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 from itertools import zip_longest
 from typing import Any
 
-from orca_recipes.recipe.words import dotted
+from orca_recipes.recipe.wording import dotted
 from orca_recipes.shards.digests import canonical_json
 
 _Steps = tuple[str | int, ...]

@@ -16,8 +16,8 @@ import numpy as np
 from orca_recipes.contract.draws import id_text
 from orca_recipes.plan.compile import compared_questions
 from orca_recipes.plan.stages import Stage
-from orca_recipes.run.conversations.compare import verdict_part
-from orca_recipes.run.conversations.compared_texts import EXAMPLE, compared_texts
+from orca_recipes.run.comparisons.compare import verdict_part
+from orca_recipes.run.comparisons.compared_texts import EXAMPLE, compared_texts
 from orca_recipes.run.examples.read import Batch, batches_of
 from orca_recipes.run.examples.selection import REASONS, mixture_keys, read_selection
 from orca_recipes.shards.manifest import StageIdentity

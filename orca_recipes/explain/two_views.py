@@ -12,7 +12,7 @@ from orca_recipes.errors import UserError
 from orca_recipes.prove.shipped_student import ShippedStudent, open_shipped
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.run.conversations.views import asked_messages
-from orca_recipes.run.tokens.prompts import PromptChecker
+from orca_recipes.run.renderers.prompts import PromptChecker
 from orca_recipes.shards.layout import is_trained
 from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.shards.show.row_page import Piece, Views

@@ -27,7 +27,7 @@ from orca_recipes.contract.exporter import (
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.counted import counted
 from orca_recipes.errors import ExportError, PluginError
-from orca_recipes.export.card import readme, wrong_settings
+from orca_recipes.export.export_card import readme, wrong_settings
 from orca_recipes.export.export_folder import NAME, identity, made_aside
 from orca_recipes.export.row_blocks import Teller, row_blocks
 from orca_recipes.export.said_messages import message_teller

@@ -18,14 +18,14 @@ import numpy as np
 
 from orca_recipes.contract.exporter import Said, SaidMessage
 from orca_recipes.contract.rendering import Rendering
-from orca_recipes.contract.template_ends import rendering_of
-from orca_recipes.contract.turn_texts import TurnWriter, dialogue_of
+from orca_recipes.contract.templates.template_ends import rendering_of
+from orca_recipes.contract.templates.turn_texts import TurnWriter, dialogue_of
 from orca_recipes.errors import ExportError
 from orca_recipes.export.row_blocks import Teller
 from orca_recipes.prove.given_check import rendering_options
 from orca_recipes.prove.shipped_student import ShippedStudent, open_shipped
 from orca_recipes.recipe.choice import Kinds
-from orca_recipes.run.tokens.prompts import PromptChecker
+from orca_recipes.run.renderers.prompts import PromptChecker
 from orca_recipes.shards.layout import ROLES, is_trained, role_codes
 from orca_recipes.shards.manifest import Manifest
 from orca_recipes.shards.records import CUT, GIVEN, TRUNCATED

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset as TorchDataset
 
     from orca_recipes.explain.story_page import Explanation
-    from orca_recipes.shards.checks.report import Report
+    from orca_recipes.shards.checks.verify_report import Report
     from orca_recipes.shards.manifest import DatasetCounts, Manifest
     from orca_recipes.shards.reader import Shard
     from orca_recipes.shards.show.show import ShownBuild

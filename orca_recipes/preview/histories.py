@@ -17,9 +17,9 @@ from orca_recipes.contract.rendering import History
 from orca_recipes.errors import TemplateError
 from orca_recipes.plan.compile import taken_collections
 from orca_recipes.preview.first_rows import first_conversations
+from orca_recipes.run.renderers.last_exchange import trained_as
+from orca_recipes.run.renderers.student_renderer import StudentRenderer
 from orca_recipes.run.tokens.expansion import Expansion
-from orca_recipes.run.tokens.last_exchange import trained_as
-from orca_recipes.run.tokens.student_renderer import StudentRenderer
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.run.work.student import TOKENIZER_FILES

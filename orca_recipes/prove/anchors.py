@@ -13,7 +13,7 @@ from typing import Any
 
 from orca_recipes.errors import LayoutError, OrcaError
 from orca_recipes.prove.signing import is_signed
-from orca_recipes.shards.checks.report import DATA_UNKNOWABLE, UNKNOWABLE, Finding, Report
+from orca_recipes.shards.checks.verify_report import DATA_UNKNOWABLE, UNKNOWABLE, Finding, Report
 from orca_recipes.shards.manifest import NAME, Manifest, contents_digest, read_manifest
 
 _HOW_IT_WAS_MADE = tuple(name for name in UNKNOWABLE if name.startswith("made."))

@@ -12,7 +12,7 @@ from orca_recipes.contract.spelling import quoted
 from orca_recipes.plan.mixing import fixed_target
 from orca_recipes.plan.mixture import with_reserve
 from orca_recipes.recipe.mixtures import Mixture, Take
-from orca_recipes.shards.checks.report import Finding
+from orca_recipes.shards.checks.verify_report import Finding
 from orca_recipes.shards.manifest import NAME, DatasetCounts, Manifest, StageCounts
 from orca_recipes.shards.records import NOT_DRAWN
 

@@ -18,9 +18,9 @@ from orca_recipes.contract.kinds import Encoder
 from orca_recipes.contract.quotes import quoted_runs, quoting
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.run.conversations.views import erased_texts
+from orca_recipes.run.renderers.prompts import CANNOT_BE_PARTED, PromptChecker
+from orca_recipes.run.segments.trained_text import blocks, context_texts
 from orca_recipes.run.tokens.erased_question import given_before, kept_question, kept_question_digest
-from orca_recipes.run.tokens.prompts import CANNOT_BE_PARTED, PromptChecker
-from orca_recipes.run.tokens.trained_text import blocks, context_texts
 from orca_recipes.shards.checks.sampling import ChosenRows
 from orca_recipes.shards.records import GIVEN, Records
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from orca_recipes.contract.kinds import Encoder
-from orca_recipes.contract.template_ends import rendering_of
+from orca_recipes.contract.templates.template_ends import rendering_of
+from orca_recipes.contract.templates.turn_texts import dialogue_of
 from orca_recipes.contract.trained_parts import TrainedParts
-from orca_recipes.contract.turn_texts import dialogue_of
 from orca_recipes.errors import TemplateError
-from orca_recipes.run.tokens.inference import Inference
-from orca_recipes.run.tokens.turn_renderer import TurnRenderer
+from orca_recipes.run.renderers.inference import Inference
+from orca_recipes.run.renderers.turn_renderer import TurnRenderer
 from orca_recipes.run.tokens.windows import Cutting, masked
 from orca_recipes.shards.layout import is_trained
 

@@ -19,7 +19,7 @@ from orca_recipes.plan.mixing import are_apart, line_of
 from orca_recipes.prove.asked_counts import mixture_of, mixtures_of
 from orca_recipes.recipe.mixtures import Mixture
 from orca_recipes.shards.checks.repeats import repeated_values
-from orca_recipes.shards.checks.report import Finding
+from orca_recipes.shards.checks.verify_report import Finding
 from orca_recipes.shards.layout import records_path
 from orca_recipes.shards.manifest import Manifest
 from orca_recipes.shards.records import Records, read_records

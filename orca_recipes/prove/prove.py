@@ -28,14 +28,14 @@ from orca_recipes.prove.kept_apart import check_apart, pairs_apart
 from orca_recipes.prove.recipe_words import check_words
 from orca_recipes.prove.shipped_student import ShippedStudent, Untold, open_shipped
 from orca_recipes.recipe.choice import Kinds
-from orca_recipes.run.tokens.prompts import PromptCheck, PromptChecker
-from orca_recipes.run.tokens.trained_text import blocks, trained_texts
+from orca_recipes.run.renderers.prompts import PromptCheck, PromptChecker
+from orca_recipes.run.segments.trained_text import blocks, trained_texts
 from orca_recipes.run.tokens.windows import Cutting
 from orca_recipes.shards.checks.invariants import first_few
-from orca_recipes.shards.checks.report import Finding, Report
 from orca_recipes.shards.checks.sampling import ChosenRows, Sampler, choose_rows
 from orca_recipes.shards.checks.shard_checks import OpenShard
 from orca_recipes.shards.checks.verify import verify
+from orca_recipes.shards.checks.verify_report import Finding, Report
 from orca_recipes.shards.layout import is_trained, tokens_path
 from orca_recipes.shards.manifest import Manifest, ShardCounts
 from orca_recipes.shards.reader import Shard
@@ -168,7 +168,7 @@ class _Proof:
     def _is_provable(self, opened: OpenShard, shard: Shard) -> bool:
         """Whether index and records can be trusted to say which tokens are whose."""
         assert self.promised is not None
-        return opened.agree and int(shard.tokens.max()) < self.promised.vocabulary_size
+        return opened.agree and int(shard.tokens.max(initial=0)) < self.promised.vocabulary_size
 
     def _prove_shard(self, dataset: str, prefix: str, shard: Shard, records: Records, student: ShippedStudent) -> int:
         """Prove a shard, or a sample of its rows; returns how many tokens the watcher was told of."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from orca_recipes.contract.spelling import quoted
-from orca_recipes.shards.checks.report import Finding
+from orca_recipes.shards.checks.verify_report import Finding
 from orca_recipes.shards.manifest import NAME, Manifest
 
 

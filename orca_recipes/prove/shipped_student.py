@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from orca_recipes.contract.kinds import Encoder, Tokenizer
 from orca_recipes.errors import OrcaError, PluginError
 from orca_recipes.recipe.choice import Kinds
-from orca_recipes.run.tokens.inference import Inference
-from orca_recipes.shards.checks.report import Finding, finding_of
+from orca_recipes.run.renderers.inference import Inference
+from orca_recipes.shards.checks.verify_report import Finding, finding_of
 from orca_recipes.shards.layout import TOKENIZER
 from orca_recipes.shards.manifest import NAME, Manifest
 

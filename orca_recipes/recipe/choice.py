@@ -18,7 +18,7 @@ from orca_recipes.contract.spelling import quoted
 from orca_recipes.errors import OrcaError, PluginError
 from orca_recipes.recipe.complaint import SETTLED, complaints
 from orca_recipes.recipe.toml_lines import Path
-from orca_recipes.recipe.words import described
+from orca_recipes.recipe.wording import described
 
 PIECE_KEY = "x-orca-piece"
 """Marks, in a JSON Schema, a place where a table of one piece stands: its value is the piece's word."""

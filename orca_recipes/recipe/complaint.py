@@ -18,7 +18,7 @@ from orca_recipes.contract.spelling import hint, nearest, quoted
 from orca_recipes.contract.training_tables import adapter_refusal
 from orca_recipes.counted import counted
 from orca_recipes.recipe.toml_lines import Path
-from orca_recipes.recipe.words import described, dotted
+from orca_recipes.recipe.wording import described, dotted
 
 SETTLED = "settled"
 """The type of an error whose message is a sentence for the user already."""

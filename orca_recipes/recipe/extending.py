@@ -23,7 +23,7 @@ from orca_recipes.recipe.defaults import KINDS
 from orca_recipes.recipe.profile_layers import Layers
 from orca_recipes.recipe.recipe_file import read_recipe_file
 from orca_recipes.recipe.required import unmet
-from orca_recipes.recipe.words import described, dotted
+from orca_recipes.recipe.wording import described, dotted
 
 KEY = "extends"
 GROUP = "orca_recipes.recipes"

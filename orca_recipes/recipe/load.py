@@ -30,7 +30,7 @@ from orca_recipes.recipe.profile_layers import Layers, Origin, UnfitOverride, pa
 from orca_recipes.recipe.recipe_file import read_recipe_file
 from orca_recipes.recipe.references import unknown_compared, unknown_references
 from orca_recipes.recipe.required import unmet
-from orca_recipes.recipe.words import described, dotted
+from orca_recipes.recipe.wording import described, dotted
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.recipe.toml_lines import Path
-from orca_recipes.recipe.words import described, dotted, is_kind_place
+from orca_recipes.recipe.wording import described, dotted, is_kind_place
 
 _DEEPEST = 40
 _BITS = 63

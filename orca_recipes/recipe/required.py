@@ -17,7 +17,7 @@ from pydantic import Field
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.recipe.grammar import Grammar
 from orca_recipes.recipe.toml_lines import Path
-from orca_recipes.recipe.words import described
+from orca_recipes.recipe.wording import described
 
 _OURS = "orca-recipes"
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from orca_recipes.contract.conditions import Where, parsed, told
 from orca_recipes.contract.kind import Place
 from orca_recipes.contract.spelling import hint, quoted
-from orca_recipes.contract.where import Where, parsed, told
 from orca_recipes.recipe.grammar import Grammar, OneOrMore
 from orca_recipes.recipe.message_digests import DIGEST_RULE, is_digest
 from orca_recipes.recipe.train_on import TrainOn

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from orca_recipes.contract.conditions import require_pattern
 from orca_recipes.contract.trained_parts import TrainedParts
-from orca_recipes.contract.where import require_pattern
 from orca_recipes.recipe.grammar import Grammar
 
 

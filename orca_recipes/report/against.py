@@ -13,7 +13,7 @@ from orca_recipes.diff.value_changes import Change
 from orca_recipes.errors import BuildError
 from orca_recipes.progress import Progress
 from orca_recipes.recipe.choice import Kinds
-from orca_recipes.report.samples import clipped
+from orca_recipes.report.row_samples import clipped
 from orca_recipes.shards.manifest import NAME
 
 _HERE = {**MEANINGS, "added": "only in this build", "dropped": "only in the other"}

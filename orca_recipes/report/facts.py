@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orca_recipes.report.lost_rows import Lost
-from orca_recipes.report.samples import Sample
+from orca_recipes.report.row_samples import Sample
 from orca_recipes.report.tallies import DatasetTallies
 from orca_recipes.shards.curriculum import Curriculum
 from orca_recipes.shards.manifest import Manifest

@@ -17,10 +17,10 @@ from orca_recipes.counted import counted
 from orca_recipes.report.charts import bar, bins, histogram, quantile
 from orca_recipes.report.facts import Facts
 from orca_recipes.report.lost_rows import Lost
-from orca_recipes.report.samples import Sample, clipped
+from orca_recipes.report.row_samples import Sample, clipped
 from orca_recipes.report.tallies import NAMED, DatasetTallies, Tally
 from orca_recipes.run.closing_table import collection_lines
-from orca_recipes.shards.checks.report import UNKNOWABLE
+from orca_recipes.shards.checks.verify_report import UNKNOWABLE
 from orca_recipes.shards.manifest import AnswerCounts, DatasetCounts, Manifest
 from orca_recipes.shards.records import COUNTED, DUPLICATE, EXCLUDED, HELD_OUT, RESERVED
 from orca_recipes.shards.show.visible import visible

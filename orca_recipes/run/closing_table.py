@@ -16,7 +16,7 @@ from orca_recipes.counted import counted
 from orca_recipes.prove.asked_counts import mixture_of, mixtures_of
 from orca_recipes.recipe.mixtures import Mixture
 from orca_recipes.run.examples.selection import SPARE
-from orca_recipes.shards.checks.report import Finding
+from orca_recipes.shards.checks.verify_report import Finding
 from orca_recipes.shards.manifest import DatasetCounts, Manifest, StageCounts
 from orca_recipes.shards.records import DUPLICATE, ELSEWHERE, EXCLUDED, HELD_OUT, NOT_DRAWN, OTHER_TASK, RESERVED
 from orca_recipes.shards.show.visible import visible

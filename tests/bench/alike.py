@@ -19,7 +19,7 @@ import polars as pl
 from orca_plugins.filters.decontaminate import Decontaminate
 from orca_plugins.filters.near_duplicates import NearDuplicates
 from orca_recipes.contract.comparison import Comparison
-from orca_recipes.run.conversations.meeting import Known, Met, meetings, rising, widely_shared
+from orca_recipes.run.comparisons.meeting import Known, Met, meetings, rising, widely_shared
 
 ROWS_A_PART = 4_000
 PAIRS_A_TASK = 20_000

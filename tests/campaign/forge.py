@@ -30,7 +30,7 @@ from orca_recipes.progress import Progress
 from orca_recipes.prove.anchors import Anchors, anchored
 from orca_recipes.prove.prove import prove
 from orca_recipes.run.pinning.lock_file import outcomes_of
-from orca_recipes.shards.checks.report import Report
+from orca_recipes.shards.checks.verify_report import Report
 from orca_recipes.shards.reader import Shard
 from tests.campaign.trial import Trial, copied_recipe, table
 from tests.prove.forging import reseal, rewrite

@@ -14,9 +14,9 @@ from typing import Any
 import tomli_w
 
 from orca_plugins.templates.from_tokenizer.kind import FromTokenizer
-from orca_recipes.contract.chat_template import ChatTemplate, Refused
 from orca_recipes.contract.kinds import Vocabulary
 from orca_recipes.contract.markup import assemble_text
+from orca_recipes.contract.templates.chat_template import ChatTemplate, Refused
 from orca_recipes.errors import OrcaError, RecipeError
 from orca_recipes.plan.pins import differences
 from orca_recipes.recipe.load import load_recipe

@@ -12,7 +12,7 @@ from orca_plugins.exporters.bridge import Bridge
 from orca_plugins.exporters.hf import HF
 from orca_plugins.exporters.llamafactory import LlamaFactory
 from orca_plugins.exporters.megatron_documents import MegatronDocuments
-from orca_plugins.exporters.messages import Messages
+from orca_plugins.exporters.messages_lines import Messages
 from orca_plugins.exporters.olmo import Olmo
 from orca_plugins.exporters.rl import RL
 from orca_plugins.exporters.skyrl import SkyRL

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orca_plugins.sources.files import archives
-from orca_plugins.sources.files.kept_copies import origin_of
 from orca_plugins.sources.files.kind import Files
+from orca_plugins.sources.files.places import archive_members as archives
+from orca_plugins.sources.files.places.kept_copies import origin_of
 from orca_recipes.errors import SourceError
 
 ROW = b'{"question": "%s"}\n'

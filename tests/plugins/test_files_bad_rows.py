@@ -356,6 +356,15 @@ def test_text_in_parquet_that_is_not_utf8_rejects_its_row(tmp_path: Path):
     assert rejected == [(number + 1, "invalid UTF-8") for number in range(5000) if not number % 7]
 
 
+def test_a_system_message_that_is_not_utf8_rejects_its_row_where_a_shape_looks_for_tools_in_it(tmp_path: Path):
+    systems = invalid([b"SYSTEM: s", b"SYSTEM: \xff"], pa.large_string())
+    chat = "USER: When?\n\n\nASSISTANT: Noon."
+    pq.write_table(pa.table({"system": systems, "chat": [chat, chat]}), tmp_path / "rows.parquet")
+    rows, rejected = read(tmp_path / "rows.parquet", shape="glaive")
+    assert [place for place, _ in rows] == [1]
+    assert rejected == [(2, "invalid UTF-8")]
+
+
 def test_text_inside_of_parquet_lists_that_is_not_utf8_rejects_its_row(tmp_path: Path):
     content = invalid([b"a", b"b", b"\xff", b"d"], pa.large_string())
     turn = pa.StructArray.from_arrays([pa.array(["user"] * 4, pa.large_string()), content], ["role", "content"])

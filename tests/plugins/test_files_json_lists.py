@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca_plugins.sources.files.json_window import Window
+from orca_plugins.sources.files.json_rows.json_window import Window
 from orca_plugins.sources.files.kind import Files
 from orca_recipes.errors import SourceError
 

@@ -6,8 +6,8 @@ from unittest import mock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca_plugins.sources.files import jsonl_trusted_lines as _files_lines
-from orca_plugins.sources.files.jsonl_trusted_lines import count_feeds, index_lines
+from orca_plugins.sources.files.json_rows import jsonl_trusted_lines as _files_lines
+from orca_plugins.sources.files.json_rows.jsonl_trusted_lines import count_feeds, index_lines
 
 BITS = st.lists(
     st.sampled_from([b"Inf", b"I", b"nf", b"-NaN", b"N", b"aN", b"-", b",", b" ", b"]", b"\xff"]), max_size=9

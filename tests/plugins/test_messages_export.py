@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orca_plugins.exporters.messages import Messages
+from orca_plugins.exporters.messages_lines import Messages
 from orca_plugins.exporters.rl import NO_LABELS, OF_A_TEACHER, RL
 from orca_recipes.contract.exporter import BuildToExport, Exporter, ShardToExport, Written
 from orca_recipes.export.export import Exported, export
@@ -16,12 +16,12 @@ from orca_recipes.export.said_messages import IS_CUT
 from orca_recipes.progress import Progress
 from orca_recipes.run.built import Built
 from orca_recipes.shards.manifest import read_manifest
-from tests.contract.test_turn_texts import CALL, CALLS, QWEN3, TOOLS
+from tests.contract.templates.test_turn_texts import CALL, CALLS, QWEN3, TOOLS
 from tests.export import wheels
 from tests.export.conftest import quickstart, sums
 from tests.export.oracle import Labelled, examples_of
 from tests.export.test_export import exported
-from tests.run.tokens.test_student_renderer import make, talk
+from tests.run.renderers.test_student_renderer import make, talk
 from tests.run.whole_rows import catalogue
 
 __all__ = ["quickstart", "sums"]

@@ -15,9 +15,9 @@ from transformers import PreTrainedTokenizerFast
 from orca_plugins.templates.from_tokenizer.joints import joints_of
 from orca_plugins.templates.from_tokenizer.kind import FromTokenizer
 from orca_plugins.templates.from_tokenizer.probe_renders import Probes
-from orca_recipes.contract.chat_template import ChatTemplate
 from orca_recipes.contract.kinds import Vocabulary
 from orca_recipes.contract.markup import START, Markup, assemble_text
+from orca_recipes.contract.templates.chat_template import ChatTemplate
 from orca_recipes.errors import TemplateError
 
 Messages = Sequence[Mapping[str, str]]

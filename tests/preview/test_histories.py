@@ -6,9 +6,9 @@ from orca_recipes.preview.histories import histories, history_table
 from orca_recipes.progress import Progress
 from orca_recipes.run.build import bench_of, build, prepare, scan
 from tests.campaign.templates import write_tokenizer
-from tests.contract.test_turn_texts import CALLS, QWEN3
+from tests.contract.templates.test_turn_texts import CALLS, QWEN3
+from tests.run.renderers.test_student_renderer import gathered, talk, thinking
 from tests.run.small import asked, write_rows
-from tests.run.tokens.test_student_renderer import gathered, talk, thinking
 from tests.run.whole_rows import RECIPE, catalogue
 
 

@@ -22,7 +22,7 @@ from orca_recipes.progress import Progress
 from orca_recipes.prove.prove import prove
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build
-from orca_recipes.shards.checks.report import Finding, Report
+from orca_recipes.shards.checks.verify_report import Finding, Report
 from orca_recipes.shards.layout import TRAINED, is_trained
 from orca_recipes.shards.manifest import Contents, Made, read_manifest, sealed, write_manifest
 from orca_recipes.shards.reader import Shard

@@ -15,7 +15,7 @@ from orca_recipes.progress import Progress
 from orca_recipes.report.facts import Facts, Proof
 from orca_recipes.report.page import page
 from orca_recipes.report.report import write_report
-from orca_recipes.report.samples import MOST, Sample, samples
+from orca_recipes.report.row_samples import MOST, Sample, samples
 from orca_recipes.report.tallies import DatasetTallies, dataset_tallies
 from orca_recipes.shards.curriculum import read_curriculum
 from orca_recipes.shards.manifest import CollectionCounts, TaskCounts, read_manifest

@@ -70,7 +70,7 @@ def a_row(calls: list[int]) -> float:
 def test_neither_building_nor_verifying_calls_python_for_each_row(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("prove.prove", "run.tokens.prompt_trial"):
+    for module in ("prove.prove", "run.renderers.prompt_trial"):
         monkeypatch.setattr(f"orca_recipes.{module}.PROMPTS_CHECKED", 0)  # each of these is looked at by itself
     assert a_row([calls_of(lambda path=path: made(path)) for path in paths]) < LESS_THAN_A_TENTH
     assert a_row([calls_of(lambda path=path: proven(path)) for path in paths]) < LESS_THAN_A_TENTH

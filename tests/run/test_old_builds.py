@@ -19,8 +19,8 @@ from orca_recipes.prove.prove import prove
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build
 from orca_recipes.run.pinning.lock_file import read_lock
-from orca_recipes.shards.checks.report import Report
 from orca_recipes.shards.checks.verify import verify
+from orca_recipes.shards.checks.verify_report import Report
 from orca_recipes.shards.digests import file_digest, json_digest
 from orca_recipes.shards.manifest import Manifest, data_digest, read_manifest
 from orca_recipes.shards.reader import Shard

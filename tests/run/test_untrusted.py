@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from orca_recipes.cli.main import main
-from orca_recipes.contract.chat_template import ChatTemplate, Refused
+from orca_recipes.contract.templates.chat_template import ChatTemplate, Refused
 from orca_recipes.errors import OrcaError
 from orca_recipes.progress import progress_for
 from orca_recipes.shards.show.show import show

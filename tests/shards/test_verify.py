@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from orca_recipes.errors import BuildError
 from orca_recipes.shards.checks import repeats
 from orca_recipes.shards.checks.count_checks import check_twins
-from orca_recipes.shards.checks.report import Finding
 from orca_recipes.shards.checks.shard_checks import ShardCheck
 from orca_recipes.shards.checks.verify import verify
+from orca_recipes.shards.checks.verify_report import Finding
 from orca_recipes.shards.digests import canonical_json, json_digest
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.writer import write_pair

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_recipes.contract.chat_template import ChatTemplate
 from orca_recipes.contract.checks.promises import check_kind, expect
 from orca_recipes.contract.draws import splitmix64
 from orca_recipes.contract.frames import answers_schema
@@ -18,6 +17,7 @@ from orca_recipes.contract.kinds import Encoder, Engine, Teacher, Template, Toke
 from orca_recipes.contract.markup import START, Markup, assemble_text, markup_from_json
 from orca_recipes.contract.messages import Turn, conversations_of
 from orca_recipes.contract.samples import TEXTS, sample_examples
+from orca_recipes.contract.templates.chat_template import ChatTemplate
 from orca_recipes.shards.layout import segment_modes
 
 if TYPE_CHECKING:

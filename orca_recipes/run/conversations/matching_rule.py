@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orca_recipes.contract.conditions import EXTRA, chosen, parsed
 from orca_recipes.contract.kinds import Strategy, Tokenizer
 from orca_recipes.contract.messages import ends_with_answer
-from orca_recipes.contract.where import EXTRA, chosen, parsed
 from orca_recipes.recipe.rules import When
 from orca_recipes.recipe.train_on import TrainOn
 from orca_recipes.run.conversations.combinations import combinations

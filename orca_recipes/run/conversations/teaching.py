@@ -16,7 +16,7 @@ from orca_recipes.run.conversations.chats import asked_by_question, with_history
 from orca_recipes.run.conversations.matching_rule import BoundRule, keeps_own_answer
 from orca_recipes.run.conversations.system_messages import drawn_texts
 from orca_recipes.run.conversations.views import teacher_view, without_system
-from orca_recipes.run.tokens.less_training import less_trained
+from orca_recipes.run.segments.less_training import less_trained
 
 if TYPE_CHECKING:
     import polars as pl

@@ -16,7 +16,7 @@ import numpy as np
 
 from orca_recipes.contract.messages import flat_messages
 from orca_recipes.run.conversations.combinations import combinations
-from orca_recipes.run.tokens.ragged import ragged
+from orca_recipes.run.segments.ragged import ragged
 
 if TYPE_CHECKING:
     import polars as pl

@@ -18,7 +18,7 @@ from orca_recipes.contract.kinds import Tokenizer
 from orca_recipes.contract.markup import Markup
 from orca_recipes.run.conversations.converse import conversed, passing
 from orca_recipes.run.conversations.course import ConverseTask, selected_examples
-from orca_recipes.run.tokens.student_renderer import StudentRenderer
+from orca_recipes.run.renderers.student_renderer import StudentRenderer
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.run.work.student import TOKENIZER_FILES
 from orca_recipes.store.arrow_files import write_frame

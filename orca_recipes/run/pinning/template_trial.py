@@ -15,18 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from orca_recipes.contract.chat_template import Refused
 from orca_recipes.contract.ending import ending_of
 from orca_recipes.contract.frames import messages_type
 from orca_recipes.contract.kinds import Encoder
 from orca_recipes.contract.markup import Markup, assemble_text
+from orca_recipes.contract.templates.chat_template import Refused
 from orca_recipes.errors import TemplateError, TokenizerError
 from orca_recipes.run.pinning.trial_conversations import Conversation, conversations
 from orca_recipes.run.pinning.turn_trial import turns_held
-from orca_recipes.run.tokens.inference import Inference
-from orca_recipes.run.tokens.render import Renderer
-from orca_recipes.run.tokens.rendered_segments import Rendered
-from orca_recipes.run.tokens.trained_text import control_table, trained_texts
+from orca_recipes.run.renderers.inference import Inference
+from orca_recipes.run.renderers.render import Renderer
+from orca_recipes.run.segments.rendered_segments import Rendered
+from orca_recipes.run.segments.trained_text import control_table, trained_texts
 from orca_recipes.shards.layout import is_trained
 from orca_recipes.store.arrow_files import keep_pandas_out
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from orca_recipes.contract.kinds import Vocabulary
 from orca_recipes.contract.markup import START, Markup, Role
-from orca_recipes.run.tokens.markers import markers
+from orca_recipes.run.renderers.markers import markers
 from orca_recipes.shards.layout import ROLES
 
 _ROLES = ROLES[1:]

@@ -17,10 +17,10 @@ import numpy as np
 from orca_recipes.contract.ending import ending_of
 from orca_recipes.contract.kinds import Encoder
 from orca_recipes.contract.markup import Markup
-from orca_recipes.contract.turn_texts import Dialogue
+from orca_recipes.contract.templates.turn_texts import Dialogue
 from orca_recipes.errors import TemplateError
-from orca_recipes.run.tokens.inference import Inference
-from orca_recipes.run.tokens.turn_renderer import TurnRenderer
+from orca_recipes.run.renderers.inference import Inference
+from orca_recipes.run.renderers.turn_renderer import TurnRenderer
 
 _PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 _FUNCTION = {"name": "get_weather", "description": "Tell the weather", "parameters": _PARAMETERS}

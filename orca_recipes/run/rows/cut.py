@@ -9,7 +9,7 @@ import numpy as np
 
 from orca_recipes.contract.draws import binary_digests
 from orca_recipes.contract.kinds import Encoder, Packer
-from orca_recipes.run.tokens.trained_text import trained_texts
+from orca_recipes.run.segments.trained_text import trained_texts
 from orca_recipes.shards.ids_digest import ids_digests
 from orca_recipes.shards.layout import TRAINED
 from orca_recipes.shards.reader import Shard

@@ -21,7 +21,7 @@ from orca_recipes.contract.kinds import Writer
 from orca_recipes.run.rows.example_records import records_of
 from orca_recipes.run.rows.unit_places import Places
 from orca_recipes.run.rows.units import Unit
-from orca_recipes.run.tokens.ragged import gathered_rows, ragged
+from orca_recipes.run.segments.ragged import gathered_rows, ragged
 from orca_recipes.shards.digests import file_digest
 from orca_recipes.shards.files import map_file
 from orca_recipes.shards.layout import index_path, records_path, starts_example, tokens_path

@@ -14,7 +14,7 @@ import numpy as np
 
 from orca_recipes.contract.draws import digests
 from orca_recipes.contract.kinds import Encoder
-from orca_recipes.run.tokens.flat_messages import PYTHON_SPACE
+from orca_recipes.run.segments.flat_messages import PYTHON_SPACE
 from orca_recipes.shards.records import ALL_TURNS
 from orca_recipes.store.arrow_files import indices
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from orca_recipes.counted import counted
 from orca_recipes.errors import TemplateError
-from orca_recipes.run.tokens.student_renderer import Made
+from orca_recipes.run.renderers.student_renderer import Made
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from orca_recipes.contract.turn_texts import Dialogue
+from orca_recipes.contract.templates.turn_texts import Dialogue
+from orca_recipes.run.renderers.student_renderer import Made, StudentRenderer, given_of
+from orca_recipes.run.renderers.turn_renderer import dialogues_of
+from orca_recipes.run.segments.joined_examples import joined
 from orca_recipes.run.tokens.exchanges import beginnings, without_oldest
-from orca_recipes.run.tokens.joined_examples import joined
-from orca_recipes.run.tokens.student_renderer import Made, StudentRenderer, given_of
-from orca_recipes.run.tokens.turn_renderer import dialogues_of
 from orca_recipes.run.tokens.windows import Cutting, Window, cut
 from orca_recipes.shards.records import ALL_TURNS, HISTORY_DROPPED, TRUNCATED
 from orca_recipes.store.arrow_files import indices

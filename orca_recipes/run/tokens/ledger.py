@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from orca_recipes.run.renderers.student_renderer import PRINTED, TELLING, TURNED, Made
+from orca_recipes.run.segments.ragged import ragged
 from orca_recipes.run.tokens.expansion import Expansion
-from orca_recipes.run.tokens.ragged import ragged
-from orca_recipes.run.tokens.student_renderer import PRINTED, TELLING, TURNED, Made
 from orca_recipes.shards.text_columns import numbers
 from orca_recipes.store.arrow_files import column_of, one_piece, read_table, write_table
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from orca_recipes.contract.draws import binary_digests
 from orca_recipes.contract.kinds import Encoder
+from orca_recipes.run.renderers.student_renderer import Made
 from orca_recipes.run.tokens.erased_question import kept_question_digests, kept_questions_of_turns
-from orca_recipes.run.tokens.student_renderer import Made
 from orca_recipes.run.work.account import count_reasons
 from orca_recipes.shards.ids_digest import ids_digests
 from orca_recipes.shards.records import BY_PART, CUT, GIVEN, HISTORY_DROPPED, TAIL_TRIMMED, TRAIN_ON, WINDOW

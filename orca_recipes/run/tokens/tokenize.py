@@ -24,13 +24,14 @@ from orca_recipes.contract.trained_parts import TrainedParts
 from orca_recipes.counted import counted
 from orca_recipes.plan.compile import conversations_stage
 from orca_recipes.recipe.train_on import TrainOn
+from orca_recipes.run.renderers.last_exchange import trained_as
+from orca_recipes.run.renderers.prompt_trial import ahead, sampled
+from orca_recipes.run.renderers.student_renderer import Made, StudentRenderer
+from orca_recipes.run.segments.rendered_segments import Rendered
 from orca_recipes.run.tokens.expansion import Expansion
 from orca_recipes.run.tokens.fitting import Fitting
-from orca_recipes.run.tokens.last_exchange import trained_as
 from orca_recipes.run.tokens.ledger import CHECKED, LEDGER, TAILED, Ledger, report_of
-from orca_recipes.run.tokens.prompt_trial import ahead, sampled
 from orca_recipes.run.tokens.recall import UNIT, Known, Recalled, joined_recalled, known_parts, recalled, student_of
-from orca_recipes.run.tokens.rendered_segments import Rendered
 from orca_recipes.run.tokens.stored_examples import (
     ONE_A_TURN,
     counted_reasons,
@@ -38,7 +39,6 @@ from orca_recipes.run.tokens.stored_examples import (
     rejected_lines,
     store_examples,
 )
-from orca_recipes.run.tokens.student_renderer import Made, StudentRenderer
 from orca_recipes.run.work.account import ACCOUNT, read_account
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.loaded_tokenizer import opened

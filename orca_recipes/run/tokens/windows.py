@@ -15,8 +15,8 @@ from itertools import pairwise
 import numpy as np
 
 from orca_recipes.contract.kinds import Encoder
-from orca_recipes.run.tokens.rendered_segments import Held, Rendered
-from orca_recipes.run.tokens.trained_text import trained_texts
+from orca_recipes.run.segments.rendered_segments import Held, Rendered
+from orca_recipes.run.segments.trained_text import trained_texts
 from orca_recipes.shards.layout import is_trained, role_codes, segment_modes
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from orca_recipes.errors import DamagedShard
 from orca_recipes.shards.checks.invariants import first_few
 from orca_recipes.shards.checks.repeats import repeated_values
-from orca_recipes.shards.checks.report import Finding, finding_of
+from orca_recipes.shards.checks.verify_report import Finding, finding_of
 from orca_recipes.shards.layout import records_path, token_dtype
 from orca_recipes.shards.manifest import NAME, DatasetCounts, Manifest, TaskCounts, data_digest, fill
 from orca_recipes.shards.records import COUNTED, rejected_schema, with_columns

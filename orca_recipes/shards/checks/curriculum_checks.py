@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orca_recipes.errors import DamagedShard
-from orca_recipes.shards.checks.report import Finding, finding_of
+from orca_recipes.shards.checks.verify_report import Finding, finding_of
 from orca_recipes.shards.curriculum import (
     NAME,
     AskedPhase,

@@ -19,8 +19,8 @@ from orca_recipes.shards.checks import invariants
 from orca_recipes.shards.checks.file_checks import TableChecks
 from orca_recipes.shards.checks.invariants import Breach
 from orca_recipes.shards.checks.record_checks import record_breaches
-from orca_recipes.shards.checks.report import Finding, finding_of
 from orca_recipes.shards.checks.sampling import ChosenRows, Sampler, choose_rows
+from orca_recipes.shards.checks.verify_report import Finding, finding_of
 from orca_recipes.shards.layout import guards_of, index_path, records_path, tokens_path
 from orca_recipes.shards.manifest import Manifest, ShardCounts
 from orca_recipes.shards.reader import Shard

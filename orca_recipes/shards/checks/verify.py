@@ -18,9 +18,9 @@ from orca_recipes.shards import manifest as manifests
 from orca_recipes.shards.checks.count_checks import check_dataset, check_numbers, check_rejected, check_twins
 from orca_recipes.shards.checks.curriculum_checks import check_curriculum
 from orca_recipes.shards.checks.file_checks import TableChecks, check_files
-from orca_recipes.shards.checks.report import Finding, Nobody, Report, Watcher, finding_of
 from orca_recipes.shards.checks.sampling import Sampler
 from orca_recipes.shards.checks.shard_checks import OpenShard, ShardCheck, check_shard
+from orca_recipes.shards.checks.verify_report import Finding, Nobody, Report, Watcher, finding_of
 from orca_recipes.shards.manifest import Manifest, ShardCounts, inspect_manifest
 from orca_recipes.shards.records import REJECTED_NAME
 

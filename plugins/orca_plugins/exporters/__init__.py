@@ -11,7 +11,7 @@ def orca_exporters() -> Offers:
         "hf": "orca_plugins.exporters.hf:HF",
         "llamafactory": "orca_plugins.exporters.llamafactory:LlamaFactory",
         "megatron-documents": "orca_plugins.exporters.megatron_documents:MegatronDocuments",
-        "messages": "orca_plugins.exporters.messages:Messages",
+        "messages": "orca_plugins.exporters.messages_lines:Messages",
         "olmo": "orca_plugins.exporters.olmo:Olmo",
         "rl": "orca_plugins.exporters.rl:RL",
         "skyrl": "orca_plugins.exporters.skyrl:SkyRL",

@@ -11,7 +11,7 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from orca_plugins.filters._numbers import Number, numbers_in
+from orca_plugins.filters._numbers import numbers_in
 
 Sort = Literal["choice", "number", "yes_no", "text"]
 
@@ -105,14 +105,9 @@ def _is_choice(letter: str, part: str, options: list[str]) -> bool:
 
 def _same_number(answer: str, reference: str) -> bool:
     wanted = numbers_in(reference)
-    part, announced = final_part(answer)
-    found = numbers_in(part) or numbers_in(answer)[-1:]
-    return bool(wanted and found) and _chosen(found, announced).equals(wanted[-1])
-
-
-def _chosen(found: list[Number], announced: bool) -> Number:
-    """Of several numbers the first behind the announcement; of a plain line the last, where results stand."""
-    return found[0] if announced and len(found) == 1 else found[-1]
+    # The last number: "the answer is 3 + 4 = 7" announces a calculation.
+    found = numbers_in(final_part(answer)[0]) or numbers_in(answer)
+    return bool(wanted and found) and found[-1].equals(wanted[-1])
 
 
 def _same_yes_no(answer: str, reference: str) -> bool:

@@ -27,7 +27,6 @@ _BLOCK_BYTES = 1 << 17
 _TABLE_BITS = 22
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _STEP = np.uint64(0xD6E8FEB86659FD93)
-_GAPS: Mapping[Manner, str] = {"spaced": "\t\n\v\f\r\x1c\x1d\x1e\x1f ", "plain": ""}
 _WIDE_GAPS = {"spaced": r"\s+", "plain": r"[^\p{L}\p{M}\p{N}\x00-\x7f]+"}
 _WORD: Mapping[Manner, re.Pattern[str]] = {
     "spaced": re.compile(r"[^\t\n\v\f\r\x1c-\x1f ]+"),

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
+from orca_recipes.contract.conditions import EXTRA, chosen, parsed, told, unfit_pattern
 from orca_recipes.contract.kinds import Filter
 from orca_recipes.contract.spelling import hint, quoted
-from orca_recipes.contract.where import EXTRA, chosen, parsed, told, unfit_pattern
 from orca_recipes.errors import RuleError
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from orca_recipes.errors import TemplateError
 from orca_recipes.run.built import Built
 from orca_recipes.shards.show.show_lines import example_lines
 from tests.campaign.templates import Oracle
-from tests.contract.test_turn_texts import CALLS, QWEN3, R1
-from tests.run.tokens.test_student_renderer import gathered, make, proof, talk, thinking
+from tests.contract.templates.test_turn_texts import CALLS, QWEN3, R1
+from tests.run.renderers.test_student_renderer import gathered, make, proof, talk, thinking
 
 TURNS = 12
 

@@ -19,10 +19,10 @@ from orca_recipes.run.tokens.windows import Cutting, masked
 from orca_recipes.shards.layout import segment_modes
 from orca_recipes.shards.records import HISTORY_DROPPED, TAIL_TRIMMED
 from orca_recipes.shards.show.show_lines import example_lines, rejected_lines
-from tests.contract.test_turn_texts import CALLS, QWEN3
+from tests.contract.templates.test_turn_texts import CALLS, QWEN3
 from tests.prove.test_prove import reseal
+from tests.run.renderers.test_student_renderer import calling, make, talk, thinking
 from tests.run.small import QUICKSTART_TOKENIZER, asked, write_rows
-from tests.run.tokens.test_student_renderer import calling, make, talk, thinking
 from tests.run.whole_rows import catalogue
 
 CHATML = f"""

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from orca_recipes.run.renderers.student_renderer import PRINTED, TELLING, TURNED
 from orca_recipes.run.tokens.ledger import CHECKED, NOWHERE, RENDERED, TAILED, Ledger, read_ledger, report_of
-from orca_recipes.run.tokens.student_renderer import PRINTED, TELLING, TURNED
 
 
 def ledger() -> Ledger:

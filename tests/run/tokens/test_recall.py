@@ -14,9 +14,9 @@ from orca_recipes.progress import Progress
 from orca_recipes.run.build import made, prepare
 from orca_recipes.run.built import Built
 from orca_recipes.store.store import Store
+from tests.run.renderers.test_student_renderer import HARMONY, talk
+from tests.run.renderers.test_student_renderer import make as made_of
 from tests.run.small import STUDENT, asked, promised, sums, write_rows
-from tests.run.tokens.test_student_renderer import HARMONY, talk
-from tests.run.tokens.test_student_renderer import make as made_of
 from tests.run.whole_rows import catalogue
 
 FILTERS = 'filters = [{ kind = "length", max_chars = 2000 }]'

@@ -10,8 +10,8 @@ import pytest
 from orca_recipes.errors import RecipeError
 from orca_recipes.run.built import Built
 from orca_recipes.shards.show.show_lines import example_lines, rejected_lines
-from tests.contract.test_turn_texts import CALL, CHATML, QWEN3, TOOLS
-from tests.run.tokens.test_student_renderer import TWO, make, proof, talk, thinking
+from tests.contract.templates.test_turn_texts import CALL, CHATML, QWEN3, TOOLS
+from tests.run.renderers.test_student_renderer import TWO, make, proof, talk, thinking
 from tests.run.whole_rows import RECIPE
 
 CALLING = "{% if tools %}{{ tools | tojson }}{% endif %}" + QWEN3.replace(
@@ -95,7 +95,7 @@ def test_weights_between_are_refused_by_name(tmp_path: Path) -> None:
 def test_windows_and_parts_go_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = [(f"user: Ask {n}.", f"assistant: Say {n}.") for n in range(20)]
     row = thinking(talk(*(turn for both in said for turn in both)))
-    monkeypatch.setattr("tests.run.tokens.test_student_renderer.RECIPE", SHORT)
+    monkeypatch.setattr("tests.run.renderers.test_student_renderer.RECIPE", SHORT)
     built = make(tmp_path / "b", QWEN3, [row], options='history = "kept"', more=table(reasoning=False))
     assert proof(built).findings == ()
     examples = list(example_lines(built.directory))
@@ -107,7 +107,7 @@ def test_windows_and_parts_go_together(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_thought_in_the_content_is_reasoning_where_the_template_knows_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.run.tokens.test_student_renderer.RECIPE", RECIPE.replace("from_tokenizer", "chatml"))
+    monkeypatch.setattr("tests.run.renderers.test_student_renderer.RECIPE", RECIPE.replace("from_tokenizer", "chatml"))
     rows = [
         talk("user: One?", "assistant: <think>\nI count.\n</think>\n\n1", "user: Two?", "assistant: 2"),
         talk("user: Three?", "assistant: 3"),

@@ -7,11 +7,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from orca_plugins.sources.files.byte_stream import BLOCK_BYTES
 from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import Wanted, shown_path
 from orca_plugins.sources.files.parquet import columns_of, names_of_schema, table_of
-from orca_plugins.sources.files.seekable_files import seekable, sound
+from orca_plugins.sources.files.places.byte_stream import BLOCK_BYTES
+from orca_plugins.sources.files.places.seekable_files import seekable, sound
 from orca_recipes.contract.kinds import Reading, SourceFile
 from orca_recipes.errors import SourceError
 

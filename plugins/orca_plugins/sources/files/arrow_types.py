@@ -10,10 +10,10 @@ import numpy as np
 
 from orca_plugins.sources.files.chosen_rows import fits_where, plain_where, where_type
 from orca_plugins.sources.files.columns import LISTS, Wanted
-from orca_plugins.sources.files.spelt_messages import spelt_column
-from orca_plugins.sources.files.strict_json import BadRow
-from orca_plugins.sources.files.tool_values import beside_text, without_nulls
-from orca_plugins.sources.files.turn_columns import is_turn, list_offsets, plain_turns, turns_type
+from orca_plugins.sources.files.json_rows.strict_json import BadRow
+from orca_plugins.sources.files.turns.spelt_messages import spelt_column
+from orca_plugins.sources.files.turns.tool_values import beside_text, without_nulls
+from orca_plugins.sources.files.turns.turn_columns import is_turn, list_offsets, plain_turns, turns_type
 from orca_recipes.contract.frames import BESIDE_MESSAGES
 
 if TYPE_CHECKING:

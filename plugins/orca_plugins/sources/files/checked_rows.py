@@ -12,11 +12,11 @@ import numpy as np
 
 from orca_plugins.sources.files.chosen_rows import LEFT_OUT, chosen_rows, without_choosing
 from orca_plugins.sources.files.columns import LISTS, Wanted, extra_name, shown
+from orca_plugins.sources.files.json_rows.strict_json import BAD_TEXT
 from orca_plugins.sources.files.made_columns import made_columns
-from orca_plugins.sources.files.message_keys import calls_of, is_of_what_is_lost
-from orca_plugins.sources.files.strict_json import BAD_TEXT
-from orca_plugins.sources.files.system_tools import with_tools_of_system
-from orca_plugins.sources.files.turn_columns import list_offsets
+from orca_plugins.sources.files.turns.message_keys import calls_of, is_of_what_is_lost
+from orca_plugins.sources.files.turns.system_tools import with_tools_of_system
+from orca_plugins.sources.files.turns.turn_columns import list_offsets
 from orca_recipes.contract.frames import BESIDE_CONTENT, completed, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Reading
 from orca_recipes.shards.layout import ROLES

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orca_plugins.sources.files.columns import Wanted, shown, where_column, where_name
-from orca_plugins.sources.files.strict_json import BadRow, Digits, Unlike
-from orca_recipes.contract.where import Sort, holding, told, unfit_pattern
+from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Unlike
+from orca_recipes.contract.conditions import Sort, holding, told, unfit_pattern
 from orca_recipes.errors import SourceError
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
-from orca_plugins.sources.files.item_rules import ItemRule
-from orca_plugins.sources.files.kept_copies import origin_of
-from orca_recipes.contract.where import Choice, Sort, parsed
+from orca_plugins.sources.files.places.kept_copies import origin_of
+from orca_plugins.sources.files.turns.item_rules import ItemRule
+from orca_recipes.contract.conditions import Choice, Sort, parsed
 from orca_recipes.errors import SourceError
 
 OURS = (

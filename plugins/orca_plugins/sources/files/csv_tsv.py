@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orca_plugins.sources.files.arrow_types import beside_texts, plain
-from orca_plugins.sources.files.byte_stream import chunks, line_blocks
 from orca_plugins.sources.files.checked_rows import Finish, Rejections, Table
 from orca_plugins.sources.files.chosen_rows import fields_compared
 from orca_plugins.sources.files.columns import Wanted, columns_in_file, shown, shown_path
-from orca_plugins.sources.files.message_keys import holds, lost_of_row, watched
-from orca_plugins.sources.files.strict_json import BAD_TEXT
+from orca_plugins.sources.files.json_rows.strict_json import BAD_TEXT
+from orca_plugins.sources.files.places.byte_stream import chunks, line_blocks
+from orca_plugins.sources.files.turns.message_keys import holds, lost_of_row, watched
 from orca_recipes.contract.frames import BESIDE_MESSAGES
 from orca_recipes.contract.kinds import Reading, SourceFile
 from orca_recipes.errors import SourceError

@@ -11,10 +11,10 @@ from typing import Any
 
 from orca_plugins.sources.files.checked_rows import NO_CONTENT, NOT_A_MESSAGE, unknown_role
 from orca_plugins.sources.files.columns import Shape, Theirs, Wanted, columns_in_file, named, shown, shown_path
-from orca_plugins.sources.files.formats import compression_of, format_of
+from orca_plugins.sources.files.json_rows.strict_json import BadRow
+from orca_plugins.sources.files.places.formats import compression_of, format_of
 from orca_plugins.sources.files.row_records import Rows, has_column, look_at_head, names_in
 from orca_plugins.sources.files.shapes import equally_fitting, fitting, shape_named
-from orca_plugins.sources.files.strict_json import BadRow
 from orca_recipes.contract.kinds import SourceFile
 from orca_recipes.contract.source import Look
 from orca_recipes.counted import counted

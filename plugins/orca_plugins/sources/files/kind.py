@@ -14,18 +14,15 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from orca_plugins.sources.files import addressed_files
 from orca_plugins.sources.files import arrow_file as _files_arrow
 from orca_plugins.sources.files import csv_tsv as _files_delimited
-from orca_plugins.sources.files import json_array as _files_array
-from orca_plugins.sources.files import jsonl as _files_jsonl
 from orca_plugins.sources.files import parquet as _files_parquet
-from orca_plugins.sources.files.byte_stream import whole_file
 from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import Shape, Wanted, shown, shown_path, wanted_columns
 from orca_plugins.sources.files.first_look import looked_at
-from orca_plugins.sources.files.formats import Format, compression_of, format_of
-from orca_plugins.sources.files.found_files import find_files
+from orca_plugins.sources.files.json_rows import json_array as _files_array
+from orca_plugins.sources.files.json_rows import jsonl as _files_jsonl
+from orca_plugins.sources.files.json_rows.strict_json import BadRow
 from orca_plugins.sources.files.options import (
     Columns,
     Extra,
@@ -38,15 +35,18 @@ from orca_plugins.sources.files.options import (
     TrainOn,
     identity_of,
 )
+from orca_plugins.sources.files.places import addressed_files
+from orca_plugins.sources.files.places.byte_stream import whole_file
+from orca_plugins.sources.files.places.formats import Format, compression_of, format_of
+from orca_plugins.sources.files.places.found_files import find_files
 from orca_plugins.sources.files.raw_rows import first_rows, raw_rows
 from orca_plugins.sources.files.row_records import Rows
 from orca_plugins.sources.files.shapes import AUTO, equally_fitting, row_keys, shape_named, shapes
-from orca_plugins.sources.files.strict_json import BadRow
 from orca_plugins.sources.files.trees import UNANSWERED, conversations
 from orca_plugins.sources.files.unused_columns import FILES_LOOKED_AT, unused_columns
+from orca_recipes.contract.conditions import Where
 from orca_recipes.contract.kinds import Place, Reading, Slice, Source, SourceFile
 from orca_recipes.contract.source import Look
-from orca_recipes.contract.where import Where
 from orca_recipes.errors import SourceError, UserError
 
 

@@ -8,8 +8,8 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from orca_plugins.sources.files.columns import Wanted
-from orca_plugins.sources.files.message_keys import SPACE
-from orca_plugins.sources.files.turn_columns import turns_type
+from orca_plugins.sources.files.turns.message_keys import SPACE
+from orca_plugins.sources.files.turns.turn_columns import turns_type
 from orca_recipes.contract.frames import BESIDE_CONTENT
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from orca_plugins.sources.files.columns import Theirs, require_known
-from orca_plugins.sources.files.message_keys import require_ignorable, require_roles
 from orca_plugins.sources.files.shapes import AUTO, shape_named, shapes
+from orca_plugins.sources.files.turns.message_keys import require_ignorable, require_roles
 from orca_recipes.contract.spelling import hint, quoted
 
 

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from orca_plugins.sources.files import arrow_file, csv_tsv, json_array, jsonl, parquet
-from orca_plugins.sources.files.byte_stream import HEAD_BYTES, head_lines, said_of
-from orca_plugins.sources.files.formats import Format, compression_of
-from orca_plugins.sources.files.jsonl_pyarrow import objects_in
-from orca_plugins.sources.files.strict_json import as_json
+from orca_plugins.sources.files import arrow_file, csv_tsv, parquet
+from orca_plugins.sources.files.json_rows import json_array, jsonl
+from orca_plugins.sources.files.json_rows.jsonl_pyarrow import objects_in
+from orca_plugins.sources.files.json_rows.strict_json import as_json
+from orca_plugins.sources.files.places.byte_stream import HEAD_BYTES, head_lines, said_of
+from orca_plugins.sources.files.places.formats import Format, compression_of
 from orca_recipes.contract.kinds import SourceFile
 from orca_recipes.errors import SourceError
 

@@ -16,12 +16,12 @@ from orca_plugins.sources.files.arrow_types import column_type, plain
 from orca_plugins.sources.files.checked_rows import Rejections, Table
 from orca_plugins.sources.files.chosen_rows import by_messages, where_value
 from orca_plugins.sources.files.columns import LISTS, Wanted, extra_name, require_choosing, require_rows, routes
+from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Unlike
 from orca_plugins.sources.files.made_columns import asked, with_completion
-from orca_plugins.sources.files.message_keys import carried_of, given_twice, holders, holds, lost_of_row, watched
-from orca_plugins.sources.files.spelt_messages import is_spelt, turns_spelt
-from orca_plugins.sources.files.strict_json import BadRow, Digits, Unlike
-from orca_plugins.sources.files.tool_values import beside_text
-from orca_plugins.sources.files.turn_values import sound, turn_of, value_under
+from orca_plugins.sources.files.turns.message_keys import carried_of, given_twice, holders, holds, lost_of_row, watched
+from orca_plugins.sources.files.turns.spelt_messages import is_spelt, turns_spelt
+from orca_plugins.sources.files.turns.tool_values import beside_text
+from orca_plugins.sources.files.turns.turn_values import sound, turn_of, value_under
 from orca_recipes.contract.frames import BESIDE_MESSAGES
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from importlib.resources import files as package_files
 from typing import Any
 
 from orca_plugins.sources.files.columns import Shape, Theirs, routes, shown
-from orca_plugins.sources.files.item_rules import rules
-from orca_plugins.sources.files.strict_json import BadRow, Digits, Unlike, decode
+from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Unlike, decode
+from orca_plugins.sources.files.turns.item_rules import rules
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.errors import PluginError
 

@@ -5,8 +5,8 @@ last one is a branch, and each branch a row, with the trace's own columns beside
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from orca_plugins.sources.files.message_keys import ASSISTANT
-from orca_plugins.sources.files.strict_json import BadRow, Digits, Unlike, as_json
+from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Unlike, as_json
+from orca_plugins.sources.files.turns.message_keys import ASSISTANT
 
 Row = dict[str, Any]
 

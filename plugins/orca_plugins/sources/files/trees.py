@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orca_plugins.sources.files.columns import shown
-from orca_plugins.sources.files.strict_json import BadRow, Digits, Unlike
+from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Unlike
 from orca_plugins.sources.files.traces import branches
 
 UNANSWERED = "tree: a question without an answer"

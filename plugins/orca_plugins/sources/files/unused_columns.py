@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from orca_plugins.sources.files.columns import Wanted
-from orca_plugins.sources.files.message_keys import carried_of, holders
+from orca_plugins.sources.files.turns.message_keys import carried_of, holders
 
 FILES_LOOKED_AT = 20
 """Of many files the first ones tell it: files of one collection have the same columns nearly always."""

@@ -12,9 +12,9 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from orca_plugins.sources.files.columns import shown_path
-from orca_plugins.sources.files.formats import format_of
-from orca_plugins.sources.files.found_files import files_below
 from orca_plugins.sources.files.kind import Files
+from orca_plugins.sources.files.places.formats import format_of
+from orca_plugins.sources.files.places.found_files import files_below
 from orca_plugins.sources.flan.hub_layout import (
     WITHOUT_OPTIONS,
     Submix,

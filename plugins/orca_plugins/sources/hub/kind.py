@@ -17,7 +17,6 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import wanted_columns
-from orca_plugins.sources.files.formats import format_of
 from orca_plugins.sources.files.kind import Files
 from orca_plugins.sources.files.options import (
     Columns,
@@ -31,13 +30,14 @@ from orca_plugins.sources.files.options import (
     TrainOn,
     identity_of,
 )
+from orca_plugins.sources.files.places.formats import format_of
 from orca_plugins.sources.files.shapes import AUTO, shape_named
 from orca_plugins.sources.files.unused_columns import FILES_LOOKED_AT
 from orca_plugins.sources.hub import splits as _hub_datasets
 from orca_plugins.sources.hub.cached_files import HubName, Revision, away, chosen, fetched, is_commit, looked_up
+from orca_recipes.contract.conditions import Where
 from orca_recipes.contract.kinds import Reading, Slice, Source, SourceFile
 from orca_recipes.contract.source import Look
-from orca_recipes.contract.where import Where
 
 
 def _as_tuple(value: Any) -> Any:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from orca_plugins.sources.files.byte_stream import BLOCK_BYTES
 from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import Wanted, shown
-from orca_plugins.sources.files.formats import format_of
 from orca_plugins.sources.files.parquet import UnfitType, columns_of, table_of
+from orca_plugins.sources.files.places.byte_stream import BLOCK_BYTES
+from orca_plugins.sources.files.places.formats import format_of
 from orca_recipes.contract.kinds import Reading
 from orca_recipes.errors import PluginError, SourceError
 

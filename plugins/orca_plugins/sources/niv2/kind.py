@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from orca_plugins.sources.files import addressed_files
+from orca_plugins.sources.files.places import addressed_files
 from orca_plugins.sources.niv2.task_file import TaskFile, read_instances, read_task
 from orca_recipes.contract.frames import completed, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Place, Reading, Slice, Source, SourceFile

@@ -18,9 +18,9 @@ import numpy as np
 from orca_plugins.templates.from_tokenizer.dissection import CANNOT
 from orca_plugins.templates.from_tokenizer.probe_renders import ROLES, Pair, Probes, Roles, pairs_of, sequences
 from orca_plugins.templates.from_tokenizer.sandbox import ChatTemplate, Message, Refused
-from orca_recipes.contract.chat_template import literals
 from orca_recipes.contract.draws import splitmix64
 from orca_recipes.contract.markup import START, Markup, Role, assemble_text
+from orca_recipes.contract.templates.chat_template import literals
 from orca_recipes.errors import TemplateError
 
 _DIALOGUE: tuple[Pair, ...] = (

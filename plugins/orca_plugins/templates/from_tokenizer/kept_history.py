@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from orca_recipes.contract.chat_template import ChatTemplate, Refused
 from orca_recipes.contract.rendering import Rendering
+from orca_recipes.contract.templates.chat_template import ChatTemplate, Refused
 from orca_recipes.errors import TemplateError
 
 _BLOCKS = re.compile(r"\{%[-+]?\s*(?:el)?if\s+(.+?)\s*[-+]?%\}", re.DOTALL)

@@ -24,7 +24,7 @@ from orca_plugins.templates.from_tokenizer.sandbox import ChatTemplate, Refused,
 from orca_recipes.contract.kinds import Template, Vocabulary
 from orca_recipes.contract.markup import Markup
 from orca_recipes.contract.rendering import EXPANSION_LIMIT, EmptyThought, Rendering
-from orca_recipes.contract.template_ends import rendering_of
+from orca_recipes.contract.templates.template_ends import rendering_of
 from orca_recipes.errors import TemplateError
 
 _OURS = ("messages", "add_generation_prompt")

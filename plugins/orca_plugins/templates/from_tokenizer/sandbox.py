@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orca_plugins.templates.jinja_text import literal, quoted
-from orca_recipes.contract.chat_template import ChatTemplate, Message, Refused
+from orca_recipes.contract.templates.chat_template import ChatTemplate, Message, Refused
 
 __all__ = ["ChatTemplate", "Message", "Refused", "pinned"]
 

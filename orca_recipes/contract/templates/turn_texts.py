@@ -1,0 +1,450 @@
+"""Trained turns as text: what inference is given before an answer, and what the model must generate there.
+
+The prompt is what the template prints of the messages before the answer, asked for one. The answer is what it prints of
+the answer beyond the prompt, through the control token at which generation stops. Nothing is guessed: a conversation of
+which the template leaves out something, or prints an answer otherwise than after its own prompt, is unfit, with the
+reason.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from orca_recipes.contract.rendering import Rendering
+from orca_recipes.contract.templates.chat_template import ChatTemplate, Refused
+from orca_recipes.contract.trained_parts import PartSpan, part_spans
+from orca_recipes.errors import TemplateError
+
+_EMPTY = "reasoning: it has none, where the chat template prints an empty thought"
+_OTHERWISE = "the chat template prints the answer otherwise than after its own prompt"
+
+_SWITCHES = ("enable_thinking", "thinking")
+"""Variables by which templates are asked not to think."""
+
+Message = Mapping[str, Any]
+
+
+class Unfit(Exception):
+    """Why a conversation cannot be trained on with a template, in words that group well."""
+
+
+class _Otherwise(Unfit):
+    """A conversation's own prompt is not what stands before its answer."""
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A conversation as it is stored.
+
+    messages: `frames.MESSAGES`, as dicts; keys that are null or missing are none. tools: the definitions of tools.
+    variables: of the template, by the row. is_cut: whether its last trained answer is not finished.
+    """
+
+    messages: Sequence[Message]
+    tools: Sequence[Any] = ()
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    is_cut: bool = False
+
+    def as_json(self) -> str:
+        """Canonical JSON, without what is null."""
+        messages = [{key: value for key, value in message.items() if value is not None} for message in self.messages]
+        told = {"messages": messages, "tools": list(self.tools), "variables": dict(self.variables)}
+        return json.dumps({key: value for key, value in told.items() if value}, ensure_ascii=False)
+
+
+def dialogue_of(text: str, *, is_cut: bool) -> Dialogue:
+    """The dialogue that `as_json` wrote."""
+    told = json.loads(text)
+    return Dialogue(told["messages"], told.get("tools", ()), told.get("variables", {}), is_cut)
+
+
+@dataclass(frozen=True)
+class TurnText:
+    """One trained answer: the text before it, which inference is given, and the answer with its end.
+
+    place: of its message. number: which of the assistant's messages it is, from 1. parts: of the answer.
+    """
+
+    place: int
+    number: int
+    prompt: str
+    answer: str
+    parts: tuple[PartSpan, ...] = ()
+
+
+class TurnWriter:
+    """A template that is rendered a conversation at a time."""
+
+    def __init__(self, template: ChatTemplate, rendering: Rendering, control: Collection[str], bos: str | None) -> None:
+        self._template = template
+        self._rendering = rendering
+        self._bos = bos
+        longest_first = sorted(control, key=lambda text: (-len(text), text))
+        self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self._open, self._close = rendering.marks
+        self._thinks_in_control = self._open in control and self._close in control
+        opening, closing = map(re.escape, rendering.marks)
+        self._opened = re.compile(rf"{opening}(\s*)\Z")
+        self._opens = re.compile(rf"\s*{opening}\s*")
+        self._closed = re.compile(rf"(?:{opening}\s*)?{closing}\s*\Z")
+        self._empty = re.compile(rf"\s*{opening}\s*{closing}\n{{0,2}}")
+        self._empty_rest = re.compile(rf"\s*{closing}\n{{0,2}}")
+
+    def turns(self, dialogue: Dialogue) -> list[TurnText]:
+        """The trained turns of a conversation, in order, as inference would see each.
+
+        Raises: Unfit.
+        """
+        messages = [self._with_thought(message) for message in dialogue.messages]
+        trained = [at for at, one in enumerate(messages) if one["role"] == "assistant" and one.get("trained")]
+        if not trained:
+            raise Unfit("no message is trained")
+        messages = messages[: trained[-1] + 1]
+        self._check_texts(messages, dialogue)
+        told = [self.told(message) for message in messages]
+        variables = {**dialogue.variables, **({"tools": list(dialogue.tools)} if dialogue.tools else {})}
+        if self._rendering.history == "last":
+            trained = trained[-1:]
+        found = []
+        for at in trained:
+            found.append(self._turn(messages, told, at, variables, is_cut=dialogue.is_cut and at == trained[-1]))
+            self._check_context(messages[:at], found[-1].prompt)
+        if dialogue.tools:
+            self._check_tools(told[: trained[0]], variables)
+        return found
+
+    def _turn(
+        self,
+        messages: Sequence[Message],
+        told: Sequence[Message],
+        place: int,
+        variables: Mapping[str, Any],
+        *,
+        is_cut: bool,
+    ) -> TurnText:
+        prompt = self._print(told[:place], variables, asked=True)
+        if self._bos and prompt.startswith(self._bos) != self._rendering.opens:
+            raise Unfit("the chat template begins its prompt otherwise than those of other rows")
+        whole = self._print(told[: place + 1], variables, asked=False)
+        thought, said = _thought_of(messages[place], self._open, self._close)
+        if thought and self._closed.search(prompt):
+            raise Unfit(self._closed_words(told[:place], variables))
+        asked = prompt
+        try:
+            prompt, answer = self._parted(prompt, whole, thought)
+        except _Otherwise:
+            prompt, answer = self._after_less(messages, told, place, variables, (prompt, whole), thought)
+        answer = self._ended(answer, is_cut=is_cut)
+        if not thought:
+            prompt, answer = self._without_empty_thought(prompt, answer)
+        if not prompt.startswith(asked):
+            self._check_closed(told[:place], variables, prompt)
+        self._check_answer(messages[place], thought, said, answer)
+        number = sum(message["role"] == "assistant" for message in messages[: place + 1])
+        parts = part_spans(
+            answer,
+            thought=thought,
+            said=said,
+            calls=calls_of(messages[place]),
+            closing=self._close,
+            control=self._control,
+        )
+        return TurnText(place, number, prompt, answer, parts)
+
+    def _after_less(
+        self,
+        messages: Sequence[Message],
+        told: Sequence[Message],
+        place: int,
+        variables: Mapping[str, Any],
+        printed: tuple[str, str],
+        thought: str,
+    ) -> tuple[str, str]:
+        """The prompt, and the answer as it stands behind a history with fewer words.
+
+        Some templates drop thoughts of earlier turns as soon as an answer follows (gpt-oss: those before a call), or
+        the system message (Mistral Nemo), so that no prompt is what they print before the answer. Behind a history
+        without them one is; its answer counts where the conversation itself ends alike.
+        """
+        prompt, whole = printed
+        for history in self._with_less(messages[:place], told[:place]):
+            bare = self._print(history, variables, asked=True)
+            printed_bare = self._print([*history, told[place]], variables, asked=False)
+            try:
+                parted, answer = self._parted(bare, printed_bare, thought)
+            except _Otherwise:
+                continue
+            opening, kept = _alike(bare, printed_bare), _alike(bare, parted)
+            if whole.endswith(printed_bare[opening:]) and _ends_alike(prompt, bare, messages[place - 1]):
+                return prompt.removesuffix(bare[kept:]) + parted[kept:], answer
+        raise Unfit(_OTHERWISE)
+
+    def _with_less(self, messages: Sequence[Message], told: Sequence[Message]) -> Iterator[Sequence[Message]]:
+        """The history as it is told, without thoughts, then without what is said before calls, then without system."""
+        for without in (
+            ("thoughts",),
+            ("thoughts", "words before calls"),
+            ("thoughts", "words before calls", "system"),
+        ):
+            less = []
+            for message, given in zip(messages, told, strict=True):
+                if message["role"] == "assistant":
+                    _, said = _thought_of(message, self._open, self._close)
+                    said = "" if "words before calls" in without and calls_of(message) else said
+                    less.append(self.told({**message, "reasoning": None, "content": said}))
+                elif message["role"] != "system" or "system" not in without:
+                    less.append(given)
+            yield less
+
+    def _print(self, told: Sequence[Message], variables: Mapping[str, Any], *, asked: bool) -> str:
+        try:
+            return self._template.render(told, generation_prompt=asked, variables=variables)
+        except (Refused, TemplateError) as fault:
+            raise Unfit(f"the chat template refuses it ({fault})") from None
+
+    def _with_thought(self, message: Message) -> Message:
+        """The message with a thought that its content holds between marks as reasoning, where the marks are tokens."""
+        content = message.get("content") or ""
+        if not self._thinks_in_control or message["role"] != "assistant" or message.get("reasoning"):
+            return message
+        if not content.lstrip().startswith(self._open) or self._close not in content or not self._rendering.reasoning:
+            return message
+        thought, _, said = content.partition(self._close)
+        return {**message, "reasoning": thought.partition(self._open)[2].strip("\n"), "content": said.lstrip("\n")}
+
+    def told(self, message: Message) -> Message:
+        """The message as the template is given it.
+
+        Raises: Unfit where it has reasoning that the template does not read.
+        """
+        told: dict[str, Any] = {"role": message["role"], "content": message.get("content") or ""}
+        if reasoning := message.get("reasoning"):
+            key = self._rendering.reasoning
+            if not key:
+                raise Unfit("reasoning: the chat template prints none")
+            inline = f"{self._open}\n{reasoning}\n{self._close}\n\n{told['content']}"
+            if key != "prompt":
+                told[key] = inline if key == "content" else reasoning
+        if calls := calls_of(message):
+            told["tool_calls"] = [self._call(call) for call in calls]
+        told |= {key: message[key] for key in ("tool_call_id", "name") if message.get(key) is not None}
+        if self._rendering.contents == "parts":
+            told["content"] = parts_of(told["content"])
+        return told
+
+    def _call(self, call: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self._rendering.arguments == "object":
+            return call
+        function = call["function"]
+        return {**call, "function": {**function, "arguments": json.dumps(function["arguments"], ensure_ascii=False)}}
+
+    def _parted(self, prompt: str, whole: str, thought: str) -> tuple[str, str]:
+        """The prompt, and what is printed of the answer beyond it."""
+        closed, opened = self._closed.search(prompt), self._opened.search(prompt)
+        if whole.startswith(prompt):
+            return prompt, whole[len(prompt) :]
+        found = closed or opened
+        if found is None:
+            return prompt, self._continued(prompt, whole, thought)
+        if not whole.startswith(prompt[: found.start()]):
+            raise _Otherwise(_OTHERWISE)
+        rest = whole[found.start() :]
+        empty = self._empty.match(rest) or self._empty_rest.match(rest)
+        if not thought and empty is not None:
+            if closed:
+                return prompt, rest[empty.end() :]
+            if self._rendering.empty_thought == "reject":
+                raise Unfit(_EMPTY)
+            return prompt[: found.start()] + empty.group(), rest[empty.end() :]
+        again = self._opens.match(rest)
+        if opened and again and thought and rest[again.end() :].startswith(thought.strip()):
+            return prompt, rest[again.end() :]
+        if rest.lstrip().startswith((self._open, self._close)):
+            raise Unfit("reasoning: the chat template prints the answer's thought otherwise than its prompt begins it")
+        if opened is None:
+            return prompt, rest
+        line = "\n" if "\n" in opened.group(1) else ""
+        # A template that cuts a thought out of a content leaves the empty lines behind it.
+        said = rest.lstrip("\n")
+        return prompt, f"{thought}{line}{self._close}{line * 2}{said}"
+
+    def _continued(self, prompt: str, whole: str, thought: str) -> str:
+        """What follows a prompt that ends in words of its own, where the answer's thought can follow them."""
+        same = _alike(prompt, whole)
+        rest, words = whole[same:], prompt[same:].strip()
+        # Words that stand behind the thought, too, are what closes it.
+        if not thought or not rest.startswith(thought.strip()) or not words or words in rest:
+            raise _Otherwise(_OTHERWISE)
+        return rest
+
+    def _ended(self, answer: str, *, is_cut: bool) -> str:
+        """The answer through its end, or without one where it is not finished."""
+        known = self._rendering
+        answer = answer.removesuffix(known.extra)
+        if known.is_printed:
+            answer = answer.rstrip()
+            end = next((text for text in known.ends if answer.endswith(text)), None)
+            if end is None:
+                raise Unfit(f"the chat template does not end its answer by {known.ends[0]}")
+            body = answer.removesuffix(end)
+        else:
+            body, end = answer, known.ends[0]
+        if any(text in body for text in known.ends):
+            raise Unfit("its answer holds the token that ends answers before its end")
+        if is_cut:
+            return body.removesuffix(known.lead) if known.is_printed else body
+        return body + end if known.is_printed else body + known.lead + end
+
+    def _without_empty_thought(self, prompt: str, answer: str) -> tuple[str, str]:
+        """Prompt and answer, the empty thought that the template prints before an answer without one in the prompt."""
+        opened = self._opened.search(prompt)
+        empty = (self._empty_rest if opened else self._empty).match(answer)
+        if empty is None:
+            if opened:
+                raise Unfit("reasoning: it has none, and the chat template's prompt begins a thought")
+            return prompt, answer
+        if self._rendering.empty_thought == "reject":
+            raise Unfit(_EMPTY)
+        return prompt + empty.group(), answer[empty.end() :]
+
+    def _closed_words(self, told: Sequence[Message], variables: Mapping[str, Any]) -> str:
+        """Why a thought cannot follow a prompt that closes it, with the variable that leaves it open, if one does."""
+        said = "reasoning: the chat template's prompt closes the thought that the answer brings"
+        for name in _SWITCHES:
+            if not self._closed.search(self._print(told, {**variables, name: True}, asked=True)):
+                return f"{said}; set variables = {{ {name} = true }} in [template]"
+        return said
+
+    def _check_closed(self, told: Sequence[Message], variables: Mapping[str, Any], prompt: str) -> None:
+        """Check a prompt with a closed thought against the template's own prompt for not thinking."""
+        for name in _SWITCHES:
+            if self._print(told, {**variables, name: False}, asked=True) == prompt:
+                return
+        raise Unfit("reasoning: it has none, and the chat template has no prompt without a thought")
+
+    def _check_answer(self, message: Message, thought: str, said: str, answer: str) -> None:
+        """Whatever the answer holds is printed."""
+        body = next((answer.removesuffix(end) for end in self._rendering.ends if answer.endswith(end)), answer)
+        if said.strip() not in answer:
+            raise Unfit("the chat template does not print the answer's content word for word")
+        if thought.strip() not in answer:
+            raise Unfit("reasoning: the chat template prints none")
+        for call in calls_of(message):
+            if not all(_is_printed(text, answer) for text in _leaves(call["function"])):
+                raise Unfit("tool_calls: the chat template does not print all of a call")
+        if not body.strip():
+            raise Unfit("its answer is empty")
+        if thought and body.count(self._close) - said.count(self._close) > 1:
+            raise Unfit("reasoning: the chat template prints an empty thought before it")
+
+    def _check_context(self, messages: Sequence[Message], prompt: str) -> None:
+        """Whatever inference is told stands in the prompt, but for thoughts of earlier turns."""
+        for message in messages:
+            _, said = _thought_of(message, self._open, self._close)
+            if not _is_printed(said.strip(), prompt):
+                raise Unfit(f"the chat template does not print a message of role {message['role']} word for word")
+            if not all(_is_printed(call["function"]["name"], prompt) for call in calls_of(message)):
+                raise Unfit("tool_calls: the chat template does not print an earlier call")
+
+    def _check_tools(self, told: Sequence[Message], variables: Mapping[str, Any]) -> None:
+        """The tools are printed: a prompt is another one without them."""
+        prompt = self._print(told, variables, asked=True)
+        bare = {name: value for name, value in variables.items() if name != "tools"}
+        for tool in variables["tools"]:
+            if not _is_printed(_name_of(tool), prompt):
+                raise Unfit("tools: the chat template prints none")
+        try:
+            if self._template.render(told, generation_prompt=True, variables=bare) == prompt:
+                raise Unfit("tools: the chat template prints none")
+        except (Refused, TemplateError):
+            return  # it prints nothing without tools
+
+    def _check_texts(self, messages: Sequence[Message], dialogue: Dialogue) -> None:
+        """No text of a row becomes a control token, and no thought is left open."""
+        for what, text in _texts(messages, dialogue):
+            if found := self._control.search(text):
+                raise Unfit(f"{what}: it holds the text of the control token {found.group()}")
+        for message in messages:
+            content = message.get("content") or ""
+            if message["role"] != "assistant" or self._open not in content or self._close in content:
+                continue
+            if self._rendering.reasoning or (message.get("trained") and content.lstrip().startswith(self._open)):
+                raise Unfit("content: a thought begins and never ends")
+
+
+def _alike(text: str, other: str) -> int:
+    """With how many same characters two texts begin."""
+    shorter = min(len(text), len(other))
+    return next((at for at in range(shorter) if text[at] != other[at]), shorter)
+
+
+def _ends_alike(prompt: str, other: str, last: Message) -> bool:
+    """Whether two prompts are the same text from their last message on."""
+    alike = _alike(prompt[::-1], other[::-1])
+    return alike > 0 and _is_printed((last.get("content") or "").strip(), prompt[-alike:])
+
+
+def parts_of(content: str) -> list[dict[str, str]]:
+    """A content as the parts that templates for pictures want."""
+    return [{"type": "text", "text": content}] if content else []
+
+
+def calls_of(message: Message) -> Sequence[Mapping[str, Any]]:
+    """The calls of a message, with their arguments as objects."""
+    calls: Sequence[Mapping[str, Any]] = json.loads(message["tool_calls"]) if message.get("tool_calls") else ()
+    return calls
+
+
+def _thought_of(message: Message, opening: str, closing: str) -> tuple[str, str]:
+    """The thought of an answer, "" where it has none, and what it says after it."""
+    content = message.get("content") or ""
+    if reasoning := message.get("reasoning"):
+        return str(reasoning), content
+    if message["role"] != "assistant" or closing not in content:
+        return "", content
+    thought, said = content.split(closing)[0].split(opening)[-1], content.split(closing)[-1]
+    return thought.strip("\n") if thought.strip() else "", said
+
+
+def _texts(messages: Sequence[Message], dialogue: Dialogue) -> Iterator[tuple[str, str]]:
+    for message in messages:
+        for key in ("content", "reasoning", "name", "tool_call_id"):
+            if message.get(key):
+                yield key, str(message[key])
+        for call in calls_of(message):
+            yield from (("tool_calls", text) for text in _leaves(call))
+    yield from (("tools", text) for text in _leaves(dialogue.tools))
+    yield from (("template_kwargs", text) for text in _leaves(dialogue.variables))
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """The texts of a JSON value, keys among them but for those of the schema of calls."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key not in ("name", "arguments", "function", "type", "id"):
+                yield str(key)
+            yield from _leaves(inner)
+    elif isinstance(value, Sequence):
+        for inner in value:
+            yield from _leaves(inner)
+
+
+def _is_printed(text: str, whole: str) -> bool:
+    """Whether a text stands in another, as it is or as JSON writes it."""
+    if text in whole:
+        return True
+    return any(json.dumps(text, ensure_ascii=escapes)[1:-1] in whole for escapes in (False, True))
+
+
+def _name_of(tool: Any) -> str:
+    function = tool.get("function", tool) if isinstance(tool, Mapping) else {}
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(name, str):
+        raise Unfit("tools: a tool has no name")
+    return name

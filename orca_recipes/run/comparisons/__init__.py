@@ -1,0 +1,1 @@
+"""Compare conversations with each other and with benchmarks: verbs `compare` and `sift`."""

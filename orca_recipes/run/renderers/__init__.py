@@ -1,0 +1,1 @@
+"""Render conversations as inference would see them, with the mask of what is trained."""

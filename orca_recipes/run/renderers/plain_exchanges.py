@@ -1,0 +1,179 @@
+"""Single exchanges of plain text, by the columns, under templates that no table of joints stands for.
+
+Such a template (Qwen3's prints an empty thought before the last answer) still prints the same around the contents of
+one question and its answer, whatever they say, as long as they say nothing that it looks for. What it prints is found
+by rendering words, and tried on odd contents; a conversation that holds more, or any words of the template's own, is
+rendered by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orca_recipes.contract.markup import START, Joint, Markup
+from orca_recipes.contract.templates.chat_template import literals
+from orca_recipes.contract.templates.turn_texts import Dialogue, TurnWriter, Unfit
+from orca_recipes.run.renderers.turn_examples import TurnExample, spans_of
+from orca_recipes.run.segments.flat_messages import PYTHON_SPACE
+from orca_recipes.shards.layout import ROLES
+from orca_recipes.shards.records import ALL_TURNS
+from orca_recipes.store.arrow_files import one_piece
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+WORTH = 32
+"""Fewer conversations are rendered one by one sooner than a template is tried."""
+
+_SHAPES = (("user", "assistant"), ("system", "user", "assistant"))
+_WORDS = {"system": "system_words", "user": "question_words", "assistant": "answer_words"}
+_MARKING = re.compile(r"[<>\[\]{}|\\]")
+"""What a literal of a template holds for which contents are looked through; others are names of roles and such."""
+
+
+@dataclass(frozen=True)
+class PlainExchanges:
+    """What a template prints around single exchanges, and what their contents must not hold.
+
+    markup: its joints are of prompts as they are trained after, an empty thought in them. telling: a pattern of RE2.
+    """
+
+    markup: Markup
+    telling: str
+
+    def fit(self, conversations: pa.Table) -> np.ndarray:
+        """bool [conversations]: which are single exchanges of plain text.
+
+        Args:
+            conversations: `narrow_tables.whole`, of conversations that hold nothing beside plain messages.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        messages = one_piece(conversations["messages"])
+        counts = np.asarray(pc.list_value_length(messages).fill_null(0))
+        owners = np.repeat(np.arange(len(counts)), counts)
+        flat = messages.flatten()
+        content, role = flat.field("content"), flat.field("role")
+        codes = np.asarray(pc.index_in(role, value_set=pa.array(ROLES, type=role.type)).fill_null(0))
+        trained = np.asarray(flat.field("trained").fill_null(False).to_numpy(zero_copy_only=False))
+        is_answer = codes == ROLES.index("assistant")
+        bare = pc.equal(pc.binary_length(pc.utf8_trim(content, characters=PYTHON_SPACE)), pc.binary_length(content))
+        sound = _flags(bare) & _flags(pc.greater(pc.binary_length(content), 0)) & (trained == is_answer)
+        sound[sound] = ~_flags(pc.match_substring_regex(content.filter(pa.array(sound)), self.telling))
+        starts = np.cumsum(counts) - counts
+        found = np.zeros(len(counts), dtype=bool)
+        for shape in _SHAPES:
+            rows = np.flatnonzero(counts == len(shape))
+            mine = codes[starts[rows][:, None] + np.arange(len(shape))]
+            found[rows[(mine == [ROLES.index(role) for role in shape]).all(axis=1)]] = True
+        found[owners[~sound]] = False
+        finished = ~np.asarray(conversations["cut"].combine_chunks().fill_null(True).to_numpy(zero_copy_only=False))
+        return np.asarray(found & finished)
+
+
+def plain_exchanges(writer: TurnWriter, template: str, control: Sequence[str]) -> PlainExchanges | None:
+    """Find out what a template prints around single exchanges; None where that depends on more than their roles.
+
+    Args:
+        writer: renders turns. template: its text. control: the texts of control tokens.
+    """
+    pattern = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))) or "(?!)")
+    marks = {text.strip() for text in literals(template) if _MARKING.search(text)}
+    telling = "|".join(re.escape(text) for text in sorted({*control, *filter(None, marks)}))
+    joints: dict[tuple[str, str], Joint] = {}
+    ends = set()
+    for shape in _SHAPES:
+        found = _taken_apart(writer, shape, pattern)
+        if found is None or any(joints.get(pair, joint) != joint for pair, joint in found[0].items()):
+            return None
+        joints |= found[0]
+        ends.add(found[1])
+    if len(ends) != 1:
+        return None
+    prefix, end = ends.pop()
+    exchanges = PlainExchanges(Markup(joints, end, template, answer_prefix=prefix), telling)
+    return exchanges if _holds_for_odd_contents(exchanges, writer) else None
+
+
+def given_of_plain(conversations: pa.Table) -> list[str]:
+    """What inference is given of plain conversations, as `Dialogue.as_json` writes it."""
+    names = ("role", "content", "trained")
+    told = [
+        [{name: message[name] for name in names} for message in messages]
+        for messages in one_piece(conversations["messages"]).to_pylist()
+    ]
+    return [json.dumps({"messages": messages}, ensure_ascii=False) for messages in told]
+
+
+def _taken_apart(
+    writer: TurnWriter, shape: Sequence[str], control: re.Pattern[str]
+) -> tuple[Mapping[tuple[str, str], Joint], tuple[str, str]] | None:
+    """The joints of a shape, and what stands before and behind its answer's content."""
+    messages = _messages(shape, _WORDS)
+    try:
+        (turn,) = writer.turns(Dialogue(messages))
+    except Unfit:
+        return None
+    whole = turn.prompt + turn.answer
+    if any(whole.count(_WORDS[role]) != 1 for role in shape):
+        return None
+    between: dict[int, list[tuple[int, str]]] = {}
+    place = 0
+    for span in spans_of(TurnExample(0, ALL_TURNS, [turn]), messages, control):
+        if span.trained or span.text == _WORDS[shape[min(place, len(shape) - 1)]]:
+            place += 1
+        else:
+            between.setdefault(place, []).append((span.role, span.text))
+    if place != len(shape):
+        return None
+    joints = {}
+    for at, role in enumerate(shape):
+        before = shape[at - 1] if at else START
+        code = ROLES.index(before) if at else -1
+        told = between.get(at, [])
+        footer = "".join(text for owner, text in told if owner == code)
+        header = "".join(text for owner, text in told if owner == ROLES.index(role))
+        if footer + header != "".join(text for _, text in told):
+            return None
+        joints[before, role] = Joint(footer, header)
+    prefix, _, end = turn.answer.partition(_WORDS["assistant"])
+    return joints, (prefix, end)
+
+
+def _holds_for_odd_contents(exchanges: PlainExchanges, writer: TurnWriter) -> bool:
+    """Whether odd contents are printed as words are, wherever they stand."""
+    listed = json.loads(resources.files("orca_recipes.run.pinning").joinpath("odd_contents.json").read_bytes())
+    telling = re.compile(exchanges.telling)
+    odd = [text for text in listed if text and text == text.strip(PYTHON_SPACE) and not telling.search(text)]
+    markup = exchanges.markup
+    for shape in _SHAPES:
+        for at, text in enumerate(odd):
+            texts = {role: odd[(at + step) % len(odd)] for step, role in enumerate(shape)} | {"user": text}
+            wanted = ""
+            for before, role in zip((START, *shape), shape, strict=False):
+                joint = markup.joints[before, role]
+                wanted += joint.footer + joint.header
+                wanted += markup.answer_prefix + texts[role] + markup.terminator if role == "assistant" else texts[role]
+            try:
+                (turn,) = writer.turns(Dialogue(_messages(shape, texts)))
+            except Unfit:
+                return False
+            if turn.prompt + turn.answer != wanted:
+                return False
+    return True
+
+
+def _messages(shape: Sequence[str], texts: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [{"role": role, "content": texts[role], "trained": role == "assistant"} for role in shape]
+
+
+def _flags(column: Any) -> np.ndarray:
+    return np.asarray(column.fill_null(False).to_numpy(zero_copy_only=False))

@@ -1,0 +1,139 @@
+"""Trained turns become examples: one for all turns that inference would see in a row, else one a turn.
+
+Two turns stand in one example where the first, answer and end included, is what inference is given before the second,
+text and tokens: then nothing is trained twice. Elsewhere each has an example of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from orca_recipes.contract.templates.turn_texts import TurnText
+from orca_recipes.shards.layout import ROLES
+from orca_recipes.shards.records import ALL_TURNS
+
+_MIXED, _ASSISTANT = ROLES.index("mixed"), ROLES.index("assistant")
+
+
+@dataclass(frozen=True)
+class TurnExample:
+    """Some trained turns of a conversation in one example.
+
+    owner: position of the conversation. turn: number of its last turn, ALL_TURNS where it holds all that are trained.
+    """
+
+    owner: int
+    turn: int
+    turns: Sequence[TurnText]
+
+    @property
+    def text(self) -> str:
+        """All of the example."""
+        return self.turns[-1].prompt + self.turns[-1].answer
+
+
+@dataclass(frozen=True)
+class Joining:
+    """Text on both sides of where an answer begins, within one run: before, from the control token before it on."""
+
+    before: str
+    after: str
+    is_start: bool
+
+
+@dataclass(frozen=True)
+class Span:
+    """Some text of an example with one role, trained or not."""
+
+    text: str
+    role: int
+    trained: bool
+
+
+def joinings(turns: Sequence[TurnText], control: re.Pattern[str]) -> Iterator[Joining]:
+    """Where turns can stand in one example only if their answers' tokens are those of inference's later prompts."""
+    for turn, following in pairwise(turns):
+        if following.prompt.startswith(turn.prompt + turn.answer):
+            yield _joining(turn, control)
+
+
+def examples_of(
+    owner: int, turns: Sequence[TurnText], control: re.Pattern[str], parted: Mapping[Joining, bool]
+) -> list[TurnExample]:
+    """The examples of a conversation.
+
+    Args:
+        parted: whether the tokens of a joining are other ones where it is encoded whole.
+    """
+    groups: list[list[TurnText]] = []
+    for turn in turns:
+        last = groups[-1][-1] if groups else None
+        follows = last is not None and turn.prompt.startswith(last.prompt + last.answer)
+        if last is not None and follows and not parted[_joining(last, control)]:
+            groups[-1].append(turn)
+        else:
+            groups.append([turn])
+    is_whole = len(groups) == 1
+    return [TurnExample(owner, ALL_TURNS if is_whole else group[-1].number, group) for group in groups]
+
+
+def spans_of(example: TurnExample, messages: Sequence[Mapping[str, Any]], control: re.Pattern[str]) -> Iterator[Span]:
+    """The text of an example in spans; what stands between two messages belongs to the one that it opens or closes."""
+    text, at, role, trained = example.text, 0, _MIXED, False
+    marks = list(_marks(example, messages, control))
+    for begin, end, marked, is_answer in marks:
+        middle = begin if at == 0 else at + _footer(text[at:begin], control, after_answer=trained)
+        if middle > at:
+            yield Span(text[at:middle], role if at else marked, False)
+        if begin > middle:
+            yield Span(text[middle:begin], marked, False)
+        yield Span(text[begin:end], marked, is_answer)
+        at, role, trained = end, marked, is_answer
+    if at < len(text):
+        yield Span(text[at:], role, False)
+
+
+def _marks(
+    example: TurnExample, messages: Sequence[Mapping[str, Any]], control: re.Pattern[str]
+) -> Iterator[tuple[int, int, int, bool]]:
+    """Where contents and trained answers stand, with their roles, in order; without contents that are not found."""
+    # A short content ("a") must not be found within a control token.
+    text = control.sub(lambda token: "\0" * len(token.group()), example.text)
+    answers, at = {turn.place: turn for turn in example.turns}, 0
+    starts = [len(turn.prompt) for turn in example.turns]
+    for place, message in enumerate(messages[: example.turns[-1].place + 1]):
+        role = ROLES.index(message["role"]) if message["role"] in ROLES else _MIXED
+        if place in answers:
+            begin = len(answers[place].prompt)
+            yield begin, begin + len(answers[place].answer), _ASSISTANT, True
+            at = begin + len(answers[place].answer)
+            continue
+        words = (message.get("content") or "").strip()
+        limit = next(start for start in starts if start >= at)
+        begin = text.find(words, at, limit) if words else -1
+        if begin >= 0:
+            yield begin, begin + len(words), role, False
+            at = begin + len(words)
+
+
+def _footer(between: str, control: re.Pattern[str], *, after_answer: bool) -> int:
+    """How much of the text between two messages closes the first."""
+    if after_answer:
+        return len(between) - len(between.lstrip())
+    found = [match.end() for match in control.finditer(between)]
+    if len(found) < 2:
+        return 0
+    rest = between[found[0] :]
+    return found[0] + len(rest) - len(rest.lstrip())
+
+
+def _joining(turn: TurnText, control: re.Pattern[str]) -> Joining:
+    ends = [match.end() for match in control.finditer(turn.prompt)]
+    first = control.search(turn.answer)
+    return Joining(
+        turn.prompt[ends[-1] if ends else 0 :], turn.answer[: first.start() if first else None], is_start=not ends
+    )

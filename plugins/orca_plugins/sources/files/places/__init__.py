@@ -1,0 +1,1 @@
+"""Find files in folders, archives and at addresses, and open them as streams."""

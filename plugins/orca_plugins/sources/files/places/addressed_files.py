@@ -1,0 +1,258 @@
+"""Files at addresses (`s3://bucket/path` and its kin): copied onto this machine once, then read as any others.
+
+What is copied is known by its address and etag, so that a copy is never another object than the one that was seen. A
+path keeps only one slash of an address; it is one where it leads to nothing here and one of its parts is a scheme.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+
+from orca_plugins.sources.files.columns import shown
+from orca_plugins.sources.files.places.dataset_folders import NOTES
+from orca_plugins.sources.files.places.formats import format_of, is_archive, said_formats
+from orca_plugins.sources.files.places.kept_copies import copies_of, kept
+from orca_recipes.contract.addresses import Address, ObjectFacts, Objects, address_of
+from orca_recipes.errors import ObjectsError, SourceError
+
+_SCHEME = re.compile(r"(s3|gs|az|hf|https?):")
+_MAGIC = re.compile(r"[*?\[]")
+_QUERY = re.compile(r"\?[^/]*=|#")
+_ETAG = "etag of "
+_ETAGS = "etags.json"
+"""In a folder of copies: the key of each object and its etag."""
+_TELL_ALL_BELOW = ("README.md", "dataset_dict.json", "state.json")
+"""Beside these, a folder may say itself which files below it hold its rows."""
+_WEB = ("http", "https")
+
+Etags = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What a path asks for: where objects are, how they are called there up to the first pattern, and the pattern."""
+
+    text: str
+    root: Address
+    plain: tuple[str, ...]
+    pattern: tuple[str, ...]
+
+    @property
+    def objects(self) -> Objects:
+        return Objects.at(str(self.root))
+
+
+def address_in(path: Path) -> str | None:
+    """The address that a path is, None where it is none."""
+    base = Path(path.anchor)
+    parts = path.parts[1:] if path.anchor else path.parts
+    for place, part in enumerate(parts):
+        if _SCHEME.fullmatch(part) and not os.path.lexists(base / part):
+            return f"{part}//{'/'.join(parts[place + 1 :])}"
+        base = base / part
+    return None
+
+
+def require_address(path: Path) -> None:
+    """Refuse an address that is none or holds a secret. Raises: BucketError or SourceError, without the secret."""
+    text = address_in(path)
+    if text is not None:
+        _place(text)
+
+
+def away(path: Path, *, versions: Mapping[str, str]) -> str | None:
+    """Why files must first be copied onto this machine, None where they are here."""
+    text = address_in(path)
+    if text is None or _locked(_place(text), versions) is not None:
+        return None
+    return f"{text} is not copied onto this machine yet"
+
+
+def copied(path: Path, *, versions: Mapping[str, str], insist: bool, all_below: bool = False) -> Path:
+    """The same path among copies on this machine; a path that is no address as it is.
+
+    Args:
+        versions: what the lock holds of it (`etags_of`). insist: objects that changed since are a fault.
+        all_below: of a folder, what lies in folders below it is asked for, too.
+    Raises: BucketError, ObjectsError, SourceError.
+    """
+    text = address_in(path)
+    if text is None:
+        return path
+    place = _place(text)
+    before = _locked(place, versions)
+    if insist and before is not None:
+        return before
+    try:
+        found = _found(place, all_below=all_below)
+    except ObjectsError:
+        if before is None:
+            raise
+        return before
+    if insist and (old := _etags_in(versions)):
+        _require_same(place, old, found)
+    return _copies(place, found)
+
+
+def etags_of(path: Path) -> dict[str, str]:
+    """The etags of the objects whose copies a path leads to, for the lock; none of any other path."""
+    folder = copies_of(path)
+    told = folder / _ETAGS if folder is not None else None
+    if told is None or not told.is_file():
+        return {}
+    return {f"{_ETAG}{key}": etag for key, etag in json.loads(told.read_text(encoding="utf-8")).items()}
+
+
+def _place(text: str) -> _Place:
+    """What an address asks for, as far as it can be told without asking."""
+    if text.startswith("hf://"):
+        raise SourceError(_of_hub(text))
+    parts = text.partition("://")[2].split("/")[1:]
+    if _QUERY.search(text):
+        address_of(text)  # says so, without what may be a signature
+        raise SourceError(f"{text.partition('://')[0]}://: an address may hold no ? with an = behind it, and no #")
+    first = next((at for at, part in enumerate(parts) if _MAGIC.search(part) or is_archive(part)), len(parts))
+    first += first < len(parts) and not _MAGIC.search(parts[first])  # an archive is one object
+    head = text.partition("://")[0] + "://" + "/".join([text.partition("://")[2].split("/")[0], *parts[:first]])
+    address = address_of(head)
+    plain = tuple(part for part in address.path.split("/") if part)
+    root = Address(address.scheme, address.bucket, "")
+    pattern = tuple(parts[first:])
+    if pattern and plain and is_archive(plain[-1]):
+        pattern = ()
+    if pattern and address.scheme in _WEB:
+        raise SourceError(f"{text}: a web server lists no files; name one file, without a pattern")
+    return _Place(text, root, plain, pattern)
+
+
+def _of_hub(text: str) -> str:
+    """How the source `hub` says an address of the hub."""
+    parts = text.removeprefix("hf://").removeprefix("datasets/").split("/")
+    name, _, revision = "/".join(parts[:2]).partition("@")
+    at = f', hub_revision = "{shown(revision)}"' if revision else ""
+    files = f', data_files = "{shown("/".join(parts[2:]))}"' if len(parts) > 2 else ""
+    return f'{shown(text)}: this is on the hub; read it by kind = "hub", name = "{shown(name)}"{at}{files}'
+
+
+def _found(place: _Place, *, all_below: bool) -> list[ObjectFacts]:
+    """The objects that are asked for, sorted by key."""
+    objects, key = place.objects, "/".join(place.plain)
+    if not place.pattern and (facts := objects.head(key, hasty=True) if key else None) is not None:
+        return [facts]
+    if place.root.scheme in _WEB:
+        raise SourceError(f"{place.text}: there is no such file")
+    if place.pattern:
+        upto = next((at + 1 for at, part in enumerate(place.pattern) if is_archive(part)), len(place.pattern))
+        listed = [facts for facts in objects.listed(key) if _matches(_below(facts, place), place.pattern[:upto])]
+        if not listed:
+            raise SourceError(f"{place.text}: no object matches this pattern")
+        return listed
+    below = objects.listed(key)
+    if not below:
+        raise SourceError(f"{place.text}: there is no such object, and none below it")
+    names = {facts.key: _below(facts, place) for facts in below}
+    all_below = all_below or any(name in {(note,) for note in _TELL_ALL_BELOW} for name in names.values())
+    taken = [facts for facts in below if (all_below or len(names[facts.key]) == 1) and _is_read(facts.key)]
+    if not any(format_of(facts.key) for facts in taken):
+        raise SourceError(f"{place.text}: no object of a known format below it ({said_formats()})")
+    return taken
+
+
+def _below(facts: ObjectFacts, place: _Place) -> tuple[str, ...]:
+    return tuple(facts.key.split("/"))[len(place.plain) :]
+
+
+def _is_read(key: str) -> bool:
+    name = key.rpartition("/")[2]
+    return format_of(name) is not None or name in (*NOTES, *_TELL_ALL_BELOW, ".gitattributes")
+
+
+def _matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether names match a pattern part by part, as files in folders do."""
+    if not pattern or not names:
+        return not pattern and not names
+    if pattern[0] == "**":
+        return any(_matches(names[at:], pattern[1:] or ("*",)) for at in range(len(names)))
+    is_hidden = names[0].startswith(".") and not pattern[0].startswith(".")
+    return not is_hidden and fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
+
+
+def _copies(place: _Place, found: Sequence[ObjectFacts]) -> Path:
+    """The path among copies of these objects, which are fetched where they are not here yet."""
+    etags = {facts.key: _etag(facts) for facts in found}
+
+    def make(making: Path) -> None:
+        for facts in found:
+            key = ("remote", str(place.root), facts.key, _etag(facts))
+            one = kept(key, partial(_fetch, place, facts))
+            copy = _local(making, place, facts.key.split("/"))
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(one / "copy", copy)
+            except OSError:  # file systems without links
+                shutil.copy2(one / "copy", copy)
+        (making / _ETAGS).write_text(json.dumps(etags), encoding="utf-8")
+
+    return _asked(kept(_set_key(place, etags), make), place)
+
+
+def _fetch(place: _Place, facts: ObjectFacts, folder: Path) -> None:
+    # A weak etag says that another text may be as good, so servers compare it with nothing.
+    asked = None if facts.etag is None or facts.etag.startswith("W/") else facts.etag
+    got = place.objects.fetch(facts.key, folder / "copy", etag=asked)
+    if _etag(got) != _etag(facts):
+        raise ObjectsError(f"{place.root / facts.key}: it changed while it was read; run the same command again")
+
+
+def _locked(place: _Place, versions: Mapping[str, str]) -> Path | None:
+    """The path among the copies that the lock means; None where there are none on this machine."""
+    etags = _etags_in(versions)
+    if not etags:
+        return None
+    try:
+        return _asked(kept(_set_key(place, etags), _refuse), place)
+    except FileNotFoundError:
+        return None
+
+
+def _refuse(making: Path) -> None:
+    raise FileNotFoundError(making)
+
+
+def _set_key(place: _Place, etags: Etags) -> tuple[str, ...]:
+    return ("remote", place.text, *(text for pair in sorted(etags.items()) for text in pair))
+
+
+def _etags_in(versions: Mapping[str, str]) -> dict[str, str]:
+    return {name.removeprefix(_ETAG): etag for name, etag in versions.items() if name.startswith(_ETAG)}
+
+
+def _require_same(place: _Place, old: Etags, found: Sequence[ObjectFacts]) -> None:
+    """Refuse objects that are others than the lock holds."""
+    new = {facts.key: _etag(facts) for facts in found}
+    for key in sorted({*old, *new}):
+        if old.get(key) != new.get(key):
+            what = "is new" if key not in old else "is gone" if key not in new else "is another object"
+            after = "leave out --locked to take what is there now"
+            raise SourceError(f"{place.root / key}: it {what} since the lock was written; {after}")
+
+
+def _etag(facts: ObjectFacts) -> str:
+    """What an object is known by; of a server that tells no etag, its size and time."""
+    return facts.etag or f"{facts.bytes} bytes of {facts.modified.isoformat()}"
+
+
+def _local(folder: Path, place: _Place, parts: Sequence[str]) -> Path:
+    return folder.joinpath(f"{place.root.scheme}:", place.root.bucket, *parts)
+
+
+def _asked(folder: Path, place: _Place) -> Path:
+    """The path that was asked for, in a folder of copies."""
+    asked = place.text.partition("://")[2].split("/")[1:]
+    return _local(folder, place, [part for part in asked if part])

@@ -1,0 +1,1 @@
+"""Read messages of rows: keys, parts, flags, calls and tools."""

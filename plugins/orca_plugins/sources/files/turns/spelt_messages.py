@@ -1,0 +1,113 @@
+"""Conversations that are spelt in another manner than as a list of messages.
+
+JSON text, a list of texts (a user's and an assistant's in turn), pairs of question and answer, one text with a mark
+before each turn, items of a trajectory: all become messages before anything is looked at in them.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from orca_plugins.sources.files.columns import Wanted, shown
+from orca_plugins.sources.files.json_rows.strict_json import NESTING, BadRow, Digits, as_json, decode, nested_too_deep
+from orca_plugins.sources.files.turns.items_as_messages import messages_of_items
+from orca_plugins.sources.files.turns.turn_columns import turns_type
+from orca_plugins.sources.files.turns.turn_values import turn_of
+from orca_recipes.contract.frames import BESIDE_CONTENT
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_NO_LIST = "messages: text that spells no list of messages in JSON"
+_QUOTED = re.compile(r":\s*'(?P<arguments>\s*\{.*\}\s*)'(?=\s*\}\s*$)", re.DOTALL)
+"""Arguments of a call whose JSON stands in single quotes, which JSON does not know."""
+_END = re.compile(r"\s*<\|endoftext\|>\s*$")
+
+
+def is_spelt(value: Any) -> bool:
+    """Whether a value of JSON may be a conversation in another manner than as a list of messages."""
+    is_text = isinstance(value, str) and not isinstance(value, Digits)
+    return is_text or (isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value))
+
+
+def turns_spelt(value: Any, wanted: Wanted) -> list[dict[str, Any] | None]:
+    """The messages that a value of JSON is.
+
+    Raises: BadRow.
+    """
+    if isinstance(value, str) and not isinstance(value, Digits):
+        value = list(_marked(value, wanted)) if wanted.marks else _of_json(value)
+    if not isinstance(value, list):
+        raise BadRow("messages: neither a list nor a text that spells one")
+    if wanted.items:
+        value = messages_of_items(value, wanted)
+    elif value and all(isinstance(item, str) and not isinstance(item, Digits) for item in value):
+        value = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(value)]
+    elif wanted.pairs is not None:
+        value = [message for pair in value for message in _parted(pair, *wanted.pairs)]
+    return [turn_of(message, wanted) for message in value]
+
+
+def spelt_column(array: "pa.Array", wanted: Wanted) -> "pa.Array":
+    """A column of conversations in another manner as lists of messages; one that cannot be read is its own fault."""
+    import pyarrow as pa
+
+    return pa.array([None if value is None else _read(value, wanted) for value in array.to_pylist()], turns_type())
+
+
+def _read(value: Any, wanted: Wanted) -> list[dict[str, Any] | None]:
+    try:
+        return turns_spelt(as_json(value) if wanted.items else value, wanted)
+    except BadRow as reason:
+        return [{"role": None, "content": None, "train": None, "fault": str(reason), **dict.fromkeys(BESIDE_CONTENT)}]
+
+
+def _of_json(text: str) -> Any:
+    if nested_too_deep(text.encode(errors="replace")):
+        raise BadRow(f"messages: text of JSON with brackets nested more than {NESTING} deep")
+    try:
+        found = decode(text)
+    except BadRow:
+        raise BadRow(_NO_LIST) from None
+    if not isinstance(found, list):
+        raise BadRow(_NO_LIST)
+    return found
+
+
+def _parted(pair: Any, question: str, answer: str) -> Iterator[Any]:
+    """A pair as two messages; what it holds beside is kept with its question, where it is refused by name."""
+    if not isinstance(pair, Mapping) or question not in pair or answer not in pair:
+        yield pair
+        return
+    beside = {key: value for key, value in pair.items() if key not in (question, answer)}
+    yield {**beside, "role": "user", "content": pair[question]}
+    yield {"role": "assistant", "content": pair[answer]}
+
+
+def _marked(text: str, wanted: Wanted) -> Iterator[dict[str, Any]]:
+    """The turns of a text in which a mark stands before each.
+
+    Raises: BadRow where something stands before the first.
+    """
+    marks = wanted.marks
+    pattern = re.compile("|".join(rf"(?:^|(?<=\s)){re.escape(mark)}" for mark in sorted(marks, key=len, reverse=True)))
+    found = list(pattern.finditer(text))
+    if not found or text[: found[0].start()].strip():
+        listed = ", ".join(shown(mark) for mark in marks)
+        raise BadRow(f"messages: a text that does not begin with one of {listed}")
+    for number, mark in enumerate(found):
+        end = found[number + 1].start() if number + 1 < len(found) else len(text)
+        said = _END.sub("", text[mark.end() : end]).strip()
+        yield {"role": marks[mark.group()], **_with_call(said, wanted.calls_after)}
+
+
+def _with_call(text: str, mark: str | None) -> dict[str, Any]:
+    """A turn's content, and the call that it ends with."""
+    said, is_call, spelt = text.partition(mark) if mark is not None else (text, "", "")
+    if not is_call:
+        return {"content": text}
+    quoted = _QUOTED.search(spelt)
+    if quoted is not None:
+        arguments = quoted["arguments"].replace("\\'", "'")
+        spelt = f"{spelt[: quoted.start()]}: {arguments}{spelt[quoted.end() :]}"
+    return {"content": said.strip(), "tool_calls": spelt.strip()}

@@ -1,0 +1,175 @@
+"""What rows hold beside texts, from values of JSON: calls of tools, tools, variables of the chat template.
+
+Each is brought to one form, which templates are given: calls and tools as OpenAI writes them, arguments as objects with
+their keys in the order of the file. Values of Arrow's structs are taken without their nulls: a struct has the fields of
+all rows, so that a null there says that the row has none.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+from orca_plugins.sources.files.columns import Wanted, shown
+from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Doubled, Unlike, decode, nested_too_deep
+from orca_plugins.sources.files.turns.message_keys import holds, known, lost_of_message
+
+_ARGUMENTS = ("arguments", "parameters")
+_OF_CALLS, _OF_TOOLS, _OF_VARIABLES = "messages: tool_calls", "tools", "chat_template_kwargs"
+_SAID_CHARS = 60
+
+
+def calls_text(value: Any, wanted: Wanted) -> str:
+    """The calls of a message, one or a list, also as the text of JSON: canonical JSON as `frames.messages_type` says.
+
+    Raises: BadRow.
+    """
+    found = _spelt(value, _OF_CALLS)
+    calls = [_call(call, wanted) for call in (found if isinstance(found, list) else [found]) if call is not None]
+    if not calls:
+        raise BadRow(f"{_OF_CALLS}: there is no call")
+    return _text(calls)
+
+
+def tools_text(value: Any) -> str | None:
+    """The tools of a row, also as the text of JSON: canonical JSON of OpenAI's list of them; None where it is empty.
+
+    Raises: BadRow.
+    """
+    found = _spelt(value, _OF_TOOLS)
+    tools = [_tool(tool) for tool in (found if isinstance(found, list) else [found]) if tool is not None]
+    return _text(tools) if tools else None
+
+
+def variables_text(value: Any) -> str | None:
+    """The variables of the chat template that a row sets, also as the text of JSON: canonical JSON of an object.
+
+    Raises: BadRow.
+    """
+    found = _spelt(value, _OF_VARIABLES)
+    if not isinstance(found, dict):
+        raise BadRow(f"{_OF_VARIABLES}: no object")
+    return _text(found) if found else None
+
+
+def beside_text(ours: str, value: Any) -> str | None:
+    """A column beside messages (`frames.BESIDE_MESSAGES`) as its text; None where it holds nothing.
+
+    Raises: BadRow.
+    """
+    if not holds(value):
+        return None
+    return tools_text(value) if ours == "tools" else variables_text(value)
+
+
+def without_nulls(value: Any) -> Any:
+    """A value of Arrow as one of JSON; fields of structs that are null are absent."""
+    if isinstance(value, Mapping):
+        return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list) and value and all(isinstance(item, tuple) for item in value):
+        return {key: without_nulls(inner) for key, inner in value}  # a map
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def _call(value: Any, wanted: Wanted) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadRow(f"{_OF_CALLS}: a call that is no object")
+    function = value.get("function", value)
+    if not isinstance(function, dict):
+        raise BadRow(f"{_OF_CALLS}: a call whose function is no object")
+    name = function.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise BadRow(f"{_OF_CALLS}: a call without a name")
+    if value.get("type", "function") not in ("function", None):
+        raise BadRow(f'{_OF_CALLS}: a call of type "{shown(str(value["type"]))}", and only functions are read')
+    silent = known().harmless | wanted.ignored | {"id", "type", "function", "name", *_ARGUMENTS}
+    beside = function if function is value else {**value, **function}
+    if lost := [key for key, inner in beside.items() if key not in silent and holds(inner)]:
+        raise BadRow(lost_of_message(lost, wanted))
+    call = {"type": "function", "function": {"name": name, "arguments": _arguments(name, function)}}
+    number = value.get("id")
+    return call if number in (None, "") else {"id": str(number), **call}
+
+
+def _arguments(name: str, function: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call, parsed where they are text."""
+    value: Any = next((function[key] for key in _ARGUMENTS if function.get(key) is not None), {})
+    if isinstance(value, str) and not value.strip():
+        return {}
+    what = f'{_OF_CALLS}: the arguments of "{shown(name)}"'
+    found = _spelt(value, what)
+    if not isinstance(found, dict):
+        raise BadRow(f"{what} are no object")
+    return found
+
+
+def _tool(value: Any) -> dict[str, Any]:
+    """A tool as OpenAI writes it; one that stands without its wrapper gets it."""
+    tool = _spelt(value, _OF_TOOLS)
+    if not isinstance(tool, dict):
+        raise BadRow(f"{_OF_TOOLS}: a tool that is no object")
+    function = tool.get("function")
+    if not isinstance(function, dict):
+        function = {key: inner for key, inner in tool.items() if key != "type"}
+        tool = {"type": "function", "function": function}
+    name = function.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise BadRow(f"{_OF_TOOLS}: a tool without a name")
+    return tool if "type" in tool else {"type": "function", **tool}
+
+
+def _spelt(value: Any, what: str) -> Any:
+    """A value as JSON of Python knows it; where it is text, what that spells."""
+    if isinstance(value, str) and not isinstance(value, Digits):
+        if nested_too_deep(value.encode(errors="replace")):
+            raise BadRow(f"{what}: brackets nested too deep")
+        try:
+            value = decode(value)
+        except BadRow:
+            said = shown(value if len(value) <= _SAID_CHARS else value[:_SAID_CHARS] + "...")
+            raise BadRow(f"{what}: text that is no JSON ({said})") from None
+    return _plain(value, what)
+
+
+def _plain(value: Any, what: str) -> Any:
+    """A value with numbers as numbers.
+
+    Raises: BadRow for what JSON does not know, and for keys that are given twice.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Digits | int):
+        return _integer(value, what)
+    if isinstance(value, Unlike | float):
+        number = float(value.spelling if isinstance(value, Unlike) else value)
+        if not isfinite(number):
+            raise BadRow(f"{what}: a number that JSON does not know")
+        return number
+    if isinstance(value, str):
+        return _sound(value, what)
+    if isinstance(value, Mapping):
+        if isinstance(value, Doubled) and value.keys_twice:
+            raise BadRow(f"{what}: a key given twice")
+        return {_sound(key, what): _plain(inner, what) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return [_plain(item, what) for item in value]
+    raise BadRow(f"{what}: a value that JSON does not know")
+
+
+def _integer(value: str | int, what: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise BadRow(f"{what}: a number that is too large") from None
+
+
+def _sound(text: str, what: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRow(f"{what}: half of a surrogate pair") from None
+    return text
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,264 @@
+"""Trained turns as text: prompt and answer as inference would see them, or the reason why a row is unfit."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from orca_recipes.contract.encoder import Vocabulary
+from orca_recipes.contract.templates.chat_template import ChatTemplate
+from orca_recipes.contract.templates.template_ends import rendering_of
+from orca_recipes.contract.templates.turn_texts import Dialogue, TurnText, TurnWriter, Unfit, dialogue_of
+
+QWEN3 = (
+    "{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}"
+    "{% endif %}{% endfor %}{% for m in messages %}{% if m.role == 'assistant' %}{% set c = m.content %}"
+    "{% set r = m.reasoning_content or '' %}{% if '</think>' in c %}"
+    "{% set r = c.split('</think>')[0].split('<think>')[-1].strip('\n') %}"
+    "{% set c = c.split('</think>')[-1].lstrip('\n') %}{% endif %}{{ '<|im_start|>assistant\n' }}"
+    "{% if loop.index0 > ns.last and (loop.last or r) %}{{ '<think>\n' + r + '\n</think>\n\n' }}{% endif %}"
+    "{{ c + '<|im_end|>\n' }}{% else %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{% endif %}"
+)
+"""In the manner of Qwen3: thoughts stand in the turns after the last question alone."""
+SAY = "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
+ASK = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+CHATML = "{% for m in messages %}" + SAY + "{% endfor %}" + ASK
+R1 = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}{{ '<|A|>' + m.content.split('</think>')[-1] + '<|end|>' }}"
+    "{% else %}{{ '<|U|>' + m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|A|><think>\n' }}"
+    "{% endif %}"
+)
+CALLS = (
+    "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}"
+    "{{ '<|im_start|>' + m.role + '\n' + m.content }}"
+    "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}"
+    "{{ '<|call|>' if m.tool_calls else '<|im_end|>' }}\n{% endfor %}" + ASK
+)
+HARMONY = (
+    "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}{% if m.role != 'assistant' %}"
+    "{{ '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{% elif m.tool_calls %}"
+    "{% set later = messages[loop.index:] | selectattr('role', 'equalto', 'assistant') | list %}"
+    "{% if not later | rejectattr('tool_calls') | list and (m.thinking or m.content) %}"
+    "{{ '<|start|>assistant<|channel|>analysis<|message|>' + (m.thinking or m.content) + '<|end|>' }}{% endif %}"
+    "{{ '<|start|>assistant to=' + m.tool_calls[0].function.name + '<|message|>' }}"
+    "{{ m.tool_calls[0].function.arguments | tojson }}{{ '<|call|>' }}{% else %}"
+    "{% if loop.last and m.thinking %}"
+    "{{ '<|start|>assistant<|channel|>analysis<|message|>' + m.thinking + '<|end|>' }}{% endif %}"
+    "{{ '<|start|>assistant<|channel|>final<|message|>' + m.content + ('<|return|>' if loop.last else '<|end|>') }}"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+"""In the manner of gpt-oss: what was thought before a call is dropped as soon as an answer follows."""
+TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": {"zz": "last first", "aa": "b"}}}]
+CALL = [{"id": "a", "type": "function", "function": {"name": "get_weather", "arguments": {"city": "Oslo"}}}]
+CONTROL = ("<|im_start|>", "<|im_end|>", "<|A|>", "<|U|>", "<|end|>", "<|call|>", "</s>")
+HARMONIOUS = ("<|start|>", "<|message|>", "<|channel|>", "<|end|>", "<|call|>", "<|return|>", "</s>")
+
+
+def writer(template: str, *, control: Sequence[str] = CONTROL, **options: Any) -> TurnWriter:
+    vocabulary = Vocabulary(
+        size=100,
+        control={text: place for place, text in enumerate(control)},
+        other_added={},
+        eats_space=frozenset(),
+        bos=None,
+        eos="</s>",
+        pad=None,
+        chat_template=template,
+    )
+    made = ChatTemplate(template, {"eos_token": "</s>"}, None)
+    return TurnWriter(made, rendering_of(made, vocabulary, **options), control, None)
+
+
+def talk(*turns: str) -> list[dict[str, Any]]:
+    told = [dict(zip(("role", "content"), turn.split(": ", 1), strict=True)) for turn in turns]
+    return [{**message, "trained": message["role"] == "assistant"} for message in told]
+
+
+def turns(
+    template: str, messages: Sequence[dict[str, Any]], tools: Sequence[Any] = (), **options: Any
+) -> list[TurnText]:
+    is_cut = options.pop("is_cut", False)
+    return writer(template, **options).turns(Dialogue(messages, tools, is_cut=is_cut))
+
+
+def reason(template: str, messages: Sequence[dict[str, Any]], tools: Sequence[Any] = (), **options: Any) -> str:
+    with pytest.raises(Unfit) as caught:
+        turns(template, messages, tools, **options)
+    return str(caught.value)
+
+
+def answers(found: Sequence[TurnText]) -> list[str]:
+    return [turn.answer for turn in found]
+
+
+def test_prompts_are_those_of_transformers_and_answers_what_it_prints_beyond_them() -> None:
+    load: Any = PreTrainedTokenizerFast
+    inference = load(tokenizer_object=Tokenizer(models.BPE()), eos_token="</s>")
+    inference.chat_template = QWEN3
+    messages = talk("system: Be brief.", "user: One?", "assistant: 1", "user: Two?", "assistant: 2")
+    messages[2]["reasoning"] = messages[4]["reasoning"] = "I count."
+    keys = ("role", "content", "reasoning_content")
+    plain = [dict(zip(keys, (m["role"], m["content"], m.get("reasoning", "")), strict=True)) for m in messages]
+    for turn in turns(QWEN3, messages):
+        prompt = inference.apply_chat_template(plain[: turn.place], tokenize=False, add_generation_prompt=True)
+        whole = inference.apply_chat_template(plain[: turn.place + 1], tokenize=False)
+        assert turn.prompt == prompt
+        assert whole == turn.prompt + turn.answer + "\n"
+
+
+def test_thoughts_of_earlier_turns_stand_where_inference_has_them() -> None:
+    messages = talk("user: One?", "assistant: 1", "user: Two?", "assistant: 2")
+    messages[1]["reasoning"] = messages[3]["reasoning"] = "I count."
+    first, second = turns(QWEN3, messages)
+    assert first.answer == "<think>\nI count.\n</think>\n\n1<|im_end|>"
+    assert "I count." not in second.prompt
+    assert [first.number, second.number] == [1, 2]
+
+
+def test_an_empty_thought_stands_in_the_prompt_or_the_row_is_rejected() -> None:
+    (turn,) = turns(QWEN3, talk("user: One?", "assistant: 1"))
+    assert turn.prompt.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert turn.answer == "1<|im_end|>"
+    assert "reasoning: it has none" in reason(QWEN3, talk("user: One?", "assistant: 1"), empty_thought="reject")
+
+
+def test_where_the_prompt_begins_a_thought_the_answer_goes_on_with_it() -> None:
+    messages = talk("user: One?", "assistant: 1")
+    messages[1]["reasoning"] = "I count."
+    (turn,) = turns(R1, messages)
+    assert (turn.prompt, turn.answer) == ("<|U|>One?<|A|><think>\n", "I count.\n</think>\n\n1<|end|>")
+    inline = talk("user: One?", "assistant: <think>\nI count.\n</think>\n\n1")
+    assert turns(R1, inline)[0].answer == "I count.\n</think>\n\n1<|end|>"
+    (bare,) = turns(R1, talk("user: One?", "assistant: 1"))
+    assert (bare.prompt, bare.answer) == ("<|U|>One?<|A|><think>\n\n</think>\n\n", "1<|end|>")
+
+
+def test_an_end_that_is_nowhere_printed_is_put_behind_each_answer() -> None:
+    bare = "{% for m in messages %}{{ '<|U|>' if m.role == 'user' else '<|A|>' }}{{ m.content }}{% endfor %}"
+    bare += "{% if add_generation_prompt %}<|A|>{% endif %}"
+    messages = talk("user: One?", "assistant: 1", "user: Two?", "assistant: 2")
+    assert answers(turns(bare, messages)) == ["1</s>", "2</s>"]
+    first, second = turns(bare, messages, terminator="<|U|>")
+    assert second.prompt.startswith(first.prompt + first.answer)
+    assert answers(turns(bare, messages, is_cut=True)) == ["1</s>", "2"]
+
+
+def test_a_call_is_trained_with_its_own_end_and_tools_keep_the_order_of_their_keys() -> None:
+    messages = talk("user: Weather?", "assistant: ", "tool: 4 C", "assistant: It is 4 C.")
+    messages[1]["tool_calls"] = json.dumps(CALL)
+    call, answer = turns(CALLS, messages, TOOLS)
+    assert call.answer == '{"name": "get_weather", "arguments": {"city": "Oslo"}}<|call|>'
+    assert '{"zz": "last first", "aa": "b"}' in call.prompt
+    assert answer.answer == "It is 4 C.<|im_end|>"
+
+
+@pytest.mark.parametrize("key", ["reasoning", "content"])
+def test_an_answer_stands_behind_the_thought_of_a_call_that_history_drops(key: str) -> None:
+    messages = talk("system: Be brief.", "user: Weather?", "assistant: ", "tool: 4 C", "assistant: It is 4 C.")
+    messages[2] |= {key: "I look.", "tool_calls": json.dumps(CALL)}
+    messages[4]["reasoning"] = "It says 4."
+    call, answer = turns(HARMONY, messages, TOOLS, control=HARMONIOUS)
+    thought = "<|channel|>analysis<|message|>I look.<|end|>"
+    assert call.answer == thought + '<|start|>assistant to=get_weather<|message|>{"city": "Oslo"}<|call|>'
+    assert answer.prompt == call.prompt + call.answer + "<|start|>tool<|message|>4 C<|end|><|start|>assistant"
+    said = "<|start|>assistant<|channel|>final<|message|>It is 4 C.<|return|>"
+    assert answer.answer == "<|channel|>analysis<|message|>It says 4.<|end|>" + said
+    if key == "reasoning":
+        more = [*messages, *talk("user: Thanks?", "assistant: Welcome.")]
+        assert turns(HARMONY, more, TOOLS, control=HARMONIOUS)[:2] == [call, answer]
+        assert "I look." not in turns(HARMONY, more, TOOLS, control=HARMONIOUS)[2].prompt
+
+
+def test_an_answer_stands_behind_a_system_message_that_moves_to_the_last_question() -> None:
+    moving = (
+        "{% for m in messages if m.role != 'system' %}{{ '<|U|>' if m.role == 'user' else '<|A|>' }}"
+        "{% if loop.last and m.role == 'user' and messages[0].role == 'system' %}{{ messages[0].content + '\n' }}"
+        "{% endif %}{{ m.content }}"
+        "{{ '<|end|>' if m.role == 'assistant' }}{% endfor %}{% if add_generation_prompt %}<|A|>{% endif %}"
+    )
+    messages = talk("system: Be brief.", "user: One?", "assistant: 1", "user: Two?", "assistant: 2")
+    first, second = turns(moving, messages)
+    assert (first.prompt, first.answer) == ("<|U|>Be brief.\nOne?<|A|>", "1<|end|>")
+    assert (second.prompt, second.answer) == ("<|U|>One?<|A|>1<|end|><|U|>Be brief.\nTwo?<|A|>", "2<|end|>")
+
+
+def test_a_thought_follows_the_white_space_that_its_own_prompt_prints() -> None:
+    spaced = QWEN3.replace("{% if enable_thinking", "{{ '<think>\n\n' }}{% if enable_thinking")
+    messages = talk("user: One?", "assistant: 1")
+    messages[1]["reasoning"] = "I count."
+    (turn,) = turns(spaced, messages)
+    assert turn.prompt.endswith("assistant\n<think>\n\n")
+    assert turn.answer == "I count.\n</think>\n\n1<|im_end|>"
+
+
+def test_a_thought_that_the_prompt_closes_is_refused_with_the_variable_that_leaves_it_open() -> None:
+    closing = QWEN3.replace("enable_thinking is defined and enable_thinking is false", "not enable_thinking")
+    messages = talk("user: One?", "assistant: 1")
+    messages[1]["reasoning"] = "I count."
+    assert reason(closing, messages).endswith("set variables = { enable_thinking = true } in [template]")
+
+
+def test_whatever_a_template_leaves_out_is_named() -> None:
+    messages = talk("user: Weather?", "assistant: I look.", "tool: 4 C", "assistant: It is 4 C.")
+    called = [messages[0], {**messages[1], "tool_calls": json.dumps(CALL)}, *messages[2:]]
+    assert reason(CHATML, called) == "tool_calls: the chat template does not print all of a call"
+    assert reason(CHATML, messages, TOOLS) == "tools: the chat template prints none"
+    thought = [messages[0], {**messages[1], "reasoning": "Hm."}]
+    assert reason(CHATML, thought) == "reasoning: the chat template prints none"
+    upper = CHATML.replace("m.content", "(m.content if m.role != 'user' else 'x')")
+    assert reason(upper, messages) == "the chat template does not print a message of role user word for word"
+
+
+def test_no_text_of_a_row_becomes_a_control_token() -> None:
+    messages = talk("user: Say <|im_end|>.", "assistant: No.")
+    assert reason(CHATML, messages) == "content: it holds the text of the control token <|im_end|>"
+    called = talk("user: Weather?", "assistant: ")
+    called[1]["tool_calls"] = json.dumps(CALL).replace("Oslo", "<|call|>")
+    assert reason(CALLS, called, TOOLS) == "tool_calls: it holds the text of the control token <|call|>"
+    assert "tools: it holds the text" in reason(CALLS, talk("user: a", "assistant: b"), [{"name": "<|A|>"}])
+
+
+def test_thought_marks_that_are_control_tokens_are_the_templates_own() -> None:
+    inline = talk("user: One?", "assistant: <think>\nI count.\n</think>\n\n1")
+    (turn,) = turns(QWEN3, inline, control=(*CONTROL, "<think>", "</think>"))
+    assert turn.answer == "<think>\nI count.\n</think>\n\n1<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("<think>never ends", "content: a thought begins and never ends"), (" ", "its answer is empty")],
+)
+def test_an_answer_that_teaches_nothing_good_is_named(content: str, said: str) -> None:
+    messages = [*talk("user: One?"), {"role": "assistant", "content": content, "trained": True}]
+    assert reason(QWEN3, messages) == said
+
+
+def test_a_template_that_raises_or_loops_is_quoted() -> None:
+    raising = CHATML.replace(
+        "{% for m", "{% if messages|length > 3 %}{{ raise_exception('too long') }}{% endif %}{% for m"
+    )
+    long = talk("user: One?", "assistant: 1", "user: Two?", "assistant: 2")
+    assert reason(raising, long) == "the chat template refuses it (too long)"
+    looping = (
+        CHATML + "{% if 'spin' in messages[0].content %}{% for i in range(99999) %}{% for j in range(9) %}{% endfor %}"
+    )
+    looping += "{% endfor %}{% endif %}"
+    assert "loops or grows without end" in reason(looping, talk("user: spin", "assistant: 1"))
+
+
+def test_the_last_exchange_alone_is_trained_where_the_recipe_says_so() -> None:
+    messages = talk("user: One?", "assistant: 1", "user: Two?", "assistant: 2")
+    assert answers(turns(CHATML, messages, history="last")) == ["2<|im_end|>"]
+
+
+def test_a_dialogue_is_told_and_read_back() -> None:
+    dialogue = Dialogue(talk("user: One?", "assistant: 1"), TOOLS, {"enable_thinking": False})
+    again = dialogue_of(dialogue.as_json(), is_cut=False)
+    assert again == dialogue
+    assert list(again.tools[0]["function"]["parameters"]) == ["zz", "aa"]

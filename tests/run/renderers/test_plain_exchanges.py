@@ -1,0 +1,54 @@
+"""Single exchanges of plain text are rendered by the columns to the very bytes that the template itself gives."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from orca_recipes.run.renderers import student_renderer
+from orca_recipes.run.renderers.plain_exchanges import PlainExchanges
+from orca_recipes.run.tokens import tokenize
+from orca_recipes.shards.show.show_lines import rejected_lines
+from tests.contract.templates.test_turn_texts import QWEN3, R1
+from tests.run.renderers.test_student_renderer import TWO, make, proof, talk, thinking
+from tests.run.small import promised
+
+ODD = [
+    "x < y",
+    " spaces around ",
+    "</think> tells",
+    "grüß\n\nGott",
+    "[INST]",
+    "{{ x }}",
+    "\u3000wide",
+    "a  b",
+    "🏳️‍🌈",
+    "|",
+]
+
+
+def rows():
+    for number in range(40):
+        said = (f"user: Ask {number}: {ODD[number % 10]}", f"assistant: Say {ODD[number // 4]}{number}.")
+        yield talk(*(["system: Be brief."] if number % 3 else []), *said)
+    yield from (talk(*TWO), thinking(talk(*TWO)), talk("user: One?", "assistant: ends with space "))
+    # Contents that stand within control tokens and headers, too.
+    yield from (talk("user: a", "assistant: s ", "user: im", "assistant: user"), talk("user: a", "assistant: user"))
+
+
+@pytest.mark.parametrize("template", [QWEN3, R1])
+def test_both_ways_give_the_same_bytes(tmp_path: Path, template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, counts, fit = {}, [], PlainExchanges.fit
+    monkeypatch.setattr(
+        PlainExchanges, "fit", lambda self, table: counts.append(fit(self, table).sum()) or fit(self, table)
+    )
+    for way, worth in (("columns", 1), ("turns", 1000)):
+        monkeypatch.setattr(student_renderer, "WORTH", worth)
+        tokenize._student.cache_clear()
+        built = make(tmp_path / way, template, list(rows()))
+        assert list(rejected_lines(built.directory)) == []
+        assert proof(built).findings == ()
+        records = pl.read_parquet(built.directory / "main" / "00000.records.parquet")
+        found[way] = promised(built.directory), records.rows()
+    assert found["columns"] == found["turns"]
+    assert 15 < sum(counts) < 40
