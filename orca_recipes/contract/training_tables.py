@@ -3,6 +3,6 @@
 What is in them is said by `shards.training`, which the trainer may import and recipes may not.
 """
 
-from orca_recipes.shards.training import ModelChoice, Training, adapter_refusal
+from orca_recipes.shards.training import ModelChoice, PhaseTraining, Training, adapter_refusal
 
-__all__ = ["ModelChoice", "Training", "adapter_refusal"]
+__all__ = ["ModelChoice", "PhaseTraining", "Training", "adapter_refusal"]

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from orca_recipes.contract.kinds import Kind
 from orca_recipes.contract.spelling import hint, nearest, quoted
-from orca_recipes.contract.training_tables import adapter_refusal
+from orca_recipes.contract.training_tables import Training, adapter_refusal
 from orca_recipes.counted import counted
 from orca_recipes.recipe.toml_lines import Path
 from orca_recipes.recipe.wording import described, dotted
@@ -143,6 +143,8 @@ class _Speaker:
         refusal = adapter_refusal(name) if {"training", "model"} & {*path[:-1]} else None
         if refusal is not None:
             return refusal
+        if path[:1] == ("curriculum",) and path[-2:-1] == ("training",) and name in Training.model_fields:
+            return f"{quoted(name)} holds for all phases; set it in the recipe's [training]"
         options = _options(self._model, path[:-1])
         noun = "table" if self._is_whole_recipe(path) and isinstance(value, dict | list) else "option"
         return f"{self._called(path[:-1])} has no {noun} {quoted(name)}{hint(name, options)}"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from orca_recipes.contract.comparison import Comparison
 from orca_recipes.contract.kinds import (
@@ -22,7 +22,7 @@ from orca_recipes.contract.kinds import (
     Tokenizer,
     Writer,
 )
-from orca_recipes.contract.training_tables import ModelChoice, Training
+from orca_recipes.contract.training_tables import ModelChoice, PhaseTraining, Training
 from orca_recipes.recipe.choice import choice
 from orca_recipes.recipe.grammar import DatasetName, Grammar, Name, OneOrMore
 from orca_recipes.recipe.mixtures import Mixture
@@ -120,8 +120,8 @@ class Phase(Grammar):
     ] = None
     tokens: Annotated[int | None, Field(ge=1, description="go on until so many tokens, in place of epochs")] = None
     training: Annotated[
-        Mapping[str, JsonValue], Field(description="settings for the trainer, passed through: learning_rate, schedule")
-    ] = {}
+        PhaseTraining, Field(description="settings of this phase alone, over those of [training]: learning_rate, schedule")
+    ] = PhaseTraining()
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> "Phase":

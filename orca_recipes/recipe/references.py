@@ -199,6 +199,9 @@ def _in_phases(full: Mapping[str, Any]) -> Faults:
                 yield from _one(full, "datasets", "dataset", name, (*path, "datasets", item))
         for name in several if isinstance(several, dict) else ():
             yield from _one(full, "datasets", "dataset", name, (*path, "datasets", name))
+        training = phase.get("training")
+        if isinstance(training, dict):
+            yield from _one(full, "datasets", "dataset", training.get("validation"), (*path, "training", "validation"))
 
 
 def _in_paper(full: Mapping[str, Any]) -> Faults:

@@ -271,7 +271,9 @@ class Publication:
 def asked_phases(recipe: Recipe) -> list[AskedPhase]:
     """The curriculum as the recipe asks for it."""
     return [
-        AskedPhase(datasets=phase.weights, epochs=phase.passes, tokens=phase.tokens, training=phase.training)
+        AskedPhase(
+            datasets=phase.weights, epochs=phase.passes, tokens=phase.tokens, training=phase.training.given()
+        )
         for phase in recipe.curriculum
     ]
 

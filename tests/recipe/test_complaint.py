@@ -180,6 +180,31 @@ def test_a_table_where_a_list_of_tables_belongs_is_told_how_that_is_written(faul
     ]
 
 
+@pytest.mark.parametrize(
+    ("setting", "key", "sentence"),
+    [
+        (
+            "learning_rat = 1e-3",
+            "learning_rat",
+            'curriculum.0.training has no option "learning_rat"; did you mean "learning_rate"?',
+        ),
+        ("batch_rows = 0", "batch_rows", "must be at least 1, not 0"),
+        (
+            'schedule = "cosin"',
+            "schedule",
+            'must be one of "cosine", "constant", "linear", not the text "cosin"',
+        ),
+        ("seed = 2", "seed", '"seed" holds for all phases; set it in the recipe\'s [training]'),
+        ('validation = "chekcs"', "validation", 'there is no dataset "chekcs"; there is "main"'),
+    ],
+)
+def test_settings_of_a_phase_are_checked_with_their_line(
+    faults: Faults, base: str, setting: str, key: str, sentence: str
+) -> None:
+    phase = f'[[curriculum]]\ndataset = "main"\n[curriculum.training]\n{setting}\n'
+    assert faults(base + phase) == [f"18: curriculum.0.training.{key}: {sentence}"]
+
+
 @pytest.mark.parametrize("name", ['"a b"', '"-a"', '"a/b"', '"ü"', '""', '"a\\n"', "a" * 101])
 def test_names_that_cannot_be_folders_are_refused(faults: Faults, base: str, name: str) -> None:
     (fault,) = faults(base + f'[collections.{name}]\nkind = "garden"\n')
