@@ -120,7 +120,8 @@ class Phase(Grammar):
     ] = None
     tokens: Annotated[int | None, Field(ge=1, description="go on until so many tokens, in place of epochs")] = None
     training: Annotated[
-        PhaseTraining, Field(description="settings of this phase alone, over those of [training]: learning_rate, schedule")
+        PhaseTraining,
+        Field(description="settings of this phase, over those of [training]: learning_rate, schedule"),
     ] = PhaseTraining()
 
     @model_validator(mode="after")

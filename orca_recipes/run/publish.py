@@ -271,9 +271,7 @@ class Publication:
 def asked_phases(recipe: Recipe) -> list[AskedPhase]:
     """The curriculum as the recipe asks for it."""
     return [
-        AskedPhase(
-            datasets=phase.weights, epochs=phase.passes, tokens=phase.tokens, training=phase.training.given()
-        )
+        AskedPhase(datasets=phase.weights, epochs=phase.passes, tokens=phase.tokens, training=phase.training.given())
         for phase in recipe.curriculum
     ]
 

@@ -13,6 +13,7 @@ from tests.campaign.faults import faults
 from tests.campaign.forge import forge
 from tests.campaign.fuzz import fuzz
 from tests.campaign.kill import kill
+from tests.campaign.smollm import smollm
 from tests.campaign.strangers import strangers
 from tests.campaign.templates import templates
 
@@ -32,6 +33,7 @@ campaign.add_command(forge)
 campaign.add_command(strangers)
 campaign.add_command(templates)
 campaign.add_command(families)
+campaign.add_command(smollm)
 
 if __name__ == "__main__":
     campaign()

@@ -2,21 +2,18 @@
 
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from orca_recipes.errors import DamagedShard
-from orca_recipes.shards.layout import is_trained
 from orca_recipes.shards.manifest import read_manifest
-from orca_recipes.shards.reader import Shard
 from orca_recipes.train.data import validation_groups
 from orca_recipes.train.data.batches import read_batch
 from orca_recipes.train.data.examine import examine
@@ -26,7 +23,9 @@ from orca_recipes.train.data.validation_groups import read_groups, validation_or
 from orca_recipes.train.outcome import outcome_json
 from orca_recipes.train.processes.rank import prepare, train_as_rank
 from orca_recipes.train.training_settings import Request
+from tests.train import plain_loop
 from tests.train.builds import answer, make_build, question, read_steps
+from tests.train.plain_loop import losses, mean
 from tests.train.random_models import save_random, transformers
 
 STEPS, BATCH_ROWS = 3, 8
@@ -173,29 +172,10 @@ def request(build: Path, model: Path, run: Path, mean_over: str, **layout: int) 
 
 
 def told_by_a_plain_loop(asked: Request, folder: Path, mean_over: str) -> Told:
-    """Each example run alone through transformers, torch's own AdamW: no row, no mask, no megatron-core."""
+    """What a plain loop says of the steps and of the look behind them."""
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    adamw = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), eps=1e-3, weight_decay=0.0)
     phase = prepare(asked, 1).settings.phases[0]
-    order, curve = phase.order(), []
-
-    def losses(row: RowPlace) -> Iterator[torch.Tensor]:
-        for tokens, trained in examples_of(asked.build, row):
-            scores = model(tokens[None]).logits[0, :-1][trained[1:]]
-            yield torch.nn.functional.cross_entropy(scores, tokens[1:][trained[1:]], reduction="none")
-
-    def mean(of: list[torch.Tensor]) -> torch.Tensor:
-        return torch.cat(of).mean() if mean_over == "token" else torch.stack([one.mean() for one in of]).mean()
-
-    for step in range(STEPS):
-        places = [order[position] for position in range(step * BATCH_ROWS, (step + 1) * BATCH_ROWS)]
-        loss = mean([one for place in places for one in losses(place)])
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        adamw.step()
-        adamw.zero_grad()
-        curve.append(float(loss.detach()))
-
+    curve = list(plain_loop.curve(model, asked.build, phase, STEPS, mean_over))
     by_group, everything = defaultdict(list), []
     rows = Rows(asked.build, read_manifest(asked.build))
     held_out = validation_order(rows, phase.training)
@@ -203,21 +183,12 @@ def told_by_a_plain_loop(asked: Request, folder: Path, mean_over: str) -> Told:
         for place in (held_out[position] for position in range(held_out.rows)):
             prefix, row = rows.locate(place)
             records = pq.read_table(asked.build / f"{prefix}.records.parquet").to_pylist()
-            for record, one in zip((one for one in records if one["row"] == row), losses(place), strict=True):
+            for record, one in zip(
+                (one for one in records if one["row"] == row), losses(model, asked.build, place), strict=True
+            ):
                 everything.append(one)
                 for sort in SORTS:
                     by_group[sort, record[sort]].append(one)
-    return Told(curve, float(mean(everything)), {key: float(mean(of)) for key, of in by_group.items()})
-
-
-def examples_of(build: Path, place: RowPlace) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Tokens of each example of a row, and which of them are trained on."""
-    row, shards = place.row, read_manifest(build).datasets[place.dataset].shards
-    for shard in shards:
-        if row < shard.rows:
-            break
-        row -= shard.rows
-    stored = Shard.open(build / shard.prefix).row(row)
-    trained = np.repeat(is_trained(stored.segments.modes), stored.segments.lengths)
-    for start, end in pairwise(stored.segments.example_bounds):
-        yield torch.from_numpy(stored.tokens[start:end].astype(np.int64)), torch.from_numpy(trained[start:end])
+    return Told(
+        curve, float(mean(everything, mean_over)), {key: float(mean(of, mean_over)) for key, of in by_group.items()}
+    )

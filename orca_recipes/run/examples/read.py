@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,17 @@ from orca_recipes.contract.kinds import Slice, Source
 from orca_recipes.counted import counted
 from orca_recipes.errors import SourceError
 from orca_recipes.run.examples.identity import CONTRADICTED, FREE, TAKEN, Digests, Repeats, repeats_of, with_identity
+from orca_recipes.run.examples.known_files import (
+    FILES,
+    REJECTED,
+    Given,
+    Known,
+    earlier_readers,
+    known_slices,
+    reader_of,
+    runs_of,
+    write_given,
+)
 from orca_recipes.run.examples.second_systems import merged_systems
 from orca_recipes.run.examples.unfit_rows import UNANSWERED, unfitness
 from orca_recipes.run.work.account import count_reasons
@@ -64,11 +76,18 @@ def _read_all(bench: Bench, folder: StageFolder, collection: str) -> None:
     source = bench.recipe.collections[collection]
     pinned = _pinned(bench, collection)
     tasks = read_tasks(source, collection=collection, folder=folder.path, slice_bytes=SLICE_BYTES, pinned=pinned)
+    stage = bench.plan[f"read {collection}"]
+    reader = reader_of(stage, [pinned[name] for name in sorted(_everywhere(pinned, tasks))])
+    earlier = earlier_readers(bench.store.earlier(stage), reader)
+    bench.store.hold(earlier, bench.progress.say)
+    tasks = _knowing(tasks, pinned, earlier)
     sizes = [sum(piece.stop - piece.start for piece in task.slices) for task in tasks]
-    bench.map_parts(folder, f"read {collection}", read_part, tasks, sizes, "B")
+    taken = bench.map_parts(folder, stage.name, read_part, tasks, sizes, "B")
+    bench.found[stage.name] += sum(taken)
     names = [task.name for task in tasks]
     report = index_examples(folder, names, collection=collection, source=source)
     report["unused_columns"] = list(source.unused_columns())
+    report["reader"] = reader
     _pinned(bench, collection)
     folder.finish([*names, IDS], report)
     bench.end(report, "example")
@@ -83,7 +102,10 @@ def _pinned(bench: Bench, collection: str) -> Mapping[str, Pinned]:
 
 @dataclass(frozen=True)
 class ReadTask:
-    """Read some slices of a collection into one part; `pinned` are the files that must not change meanwhile."""
+    """Read some slices of a collection into one part.
+
+    pinned: the files that must not change meanwhile. known: what an earlier stage gave for each slice; empty for none.
+    """
 
     name: str
     folder: Path
@@ -91,6 +113,7 @@ class ReadTask:
     source: Source
     slices: tuple[Slice, ...]
     pinned: tuple[Pinned, ...]
+    known: tuple[Known | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,27 +163,32 @@ def read_tasks(
 
 
 def read_part(task: ReadTask) -> int:
-    """Read, check and store one part; return its rows.
+    """Read, check and store one part; return how many of its rows an earlier stage had read.
 
     Raises: SourceError where a file changed while it was read; then nothing is kept of the part.
     """
     writer = PartWriter(task.folder, task.name)
+    runs = list(runs_of(task.slices, task.known or [None] * len(task.slices)))
+    taken = sum(known.rows for _, known in runs if known is not None)
+    if len(runs) == 1 and runs[0][1] is not None and runs[0][1].linked(writer):
+        return taken
+    part = _Reading(task)
     batches: list[dict[str, Any]] = []
-    rejected: list[pl.DataFrame] = []
-    passed_over: Counter[str] = Counter()
     with unchanged(task.pinned):
-        for frame in _gathered(_examples(task, rejected, passed_over)):
+        for table in _few(part.tables(runs)):
             suffix = f"-{len(batches):05d}.arrow"
-            write_table(writer.path(suffix), narrow(with_identity(frame, task.collection)))
-            batches.append({"suffix": suffix, "rows": frame.height})
-    write_frame(writer.path(".rejected.arrow"), _joined_rejections(rejected))
+            write_table(writer.path(suffix), table)
+            batches.append({"suffix": suffix, "rows": table.num_rows})
+    write_frame(writer.path(REJECTED), _joined_rejections(part.rejected))
+    write_given(writer.path(FILES), task.slices, {one.pin.name: one for one in task.pinned}, part.given)
     report = {
         "batches": batches,
-        "rejected": sum(frame.height for frame in rejected),
-        "passed_over": dict(passed_over),
+        "rejected": sum(one.rejected for one in part.given),
+        "passed_over": dict(sum((Counter(one.passed_over) for one in part.given), Counter())),
+        "slices": len(task.slices),
     }
-    writer.keep([batch["suffix"] for batch in batches] + [".rejected.arrow"], report)
-    return sum(batch["rows"] for batch in batches)
+    writer.keep([*(batch["suffix"] for batch in batches), REJECTED, FILES], report)
+    return taken
 
 
 def index_examples(folder: StageFolder, names: Sequence[str], *, collection: str, source: Source) -> dict[str, Any]:
@@ -176,12 +204,12 @@ def index_examples(folder: StageFolder, names: Sequence[str], *, collection: str
     repeats = repeats_of(digests)
     total, lost = sum(len(hi) for hi, _, _ in digests), int((repeats.taken != FREE).sum())
     lost_rows, tasks = _lost(tables, repeats)
-    rejected = pl.concat([read_frame(part.file(".rejected.arrow")) for part in parts] + [lost_rows])
+    rejected = pl.concat([read_frame(part.file(REJECTED)) for part in parts] + [lost_rows])
     _refuse_many_bad_rows(rejected, total, collection, source)
     writer = PartWriter(folder.path, IDS)
     _write_ids(writer.path(".arrow"), digests, repeats)
-    write_frame(writer.path(".rejected.arrow"), rejected)
-    writer.keep([".arrow", ".rejected.arrow"], {})
+    write_frame(writer.path(REJECTED), rejected)
+    writer.keep([".arrow", REJECTED], {})
     return {
         "in": total + sum(part.report["rejected"] for part in parts),
         "out": total - lost,
@@ -201,11 +229,46 @@ def batches_of(folder: StageFolder) -> list[Batch]:
     return found
 
 
-def _examples(task: ReadTask, rejected: list[pl.DataFrame], passed_over: Counter[str]) -> Iterator[pl.DataFrame]:
-    import polars as pl
+def _everywhere(pinned: Mapping[str, Pinned], tasks: Sequence[ReadTask]) -> set[str]:
+    """The files that no slice names."""
+    return set(pinned) - {piece.file.name for task in tasks for piece in task.slices if piece.file}
 
-    later = task.source.second_systems()
-    for piece in task.slices:
+
+def _knowing(tasks: Sequence[ReadTask], pinned: Mapping[str, Pinned], earlier: Sequence[StageFolder]) -> list[ReadTask]:
+    """Tasks with what earlier stages gave for their slices."""
+    known = known_slices([piece for task in tasks for piece in task.slices], pinned, earlier)
+    ends = list(accumulate(len(task.slices) for task in tasks))
+    return [
+        replace(task, known=tuple(known[stop - len(task.slices) : stop]))
+        for task, stop in zip(tasks, ends, strict=True)
+    ]
+
+
+@dataclass
+class _Reading:
+    """The work on one part. rejected: rows, in their order. given: of each slice."""
+
+    task: ReadTask
+    rejected: list[pl.DataFrame] = field(default_factory=list)
+    given: list[Given] = field(default_factory=list)
+
+    def tables(self, runs: Sequence[tuple[Sequence[Slice], Known | None]]) -> Iterator[pa.Table]:
+        """The rows of all slices as they are stored: taken over where they are known, else read."""
+        for pieces, known in runs:
+            if known is not None:
+                yield from known.tables()
+                self.rejected.append(known.rejections())
+                self.given += known.given
+                continue
+            for frame in _gathered(frame for piece in pieces for frame in self._examples(piece)):
+                yield narrow(with_identity(frame, self.task.collection))
+
+    def _examples(self, piece: Slice) -> Iterator[pl.DataFrame]:
+        import polars as pl
+
+        task, count, first = self.task, 0, len(self.rejected)
+        passed_over: Counter[str] = Counter()
+        later = task.source.second_systems()
         file = pl.lit(piece.file.name if piece.file else None, dtype=pl.String).alias("file")
         for reading in task.source.read(slice=piece):
             passed_over.update(reading.passed_over)
@@ -219,8 +282,11 @@ def _examples(task: ReadTask, rejected: list[pl.DataFrame], passed_over: Counter
             unfit = rows.select("place").with_columns(reasons.alias("reason")).filter(reasons.is_not_null())
             unread = completed(reading.rejected, rejected_rows_schema())
             for frame, bad in ((unread, strict | carried), (unfit, strict | answered)):
-                rejected.extend([frame.with_columns(file, bad.alias("bad"))] if frame.height else [])
-            yield rows.filter(reasons.is_null()) if unfit.height else rows
+                self.rejected.extend([frame.with_columns(file, bad.alias("bad"))] if frame.height else [])
+            kept = rows.filter(reasons.is_null()) if unfit.height else rows
+            count += kept.height
+            yield kept
+        self.given.append(Given(count, sum(frame.height for frame in self.rejected[first:]), passed_over))
 
 
 def _gathered(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
@@ -237,6 +303,20 @@ def _gathered(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
             waiting, size = [], 0
     if waiting:
         yield pl.concat(waiting, rechunk=True)
+
+
+def _few(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Join small pieces that were taken over with what stands beside them, where their columns are alike."""
+    import pyarrow as pa
+
+    waiting: list[pa.Table] = []
+    for table in tables:
+        if waiting and (table.schema != waiting[0].schema or sum(one.nbytes for one in waiting) >= BATCH_BYTES // 2):
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting = []
+        waiting.append(table)
+    if waiting:
+        yield waiting[0] if len(waiting) == 1 else pa.concat_tables(waiting).combine_chunks()
 
 
 def _digests(table: pa.Table) -> Digests:
