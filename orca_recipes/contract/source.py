@@ -35,7 +35,8 @@ class Slice:
     """One unit of reading: a file or a piece of one, or a span of generated items.
 
     `start` and `stop` are the source's own measure (bytes, rows, items); `first_place` is the place of its first row.
-    Slices are only units of work: how a source is cut never changes a row or its place.
+    Slices are only units of work: how a source is cut never changes a row or its place. The rows of a slice come of its
+    file and of files that no slice names: while these stay the same, they are not read again.
     """
 
     file: SourceFile | None
