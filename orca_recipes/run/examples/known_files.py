@@ -185,7 +185,7 @@ def _keys(slices: Sequence[Slice], pinned: Mapping[str, Pinned]) -> pl.DataFrame
     import polars as pl
 
     names = [piece.file.name if piece.file else None for piece in slices]
-    digests = [pinned[name].pin.digest if name in pinned else None for name in names]
+    digests = [pinned[name].pin.digest if name is not None and name in pinned else None for name in names]
     numbers = {name: [getattr(piece, name) for piece in slices] for name in ("start", "stop", "first_place")}
     columns = {"file": pl.Series(names, dtype=pl.String), "digest": pl.Series(digests, dtype=pl.String)}
     return pl.DataFrame({**columns, **{name: pl.Series(found, dtype=pl.Int64) for name, found in numbers.items()}})
