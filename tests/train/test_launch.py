@@ -45,7 +45,7 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_build(tmp_path_factory.mktemp("endless") / "project", FOREVER, sums=30)
 
 
-def test_the_quickstart_trained_as_the_readme_says_comes_well_under_the_uniform_loss(tmp_path: Path):
+def test_the_quickstart_trained_as_its_page_says_comes_well_under_the_uniform_loss(tmp_path: Path):
     recipe = HOME / "recipes" / "quickstart"
     (tmp_path / "recipes").mkdir()
     for name in ("quickstart.toml", "quickstart"):
@@ -54,16 +54,16 @@ def test_the_quickstart_trained_as_the_readme_says_comes_well_under_the_uniform_
     plan = run_command("train", "build/quickstart", "--tensor-parallel", "2", "--dry-run", folder=tmp_path)
     assert re.search(r"phase 1: main 3 times; 429 rows, 215 steps of 2, 868,950 tokens \(55,026 trained\)", plan)
     assert "time: unknown until" in plan
-    told = run_command("train", "build/quickstart", "--tensor-parallel", "2", "--steps", "200", folder=tmp_path)
-    assert re.match(r"200 steps at learning rate \S+ \w+; starting 2 ranks\n", told)
-    assert "step 200/200  phase 1  loss" in told
+    told = run_command("train", "build/quickstart", "--tensor-parallel", "2", "--steps", "60", folder=tmp_path)
+    assert re.match(r"60 steps at learning rate \S+ \w+; starting 2 ranks\n", told)
+    assert "step 60/60  phase 1  loss" in told
     losses = [step["loss"] for step in read_steps(tmp_path / "runs" / "quickstart")]
-    assert len(losses) == 200
-    assert sum(losses[-20:]) / 20 < 0.25 * math.log(4096)
+    assert len(losses) == 60
+    assert sum(losses[-20:]) / 20 < 0.35 * math.log(4096)
     assert run_command("sample", "runs/quickstart", SYLLOGISM, folder=tmp_path) in ("Yes\n", "No\n")
     folder = run_command("export-hf", "runs/quickstart", "hf", folder=tmp_path)
     assert folder.startswith("hf: exported")
-    again = run_command("train", "build/quickstart", "--steps", "200", "--dry-run", folder=tmp_path)
+    again = run_command("train", "build/quickstart", "--steps", "60", "--dry-run", folder=tmp_path)
     assert re.search(r"time: about \d+:\d\d, at the \S+ seconds a row", again)
 
 
