@@ -21,6 +21,9 @@ from orca_recipes.shards.show.visible import visible
 _LOADED = "orca_recipes.loaded"
 _COPIES = "orca_recipes.copies"
 
+OWN_PROCESS = "orca_recipes.own_process"
+"""The object of a command line that is all that its process does."""
+
 if TYPE_CHECKING:
     from orca_recipes.recipe.load import LoadedRecipe
     from orca_recipes.run.build import Asked
@@ -169,9 +172,18 @@ def with_line(context: click.Context, sentence: str) -> str:
 
 
 def ask(loaded: LoadedRecipe, **options: Any) -> Asked:
-    """What the options of a command ask of a build."""
-    from orca_recipes.front.recipe import asked_of
+    """What the options of a command ask of a build; a process that does nothing else goes on in a fork.
 
+    Not where answers are bought: an interrupt that came twice would not wait for those under way.
+    """
+    from orca_recipes.front.recipe import asked_of
+    from orca_recipes.plan.compile import collects
+
+    is_own = click.get_current_context().find_root().obj == OWN_PROCESS
+    if is_own and not any(collects(loaded.recipe, name) for name in loaded.recipe.datasets):
+        from orca_recipes.run.work.watched import watched
+
+        options["work"] = watched()
     return asked_of(loaded, **options)
 
 

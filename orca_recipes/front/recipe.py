@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from orca_recipes.front.planned import Plan
     from orca_recipes.recipe.load import LoadedRecipe
     from orca_recipes.run.build import Asked
+    from orca_recipes.run.work.workers import Work
 
 STORE = Path(".orca/store")
 """Where finished stages are kept, unless one says otherwise: below the current folder."""
@@ -142,18 +143,30 @@ class Recipe:
 
 
 def asked_of(
-    loaded: LoadedRecipe, *, store: Path, out: Path | None, limit: int | None, workers: int | None = None, **more: Any
+    loaded: LoadedRecipe,
+    *,
+    store: Path,
+    out: Path | None,
+    limit: int | None,
+    workers: int | None = None,
+    work: Work | None = None,
+    **more: Any,
 ) -> Asked:
-    """Say what is asked of a build, with what is left open filled in."""
+    """Say what is asked of a build, with what is left open filled in.
+
+    Args:
+        work: who loads files for the first time; another process, unless it is said.
+    """
     from orca_recipes.run.build import Asked
     from orca_recipes.run.work.limited import LIMITED
     from orca_recipes.store.shared_store import store_at
 
-    LIMITED.begin()
+    if work is None:
+        LIMITED.begin()
     name = loaded.recipe.name + (f".{loaded.profile}" if loaded.profile else "") + (f".limit-{limit}" if limit else "")
     directory = out or Path("build") / name
     number = workers or os.cpu_count() or 1
-    return Asked(loaded, store_at(store), directory, number, limit=limit, work=LIMITED, **more)
+    return Asked(loaded, store_at(store), directory, number, limit=limit, work=work or LIMITED, **more)
 
 
 def _tables(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,8 +61,10 @@ def _kill_the_build_alone(process: "Popen[str]") -> None:
 
 
 def _kill_a_worker(process: "Popen[str]") -> None:
-    workers = [pid for pid in _children(process.pid) if "resource_tracker" not in _command(pid)]
-    os.kill(workers[0] if workers else process.pid, signal.SIGKILL)
+    forks = [pid for pid in _children(process.pid) if _command(pid) == _command(process.pid)]
+    builder = next(iter(forks), process.pid)  # the process that was started watches its fork, which builds
+    workers = [pid for pid in _children(builder) if "resource_tracker" not in _command(pid)]
+    os.kill(workers[0] if workers else builder, signal.SIGKILL)
 
 
 def _children(pid: int) -> list[int]:

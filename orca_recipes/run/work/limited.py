@@ -35,7 +35,8 @@ _THREADED = frozenset(
 )
 """Libraries that start threads when they are imported or first used: a fork has none of them, and waits for ever."""
 
-_PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG = 1
+"""Of prctl: the signal that a process is sent when the one that started it ends."""
 _LENGTH = struct.Struct("<Q")
 _WORDS_SHOWN = 160
 _MOST_SAID = 1 << 20
@@ -123,7 +124,7 @@ class Limited:
 
     def begin(self) -> None:
         """Have the process ready, at a moment at which it can be a fork."""
-        if _may_fork():
+        if may_fork():
             _server()
 
     def rest(self) -> None:
@@ -156,7 +157,8 @@ def raise_told(error: BaseException, what: str, failure: type[UserError], limits
     raise failure(f"{what}: it cannot be loaded: {lines[0][:_WORDS_SHOWN]}") from error
 
 
-def _may_fork() -> bool:
+def may_fork() -> bool:
+    """Whether a fork of this process would lack nothing."""
     return threading.active_count() == 1 and not _THREADED & sys.modules.keys()
 
 
@@ -184,7 +186,7 @@ class _Served:
         try:
             faulthandler.disable()
             if sys.platform == "linux":
-                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+                ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             os.close(self._orders[1])
             os.close(self._told[0])
@@ -218,7 +220,7 @@ class _Served:
         said = os.pread(self._said.fileno(), _MOST_SAID, self._heard).decode("utf-8", "replace")
         self._heard = os.fstat(self._said.fileno()).st_size
         if not data:
-            raise _Ended(_cause(self._status(), said))
+            raise _Ended(ended_by(self._status(), said))
         sys.stderr.write(said)  # a library's warnings are for the user
         outcome: tuple[bool, Any] | None = pickle.loads(data)
         return outcome
@@ -244,7 +246,7 @@ class _Served:
 
 @lru_cache(maxsize=1)
 def _server() -> _Served:
-    return _Served(is_fork=_may_fork())
+    return _Served(is_fork=may_fork())
 
 
 def _asked(bounded: Bounded, task: Any) -> tuple[bool, Any] | None:
@@ -303,7 +305,7 @@ def _portable(error: BaseException) -> BaseException:
     return carried
 
 
-def _cause(status: int, said: str) -> str:
+def ended_by(status: int, said: str) -> str:
     """How a process ended, with the last line that it said."""
     if status == -signal.SIGALRM:
         return signal.SIGALRM.name

@@ -86,14 +86,14 @@ import os, sys
 from orca_recipes.errors import SourceError, TokenizerError
 from orca_recipes.run.work import limited
 from tests.run.work.test_limited import ENDS, LIMITED, loads
-assert limited._may_fork()
+assert limited.may_fork()
 LIMITED.begin()
 import polars  # once it is begun it serves, though this process has threads now
 (told, one), (_, other) = (LIMITED.do(loads, 1, what="it", failure=SourceError) for _ in range(2))
 assert (told, one == other, one != os.getpid()) == (2, True, True)
 LIMITED.rest()
 del sys.modules["polars"]
-assert limited._may_fork()
+assert limited.may_fork()
 for function, sentence in ENDS:
     try:
         LIMITED.do(function, None, what="tokenizer.json", failure=TokenizerError)

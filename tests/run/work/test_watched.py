@@ -1,0 +1,79 @@
+"""A command that goes on in a fork: whatever a file does ends in a sentence; signals and statuses are as without."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.run.work.test_limited import ENDS
+
+HOME = Path(__file__).parents[3]
+COMMAND = """
+import os, signal, sys, time
+from orca_recipes.errors import SourceError, TokenizerError
+from orca_recipes.run.work.limited import Limits
+from orca_recipes.run.work.watched import watched
+from tests.run.work.test_limited import ENDS, loads, never_ends
+
+started = os.getpid()
+try:
+    work = watched(Limits(memory_bytes=256 << 20, seconds=60.0))
+    if sys.argv[1] == "loads":
+        assert os.getppid() == started
+        print(*(work.do(loads, 1, what="it", failure=SourceError)[1] == os.getpid() for _ in range(2)))
+        sys.exit(7)
+    if sys.argv[1] == "waits":
+        print("begun", flush=True)
+        time.sleep(600)
+    work.do(ENDS[int(sys.argv[1])][0], None, what="tokenizer.json", failure=TokenizerError)
+except (SourceError, TokenizerError) as fault:
+    print(fault)
+    sys.exit(2)
+except KeyboardInterrupt:
+    print("stopped")
+    sys.exit(130)
+"""
+
+
+def command(*words: str) -> "subprocess.Popen[str]":
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *words], cwd=HOME, text=True, start_new_session=True, **streams
+    )
+
+
+def test_work_is_done_by_the_process_that_needs_it_and_its_status_is_the_commands() -> None:
+    done = command("loads")
+    assert (*done.communicate(), done.returncode) == ("True True\n", 2 * "a library's warning\n", 7)
+
+
+@pytest.mark.parametrize("number", range(len(ENDS)))
+def test_whatever_a_file_does_ends_in_a_sentence(number: int) -> None:
+    done = command(str(number))
+    said, _ = done.communicate()
+    assert (said, done.returncode) == (f"{ENDS[number][1]}\n", 2)
+
+
+def begun() -> "subprocess.Popen[str]":
+    waiting = command("waits")
+    assert waiting.stdout is not None
+    assert waiting.stdout.readline() == "begun\n"
+    return waiting
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+def test_an_interrupt_of_the_process_or_of_its_group_is_heard_once(send: object) -> None:
+    waiting = begun()
+    send(waiting.pid, signal.SIGINT)  # type: ignore[operator]
+    assert (*waiting.communicate(), waiting.returncode) == ("stopped\n", "", 130)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_command_that_is_ended_leaves_no_process(how: signal.Signals) -> None:
+    waiting = begun()
+    waiting.send_signal(how)
+    # The fork holds the other ends of these pipes: they end with it.
+    assert (*waiting.communicate(), waiting.returncode) == ("", "", -how)
