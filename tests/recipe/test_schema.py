@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import jsonschema
@@ -16,6 +18,8 @@ from orca_recipes.contract.kinds import Filter
 from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.recipe.schema import json_schema
 
+RECIPES = Path(__file__).parents[2] / "recipes"
+SCHEMA = RECIPES / "recipe.schema.json"
 Load = Callable[..., LoadedRecipe]
 Accepts = Callable[[str], bool]
 
@@ -214,3 +218,18 @@ def test_a_kind_that_two_offer_is_accepted_only_with_its_distribution() -> None:
     definitions = json_schema(Catalogue(plugins=[Mill(), OtherMill()]))["$defs"]
     assert definitions["filter.Mill.fine"]["properties"]["kind"] == {"enum": ["Mill:fine"]}
     assert definitions["filter.OtherMill.fine"]["properties"]["kind"] == {"enum": ["OtherMill:fine"]}
+
+
+def test_the_schema_beside_the_example_recipes_is_the_one_that_is_printed():
+    """An editor finds it by their first line; `ORCA_GOLDEN=write` writes it anew."""
+    printed = json.dumps(json_schema(Catalogue()), indent=1) + "\n"
+    if os.environ.get("ORCA_GOLDEN") == "write":
+        SCHEMA.write_text(printed, encoding="utf-8")
+    assert SCHEMA.read_text(encoding="utf-8") == printed
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RECIPES.glob("*.toml")))
+def test_example_recipes_name_their_schema_and_fit_it(name: str):
+    text = (RECIPES / name).read_text(encoding="utf-8")
+    assert text.startswith(f"#:schema ./{SCHEMA.name}\n")
+    jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).validate(tomllib.loads(text))
