@@ -148,7 +148,7 @@ class _Search:
         """The rules under which rows were drawn, and none is left."""
         if len(self._recipe.rules) < 2 or all(not self._lost(name).height for name in collections):
             return []
-        left = np.unique(np.concatenate([self._ids_left(), np.empty(0, dtype=np.uint64)]))
+        left = self._ids_left().implode()
         missing: dict[int, list[pl.DataFrame]] = {}
         alive: set[int] = set()
         for name in collections:
@@ -158,7 +158,7 @@ class _Search:
                     break
                 for place in np.unique(places[places != UNMATCHED]).tolist():
                     mine = rows.filter(places == place)
-                    if place in alive or np.isin(self._made_of(place, mine["id_hi"]).to_numpy(), left).any():
+                    if place in alive or self._made_of(place, mine["id_hi"]).is_in(left).any():
                         alive.add(place)
                         missing.pop(place, None)
                     else:
@@ -224,10 +224,12 @@ class _Search:
         lost = pl.concat([account.rejected.select(columns), packed])
         return lost.filter(~pl.col("stage").is_in(_NO_LOSS) & (pl.col("reason") != SPARE))
 
-    def _ids_left(self) -> np.ndarray:
+    def _ids_left(self) -> pl.Series:
+        import polars as pl
+
         parts = self._bench.folder(f"pack {self._dataset}").parts()
         shards = [part.file(".order.arrow") for part in parts if "shard" in part.report]
-        return np.concatenate([read_frame(path, columns=["id_hi"])["id_hi"].to_numpy() for path in shards])
+        return pl.concat([read_frame(path, columns=["id_hi"])["id_hi"] for path in shards])
 
 
 def _is_allowed(name: str | None, patterns: tuple[str, ...]) -> bool:

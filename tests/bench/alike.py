@@ -23,7 +23,7 @@ from orca_recipes.run.comparisons.meeting import Known, Met, meetings, rising, w
 
 ROWS_A_PART = 4_000
 PAIRS_A_TASK = 20_000
-MEASURED_BYTES = 16 << 20
+MEASURED_BYTES = 64 << 20
 """The texts are repeated, with other words in each copy, until they are as long: less says nothing of speed."""
 
 

@@ -100,11 +100,17 @@ _EDITS: tuple[Edit, ...] = (one_word, word_left_out, beginning)
 
 
 @click.command()
-@click.option("--shared", required=True, type=click.Path(path_type=Path, exists=True), help="The shared data.")
+@click.option(
+    "--shared",
+    required=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="The shared data, or its folder `data`.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A folder for what is made.")
 def plant(shared: Path, out: Path) -> None:
     """Write pairs.jsonl; and train.jsonl, benchmark.jsonl and truth.jsonl."""
     out.mkdir(parents=True, exist_ok=True)
+    shared = shared / "data" if (shared / "data").is_dir() else shared
     train = _rows(shared / "gsm8k" / "train.jsonl.gz")
     draw = random.Random(SEED)
     _write(out / "pairs.jsonl", pairs([row["question"] for row in train], draw))

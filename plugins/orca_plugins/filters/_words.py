@@ -176,7 +176,7 @@ class Runs:
         numbers = self.numbers[places_of(self.asked, asked)]
         found = numbers >= 0
         maybe = np.flatnonzero(found)
-        found[maybe] = _is_among(others[pair[maybe]] * self.values + numbers[maybe], self.codes)
+        found[maybe] = is_among(others[pair[maybe]] * self.values + numbers[maybe], self.codes)
         return found, pair
 
 
@@ -193,12 +193,12 @@ def jaccard(runs: Words, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     sets = Words(codes, starts)
     pair = np.repeat(np.arange(len(one)), np.diff(starts)[one])
     wanted = codes[places_of(sets, one)] + (other - one)[pair] * len(values)
-    shared = np.bincount(pair[_is_among(wanted, codes)], minlength=len(one))
+    shared = np.bincount(pair[is_among(wanted, codes)], minlength=len(one))
     sizes = np.diff(starts)
     return np.asarray(shared / np.maximum(sizes[one] + sizes[other] - shared, 1))
 
 
-def _is_among(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+def is_among(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     """bool [values]: which stand among the known ones, which rise."""
     if not len(known):
         return np.zeros(len(values), dtype=np.bool_)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 import numpy as np
 from pydantic import Field
 
-from orca_plugins.filters._words import Runs, Words, covered_words, normal, once, places_of, words, words_of
+from orca_plugins.filters._words import Runs, Words, covered_words, is_among, normal, once, places_of, words, words_of
 from orca_recipes.contract.comparison import Comparison, Sketch
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Decontaminate(Comparison):
     def _is_promising(self, mine: _Side, theirs: _Side, shared: np.ndarray) -> np.ndarray:
         """bool [pairs]: whether an item may be told of, by numbers alone; most pairs share a run and no more."""
         is_own = ~np.isin(theirs.runs.numbers, shared)
-        in_texts = Runs.of(theirs.runs, mine.runs, np.isin(mine.runs.numbers, once(theirs.runs.numbers)))
+        in_texts = Runs.of(theirs.runs, mine.runs, is_among(mine.runs.numbers, once(theirs.runs.numbers)))
         in_items = Runs.of(mine.runs, theirs.runs, is_own)
         found = np.zeros(mine.texts.shape[1], dtype=np.bool_)
         for item, fewest in zip(theirs.texts, (_FEWEST, self.ngram), strict=True):
