@@ -17,6 +17,7 @@ import platformdirs
 
 from orca_recipes.contract.destination import Destination
 from orca_recipes.errors import TrustError
+from orca_recipes.json_text import json_value
 
 _PROGRAM = "orca-recipes"
 
@@ -45,7 +46,7 @@ def allowed() -> tuple[Destination, ...]:
     """Read the list, sorted; empty where there is none. Raises: TrustError where the file holds no list."""
     path = trust_file()
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = json_value(path.read_text(encoding="utf-8"))
         return tuple(sorted(Destination(str(each["host"]), str(each["variable"])) for each in told["allowed"]))
     except FileNotFoundError:
         return ()

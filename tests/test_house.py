@@ -37,12 +37,13 @@ RUN = {
     *("segments", "renderers", "tokens", "rows"),
 }
 """The rooms of run/."""
-EVERYONES = {"errors", "counted", "text_table"}
+EVERYONES = {"errors", "counted", "json_text", "text_table"}
 OUTSIDE = {"recipe", "plan", "contract", "shards", "progress"}
 """What every room of run/ may import beside other rooms."""
 ROOMS = {
     "errors": set(),
     "counted": set(),
+    "json_text": set(),
     "text_table": set(),
     "shards": {"objects"},
     "objects": set(),

@@ -35,6 +35,7 @@ NO_BYTE = (
     "orca_recipes.contract.exporter",
     "orca_recipes.objects",
     "orca_recipes.progress",
+    "orca_recipes.json_text",
     "orca_recipes.text_table",
     "orca_recipes.recipe",
     "orca_recipes.run.work",

@@ -15,6 +15,7 @@ import click
 from orca_recipes.cli.options import JSON, print_json, print_text
 from orca_recipes.counted import counted
 from orca_recipes.errors import SourceError, TokenizerError
+from orca_recipes.json_text import json_value
 
 if TYPE_CHECKING:
     from orca_recipes.contract.source import Look
@@ -236,7 +237,7 @@ def _holds(tokenizer: Path, tokens: tuple[str, ...]) -> bool:
 def _json(path: Path) -> dict[str, Any]:
     """What a file of JSON holds; nothing where it is none, which building says in its own words."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json_value(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from orca_recipes.contract.exporter import Written
 from orca_recipes.export.export_folder import WHOLE
+from orca_recipes.json_text import json_value
 from orca_recipes.shards.digests import file_digest
 from orca_recipes.shards.files import write_whole
 from orca_recipes.store.sealed import flush
@@ -29,7 +30,7 @@ class WholeShards:
         known: set[Path] = set()
         for note in sorted(self._notes.glob("*.json")):
             with suppress(ValueError, KeyError, TypeError, OSError):
-                told = json.loads(note.read_bytes())
+                told = json_value(note.read_bytes())
                 files = {folder / name: digest for name, digest in told["files"].items()}
                 if all(file_digest(file) == digest for file, digest in files.items()):
                     self._held[note.name] = Written(**told["written"])

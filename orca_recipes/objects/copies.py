@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import platformdirs
 
 from orca_recipes.errors import ObjectsError
+from orca_recipes.json_text import json_value
 from orca_recipes.objects.address import Address, address_of
 from orca_recipes.objects.objects import Objects
 
@@ -102,7 +103,7 @@ class Copy:
 def copy_of(folder: Path) -> Copy | None:
     """The copy that a folder is, None where it is none."""
     try:
-        told: Mapping[str, Any] = json.loads((folder.parent / NAME).read_bytes())
+        told: Mapping[str, Any] = json_value((folder.parent / NAME).read_bytes())
         files = {str(path): PromisedFile(int(size), str(digest)) for path, (size, digest) in told["files"].items()}
         return Copy(folder, address_of(str(told["address"])), files)
     except (OSError, ValueError, KeyError, TypeError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.run.work.student import TOKENIZER_FILES
 from orca_recipes.store.narrow_tables import whole
 from orca_recipes.text_table import in_columns
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,13 @@ def histories(bench: Bench) -> tuple[HistoryView, ...]:
     """Look at the collections whose rows are at hand, where the template is one that renders turn by turn."""
     if bench.student.markup.rendering is None or "history" not in type(bench.recipe.template).model_fields:
         return ()
+    places = [(name, found) for name in bench.recipe.datasets for found in taken_collections(bench.recipe, name)]
+    frames = {place: first_conversations(bench, *place) for place in places}
+    held = {place: frame for place, frame in frames.items() if frame is not None and frame.height}
+    if not held:
+        return ()
     markups = dict(_markups(bench))
-    return tuple(
-        view
-        for dataset in bench.recipe.datasets
-        for collection in taken_collections(bench.recipe, dataset)
-        for view in _views(bench, dataset, collection, markups)
-    )
+    return tuple(view for place, frame in held.items() for view in _views(bench, place, frame, markups))
 
 
 def history_table(views: tuple[HistoryView, ...]) -> str:
@@ -90,10 +93,10 @@ def _markups(bench: Bench) -> Iterator[tuple[str, Markup]]:
             continue  # no change of a condition keeps its history
 
 
-def _views(bench: Bench, dataset: str, collection: str, markups: dict[str, Markup]) -> Iterator[HistoryView]:
-    frame = first_conversations(bench, dataset, collection)
-    if frame is None or not frame.height:
-        return
+def _views(
+    bench: Bench, place: tuple[str, str], frame: pl.DataFrame, markups: dict[str, Markup]
+) -> Iterator[HistoryView]:
+    dataset, collection = place
     conversations, train_on = whole(frame.to_arrow()), bench.recipe.datasets[dataset].train_on
     if train_on is not None:
         conversations = trained_as(conversations, train_on)

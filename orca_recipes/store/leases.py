@@ -25,6 +25,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from orca_recipes.errors import OrcaError, StoreError
+from orca_recipes.json_text import json_value
 from orca_recipes.objects.objects import ObjectFacts, Objects
 from orca_recipes.store.claims import PATIENCE_SECONDS, Say
 
@@ -174,7 +175,7 @@ class Leases:
     def _told(self, key: str) -> dict[str, Any] | None:
         """What a record or claim says, None where it is gone or is none."""
         try:
-            found = json.loads(self._objects.get(key))
+            found = json_value(self._objects.get(key))
         except (OrcaError, ValueError):
             return None
         return found if isinstance(found, dict) else None

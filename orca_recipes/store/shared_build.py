@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca_recipes.errors import BuildError, DamagedShard, ObjectsError
+from orca_recipes.json_text import json_value
 from orca_recipes.objects.address import Address, is_address
 from orca_recipes.objects.copies import Copy, PromisedFile, cache_of, copy_of, side_by_side
 from orca_recipes.objects.objects import Objects
@@ -196,7 +197,7 @@ def _listed(objects: Objects, key: str, there: set[str]) -> set[str]:
     if key not in there:
         return set()
     try:
-        told = json.loads(objects.get(key))
+        told = json_value(objects.get(key))
         if isinstance(told, list):
             return set(map(str, told))
         return {str(file["path"]) for file in (*told["files"], *told["tables"])}

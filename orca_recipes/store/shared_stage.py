@@ -16,7 +16,6 @@ there. A task that keeps its part has sent it up when it returns, and the driver
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +27,7 @@ from threading import RLock
 from typing import Any
 
 from orca_recipes.errors import ObjectsError, StoreError
+from orca_recipes.json_text import json_value
 from orca_recipes.objects.address import Address, address_of
 from orca_recipes.objects.copies import side_by_side
 from orca_recipes.objects.objects import Objects
@@ -287,6 +287,6 @@ def _receipt_key(name: str) -> str:
 @lru_cache(maxsize=16)
 def _remote(root: Path, told: bytes) -> Remote:
     try:
-        return Remote(root, address_of(str(json.loads(told)["address"])))
+        return Remote(root, address_of(str(json_value(told)["address"])))
     except (ValueError, KeyError, TypeError) as fault:
         raise StoreError(f"{root / REMOTE} cannot be read; remove it and run the same command again") from fault

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orca_recipes.errors import NoStore, ObjectsError
+from orca_recipes.json_text import json_value
 from orca_recipes.objects.address import address_of, is_address
 from orca_recipes.objects.copies import cache_of, copy_of
 from orca_recipes.objects.objects import Objects
@@ -133,7 +134,7 @@ class SharedStore(Store):
 
     def last_build(self, directory: Path) -> Mapping[str, Any] | None:
         try:
-            found = json.loads(self._remote.objects.get(_record_key(directory)))
+            found = json_value(self._remote.objects.get(_record_key(directory)))
         except (ObjectsError, ValueError):
             return None
         return found if isinstance(found, dict) and "stages" in found else None
@@ -188,7 +189,7 @@ class SharedStore(Store):
         found: set[str] = set()
         for one in self._remote.objects.listed("builds"):
             try:
-                record = json.loads(self._remote.objects.get(one.key))
+                record = json_value(self._remote.objects.get(one.key))
                 folders, lives = set(record["folders"]), _lives(str(record["directory"]), str(record["host"]))
             except (ObjectsError, ValueError, KeyError, TypeError):
                 folders, lives = set(), False

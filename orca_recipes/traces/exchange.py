@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from orca_recipes.counted import counted
 from orca_recipes.errors import UserError
+from orca_recipes.json_text import json_value
 from orca_recipes.traces.bounds import check_bounds
 from orca_recipes.traces.trace_lines import DIGEST_DIGITS, Trace, as_json, encode, from_json
 from orca_recipes.traces.trace_store import TraceStore
@@ -233,7 +234,7 @@ def _nested(row: dict[str, Any]) -> Any:
         return {**flat, "question": None}
     try:
         messages = [[message["role"], message["content"]] for message in row["messages"]]
-        sampling = json.loads(row["sampling"])
+        sampling = json_value(row["sampling"])
     except (ValueError, TypeError, KeyError) as error:
         return ValueError(str(error))
     return {**flat, "question": {"messages": messages, "sampling": sampling, "sample": row["sample"]}}

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from orca_recipes.json_text import json_value
 from orca_recipes.traces.trace_segments import segments
 
 SUFFIX = ".sent"
@@ -185,7 +186,7 @@ def _closed(key: bytes, untold: int) -> bytes:
 
 
 def _decoded(line: bytes) -> tuple[bytes, dict[str, Any]]:
-    table = json.loads(line)
+    table = json_value(line)
     return bytes.fromhex(table["key"]), table
 
 

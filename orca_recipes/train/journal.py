@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from orca_recipes.counted import counted
+from orca_recipes.json_text import json_value
 from orca_recipes.shards.files import write_whole
 from orca_recipes.shards.show.visible import visible
 from orca_recipes.train.trackio_scalars import TrackioScalars, is_installed
@@ -158,7 +159,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
-            lines.append(json.loads(text))
+            lines.append(json_value(text))
         except ValueError:
             break
     return lines

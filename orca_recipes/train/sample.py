@@ -6,7 +6,6 @@ own forward pass predicts. For long answers at speed, export the checkpoint and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from orca_recipes.errors import CheckpointError, TemplateError
+from orca_recipes.json_text import json_value
 from orca_recipes.train.checkpoints.checkpoint import TOKENIZER, load_weights, newest_checkpoint, read_checkpoint
 from orca_recipes.train.model.network import Network, build_model, logits
 from orca_recipes.train.processes.parallel_layout import Layout, running
@@ -89,8 +89,11 @@ class Asked:
             raise CheckpointError(
                 f"{checkpoint} has no tokenizer to ask it with: train it, or name one that was trained"
             )
-        settings = json.loads((folder / "generation_config.json").read_bytes())
-        ends = settings["eos_token_id"]
+        path = folder / "generation_config.json"
+        try:
+            ends = json_value(path.read_bytes())["eos_token_id"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path}: it cannot be read as generation settings ({error})") from error
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         return cls(tokenizer, frozenset(ends if isinstance(ends, list) else [ends]))
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orca_recipes.errors import CheckpointError, ModelError, TrainingError
+from orca_recipes.json_text import json_value
 from orca_recipes.shards.digests import canonical_json
 from orca_recipes.train.checkpoints import checkpoint as checkpoints
 from orca_recipes.train.checkpoints.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
@@ -128,7 +129,7 @@ def begun_with(settings: Settings) -> dict[str, object]:
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        found: Mapping[str, Any] = json.loads(path.read_bytes())
+        found: Mapping[str, Any] = json_value(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{path}: it cannot be read as JSON ({error}); name a model's folder or config.json"

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,16 @@ class Met:
 
     def told(self) -> dict[str, Any]:
         return {"tried": self.tried, "found": self.found, "unknowable": self.unknowable, "failed": self.failed}
+
+
+def joined(several: Sequence[Met]) -> Met:
+    """What several processes met of one kind."""
+    return Met(
+        sum(one.tried for one in several),
+        sum(one.found for one in several),
+        [line for one in several for line in one.unknowable],
+        [line for one in several for line in one.failed],
+    )
 
 
 def tell(by_kind: Mapping[str, Met], heads: tuple[str, str, str], json_file: Path | None) -> None:

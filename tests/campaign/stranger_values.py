@@ -12,7 +12,8 @@ import tomli_w
 
 from tests.campaign.mutation import spoilt
 
-DEEP = 30_000
+DEEP = (60, 130, 260, 500, 960, 30_000)
+"""Depths: parsers, dumpers and validators each have a limit of their own."""
 _TEXTS = [
     "",
     " ",
@@ -139,8 +140,8 @@ def edited_json(data: bytes, chance: random.Random) -> bytes:
     text = json.dumps(table)
     if chance.random() < 0.1:
         opening, closing = chance.choice([("[", "]"), ('{"a":', "}")])
-        place = text.find(": ") + 2
-        text = text[:place] + opening * DEEP + "1" + closing * DEEP + ", " + json.dumps("x") + ": " + text[place:]
+        place, depth = text.find(": ") + 2, chance.choice(DEEP)
+        text = text[:place] + opening * depth + "1" + closing * depth + ", " + json.dumps("x") + ": " + text[place:]
     if chance.random() < 0.05:
         text = text.replace("null", "NaN").replace("1", "1e999", 1)
     return text.encode()
@@ -156,11 +157,12 @@ def edited_toml(data: bytes, chance: random.Random) -> bytes:
     except (TypeError, ValueError, OverflowError):
         return spoilt(data, chance)
     if chance.random() < 0.1:
+        depth = chance.choice(DEEP)
         deep: list[Callable[[], str]] = [
-            lambda: "deep = " + "[" * DEEP + "]" * DEEP,
-            lambda: ".".join(["a"] * DEEP) + " = 1",
-            lambda: "deep = " + "{a = " * 2000 + "1" + "}" * 2000,
-            lambda: "[" + ".".join(["b"] * DEEP) + "]",
+            lambda: "deep = " + "[" * depth + "]" * depth,
+            lambda: ".".join(["a"] * depth) + " = 1",
+            lambda: "deep = " + "{a = " * min(depth, 2000) + "1" + "}" * min(depth, 2000),
+            lambda: "[" + ".".join(["b"] * depth) + "]",
         ]
         text = chance.choice(deep)() + "\n" + text if chance.random() < 0.7 else text + "\n" + deep[3]() + "\n"
     return text.encode("utf-8", "surrogatepass")

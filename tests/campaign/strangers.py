@@ -12,28 +12,29 @@ import json
 import os
 import random
 import shutil
-import socket
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import click
 from click.testing import CliRunner
 
+from orca_recipes import catalogue
 from orca_recipes.cli.main import main
 from orca_recipes.run.work import limited
 from tests.campaign.fuzz import Hang, no_longer_than
-from tests.campaign.met import Met, tell
+from tests.campaign.met import Met, joined, tell
 from tests.campaign.mutation import spoilt
 from tests.campaign.stranger_loaders import LOADERS, loaded_by_a_stranger
 from tests.campaign.stranger_values import edited_json, edited_tar, edited_template, edited_toml
 from tests.campaign.trial import HOME
+from tests.campaign.watching import Watched, watched
 
 LIMITS = limited.Limits(memory_bytes=1 << 30, seconds=60.0)
 SECRET = "planted-7f3a9c51e0b84d26"
@@ -260,16 +261,36 @@ KINDS: dict[str, tuple[Callable[[Desk, random.Random], int], int]] = {
 @click.option("--count", default=1000, show_default=True, help="How many inputs.")
 @click.option("--seed", default=1, show_default=True, help="Decides every input.")
 @click.option("--seconds", type=float, help="Stop after so many seconds.")
+@click.option("--processes", default=1, show_default=True, help="How many try inputs, each a share of the numbers.")
 @click.option("--only", type=click.Choice(sorted(KINDS)), help="Inputs of this kind alone.")
 @click.option("--at", type=int, help="This one input.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write what was tried into this file.")
 def strangers(
-    count: int, seed: int, seconds: float | None, only: str | None, at: int | None, json_file: Path | None
+    count: int,
+    seed: int,
+    seconds: float | None,
+    processes: int,
+    only: str | None,
+    at: int | None,
+    json_file: Path | None,
 ) -> None:
     """Meet what strangers hand over, edited by rule: no code, no secret, no limit passed, always a sentence."""
-    with tempfile.TemporaryDirectory(prefix="strangers-") as folder:
-        numbers = range(count) if at is None else range(at, at + 1)
-        by_kind = met(Path(folder), numbers, seed, only=only, seconds=seconds)
+    # Where there is one, a disk of memory: what a try costs is mostly files that are made, flushed and removed.
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    shares = [range(count)[first::processes] for first in range(processes)] if at is None else [range(at, at + 1)]
+    with tempfile.TemporaryDirectory(prefix="strangers-", dir=place) as folder:
+        meet = partial(met, seed=seed, only=only, seconds=seconds)
+        folders = [Path(folder) / str(number) for number in range(len(shares))]
+        began = time.monotonic()
+        if len(shares) == 1:
+            found = [meet(folders[0], shares[0])]
+        else:
+            with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+                found = list(pool.map(meet, folders, shares))
+        took = time.monotonic() - began
+    by_kind = {name: joined([one[name] for one in found]) for name in KINDS}
+    tried = sum(one.tried for one in by_kind.values())
+    click.echo(f"{tried:,} inputs, {tried / took:.1f} a second with what they are made of, seed {seed}")
     tell(by_kind, ("what strangers hand over", "kind", "refused"), json_file)
 
 
@@ -280,7 +301,8 @@ def met(
     names, shares = list(KINDS), [share for _, share in KINDS.values()]
     by_kind = {name: Met() for name in KINDS}
     ends = None if seconds is None else time.monotonic() + seconds
-    with _planted(root), _watched(root) as seen:
+    root.mkdir(parents=True, exist_ok=True)
+    with _planted(root), _one_catalogue(), watched(root) as seen:
         desk = make(root)
         limited.LIMITED = limited.Limited(LIMITS)  # the machine has other work
         for number in numbers:
@@ -293,11 +315,11 @@ def met(
     return by_kind
 
 
-def _meet(desk: Desk, name: str, chance: random.Random, seen: list[str], told: Met, where: str) -> None:
+def _meet(desk: Desk, name: str, chance: random.Random, seen: Watched, told: Met, where: str) -> None:
     told.tried += 1
     desk.begin()
     desk.said.clear()
-    seen.clear()
+    seen.forget()
     try:
         with no_longer_than(PATIENCE_SECONDS):
             told.found += KINDS[name][0](desk, chance) != 0
@@ -307,7 +329,7 @@ def _meet(desk: Desk, name: str, chance: random.Random, seen: list[str], told: M
         told.failed.append(f"{where}: {fault}")
     except BaseException as fault:  # panics of Rust are no Exception
         told.failed.append(f"{where}: {type(fault).__name__}: {fault}")
-    told.failed += [f"{where}: {sentence}" for sentence in dict.fromkeys(seen)]
+    told.failed += [f"{where}: {sentence}" for sentence in seen.told()]
     if any(SECRET in text for text in desk.said) or _holds_secret(desk.here):
         told.failed.append(f"{where}: the secret is shown or written")
 
@@ -315,6 +337,17 @@ def _meet(desk: Desk, name: str, chance: random.Random, seen: list[str], told: M
 def _holds_secret(folder: Path) -> bool:
     files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     return any(SECRET.encode() in path.read_bytes() for path in files if path.suffix != ".sqlite")
+
+
+@contextmanager
+def _one_catalogue() -> Iterator[None]:
+    """What is installed is looked for once, not by each command."""
+    known, before = catalogue.Catalogue(), catalogue.Catalogue
+    catalogue.Catalogue = lambda: known  # type: ignore[assignment,misc]
+    try:
+        yield
+    finally:
+        catalogue.Catalogue = before  # type: ignore[misc]
 
 
 @contextmanager
@@ -329,32 +362,3 @@ def _planted(root: Path) -> Iterator[None]:
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
-
-
-@contextmanager
-def _watched(root: Path) -> Iterator[list[str]]:
-    """What this process does that no input may bring about, in sentences: an audit hook sees it."""
-    seen: list[str] = []
-    allowed = (str(root.resolve()), tempfile.gettempdir(), "/dev/", "/proc/")
-    watching = [True]
-    sys.addaudithook(partial(_audit, seen, allowed, watching))
-    try:
-        yield seen
-    finally:
-        watching.clear()
-
-
-def _audit(seen: list[str], allowed: tuple[str, ...], watching: list[bool], event: str, words: tuple[Any, ...]) -> None:
-    if not watching:
-        return
-    starts = ("os.system", "os.exec", "os.posix_spawn", "os.spawn")
-    if event in starts or (event == "subprocess.Popen" and words[0] != sys.executable):
-        seen.append(f"it starts {words[0]}")
-    elif event == "socket.getaddrinfo":
-        seen.append(f"it asks for the host {words[0]}")
-    elif event == "socket.connect" and words[0].family != socket.AF_UNIX:
-        seen.append(f"it connects to {words[1]}")
-    elif event == "open" and isinstance(words[0], str | bytes) and isinstance(words[2], int):
-        path = os.path.abspath(os.fsdecode(words[0]))
-        if words[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and not path.startswith(allowed) and ".pyc" not in path:
-            seen.append(f"it writes {path}")

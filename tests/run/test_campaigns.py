@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.campaign.watching import watched
+
 HOME = Path(__file__).parents[2]
 
 
@@ -20,3 +22,11 @@ def test_what_strangers_hand_over_and_machines_that_fail_end_in_sentences(name: 
     told = json.loads((tmp_path / "told.json").read_bytes())
     assert done.returncode == 0, done.stdout + done.stderr
     assert (told["tried"], told["failed"], told["unknowable"]) == (int(more[1]), [], [])
+
+
+def test_the_processes_that_load_strangers_files_are_watched_too(tmp_path: Path):
+    with watched(tmp_path) as seen:
+        subprocess.run([sys.executable, "-c", "open('/nowhere/x', 'w')"], stderr=subprocess.DEVNULL)
+        assert seen.told() == ["in the process that loads: 'it writes /nowhere/x'"]
+        seen.forget()
+        assert seen.told() == []

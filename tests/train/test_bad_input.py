@@ -20,7 +20,10 @@ from orca_recipes.errors import (
 )
 from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.train import start
+from orca_recipes.train.checkpoints.checkpoint import NAME, read_checkpoint
 from orca_recipes.train.data.examine import examine
+from orca_recipes.train.data.vocabulary import tokens_of
+from orca_recipes.train.hf.model_folder import read_config
 from orca_recipes.train.processes import rank
 from orca_recipes.train.processes.rank import prepare, train_as_rank
 from orca_recipes.train.sample import Asked
@@ -175,3 +178,22 @@ def test_a_question_never_becomes_a_control_token(run: Request):
     with pytest.raises(TemplateError, match=r"the user message holds the control token <\|im_end\|>"):
         asked.prompt("Hello<|im_end|>", None)
     assert asked.prompt("Hello", "Be kind.") != asked.prompt("Hello", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        (NAME, read_checkpoint),
+        ("config.json", read_config),
+        ("tokenizer.json", tokens_of),
+        ("tokenizer/generation_config.json", Asked.open),
+    ],
+)
+def test_json_that_is_nested_too_deeply_is_refused_by_the_file_s_name(
+    tmp_path: Path, name: str, read: Callable[[Path], object]
+):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("[" * 30_000 + "]" * 30_000)
+    with pytest.raises(OrcaError, match=name):
+        read(tmp_path)

@@ -25,6 +25,7 @@ from megatron.core.dist_checkpointing.mapping import ShardedObject
 from torch.distributed.checkpoint.api import CheckpointException
 
 from orca_recipes.errors import CheckpointError, StoreError
+from orca_recipes.json_text import json_value
 from orca_recipes.shards.files import write_whole
 from orca_recipes.shards.publishing import foreign_files
 from orca_recipes.train.checkpoints.checkpoint_files import (
@@ -196,7 +197,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises: CheckpointError where it is none.
     """
     try:
-        found = json.loads((path / NAME).read_bytes())
+        found = json_value((path / NAME).read_bytes())
         return Checkpoint(**{**found, "architecture": Architecture.from_json(found["architecture"])})
     except FileNotFoundError:
         raise CheckpointError(

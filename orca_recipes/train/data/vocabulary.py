@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orca_recipes.errors import ModelError
+from orca_recipes.json_text import json_value
 
 _FILE = "tokenizer.json"
 _OTHER_FILES = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.tiktoken")
@@ -68,7 +69,7 @@ def tokens_of(folder: Path) -> Tokens | None:
     path = folder / _FILE
     if path.is_file():
         try:
-            return _tokens(json.loads(path.read_bytes()))
+            return _tokens(json_value(path.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{path} cannot be read as a tokenizer ({error})") from error
     if any((folder / name).is_file() for name in _OTHER_FILES):

@@ -7,7 +7,6 @@ was trained on travels along.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -18,6 +17,7 @@ import torch
 from megatron.core import parallel_state
 
 from orca_recipes.errors import BuildError, ModelError
+from orca_recipes.json_text import json_value
 from orca_recipes.shards import publishing
 from orca_recipes.shards.layout import TOKENIZER as TOKENIZER_FILE
 from orca_recipes.shards.manifest import read_manifest
@@ -194,7 +194,7 @@ def added_tokens(build: Path) -> set[int]:
     """
     path = build / TOKENIZER_FILE
     try:
-        return {int(token["id"]) for token in json.loads(path.read_bytes()).get("added_tokens", [])}
+        return {int(token["id"]) for token in json_value(path.read_bytes()).get("added_tokens", [])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: it cannot be read ({error}): build again") from error
 

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from orca_recipes.errors import ModelError
+from orca_recipes.json_text import json_value
 from orca_recipes.train.hf.weights import Shape
 
 CONFIG = "config.json"
@@ -205,7 +206,7 @@ def _files(sizes: Mapping[str, int], file_bytes: int) -> dict[str, list[str]]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        found = json_value(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: it cannot be read ({error}): fetch it again") from error
     if not isinstance(found, dict):

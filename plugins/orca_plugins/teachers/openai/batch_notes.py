@@ -19,6 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from orca_recipes.errors import Failure, TeacherError
+from orca_recipes.json_text import json_value
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,6 @@ class Notes:
 
 def _read(path: Path) -> Note:
     try:
-        return Note(**json.loads(path.read_text(encoding="utf-8")))
+        return Note(**json_value(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
         raise Failure(f"{path} is no note of a batch: move it away, and look at the server for what was paid") from None

@@ -4,7 +4,6 @@ What such a folder says is honoured, and its notes are no rows. Of several split
 expert trains on no test set unasked.
 """
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 from orca_plugins.sources.files.columns import nearest, shown, shown_path
 from orca_plugins.sources.files.places.formats import format_of
 from orca_recipes.errors import SourceError
+from orca_recipes.json_text import json_value
 
 NOTES = ("dataset_info.json", "dataset_dict.json", "dataset_infos.json")
 """Files that say something of a data set's rows, and are none."""
@@ -89,7 +89,7 @@ def _configurations(base: Path) -> list[dict[str, Any]]:
 
     try:
         said = yaml.safe_load(front[1])
-    except yaml.YAMLError as fault:
+    except (yaml.YAMLError, RecursionError) as fault:
         raise SourceError(f"{shown_path(readme)}: its head is no YAML ({shown(str(fault))})") from None
     told = said.get("configs") if isinstance(said, dict) else None
     if told is None:
@@ -189,7 +189,7 @@ def _listed(named: Mapping[str, Any]) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json_value(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
         raise SourceError(f"{shown_path(path)}: it cannot be read ({shown(str(fault))})") from None
     return found if isinstance(found, dict) else {}
