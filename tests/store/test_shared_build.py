@@ -176,6 +176,36 @@ def test_an_address_that_cannot_be_used_is_one_sentence(
     assert "hush" not in said
 
 
+@pytest.mark.parametrize(
+    ("surroundings", "told"),
+    [
+        ({"AWS_ENDPOINT_URL": "http://me:hush@127.0.0.1:9"}, "nothing answers at http://127.0.0.1:9"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "no credentials were found"),
+    ],
+)
+def test_a_store_that_cannot_be_reached_is_one_sentence_and_nothing_is_written(
+    recipe: Path,
+    bucket: str,
+    host,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    surroundings: dict[str, str],
+    told: str,
+):
+    for name, value in surroundings.items():
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    # A place of its own: clients are kept by place, with the credentials that they found first.
+    words = ["build", str(recipe), "--workers", "1", "--store", f"s3://{bucket}/{told[:7].strip()}"]
+    assert _exit(*words, "--out", str(recipe.parent / "out")) in (1, 2)
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.count("\n") == 1
+    assert "hush" not in said
+    assert not (recipe.parent / "out").exists()
+    assert not (recipe.with_suffix(".lock")).exists()
+
+
 def test_a_bucket_that_may_not_be_written_is_told_before_the_work(
     recipe: Path, bucket: str, host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
