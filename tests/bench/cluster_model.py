@@ -121,6 +121,7 @@ class _World:
         self._requests = 0.0
         self._unready = set(range(cluster.nodes * cluster.cores))
         self._dies = [self._death(self._now) for _ in range(cluster.nodes)]
+        """When each node dies; it is back some time later, and dies again."""
         self._found.waits["start"] = costs.begin_seconds
 
     def alone(self, step: Alone, examples: float) -> None:
@@ -145,12 +146,8 @@ class _World:
         driver = store = ends = self._now
         while waiting:
             driver = max(driver, heapq.heappop(waiting)) + costs.handing_seconds
-            free_at, core = heapq.heappop(free)
+            begins, core = self._taken(free, driver)
             node = core % cluster.nodes
-            begins = max(driver, free_at)
-            while begins >= self._dies[node]:
-                begins = max(begins, self._dies[node] + cluster.replaced_seconds)
-                self._dies[node] = self._death(begins)
             store = max(store, begins) + step.files / cluster.store_requests_second
             self._requests += step.files
             works = self._ready(core) + working * self._slowness()
@@ -162,8 +159,7 @@ class _World:
             if done > self._dies[node]:
                 # Lost: the part runs again, and the node's place is empty for a while.
                 heapq.heappush(waiting, self._dies[node] + cluster.noticed_seconds)
-                heapq.heappush(free, (self._dies[node], core))
-                self._unready |= set(range(node, len(free), cluster.nodes))
+                heapq.heappush(free, (self._dies[node] + cluster.replaced_seconds, core))
                 found.retried += 1
                 continue
             found.parts += 1
@@ -176,6 +172,19 @@ class _World:
         found.waits["nodes' network and store"] += number * moving / cores
         found.waits["store's requests"] += number * step.files / cluster.store_requests_second
         self._now = ends
+
+    def _taken(self, free: list[tuple[float, int]], now: float) -> tuple[float, int]:
+        """The first core that is free and whose node lives, and when."""
+        while True:
+            free_at, core = heapq.heappop(free)
+            node, begins = core % self._cluster.nodes, max(now, free_at)
+            if begins < self._dies[node]:
+                return begins, core
+            back = self._dies[node] + self._cluster.replaced_seconds
+            self._unready.add(core)
+            if begins >= back:
+                self._dies[node] = self._death(back)
+            heapq.heappush(free, (max(begins, back), core))
 
     def told(self, examples: float) -> Foretold:
         cluster, found = self._cluster, self._found

@@ -81,6 +81,7 @@ class Row:
     parts: int
     retried: int
     driver_gib: float
+    breaks: str
 
 
 @click.command()
@@ -106,13 +107,14 @@ def scale(file: Path | None, megabytes: float, work: Path, shared: Path, chosen:
         ready = measure([sys.executable, "-c", _READY, *_tokenizer_file(student)], folder=place).wall_seconds
         with RayNodes(HERE_NODES) as nodes:
             handing = bench.handing_seconds(nodes)
-            begin = bench.built(of=bench.small, nodes=nodes)
-            costs = Costs(steps, max(0.0, begin.wall_seconds - ready), ready, handing, memory, begin_memory)
+            bench.built(of=bench.small, nodes=nodes)  # the first processes of a cluster start more slowly
+            made = [bench.made_on(nodes, number) for number in _ever_fewer(nodes)]
+            begin = max(0.0, statistics.median(one.begin.wall_seconds for one in made) - ready)
+            costs = Costs(steps, begin, ready, handing, memory, begin_memory)
             click.echo(_told_costs(costs))
-            made = [(number, *bench.built_while(nodes)) for number in _ever_fewer(nodes)]
-            here = [bench.held(number, costs, cost, cores) for number, cost, cores in made]
+            here = [bench.held(costs, one) for one in made]
             click.echo(_told_here(here))
-            click.echo(bench.told_cpu([cost for _, cost, _ in made], begin))
+            click.echo(bench.told_cpu(made))
             if parts:
                 click.echo(bench.told_memory(nodes, parts))
         click.echo(bench.told_objects())
@@ -122,6 +124,16 @@ def scale(file: Path | None, megabytes: float, work: Path, shared: Path, chosen:
     click.echo(f"load {load()} at the end")
     if file is not None:
         file.write_text(json.dumps([asdict(row) for row in (*here, *rows)], indent=1) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A build on so many nodes of this machine, one of next to nothing just before, and the cores to be had then."""
+
+    nodes: int
+    begin: Cost
+    whole: Cost
+    cores: float
 
 
 @dataclass(frozen=True)
@@ -161,20 +173,24 @@ class _Bench:
 
         return run() if nodes is None else _with_cluster(run, nodes.pid)
 
-    def built_while(self, nodes: RayNodes) -> tuple[Cost, float]:
-        """A cold build on the cluster, and the cores that were to be had then."""
+    def made_on(self, nodes: RayNodes, number: int) -> _Made:
+        """Cold builds on the cluster, the cores to be had looked at before and after."""
         before = cores_to_be_had()
-        cost = self.built(nodes=nodes)
-        return cost, (before + cores_to_be_had()) / 2
+        begin, whole = self.built(self.small, nodes), self.built(nodes=nodes)
+        return _Made(number, begin, whole, (before + cores_to_be_had()) / 2)
 
-    def told_cpu(self, ray: Sequence[Cost], ray_begin: Cost) -> str:
+    def told_cpu(self, made: Sequence[_Made]) -> str:
         """The CPU of the cluster against that of the engine `local`, both without what a build of nothing takes."""
-        local, local_begin = self.built().cpu_seconds, self.built(self.small).cpu_seconds
-        used = statistics.median(cost.cpu_seconds for cost in ray)
-        ratio = (used - ray_begin.cpu_seconds) / (local - local_begin)
+        ray = [(one.whole.cpu_seconds, one.begin.cpu_seconds) for one in made]
+        local = [(self.built().cpu_seconds, self.built(self.small).cpu_seconds) for _ in made]
+        told, after = [], []
+        for name, pairs in (("ray", ray), ("local", local)):
+            whole, begin = (statistics.median(column) for column in zip(*pairs, strict=True))
+            after.append(statistics.median(whole - begin for whole, begin in pairs))
+            told.append(f"{name} {whole:.1f} s ({begin:.1f} of them start-up)")
         return (
-            f"CPU of {self.corpus.megabytes:.0f} MB: ray {used:.1f} s ({ray_begin.cpu_seconds:.1f} of them start-up), "
-            f"local {local:.1f} s ({local_begin:.1f}); after start-up {ratio:.2f} times"
+            f"CPU of {self.corpus.megabytes:.0f} MB, medians of {len(made)}: {told[0]}, {told[1]}; "
+            f"after start-up {after[0]:.2f} s and {after[1]:.2f} s: {after[0] / after[1]:.2f} times"
         )
 
     def told_objects(self) -> str:
@@ -200,20 +216,21 @@ class _Bench:
         peak, ran = told["main"]["peak_bytes"], told["engine"]["parts"]
         return f"the driver of {ran:,} parts: {peak / 2**30:.2f} GiB, {told['main']['cpu_seconds']:.0f} CPU seconds"
 
-    def held(self, nodes: int, costs: Costs, made: Cost, cores: float) -> Row:
-        """A build on nodes of this machine, foretold and made."""
+    def held(self, costs: Costs, made: _Made) -> Row:
+        """A build on nodes of this machine, foretold and made; its begin is that of the build just before."""
+        costs = replace(costs, begin_seconds=max(0.0, made.begin.wall_seconds - costs.ready_seconds))
         model = Cluster(
-            nodes,
+            made.nodes,
             cores=1,
-            shared_cores=cores,
+            shared_cores=made.cores,
             store_seconds=0,
             store_requests_second=1e6,
             failures_hour=0,
             slow_share=0,
         )
         told = foretold(costs, model, self.corpus.rows)
-        row = _row(told, self.corpus.rows, nodes, None)
-        return replace(row, measured=round(made.wall_seconds, 1), cores=round(cores, 2), usd=None)
+        row = _row(told, self.corpus.rows, made.nodes, None)
+        return replace(row, measured=round(made.whole.wall_seconds, 1), cores=round(made.cores, 2), usd=None)
 
 
 def _with_cluster(run: Callable[[], Cost], cluster: int) -> Cost:
@@ -281,6 +298,7 @@ def _row(told: Foretold, examples: int, nodes: int, speedup: float | None) -> Ro
         told.parts,
         told.retried,
         round(told.driver_bytes / 2**30, 1),
+        "driver's memory" if told.driver_bytes > HEAD_BYTES else "",
     )
 
 
@@ -329,11 +347,16 @@ def _told_rows(rows: Sequence[Row]) -> str:
             f"{row.parts:,}",
             row.retried,
             f"{row.driver_gib:.1f}",
+            row.breaks,
         )
         for row in rows
     ]
-    head = ("examples", "nodes", "time", "usd", "speedup", "held up by", "parts", "again", "driver GiB")
-    return table("builds foretold, on nodes of 32 cores", head, lines)
+    head = ("examples", "nodes", "time", "usd", "speedup", "held up by", "parts", "again", "driver GiB", "breaks")
+    title = (
+        f"builds foretold, on nodes of {Cluster(1).cores} cores ({Cluster(1).node_usd_hour} USD an hour each, machines "
+        f"that run already), driver of {HEAD_BYTES >> 30} GiB, store and build at S3; speedup: over one node"
+    )
+    return table(title, head, lines)
 
 
 def _told_limits(costs: Costs) -> str:
@@ -346,11 +369,13 @@ def _told_limits(costs: Costs) -> str:
     )
     handing = sum(costs.handing_seconds / step.examples for step in costs.steps if not isinstance(step, Alone))
     cores = sum(step.cpu_seconds / step.examples for step in costs.steps if not isinstance(step, Alone))
-    nodes = cores / Cluster(1).cores / (alone + handing)
+    passing = sum(step.moved_bytes for step in costs.steps if isinstance(step, Alone))
     return (
-        f"what breaks first: the driver's memory, {HEAD_BYTES >> 30} GiB at {most:,.0f} examples\n"
-        f"what holds up first: the driver; it takes {1e6 * (alone + handing):.1f} µs an example, and the parts "
-        f"{1e6 * cores:.0f} µs of a core: beyond {nodes:.0f} nodes of 32 cores more than half of the time is its"
+        f"what breaks first: the driver's memory, {HEAD_BYTES >> 30} GiB at {most / 1e6:,.0f} million examples\n"
+        f"what holds up first: the driver, which takes {1e6 * alone:.1f} µs an example alone and {1e6 * handing:.1f} "
+        f"µs to hand out parts, and the parts {1e6 * cores:.0f} µs of a core: with {cores / (alone + handing):.0f} "
+        f"cores the driver takes as long as they\n"
+        f"what passes through the driver: {passing:,.0f} bytes an example (sources to be digested, the build)"
     )
 
 
