@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import click
@@ -25,7 +26,7 @@ import click
 from tests.campaign.answers import killed as killed_collections
 from tests.campaign.ray_nodes import RayNodes
 from tests.campaign.sites import AtAddress, OnDisk, reaching
-from tests.campaign.trial import copied_recipe, end_group, table
+from tests.campaign.trial import HOME, copied_recipe, end_group, table
 from tests.servers.object_server import ObjectServer
 from tests.servers.running import running_apart
 
@@ -38,6 +39,8 @@ _ON_NODES = ("read", "converse", "tokenize", "write")
 _LEASE_SECONDS = 2
 _DOWN_SECONDS = 3
 _FAILING_SHARE = 0.05
+_OTHERS = {"quickstart": "", "orca-1": "sample", "orca-2": "sample"}
+"""Recipes that are built once on the cluster, and their profiles."""
 _QUESTIONS, _ANSWER_SECONDS, _COLLECTIONS_KILLED = 600, 0.1, 4
 
 
@@ -99,6 +102,8 @@ def cluster(file: Path | None, recipe: str, rounds: int, verbs: tuple[str, ...],
                 click.echo(json.dumps(asdict(rows[-1])), err=True)
         if not verbs and (not only or "answers" in only):
             rows.append(_collections_killed(Path(folder), world))
+        if not verbs and (not only or "undisturbed" in only):
+            rows += _undisturbed(Path(folder), world)
     _tell(rows)
     if file is not None:
         file.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
@@ -288,6 +293,25 @@ def _collections_killed(folder: Path, world: _World) -> Kill:
     )
     within, seconds = found.kills > 0, round(time.monotonic() - began, 1)
     return Kill("command", "folder", "answer", within, not found.faults, tuple(found.faults), seconds, told=told)
+
+
+def _undisturbed(folder: Path, world: _World) -> Iterator[Kill]:
+    """Other recipes on the cluster, with nothing that disturbs them, against this machine alone."""
+    place = folder / "others"
+    shutil.copytree(HOME / "recipes", place)
+    for name, profile in _OTHERS.items():
+        recipe, words = place / f"{name}.toml", ("--profile", profile) if profile else ()
+        alone = OnDisk(folder / f"alone-{name}", recipe, 1, words)
+        alone.begin_anew()
+        alone.run().check_returncode()
+        promised = alone.promise()
+        for trial in (world.disk, world.address):
+            other = replace(trial, recipe=recipe, more=(*trial.more, *words))
+            other.begin_anew()
+            began, done = time.monotonic(), other.run()
+            faults = [f"the build failed: {done.stderr}"] if done.returncode else []
+            outcome = _Outcome("undisturbed", True, faults, told=name)
+            yield _judged(replace(world, promised=promised), other, "all", outcome, time.monotonic() - began)
 
 
 def _tell(rows: Sequence[Kill]) -> None:
