@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orca_plugins.engines.local import Local
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.cli.main import main
 from orca_recipes.errors import BuildError
@@ -148,6 +149,26 @@ def test_two_hosts_at_once_over_one_store_make_the_same_build(recipe: Path, buck
     assert open_build(f"s3://{bucket}/out").digest == build(asked(recipe), Heard())[0].data_digest
     assert Objects.at(store).listed("claims") == Objects.at(store).listed("running") == []
     assert [one.key for one in Objects.at(f"s3://{bucket}/out").listed() if one.key.startswith(".")] == []
+
+
+def test_parts_that_are_made_in_the_caches_of_others_give_the_same_bytes(
+    recipe: Path, bucket: str, host, monkeypatch: pytest.MonkeyPatch
+):
+    """Shots and comparisons hand files from the command to parts and back, which no folder shows to both."""
+    pytest.importorskip("rensa", reason="needs orca-recipes[near]")
+    text = recipe.read_text(encoding="utf-8")
+    near = '{ kind = "near_duplicates", of = "question", ngram = 1, threshold = 0.6 }'
+    text = text.replace("max_chars = 2000 }", f"max_chars = 2000 }}, {near}")
+    shown = '[[rules]]\nwhen = { collection = "sums" }\nstrategy = "few_shot"\n[[rules]]\nstrategy = "direct"\n'
+    recipe.write_text(f"{text}\n{shown}", encoding="utf-8")
+    local, _ = build(asked(recipe), Heard())
+    spread = at(recipe, f"s3://{bucket}/store", f"s3://{bucket}/out")
+    monkeypatch.setattr(Local, "spreads", True)
+    host("node")
+    made, _ = build(spread, Heard())
+    assert made.digest == local.digest
+    assert 20 < local.datasets["main"].examples < 200
+    assert Objects.at(f"s3://{bucket}/store").listed("sent") == []
 
 
 def test_a_recipe_is_built_at_addresses_from_python(recipe: Path, bucket: str, host):

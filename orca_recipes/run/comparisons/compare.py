@@ -234,7 +234,7 @@ class _Comparing:
         """int64 [own]: of rows with one signature the first in order, who meets others for all of them."""
         import polars as pl
 
-        path = self._folder.path / f"{self.own[0].name}-{number}-alike.npy" if self.own else None
+        path = self._folder.file(f"{self.own[0].name}-{number}-alike.npy") if self.own else None
         if path is None or not path.exists():
             return np.arange(own)
         marks = np.concatenate([read_array(self._folder, f"{pool.name}-{number}-alike") for pool in self.own])

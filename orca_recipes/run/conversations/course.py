@@ -21,10 +21,13 @@ from orca_recipes.run.examples.row_digests import Digests, read_digests
 from orca_recipes.run.examples.selection import repeated, taken_copies
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import IDS, read_frame
-from orca_recipes.store.stage_folder import StageFolder
+from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl
+
+_POOL = "shots"
+"""The part that holds the answered examples which strategies may show."""
 
 
 @dataclass(frozen=True)
@@ -128,14 +131,17 @@ def _batches(
     check_patterns(bench.recipe, _known_tasks(bench))
     course = course_of(bench, dataset, collection)
     if any(rule.strategy.shots()[1] for rule in course.rules):
-        course = replace(course, shots=folder.path / "shots.arrow")
+        # Kept as a part, so that workers who see no folder of ours find it; it is dropped when the stage is finished.
+        pool = PartWriter(folder.path, _POOL)
         write_pool(
-            folder.path / "shots.arrow",
+            pool.path(".arrow"),
             batches=batches_of(read),
             ids=read.file(f"{IDS}.arrow"),
             selected=selected > 0,
             seed=bench.recipe.seed,
         )
+        pool.keep([".arrow"], {})
+        course = replace(course, shots=folder.path / f"{_POOL}.arrow")
     return [
         ConverseTask(
             name=f"part-{batch.start:012d}-{batch.stop:012d}",
