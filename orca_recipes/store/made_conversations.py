@@ -30,6 +30,16 @@ def passed_rows(part: Part) -> np.ndarray | None:
     return numbers(one_piece(read_table(part.file(PASSED))["row"]))
 
 
+def passed_mask(part: Part) -> np.ndarray | None:
+    """bool [rows of the file]: those that passed; None: all of them."""
+    passed = passed_rows(part)
+    if passed is None:
+        return None
+    mask = np.zeros(part.report["made"], dtype=np.bool_)
+    mask[passed] = True
+    return mask
+
+
 def write_made(writer: PartWriter, made: pa.Table, earlier: Iterable[Path]) -> None:
     """Write conversations as they were made, unless an earlier stage holds the very same: then its file is linked."""
     for path in earlier:

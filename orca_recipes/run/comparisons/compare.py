@@ -42,6 +42,7 @@ from orca_recipes.run.examples.selection import read_selection, taken_copies
 from orca_recipes.run.work.account import ACCOUNT
 from orca_recipes.run.work.bench import AnyTask, Bench
 from orca_recipes.store.arrow_files import IDS, read_frame, write_frame
+from orca_recipes.store.made_conversations import MADE, passed_mask
 from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 if TYPE_CHECKING:
@@ -97,7 +98,14 @@ class _Comparing:
     def _conversations(self, collection: str) -> list[Pool]:
         converse = self._bench.folder(f"converse {self._dataset}/{collection}")
         return [
-            Pool(f"rows-{collection}-{part.name}", part.file(".arrow"), collection, collection, part.report["out"])
+            Pool(
+                f"rows-{collection}-{part.name}",
+                part.file(MADE),
+                collection,
+                collection,
+                part.report["out"],
+                passed_mask(part),
+            )
             for part in converse.parts()
             if part.name != ACCOUNT
         ]

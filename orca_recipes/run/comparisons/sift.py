@@ -11,6 +11,7 @@ from orca_recipes.run.comparisons.compare import verdict_part
 from orca_recipes.run.work.account import ACCOUNT, count_reasons, read_account
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import read_frame, write_frame
+from orca_recipes.store.made_conversations import MADE, passed_rows
 from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
     for part in converse.parts():
         if part.name == ACCOUNT:
             continue
-        frame = read_frame(part.file(".arrow"))
+        frame, passed = read_frame(part.file(MADE)), passed_rows(part)
+        frame = frame if passed is None else frame[passed]
         rows = found["row"].to_numpy()
         first, last = np.searchsorted(rows, (start, start + frame.height))
         mine = found.slice(first, last - first)

@@ -44,7 +44,7 @@ from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.run.work.student import TOKENIZER_FILES
 from orca_recipes.store.arrow_files import indices, read_table, write_table
-from orca_recipes.store.made_conversations import MADE, passed_rows
+from orca_recipes.store.made_conversations import MADE, passed_mask
 from orca_recipes.store.narrow_tables import whole
 from orca_recipes.store.stage_folder import Part, PartWriter, StageFolder
 
@@ -277,12 +277,8 @@ def _made(task: TokenizeTask, conversations: pa.Table) -> tuple[Made, Expansion]
 
 def _wanted(part: Part, rows: int) -> np.ndarray:
     """bool [rows]: the conversations of a part that passed the filters."""
-    passed = passed_rows(part)
-    if passed is None:
-        return np.ones(rows, dtype=bool)
-    mask = np.zeros(rows, dtype=bool)
-    mask[passed] = True
-    return mask
+    mask = passed_mask(part)
+    return np.ones(rows, dtype=bool) if mask is None else mask
 
 
 def _student_of(task: TokenizeTask) -> StudentRenderer:
