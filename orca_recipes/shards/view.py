@@ -47,18 +47,25 @@ def training_view(*, stored: np.ndarray, segments: Segments, row_tokens: int, al
     """
     rooms = segments.rooms(align)
     bounds = _bounds(rooms, row_tokens)
-    shifts = bounds[: len(rooms)] - segments.example_bounds[:-1]
-    places = np.arange(len(stored)) + np.repeat(shifts, segments.example_tokens)
-    has_label = np.ones(len(stored), dtype=np.bool_)
-    has_label[segments.example_bounds[:-1]] = False
-    trained = np.repeat(is_trained(segments.modes), segments.lengths)
+    last = segments.example_bounds[1:] - 1
+    following = np.zeros(len(stored), dtype=np.int64)
+    following[:-1] = stored[1:]
+    following[last] = 0
+    is_label = np.zeros(len(stored), dtype=np.float32)
+    is_label[:-1] = np.repeat(is_trained(segments.modes), segments.lengths)[1:]
+    is_label[last] = 0
+    # Where no example is rounded up, tokens lie in the row as they are stored: a slice is much cheaper than places.
+    places: slice | np.ndarray = slice(len(stored))
+    if not np.array_equal(rooms, segments.example_tokens):
+        shifts = bounds[: len(rooms)] - segments.example_bounds[:-1]
+        places = np.arange(len(stored)) + np.repeat(shifts, segments.example_tokens)
 
     tokens = np.full(row_tokens, pad_id, dtype=np.int64)
     tokens[places] = stored
     labels = np.zeros(row_tokens, dtype=np.int64)
-    labels[places[has_label] - 1] = stored[has_label]
+    labels[places] = following
     loss_mask = np.zeros(row_tokens, dtype=np.float32)
-    loss_mask[places[has_label & trained] - 1] = 1.0
+    loss_mask[places] = is_label
 
     spans = np.diff(bounds)
     position_ids = np.arange(row_tokens) - np.repeat(bounds[:-1], spans)
