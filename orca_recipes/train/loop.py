@@ -76,7 +76,7 @@ class Tally:
             self.target_tokens += batch.target_tokens
             self.stored_tokens += batch.stored_tokens
             spans = [bounds.tolist() for bounds in batch.cu_seqlens[: len(batch.places)]]
-            self.flops += step_flops(self.architecture, spans)
+            self.flops += step_flops(self.architecture, spans, predicted=batch.target_tokens)
             yield batch
 
 

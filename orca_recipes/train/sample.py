@@ -125,6 +125,7 @@ class Text:
         self.tokens_BT = torch.tensor([list(tokens)], device=device)
         self.labels_BT = torch.zeros_like(self.tokens_BT)
         self.cu_seqlens = (np.array([0, len(tokens)], dtype=np.int32),)
+        self.wanted: torch.Tensor | None = None
 
 
 def _next(scores_V: torch.Tensor, manner: Manner, chance: torch.Generator) -> int:

@@ -18,6 +18,7 @@ class Packed:
     labels_BT: torch.Tensor
     loss_mask_BT: torch.Tensor
     cu_seqlens: list[np.ndarray]
+    wanted: torch.Tensor | None = None
 
     def to(self, device: str) -> "Packed":
         tensors = (self.tokens_BT, self.labels_BT, self.loss_mask_BT)

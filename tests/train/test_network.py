@@ -1,6 +1,7 @@
 """What the model makes of packed rows, at every layout."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from orca_recipes.train.model import cross_entropy
 from orca_recipes.train.model.network import build_model, logits, losses
 from orca_recipes.train.processes.parallel_layout import Layout, Place
 from tests.train.rows import Packed, packed, small
@@ -88,3 +90,34 @@ def test_running_layers_again_for_their_gradients_changes_no_gradient(run_layout
 
     for kept, run_again in run_layout(layout, gradients):
         assert all(torch.equal(one, other) for one, other in zip(kept, run_again, strict=True))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_losses_and_gradients_are_those_of_torch_whichever_places_are_asked_for(
+    run_layout: Callable[..., list[Any]], layout: Layout, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cross_entropy, "_AT_ONCE", 600)  # two or three rows at a time
+    batch = packed([7, 20, 5], [16, 16], vocabulary=500)
+    asked = replace(batch, wanted=batch.loss_mask_BT.view(-1).nonzero()[:, 0])
+
+    def found(place: Place) -> list[tuple[torch.Tensor, list[torch.Tensor]]]:
+        told = []
+        for rows in (batch, asked, None):
+            torch.manual_seed(3)
+            model = build_model(small(), layout)
+            if rows is None:
+                scores = logits(model, batch)[..., :500].flatten(0, 1)
+                loss = torch.nn.functional.cross_entropy(scores, batch.labels_BT.flatten(), reduction="none")
+            else:
+                loss = losses(model, rows).flatten()
+            loss = loss * batch.loss_mask_BT.flatten()
+            loss.sum().backward()
+            told.append((loss.detach(), [weight.grad for weight in model.parameters()]))
+        return told
+
+    for whole, some, witness in run_layout(layout, found):
+        for loss, gradients in (whole, some):
+            assert torch.allclose(loss, witness[0], atol=1e-5)
+            if layout == Layout():
+                assert all(torch.allclose(*pair, atol=1e-5) for pair in zip(gradients, witness[1], strict=True))
+        assert all(torch.allclose(*pair, atol=1e-5) for pair in zip(whole[1], some[1], strict=True))

@@ -31,6 +31,7 @@ class Batch:
     tokens_BT, labels_BT, position_ids_BT: int64. loss_mask_BT: float32, 0 or 1.
     cu_seqlens: for each row int32 [spans + 1], its bounds of attention; the last is T. They stay on the host, which
     lays them end to end and counts with them. max_seqlen: the longest span.
+    wanted: int64 [targets], the places of target tokens, counted through all rows; one other where there are none.
     stored_tokens: those that are no pads. places: where the rows stand; fewer than B where the last ones are masked.
     """
 
@@ -38,6 +39,7 @@ class Batch:
     labels_BT: torch.Tensor
     position_ids_BT: torch.Tensor
     loss_mask_BT: torch.Tensor
+    wanted: torch.Tensor
     cu_seqlens: tuple[np.ndarray, ...]
     max_seqlen: int
     stored_tokens: int
@@ -81,6 +83,7 @@ class Batch:
             labels_BT=self.labels_BT.to(device, non_blocking=True),
             position_ids_BT=self.position_ids_BT.to(device, non_blocking=True),
             loss_mask_BT=self.loss_mask_BT.to(device, non_blocking=True),
+            wanted=self.wanted.to(device, non_blocking=True),
             cu_seqlens=self.cu_seqlens,
             max_seqlen=self.max_seqlen,
             stored_tokens=self.stored_tokens,
@@ -132,11 +135,15 @@ def read_batch(rows: Rows, places: Sequence[RowPlace], micro_rows: int) -> Batch
     """The rows at these places, filled up with masked rows to `micro_rows`."""
     views = [rows.view(place) for place in places]
     views += [_masked(rows) for _ in range(micro_rows - len(places))]
+    loss_mask_BT = _stacked([view.loss_mask for view in views])
+    wanted = loss_mask_BT.view(-1).nonzero()[:, 0]
     return Batch(
         tokens_BT=_stacked([view.tokens for view in views]),
         labels_BT=_stacked([view.labels for view in views]),
         position_ids_BT=_stacked([view.position_ids for view in views]),
-        loss_mask_BT=_stacked([view.loss_mask for view in views]),
+        loss_mask_BT=loss_mask_BT,
+        # Every rank runs an output layer and meets the others, also where it has nothing to learn.
+        wanted=wanted if len(wanted) else torch.zeros(1, dtype=torch.int64),
         cu_seqlens=tuple(view.cu_seqlens for view in views),
         max_seqlen=max(view.max_seqlen for view in views),
         stored_tokens=sum(view.stored_tokens for view in views),

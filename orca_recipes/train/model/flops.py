@@ -16,11 +16,12 @@ import torch
 from orca_recipes.train.model.architecture import Architecture
 
 
-def step_flops(architecture: Architecture, bounds: Iterable[Sequence[int]]) -> float:
+def step_flops(architecture: Architecture, bounds: Iterable[Sequence[int]], *, predicted: int | None = None) -> float:
     """Floating-point operations of forward and backward over some rows.
 
     Args:
         bounds: of each row, its spans' bounds from 0 to row_tokens.
+        predicted: tokens that meet the output layer; None where all do.
     Returns: 6 for each weight that a token meets (a look-up is none), and 6 * width * n * n a layer for a span of n.
     """
     tokens, pairs = 0, 0
@@ -28,7 +29,9 @@ def step_flops(architecture: Architecture, bounds: Iterable[Sequence[int]]) -> f
         tokens += row[-1]
         pairs += sum((stop - start) ** 2 for start, stop in pairwise(row))
     width = architecture.heads * architecture.head_dim
-    return 6.0 * (_weights_met(architecture) * tokens + architecture.layers * width * pairs)
+    output = architecture.vocabulary_size * architecture.hidden
+    met = _weights_met(architecture) * tokens - output * (0 if predicted is None else tokens - predicted)
+    return 6.0 * (met + architecture.layers * width * pairs)
 
 
 def peak_flops(device: torch.device) -> float | None:

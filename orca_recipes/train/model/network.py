@@ -26,13 +26,13 @@ from megatron.core.tensor_parallel import (
     VocabParallelEmbedding,
     gather_from_tensor_model_parallel_region,
     set_tensor_model_parallel_attributes,
-    vocab_parallel_cross_entropy,
 )
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch.utils.checkpoint import checkpoint
 
 from orca_recipes.train.megatron_versions import standing_in_for_cuda_by_name
 from orca_recipes.train.model.architecture import Architecture
+from orca_recipes.train.model.cross_entropy import cross_entropy
 from orca_recipes.train.model.layer_parts import (
     PackedSpans,
     layer_specs,
@@ -56,7 +56,8 @@ _LAYER = re.compile(r"^(decoder\.layers\.)(\d+)\.")
 class Rows(Protocol):
     """What the model needs of a batch: int64 [B, T] tokens and labels, and int32 [spans + 1] bounds of each row.
 
-    Bounds are on the host, whatever device the tensors are on.
+    Bounds are on the host, whatever device the tensors are on. wanted: int64 [n], the places, counted through all rows,
+    whose losses are asked for; None for all.
     """
 
     @property
@@ -65,12 +66,15 @@ class Rows(Protocol):
     def labels_BT(self) -> torch.Tensor: ...
     @property
     def cu_seqlens(self) -> Sequence[np.ndarray]: ...
+    @property
+    def wanted(self) -> torch.Tensor | None: ...
 
 
 class Network(GPTModel):  # type: ignore[misc]
     """GPTModel that knows its architecture, or the stage of it that this rank holds.
 
-    first_layer: the first of its layers, counted through the model.
+    first_layer: the first of its layers, counted through the model. places: int64 [n], at which it gives logits; None
+    for all.
     """
 
     def __init__(self, architecture: Architecture, config: TransformerConfig, *, fused: bool) -> None:
@@ -91,10 +95,17 @@ class Network(GPTModel):  # type: ignore[misc]
         )
         self.architecture, self.first_layer = architecture, stage * here
         self.rotary_pos_emb.inv_freq = stretched(self.rotary_pos_emb.inv_freq, architecture)
+        self.places: torch.Tensor | None = None
+        if self.post_process:
+            self.output_layer.register_forward_pre_hook(self._chosen)
         if architecture.embedding_scale != 1 and self.pre_process:
             self.embedding.register_forward_hook(partial(_multiplied, architecture.embedding_scale))
         if architecture.logits_divisor != 1 and self.post_process:
             self.output_layer.register_forward_hook(partial(_divided, architecture.logits_divisor))
+
+    def _chosen(self, module: object, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """What enters the output layer, at the places that are asked for: float [n, 1, hidden]."""
+        return given if self.places is None else (given[0].index_select(0, self.places), *given[1:])
 
     def whole_names(self) -> dict[str, str]:
         """The names of this stage's weights in the whole model, by their names here."""
@@ -155,7 +166,9 @@ def hollow_model(architecture: Architecture, precision: torch.dtype) -> Network:
 
 
 def losses(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
-    """Cross entropy of every label: float32 [B, T], also at places without loss, which the caller masks with `where`.
+    """Cross entropy of every label: float32 [B, T]; 0 where the batch does not ask for it.
+
+    Else also of places without loss, which the caller masks with `where`.
 
     Args:
         model: a Network, or what wraps one.
@@ -165,15 +178,18 @@ def losses(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
 
 def losses_of(model: torch.nn.Module, found: torch.Tensor, batch: Rows) -> torch.Tensor:
     """As `losses`, of what the last stage has made of a batch."""
-    rows, row_tokens = batch.labels_BT.shape
-    logits_N1v = _masked(model, found)
-    loss_N1: torch.Tensor = vocab_parallel_cross_entropy(logits_N1v, batch.labels_BT.reshape(-1, 1))
-    return loss_N1.view(rows, row_tokens)
+    labels_N, places_n = batch.labels_BT.reshape(-1), _places(model, batch)
+    logits_nv = _masked(model, found)[:, 0]
+    if places_n is None:
+        return cross_entropy(logits_nv, labels_N).view_as(batch.labels_BT)
+    loss_n = cross_entropy(logits_nv, labels_N[places_n])
+    return loss_n.new_zeros(len(labels_N)).index_copy(0, places_n, loss_n).view_as(batch.labels_BT)
 
 
 def logits(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
     """float [B, T, V] on every rank, minus infinity beyond the vocabulary."""
     rows, row_tokens = batch.tokens_BT.shape
+    assert batch.wanted is None, "logits are of all places"
     full = gather_from_tensor_model_parallel_region(_masked(model, stage_output(model, batch)))
     return full.view(rows, row_tokens, -1)  # type: ignore[no-any-return]
 
@@ -199,7 +215,12 @@ def rows_here(tokens: int, width: int) -> int:
 
 
 def stage_output(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
-    """What a stage makes of a batch: float [1, N, v] logits where it is the last, else what the next one takes on."""
+    """What a stage makes of a batch: float [1, N, v] logits where it is the last, else what the next one takes on.
+
+    Where the batch asks for some places alone, the logits are of these: most of a row's places carry no loss, and the
+    output layer is a large part of a small model.
+    """
+    network_of(model).places = _places(model, batch)
     tokens_1N = batch.tokens_BT.reshape(1, -1)
     found: torch.Tensor = model(
         input_ids=tokens_1N,
@@ -208,6 +229,11 @@ def stage_output(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
         packed_seq_params=_packed(batch.cu_seqlens, tokens_1N.device),
     )
     return found
+
+
+def _places(model: torch.nn.Module, batch: Rows) -> torch.Tensor | None:
+    """Where logits are made; everywhere under sequence parallel, where each rank has a part of the row until then."""
+    return None if network_of(model).config.sequence_parallel else batch.wanted
 
 
 def _masked(model: torch.nn.Module, found_1Nv: torch.Tensor) -> torch.Tensor:
