@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -44,8 +45,13 @@ class Kind(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """The options that decide the output: all but the places, as JSON values."""
-        places = {name for name, field in type(self).model_fields.items() if is_place(field.metadata, field.annotation)}
-        return self.model_dump(mode="json", exclude=places)
+        return self.model_dump(mode="json", exclude=_places_of(type(self)))
+
+
+@lru_cache(maxsize=None)
+def _places_of(kind: type[Kind]) -> set[str]:
+    """The options of a class that hold places; thousands of collections share one."""
+    return {name for name, field in kind.model_fields.items() if is_place(field.metadata, field.annotation)}
 
 
 def is_place(metadata: Sequence[Any], annotation: Any) -> bool:

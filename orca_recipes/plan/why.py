@@ -5,6 +5,9 @@ from typing import Any
 
 from orca_recipes.plan.stages import Stage
 
+_INPUTS_TOLD = 20
+"""Of the stages before one: a draw of a collection looks at all earlier ones, which may be thousands."""
+
 
 def why(stage: Stage, before: Mapping[str, Any] | None, changed: Mapping[str, str]) -> str:
     """A stage's reason to run.
@@ -22,8 +25,11 @@ def why(stage: Stage, before: Mapping[str, Any] | None, changed: Mapping[str, st
     own = [*_plugin_changes(old.pop("plugins", {}), new.pop("plugins", {})), *_differences("", old, new)]
     if own:
         return "changed: " + "; ".join(own[:3]) + (f"; and {len(own) - 3} more" if len(own) > 3 else "")
-    behind = [_with_reason(name, changed[name]) for name in stage.inputs if changed.get(name)]
-    return f"after {', '.join(behind)}" if behind else "the program's own work in this stage was revised"
+    behind = [name for name in stage.inputs if changed.get(name)]
+    if not behind:
+        return "the program's own work in this stage was revised"
+    told = ", ".join(_with_reason(name, changed[name]) for name in behind[:_INPUTS_TOLD])
+    return f"after {told}" + (f" and {len(behind) - _INPUTS_TOLD:,} more" if len(behind) > _INPUTS_TOLD else "")
 
 
 def _with_reason(name: str, reason: str) -> str:

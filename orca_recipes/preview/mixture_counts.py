@@ -12,7 +12,7 @@ from fractions import Fraction
 from math import ceil
 from typing import Any
 
-from orca_recipes.plan.mixing import by_rate, earlier_holders, fixed_target, mixture_collections, needed_mixtures
+from orca_recipes.plan.mixing import by_rate, fixed_target, mixture_collections, needed_mixtures
 from orca_recipes.plan.mixture import divided_counts, group_counts, largest_remainder, task_rates, water_level
 from orca_recipes.recipe.mixtures import Mixture, Take
 from orca_recipes.recipe.model import Recipe
@@ -117,8 +117,8 @@ def _from_sizes(
     taken = {
         found: _drawn(report)
         if report is not None
-        else _taken(mixture, mixture.take[found], known[found], targets[found], _is_by_content(recipe, name, found))
-        for found, report in drawn.items()
+        else _taken(mixture, mixture.take[found], known[found], targets[found], _is_by_content(mixture, place))
+        for place, (found, report) in enumerate(drawn.items())
     }
     if mixture.holdout is not None:
         taken = _less_holdout(mixture, taken)
@@ -148,10 +148,9 @@ def _target(recipe: Recipe, name: str, found: str, known: Mapping[str, Known]) -
     return divided_counts(mixture, rates)[found]
 
 
-def _is_by_content(recipe: Recipe, name: str, found: str) -> bool:
-    """Whether what can be drawn depends on what questions say."""
-    mixture = recipe.mixtures[name]
-    return bool(mixture.exclude or mixture.holdout or earlier_holders(recipe, name, found))
+def _is_by_content(mixture: Mixture, place: int) -> bool:
+    """Whether what can be drawn of a mixture's collection depends on what questions say."""
+    return bool(mixture.exclude or mixture.holdout or (place and mixture.duplicates != "keep"))
 
 
 def _of_its_tasks(take: Take, known: Known) -> Known:

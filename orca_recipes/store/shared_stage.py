@@ -16,6 +16,7 @@ there. A task that keeps its part has sent it up when it returns, and the driver
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -235,6 +236,9 @@ def remote_of(root: Path) -> Remote | None:
 
 def shared_stage(path: Path) -> SharedStage | None:
     """The stage of a folder at the address, None where the store is none of an address."""
+    # Of the thousands of stages of a plan, each is asked for many times: a look at the disk, and no path is made.
+    if not os.path.exists(f"{os.path.dirname(os.path.dirname(path))}{os.sep}{REMOTE}"):
+        return None
     remote = remote_of(path.parent.parent)
     return None if remote is None else SharedStage(remote, path)
 

@@ -15,7 +15,8 @@ def visible(text: str, *, keep: str = "") -> str:
     """The text with every control, format or unassigned character shown by a sign, but for those of `keep`."""
     if text.isprintable():
         return text
-    return "".join(char if char in keep or char in _JOINERS else _sign(char) for char in text)
+    signs = {char: _sign(char) for char in set(text) if char not in keep and char not in _JOINERS}
+    return text.translate(str.maketrans(signs))
 
 
 def _sign(char: str) -> str:
