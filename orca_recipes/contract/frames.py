@@ -5,6 +5,7 @@ Polars data types are written as functions, because polars is imported only wher
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -169,14 +170,30 @@ def completed(frame: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame:
     fields of lists of structs."""
     import polars as pl
 
-    if list(frame.schema.items()) == list(schema.items()):
+    held = dict(frame.schema)  # each look at it asks the frame anew
+    if list(held.items()) == list(schema.items()):
         return frame
     return frame.select(
-        _cast(pl.col(name), frame.schema[name], dtype)
-        if name in frame.columns
-        else pl.lit(None, dtype=dtype).alias(name)
+        pl.lit(None, dtype=dtype).alias(name)
+        if name not in held
+        else pl.col(name)
+        if held[name] == dtype
+        else _cast(pl.col(name), held[name], dtype)
         for name, dtype in schema.items()
     )
+
+
+def repeated(value: Any, dtype: Any, length: int) -> pl.Series:
+    """A column of one value; of null, where it is None."""
+    return _one(value, dtype).new_from_index(0, length)
+
+
+@cache
+def _one(value: Any, dtype: Any) -> pl.Series:
+    """A value as a column, which takes longer than to repeat it."""
+    import polars as pl
+
+    return pl.Series([value], dtype=dtype)
 
 
 def completed_messages(messages: pl.Series) -> pl.Series:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -48,7 +48,7 @@ class Kind(BaseModel):
         return self.model_dump(mode="json", exclude=_places_of(type(self)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _places_of(kind: type[Kind]) -> set[str]:
     """The options of a class that hold places; thousands of collections share one."""
     return {name for name, field in kind.model_fields.items() if is_place(field.metadata, field.annotation)}

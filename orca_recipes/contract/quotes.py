@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orca_recipes.contract.frames import repeated
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -38,7 +40,7 @@ def quoting(texts: pl.Series, sources: pl.Series, *, fewest_words: int = FEWEST_
     import polars as pl
 
     if sources.null_count() == len(sources):
-        return pl.repeat(value=False, n=len(sources), dtype=pl.Boolean, eager=True)
+        return repeated(False, pl.Boolean, len(sources))
     frame = pl.DataFrame({"text": texts, "source": sources}).with_row_index("row")
     known = frame.filter(pl.col("text").is_not_null() & pl.col("source").is_not_null())
     found = [pl.Series("row", [], dtype=frame["row"].dtype)]

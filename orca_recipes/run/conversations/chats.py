@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from orca_recipes.contract.frames import BESIDE_CONTENT
+from orca_recipes.contract.frames import BESIDE_CONTENT, repeated
 from orca_recipes.contract.messages import ends_with_answer, flat_messages, last_answer, without_last_answer
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def is_chat(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
 
     brought = examples["messages"].is_not_null() & examples["question"].is_null()
     if rule.strategy.asks_conversations or not brought.any():
-        return pl.repeat(value=False, n=examples.height, dtype=pl.Boolean, eager=True)
+        return repeated(False, pl.Boolean, examples.height)
     messages = examples["messages"]
     last = without_last_answer(messages).list.last().struct
     found = brought & (last.field("role") == "user").fill_null(value=False)
@@ -91,7 +91,7 @@ def without_answer(examples: pl.DataFrame, answers: pl.Series, rule: BoundRule) 
     """Why chats that nobody answers are lost; null for all other examples. Args: as for `taught`."""
     import polars as pl
 
-    reason = pl.repeat(None, examples.height, dtype=pl.String, eager=True)
+    reason = repeated(None, pl.String, examples.height)
     lacks = is_chat(examples, rule) & answers.is_null()
     if not lacks.any():
         return reason

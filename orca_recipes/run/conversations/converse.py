@@ -18,6 +18,7 @@ from orca_recipes.contract.frames import (
     conversations_schema,
     examples_schema,
     messages_type,
+    repeated,
     stored_conversations_schema,
 )
 from orca_recipes.contract.messages import ends_with_answer, last_answer, untrained
@@ -256,7 +257,7 @@ def _asked(examples: pl.DataFrame, number: int, rule: BoundRule, course: Course)
     examples = with_shots(examples, rule.strategy.shots(), course.shots, seed=course.seed)
     able = examples["lacks"].is_null()
     talks = examples["messages"].is_not_null() & examples["question"].is_null()
-    requests = pl.repeat(None, examples.height, dtype=messages_type(), eager=True)
+    requests = repeated(None, messages_type(), examples.height)
     if course.teacher.reads_requests or course.erase:
         requests = _requests(examples, able, rule)
         able &= requests.is_not_null()
@@ -304,7 +305,7 @@ def _refused(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
     import polars as pl
 
     if rule.replace:
-        return pl.repeat(None, examples.height, dtype=pl.String, eager=True)
+        return repeated(None, pl.String, examples.height)
     if rule.strategy.keeps_own_words:
         return _two_answers(examples)
     own = pl.any_horizontal(pl.col("system", "answer").is_not_null())
@@ -320,7 +321,7 @@ def _two_answers(examples: pl.DataFrame) -> pl.Series:
     """Why rows are refused whose conversation ends on one answer, and whose `answer` is another."""
     import polars as pl
 
-    none = pl.repeat(None, examples.height, dtype=pl.String, eager=True)
+    none = repeated(None, pl.String, examples.height)
     both = examples["answer"].is_not_null() & examples["messages"].is_not_null()
     if not both.any():
         return none

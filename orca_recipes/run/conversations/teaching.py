@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orca_recipes.contract.frames import completed, completed_messages, conversations_schema, examples_schema
+from orca_recipes.contract.frames import completed, completed_messages, conversations_schema, examples_schema, repeated
 from orca_recipes.contract.messages import ends_with_answer, last_answer, untrained, without_last_answer
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.errors import PluginError
@@ -40,7 +40,7 @@ def taught(asked: pl.DataFrame, answers: pl.DataFrame, rule: BoundRule, course: 
     history = history if course.trains_history else untrained(history)
     messages = _as_taught(examples["messages"], given, rule, course)
     examples = examples.with_columns(messages.alias("messages"))
-    system = pl.repeat(None, asked.height, dtype=pl.String, eager=True)
+    system = repeated(None, pl.String, asked.height)
     if course.erase:
         system = drawn_texts(examples, course.student_messages, seed=course.seed, purpose="student system message")
         seen = examples.with_columns(system.alias("system"), without_system(examples["messages"]).alias("messages"))
@@ -94,7 +94,7 @@ def _teacher(asked: pl.DataFrame, course: Course) -> pl.Series:
     """The teacher's name, "" where a row keeps an answer that is not the teacher's."""
     import polars as pl
 
-    names = pl.repeat(course.teacher_name, asked.height, dtype=pl.String, eager=True)
+    names = repeated(course.teacher_name, pl.String, asked.height)
     if course.teacher.gives_own_words:
         return names
     own = keeps_own_answer(asked, course.rules)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orca_recipes.contract.frames import repeated
 from orca_recipes.contract.messages import flat_messages
 from orca_recipes.run.conversations.combinations import combinations
 from orca_recipes.run.segments.ragged import ragged
@@ -50,7 +51,7 @@ def teacher_view(requests: pl.Series, taught: pl.Series, student_system: pl.Seri
     import polars as pl
 
     if requests.null_count() == len(requests):
-        nothing = pl.repeat(None, len(requests), dtype=pl.String, eager=True)
+        nothing = repeated(None, pl.String, len(requests))
         return TeacherView(nothing, nothing)
     asked = _beside(flat_messages(requests), flat_messages(taught), student_system)
     lengths = requests.list.len().fill_null(0).to_numpy().astype(np.int64)

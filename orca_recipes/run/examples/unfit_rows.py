@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from orca_recipes.contract.frames import repeated
 from orca_recipes.contract.messages import flat_messages
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def unfitness(rows: pl.DataFrame, *, keeps_systems: bool = False) -> pl.Series:
         _NO_ANSWER: _is_blank(rows["answer"]),
         _NO_REFERENCE: _any_is_blank(rows["references"]),
     }
-    flags = {reason: flags.fill_null(value=False) for reason, flags in reasons.items()}
+    flags = {reason: flag.fill_null(value=False) if flag.null_count() else flag for reason, flag in reasons.items()}
     frame = pl.DataFrame([flag.alias(reason) for reason, flag in flags.items() if flag.any()])
     if not frame.width:
         return pl.Series("reason", [None], dtype=pl.String).new_from_index(0, rows.height)
@@ -94,6 +95,10 @@ def _two_systems(rows: pl.DataFrame, flat: pl.DataFrame, heads: np.ndarray) -> p
 
 def _is_blank(texts: pl.Series) -> pl.Series:
     """Which texts hold nothing but white space; null where there is none."""
+    import polars as pl
+
+    if texts.null_count() == len(texts):
+        return repeated(None, pl.Boolean, len(texts))
     return ~texts.str.contains(_VISIBLE)
 
 

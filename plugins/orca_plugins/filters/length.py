@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from orca_recipes.contract.frames import repeated
 from orca_recipes.contract.kinds import Filter
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Length(Filter):
         import polars as pl
 
         messages = conversations["messages"].alias("messages")
-        reasons = pl.repeat(None, len(messages), dtype=pl.String, eager=True)
+        reasons = repeated(None, pl.String, len(messages))
         doubts = [doubt for name, least, most in self._limits() for doubt in _doubts(pl.col(name), least, most)]
         if not doubts:
             return reasons
