@@ -15,7 +15,9 @@ def visible(text: str, *, keep: str = "") -> str:
     """The text with every control, format or unassigned character shown by a sign, but for those of `keep`."""
     if text.isprintable():
         return text
-    signs = {char: _sign(char) for char in set(text) if char not in keep and char not in _JOINERS}
+    signs: dict[str, str | int | None] = {
+        char: _sign(char) for char in set(text) if char not in keep and char not in _JOINERS
+    }
     return text.translate(str.maketrans(signs))
 
 
