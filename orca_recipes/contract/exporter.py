@@ -79,13 +79,15 @@ class Said:
     """An example as messages, or why it cannot be told so.
 
     messages: the last one is an answer. why: a reason that groups well, where there are no messages. tools: those that
-    the conversation defines. variables: of the template, by the row.
+    the conversation defines. variables: of the template, by the row. is_partly_trained: whether a trained answer has a
+    part, as its reasoning, that carries no loss.
     """
 
     messages: tuple[SaidMessage, ...] = ()
     why: str | None = None
     tools: Sequence[Any] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
+    is_partly_trained: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,17 @@ import numpy as np
 from orca_recipes.contract.exporter import Said, SaidMessage
 from orca_recipes.contract.rendering import Rendering
 from orca_recipes.contract.templates.template_ends import rendering_of
-from orca_recipes.contract.templates.turn_texts import TurnWriter, dialogue_of
+from orca_recipes.contract.templates.turn_texts import Dialogue, TurnWriter, calls_of, dialogue_of, thought_of
 from orca_recipes.errors import ExportError
 from orca_recipes.export.row_blocks import Teller
 from orca_recipes.prove.given_check import rendering_options
 from orca_recipes.prove.shipped_student import ShippedStudent, open_shipped
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.run.renderers.prompts import PromptChecker
+from orca_recipes.run.renderers.turn_renderer import TurnRenderer
 from orca_recipes.shards.layout import ROLES, is_trained, role_codes
 from orca_recipes.shards.manifest import Manifest
-from orca_recipes.shards.records import CUT, GIVEN, TRUNCATED
+from orca_recipes.shards.records import BY_PART, CUT, GIVEN, TRUNCATED, TURNS_DROPPED, WINDOW
 from orca_recipes.shards.segments import Segments
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 CANNOT_BE_PARTED = "their messages cannot be told apart by the chat template"
 CANNOT_BE_SAID = "their answer is not the text of its tokens alone"
 IS_CUT = "their answer was cut and has no end, where a chat template would end it"
+IS_WINDOW = "they are windows of longer conversations, which a chat template would print whole"
 
 
 def message_teller(directory: Path, manifest: Manifest, kinds: Kinds) -> Teller:
@@ -62,24 +64,73 @@ class _Teller:
         self._ends = sorted((np.array(ids) for ids in terminators), key=len, reverse=True)
 
     def __call__(self, tokens: np.ndarray, segments: Segments, records: pa.Table) -> list[Said]:
-        cut = (records["flags"].combine_chunks().to_numpy(zero_copy_only=False) & (CUT | TRUNCATED)) != 0
-        count = segments.examples
-        given = records[GIVEN].to_pylist() if GIVEN in records.column_names else [None] * count
-        return [
-            Said(why=IS_CUT) if is_cut else self._said(tokens, segments, at) if kept is None else self._given(kept)
-            for at, (is_cut, kept) in enumerate(zip(cut.tolist(), given, strict=True))
-        ]
+        names = [name for name in (GIVEN, WINDOW, *BY_PART) if name in records.column_names]
+        lines = records.select(["flags", *names]).to_pylist()
+        return [self._told(tokens, segments, at, line) for at, line in enumerate(lines)]
 
-    def _given(self, kept: str) -> Said:
-        """The conversation that a record keeps, as the template was given it."""
-        dialogue = dialogue_of(kept, is_cut=False)
-        answers = [at for at, one in enumerate(dialogue.messages) if one["role"] == "assistant" and one.get("trained")]
-        trained = set(answers[-1:] if self._rendering.history == "last" else answers)
+    def _told(self, tokens: np.ndarray, segments: Segments, example: int, record: Mapping[str, Any]) -> Said:
+        if record["flags"] & (CUT | TRUNCATED):
+            return Said(why=IS_CUT)
+        if record.get(WINDOW) is not None:
+            return Said(why=IS_WINDOW)
+        if record.get(GIVEN) is None:
+            return self._said(tokens, segments, example)
+        return self._given(segments, example, record)
+
+    def _given(self, segments: Segments, example: int, record: Mapping[str, Any]) -> Said:
+        """The conversation that a record keeps, as the template was given it, through the example's last answer."""
+        dialogue = dialogue_of(record[GIVEN], is_cut=False)
+        trained = self._trained(dialogue, segments, example, record)
+        if not trained:
+            return Said(why=CANNOT_BE_PARTED)
         said = []
-        for at, message in enumerate(dialogue.messages[: answers[-1] + 1]):
+        for at, message in enumerate(dialogue.messages[: trained[-1] + 1]):
             told = dict(self._writer.told(message))
             said.append(SaidMessage(told.pop("role"), told.pop("content"), at in trained, told))
-        return Said(tuple(said), tools=dialogue.tools, variables=dialogue.variables)
+        answers = [dialogue.messages[at] for at in trained]
+        return Said(
+            tuple(said),
+            tools=dialogue.tools,
+            variables=dialogue.variables,
+            is_partly_trained=self._is_partly_trained(answers, record),
+        )
+
+    def _trained(
+        self, dialogue: Dialogue, segments: Segments, example: int, record: Mapping[str, Any]
+    ) -> Sequence[int]:
+        """The places of the messages that an example trains; none where they cannot be told.
+
+        A conversation may have become several examples, of which each trains some answers behind the ones before.
+        """
+        first, last = (int(at) for at in segments.example_starts[example : example + 2])
+        count = int(np.count_nonzero(is_trained(segments.modes[first:last])))
+        places = [at for at, one in enumerate(dialogue.messages) if one["role"] == "assistant" and one.get("trained")]
+        by_part = any(record.get(name) is not None for name in BY_PART)
+        if not by_part and not record["flags"] & TURNS_DROPPED:
+            return places[-count:] if count <= len(places) else ()
+        found = self._turns.render({0: dialogue}, check=np.zeros(1, dtype=bool), exact=False)
+        if found.rendered is None or found.reasons:
+            return ()
+        turns = [turn.place for turn in found.examples[-1].turns]
+        # Of an answer whose parts are trained, several spans may be, or one that ends before it.
+        begin, end = (int(at) for at in found.rendered.segment_starts[len(found.examples) - 1 :][:2])
+        lengths, modes = (
+            column[begin:end] for column in (found.rendered.segment_lengths, found.rendered.segment_modes)
+        )
+        begins = (np.cumsum(lengths) - lengths)[is_trained(modes)]
+        return turns[: int(np.count_nonzero(begins < int(segments.example_tokens[example])))]
+
+    def _is_partly_trained(self, answers: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> bool:
+        """Whether the answers have a part that carries no loss: what is off is so in all of them."""
+        if all(record.get(name) is None for name in BY_PART):
+            return False
+        parts = [(*thought_of(one, *self._rendering.marks), calls_of(one)) for one in answers]
+        held = (any(part[at] for part in parts) for at in range(len(BY_PART)))
+        return any(is_there and not record[name] for is_there, name in zip(held, BY_PART, strict=True))
+
+    @cached_property
+    def _turns(self) -> TurnRenderer:
+        return TurnRenderer(self._rendering, self._student.encoder, self._student.inference)
 
     @cached_property
     def _rendering(self) -> Rendering:

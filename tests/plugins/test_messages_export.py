@@ -12,7 +12,7 @@ from orca_plugins.exporters.messages_lines import Messages
 from orca_plugins.exporters.rl import NO_LABELS, OF_A_TEACHER, RL
 from orca_recipes.contract.exporter import BuildToExport, Exporter, ShardToExport, Written
 from orca_recipes.export.export import Exported, export
-from orca_recipes.export.said_messages import IS_CUT
+from orca_recipes.export.said_messages import IS_CUT, IS_WINDOW
 from orca_recipes.progress import Progress
 from orca_recipes.run.built import Built
 from orca_recipes.shards.manifest import read_manifest
@@ -21,7 +21,8 @@ from tests.export import wheels
 from tests.export.conftest import quickstart, sums
 from tests.export.oracle import Labelled, examples_of
 from tests.export.test_export import exported
-from tests.run.renderers.test_student_renderer import make, talk
+from tests.run.renderers.test_student_renderer import make, talk, thinking
+from tests.run.tokens.test_train_on import table
 from tests.run.whole_rows import catalogue
 
 __all__ = ["quickstart", "sums"]
@@ -179,3 +180,42 @@ def test_an_answer_that_was_cut_is_left_out_and_counted(template: str, tmp_path:
     told = exported_whole(built, Messages(), tmp_path / "out")
     assert list(told.lost_labels) == [IS_CUT]
     assert told.examples == 1
+
+
+LONG = [said for at in range(12) for said in (f"user: {'q ' * 180}{at}", f"assistant: {'a ' * 20}{at}")]
+
+
+def test_turns_that_packing_took_away_are_in_no_export(tmp_path: Path):
+    built = make(tmp_path / "made", CALLS, [talk(*LONG, tools=TOOLS)], more='overlong = "drop_turns"\n')
+    exported_whole(built, Messages(marks=True), tmp_path / "out")
+    (line,), (example,) = lines_of(tmp_path / "out"), examples_of(built.directory)
+    assert sum(one["loss"] for one in line["messages"]) == 10
+    assert line["messages"][-1]["content"] == LONG[19].removeprefix("assistant: ")
+    assert holds(tmp_path / "out", [line], [example])
+    exported_whole(built, RL(), tmp_path / "rl")
+    assert lines_of(tmp_path / "rl")[0]["reference"] == line["messages"][-1]["content"]
+
+
+def test_windows_are_left_out_and_counted(tmp_path: Path):
+    rows = [talk(*LONG, tools=TOOLS), talk("user: One?", "assistant: 1")]
+    built = make(tmp_path / "made", CALLS, rows, more='overlong = "window"\n')
+    told = exported_whole(built, Messages(), tmp_path / "out")
+    assert (told.examples, list(told.lost_labels)) == (1, [IS_WINDOW])
+
+
+def test_an_answer_is_marked_in_the_one_example_that_trains_it(tmp_path: Path):
+    built = make(tmp_path / "made", QWEN3, [thinking(talk(*LONG[:6]))])
+    told = exported_whole(built, Messages(marks=True), tmp_path / "out")
+    marked = [[one["loss"] for one in line["messages"]] for line in lines_of(tmp_path / "out")]
+    assert sorted(map(len, marked)) == [2, 4, 6]
+    assert all(marks[-1] and sum(marks) == 1 for marks in marked)
+    assert told.trained_labels == read_manifest(built.directory).datasets["main"].trained_tokens
+    assert "**3 earlier answers carry no loss" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_answers_of_which_parts_are_trained_are_counted(tmp_path: Path):
+    rows = [thinking(talk("user: One?", "assistant: 1")), talk("user: Two?", "assistant: 2")]
+    built = make(tmp_path / "made", QWEN3, rows, more=table(reasoning=False))
+    told = exported_whole(built, Messages(), tmp_path / "out")
+    assert told.examples == 2
+    assert "**Of 1 example only some parts" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")

@@ -130,7 +130,7 @@ class TurnWriter:
         if self._bos and prompt.startswith(self._bos) != self._rendering.opens:
             raise Unfit("the chat template begins its prompt otherwise than those of other rows")
         whole = self._print(told[: place + 1], variables, asked=False)
-        thought, said = _thought_of(messages[place], self._open, self._close)
+        thought, said = thought_of(messages[place], self._open, self._close)
         if thought and self._closed.search(prompt):
             raise Unfit(self._closed_words(told[:place], variables))
         asked = prompt
@@ -193,7 +193,7 @@ class TurnWriter:
             less = []
             for message, given in zip(messages, told, strict=True):
                 if message["role"] == "assistant":
-                    _, said = _thought_of(message, self._open, self._close)
+                    _, said = thought_of(message, self._open, self._close)
                     said = "" if "words before calls" in without and calls_of(message) else said
                     less.append(self.told({**message, "reasoning": None, "content": said}))
                 elif message["role"] != "system" or "system" not in without:
@@ -344,7 +344,7 @@ class TurnWriter:
     def _check_context(self, messages: Sequence[Message], prompt: str) -> None:
         """Whatever inference is told stands in the prompt, but for thoughts of earlier turns."""
         for message in messages:
-            _, said = _thought_of(message, self._open, self._close)
+            _, said = thought_of(message, self._open, self._close)
             if not _is_printed(said.strip(), prompt):
                 raise Unfit(f"the chat template does not print a message of role {message['role']} word for word")
             if not all(_is_printed(call["function"]["name"], prompt) for call in calls_of(message)):
@@ -399,7 +399,7 @@ def calls_of(message: Message) -> Sequence[Mapping[str, Any]]:
     return calls
 
 
-def _thought_of(message: Message, opening: str, closing: str) -> tuple[str, str]:
+def thought_of(message: Message, opening: str, closing: str) -> tuple[str, str]:
     """The thought of an answer, "" where it has none, and what it says after it."""
     content = message.get("content") or ""
     if reasoning := message.get("reasoning"):

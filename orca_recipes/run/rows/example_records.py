@@ -12,9 +12,19 @@ import numpy as np
 
 from orca_recipes.run.rows.unit_places import Places
 from orca_recipes.run.rows.units import Unit
-from orca_recipes.shards.records import ALL_TURNS, GIVEN, SOMETIMES, TRAIN_ON, records_schema
+from orca_recipes.shards.records import (
+    ALL_TURNS,
+    BY_PART,
+    GIVEN,
+    SOMETIMES,
+    TRAIN_ON,
+    TRUNCATED,
+    TURNS_DROPPED,
+    WINDOW,
+    records_schema,
+)
 from orca_recipes.shards.text_columns import WIDTH, binary_of, is_null, numbers
-from orca_recipes.store.arrow_files import indices, one_piece, read_table
+from orca_recipes.store.arrow_files import column_of, indices, one_piece, read_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,7 +61,11 @@ def records_of(order: pa.Table, rows: np.ndarray, units: Sequence[Unit]) -> pa.T
         "question_digest": _where_known(told, "question", told["question_hi"]),
         "kept_question_digest": _where_known(told, "kept_question", views),
     }
-    columns |= {name: told[name] for name in SOMETIMES if told[name].null_count < len(tokens)}
+    known = {name for name in SOMETIMES if name in told and told[name].null_count < len(tokens)}
+    if WINDOW in known:
+        # No count is known of windows, and yet an answer may end in them as only one of parts does.
+        known |= {name for name in BY_PART if name in told}
+    columns |= {name: _uncut(told[name], order) if name in BY_PART else told[name] for name in SOMETIMES if name in known}
     schema = records_schema(also=columns)
     return pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
 
@@ -71,8 +85,19 @@ def _told(order: pa.Table, units: Sequence[Unit]) -> dict[str, pa.Array[Any]]:
         found = [part.take(rows) for part, (_, rows) in zip(held, parts, strict=True)]
         return pa.concat_arrays(found).take(chosen)
 
+    stored = {name for table, _ in parts for name in table.column_names}
     # One column after the other: each is held twice while it is put in order.
-    return {name: column(name) for name in (*_AS_TOLD, *_DIGESTS, "place", *_BY_TURN)}
+    names = (*_AS_TOLD, *_DIGESTS, "place", *(name for name in _BY_TURN if name == "turn" or name in stored))
+    return {name: column(name) for name in names}
+
+
+def _uncut(counts: pa.Array[Any], order: pa.Table) -> pa.Array[Any]:
+    """Counts of tokens by part, null where packing took some of the tokens away."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    cut = numbers(one_piece(order["flags"])) & (TRUNCATED | TURNS_DROPPED) != 0
+    return pc.if_else(column_of(cut.view(np.int8)).cast(pa.bool_()), pa.nulls(len(cut), counts.type), counts)
 
 
 def _column(table: pa.Table, name: str) -> pa.Array[Any]:

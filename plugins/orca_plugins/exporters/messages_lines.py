@@ -15,10 +15,13 @@ from pydantic import Field
 
 from orca_plugins.exporters.token_columns import TRAINED_TOO, configs_of, file_of, others, said_lines, sizes_category
 from orca_recipes.contract.exporter import BuildToExport, Exporter, Said, Shards, ShardToExport, Written
+from orca_recipes.counted import counted
 
 UNTRAINED = "earlier answers without loss"
+PARTLY_TRAINED = "examples of which parts of answers carry loss"
 WITH_TOOLS = "examples with tools"
 WITHOUT_SYSTEM = "examples without a system message"
+_NOTED = (UNTRAINED, PARTLY_TRAINED, WITH_TOOLS, WITHOUT_SYSTEM)
 
 _SETTINGS = """\
 ## Trainers that apply the template
@@ -41,6 +44,10 @@ _UNMARKED = """
 **{count:,} earlier answers carry no loss in the build**, and trainers would train them: `--set marks=true` writes
 `loss` at each message, which ms-swift alone reads; `--to hf` keeps the labels in all trainers.
 """
+_PARTLY = """
+**Of {examples} only some parts of the answers carry loss in the build** (`train_on`), and trainers train whole
+messages: `--to hf` keeps the labels in all trainers.
+"""
 _TOOLS = """
 **{count:,} examples have tools or calls.** `tools` stands beside `messages`, `tool_calls` in them, both as objects.
 Readers that give all lines one schema (older `datasets`, pandas) fill in as null what other calls have, and templates
@@ -55,12 +62,13 @@ class Messages(Exporter):
     marks = true
     """
 
+    revision: ClassVar[int] = 2
     title: ClassVar[str] = "trainers that apply the chat template"
     kind: Literal["messages"] = "messages"
     marks: Annotated[bool, Field(description="write `loss` at each message, as ms-swift reads it")] = False
 
     def write(self, *, build: BuildToExport, shard: ShardToExport, folder: Path) -> Written:
-        written = Written(notes={UNTRAINED: 0, WITH_TOOLS: 0, WITHOUT_SYSTEM: 0})
+        written = Written(notes=dict.fromkeys(_NOTED, 0))
         path = folder / shard.dataset.name / file_of(shard, ".jsonl")
         path.parent.mkdir(exist_ok=True)
         with path.open("w", encoding="utf-8", newline="\n") as file:
@@ -75,21 +83,22 @@ class Messages(Exporter):
             for one, message in zip(line["messages"], said.messages, strict=True):
                 one["loss"] = message.trained
         written.notes[UNTRAINED] += sum(one.role == "assistant" and not one.trained for one in said.messages)
+        written.notes[PARTLY_TRAINED] += said.is_partly_trained
         written.notes[WITHOUT_SYSTEM] += said.messages[0].role != "system"
         written.notes[WITH_TOOLS] += bool(said.tools or any("tool_calls" in one.beside for one in said.messages))
         return line | _beside(said)
 
     def settings(self, *, build: BuildToExport, shards: Shards) -> str:
         every = [written for of_dataset in shards.values() for written in of_dataset]
-        noted = {name: sum(one.notes[name] for one in every) for name in (UNTRAINED, WITH_TOOLS, WITHOUT_SYSTEM)}
-        unmarked = _UNMARKED.format(count=noted[UNTRAINED]) if noted[UNTRAINED] else ""
+        noted = {name: sum(one.notes[name] for one in every) for name in _NOTED}
+        words = ((UNTRAINED, _UNMARKED), (PARTLY_TRAINED, _PARTLY), (WITH_TOOLS, _TOOLS))
         return _SETTINGS.format(
             dataset=build.datasets[0].name,
             others=others(build),
             row_tokens=build.row_tokens,
             marks=_MARKED if self.marks else "",
             without_system=noted[WITHOUT_SYSTEM],
-            more=unmarked + (_TOOLS.format(count=noted[WITH_TOOLS]) if noted[WITH_TOOLS] else ""),
+            more="".join(text.format(count=noted[name], examples=counted(noted[name], "example")) for name, text in words if noted[name]),
         )
 
     def card(self, *, build: BuildToExport) -> Mapping[str, Any]:

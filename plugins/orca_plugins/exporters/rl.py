@@ -40,6 +40,7 @@ class RL(Exporter):
     kind = "rl"
     """
 
+    revision: ClassVar[int] = 2
     title: ClassVar[str] = "RL trainers"
     kind: Literal["rl"] = "rl"
 

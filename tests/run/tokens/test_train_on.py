@@ -188,3 +188,23 @@ OPTIONS
 row_tokens = 160
 overlong = "window"
 """
+
+
+def parts_of(built: Built) -> list[dict[str, Any]]:
+    columns = ["trained_reasoning", "trained_content", "trained_tool_calls"]
+    return pq.read_table(built.directory / "main" / "00000.records.parquet", columns=columns).to_pylist()
+
+
+def test_no_parts_are_counted_of_an_answer_that_packing_cut(tmp_path: Path) -> None:
+    row = talk("user: One?", "assistant: " + "1 2 3 4 " * 2000)
+    row["messages"][1]["reasoning_content"] = "I count."
+    built = make(tmp_path / "b", QWEN3, [row], more='overlong = "truncate"\n' + table(reasoning=False))
+    assert [set(counts.values()) for counts in parts_of(built)] == [{None}]
+    assert proof(built).findings == ()
+
+
+def test_windows_alone_may_end_where_parts_do(tmp_path: Path) -> None:
+    rows = [thinking(talk("user: One?", "assistant: " + "1 2 3 4 " * 2000))]
+    built = make(tmp_path / "b", QWEN3, rows, more='overlong = "window"\n' + table(content=False))
+    assert [set(counts.values()) for counts in parts_of(built)] == [{None}] * len(ids(built))
+    assert proof(built).findings == ()
