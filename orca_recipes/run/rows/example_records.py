@@ -65,7 +65,9 @@ def records_of(order: pa.Table, rows: np.ndarray, units: Sequence[Unit]) -> pa.T
     if WINDOW in known:
         # No count is known of windows, and yet an answer may end in them as only one of parts does.
         known |= {name for name in BY_PART if name in told}
-    columns |= {name: _uncut(told[name], order) if name in BY_PART else told[name] for name in SOMETIMES if name in known}
+    columns |= {
+        name: _uncut(told[name], order) if name in BY_PART else told[name] for name in SOMETIMES if name in known
+    }
     schema = records_schema(also=columns)
     return pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
 

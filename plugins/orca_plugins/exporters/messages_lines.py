@@ -98,11 +98,15 @@ class Messages(Exporter):
             row_tokens=build.row_tokens,
             marks=_MARKED if self.marks else "",
             without_system=noted[WITHOUT_SYSTEM],
-            more="".join(text.format(count=noted[name], examples=counted(noted[name], "example")) for name, text in words if noted[name]),
+            more="".join(_counted(text, noted[name]) for name, text in words if noted[name]),
         )
 
     def card(self, *, build: BuildToExport) -> Mapping[str, Any]:
         return {"configs": configs_of(build, "train-*.jsonl"), "size_categories": [sizes_category(build)]}
+
+
+def _counted(text: str, number: int) -> str:
+    return text.format(count=number, examples=counted(number, "example"))
 
 
 def _told(shard: ShardToExport, written: Written) -> Iterator[Said]:
