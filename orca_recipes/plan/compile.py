@@ -140,6 +140,7 @@ def _measure(plan: PlanBuilder, recipe: Recipe, student: tuple[str, str], datase
         f"{dataset}/{collection}",
         kind=_converse_kinds(recipe, recipe.datasets[dataset], collection),
         decisive=_converse_decisive(recipe, dataset, collection)
+        | _training(recipe.datasets[dataset])
         | {"revisions": [REVISIONS[verb] for verb in ("converse", "tokenize")]},
         inputs=(f"read {collection}", *told, *student),
         kinds=_conversing(recipe, recipe.datasets[dataset], collection),
@@ -215,11 +216,7 @@ def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tupl
                 "tokenize",
                 subject,
                 kind="",
-                decisive={
-                    **({} if dataset.unknown == "reject" else {"unknown": dataset.unknown}),
-                    **({} if dataset.train_on is None else {"train_on": dataset.train_on.decisive()}),
-                    **_fitting(recipe),
-                },
+                decisive={**_training(dataset), **_fitting(recipe)},
                 inputs=(conversations, *student),
             )
         )
@@ -350,6 +347,14 @@ def _converse_decisive(recipe: Recipe, name: str, collection: str) -> dict[str, 
     }
 
 
+def _training(dataset: Dataset) -> dict[str, Any]:
+    """What of a dataset decides which tokens of its conversations are trained, and which conversations at all."""
+    return {
+        **({} if dataset.unknown == "reject" else {"unknown": dataset.unknown}),
+        **({} if dataset.train_on is None else {"train_on": dataset.train_on.decisive()}),
+    }
+
+
 def _fitting(recipe: Recipe) -> dict[str, Any]:
     """What of packing decides examples already, where those that are longer than a row are made to fit."""
     if recipe.packing.overlong not in ("drop_history", "window"):
@@ -373,13 +378,16 @@ def _converse_kinds(recipe: Recipe, dataset: Dataset, collection: str) -> str:
 
 def rule_decisive(recipe: Recipe, rule: Rule) -> dict[str, Any]:
     """What of a rule decides conversations."""
+    strategy = recipe.strategies[rule.strategy]
     return {
         "when": rule.when.model_dump(mode="json"),
-        "strategy": {"name": rule.strategy, **decisive(recipe.strategies[rule.strategy])},
+        "strategy": {"name": rule.strategy, **decisive(strategy)},
         "system_messages": _messages(recipe, rule.system_messages),
         "expand": rule.expand,
         "replace": rule.replace,
         **({} if rule.train_on is None else {"train_on": rule.train_on.decisive()}),
+        **({"shots": "never of its own row"} if strategy.shots()[1] else {}),
+        **({"heads": "conversations too"} if strategy.asks_conversations and rule.system_messages else {}),
     }
 
 

@@ -120,6 +120,9 @@ class When(Grammar):
                 raise ValueError(f"where: examples have no column {quoted(name)}{hint(name, CHOSEN_BY)}")
             if sort not in ("any", "text", "messages" if name == "messages" else "text"):
                 raise ValueError(f"where: {name} of an example is text, and is compared with {told(sort)}")
+        for condition in parsed(self.where).conditions() if self.where is not None else ():
+            if condition.column == "messages" and condition.operation in ("eq", "in"):
+                raise ValueError("where: messages are turns and no text; say turns, role or matches")
         return self
 
     @model_validator(mode="after")

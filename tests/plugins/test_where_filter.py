@@ -51,6 +51,7 @@ def test_conversations_are_kept_for_which_it_holds(where: dict, kept: list[bool]
     [
         ({"langage": "en"}, 'conversations have no column "langage"; did you mean "language"'),
         ({"answer": {"ge": 2}}, "answer of a conversation is text, and is compared with a number"),
+        ({"messages": "assistant"}, "messages: they are turns and no text; say turns, role or matches"),
         ({}, "name a column and what it must be"),
     ],
 )

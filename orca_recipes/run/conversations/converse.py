@@ -250,7 +250,7 @@ def _asked(examples: pl.DataFrame, number: int, rule: BoundRule, course: Course)
 
     if rule.replace:
         examples = examples.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in ("system", "answer"))
-    open_to_words = is_chat(examples, rule) & (rule.replace | ~brings_system(examples))
+    examples, open_to_words = _open_to_words(examples.with_columns(row_hi="id_hi"), rule)
     examples = headed(
         examples, rule.messages, seed=course.seed, is_expanded=rule.is_expanded, open_to_words=open_to_words
     )
@@ -271,6 +271,19 @@ def _asked(examples: pl.DataFrame, number: int, rule: BoundRule, course: Course)
         requests.alias("request"),
         pl.when(able).then(None).otherwise(pl.coalesce("lacks", lacks)).alias("lacks"),
     )
+
+
+def _open_to_words(examples: pl.DataFrame, rule: BoundRule) -> tuple[pl.DataFrame, pl.Series]:
+    """The examples, and which of their conversations take a system message of the rule: those that bring none; where
+    the rule replaces, all, and without the one that they bring."""
+    import polars as pl
+
+    brought, asks = brings_system(examples), rule.strategy.asks_conversations
+    chats = examples["messages"].is_not_null() if asks else is_chat(examples, rule)
+    if asks and rule.replace and rule.messages and brought.any():
+        bare = pl.when(pl.lit(brought)).then(pl.col("messages").list.slice(1)).otherwise("messages")
+        examples = examples.with_columns(bare.alias("messages"))
+    return examples, chats & (rule.replace | ~brought)
 
 
 def _requests(examples: pl.DataFrame, able: pl.Series, rule: BoundRule) -> pl.Series:

@@ -50,7 +50,8 @@ def with_shots(examples: pl.DataFrame, wanted: tuple[int, int], pool: Path | Non
     """The examples with shots of their own, drawn by key, never themselves; and `lacks`: why some cannot have them.
 
     Args:
-        examples: columns of `frames.EXAMPLES` and message_id, "" where `system` is the row's own.
+        examples: columns of `frames.EXAMPLES`, message_id, "" where `system` is the row's own, and row_hi: `id_hi` of
+            the row that each is, or is a copy of.
         wanted: the fewest and the most (`Strategy.shots`); (0, 0): none. pool: what `write_pool` wrote.
     """
     import polars as pl
@@ -91,7 +92,10 @@ def _places(
     own = examples.select("task", pl.when(pl.col("message_id") == "").then("system").alias("system"), "id_hi", "id_lo")
     groups = pool.group_by(_GROUP).agg(first=pl.col("at").min(), size=pl.len())
     found = own.join(groups, on=_GROUP, how="left", nulls_equal=True, maintain_order="left")
-    itself = own.join(pool.select("at", "id_hi", "id_lo"), on=["id_hi", "id_lo"], how="left", maintain_order="left")
+    # Repeats share the high half with their row, copies under other system messages neither: they are their row, too.
+    itself = examples.select("row_hi").join(
+        pool.select("at", row_hi="id_hi"), on="row_hi", how="left", maintain_order="left"
+    )
     first, size = (found[name].fill_null(0).cast(pl.Int64).to_numpy() for name in ("first", "size"))
     inside = itself["at"].is_not_null().to_numpy()
     self_at = np.where(inside, itself["at"].fill_null(0).cast(pl.Int64).to_numpy() - first, size)

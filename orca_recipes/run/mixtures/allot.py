@@ -127,17 +127,18 @@ def held_out(draws: Sequence[TakeDraw], *, rows: int, where: str) -> dict[str, n
         draws: its takes, over what can be drawn before anything is set aside.
     Raises: Shortfall where there is too little for it.
     """
-    wanted = [draw.wanted() for draw in draws]
-    parts = largest_remainder(rows, [int(counts.sum()) for counts in wanted])
+    wanted = [_in_rows(draw) for draw in draws]
+    parts = largest_remainder(rows, [sum(counts) for counts in wanted])
+    if sum(parts) < rows:
+        raise Shortfall(f"{where}: {rows} rows are to be held out, and there are none to take; add to its collections")
     made = {}
     for draw, counts, part in zip(draws, wanted, parts, strict=True):
-        there = int(draw.sizes.rows.sum())
-        if part > there:
-            raise Shortfall(
-                f"{where}: {part} of {rows} rows are to be held out of collection {draw.name}, which has {there}; "
-                "hold out fewer, or add to the collection"
-            )
         spread = _spread(draw, counts, part)
+        if (there := sum(spread)) < part:
+            raise Shortfall(
+                f"{where}: {part} of {rows} rows are to be held out of collection {draw.name}, which has {there} in "
+                "the tasks that are taken of it; hold out fewer, or add to the collection"
+            )
         cuts = [cut_of(count, int(size), 1) for count, size in zip(spread, draw.sizes.rows, strict=True)]
         by_rows = replace(draw, collection=replace(draw.collection, weight=None))
         sizes = Sizes(draw.sizes.rows, draw.sizes.rows)
@@ -154,8 +155,16 @@ def _examples(selection: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(rows, counts), number
 
 
-def _spread(draw: TakeDraw, counts: np.ndarray, rows: int) -> list[int]:
-    """How many rows of each group are held out, so that they are spread as the draw itself is."""
+def _in_rows(draw: TakeDraw) -> list[Fraction]:
+    """How many rows of each group a take draws: of tokens, as many as they come to in rows of the group's length."""
+    rows, weights = draw.sizes.rows.tolist(), draw.sizes.weights.tolist()
+    wanted = draw.wanted().tolist()
+    return [Fraction(count * size, weight or 1) for count, size, weight in zip(wanted, rows, weights, strict=True)]
+
+
+def _spread(draw: TakeDraw, counts: Sequence[Fraction], rows: int) -> list[int]:
+    """How many rows of each group are held out, so that they are spread as the draw itself is; fewer where there are
+    no more."""
     sizes = draw.sizes.rows
     if draw.take.draw == "uniform_tasks":
         tasks = [name or "" for name in draw.collection.names]
@@ -164,4 +173,4 @@ def _spread(draw: TakeDraw, counts: np.ndarray, rows: int) -> list[int]:
             collection=name, tasks=tasks, capacities=sizes, rows=rows, seed=draw.seed
         ).tolist()
         return found
-    return proportional_counts(rows, [Fraction(int(count)) for count in counts], sizes.tolist())
+    return proportional_counts(rows, counts, sizes.tolist())

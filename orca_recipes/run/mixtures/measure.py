@@ -42,10 +42,12 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
 
 
 def _make_of_conversations(bench: Bench, folder: StageFolder, dataset: str, collection: str) -> None:
-    student = bench.student
+    student, chosen = bench.student, bench.recipe.datasets[dataset]
     keep = Collection(bench.folder(f"read {collection}")).ids["keep"].to_numpy()
     tasks = [
-        MeasureConversations(rows, bench.recipe.tokenizer, student.folder, student.markup)
+        MeasureConversations(
+            rows, bench.recipe.tokenizer, student.folder, student.markup, chosen.unknown, chosen.train_on
+        )
         for rows in all_batches(bench, folder, dataset, collection, keep)
     ]
     stage, sizes = f"measure {dataset}/{collection}", [int(task.rows.selected.sum()) for task in tasks]

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from orca_recipes.contract.kinds import Tokenizer
 from orca_recipes.contract.markup import Markup
+from orca_recipes.recipe.train_on import TrainOn
 from orca_recipes.run.conversations.converse import conversed, passing
 from orca_recipes.run.conversations.course import ConverseTask, selected_examples
+from orca_recipes.run.renderers.last_exchange import trained_as
 from orca_recipes.run.renderers.student_renderer import StudentRenderer
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.run.work.student import TOKENIZER_FILES
@@ -30,12 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MeasureConversations:
-    """Count the tokens of one batch; rows: all of its examples, each once."""
+    """Count the tokens of one batch; rows: all of its examples, each once. unknown, train_on: as the dataset says."""
 
     rows: ConverseTask
     tokenizer: Tokenizer
     tokenizer_folder: Path
     markup: Markup
+    unknown: Literal["reject", "train"] = "reject"
+    train_on: TrainOn | None = None
 
     @property
     def name(self) -> str:
@@ -66,18 +70,25 @@ def measure_conversations(task: MeasureConversations) -> int:
 
 def _tokens(conversations: pl.DataFrame, task: MeasureConversations) -> tuple[np.ndarray, np.ndarray]:
     """Tokens, and trained ones, of each conversation; none of those that the template cannot render."""
+    train_on, told = task.train_on, conversations.to_arrow()
     student = StudentRenderer(
-        task.markup, opened(task.tokenizer, task.tokenizer_folder), task.tokenizer_folder / TOKENIZER_FILES[0]
+        task.markup,
+        opened(task.tokenizer, task.tokenizer_folder),
+        task.tokenizer_folder / TOKENIZER_FILES[0],
+        None if train_on is None else train_on.parts(),
     )
     made = student.render(
-        conversations.to_arrow(),
+        told if train_on is None else trained_as(told, train_on),
         check=np.zeros(conversations.height, dtype=np.bool_),
         exact=False,
         of=conversations.height,
         tried=False,
     )
-    is_kept = made.rendered.trained_tokens > 0
-    is_kept[np.isin(made.owner, list(made.reasons))] = False
+    # As when they are packed: a conversation is lost with any of its examples that cannot be trained on.
+    lost = made.rendered.trained_tokens <= 0
+    if task.unknown == "reject":
+        lost |= made.rendered.unspelt.answers > 0
+    is_kept = ~np.isin(made.owner, [*made.reasons, *made.owner[lost].tolist()])
     counts = (np.diff(made.rendered.example_starts) * is_kept, made.rendered.trained_tokens * is_kept)
     tokens, trained = (np.bincount(made.owner, weights=one, minlength=conversations.height) for one in counts)
     return tokens.astype(np.int64), trained.astype(np.int64)

@@ -39,6 +39,9 @@ def _of_columns_that_there_are(table: Mapping[str, Any]) -> Mapping[str, Any]:
             raise ValueError(f"conversations have no column {quoted(name)}{hint(name, COLUMNS)}")
         if sort not in ("any", "text", "messages" if name == "messages" else "text"):
             raise ValueError(f"{name} of a conversation is text, and is compared with {told(sort)}")
+    for condition in parsed(table).conditions():
+        if condition.column == "messages" and condition.operation in ("eq", "in"):
+            raise ValueError("messages: they are turns and no text; say turns, role or matches")
     return table
 
 

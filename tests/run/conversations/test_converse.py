@@ -181,6 +181,20 @@ def test_recorded_answers_replace_the_last_answer_or_follow_the_history(world: W
     assert world.rejected == {4: "no recorded answer to this question"}
 
 
+def test_a_rules_system_message_heads_conversations_that_bring_none(world: World) -> None:
+    """Those that bring one keep it, unless the rule replaces it."""
+    own = {"messages": [{"role": "system", "content": "OLD"}, *CLOSED["messages"]]}
+    rule = '\n[[rules]]\nstrategy = "direct"\nsystem_messages = ["kind/one"]\n'
+    rule += '[system_messages.kind.messages]\none = "Be kind."\n'
+    world.build(CLOSED, own, says=rule)
+    assert [("Be kind." in world.context[line], "OLD" in world.context[line]) for line in (1, 2)] == [
+        (True, False),
+        (False, True),
+    ]
+    world.build(CLOSED, own, says=rule.replace("system_messages =", "replace = true\nsystem_messages ="))
+    assert all("Be kind." in world.context[line] and "OLD" not in world.context[line] for line in (1, 2))
+
+
 def test_recorded_answers_leave_rows_alone_that_keep_their_own(world: World) -> None:
     rows = [{"messages": turns("why is rain wet?", "old answer")}, {"messages": turns("who?", "he")}, OPEN]
     answers = [{"question": "why is rain wet?", "answer": "NEW ANSWER"}]

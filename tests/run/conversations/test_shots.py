@@ -43,6 +43,7 @@ def pool_of(folder: Path, frame: pl.DataFrame, *, selected: np.ndarray | None = 
 
 
 def shots(frame: pl.DataFrame, pool: Path, wanted: tuple[int, int] = (3, 5)) -> pl.DataFrame:
+    frame = frame if "row_hi" in frame.columns else frame.with_columns(row_hi="id_hi")
     return with_shots(frame.with_columns(message_id=pl.lit("")), wanted, pool, seed=1)
 
 
@@ -83,6 +84,15 @@ def test_examples_under_another_system_message_of_their_own_are_not_shown(tmp_pa
     made = shots(frame, pool_of(tmp_path, frame))
     for row in made.iter_rows(named=True):
         assert {int(shot["question"][1:]) % 2 for shot in row["shots"]} == {int(row["question"][1:]) % 2}
+
+
+def test_repeats_and_copies_under_other_ids_are_never_shown_their_own_row(tmp_path: Path):
+    frame = rows(12, tasks=1)
+    copies = frame.with_columns(row_hi="id_hi", id_hi=~pl.col("id_hi"), id_lo=~pl.col("id_lo"))
+    made = shots(copies, pool_of(tmp_path, frame), (5, 11))
+    assert made["lacks"].null_count() == 12
+    for question, shown in made.select("question", "shots").iter_rows():
+        assert question not in {shot["question"] for shot in shown}
 
 
 @pytest.mark.parametrize(("count", "kept"), [(3, 0), (4, 4)])

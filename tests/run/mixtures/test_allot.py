@@ -39,6 +39,31 @@ def test_a_hold_out_has_exactly_its_rows_and_no_question_of_the_rest(draw: Draw)
     assert set(drawn.by_task("v", "apples").values()) <= {4, 5}
 
 
+def test_a_hold_out_beside_shares_of_tokens_is_spread_by_rows(draw: Draw):
+    tables = "[mixtures.m]\nholdout = 40\ntokens = 1_000\nduplicates = 'keep'\ntake.apples = { share = 1 }\n"
+    tables += "take.pears = { rows = 100 }\n[mixtures.v]\nholdout_of = 'm'\n[datasets.v]\nmixture = 'v'\n"
+    drawn = draw(tables)
+    rows, held = drawn.out("m"), drawn.out("v")
+    assert sum(held.values()) == 40
+    assert abs(held["pears"] - 40 * rows["pears"] / sum(rows.values())) < 2
+
+
+@pytest.mark.parametrize(
+    ("takes", "words"),
+    [
+        (
+            "rows = 1\ntake.apples = { draw = 'proportional' }",
+            "90 of 90 rows .* has 75 in the tasks that are taken",
+        ),
+        ("take.pears = { rows = 9, allow_shortfall = true }\nexclude = ['all']", "there are none to take"),
+    ],
+)
+def test_a_hold_out_that_is_not_there_is_a_shortfall(draw: Draw, takes: str, words: str):
+    tables = f"[mixtures.m]\nholdout = 90\n{takes}\n[mixtures.all.take.pears]\nall = true\n"
+    with pytest.raises(Shortfall, match=words):
+        draw(f"{tables}[mixtures.v]\nholdout_of = 'm'\n[datasets.v]\nmixture = 'v'\n")
+
+
 def test_a_part_that_is_larger_than_the_whole_is_a_shortfall(draw: Draw):
     tables = "[mixtures.m]\nfrom = 'w'\nrows = 11\n[mixtures.w]\ntake.pears = { rows = 10 }\n"
     with pytest.raises(Shortfall, match=r"mixtures.m: 11 rows are asked for, and the mixture .* has 10 to give"):

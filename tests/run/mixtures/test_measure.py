@@ -124,6 +124,16 @@ def test_what_rules_and_filters_make_of_a_row_is_what_is_counted(made):
     assert stages["converse main/long"].created["expand"] > 0
 
 
+def test_what_a_dataset_trains_is_what_is_counted(made):
+    """Of talks the last answers alone; of rows that the vocabulary cannot spell nothing."""
+    takes = "take.long = { share = 0.5 }\ntake.talks = { share = 0.5 }\n"
+    main_table = f"{MAIN}train_on = {{ turns = 'last' }}\n"
+    manifest, told = made(f'[mixtures.m]\ntokens = 2_000\ntokens_of = "trained"\n{takes}{main_table}')
+    packed = {name: found.trained_tokens for name, found in manifest.datasets["main"].collections.items()}
+    assert {name: view["tokens"] for name, view in told.items()} == packed
+    assert min(packed.values()) > 900
+
+
 def test_answers_that_are_replayed_are_counted_too(made, folder: Path):
     rows = [{"q": f"tell {n}", "r": "bought " * (n % 9 + 1)} for n in range(600)]
     (folder / "bought.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
