@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -133,9 +135,12 @@ class Objects:
         """
         import obstore
 
-        with told_plainly(self.address / prefix, "listed"):
-            chunks = obstore.list(self._store(), prefix=prefix or None, chunk_size=1000)
-            return sorted((_facts(meta) for chunk in chunks for meta in chunk), key=lambda facts: facts.key)
+        def asked() -> list[ObjectFacts]:
+            with told_plainly(self.address / prefix, "listed"):
+                chunks = obstore.list(self._store(), prefix=prefix or None, chunk_size=1000)
+                return sorted((_facts(meta) for chunk in chunks for meta in chunk), key=lambda facts: facts.key)
+
+        return _anew(asked)
 
     def create(self, key: str, data: bytes) -> bool:
         """Write an object where there is none; False where another is there. Raises: BucketError, ObjectsError."""
@@ -203,12 +208,12 @@ class Objects:
         """Remove objects; those that are not there are none. Raises: BucketError, ObjectsError."""
         import obstore
 
+        def asked(key: str) -> None:
+            with suppress(FileNotFoundError), told_plainly(self.address / key, "removed"):
+                obstore.delete(self._store(), key)
+
         for key in keys:
-            try:
-                with told_plainly(self.address / key, "removed"):
-                    obstore.delete(self._store(), key)
-            except FileNotFoundError:
-                continue
+            _anew(partial(asked, key))
 
     def _read(self, key: str, taken: Callable[[Any], _Result], options: dict[str, Any]) -> _Result:
         """Ask for an object and take what comes, anew where it breaks off on the way."""
@@ -248,6 +253,21 @@ class Objects:
             raise BucketError(f"{self.address}: the web can be read only; write to s3://BUCKET/PATH, gs:// or az://")
         makes = makes and self.address.scheme == "file"
         return _connected(self.address, endpoint(self.address.scheme), hasty, makes)
+
+
+def _anew(asked: Callable[[], _Result]) -> _Result:
+    """Ask, and ask anew where an answer breaks off: the library tries again only until an answer begins.
+
+    Raises: what the last try raised, or the first that took all the time there is.
+    """
+    ends = time.monotonic() + TRIES_SECONDS
+    for _ in range(_WHOLE_TRIES - 1):
+        try:
+            return asked()
+        except ObjectsError:
+            if time.monotonic() > ends:
+                raise
+    return asked()
 
 
 def need_client() -> None:

@@ -95,6 +95,19 @@ def test_in_spite_of_faults_on_the_way_all_is_as_asked(bucket: str, monkeypatch:
         assert proxy.failed > 5
 
 
+def test_a_list_whose_answer_breaks_off_is_asked_for_anew(bucket: str, monkeypatch: pytest.MonkeyPatch):
+    with failing(os.environ["AWS_ENDPOINT_URL"], share=0.0, seed=2) as (address, proxy):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        objects = Objects.at(f"s3://{bucket}/halves")
+        objects.put("x", b"")
+        proxy.faults, proxy.share = ("half",), 0.3
+        assert [[one.key for one in objects.listed()] for _ in range(8)] == [["x"]] * 8
+        assert proxy.failed > 1
+        proxy.share = 1.0
+        with pytest.raises(ObjectsError, match="cannot be listed: the connection breaks"):
+            objects.listed()
+
+
 def test_a_missing_bucket_is_told(bucket: str):
     objects = Objects.at("s3://no-such-bucket/place")
     for asked in (objects.check, lambda: objects.create("x", b""), lambda: objects.get("x"), objects.listed):

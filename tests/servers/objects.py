@@ -20,6 +20,7 @@ CREDENTIALS = {
     "AWS_REGION": "us-east-1",
 }
 _NUMBERS = count()
+FAULTS = ("503", "cut", "cut answer", "half")
 
 
 @contextmanager
@@ -48,7 +49,7 @@ class Failing(ThreadingHTTPServer):
     """Stands before a server and fails in a share of the requests: 503, a cut before the request is passed on, a cut of
     its answer, half of its answer. Faults are drawn in the order of requests, the same for a seed.
 
-    refused: a method that nobody may use. share may be changed at any time.
+    refused: a method that nobody may use. share and faults may be changed at any time.
     """
 
     daemon_threads = True
@@ -57,7 +58,7 @@ class Failing(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Passing)
         self.behind = address.removeprefix("http://")
         self.requests, self.failed, self.refused = 0, 0, refused
-        self.share, self.connections = share, set[socket.socket]()
+        self.share, self.faults, self.connections = share, FAULTS, set[socket.socket]()
         self._random, self._lock = Random(seed), threading.Lock()
 
     def cut(self) -> None:
@@ -73,7 +74,7 @@ class Failing(ThreadingHTTPServer):
             if self._random.random() >= self.share:
                 return None
             self.failed += 1
-            return self._random.choice(["503", "cut", "cut answer", "half"])
+            return self._random.choice(self.faults)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Connections break here on purpose."""
