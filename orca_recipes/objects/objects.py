@@ -68,8 +68,11 @@ class Objects:
         """
         import obstore
 
-        with told_plainly(self.address, "read"):
-            next(iter(obstore.list(self._store(hasty=True), chunk_size=1)), None)
+        def asked() -> None:
+            with told_plainly(self.address, "read"):
+                next(iter(obstore.list(self._store(hasty=True), chunk_size=1)), None)
+
+        _anew(asked)
 
     def get(self, key: str, *, etag: str | None = None) -> bytes:
         """All bytes of an object.

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
@@ -93,7 +94,7 @@ class _OnTheirWay(Sequence[Carried]):
 def carry_out(carried: Carried) -> CarriedBack:
     """Carry a task out on the machine at hand. Raises: whatever it raises; as `shared_root`."""
     with _folder_of_build() as build:
-        places = Places(carried.address, shared_root(carried.address), build)
+        places = Places(carried.address, _root(carried.address, os.environ.get("ORCA_CACHE")), build)
         function, task = _placed(carried.order, places, fetches=True)
         result = _named(function(task), places)
         files = tuple(sorted(path.relative_to(build).as_posix() for path in build.rglob("*") if path.is_file()))
@@ -101,6 +102,12 @@ def carry_out(carried: Carried) -> CarriedBack:
         objects = Objects.at(carried.address)
         side_by_side(lambda name: objects.upload(f"{place}/{name}", build / name), files)
     return CarriedBack(result, place, files)
+
+
+@lru_cache(maxsize=8)
+def _root(address: str, cache: str | None) -> Path:
+    """The cache of this machine: a process asks once whether the address can be reached, not for each of its tasks."""
+    return shared_root(address)
 
 
 def _fetched(path: Path) -> Path:

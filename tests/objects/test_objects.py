@@ -102,6 +102,7 @@ def test_a_list_whose_answer_breaks_off_is_asked_for_anew(bucket: str, monkeypat
         objects.put("x", b"")
         proxy.faults, proxy.share = ("half",), 0.3
         assert [[one.key for one in objects.listed()] for _ in range(8)] == [["x"]] * 8
+        objects.check()
         assert proxy.failed > 1
         proxy.share = 1.0
         with pytest.raises(ObjectsError, match="cannot be listed: the connection breaks"):
