@@ -85,7 +85,7 @@ def compile(
             for program in programs
             for parts in [(only or PARTS) if file is corpora[0] else ("cold",)]
         ]
-        measured = _repeated(courses, repeat)
+        measured = _repeated(courses, repeat, out)
         trials = medians(measured)
         click.echo(_table(trials))
         if against is not None:
@@ -100,8 +100,6 @@ def compile(
         click.echo(_peers(others, trials))
     click.echo(reach([trial for trial in trials if trial.commit == programs[0].commit], others, starts))
     click.echo(f"load {load()} at the end")
-    if out is not None:
-        out.write_text(json.dumps(_as_json(measured), indent=1) + "\n", encoding="utf-8")
 
 
 def _rivals(peers: str, pythons: Sequence[str]) -> dict[str, Path]:
@@ -140,16 +138,19 @@ def _profile(folder: Path, student: Student, corpus: Corpus) -> str:
     )
 
 
-def _repeated(courses: Sequence[tuple[Course, Sequence[str]]], repeat: int) -> list[Trial]:
-    """Every course in turn, so often: what the machine does meanwhile meets all alike."""
-    found = []
+def _repeated(courses: Sequence[tuple[Course, Sequence[str]]], repeat: int, out: Path | None) -> list[Trial]:
+    """Every course in turn, so often: what the machine does meanwhile meets all alike.
+
+    Args:
+        out: where to write what was measured, after each course: all of them may take hours.
+    """
+    found: list[Trial] = []
     for number in range(repeat):
         for course, parts in courses if number % 2 == 0 else courses[::-1]:
             found += course.run(parts)
-            told = (
-                f"{course.program.commit}, {course.student.name}, {course.corpus.path.name}, {course.workers} workers"
-            )
-            click.echo(f"{told}: done {number + 1} of {repeat}, load {load()}", err=True)
+            click.echo(f"{number + 1} of {repeat}, load {load()}", err=True)
+            if out is not None:
+                out.write_text(json.dumps(_as_json(found), indent=1) + "\n", encoding="utf-8")
     return found
 
 

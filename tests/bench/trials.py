@@ -14,6 +14,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import click
+
+from orca_recipes.counted import counted
 from tests.bench.corpus import Corpus
 from tests.bench.measure import Cost, measure
 from tests.bench.programs import Program
@@ -77,9 +80,17 @@ class Course:
         shutil.rmtree(self.folder, ignore_errors=True)
         try:
             self.folder.mkdir(parents=True)
-            return [trial for part in PARTS if part in {"cold", *parts} for trial in (self._trial(part),)]
+            return [self._told_trial(part) for part in PARTS if part in {"cold", *parts}]
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _told_trial(self, part: str) -> Trial:
+        """A part, told as soon as it is measured: all of them may take hours."""
+        trial = self._trial(part)
+        course = f"{trial.commit}, {trial.student}, {trial.layout}, {counted(trial.workers, 'worker')}"
+        told = f"{trial.cost.cpu_seconds:.2f} CPU s, {trial.cost.wall_seconds:.2f} s"
+        click.echo(f"{course}: {part}: {told}", err=True)
+        return trial
 
     def _trial(self, part: str) -> Trial:
         if part == "verify":
