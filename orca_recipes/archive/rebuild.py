@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orca_recipes.archive.archive import WHEELS
 from orca_recipes.archive.environment import environment, environment_differences
 from orca_recipes.archive.tar_file import unpack
 from orca_recipes.archive.wheels import unpacked_wheels
-from orca_recipes.errors import OrcaError
+from orca_recipes.errors import BuildError, OrcaError
 from orca_recipes.plan.plugins import PluginPin
 from orca_recipes.progress import Progress
 from orca_recipes.recipe.choice import Kinds
@@ -67,23 +69,23 @@ def rebuild(
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         tree = Path(folder) / "tree"
         tree.mkdir()
-        manifest = unpack(archive, tree)
-        missing = list(manifest["missing"])
+        manifest = _told(archive, unpack(archive, tree))
+        missing = [one.model_dump(exclude_unset=True) for one in manifest.missing]
         plugins: dict[str, PluginPin] = {}
         digest, why = None, None
         asked: Asked | None = None
         try:
-            loaded = load_recipe(tree / manifest["recipe"], catalogue=kinds, profile=manifest["profile"])
+            loaded = load_recipe(tree / manifest.recipe, catalogue=kinds, profile=manifest.profile)
             store, traces = Store(Path(folder) / "store"), Path(folder) / "traces"
             asked = Asked(loaded, store, out, workers, traces=traces, work=LIMITED)
             plugins = pinned_plugins(asked)
         except OrcaError as fault:
             why = str(fault)
-        if answers := manifest.get("answers"):
+        if manifest.answers is not None:
             with TraceStore(Path(folder) / "traces") as bought:
-                import_traces(bought, tree / answers)
+                import_traces(bought, tree / manifest.answers)
         line = None if wheels is None else unpacked_wheels(tree / WHEELS, wheels)
-        found = environment_differences(manifest["environment"], environment(plugins), line=line)
+        found = environment_differences(manifest.environment.model_dump(), environment(plugins), line=line)
         for sentence in found:
             told(sentence)
         try:
@@ -91,4 +93,41 @@ def rebuild(
                 digest = made(asked, progress).manifest.data_digest
         except OrcaError as fault:
             why = str(fault)
-    return Rebuilt(digest, manifest["expected"], missing, found, why)
+    return Rebuilt(digest, manifest.expected, missing, found, why)
+
+
+class _Plugin(BaseModel):
+    version: str
+    digest: str
+
+
+class _Environment(BaseModel):
+    python: str
+    packages: Mapping[str, str]
+    plugins: Mapping[str, _Plugin]
+
+
+class _Missing(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    part: str
+
+
+class _Told(BaseModel):
+    """What the manifest of an archive says beside its files."""
+
+    recipe: str
+    profile: str | None
+    expected: str
+    missing: tuple[_Missing, ...]
+    environment: _Environment
+    answers: Literal["answers/traces.jsonl"] | None = None
+
+
+def _told(archive: Path, manifest: Mapping[str, Any]) -> _Told:
+    try:
+        return _Told.model_validate(manifest)
+    except ValidationError as fault:
+        first = fault.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BuildError(f"{archive}: it was edited: {where} of its manifest: {first['msg']}") from None

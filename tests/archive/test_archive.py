@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -12,10 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from orca_recipes.archive.environment import environment, environment_differences
+from orca_recipes.archive.rebuild import rebuild
 from orca_recipes.archive.tar_file import unpack
 from orca_recipes.archive.wheels import unpacked_wheels
+from orca_recipes.catalogue import Catalogue
 from orca_recipes.cli.main import main
 from orca_recipes.errors import BuildError
+from orca_recipes.progress import Progress
 from tests.servers.running import running
 from tests.servers.stub import Stub
 
@@ -210,3 +214,18 @@ def test_wheels_go_into_an_archive_and_come_out_with_a_line_that_installs_them(r
     assert install.startswith("pip install --no-index --no-deps --require-hashes --find-links ")
     (tmp_path / "none").mkdir()
     assert "it holds no wheel" in orca("archive", recipe, "-o", "c.tar", "--wheels", "none", status=2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"environment": {}}, "environment.python of its manifest: Field required"),
+        ({"answers": "/etc/passwd"}, "answers of its manifest: Input should be 'answers/traces.jsonl'"),
+        ({"missing": [{"path": "x"}]}, "missing.0.part of its manifest: Field required"),
+    ],
+)
+def test_a_manifest_that_says_what_none_does_is_refused(tmp_path: Path, changed: dict[str, object], said: str) -> None:
+    manifest = {"format": 1, "recipe": "r.toml", "profile": None, "expected": "", "files": [], "missing": []}
+    archive = crafted(tmp_path, manifest | {"environment": environment({})} | changed)
+    with pytest.raises(BuildError, match=re.escape(said)):
+        rebuild(archive, tmp_path / "out", Catalogue(), Progress(), workers=1, told=print)
