@@ -1,7 +1,7 @@
 """Asking a checkpoint: one answer, greedy or drawn, to see what a model has learned.
 
-The whole text runs through the model for every token: nothing is cached, so an answer is exactly what the training's
-own forward pass predicts. For long answers at speed, export the checkpoint and use what serves models.
+Keys and values of what was said are kept, so each token runs through the training's own layers once. For many answers
+at speed, export the checkpoint and use what serves models.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import torch
 from orca_recipes.errors import CheckpointError, TemplateError
 from orca_recipes.json_text import json_value
 from orca_recipes.train.checkpoints.checkpoint import TOKENIZER, load_weights, newest_checkpoint, read_checkpoint
-from orca_recipes.train.model.network import Network, build_model, logits
+from orca_recipes.train.model.layer_parts import Cache
+from orca_recipes.train.model.network import Network, build_model, next_logits
 from orca_recipes.train.processes.parallel_layout import Layout, running
 from orca_recipes.train.start import CHECKPOINTS
 
@@ -61,13 +62,12 @@ def checkpoint_at(place: Path) -> Path:
 def generate(model: Network, prompt: Sequence[int], manner: Manner, *, ends: frozenset[int]) -> Iterator[int]:
     """The tokens of an answer, without the one that ends it; call it while a layout of one rank runs."""
     chance = torch.Generator().manual_seed(manner.seed)
-    tokens = list(prompt)
-    room = min(manner.max_tokens, model.architecture.longest_example - len(tokens))
-    for _ in range(room):
-        token = _next(logits(model, Text(tokens))[0, -1].float().cpu(), manner, chance)
+    cache, said = Cache(), list(prompt)
+    for _ in range(min(manner.max_tokens, model.architecture.longest_example - len(prompt))):
+        token = _next(next_logits(model, said, cache).float().cpu(), manner, chance)
         if token in ends:
             return
-        tokens.append(token)
+        said = [token]
         yield token
 
 

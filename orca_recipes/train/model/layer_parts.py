@@ -139,15 +139,41 @@ class Layer(TransformerLayer):  # type: ignore[misc]
 class Attention(SelfAttention):  # type: ignore[misc]
     """megatron-core's attention, in layers that have RoPE of their own.
 
-    rope: given the table of the other layers, that of these.
+    rope: given the table of the other layers and how many tokens came before, the table of these.
     """
 
-    def __init__(self, *arguments: Any, rope: Callable[[torch.Tensor], torch.Tensor], **more: Any) -> None:
+    def __init__(self, *arguments: Any, rope: Callable[[torch.Tensor, int], torch.Tensor], **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.rope = rope
 
-    def forward(self, hidden: torch.Tensor, *arguments: Any, rotary_pos_emb: torch.Tensor, **more: Any) -> Any:
-        return super().forward(hidden, *arguments, rotary_pos_emb=self.rope(rotary_pos_emb), **more)
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        *arguments: Any,
+        rotary_pos_emb: torch.Tensor,
+        packed_seq_params: PackedSpans,
+        **more: Any,
+    ) -> Any:
+        rope = self.rope(rotary_pos_emb, packed_seq_params.before)
+        return super().forward(hidden, *arguments, rotary_pos_emb=rope, packed_seq_params=packed_seq_params, **more)
+
+
+@dataclass
+class Cache:
+    """Keys and values of a text's tokens so far, float [tokens, g, d] by layer."""
+
+    tokens: int = 0
+    held: dict[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+
+    def joined(
+        self, layer: torch.nn.Module, key_ngd: torch.Tensor, value_ngd: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of all tokens, those of the next ones among them, which are kept."""
+        if layer in self.held:
+            before = self.held[layer]
+            key_ngd, value_ngd = torch.cat([before[0], key_ngd]), torch.cat([before[1], value_ngd])
+        self.held[layer] = key_ngd, value_ngd
+        return key_ngd, value_ngd
 
 
 @dataclass
@@ -155,9 +181,17 @@ class PackedSpans(PackedSeqParams):  # type: ignore[misc]
     """Bounds of packed spans on the device, and the tokens of each span on the host.
 
     Every layer asks for the lengths; read from the device, each time would halt it until it has caught up.
+
+    cache: of a text that grows; its first tokens come as one span, each further one alone.
     """
 
     lengths: list[int] = field(default_factory=list)
+    cache: Cache | None = None
+
+    @property
+    def before(self) -> int:
+        """How many tokens of the text came before."""
+        return 0 if self.cache is None else self.cache.tokens
 
 
 class SegmentAttention(torch.nn.Module):
@@ -188,12 +222,24 @@ class SegmentAttention(torch.nn.Module):
         **_: Any,
     ) -> torch.Tensor:
         """Returns: float [N, h, d], attended values."""
+        if packed_seq_params.cache is not None:
+            key_Ngd, value_Ngd = packed_seq_params.cache.joined(self, key_Ngd, value_Ngd)
+            if packed_seq_params.before:
+                return self._of_next(query_Nhd, key_Ngd, value_Ngd)
         key_Nhd = key_Ngd.repeat_interleave(self.shared_by, dim=1)
         value_Nhd = value_Ngd.repeat_interleave(self.shared_by, dim=1)
         # Split once: the gradient of each slice by itself would be a tensor of the size of all rows.
         wholes = (query_Nhd, key_Nhd, value_Nhd)
         parts = zip(*(torch.split(whole, packed_seq_params.lengths) for whole in wholes), strict=True)
         return torch.cat([self._causal(query, key, value) for query, key, value in parts])
+
+    def _of_next(self, query_1hd: torch.Tensor, key_Ngd: torch.Tensor, value_Ngd: torch.Tensor) -> torch.Tensor:
+        """What one token sees of all that came before, itself among them."""
+        seen = slice(None) if self.window is None else slice(-self.window, None)
+        parts = (query_1hd, *(whole[seen].repeat_interleave(self.shared_by, dim=1) for whole in (key_Ngd, value_Ngd)))
+        query, key, value = (part.transpose(0, 1).unsqueeze(0) for part in parts)
+        attended = torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=self.scale)
+        return attended.squeeze(0).transpose(0, 1)
 
     def _causal(self, query_nhd: torch.Tensor, key_nhd: torch.Tensor, value_nhd: torch.Tensor) -> torch.Tensor:
         query, key, value = (part.transpose(0, 1).unsqueeze(0) for part in (query_nhd, key_nhd, value_nhd))
@@ -231,12 +277,12 @@ class _WindowRope(RotaryEmbedding):  # type: ignore[misc]
         )
 
 
-def _window_table(rope: _WindowRope, table: torch.Tensor) -> torch.Tensor:
-    found: torch.Tensor = rope(len(table), packed_seq=True)
+def _window_table(rope: _WindowRope, table: torch.Tensor, before: int) -> torch.Tensor:
+    found: torch.Tensor = rope(before + len(table), packed_seq=True)[before:]
     return found
 
 
-def _plain(architecture: Architecture, n: int, rope: Callable[[torch.Tensor], torch.Tensor] | None) -> ModuleSpec:
+def _plain(architecture: Architecture, n: int, rope: Callable[[torch.Tensor, int], torch.Tensor] | None) -> ModuleSpec:
     """Layer n: with the window, the RoPE and the norms that are its own."""
     traits, is_windowed = architecture.traits, n in architecture.windowed_layers
     has_own_rope = is_windowed and rope is not None

@@ -34,6 +34,7 @@ from orca_recipes.train.megatron_versions import standing_in_for_cuda_by_name
 from orca_recipes.train.model.architecture import Architecture
 from orca_recipes.train.model.cross_entropy import cross_entropy
 from orca_recipes.train.model.layer_parts import (
+    Cache,
     PackedSpans,
     layer_specs,
     transformer_engine_computes,
@@ -74,7 +75,7 @@ class Network(GPTModel):  # type: ignore[misc]
     """GPTModel that knows its architecture, or the stage of it that this rank holds.
 
     first_layer: the first of its layers, counted through the model. places: int64 [n], at which it gives logits; None
-    for all.
+    for all. before: how many tokens of a text came before those that are handed in.
     """
 
     def __init__(self, architecture: Architecture, config: TransformerConfig, *, fused: bool) -> None:
@@ -96,6 +97,8 @@ class Network(GPTModel):  # type: ignore[misc]
         self.architecture, self.first_layer = architecture, stage * here
         self.rotary_pos_emb.inv_freq = stretched(self.rotary_pos_emb.inv_freq, architecture)
         self.places: torch.Tensor | None = None
+        self.before = 0
+        self.rotary_pos_emb.register_forward_hook(self._later)
         if self.post_process:
             self.output_layer.register_forward_pre_hook(self._chosen)
         if architecture.embedding_scale != 1 and self.pre_process:
@@ -106,6 +109,10 @@ class Network(GPTModel):  # type: ignore[misc]
     def _chosen(self, module: object, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         """What enters the output layer, at the places that are asked for: float [n, 1, hidden]."""
         return given if self.places is None else (given[0].index_select(0, self.places), *given[1:])
+
+    def _later(self, module: object, asked: object, table: torch.Tensor) -> torch.Tensor:
+        """Angles of RoPE from the first position on that is handed in."""
+        return table[self.before :]
 
     def whole_names(self) -> dict[str, str]:
         """The names of this stage's weights in the whole model, by their names here."""
@@ -194,6 +201,27 @@ def logits(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
     return full.view(rows, row_tokens, -1)  # type: ignore[no-any-return]
 
 
+def next_logits(network: Network, tokens: Sequence[int], cache: Cache) -> torch.Tensor:
+    """float [V] on every rank: logits behind a text, of which some tokens are handed in and earlier ones are kept.
+
+    Args:
+        network: of one stage, without TransformerEngine's layers and sequence parallel.
+        tokens: at first some, then one by one.
+        cache: of the text; it keeps these tokens too.
+    """
+    device = next(network.parameters()).device
+    spans = _packed([np.array([0, len(tokens)], dtype=np.int32)], device)
+    spans.cache = cache
+    spans.max_seqlen_q = spans.max_seqlen_kv = cache.tokens + len(tokens)
+    network.places = torch.tensor([len(tokens) - 1], device=device)
+    network.before = cache.tokens
+    ids_1N = torch.tensor([list(tokens)], device=device)
+    found = network(input_ids=ids_1N, position_ids=None, attention_mask=None, packed_seq_params=spans)
+    cache.tokens += len(tokens)
+    full: torch.Tensor = gather_from_tensor_model_parallel_region(_masked(network, found))
+    return full[-1, 0]
+
+
 def network_of(model: torch.nn.Module) -> Network:
     """The Network inside its wrappers."""
     while not isinstance(model, Network):
@@ -220,7 +248,8 @@ def stage_output(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
     Where the batch asks for some places alone, the logits are of these: most of a row's places carry no loss, and the
     output layer is a large part of a small model.
     """
-    network_of(model).places = _places(model, batch)
+    network = network_of(model)
+    network.places, network.before = _places(model, batch), 0
     tokens_1N = batch.tokens_BT.reshape(1, -1)
     found: torch.Tensor = model(
         input_ids=tokens_1N,
