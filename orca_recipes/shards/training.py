@@ -65,6 +65,7 @@ class Training(PhaseTraining):
         Field(description="the loss is the mean over target tokens, or over examples of the mean over theirs"),
     ] = "token"
     recompute: Annotated[bool, Field(description="recompute activations: less memory, a third more work")] = False
+    deterministic: Annotated[bool, Field(description="the same bits in every run at one layout, or a refusal")] = False
     keep_checkpoints: Annotated[int, Field(ge=1, description="newest ones kept, beside those at phases' ends")] = 2
 
 

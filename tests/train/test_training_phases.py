@@ -97,6 +97,7 @@ def test_a_phase_that_is_not_there_is_refused(sums_build: Path):
             "schedule": st.sampled_from(["constant", "linear", "cosine"]),
             "restart_schedule": st.booleans(),
             "recompute": st.booleans(),
+            "deterministic": st.booleans(),
             "seed": st.integers(0, 1000),
             "validation": st.just("held-out"),
         },

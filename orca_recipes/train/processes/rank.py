@@ -35,6 +35,7 @@ from orca_recipes.train.learning_rate import Rates, Schedule
 from orca_recipes.train.loop import Trainer
 from orca_recipes.train.model.network import Network, build_model
 from orca_recipes.train.optimizer import AdamW, Optimizer, build_optimizer
+from orca_recipes.train.processes.determinism import deterministic
 from orca_recipes.train.processes.parallel_layout import Layout, Place, checked, running
 from orca_recipes.train.processes.spread import layout_of
 from orca_recipes.train.run_folder import make_run_folder, refuse_foreign_run
@@ -91,12 +92,13 @@ def train_as_rank(request: Request, *, rendezvous: str = "env://") -> bool:
                 build = pinned(prepared.settings)
             if rank == 0:
                 make_run_folder(request.run)
-        seed = prepared.settings.chosen[0].training.seed
+        training = prepared.settings.chosen[0].training
         stop_requested = stack.enter_context(_stop_signals())
         with (
             _one_voice(rank),
             _losing_no_rank_in_silence(),
-            running(prepared.layout, seed=seed, rendezvous=rendezvous) as place,
+            running(prepared.layout, seed=training.seed, rendezvous=rendezvous) as place,
+            deterministic(asked=training.deterministic),
         ):
             return _train(prepared, build, place, stop_requested)
 
