@@ -12,6 +12,9 @@
 |       | brings none                                                             |                                |
 | 0.19  | a checkpoint's numbers that are no tensors lie among the tensors, where | `keep_numbers_for_older`,      |
 |       | older ones read `common.pt`; it reads that too, and warns of it         | `reading_what_older_read`      |
+| 0.19  | norms of queries and keys that the configuration does not switch on are | `norms_of_its_own`             |
+|       | refused; switched on, gradients of norms that ranks hold in parts are   |                                |
+|       | summed, in every version                                                |                                |
 | 0.19  | gradients are reduced after a look at `torch.cuda.current_stream()`     | `standing_in_for_cuda`         |
 
 A name that a version does not have yet is answered all the same: nobody asks for it.
@@ -75,6 +78,17 @@ def standing_in_for_cuda_by_name() -> Iterator[None]:
     makers = {name: on_cpu(getattr(torch, name)) for name in ("empty", "tensor", "zeros", "ones")}
     with replaced(torch, **makers), replaced(torch.Tensor, cuda=lambda tensor, *_, **__: tensor):
         yield
+
+
+@contextmanager
+def norms_of_its_own(config: Any, *, has_some: bool) -> Iterator[None]:
+    """Inside, layers may be built with norms of queries and keys that their configuration does not switch on."""
+    asked = config.qk_layernorm
+    config.qk_layernorm = asked or has_some
+    try:
+        yield
+    finally:
+        config.qk_layernorm = asked
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from megatron.core.tensor_parallel import (
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch.utils.checkpoint import checkpoint
 
-from orca_recipes.train.megatron_versions import standing_in_for_cuda_by_name
+from orca_recipes.train.megatron_versions import norms_of_its_own, standing_in_for_cuda_by_name
 from orca_recipes.train.model.architecture import Architecture
 from orca_recipes.train.model.cross_entropy import cross_entropy
 from orca_recipes.train.model.layer_parts import (
@@ -82,18 +82,19 @@ class Network(GPTModel):  # type: ignore[misc]
         stages = config.pipeline_model_parallel_size
         stage = parallel_state.get_pipeline_model_parallel_rank() if stages > 1 else 0
         here = architecture.layers // stages
-        super().__init__(
-            config=config,
-            transformer_layer_spec=layer_specs(architecture, range(stage * here, (stage + 1) * here), fused=fused),
-            pre_process=stage == 0,
-            post_process=stage == stages - 1,
-            vocab_size=architecture.padded_vocabulary_size,
-            max_sequence_length=architecture.max_positions,
-            position_embedding_type="rope",
-            rotary_percent=architecture.rotary_share,
-            rotary_base=architecture.rope_base,
-            share_embeddings_and_output_weights=architecture.tied,
-        )
+        with norms_of_its_own(config, has_some=architecture.traits.qk_norm != "nothing"):
+            super().__init__(
+                config=config,
+                transformer_layer_spec=layer_specs(architecture, range(stage * here, (stage + 1) * here), fused=fused),
+                pre_process=stage == 0,
+                post_process=stage == stages - 1,
+                vocab_size=architecture.padded_vocabulary_size,
+                max_sequence_length=architecture.max_positions,
+                position_embedding_type="rope",
+                rotary_percent=architecture.rotary_share,
+                rotary_base=architecture.rope_base,
+                share_embeddings_and_output_weights=architecture.tied,
+            )
         self.architecture, self.first_layer = architecture, stage * here
         self.rotary_pos_emb.inv_freq = stretched(self.rotary_pos_emb.inv_freq, architecture)
         self.places: torch.Tensor | None = None
