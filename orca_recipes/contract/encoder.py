@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Vocabulary:
     chat_template: jinja text of the tokenizer's own template, where it has one.
     unknown: the control token, if it is one, that text becomes where the model cannot spell it; there it is text.
     unknown_id: the id that such text becomes, control token or not; None where there is none.
+    named: other tokens that chat templates are told by name, as "sep_token" to text.
     """
 
     size: int
@@ -38,6 +39,12 @@ class Vocabulary:
     chat_template: str | None
     unknown: str | None = None
     unknown_id: int | None = None
+    named: Mapping[str, str] = field(default_factory=dict)
+
+    def told(self) -> dict[str, str]:
+        """What transformers tells a chat template of its tokenizer."""
+        known = {**self.named, "bos_token": self.bos, "eos_token": self.eos, "pad_token": self.pad}
+        return {name: text for name, text in known.items() if text is not None}
 
 
 class Encoder(ABC):

@@ -359,7 +359,8 @@ def _fitting(recipe: Recipe) -> dict[str, Any]:
     """What of packing decides examples already, where those that are longer than a row are made to fit."""
     if recipe.packing.overlong not in ("drop_history", "window"):
         return {}
-    return {"overlong": recipe.packing.overlong, "row_tokens": recipe.packing.row_tokens}
+    told = {"overlong": recipe.packing.overlong, "row_tokens": recipe.packing.row_tokens}
+    return {**told, "revision": 2} if recipe.packing.overlong == "drop_history" else told
 
 
 def _strategies(recipe: Recipe, collection: str) -> tuple[Kind, ...]:

@@ -329,3 +329,10 @@ def test_a_template_whose_token_swallows_white_space_is_refused() -> None:
 def test_a_tokenizer_without_a_template_is_told_in_a_sentence() -> None:
     with pytest.raises(TemplateError, match="brings no chat template; use the template kind chatml or plain"):
         FromTokenizer().markup(vocabulary=vocabulary(None))
+
+
+def test_a_template_that_asks_for_a_plain_word_is_no_table() -> None:
+    template = "{% if 'Briefly' in messages[0].content %}Short.{% endif %}{% for m in messages %}" + SAY
+    template += "{% endfor %}" + ASK
+    with pytest.raises(TemplateError, match="depends on more"):
+        joints_of(Probes(ChatTemplate(template, {}, None)), vocabulary(template))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,6 +94,7 @@ class TurnWriter:
         self._closed = re.compile(rf"(?:{opening}\s*)?{closing}\s*\Z")
         self._empty = re.compile(rf"\s*{opening}\s*{closing}\n{{0,2}}")
         self._empty_rest = re.compile(rf"\s*{closing}\n{{0,2}}")
+        self._marks = re.compile(f"{opening}|{closing}")
 
     def turns(self, dialogue: Dialogue) -> list[TurnText]:
         """The trained turns of a conversation, in order, as inference would see each.
@@ -329,17 +331,24 @@ class TurnWriter:
     def _check_answer(self, message: Message, thought: str, said: str, answer: str) -> None:
         """Whatever the answer holds is printed."""
         body = next((answer.removesuffix(end) for end in self._rendering.ends if answer.endswith(end)), answer)
-        if said.strip() not in answer:
+        if not _stand_in(self._words(message, said), answer):
             raise Unfit("the chat template does not print the answer's content word for word")
         if thought.strip() not in answer:
             raise Unfit("reasoning: the chat template prints none")
         for call in calls_of(message):
             if not all(_is_printed(text, answer) for text in _leaves(call["function"])):
                 raise Unfit("tool_calls: the chat template does not print all of a call")
+        if not _print_each(calls_of(message), answer):
+            raise Unfit("tool_calls: the chat template does not print all of them")
         if not body.strip():
             raise Unfit("its answer is empty")
         if thought and body.count(self._close) - said.count(self._close) > 1:
             raise Unfit("reasoning: the chat template prints an empty thought before it")
+
+    def _words(self, message: Message, said: str) -> list[str]:
+        """What an answer's content says, cut at the marks of thoughts, which a template may move or print anew."""
+        content = message.get("content") or ""
+        return [said] if message.get("reasoning") or self._close not in content else self._marks.split(content)
 
     def _check_context(self, messages: Sequence[Message], prompt: str) -> None:
         """Whatever inference is told stands in the prompt, but for thoughts of earlier turns."""
@@ -374,6 +383,24 @@ class TurnWriter:
                 continue
             if self._rendering.reasoning or (message.get("trained") and content.lstrip().startswith(self._open)):
                 raise Unfit("content: a thought begins and never ends")
+
+
+def _stand_in(pieces: Sequence[str], text: str) -> bool:
+    """Whether texts stand in another one after the other, but for white space at their ends."""
+    at = 0
+    for piece in map(str.strip, pieces):
+        at = text.find(piece, at)
+        if at < 0:
+            return False
+        at += len(piece)
+    return True
+
+
+def _print_each(calls: Sequence[Mapping[str, Any]], answer: str) -> bool:
+    """Whether an answer names each function as often as it is called."""
+    names = Counter(str(call["function"]["name"]) for call in calls)
+    repeated = [(name, count) for name, count in names.items() if count > 1]
+    return all(max(answer.count(name), answer.count(json.dumps(name)[1:-1])) >= count for name, count in repeated)
 
 
 def _alike(text: str, other: str) -> int:

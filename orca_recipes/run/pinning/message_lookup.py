@@ -6,6 +6,7 @@ committed beside a recipe repeats a paper's wording.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,10 +126,13 @@ def _of_file(name: str, path: Path) -> dict[str, str]:
 
 
 def _chosen(name: str, chosen: SystemMessages, values: list[str]) -> dict[str, str]:
-    """Ids for the texts of a column: those of the digests, else the first digits of each text's own digest."""
+    """Ids for the texts of a column: those of the digests, else the first digits of each text's own digest, or all
+    of them where two texts begin alike."""
     by_digest = {text_digest(text): text for text in values}
     if not chosen.digests:
-        return {digest[:_ID_DIGITS]: by_digest[digest] for digest in sorted(by_digest)}
+        begun = Counter(digest[:_ID_DIGITS] for digest in by_digest)
+        names = {digest: digest[: _ID_DIGITS if begun[digest[:_ID_DIGITS]] == 1 else None] for digest in by_digest}
+        return {names[digest]: by_digest[digest] for digest in sorted(by_digest)}
     for key, digest in chosen.digests.items():
         other = next((known for known in relatives(digest) if known in by_digest), None)
         if digest not in by_digest and other is not None:

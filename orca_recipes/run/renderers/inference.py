@@ -23,8 +23,7 @@ class Inference:
 
     def __init__(self, tokenizer: Path, template: str, vocabulary: Vocabulary) -> None:
         """Raises: TokenizerError where the file cannot be loaded, TemplateError where the text is no jinja."""
-        names = {"bos_token": vocabulary.bos, "eos_token": vocabulary.eos, "pad_token": vocabulary.pad}
-        self.template = ChatTemplate(template, {name: text for name, text in names.items() if text is not None}, None)
+        self.template = ChatTemplate(template, vocabulary.told(), None)
         self._tokenizer = _load(tokenizer, _stamp(tokenizer))
 
     def prompt(self, messages: Sequence[Message]) -> str:

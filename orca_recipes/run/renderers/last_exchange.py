@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from orca_recipes.contract.frames import TRAIN_ON
+from orca_recipes.run.segments.flat_messages import flatten
 from orca_recipes.run.segments.less_training import less_trained
+from orca_recipes.run.segments.template_pieces import ASSISTANT
+from orca_recipes.store.arrow_files import one_piece
 
 if TYPE_CHECKING:
-    import numpy as np
     import polars as pl
     import pyarrow as pa
 
@@ -43,6 +47,24 @@ def trained_as(conversations: pa.Table, train_on: TrainOn) -> pa.Table:
     less = _with_messages(conversations, less_trained(messages, train_on).cast(messages.dtype))
     of_rules = conversations[TRAIN_ON].is_valid().to_numpy()
     return _one_or_other(less, conversations, of_rules) if of_rules.any() else less
+
+
+def finished_before(conversations: pa.Table) -> pa.Table:
+    """The conversations, cut only those that train their last answer: that one their teacher did not finish."""
+    cut = np.asarray(conversations["cut"])
+    if not cut.any():
+        return conversations
+    flat = flatten(one_piece(conversations["messages"]))
+    said, last = np.flatnonzero(flat.role == ASSISTANT), np.full(flat.examples, -1)
+    last[flat.example[said]] = said
+    return with_cut(conversations, cut & (last == flat.last_trained()))
+
+
+def with_cut(conversations: pa.Table, cut: np.ndarray) -> pa.Table:
+    """The conversations, of which others are cut; cut: bool [conversations]."""
+    import pyarrow as pa
+
+    return conversations.set_column(conversations.column_names.index("cut"), "cut", pa.array(cut))
 
 
 def _with_marks(conversations: pa.Table, marks: pl.Expr) -> pa.Table:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,8 @@ WORTH = 32
 
 _SHAPES = (("user", "assistant"), ("system", "user", "assistant"))
 _WORDS = {"system": "system_words", "user": "question_words", "assistant": "answer_words"}
+_LONGEST = 60
+"""Longer strings of a template are texts that it prints."""
 _MARKING = re.compile(r"[<>\[\]{}|\\]")
 """What a literal of a template holds for which contents are looked through; others are names of roles and such."""
 
@@ -100,7 +103,12 @@ def plain_exchanges(writer: TurnWriter, template: str, control: Sequence[str]) -
         return None
     prefix, end = ends.pop()
     exchanges = PlainExchanges(Markup(joints, end, template, answer_prefix=prefix), telling)
-    return exchanges if _holds_for_odd_contents(exchanges, writer) else None
+    if not _holds_for_odd_contents(exchanges, writer):
+        return None
+    heeded = [re.escape(text) for text in _heeded(exchanges, writer, template)]
+    return (
+        replace(exchanges, telling="|".join([telling, *(f"(?i:{text})" for text in heeded)])) if heeded else exchanges
+    )
 
 
 def given_of_plain(conversations: pa.Table) -> list[str]:
@@ -153,22 +161,39 @@ def _holds_for_odd_contents(exchanges: PlainExchanges, writer: TurnWriter) -> bo
     listed = json.loads(resources.files("orca_recipes.run.pinning").joinpath("odd_contents.json").read_bytes())
     telling = re.compile(exchanges.telling)
     odd = [text for text in listed if text and text == text.strip(PYTHON_SPACE) and not telling.search(text)]
-    markup = exchanges.markup
     for shape in _SHAPES:
         for at, text in enumerate(odd):
             texts = {role: odd[(at + step) % len(odd)] for step, role in enumerate(shape)} | {"user": text}
-            wanted = ""
-            for before, role in zip((START, *shape), shape, strict=False):
-                joint = markup.joints[before, role]
-                wanted += joint.footer + joint.header
-                wanted += markup.answer_prefix + texts[role] + markup.terminator if role == "assistant" else texts[role]
-            try:
-                (turn,) = writer.turns(Dialogue(_messages(shape, texts)))
-            except Unfit:
-                return False
-            if turn.prompt + turn.answer != wanted:
+            if not _holds(exchanges.markup, writer, shape, texts):
                 return False
     return True
+
+
+def _heeded(exchanges: PlainExchanges, writer: TurnWriter, template: str) -> Iterator[str]:
+    """The strings of a template without signs (a "/no_think", a word) by which it prints a content otherwise."""
+    telling = re.compile(exchanges.telling)
+    for text in dict.fromkeys(map(str.strip, literals(template))):
+        if not text or len(text) > _LONGEST or telling.search(text):
+            continue
+        for shape, form in product(_SHAPES, ("{}", "{} words", "some {} words")):
+            said = form.format(text)
+            if not _holds(exchanges.markup, writer, shape, dict.fromkeys(shape, said)):
+                yield text
+                break
+
+
+def _holds(markup: Markup, writer: TurnWriter, shape: Sequence[str], texts: Mapping[str, str]) -> bool:
+    """Whether the template prints an exchange as the joints do."""
+    wanted = ""
+    for before, role in zip((START, *shape), shape, strict=False):
+        joint = markup.joints[before, role]
+        wanted += joint.footer + joint.header
+        wanted += markup.answer_prefix + texts[role] + markup.terminator if role == "assistant" else texts[role]
+    try:
+        (turn,) = writer.turns(Dialogue(_messages(shape, texts)))
+    except Unfit:
+        return False
+    return turn.prompt + turn.answer == wanted
 
 
 def _messages(shape: Sequence[str], texts: Mapping[str, str]) -> list[dict[str, Any]]:

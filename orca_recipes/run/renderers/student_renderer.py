@@ -149,6 +149,7 @@ class StudentRenderer:
         """
         thoughts = with_thoughts(conversations)
         thinks = (thoughts.some | thoughts.never_end) & [parts is not None for parts in wanted]
+        thinks[list(unprinted(conversations))] = False
         plain = np.flatnonzero(~thinks)
         chosen, parts_of = conversations.take(indices(plain)), [wanted[at] for at in plain.tolist()]
         chosen = without_trained(

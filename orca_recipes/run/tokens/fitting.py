@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from orca_recipes.contract.templates.turn_texts import Dialogue
+from orca_recipes.run.renderers.last_exchange import with_cut
 from orca_recipes.run.renderers.student_renderer import Made, StudentRenderer, given_of
 from orca_recipes.run.renderers.turn_renderer import dialogues_of
 from orca_recipes.run.segments.joined_examples import joined
@@ -98,6 +99,12 @@ class Fitting:
             for example, owner in zip(over, owners, strict=True)
             if not views[owner]  # a view of the teacher's counts messages
         }
+        is_last = {
+            example: not any(
+                one["role"] == "assistant" for one in dialogues[int(made.owner[example])].messages[len(told) :]
+            )
+            for example, told in messages.items()
+        }
         most = {example: len(beginnings(told)) - 1 for example, told in messages.items()}
 
         def render(counts: Mapping[int, int], *, tried: bool) -> tuple[list[int], Made]:
@@ -105,6 +112,8 @@ class Fitting:
             rows = made.owner[examples]
             shorter = [without_oldest(messages[example], counts[example]) for example in examples]
             table = _with_messages(conversations.take(indices(rows)), shorter)
+            cut = np.asarray(table["cut"]) & np.array([is_last[example] for example in examples], dtype=bool)
+            table = with_cut(table, cut)
             return examples, student.render(table, check=check[rows], exact=exact, of=of, tried=tried)
 
         def fits(counts: Mapping[int, int]) -> dict[int, bool]:

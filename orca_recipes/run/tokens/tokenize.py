@@ -24,7 +24,7 @@ from orca_recipes.contract.trained_parts import TrainedParts
 from orca_recipes.counted import counted
 from orca_recipes.plan.compile import conversations_stage
 from orca_recipes.recipe.train_on import TrainOn
-from orca_recipes.run.renderers.last_exchange import trained_as
+from orca_recipes.run.renderers.last_exchange import finished_before, trained_as
 from orca_recipes.run.renderers.prompt_trial import ahead, sampled
 from orca_recipes.run.renderers.student_renderer import Made, StudentRenderer
 from orca_recipes.run.segments.rendered_segments import Rendered
@@ -242,6 +242,7 @@ def tokenize_part(task: TokenizeTask) -> Tokenized:
     if len(fresh):
         # In one piece from here on: each look at a column in several would copy it.
         chosen = (conversations if len(fresh) == len(ledger) else conversations.take(indices(fresh))).combine_chunks()
+        chosen = finished_before(chosen if task.train_on is None else trained_as(chosen, task.train_on))
         made, expansion = _made(task, chosen)
         if made.disagreeing:
             return Tokenized(made.disagreeing, 0)
@@ -264,8 +265,6 @@ def _made(task: TokenizeTask, conversations: pa.Table) -> tuple[Made, Expansion]
     Raises: TemplateError, as `StudentRenderer.render` and `Expansion.check`.
     """
     student, check = _student_of(task), _sample(conversations)
-    if task.train_on is not None:
-        conversations = trained_as(conversations, task.train_on)
     made = student.render(conversations, check=check, exact=task.exact, of=task.of)
     expansion = Expansion.of(made)
     if made.slow and not made.disagreeing:

@@ -262,3 +262,25 @@ def test_a_dialogue_is_told_and_read_back() -> None:
     again = dialogue_of(dialogue.as_json(), is_cut=False)
     assert again == dialogue
     assert list(again.tools[0]["function"]["parameters"]) == ["zz", "aa"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "Sure. <think>hm</think> Yes.",
+        "<think>a</think> One. <think>b</think> Two.",
+        "<think>a</think> It is closed by </think> alone.",
+    ],
+)
+@pytest.mark.parametrize("template", [QWEN3, R1])
+def test_words_that_a_template_takes_out_of_an_answer_are_never_lost(template: str, content: str) -> None:
+    said = "the chat template does not print the answer's content word for word"
+    assert reason(template, talk("user: One?", f"assistant: {content}")) == said
+
+
+def test_each_call_of_an_answer_is_printed() -> None:
+    first = CALLS.replace("m.tool_calls or []", "(m.tool_calls or [])[:1]")
+    called = [{"type": "function", "function": {"name": "add", "arguments": {"x": number}}} for number in (1, 2)]
+    messages = [*talk("user: Add."), {**talk("assistant: ")[0], "tool_calls": json.dumps(called)}]
+    assert reason(first, messages) == "tool_calls: the chat template does not print all of them"
+    assert answers(turns(CALLS, messages))[0].count('"x"') == 2

@@ -206,3 +206,9 @@ def test_what_the_lock_pins_serves_where_the_hub_cannot_be_reached(
 def test_a_data_set_that_the_hub_does_not_have_is_told(recipe: Path, hub: Hub):
     with pytest.raises(SourceError, match="the hub has no data set org/other"):
         found(recipe, HUB.replace("org/name", "org/other"))
+
+
+def test_texts_whose_digests_begin_alike_are_both_kept(recipe: Path):
+    pl.DataFrame({"system": ["69235", "95303", "Be brief."]}).write_parquet(recipe.parent / "texts.parquet")
+    texts = messages(found(recipe, 'kind = "column"\npath = "texts.parquet"\ncolumn = "system"\n'))
+    assert texts == {sha("69235"): "69235", sha("95303"): "95303", sha("Be brief.")[:8]: "Be brief."}

@@ -1,15 +1,16 @@
 """Single exchanges of plain text are rendered by the columns to the very bytes that the template itself gives."""
 
+import re
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from orca_recipes.run.renderers import student_renderer
-from orca_recipes.run.renderers.plain_exchanges import PlainExchanges
+from orca_recipes.run.renderers.plain_exchanges import PlainExchanges, plain_exchanges
 from orca_recipes.run.tokens import tokenize
 from orca_recipes.shards.show.show_lines import rejected_lines
-from tests.contract.templates.test_turn_texts import QWEN3, R1
+from tests.contract.templates.test_turn_texts import CONTROL, QWEN3, R1, writer
 from tests.run.renderers.test_student_renderer import TWO, make, proof, talk, thinking
 from tests.run.small import promised
 
@@ -52,3 +53,12 @@ def test_both_ways_give_the_same_bytes(tmp_path: Path, template: str, monkeypatc
         found[way] = promised(built.directory), records.rows()
     assert found["columns"] == found["turns"]
     assert 15 < sum(counts) < 40
+
+
+def test_words_that_change_what_a_template_prints_are_told_of() -> None:
+    template = "{% for m in messages %}{% if '/no_think' in m.content %}Do not think.{% endif %}{% endfor %}" + QWEN3
+    found = plain_exchanges(writer(template), template, CONTROL)
+    assert found is not None
+    assert [text for text in ("Be brief.", "Be brief. /NO_THINK", "/think") if re.search(found.telling, text)] == [
+        "Be brief. /NO_THINK"
+    ]

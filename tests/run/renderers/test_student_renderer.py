@@ -228,3 +228,16 @@ def test_a_changed_mask_of_a_row_that_was_rendered_whole_is_found(tmp_path: Path
 def test_a_build_of_nothing_but_unfit_rows_says_why(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="reasoning: the chat template prints none"):
         make(tmp_path / "b", CHATML, [thinking(talk(*TWO))])
+
+
+def test_a_template_is_told_all_named_tokens_of_its_tokenizer(tmp_path: Path) -> None:
+    template = CHATML.replace("m.content", "m.content + (unk_token or '')")
+    (tmp_path / "b").mkdir()
+    write_tokenizer(tmp_path / "b", gathered(template))
+    config = tmp_path / "b" / "tokenizer" / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "unk_token": "<|call|>"}))
+    built = make(tmp_path / "b", template, [talk("user: One?", "assistant: 1")])
+    (example,) = example_lines(built.directory)
+    prompt = Oracle(built.directory, gathered(template)).text(talk("user: One?"), 1, asked=True)
+    assert "<|call|>" in prompt
+    assert "".join(part["text"] for part in example["segments"] if not part["trained"]) == prompt

@@ -14,6 +14,8 @@ from orca_recipes.explain.explain import explain_example
 from orca_recipes.progress import Progress
 from orca_recipes.prove.prove import prove
 from orca_recipes.run.build import build
+from orca_recipes.run.renderers.last_exchange import with_cut
+from orca_recipes.run.tokens import tokenize
 from orca_recipes.run.tokens.exchanges import beginnings, without_oldest
 from orca_recipes.run.tokens.windows import Cutting, masked
 from orca_recipes.shards.layout import segment_modes
@@ -23,7 +25,7 @@ from tests.contract.templates.test_turn_texts import CALLS, QWEN3
 from tests.prove.test_prove import reseal
 from tests.run.renderers.test_student_renderer import calling, make, talk, thinking
 from tests.run.small import QUICKSTART_TOKENIZER, asked, write_rows
-from tests.run.whole_rows import catalogue
+from tests.run.whole_rows import RECIPE, catalogue
 
 CHATML = f"""
 name = "long"
@@ -208,3 +210,16 @@ def test_windows_hold_every_trained_token_once(sizes: list[tuple[int, int]], row
         assert window.stop - window.begin + (lead is not None and window.begin > 0) <= row
         assert not masked(window, trained_tokens)[0]
     assert times.tolist() == trained_tokens.astype(int).tolist()
+
+
+def test_only_the_last_turn_of_a_conversation_that_was_cut_has_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = RECIPE.replace("4096", "140")
+    monkeypatch.setattr("tests.run.renderers.test_student_renderer.RECIPE", short)
+    monkeypatch.setattr(tokenize, "finished_before", lambda table: with_cut(table, np.ones(table.num_rows, dtype=bool)))
+    row = thinking(long_talk(6, "system: Be brief."))
+    made = make(tmp_path / "b", QWEN3, [row], more='overlong = "drop_history"\n')
+    told = sorted(example_lines(made.directory), key=lambda one: one["turn"])
+    assert [text(one).endswith("<|im_end|>") for one in told] == [True] * 5 + [False]
+    assert prove(made.directory, kinds=catalogue(), progress=Progress()).findings == ()

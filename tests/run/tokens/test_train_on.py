@@ -208,3 +208,13 @@ def test_windows_alone_may_end_where_parts_do(tmp_path: Path) -> None:
     built = make(tmp_path / "b", QWEN3, rows, more='overlong = "window"\n' + table(content=False))
     assert [set(counts.values()) for counts in parts_of(built)] == [{None}] * len(ids(built))
     assert proof(built).findings == ()
+
+
+def test_what_a_template_of_ours_has_no_place_for_rejects_rows_with_thoughts_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.run.renderers.test_student_renderer.RECIPE", RECIPE.replace("from_tokenizer", "chatml"))
+    row = talk("user: W?", "assistant: <think>hm</think> So.", "tool: 4 C", "assistant: It is 4 C.")
+    row["messages"][2]["name"] = "get_weather"
+    built = make(tmp_path / "b", CHATML, [row, talk(*TWO)], more=table(reasoning=False))
+    assert [lost["reason"].partition(":")[0] for lost in rejected_lines(built.directory)] == ["name of a message"]

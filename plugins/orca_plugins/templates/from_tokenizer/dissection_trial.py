@@ -8,6 +8,7 @@ else that differs is told with the shortest conversation that shows it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import resources
@@ -37,6 +38,8 @@ _DIALOGUES: tuple[Roles, ...] = (("system", *_TURN, *_TURN, "user"), _TURN * 3, 
 _MIXED = 200
 _LONGEST_LITERAL = 60
 """Longer strings of a template are texts that it prints, of tools and the like."""
+_ASKED = re.compile(r"""(["'])([^"']*)\1\s*(?:(?:not\s+)?in\b|\))""")
+"""A string that is looked for, or the last that a function is given."""
 Conversation = Sequence[Message]
 
 
@@ -162,9 +165,10 @@ def _mixed(probes: Probes, markup: Markup) -> list[Conversation]:
 
 
 def _looked_for(template: ChatTemplate) -> list[str]:
-    """The strings of a template that are no plain words: it may look for them in contents."""
+    """The strings of a template that are no plain words, and words that it asks for: it may find them in contents."""
     texts = {text.strip() for text in literals(template.text) if len(text) <= _LONGEST_LITERAL}
-    tags = sorted(text for text in texts if len(text) > 2 and not text.replace("_", "").isalnum())
+    asked = {match.group(2).strip() for match in _ASKED.finditer(template.text)}
+    tags = sorted(text for text in texts if len(text) > 2 and (text in asked or not text.replace("_", "").isalnum()))
     return [*tags, *(f"a {text} b\n" for text in tags)]
 
 

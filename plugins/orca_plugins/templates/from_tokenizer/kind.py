@@ -56,7 +56,7 @@ class FromTokenizer(Template):
     empty_thought = "prompt"
     """
 
-    revision: ClassVar[int] = 5
+    revision: ClassVar[int] = 6
 
     kind: Literal["from_tokenizer"] = "from_tokenizer"
     date: Annotated[
@@ -99,7 +99,7 @@ class FromTokenizer(Template):
         if vocabulary.chat_template is None:
             raise TemplateError("the tokenizer brings no chat template; use the template kind chatml or plain")
         today = None if self.date is None else datetime.date.fromisoformat(self.date)
-        names = _special_tokens(vocabulary)
+        names = vocabulary.told()
         template, rendering = self._rendering(vocabulary, names, today)
         if self.history == "kept":
 
@@ -143,17 +143,11 @@ class FromTokenizer(Template):
         )
 
 
-def _special_tokens(vocabulary: Vocabulary) -> dict[str, Any]:
-    """What transformers tells a template of its tokenizer."""
-    names = {"bos_token": vocabulary.bos, "eos_token": vocabulary.eos, "pad_token": vocabulary.pad}
-    return {name: text for name, text in names.items() if text is not None}
-
-
 def _shipped_names(vocabulary: Vocabulary, markup: Markup) -> dict[str, Any]:
     """What transformers will tell the template of the tokenizer as shipped, whose end is that of answers."""
     end = max((text for text in vocabulary.control if markup.terminator.endswith(text)), key=len)
     shipped = replace(vocabulary, eos=end, pad=vocabulary.pad or vocabulary.eos or end)
-    return _special_tokens(shipped)
+    return shipped.told()
 
 
 def _check_spaces(template: ChatTemplate, markup: Markup, vocabulary: Vocabulary) -> None:

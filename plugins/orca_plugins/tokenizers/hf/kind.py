@@ -19,6 +19,7 @@ from orca_plugins.tokenizers.hf.hf_encoder import HFEncoder
 from orca_plugins.tokenizers.hf.sentencepiece_check import sentencepiece_names
 from orca_plugins.tokenizers.hf.sentencepiece_model import convert
 from orca_plugins.tokenizers.hf.tokenizer_config import (
+    OTHERS,
     DeclaredToken,
     Settings,
     config_text,
@@ -169,6 +170,7 @@ def _vocabulary(definition: Definition, config: dict[str, str]) -> Vocabulary:
         chat_template=config.get("chat_template"),
         unknown=unknown if unknown in control else None,
         unknown_id=None if unknown is None else {**model_vocabulary(definition), **control}.get(unknown),
+        named={name: config[name] for name in OTHERS if name in config},
     )
 
 

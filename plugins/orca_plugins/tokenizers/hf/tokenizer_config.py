@@ -14,6 +14,8 @@ from orca_plugins.tokenizers.hf.origin import ADDED, CONFIG, SPECIAL, TEMPLATE
 from orca_recipes.errors import TokenizerError
 
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+OTHERS = ("unk_token", "sep_token", "cls_token", "mask_token")
+"""Named tokens that neither begin, end nor pad a text."""
 _LISTS = ("additional_special_tokens", "extra_special_tokens")
 _BEGINS = ("<s>", "<|begin_of_text|>")
 _ENDS = ("</s>", "<|endoftext|>", "<|end_of_text|>")
