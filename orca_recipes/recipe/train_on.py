@@ -49,7 +49,7 @@ class TrainOn(Grammar):
 
     def decisive(self) -> dict[str, Any]:
         """What of it decides the mask; the revision is of how parts are told apart."""
-        return {"revision": 3, **self.model_dump(mode="json", exclude_none=True)}
+        return {"revision": 4, **self.model_dump(mode="json", exclude_none=True)}
 
     def parts(self) -> TrainedParts:
         """The parts that are trained."""
