@@ -50,7 +50,14 @@ class Work:
 
     def made(self, value: Any) -> Any:
         """A value was made or printed: its text costs."""
-        self.spend(1 + size(value, limit=max(self.left, 0) * _CHARACTERS) // _CHARACTERS)
+        if isinstance(value, str):  # nearly all are texts, or say yes or no
+            self.left -= 1 + len(value) // _CHARACTERS
+        elif isinstance(value, bool):
+            self.left -= 1
+        else:
+            self.left -= 1 + size(value, limit=max(self.left, 0) * _CHARACTERS) // _CHARACTERS
+        if self.left < 0:
+            self.spend(0)
         return value
 
     def of_call(self, arguments: Iterable[Any]) -> None:
@@ -81,7 +88,7 @@ def size(value: Any, *, limit: int) -> int:
         here = waiting.pop()
         if isinstance(here, str):
             total += len(here)
-        elif isinstance(here, Mapping):
+        elif type(here) is dict or isinstance(here, Mapping):  # to ask whether it is a Mapping takes longer
             total += _CHARACTERS * (1 + len(here))
             waiting += [*here.keys(), *here.values()]
         elif isinstance(here, list | tuple | Set | MappingView):
