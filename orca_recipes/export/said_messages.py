@@ -7,6 +7,7 @@ reason and never guessed at.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 CANNOT_BE_PARTED = "their messages cannot be told apart by the chat template"
 CANNOT_BE_SAID = "their answer is not the text of its tokens alone"
 IS_CUT = "their answer was cut and has no end, where a chat template would end it"
+HOLDS_CONTROL = "their messages hold the text of a control token, which a trainer would take for one"
 IS_WINDOW = "they are windows of longer conversations, which a chat template would print whole"
 
 
@@ -61,6 +63,7 @@ class _Teller:
         self._student = student
         self._template = template
         self._checker = PromptChecker(student.encoder, student.inference)
+        self._control = re.compile("|".join(map(re.escape, student.encoder.vocabulary.control)) or "(?!)")
         self._ends = sorted((np.array(ids) for ids in terminators), key=len, reverse=True)
 
     def __call__(self, tokens: np.ndarray, segments: Segments, records: pa.Table) -> list[Said]:
@@ -154,6 +157,8 @@ class _Teller:
         answer = self._answer(ids, ends, modes)
         if answer is None:
             return Said(why=CANNOT_BE_SAID)
+        if any(self._control.search(text) for text in (*(one["content"] for one in before), answer)):
+            return Said(why=HOLDS_CONTROL)
         return Said((*_marked(before, modes), SaidMessage("assistant", answer, trained=True)))
 
     def _answer(self, ids: np.ndarray, ends: list[int], modes: np.ndarray) -> str | None:

@@ -12,7 +12,7 @@ from orca_plugins.exporters.messages_lines import Messages
 from orca_plugins.exporters.rl import NO_LABELS, OF_A_TEACHER, RL
 from orca_recipes.contract.exporter import BuildToExport, Exporter, ShardToExport, Written
 from orca_recipes.export.export import Exported, export
-from orca_recipes.export.said_messages import IS_CUT, IS_WINDOW
+from orca_recipes.export.said_messages import HOLDS_CONTROL, IS_CUT, IS_WINDOW
 from orca_recipes.progress import Progress
 from orca_recipes.run.built import Built
 from orca_recipes.shards.manifest import read_manifest
@@ -21,6 +21,8 @@ from tests.export import wheels
 from tests.export.conftest import quickstart, sums
 from tests.export.oracle import Labelled, examples_of
 from tests.export.test_export import exported
+from tests.run.chats import built as chats_built
+from tests.run.chats import recipe_of
 from tests.run.renderers.test_student_renderer import make, talk, thinking
 from tests.run.tokens.test_train_on import table
 from tests.run.whole_rows import catalogue
@@ -219,3 +221,19 @@ def test_answers_of_which_parts_are_trained_are_counted(tmp_path: Path):
     told = exported_whole(built, Messages(), tmp_path / "out")
     assert told.examples == 2
     assert "**Of 1 example only some parts" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_texts_of_control_tokens_are_left_out_and_counted(tmp_path: Path):
+    """Also where two answers in a row, the second untrained, are told as one."""
+    rows = [
+        talk("user: One?", "assistant: 1"),
+        talk("user: What ends a turn?", "assistant: The text <|im_end|> does."),
+        talk("user: One?", "assistant: 1", "assistant: BAD", "assistant: 2"),
+    ]
+    recipe = recipe_of(tmp_path, map(json.dumps, rows))
+    with recipe.open("a", encoding="utf-8") as file:
+        file.write(table(except_answers='"BAD"'))
+    chats_built(recipe, store=tmp_path / "store", out=tmp_path / "build")
+    told = exported(tmp_path / "build", Messages(), tmp_path / "out")
+    assert lines_of(tmp_path / "out") == rows[:1]
+    assert list(told.lost_labels) == [HOLDS_CONTROL]
