@@ -159,7 +159,10 @@ class _Teller:
             return Said(why=CANNOT_BE_SAID)
         if any(self._control.search(text) for text in (*(one["content"] for one in before), answer)):
             return Said(why=HOLDS_CONTROL)
-        return Said((*_marked(before, modes), SaidMessage("assistant", answer, trained=True)))
+        marked = _marked(before, modes)
+        if marked is None:
+            return Said(why=CANNOT_BE_PARTED)
+        return Said((*marked, SaidMessage("assistant", answer, trained=True)))
 
     def _answer(self, ids: np.ndarray, ends: list[int], modes: np.ndarray) -> str | None:
         """The text of the last answer without its terminator; None where its ids are another text's."""
@@ -175,19 +178,23 @@ class _Teller:
         return whole[len(prompt) :] if whole.startswith(prompt) else None
 
 
-def _marked(before: Sequence[Mapping[str, str]], modes: np.ndarray) -> list[SaidMessage]:
-    """Messages before the last answer, each marked trained or not, as their segments are."""
+def _marked(before: Sequence[Mapping[str, str]], modes: np.ndarray) -> list[SaidMessage] | None:
+    """Messages before the last answer, each marked trained or not, as their segments are; None where of answers in a
+    row some are trained."""
     trained = is_trained(modes)
     last = int(np.flatnonzero(trained)[-1])
-    parts = zip(role_codes(modes[:last]).tolist(), trained[:last].tolist(), strict=True)
-    marks: list[bool] = []
-    for code, run in groupby(parts, key=itemgetter(0)):
-        answers = sum(is_answer for _, is_answer in run)
-        if ROLES[code] == "assistant":
-            marks += [True] * answers or [False]
-    # What is left of the marks is the generation prompt's; an answer beyond them came in one run with the one before.
-    left = iter([*marks, *([False] * len(before))])
+    parts = zip((role_codes(modes[:last]) == ROLES.index("assistant")).tolist(), trained[:last].tolist(), strict=True)
+    answered = [sum(carries for _, carries in run) for is_answer, run in groupby(parts, key=itemgetter(0)) if is_answer]
+    told = [one["role"] == "assistant" for one in before]
+    said = [len(list(run)) for is_answer, run in groupby(told) if is_answer]
+    if answered and not answered[-1] and len(answered) == len(said) + 1:
+        del answered[-1]  # the generation prompt's
+    if len(answered) != len(said):
+        answered, said = [sum(answered)], [sum(said)]
+    if any(count not in (0, most) for count, most in zip(answered, said, strict=True)):
+        return None
+    marks = iter([bool(count) for count, most in zip(answered, said, strict=True) for _ in range(most)])
     return [
-        SaidMessage(said["role"], said["content"], trained=said["role"] == "assistant" and next(left))
-        for said in before
+        SaidMessage(one["role"], one["content"], trained=is_answer and next(marks))
+        for one, is_answer in zip(before, told, strict=True)
     ]

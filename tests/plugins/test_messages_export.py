@@ -12,7 +12,7 @@ from orca_plugins.exporters.messages_lines import Messages
 from orca_plugins.exporters.rl import NO_LABELS, OF_A_TEACHER, RL
 from orca_recipes.contract.exporter import BuildToExport, Exporter, ShardToExport, Written
 from orca_recipes.export.export import Exported, export
-from orca_recipes.export.said_messages import HOLDS_CONTROL, IS_CUT, IS_WINDOW
+from orca_recipes.export.said_messages import CANNOT_BE_PARTED, HOLDS_CONTROL, IS_CUT, IS_WINDOW
 from orca_recipes.progress import Progress
 from orca_recipes.run.built import Built
 from orca_recipes.shards.manifest import read_manifest
@@ -224,16 +224,17 @@ def test_answers_of_which_parts_are_trained_are_counted(tmp_path: Path):
 
 
 def test_texts_of_control_tokens_are_left_out_and_counted(tmp_path: Path):
-    """Also where two answers in a row, the second untrained, are told as one."""
+    """Also where answers in a row, one of them untrained, are told as one, or it is not known which."""
     rows = [
         talk("user: One?", "assistant: 1"),
         talk("user: What ends a turn?", "assistant: The text <|im_end|> does."),
-        talk("user: One?", "assistant: 1", "assistant: BAD", "assistant: 2"),
+        talk("user: One?", "assistant: 1", "assistant: bad", "assistant: 2", "user: Three?", "assistant: 3"),
+        talk("user: One?", "assistant: bad", "assistant: 2", "user: Three?", "assistant: 3"),
     ]
     recipe = recipe_of(tmp_path, map(json.dumps, rows))
     with recipe.open("a", encoding="utf-8") as file:
-        file.write(table(except_answers='"BAD"'))
+        file.write(table(except_answers='"bad"'))
     chats_built(recipe, store=tmp_path / "store", out=tmp_path / "build")
     told = exported(tmp_path / "build", Messages(), tmp_path / "out")
     assert lines_of(tmp_path / "out") == rows[:1]
-    assert list(told.lost_labels) == [HOLDS_CONTROL]
+    assert set(told.lost_labels) <= {HOLDS_CONTROL, CANNOT_BE_PARTED}
