@@ -55,7 +55,7 @@ def ask_command(
     """
     from orca_recipes.progress import progress_for
     from orca_recipes.run.build import bench_of, prepare
-    from orca_recipes.run.show_request import requests_for, sent
+    from orca_recipes.run.show_request import beside_text, requests_for, sent
 
     asked = ask(load(recipe, profile, overrides), **options)
     if send:
@@ -72,7 +72,9 @@ def ask_command(
         print_text(one.title)
         print_text(json.dumps(one.body, indent=1, ensure_ascii=False))
         if one.stored is not None:
-            print_text(f"answer ({one.stored.finish_reason}): {one.stored.text or one.stored.reason}")
+            for name, text in beside_text(one.stored).items():
+                print_text(f"{name}: {text}")
+            print_text(f"answer ({one.stored.finish_reason}): {one.stored.text or one.stored.reason or ''}")
 
 
 @click.command()

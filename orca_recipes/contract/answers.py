@@ -16,6 +16,7 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orca_recipes.contract.tool_calls import calls_as_sent
 from orca_recipes.errors import BudgetSpent
 
 CUT = "length"
@@ -38,12 +39,26 @@ class Request:
         sample: which of several answers to the same messages this one asks for; a teacher that sends a seed adds it.
         max_tokens: the limit to ask under, one of the teacher's `Lengths.limits`; a later one where an answer under the
             one before is kept already and was cut.
+        beside: what messages hold beside role and content, one for each message or none at all: canonical JSON of a
+            table of tool_calls, tool_call_id and name, null where a message has none of them.
+        tools: what the model may call, canonical JSON of OpenAI's list of tools; null for none.
     """
 
     key: bytes
     messages: tuple[tuple[str, str], ...]
     sample: int = 0
     max_tokens: int | None = None
+    beside: tuple[str | None, ...] = ()
+    tools: str | None = None
+
+    def sent_messages(self) -> list[dict[str, Any]]:
+        """The messages as OpenAI's servers take them."""
+        beside = self.beside or (None,) * len(self.messages)
+        return [_sent(*message, more) for message, more in zip(self.messages, beside, strict=True)]
+
+    def bytes_beside(self) -> int:
+        """How long all that is that its messages hold beside content, and its tools."""
+        return sum(len(text.encode("utf-8", "replace")) for text in (*self.beside, self.tools) if text is not None)
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,8 @@ class Answer:
         model_asked, model_reported: differ where a server answers with another model than it was asked for.
         endpoint: the recipe's name of it. time: seconds since 1970. request_id: the server's.
         max_tokens: the limit under which it was made, null for none.
+        reasoning: what was thought before the text, where the server tells it apart.
+        tool_calls: `tool_calls.calls_told` of what it calls; its text may then be "".
     """
 
     key: bytes
@@ -73,13 +90,15 @@ class Answer:
     time: float
     request_id: str | None
     max_tokens: int | None
+    reasoning: str | None = None
+    tool_calls: str | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether the reply held nothing, in whatever words that was kept before it had a reason of its own."""
         if self.reason is not None:
             return self.reason in (EMPTY, _EMPTY_BEFORE) or self.finish_reason == _NO_CONTENT_BEFORE
-        return self.finish_reason != CUT and not (self.text or "").strip()
+        return self.finish_reason != CUT and self.tool_calls is None and not (self.text or "").strip()
 
     def as_kept(self) -> Answer:
         """The same; an answer without a word in it is a rejection."""
@@ -257,14 +276,31 @@ class Collecting:
     sendings: Sendings | None = None
 
 
-def request_key(*, messages: Sequence[tuple[str, str]], sampling: Mapping[str, Any], sample: int = 0) -> bytes:
+def request_key(
+    *,
+    messages: Sequence[tuple[str, str]],
+    sampling: Mapping[str, Any],
+    sample: int = 0,
+    beside: Sequence[str | None] = (),
+    tools: str | None = None,
+) -> bytes:
     """The identity of a request: BLAKE2b-256 over its messages, the model with its sampling options, and the sample.
 
     Not of endpoint, recipe, collection, order or max_tokens.
 
     Args:
-        sampling: `Teacher.sampling()`, JSON values.
+        sampling: `Teacher.sampling()`, JSON values. beside, tools: as of `Request`; no part of the key where nothing
+            is there.
     """
-    identity = [[list(message) for message in messages], dict(sampling), sample]
+    identity: list[Any] = [[list(message) for message in messages], dict(sampling), sample]
+    if tools is not None or any(beside):
+        identity.append({"beside": list(beside), "tools": tools})
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32, person=b"orca request").digest()
+
+
+def _sent(role: str, content: str, beside: str | None) -> dict[str, Any]:
+    more = {} if beside is None else json.loads(beside)
+    if "tool_calls" in more:
+        more["tool_calls"] = calls_as_sent(more["tool_calls"])
+    return {"role": role, "content": content, **more}

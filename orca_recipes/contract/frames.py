@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 BESIDE_CONTENT = ("reasoning", "tool_calls", "tool_call_id", "name")
 """What a message may hold beside role and content; each is null in nearly all messages, and then no part of them."""
 
+BESIDE_ANSWER = ("reasoning", "tool_calls")
+"""What a teacher's answer may hold beside its text, as `messages_type` says; frames of answers may lack the columns."""
+
 TRAIN_ON = "train_on"
 """The column of conversations that tells the parts of their answers that are trained, where a rule says which."""
 

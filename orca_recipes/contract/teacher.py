@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -47,7 +48,7 @@ class Teacher(Kind):
             seed: the recipe's, for draws.
         Returns: columns of `frames.ANSWERS` in the same order: answer, finish_reason ("stop", "length"), and where
             there is no answer the reason of the rejection; answer and reason are null where a row keeps the
-            conversation that it brings as it is.
+            conversation that it brings as it is. Columns of `frames.BESIDE_ANSWER` may follow.
         """
         raise NotImplementedError(f"teacher {self.kind} does not answer at once")
 
@@ -94,6 +95,10 @@ class Teacher(Kind):
         """How long answers may be."""
         return Lengths()
 
+    def left_out(self) -> frozenset[str]:
+        """What of an answer is kept in its trace and goes no further: names of `frames.BESIDE_ANSWER`."""
+        return frozenset()
+
     def most_empty_retries(self) -> int:
         """How often a request is asked again in one run where the reply is empty; the core asks, in a further call of
         `collect`, and keeps each empty reply as a rejection."""
@@ -105,9 +110,9 @@ class Teacher(Kind):
 
     def as_sent(self, *, request: Request) -> Mapping[str, Any]:
         """The body of a request as it goes out, for people to look at; no keys are in it."""
-        messages = [{"role": role, "content": content} for role, content in request.messages]
         limit = {} if request.max_tokens is None else {"max_tokens": request.max_tokens}
-        return {**self.sampling(), **limit, "messages": messages}
+        tools = {} if request.tools is None else {"tools": json.loads(request.tools)}
+        return {**self.sampling(), **limit, "messages": request.sent_messages(), **tools}
 
 
 def _is_written(kind: type[Teacher], name: str) -> bool:

@@ -18,7 +18,7 @@ REVISIONS = {
     "allot": 2,
     "mix": 2,
     "prepare": 1,
-    "ask": 2,
+    "ask": 3,
     "answer": 2,
     "converse": 5,
     "compare": 2,

@@ -8,9 +8,10 @@ from typing import Any
 
 from orca_recipes.contract.answers import Answer, Request
 from orca_recipes.contract.draws import id_text
+from orca_recipes.contract.frames import BESIDE_ANSWER
 from orca_recipes.errors import BuildError
 from orca_recipes.plan.compile import collects, taken_collections
-from orca_recipes.run.answers.ask import asked_parts, told
+from orca_recipes.run.answers.ask import asked_parts, beside, told, whole
 from orca_recipes.run.answers.collecting import questions_of
 from orca_recipes.run.answers.panel import panel_for
 from orca_recipes.run.answers.session import Session, writing_traces
@@ -62,10 +63,17 @@ class OneRequest:
             if self.stored is None
             else {
                 "text": self.stored.text,
+                **beside_text(self.stored),
                 "finish_reason": self.stored.finish_reason,
                 "reason": self.stored.reason,
             },
         }
+
+
+def beside_text(answer: Answer) -> dict[str, str]:
+    """What an answer holds beside its text, by name."""
+    found = {name: getattr(answer, name) for name in BESIDE_ANSWER}
+    return {name: text for name, text in found.items() if text is not None}
 
 
 def requests_for(bench: Bench, wanted: str) -> list[OneRequest]:
@@ -98,9 +106,9 @@ def _found(bench: Bench, dataset: str, collection: str, wanted: str, traces: Tra
 
     name = bench.recipe.datasets[dataset].teacher
     teacher, course = bench.recipe.teachers[name], course_of(bench, dataset, collection)
-    columns = ["id_hi", "id_lo", "rule", "message_id", "request", "sample", "key"]
+    columns = ["id_hi", "id_lo", "rule", "message_id", "request", "sample", "key", "tools"]
     for part in asked_parts(bench.folder(f"ask {dataset}/{collection}")):
-        frame = read_frame(part.file(".arrow"), columns=columns).filter(pl.col("key").is_not_null())
+        frame = whole(read_frame(part.file(".arrow"))).select(columns).filter(pl.col("key").is_not_null())
         texts = [id_text(hi, lo) for hi, lo in frame.select("id_hi", "id_lo").iter_rows()]
         matching = frame.with_columns(example=pl.Series(texts, dtype=pl.String))
         matching = matching.filter(pl.col("example").str.starts_with(wanted))
@@ -109,9 +117,9 @@ def _found(bench: Bench, dataset: str, collection: str, wanted: str, traces: Tra
         answers = traces.read(entries)
         for row in matching.iter_rows(named=True):
             key = row["key"]
-            request = Request(key, told(row["request"]), row["sample"], standings[key].max_tokens)
-            if key in entries:
-                request = Request(key, request.messages, request.sample, teacher.lengths().limits[0])
+            limit = teacher.lengths().limits[0] if key in entries else standings[key].max_tokens
+            messages = row["request"]
+            request = Request(key, told(messages), row["sample"], limit, beside(messages), row["tools"])
             strategy = course.rules[row["rule"]].strategy_name
             body = teacher.as_sent(request=request)
             names = (dataset, collection, row["example"], name, strategy, row["message_id"])

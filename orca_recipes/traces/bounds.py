@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from orca_recipes.traces.trace_lines import COUNTS, EARLIEST_TIME, LATEST_TIME, MOST_COUNT
+from orca_recipes.traces.trace_lines import BESIDE_TEXT, COUNTS, EARLIEST_TIME, LATEST_TIME, MOST_COUNT
 
 _DAY_SECONDS = 86_400.0
 _TEXT_CHARS = 64 << 20
@@ -30,8 +31,9 @@ def check_bounds(table: Mapping[str, Any]) -> None:
             raise _refused(name, value, f"a whole number from 0 to {MOST_COUNT:,}, or null")
     if "time" in table:
         _check_time(table["time"])
-    if not _is_text(table.get("text"), _TEXT_CHARS):
-        raise _refused("text", table["text"], f"text of at most {_TEXT_CHARS:,} characters, or null")
+    for name in ("text", *BESIDE_TEXT):
+        if not _is_text(table.get(name), _TEXT_CHARS):
+            raise _refused(name, table[name], f"text of at most {_TEXT_CHARS:,} characters, or null")
     for name in _NAMES:
         value = table.get(name)
         if not _is_text(value, _NAME_CHARS) or (value is None and name in _NEEDED and name in table):
@@ -59,11 +61,25 @@ def _check_question(question: Any) -> None:
         pair = isinstance(message, list) and len(message) == 2 and all(isinstance(part, str) for part in message)
         if not pair or len(message[0]) > _NAME_CHARS or len(message[1]) > _TEXT_CHARS:
             raise _refused("question.messages", message, "pairs of role and content, both texts")
+    beside = question.get("beside")
+    if beside is not None and not (isinstance(beside, list) and all(_is_table(text) for text in beside)):
+        raise _refused("question.beside", beside, "a list of the texts of JSON tables, or nulls, one a message")
+    if not _is_text(question.get("tools"), _TEXT_CHARS):
+        raise _refused("question.tools", question["tools"], "the text of a JSON list of tools, or null")
     if not isinstance(question.get("sampling"), dict):
         raise _refused("question.sampling", question.get("sampling"), "a table of options")
     sample = question.get("sample")
     if not (type(sample) is int and 0 <= sample < _SAMPLES):
         raise _refused("question.sample", sample, f"a whole number from 0 to {_SAMPLES - 1:,}")
+
+
+def _is_table(value: Any) -> bool:
+    if value is None:
+        return True
+    try:
+        return _is_text(value, _TEXT_CHARS) and isinstance(json.loads(value), dict)
+    except (ValueError, TypeError, RecursionError):
+        return False
 
 
 def _is_text(value: Any, most: int) -> bool:

@@ -18,7 +18,7 @@ from orca_recipes.counted import counted
 from orca_recipes.errors import UserError
 from orca_recipes.json_text import json_value
 from orca_recipes.traces.bounds import check_bounds
-from orca_recipes.traces.trace_lines import DIGEST_DIGITS, Trace, as_json, encode, from_json
+from orca_recipes.traces.trace_lines import BESIDE_TEXT, DIGEST_DIGITS, Trace, as_json, encode, from_json
 from orca_recipes.traces.trace_store import TraceStore
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _BATCH = 5_000
 _REASONS_SHOWN = 5
+_BESIDE_QUESTIONS = ("beside", "tools")
 
 
 @dataclass
@@ -157,10 +158,10 @@ def _schema() -> pa.Schema:
     counts = ("input_tokens", "cached_input_tokens", "output_tokens", "max_tokens")
     message = pa.struct([("role", pa.large_string()), ("content", pa.large_string())])
     return pa.schema(
-        [(name, pa.large_string()) for name in texts]
+        [(name, pa.large_string()) for name in (*texts, *BESIDE_TEXT, "tools")]
         + [(name, pa.int64()) for name in counts]
         + [("time", pa.float64()), ("messages", pa.list_(message)), ("sampling", pa.large_string())]
-        + [("sample", pa.int64())]
+        + [("sample", pa.int64()), ("beside", pa.list_(pa.large_string()))]
     )
 
 
@@ -193,7 +194,8 @@ def _flat(table: dict[str, Any]) -> dict[str, Any]:
         return flat
     messages = [{"role": role, "content": content} for role, content in question["messages"]]
     sampling = json.dumps(question["sampling"], sort_keys=True)
-    return {**flat, "messages": messages, "sampling": sampling, "sample": question["sample"]}
+    beside = {name: question.get(name) for name in _BESIDE_QUESTIONS}
+    return {**flat, "messages": messages, "sampling": sampling, "sample": question["sample"], **beside}
 
 
 def _distinct(traces: TraceStore) -> Iterator[Trace]:
@@ -229,7 +231,8 @@ def _parquet_tables(path: Path) -> Iterator[tuple[int, Any]]:
 
 def _nested(row: dict[str, Any]) -> Any:
     """A row of Parquet as `from_json` takes it."""
-    flat = {name: value for name, value in row.items() if name not in ("messages", "sampling", "sample")}
+    asked = ("messages", "sampling", "sample", *_BESIDE_QUESTIONS)
+    flat = {name: value for name, value in row.items() if name not in asked}
     if row.get("messages") is None:
         return {**flat, "question": None}
     try:
@@ -237,4 +240,5 @@ def _nested(row: dict[str, Any]) -> Any:
         sampling = json_value(row["sampling"])
     except (ValueError, TypeError, KeyError) as error:
         return ValueError(str(error))
-    return {**flat, "question": {"messages": messages, "sampling": sampling, "sample": row["sample"]}}
+    beside = {name: row[name] for name in _BESIDE_QUESTIONS if row.get(name) is not None}
+    return {**flat, "question": {"messages": messages, "sampling": sampling, "sample": row["sample"], **beside}}

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from orca_recipes.contract.answers import Answer, request_key
+from orca_recipes.contract.answers import Answer, Request, request_key
+from orca_recipes.contract.tool_calls import calls_told
 
 DIGEST_DIGITS = 32
 KEY_BYTES = 32
@@ -25,21 +26,35 @@ EARLIEST_TIME, LATEST_TIME = 1_262_304_000.0, 4_102_444_800.0
 """2010 and 2100, in seconds since 1970: a time outside comes from a clock that was never set, or was made up."""
 _DIGITS_SHOWN = 24
 
-_TEXTS = ("text", "finish_reason", "reason", "model_asked", "model_reported", "endpoint", "request_id")
+BESIDE_TEXT = ("reasoning", "tool_calls")
+"""What an answer may hold beside its text; a line has no such field where there is none."""
+_TEXTS = ("text", "finish_reason", "reason", "model_asked", "model_reported", "endpoint", "request_id", *BESIDE_TEXT)
 COUNTS = ("input_tokens", "cached_input_tokens", "output_tokens", "max_tokens")
-_OPTIONAL = frozenset({"text", "reason", "model_reported", "request_id", *COUNTS})
+_OPTIONAL = frozenset({"text", "reason", "model_reported", "request_id", *BESIDE_TEXT, *COUNTS})
 
 
 @dataclass(frozen=True)
 class Question:
-    """What was asked: all that the key is a digest of."""
+    """What was asked: all that the key is a digest of. beside, tools: as of `answers.Request`."""
 
     messages: tuple[tuple[str, str], ...]
     sampling: Mapping[str, Any] = field(default_factory=dict)
     sample: int = 0
+    beside: tuple[str | None, ...] = ()
+    tools: str | None = None
 
     def key(self) -> bytes:
-        return request_key(messages=self.messages, sampling=self.sampling, sample=self.sample)
+        return request_key(
+            messages=self.messages,
+            sampling=self.sampling,
+            sample=self.sample,
+            beside=self.beside,
+            tools=self.tools,
+        )
+
+    def request(self, key: bytes, max_tokens: int | None) -> Request:
+        """The request that asks this."""
+        return Request(key, self.messages, self.sample, max_tokens, self.beside, self.tools)
 
 
 @dataclass(frozen=True)
@@ -81,12 +96,15 @@ def as_json(trace: Trace) -> dict[str, Any]:
     """A trace as a JSON table, its key in hexadecimal digits."""
     answer, asked = trace.answer, trace.question
     table = {part.name: getattr(answer, part.name) for part in fields(answer)}
+    table = {name: value for name, value in table.items() if name not in BESIDE_TEXT or value is not None}
     table |= {name: None for name in COUNTS if not is_count(table[name])}
     table["time"] = answer.time if math.isfinite(answer.time) else 0.0
     question = None
     if asked is not None:
         messages = [list(message) for message in asked.messages]
         question = {"messages": messages, "sampling": dict(asked.sampling), "sample": asked.sample}
+        question |= {"beside": list(asked.beside)} if any(asked.beside) else {}
+        question |= {} if asked.tools is None else {"tools": asked.tools}
     return {**table, "key": answer.key.hex(), "question": question}
 
 
@@ -98,10 +116,10 @@ def from_json(table: Any) -> Trace:
     if not isinstance(table, dict):
         raise ValueError("it is no table")
     known = {part.name for part in fields(Answer)} | {"question"}
+    table = {**dict.fromkeys(BESIDE_TEXT), **table}
     if table.keys() != known:
         odd = sorted(known ^ table.keys())
         raise ValueError(f"its fields are not those of a trace ({', '.join(odd[:3])})")
-    table = dict(table)
     question = _question(table.pop("question"))
     for names, kind in ((_TEXTS, str), (COUNTS, int)):
         for name in names:
@@ -110,6 +128,8 @@ def from_json(table: Any) -> Trace:
                 raise ValueError(f"{name} is no {'text' if kind is str else 'whole number'}")
     if (table["text"] is None) == (table["reason"] is None):
         raise ValueError("it has to hold either a text or the reason why there is none")
+    if table["tool_calls"] is not None:
+        table["tool_calls"] = calls_told(json.loads(table["tool_calls"]))
     counts = {name: table[name] if is_count(table[name]) else None for name in COUNTS}
     return Trace(Answer(**{**table, **counts, "key": _key(table["key"]), "time": _time(table["time"])}), question)
 
@@ -141,7 +161,12 @@ def _question(table: Any) -> Question | None:
         return None
     try:
         messages = tuple((str(role), str(content)) for role, content in table["messages"])
-        return Question(messages, dict(table["sampling"]), int(table["sample"]))
+        beside = tuple(None if text is None else str(text) for text in table.get("beside") or ())
+        if len(beside) not in (0, len(messages)):
+            raise ValueError("there is not one thing beside each message")
+        tools = table.get("tools")
+        told = (beside, None if tools is None else str(tools))
+        return Question(messages, dict(table["sampling"]), int(table["sample"]), *told)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError("question holds no messages, sampling and sample") from error
 

@@ -64,8 +64,8 @@ def test_usage_that_cannot_be_is_not_believed(usage: object, counts: tuple[int |
         (with_message(content=None), "empty"),
         (with_message(content=[]), "empty"),
         (with_message(), "empty"),
-        (with_message(content="", tool_calls=[{}]), "a tool call in place of an answer"),
-        (with_message(content=None, tool_calls=[{}]), "a tool call in place of an answer"),
+        (with_message(content="", tool_calls=[{}]), "a tool call that names no function"),
+        (with_message(content=None, tool_calls=[{}]), "a tool call that names no function"),
     ],
 )
 def test_an_exchange_without_an_answer_says_why(told: object, reason: str) -> None:

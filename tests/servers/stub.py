@@ -63,6 +63,7 @@ class Stub:
         delay_seconds: how long an answer takes.
         requests_per_minute: more than that in any sliding minute is answered by 429.
         says: what it answers to a body, None where that is a hash's to say. bodies: what it was sent, in order.
+        adds: what a message holds beside its text.
         reasons: whether it refuses max_tokens and takes max_completion_tokens, as models that reason do.
     """
 
@@ -76,6 +77,7 @@ class Stub:
     requests_per_minute: int | None = None
     reasons: bool = False
     says: Callable[[Mapping[str, Any]], str] | None = None
+    adds: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda body: {}
     bodies: list[Mapping[str, Any]] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
     headers: deque[dict[str, str]] = field(default_factory=lambda: deque(maxlen=64))
@@ -129,7 +131,7 @@ class Stub:
             "choices": [
                 {
                     "index": 0,
-                    "message": {"role": "assistant", "content": text},
+                    "message": {"role": "assistant", "content": text, **self.adds(body)},
                     "finish_reason": "length" if cut else "stop",
                 }
             ],

@@ -114,7 +114,7 @@ class TurnWriter:
         found = []
         for at in trained:
             found.append(self._turn(messages, told, at, variables, is_cut=dialogue.is_cut and at == trained[-1]))
-            self._check_context(messages[:at], found[-1].prompt)
+            self._check_context(messages[:at], told[:at], variables, found[-1].prompt)
         if dialogue.tools:
             self._check_tools(told[: trained[0]], variables)
         return found
@@ -350,14 +350,28 @@ class TurnWriter:
         content = message.get("content") or ""
         return [said] if message.get("reasoning") or self._close not in content else self._marks.split(content)
 
-    def _check_context(self, messages: Sequence[Message], prompt: str) -> None:
+    def _check_context(
+        self, messages: Sequence[Message], told: Sequence[Message], variables: Mapping[str, Any], prompt: str
+    ) -> None:
         """Whatever inference is told stands in the prompt, but for thoughts of earlier turns."""
-        for message in messages:
+        for place, message in enumerate(messages):
             _, said = thought_of(message, self._open, self._close)
-            if not _is_printed(said.strip(), prompt):
+            if not _is_printed(said.strip(), prompt) and not self._is_thought(messages, told, place, variables):
                 raise Unfit(f"the chat template does not print a message of role {message['role']} word for word")
             if not all(_is_printed(call["function"]["name"], prompt) for call in calls_of(message)):
                 raise Unfit("tool_calls: the chat template does not print an earlier call")
+
+    def _is_thought(
+        self, messages: Sequence[Message], told: Sequence[Message], place: int, variables: Mapping[str, Any]
+    ) -> bool:
+        """Whether what is said before a call is a thought to the template: told until an answer follows (gpt-oss)."""
+        if not calls_of(messages[place]):
+            return False
+        for at in range(place + 1, len(messages)):
+            if messages[at]["role"] == "assistant" and not calls_of(messages[at]):
+                _, said = thought_of(messages[place], self._open, self._close)
+                return _is_printed(said.strip(), self._print(told[:at], variables, asked=True))
+        return False
 
     def _check_tools(self, told: Sequence[Message], variables: Mapping[str, Any]) -> None:
         """The tools are printed: a prompt is another one without them."""

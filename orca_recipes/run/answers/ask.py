@@ -6,6 +6,7 @@ that compare questions is not asked.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ from orca_recipes.store.stage_folder import Part, PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl
+
+_SENT = ("tool_calls", "tool_call_id", "name")
+"""What a message is sent with beside its role and its content."""
 
 CREATED = "best of"
 """What a further answer to the same question is created for, in the account."""
@@ -159,11 +163,11 @@ def requests_of(part: Part, limits: Mapping[bytes, int | None]) -> Iterator[Requ
     """The requests of a part with these keys, each once, to be asked under its limit."""
     import polars as pl
 
-    frame = read_frame(part.file(".arrow"), columns=["key", "sample", "request"])
+    frame = whole(read_frame(part.file(".arrow"))).select("key", "sample", "request", "tools")
     wanted = pl.Series(list(limits), dtype=pl.Binary)
     frame = frame.filter(pl.col("key").is_in(wanted.implode())).unique("key", maintain_order=True)
-    for key, sample, messages in frame.iter_rows():
-        yield Request(key, told(messages), sample, limits[key])
+    for key, sample, messages, tools in frame.iter_rows():
+        yield Request(key, told(messages), sample, limits[key], beside(messages), tools)
 
 
 def told(messages: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
@@ -171,16 +175,26 @@ def told(messages: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
     return tuple((message["role"], message["content"] or "") for message in messages)
 
 
+def beside(messages: Sequence[Mapping[str, Any]]) -> tuple[str | None, ...]:
+    """What messages of a frame hold beside, as a request has it; none where no message holds anything.
+
+    Thoughts of earlier turns are not sent: a model that thinks is not shown them again.
+    """
+    found = tuple({name: message[name] for name in _SENT if message.get(name) is not None} for message in messages)
+    return tuple(json.dumps(one, ensure_ascii=False) if one else None for one in found) if any(found) else ()
+
+
 def _keys(asked: pl.DataFrame, course: Course, samples: int) -> list[list[bytes | None]]:
     """The key of each request, sample by sample."""
     sampling = course.teacher.sampling()
     answered = keeps_own_answer(asked, course.rules)
     keys: list[list[bytes | None]] = [[] for _ in range(samples)]
-    for messages, is_answered in zip(asked["request"], answered, strict=True):
-        request = () if is_answered else told(messages)
+    for messages, tools, is_answered in zip(asked["request"], asked["tools"], answered, strict=True):
+        request: dict[str, Any] = {}
+        if not is_answered:
+            request = {"messages": told(messages), "beside": beside(messages), "tools": tools}
         for sample in range(samples):
-            key = None if is_answered else request_key(messages=request, sampling=sampling, sample=sample)
-            keys[sample].append(key)
+            keys[sample].append(request_key(**request, sampling=sampling, sample=sample) if request else None)
     return keys
 
 

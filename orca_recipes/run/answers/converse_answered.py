@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orca_recipes.contract.frames import answers_schema, conversations_schema, stored_conversations_schema
+from orca_recipes.contract.frames import conversations_schema, stored_conversations_schema
 from orca_recipes.run.answers.ask import asked_parts, whole
 from orca_recipes.run.conversations.converse import count_echoes, keep_part, passing, rejections, teach
 from orca_recipes.run.conversations.course import Course, course_of
@@ -71,7 +71,7 @@ def answered_part(task: AnsweredTask) -> int:
         unasked = (asked["sample"] == sample) & asked["key"].is_not_null() & answers["key"].is_null()
         rejected.append(_late(asked.filter(unasked)))
         mine = (asked["sample"] == sample) & ~unasked
-        made, lost = teach(asked.filter(mine), answers.filter(mine).select(list(answers_schema())), task.course)
+        made, lost = teach(asked.filter(mine), answers.filter(mine), task.course)
         echoes += count_echoes(made)
         made, late = _without(made, kept)
         made, filtered = passing(made, task.course)

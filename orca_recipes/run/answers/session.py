@@ -173,9 +173,9 @@ class Session:
                 if answer.key in self.sent.untold:
                     self.twice[answer.key] = subject
                 if not is_last and not self.teacher.tells_sendings:
-                    self.begin(Request(answer.key, question.messages), self.name)
+                    self.begin(question.request(answer.key, None), self.name)
                 if answer.is_empty and self._retries:
-                    self._again[answer.key] = Request(answer.key, question.messages, question.sample, answer.max_tokens)
+                    self._again[answer.key] = question.request(answer.key, answer.max_tokens)
                     self.panel.failed(answer.endpoint, "empty reply")
                     is_last = False
                 if is_last:
@@ -223,7 +223,7 @@ class Session:
             others.append((subject, part, rest))
         limits = {key: standings[key].max_tokens for key in keys if key in mine and standings[key].entry is None}
         for request in requests_of(part, limits):
-            question = Question(request.messages, self._sampling, request.sample)
+            question = Question(request.messages, self._sampling, request.sample, request.beside, request.tools)
             self._in_flight[request.key] = (subject, question)
             self.bought[subject].asked += 1
             yield request

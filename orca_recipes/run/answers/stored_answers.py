@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orca_recipes.contract.answers import CUT, EMPTY, Answer, Lengths
-from orca_recipes.contract.frames import answers_schema
+from orca_recipes.contract.frames import BESIDE_ANSWER, answers_schema
 from orca_recipes.run.answers.ask import asked_parts, keys_of
 from orca_recipes.store.arrow_files import read_frame, write_frame
 from orca_recipes.store.stage_folder import Part, PartWriter, StageFolder
@@ -36,6 +36,8 @@ class Digest:
 
     def add(self, answer: Answer) -> None:
         told = [answer.key.hex(), answer.text, answer.finish_reason, answer.reason]
+        if answer.reasoning is not None or answer.tool_calls is not None:
+            told += [answer.reasoning, answer.tool_calls]
         self._seen.add(hashlib.blake2b(repr(told).encode("utf-8", "surrogatepass"), digest_size=16).digest())
 
     def text(self) -> str:
@@ -97,22 +99,28 @@ def answers_of(keys: list[bytes], traces: TraceStore, lengths: Lengths) -> dict[
 
 
 def answers_frame(keys: pl.Series, answers: dict[bytes, Answer], lengths: Lengths) -> pl.DataFrame:
-    """Columns of `frames.ANSWERS`, key, and the tokens that were counted; null where nothing was asked."""
+    """Columns of `frames.ANSWERS`, key, and the tokens that were counted; null where nothing was asked.
+
+    Columns of `frames.BESIDE_ANSWER` follow where some answer holds such a thing.
+    """
     import polars as pl
 
+    beside = [name for name in BESIDE_ANSWER if any(getattr(one, name) is not None for one in answers.values())]
     lines: list[Sequence[Any]] = []
     for key in keys:
         if key is None:
-            lines.append([None] * 6)
+            lines.append([None] * (6 + len(beside)))
             continue
         answer = answers[key]
         reason = answer.reason
         if answer.finish_reason == CUT and answer.reason is None:
-            blank = EMPTY if not (answer.text or "").strip() else None
+            blank = EMPTY if not (answer.text or "").strip() and answer.tool_calls is None else None
             reason = blank if lengths.keep_cut else CUT_REASON
-        text = answer.text if reason is None else None
-        lines.append([text, answer.finish_reason, reason, key, answer.input_tokens, answer.output_tokens])
+        held = [answer.text, *(getattr(answer, name) for name in beside)]
+        text, *more = held if reason is None else [None] * len(held)
+        lines.append([text, answer.finish_reason, reason, key, answer.input_tokens, answer.output_tokens, *more])
     schema = {**answers_schema(), "key": pl.Binary, "input_tokens": pl.Int64, "output_tokens": pl.Int64}
+    schema |= dict.fromkeys(beside, pl.String)
     return pl.DataFrame(lines, schema=schema, orient="row")
 
 

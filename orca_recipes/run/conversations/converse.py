@@ -25,6 +25,7 @@ from orca_recipes.contract.messages import ends_with_answer, last_answer, untrai
 from orca_recipes.contract.quotes import quoting
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.errors import RuleError
+from orca_recipes.run.conversations.beside_answers import answer_columns
 from orca_recipes.run.conversations.chats import asked_by_question, brings_system, is_chat, with_history, without_answer
 from orca_recipes.run.conversations.course import ConverseTask, Course, batches, selected_examples
 from orca_recipes.run.conversations.matching_rule import (
@@ -174,10 +175,11 @@ def teach(asked: pl.DataFrame, answers: pl.DataFrame, course: Course) -> tuple[p
 
     Args:
         asked: what `ask` returned.
-        answers: columns of `frames.ANSWERS`, in the same order.
+        answers: columns of `frames.ANSWERS`, in the same order, with those of `frames.BESIDE_ANSWER` that are there.
     Returns: columns of `frames.CONVERSATIONS`, and the rejections.
     Raises: PluginError where a strategy erases more than the prompt.
     """
+    answers = answer_columns(answers, course.teacher.left_out())
     reasons = answers["reason"]
     rejected = [rejections(asked, reasons, f"teacher {course.teacher_name}")]
     answered = reasons.is_null()

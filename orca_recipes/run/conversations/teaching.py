@@ -12,6 +12,7 @@ from orca_recipes.contract.frames import completed, completed_messages, conversa
 from orca_recipes.contract.messages import ends_with_answer, last_answer, untrained, without_last_answer
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.errors import PluginError
+from orca_recipes.run.conversations.beside_answers import with_beside
 from orca_recipes.run.conversations.chats import asked_by_question, with_history
 from orca_recipes.run.conversations.matching_rule import BoundRule, keeps_own_answer
 from orca_recipes.run.conversations.system_messages import drawn_texts
@@ -28,7 +29,7 @@ def taught(asked: pl.DataFrame, answers: pl.DataFrame, rule: BoundRule, course: 
     """The conversations of one rule's examples: columns of `frames.CONVERSATIONS`.
 
     Args:
-        asked: what `converse.ask` returned. answers: columns of `frames.ANSWERS`, in the same order, none rejected.
+        asked: what `converse.ask` returned. answers: what `answer_columns` returns, in the same order, none rejected.
     Raises: PluginError where a strategy erases more than the prompt.
     """
     import polars as pl
@@ -52,6 +53,7 @@ def taught(asked: pl.DataFrame, answers: pl.DataFrame, rule: BoundRule, course: 
         if course.teacher.reads_requests:
             taught = completed_messages(rule.strategy.teach(examples=examples, answers=answer))
             plain = with_history(taught, history)
+    messages = with_beside(messages, answers, rule)
     view = teacher_view(asked["request"], plain, system)
     if rule.train_on is not None:
         messages = less_trained(messages, rule.train_on)

@@ -6,8 +6,9 @@ changes no key.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
@@ -40,6 +41,10 @@ class ChatTeacher(Teacher, ABC):
     empty_retries: Annotated[
         int, Field(ge=0, le=8, description="how often a run asks again where the reply is empty")
     ] = 1
+    leave_out: Annotated[
+        tuple[Literal["reasoning", "tool_calls"], ...],
+        Field(description="what of answers stays in their traces and is no part of conversations"),
+    ] = ()
     prices: Annotated[Prices | None, Field(description="USD per million tokens; unset, the cost is not known")] = None
     budget_usd: Annotated[float | None, Field(gt=0, description="the run stops before it spends more")] = None
 
@@ -56,7 +61,8 @@ class ChatTeacher(Teacher, ABC):
     def identity(self) -> dict[str, Any]:
         """What decides the answers; not where and how they are fetched, nor what they cost."""
         decisive = super().identity()
-        return {name: value for name, value in decisive.items() if name not in self.only_fetching()}
+        silent = self.only_fetching() | (frozenset() if self.leave_out else {"leave_out"})
+        return {name: value for name, value in decisive.items() if name not in silent}
 
     def only_fetching(self) -> frozenset[str]:
         """Names of the options that decide no answer."""
@@ -84,6 +90,10 @@ class ChatTeacher(Teacher, ABC):
             return Lengths(limits=(self.max_tokens,), keep_cut=self.on_length == "keep")
         return Lengths(limits=tuple(self.max_tokens * _LONGER**times for times in range(_TIMES + 1)))
 
+    def left_out(self) -> frozenset[str]:
+        """As the recipe says."""
+        return frozenset(self.leave_out)
+
     def most_empty_retries(self) -> int:
         """As the recipe says."""
         return self.empty_retries
@@ -99,11 +109,8 @@ class ChatTeacher(Teacher, ABC):
             chosen["seed"] = self.seed + request.sample
         if request.max_tokens is not None:
             chosen[self.limit_name()] = request.max_tokens
-        return {**chosen, "messages": _messages(request.messages), **more}
+        tools = {} if request.tools is None else {"tools": json.loads(request.tools)}
+        return {**chosen, "messages": request.sent_messages(), **tools, **more}
 
 
 _OWN_NAMES = {"model", "messages", "temperature", "top_p", "max_tokens", "seed", "stop", "n", "stream"}
-
-
-def _messages(messages: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
-    return [{"role": role, "content": content} for role, content in messages]

@@ -169,10 +169,10 @@ def test_an_answer_stands_behind_the_thought_of_a_call_that_history_drops(key: s
     assert answer.prompt == call.prompt + call.answer + "<|start|>tool<|message|>4 C<|end|><|start|>assistant"
     said = "<|start|>assistant<|channel|>final<|message|>It is 4 C.<|return|>"
     assert answer.answer == "<|channel|>analysis<|message|>It says 4.<|end|>" + said
-    if key == "reasoning":
-        more = [*messages, *talk("user: Thanks?", "assistant: Welcome.")]
-        assert turns(HARMONY, more, TOOLS, control=HARMONIOUS)[:2] == [call, answer]
-        assert "I look." not in turns(HARMONY, more, TOOLS, control=HARMONIOUS)[2].prompt
+    more = [*messages, *talk("user: Thanks?", "assistant: Welcome.")]
+    *before, last = turns(HARMONY, more, TOOLS, control=HARMONIOUS)
+    assert before == [call, answer]
+    assert "I look." not in last.prompt
 
 
 def test_an_answer_stands_behind_a_system_message_that_moves_to_the_last_question() -> None:

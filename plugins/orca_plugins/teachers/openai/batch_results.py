@@ -39,7 +39,9 @@ class Asked:
 def asked_of(body: Mapping[str, Any], *, limit_name: str) -> Asked:
     """What is remembered of a question, by its body as sent."""
     messages = [(message["role"], message["content"]) for message in body["messages"]]
-    return Asked(size_of(messages, exact=False), body.get(limit_name))
+    more = [message[name] for message in body["messages"] for name in message if name not in ("role", "content")]
+    beside = sum(len(json.dumps(one).encode()) for one in (*more, *body.get("tools", ())))
+    return Asked(size_of(messages, exact=False, beside=beside), body.get(limit_name))
 
 
 class Results:

@@ -23,6 +23,8 @@ def answer_of(outcome: Answered, *, request: Request, model: str, endpoint: str,
         time=time,
         request_id=outcome.request_id,
         max_tokens=request.max_tokens,
+        reasoning=outcome.reasoning,
+        tool_calls=outcome.tool_calls,
     )
 
 

@@ -15,7 +15,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orca_plugins.teachers.chat import ChatTeacher
 from orca_plugins.teachers.openai.costs_and_answers import answer_of, cost_of, most_cost
@@ -122,12 +122,15 @@ class Live:
                 while len(self._fresh) >= most:
                     self._room.clear()
                     await self._room.wait()
-                self._fresh.append(Question(request, size_of(request.messages, exact=self._exact)))
+                self._fresh.append(Question(request, self._size(request)))
                 self._changed.set()
         except Exception as fault:
             self._stop(fault)
         self._fed = True
         self._changed.set()
+
+    def _size(self, request: Request) -> Size:
+        return size_of(request.messages, exact=self._exact, beside=request.bytes_beside())
 
     async def _send_all(self) -> None:
         while self._stopped is None:
@@ -230,8 +233,7 @@ class Live:
         limits = self._teacher.lengths().limits
         if outcome.reason is None and outcome.finish_reason == CUT and question.request.max_tokens in limits[:-1]:
             longer = limits[limits.index(question.request.max_tokens) + 1]
-            request = Request(question.request.key, question.request.messages, question.request.sample, longer)
-            self._fresh.appendleft(Question(request, question.size))
+            self._fresh.appendleft(Question(replace(question.request, max_tokens=longer), question.size))
 
     def _try_later(self, question: Question, lane: Lane, fault: Again, now: float) -> None:
         delay = 0.0

@@ -14,11 +14,13 @@ from typing import Any
 from orca_plugins.teachers.openai.endpoint import Endpoint
 from orca_plugins.teachers.openai.http import NoReply, Reply, parsed
 from orca_recipes.contract.answers import CUT, EMPTY
+from orca_recipes.contract.tool_calls import calls_told
 from orca_recipes.errors import TeacherError
 
 TOO_LONG = "context too long"
 FILTERED = "content filter"
 REFUSED = "refused by policy"
+_REASONING = ("reasoning_content", "reasoning", "thinking")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Answered:
-    """A finished exchange; reason: why it holds no answer (then text is None)."""
+    """A finished exchange; reason: why it holds no answer (then text is None); the rest as of `Answer`."""
 
     text: str | None
     finish_reason: str
@@ -40,6 +42,8 @@ class Answered:
     usage: Usage = Usage()
     model: str | None = None
     request_id: str | None = None
+    reasoning: str | None = None
+    tool_calls: str | None = None
 
 
 @dataclass(frozen=True)
@@ -128,17 +132,43 @@ def _completion(told: Mapping[str, Any], reply: Reply, body: Mapping[str, Any], 
     text = _text(message.get("content"))
     finish = choice.get("finish_reason")
     finish = cleaned(finish, most=40) if isinstance(finish, str) and finish else "unknown"
-    reason = _why_no_answer(message, text, finish)
+    calls, fault = _calls(message)
+    reason = _why_no_answer(message, text, finish, calls, fault)
+    is_broken = fault is not None and reason is None  # cut in a call: no part of it is an answer
     model = told.get("model")
     return Answered(
-        text=(text or "") if reason is None else None,
+        text=("" if is_broken else text or "") if reason is None else None,
         # A refusal may be cut as well; it is a rejection all the same, under any limit.
         finish_reason=finish if reason is None else reason,
         reason=reason,
         usage=_usage(told.get("usage"), text or "", body, input_bytes),
         model=cleaned(model) if isinstance(model, str) and model else None,
         request_id=None if reply.request_id is None else cleaned(reply.request_id),
+        reasoning=_reasoning(message) if reason is None else None,
+        tool_calls=calls if reason is None else None,
     )
+
+
+def _reasoning(message: Mapping[str, Any]) -> str | None:
+    """What was thought before the text, under the names that servers give it; None where that is blank."""
+    content = message.get("content")
+    pieces = content if isinstance(content, list) else []
+    inline = [piece.get("thinking") for piece in pieces if isinstance(piece, dict) and piece.get("type") == "thinking"]
+    told = [*(message.get(name) for name in _REASONING), *inline]
+    return next((text for text in map(_text, told) if text is not None and text.strip()), None)
+
+
+def _calls(message: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """The calls of a message (`calls_told`), and why what is there is none; both None where nothing is called."""
+    told = message.get("tool_calls")
+    if not told:
+        told = [{"function": message["function_call"]}] if message.get("function_call") else None
+    if not told:
+        return None, None
+    try:
+        return calls_told(told), None
+    except ValueError as fault:
+        return None, str(fault)
 
 
 def _text(content: object) -> str | None:
@@ -153,16 +183,17 @@ def _text(content: object) -> str | None:
     return content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _why_no_answer(message: Mapping[str, Any], text: str | None, finish: str) -> str | None:
+def _why_no_answer(
+    message: Mapping[str, Any], text: str | None, finish: str, calls: str | None, fault: str | None
+) -> str | None:
     if finish == "content_filter":
         return FILTERED
     if message.get("refusal"):
         return REFUSED
-    if (text or "").strip():
-        return None
-    if message.get("tool_calls") or message.get("function_call"):
-        return "a tool call in place of an answer"
-    return None if finish == CUT else EMPTY
+    if fault is not None and finish != CUT:
+        return fault
+    is_answer = calls is not None or bool((text or "").strip())
+    return None if is_answer or finish == CUT else EMPTY
 
 
 def _usage(usage: object, text: str, body: Mapping[str, Any], input_bytes: int) -> Usage:

@@ -32,10 +32,14 @@ class Size:
     most_tokens: int
 
 
-def size_of(messages: Sequence[tuple[str, str]], *, exact: bool) -> Size:
-    """Measure (role, content) messages; pieces are counted only where `exact`, since that takes a while."""
-    length = sum(len(content.encode("utf-8", "replace")) for _, content in messages)
-    pieces = sum(sum(1 for _ in _PIECE.finditer(content)) for _, content in messages) if exact else length
+def size_of(messages: Sequence[tuple[str, str]], *, exact: bool, beside: int = 0) -> Size:
+    """Measure (role, content) messages; pieces are counted only where `exact`, since that takes a while.
+
+    Args:
+        beside: bytes of what is sent with them, their calls and tools.
+    """
+    length = sum(len(content.encode("utf-8", "replace")) for _, content in messages) + beside
+    pieces = sum(sum(1 for _ in _PIECE.finditer(content)) for _, content in messages) + beside if exact else length
     count = len(messages)
     return Size(length + _TOKENS_A_MESSAGE * count, pieces + 4 * count, length + _TOKENS_A_MESSAGE * count)
 
