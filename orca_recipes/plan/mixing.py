@@ -79,6 +79,13 @@ def fixed_target(mixture: Mixture, collection: str) -> int | None:
     return divided_counts(mixture, {})[collection] if take.share is not None else take.rows
 
 
+def fixed_targets(mixture: Mixture) -> dict[str, int | None]:
+    """As `fixed_target`, of each collection of a mixture at once: all of its shares are divided together."""
+    divides = any(take.share is not None for take in mixture.take.values())
+    divided = divided_counts(mixture, {}) if divides else {}
+    return {name: divided.get(name, take.rows) for name, take in mixture.take.items()}
+
+
 def by_rate(recipe: Recipe, name: str) -> tuple[str, ...]:
     """The collections of a mixture whose part is decided by the rates of their tasks."""
     take = recipe.mixtures[name].take
@@ -160,6 +167,7 @@ class _Stages:
         self._collections = mixture_collections(recipe, name)
         self._reads = [f"read {found}" for found in self._collections]
         self._contexts: list[str] = []
+        self._targets = fixed_targets(mixture)
 
     def add_takes(self, limit: int | None) -> None:
         allot = self._add_holdout() if self._mixture.holdout is not None else None
@@ -205,7 +213,7 @@ class _Stages:
     def _of_take(self, collection: str) -> dict[str, Any]:
         take = self._mixture.take[collection]
         decisive: dict[str, Any] = {"take": take.model_dump(mode="json", exclude_defaults=True)}
-        if (target := fixed_target(self._mixture, collection)) is not None:
+        if (target := self._targets[collection]) is not None:
             decisive["target"] = target
         if take.divides and self._mixture.tokens is not None:
             decisive["unit"] = "tokens" if not counts_answers(self._mixture) else f"{self._mixture.tokens_of} tokens"

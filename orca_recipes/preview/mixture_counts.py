@@ -12,7 +12,7 @@ from fractions import Fraction
 from math import ceil
 from typing import Any
 
-from orca_recipes.plan.mixing import by_rate, fixed_target, mixture_collections, needed_mixtures
+from orca_recipes.plan.mixing import by_rate, fixed_targets, mixture_collections, needed_mixtures
 from orca_recipes.plan.mixture import divided_counts, group_counts, largest_remainder, task_rates, water_level
 from orca_recipes.recipe.mixtures import Mixture, Take
 from orca_recipes.recipe.model import Recipe
@@ -113,7 +113,11 @@ def _from_sizes(
     recipe: Recipe, name: str, known: Mapping[str, Known], drawn: Mapping[str, Mapping[str, Any] | None]
 ) -> MixtureView:
     mixture = recipe.mixtures[name]
-    targets = {found: _target(recipe, name, found, known) for found in drawn}
+    fixed = fixed_targets(mixture)
+    targets = {
+        found: _target_by_rate(recipe, name, found, known) if mixture.take[found].is_by_rate else fixed[found]
+        for found in drawn
+    }
     taken = {
         found: _drawn(report)
         if report is not None
@@ -133,11 +137,9 @@ def _short(targets: Mapping[str, int | None], taken: Mapping[str, TakenView]) ->
     return {name: asked - rows for name, asked, rows in known if asked > rows}
 
 
-def _target(recipe: Recipe, name: str, found: str, known: Mapping[str, Known]) -> int | None:
-    """Rows asked for, None where the take says none or sizes that are not known decide."""
+def _target_by_rate(recipe: Recipe, name: str, found: str, known: Mapping[str, Known]) -> int | None:
+    """Rows asked of a collection whose tasks' rates decide, None where sizes that are not known do."""
     mixture = recipe.mixtures[name]
-    if not mixture.take[found].is_by_rate:
-        return fixed_target(mixture, found)
     rates: dict[str, Fraction] = {}
     for other in by_rate(recipe, name):
         tasks, take = known[other].tasks, mixture.take[other]
