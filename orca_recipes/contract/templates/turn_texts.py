@@ -85,7 +85,7 @@ class TurnWriter:
         self._rendering = rendering
         self._bos = bos
         longest_first = sorted(control, key=lambda text: (-len(text), text))
-        self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self.control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._open, self._close = rendering.marks
         self._thinks_in_control = self._open in control and self._close in control
         opening, closing = map(re.escape, rendering.marks)
@@ -153,7 +153,7 @@ class TurnWriter:
             said=said,
             calls=calls_of(messages[place]),
             closing=self._close,
-            control=self._control,
+            control=self.control,
         )
         return TurnText(place, number, prompt, answer, parts)
 
@@ -389,7 +389,7 @@ class TurnWriter:
     def _check_texts(self, messages: Sequence[Message], dialogue: Dialogue) -> None:
         """No text of a row becomes a control token, and no thought is left open."""
         for what, text in _texts(messages, dialogue):
-            if found := self._control.search(text):
+            if found := self.control.search(text):
                 raise Unfit(f"{what}: it holds the text of the control token {found.group()}")
         for message in messages:
             content = message.get("content") or ""

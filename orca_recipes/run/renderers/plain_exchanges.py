@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
-from itertools import product
+from itertools import groupby, pairwise, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,12 @@ WORTH = 32
 """Fewer conversations are rendered one by one sooner than a template is tried."""
 
 _SHAPES = (("user", "assistant"), ("system", "user", "assistant"))
+_ASKING = ("system", "user")
+"""Roles whose contents may keep the white space around them."""
+_AROUND = (("", " "), (" ", ""), ("\n", "\n\n"), ("", "\t\r\n"), (" \n ", " \n"))
+_CUT_BEFORE, _CUT_BEHIND = ("", "\n", PYTHON_SPACE), (PYTHON_SPACE, "")
+"""What templates cut off answers, the usual first."""
+_SPELT = json.encoder.encode_basestring
 _WORDS = {"system": "system_words", "user": "question_words", "assistant": "answer_words"}
 _LONGEST = 60
 """Longer strings of a template are texts that it prints."""
@@ -46,10 +52,14 @@ class PlainExchanges:
     """What a template prints around single exchanges, and what their contents must not hold.
 
     markup: its joints are of prompts as they are trained after, an empty thought in them. telling: a pattern of RE2.
+    raw: roles whose contents are printed with the white space around them. cut: what is cut off an answer before and
+    behind, None where that is not known.
     """
 
     markup: Markup
     telling: str
+    raw: frozenset[str] = frozenset()
+    cut: tuple[str, str] | None = None
 
     def fit(self, conversations: pa.Table) -> np.ndarray:
         """bool [conversations]: which are single exchanges of plain text.
@@ -68,8 +78,10 @@ class PlainExchanges:
         codes = np.asarray(pc.index_in(role, value_set=pa.array(ROLES, type=role.type)).fill_null(0))
         trained = np.asarray(flat.field("trained").fill_null(False).to_numpy(zero_copy_only=False))
         is_answer = codes == ROLES.index("assistant")
-        bare = pc.equal(pc.binary_length(pc.utf8_trim(content, characters=PYTHON_SPACE)), pc.binary_length(content))
-        sound = _flags(bare) & _flags(pc.greater(pc.binary_length(content), 0)) & (trained == is_answer)
+        words = pc.binary_length(pc.utf8_trim(content, characters=PYTHON_SPACE))
+        roles = [*self.raw, *(["assistant"] if self.cut is not None else [])]
+        bare = _flags(pc.equal(words, pc.binary_length(content))) | np.isin(codes, [ROLES.index(one) for one in roles])
+        sound = bare & _flags(pc.greater(words, 0)) & (trained == is_answer)
         sound[sound] = ~_flags(pc.match_substring_regex(content.filter(pa.array(sound)), self.telling))
         starts = np.cumsum(counts) - counts
         found = np.zeros(len(counts), dtype=bool)
@@ -80,6 +92,24 @@ class PlainExchanges:
         found[owners[~sound]] = False
         finished = ~np.asarray(conversations["cut"].combine_chunks().fill_null(True).to_numpy(zero_copy_only=False))
         return np.asarray(found & finished)
+
+    def printed(self, messages: pa.Array) -> pa.Array:
+        """Conversations that fit, their answers as they are printed."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        flat = messages.flatten()
+        content, is_answer = flat.field("content"), pc.equal(flat.field("role"), "assistant")
+        answers = content.filter(is_answer)
+        before, behind = self.cut or ("", "")
+        cut = pc.utf8_rtrim(pc.utf8_ltrim(answers, characters=before), characters=behind)
+        if pc.all(pc.equal(pc.binary_length(cut), pc.binary_length(answers))).as_py() is not False:
+            return messages
+        contents = pc.replace_with_mask(content, is_answer, cut)
+        names = [field.name for field in flat.type.fields]
+        columns = [contents if name == "content" else flat.field(name) for name in names]
+        offsets = pa.array(np.concatenate([[0], np.cumsum(np.asarray(messages.value_lengths()))]), pa.int64())
+        return pa.LargeListArray.from_arrays(offsets, pa.StructArray.from_arrays(columns, names))
 
 
 def plain_exchanges(writer: TurnWriter, template: str, control: Sequence[str]) -> PlainExchanges | None:
@@ -105,6 +135,10 @@ def plain_exchanges(writer: TurnWriter, template: str, control: Sequence[str]) -
     exchanges = PlainExchanges(Markup(joints, end, template, answer_prefix=prefix), telling)
     if not _holds_for_odd_contents(exchanges, writer):
         return None
+    raw = frozenset(role for role in _ASKING if _prints_white_space(exchanges, writer, role))
+    ways = product(_CUT_BEFORE, _CUT_BEHIND)
+    cut = next((way for way in ways if _prints_white_space(exchanges, writer, "assistant", way)), None)
+    exchanges = replace(exchanges, raw=raw, cut=cut)
     heeded = [re.escape(text) for text in _heeded(exchanges, writer, template)]
     return (
         replace(exchanges, telling="|".join([telling, *(f"(?i:{text})" for text in heeded)])) if heeded else exchanges
@@ -113,12 +147,18 @@ def plain_exchanges(writer: TurnWriter, template: str, control: Sequence[str]) -
 
 def given_of_plain(conversations: pa.Table) -> list[str]:
     """What inference is given of plain conversations, as `Dialogue.as_json` writes it."""
-    names = ("role", "content", "trained")
+    import pyarrow.compute as pc
+
+    messages = one_piece(conversations["messages"])
+    flat = messages.flatten()
+    columns = (flat.field(name).to_pylist() for name in ("role", "content", "trained"))
+    # Text by text, as `json.dumps` spells each: three times as fast as of objects that are made for it.
     told = [
-        [{name: message[name] for name in names} for message in messages]
-        for messages in one_piece(conversations["messages"]).to_pylist()
+        f'{{"role": {_SPELT(role)}, "content": {_SPELT(content)}, "trained": {"true" if trained else "false"}}}'
+        for role, content, trained in zip(*columns, strict=True)
     ]
-    return [json.dumps({"messages": messages}, ensure_ascii=False) for messages in told]
+    ends = np.cumsum(pc.list_value_length(messages).to_numpy()).tolist()
+    return [f'{{"messages": [{", ".join(told[start:end])}]}}' for start, end in pairwise([0, *ends])]
 
 
 def _taken_apart(
@@ -158,9 +198,7 @@ def _taken_apart(
 
 def _holds_for_odd_contents(exchanges: PlainExchanges, writer: TurnWriter) -> bool:
     """Whether odd contents are printed as words are, wherever they stand."""
-    listed = json.loads(resources.files("orca_recipes.run.pinning").joinpath("odd_contents.json").read_bytes())
-    telling = re.compile(exchanges.telling)
-    odd = [text for text in listed if text and text == text.strip(PYTHON_SPACE) and not telling.search(text)]
+    odd = _odd_contents(exchanges)
     for shape in _SHAPES:
         for at, text in enumerate(odd):
             texts = {role: odd[(at + step) % len(odd)] for step, role in enumerate(shape)} | {"user": text}
@@ -194,6 +232,51 @@ def _holds(markup: Markup, writer: TurnWriter, shape: Sequence[str], texts: Mapp
     except Unfit:
         return False
     return turn.prompt + turn.answer == wanted
+
+
+def _odd_contents(exchanges: PlainExchanges) -> list[str]:
+    listed = json.loads(resources.files("orca_recipes.run.pinning").joinpath("odd_contents.json").read_bytes())
+    telling = re.compile(exchanges.telling)
+    return [text for text in listed if text and text == text.strip(PYTHON_SPACE) and not telling.search(text)]
+
+
+def _prints_white_space(
+    exchanges: PlainExchanges, writer: TurnWriter, role: str, cut: tuple[str, str] = ("", "")
+) -> bool:
+    """Whether contents of a role with white space around them are printed in their place, but for what is cut off."""
+    shapes = [shape for shape in _SHAPES if role in shape]
+    return all(
+        _stands_in_place(exchanges.markup, writer, shape, _WORDS | {role: before + text + behind}, cut)
+        for shape in shapes
+        for text in (_WORDS[role], *_odd_contents(exchanges))
+        for before, behind in _AROUND
+    )
+
+
+def _stands_in_place(
+    markup: Markup, writer: TurnWriter, shape: Sequence[str], texts: Mapping[str, str], cut: tuple[str, str]
+) -> bool:
+    """Whether contents are printed as words are, white space with the role that said it."""
+    before, behind = (f"[{re.escape(space)}]*" if space else "" for space in cut)
+    answer = re.sub(rf"\A{before}|{behind}\Z", "", texts["assistant"])
+    wanted: list[tuple[str, bool, str]] = []
+    for earlier, role in zip((START, *shape), shape, strict=False):
+        joint, trains = markup.joints[earlier, role], role == "assistant"
+        content = markup.answer_prefix + answer + markup.terminator if trains else texts[role]
+        wanted += [(earlier, False, joint.footer), (role, False, joint.header), (role, trains, content)]
+    messages = _messages(shape, texts)
+    try:
+        (turn,) = writer.turns(Dialogue(messages))
+    except Unfit:
+        return False
+    spans = spans_of(TurnExample(0, ALL_TURNS, [turn]), messages, writer.control)
+    return _joined((ROLES[span.role], span.trained, span.text) for span in spans) == _joined(wanted)
+
+
+def _joined(spans: Iterable[tuple[str, bool, str]]) -> list[tuple[str, bool, str]]:
+    """Texts with their roles, those that follow one of the same role joined to it."""
+    groups = groupby((span for span in spans if span[2]), key=lambda span: span[:2])
+    return [(role, trained, "".join(text for _, _, text in group)) for (role, trained), group in groups]
 
 
 def _messages(shape: Sequence[str], texts: Mapping[str, str]) -> list[dict[str, Any]]:

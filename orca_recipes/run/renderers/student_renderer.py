@@ -176,13 +176,13 @@ class StudentRenderer:
         plain = np.empty(0, dtype=np.int64)
         if simple.sum() >= WORTH and self._exchanges is not None:
             plain = np.flatnonzero(simple)
-            plain = plain[self._exchanges[0].fit(conversations.take(indices(plain)))]
-        fast = self._of_exchanges(conversations.take(indices(plain)), check[plain], exact)
+            plain = plain[self._exchanges[0].fit(_rows(conversations, plain))]
+        fast = self._of_exchanges(_rows(conversations, plain), check[plain], exact)
         if fast is None:
             plain = plain[:0]
             fast = self._of_exchanges(conversations.slice(0, 0), check[:0], exact)
         assert fast is not None, "no conversation is rendered in two ways"
-        if fast.disagreeing:
+        if fast.disagreeing or (len(plain) == conversations.num_rows and not fast.reasons):
             return fast
         left = np.setdiff1d(np.arange(conversations.num_rows), plain)
         return self._with_turns(conversations, fast, plain, left, check, exact, wanted)
@@ -190,10 +190,10 @@ class StudentRenderer:
     def _of_exchanges(self, conversations: pa.Table, check: np.ndarray, exact: bool) -> Made | None:
         """Examples of single exchanges; None where some that are compared are others turn by turn."""
         count = conversations.num_rows
-        fast = self.fast if not count or self._exchanges is None else self._exchanges[1]
-        rendered = fast.render(
-            messages=one_piece(conversations["messages"]), cut=np.zeros(count, dtype=bool), check=check, exact=exact
-        )
+        fast, messages = self.fast, one_piece(conversations["messages"])
+        if count and self._exchanges is not None:
+            fast, messages = self._exchanges[1], self._exchanges[0].printed(messages)
+        rendered = fast.render(messages=messages, cut=np.zeros(count, dtype=bool), check=check, exact=exact)
         compared = np.flatnonzero(check)
         if len(compared) and not len(rendered.disagreeing):
             dialogues = dialogues_of(conversations.take(indices(compared)), range(len(compared)))
@@ -305,6 +305,11 @@ class StudentRenderer:
             places=[places[at] for at in order.tolist()],
             by_part=None if by_part is None else _taken(by_part, order),
         )
+
+
+def _rows(conversations: pa.Table, rows: np.ndarray) -> pa.Table:
+    """Some rows, rising; all of them without a copy."""
+    return conversations if len(rows) == conversations.num_rows else conversations.take(indices(rows))
 
 
 def _are_alike(one: Rendered, other: Rendered) -> bool:

@@ -62,3 +62,12 @@ def test_words_that_change_what_a_template_prints_are_told_of() -> None:
     assert [text for text in ("Be brief.", "Be brief. /NO_THINK", "/think") if re.search(found.telling, text)] == [
         "Be brief. /NO_THINK"
     ]
+
+
+def test_white_space_around_contents_is_no_matter_where_the_template_prints_it_in_its_place() -> None:
+    cutting = QWEN3.replace("{{ c + '", "{{ c.lstrip('\n') + '")
+    found = {text: plain_exchanges(writer(text), text, CONTROL) for text in (QWEN3, cutting, R1)}
+    told = {text: None if one is None else (one.raw, one.cut) for text, one in found.items()}
+    assert told[QWEN3] == ({"system", "user"}, ("", ""))
+    assert told[cutting] == ({"system", "user"}, ("\n", ""))
+    assert told[R1] == (set(), ("\n", "")), "nothing closes a question there"
