@@ -12,7 +12,7 @@ import pytest
 
 from orca_plugins.teachers.openai import batch as openai_batch
 from orca_plugins.teachers.openai import batch_follow as openai_batch_follow
-from orca_plugins.teachers.openai.batch_notes import Notes
+from orca_plugins.teachers.openai.batch_notes import Line, Notes
 from orca_plugins.teachers.openai.kind import OpenAI
 from orca_recipes.contract.answers import Budget
 from orca_recipes.errors import BudgetSpent, TeacherError
@@ -253,6 +253,32 @@ def test_a_note_of_an_endpoint_that_is_no_longer_named_is_not_lost(tmp_path: Pat
         found = collected(asked, requests_of(asked, texts(1)), notes=tmp_path)
     assert isinstance(found.fault, TeacherError)
     assert "no longer names" in str(found.fault)
+
+
+@pytest.mark.parametrize("edit", ["mode", "endpoints", "token_limit"])
+def test_a_batch_that_is_not_fetched_is_not_paid_again_where_the_recipe_says_otherwise(
+    tmp_path: Path, edit: str
+) -> None:
+    stub = Stub()
+    with running(stub) as url:
+        asked = batching(url)
+        requests = requests_of(asked, texts(2))
+        with Notes(tmp_path, teacher={**asked.sampling(), "endpoints": [url]}) as notes:
+            lines = [Line(request.key, asked.as_sent(request=request)) for request in requests[1:]]
+            notes.begin(asked.endpoints[0].title(), lines, usd=0)
+        edits: dict[str, dict[str, Any]] = {
+            "mode": {"mode": "live"},
+            "endpoints": {"endpoints": [{"base_url": url}, {"base_url": url, "name": "other"}]},
+            "token_limit": {"token_limit": "max_completion_tokens"},
+        }
+        edited = OpenAI.model_validate_json(json.dumps(asked.model_dump(mode="json") | edits[edit]))
+        assert requests_of(edited, texts(2)) == requests
+        found = collected(edited, requests, notes=tmp_path)
+        assert isinstance(found.fault, TeacherError)
+        assert "is not fetched yet" in str(found.fault)
+        assert collected(asked, requests, notes=tmp_path).fault is None
+        assert collected(edited, requests[:1], notes=tmp_path).fault is None
+    assert stub.asked.get(key_of(asked.as_sent(request=requests[1]))) == 1
 
 
 def test_notes_hold_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ them twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from orca_recipes import trust
 from orca_recipes.contract.answers import CUT, Answer, Budget, Collecting, Request
 from orca_recipes.contract.kinds import Teacher
 from orca_recipes.errors import OrcaError, TraceError
-from orca_recipes.run.answers.ask import requests_of
+from orca_recipes.run.answers.ask import asked_parts, keys_of, requests_of
 from orca_recipes.run.answers.panel import Panel
 from orca_recipes.run.answers.stored_answers import Chosen, missing
 from orca_recipes.store.disk_faults import writing
@@ -94,6 +94,8 @@ class Session:
     _in_flight: dict[bytes, tuple[str, Question]] = field(default_factory=dict)
     _again: dict[bytes, Request] = field(default_factory=dict)
     _retries: int = 0
+    _unsent: dict[bytes, tuple[str, Part]] | None = None
+    _read: tuple[Path, Mapping[bytes, Request]] | None = None
 
     def __post_init__(self) -> None:
         self._sampling = self.teacher.sampling()
@@ -163,7 +165,7 @@ class Session:
         async def keep(answer: Answer) -> None:
             answer = answer.as_kept()
             with self._writing():
-                subject, question = self._in_flight.get(answer.key, (None, None))
+                subject, question = self._in_flight.get(answer.key) or self._not_streamed(answer.key)
                 await durable.keep(Trace(answer, question))
                 self.sent.answered(answer.key)
             usd = None if money.prices is None else money.prices.cost_of(answer, batch=money.batch)
@@ -183,6 +185,26 @@ class Session:
             self.panel.kept(answer, usd, is_last=is_last)
 
         return keep
+
+    def _not_streamed(self, key: bytes) -> tuple[str | None, Question | None]:
+        """What a key answers that was not handed over yet: a run before this one sent it (a batch that it left)."""
+        if self._unsent is None:
+            self._unsent = {}
+            for each in self.questions:
+                for part in asked_parts(each.asked):
+                    for asked in keys_of(part, None if each.chosen is None else each.chosen[part.name]):
+                        self._unsent.setdefault(asked, (each.subject, part))
+        if key not in self._unsent:
+            return None, None
+        subject, part = self._unsent[key]
+        if self._read is None or self._read[0] != part.file(".arrow"):
+            found = requests_of(part, dict.fromkeys(keys_of(part)))
+            self._read = part.file(".arrow"), {request.key: request for request in found}
+        request = self._read[1][key]
+        self.bought[subject].asked += 1
+        question = Question(request.messages, self._sampling, request.sample, request.beside, request.tools)
+        self._in_flight[key] = subject, question
+        return self._in_flight[key]
 
     async def _requests(self, claims: KeyClaims) -> AsyncIterator[Request]:
         """Everything that is missing and that nobody else asks, then what others left unanswered."""
@@ -224,8 +246,8 @@ class Session:
         limits = {key: standings[key].max_tokens for key in keys if key in mine and standings[key].entry is None}
         for request in requests_of(part, limits):
             question = Question(request.messages, self._sampling, request.sample, request.beside, request.tools)
+            self.bought[subject].asked += request.key not in self._in_flight
             self._in_flight[request.key] = (subject, question)
-            self.bought[subject].asked += 1
             yield request
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
+from orca_recipes.contract.answers import Collecting
 from orca_recipes.errors import BudgetSpent, LockError, TeacherError, TraceError
 from orca_recipes.explain.explain import explain_place
 from orca_recipes.progress import Progress
@@ -17,6 +18,7 @@ from orca_recipes.shards.manifest import Manifest
 from orca_recipes.traces.trace_segments import SegmentWriter
 from orca_recipes.traces.trace_store import TraceStore
 from tests.run.answers.bought import World
+from tests.run.oracle import Oracle
 
 
 def test_a_build_asks_every_question_once_and_trains_on_the_answers(world: World) -> None:
@@ -41,6 +43,28 @@ def test_what_a_teacher_refuses_is_rejected_with_its_reason_and_not_asked_again(
     counts = world.counts()
     assert counts.rejected == world.rejected().count("content filter") == 11
     assert world.counts(store="other store", out="again").asked == 0
+
+
+def test_answers_of_a_run_before_this_one_are_kept_with_their_questions(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that was left may be fetched before the questions of this run were looked through."""
+    first = world.counts()
+    with TraceStore(world.folder / "traces") as traces:
+        left = list(traces.traces())
+
+    async def collect(self: Oracle, collecting: Collecting) -> None:
+        for trace in left:
+            await collecting.keep(trace.answer)
+        assert [request async for request in collecting.requests] == []
+
+    monkeypatch.setattr(Oracle, "collect", collect)
+    again = world.counts(store="other store", out="other", traces="other traces")
+    assert (again.asked, again.stored) == (first.asked, first.stored) == (60, 0)
+    with TraceStore(world.folder / "other traces") as traces:
+        assert sorted(trace.question.key() for trace in traces.traces() if trace.question) == sorted(
+            trace.answer.key for trace in left
+        )
 
 
 def test_an_answer_that_was_cut_is_rejected_kept_or_asked_again(world: World) -> None:

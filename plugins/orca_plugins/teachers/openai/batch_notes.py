@@ -11,15 +11,22 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from orca_recipes.contract.answers import Request
 from orca_recipes.errors import Failure, TeacherError
 from orca_recipes.json_text import json_value
+
+TEACHER = "teacher"
+"""The file of a folder of notes that says whose they are."""
+_WHERE = ("endpoints", "token_limit")
+"""What tells folders of notes apart, and decides no answer."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,8 @@ class Notes:
 
     def __init__(self, folder: Path, *, teacher: Mapping[str, Any]) -> None:
         """teacher: what tells it from others that keep notes in the same folder."""
-        told = json.dumps(teacher, sort_keys=True).encode()
-        self.folder = folder / hashlib.blake2b(told, digest_size=8).hexdigest()
+        self._told = json.dumps(teacher, sort_keys=True)
+        self.folder = folder / hashlib.blake2b(self._told.encode(), digest_size=8).hexdigest()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.folder / "lock", timeout=0)
 
@@ -72,6 +79,9 @@ class Notes:
             raise TeacherError(
                 f"another run collects the same teacher's batches (its notes are in {self.folder}): wait for it"
             ) from None
+        aside = self.folder / f"{TEACHER}.new"
+        aside.write_text(self._told, encoding="utf-8")
+        os.replace(aside, self.folder / TEACHER)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -134,6 +144,52 @@ class Notes:
         if before is not None:
             self.drop(before)
         return note
+
+
+@dataclass(frozen=True)
+class Left:
+    """What runs left that ended, under a recipe that said otherwise where or how to ask: keys of questions to the
+    folder of their batch's notes."""
+
+    folders: Mapping[bytes, Path]
+
+    @classmethod
+    def of(cls, folder: Path, *, sampling: Mapping[str, Any], but: Path | None) -> Left:
+        """Look for them in a folder of notes.
+
+        Args:
+            sampling: of the teacher. but: the folder whose batches are picked up.
+        """
+        wanted, found = json_value(json.dumps(dict(sampling))), dict[bytes, Path]()
+        for path in sorted(folder.glob(f"*/{TEACHER}")):
+            told = json_value(path.read_bytes())
+            alike = {name: value for name, value in told.items() if name not in _WHERE} == wanted
+            if alike and path.parent != but and any(path.parent.glob("*.json")):
+                with suppress(TeacherError), Notes(folder, teacher=told) as notes:
+                    keys = (line.key for note in notes.pending() for line in notes.lines(note))
+                    found |= dict.fromkeys(keys, notes.folder)
+        return cls(found)
+
+    def refuse(self) -> None:
+        """Raise TeacherError where there are any: their questions would be paid for twice."""
+        for folder in self.folders.values():
+            raise _unfetched(folder)
+
+    async def none_of(self, requests: AsyncIterator[Request]) -> AsyncIterator[Request]:
+        """The requests. Raises: TeacherError for one whose answer such a batch may hold."""
+        async for request in requests:
+            if (folder := self.folders.get(request.key)) is not None:
+                raise _unfetched(folder)
+            yield request
+
+
+def _unfetched(folder: Path) -> TeacherError:
+    endpoints = ", ".join(json_value((folder / TEACHER).read_bytes())["endpoints"])
+    return TeacherError(
+        f"a batch that was handed over to {endpoints} is not fetched yet, and its questions would be paid for twice: "
+        'say mode = "batch", its endpoints and its token_limit as they were until it is fetched, or delete '
+        f"{folder} and lose its answers"
+    )
 
 
 def _read(path: Path) -> Note:

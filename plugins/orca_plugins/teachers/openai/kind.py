@@ -6,13 +6,14 @@ of one build, and no answer is bought again.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from orca_plugins.teachers.chat import ChatTeacher
 from orca_plugins.teachers.openai.batch import Batches
-from orca_plugins.teachers.openai.batch_notes import Notes
+from orca_plugins.teachers.openai.batch_notes import Left, Notes
 from orca_plugins.teachers.openai.endpoint import Endpoint
 from orca_plugins.teachers.openai.http import ClientWire
 from orca_plugins.teachers.openai.http_processes import ProcessWire
@@ -104,6 +105,9 @@ class OpenAI(ChatTeacher):
         if self.mode == "batch":
             await self._collect_batches(collecting)
             return
+        if collecting.notes is not None:
+            left = Left.of(collecting.notes, sampling=self.sampling(), but=None)
+            collecting = replace(collecting, requests=left.none_of(collecting.requests))
         async with self._wire() as wire:
             live = Live(self, self.endpoints, wire=wire, collecting=collecting, timeout_seconds=self.timeout_seconds)
             await live.run()
@@ -123,4 +127,6 @@ class OpenAI(ChatTeacher):
             # The questions of a batch that is under way are read by the name that they were sent under.
             told["token_limit"] = self.token_limit
         with Notes(collecting.notes, teacher=told) as held:
+            # Before anything is handed over: of two runs that stop for each other's batches neither could go on.
+            Left.of(collecting.notes, sampling=self.sampling(), but=held.folder).refuse()
             await Batches(self, self.endpoints, notes=held, collecting=collecting).run()
