@@ -86,7 +86,10 @@ def _read_all(bench: Bench, folder: StageFolder, collection: str) -> None:
     bench.found[stage.name] += sum(taken)
     names = [task.name for task in tasks]
     report = index_examples(folder, names, collection=collection, source=source)
-    report["unused_columns"] = list(source.unused_columns())
+    # A key of a JSON row may hold half a character, which no file of ours can.
+    report["unused_columns"] = [
+        name.encode("utf-8", "backslashreplace").decode("utf-8") for name in source.unused_columns()
+    ]
     report["reader"] = reader
     _pinned(bench, collection)
     folder.finish([*names, IDS], report)

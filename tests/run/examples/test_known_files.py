@@ -1,5 +1,6 @@
 """A file that was read is not read again where others come, go or change; what is built is as if all were read anew."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from orca_recipes.contract.kinds import Reading, Slice
 from orca_recipes.progress import Progress
 from orca_recipes.run.build import build
 from orca_recipes.run.examples import read
+from orca_recipes.store.shared_stage import RECEIPT
 from tests.run.small import STUDENT, asked, promised, write_rows
 
 RECIPE = """\
@@ -98,3 +100,11 @@ def test_what_is_damaged_or_was_read_with_other_options_is_read_anew(recipe: Pat
     opened.clear()
     built(recipe, 'collections.sums.task="sums"')
     assert opened == names("abcdefghijk")
+
+
+def test_a_key_that_holds_half_a_character_is_told_by_its_escape(recipe: Path):
+    row = '{"question": "Who?", "answer": "I.", "a\\ud800b": 1}\n'
+    (recipe.parent / "rows" / "a.jsonl").write_text(row)
+    built(recipe)
+    [receipt] = (recipe.parent / "store" / "stages").glob(f"read-sums-*/{RECEIPT}")
+    assert json.loads(receipt.read_text())["report"]["unused_columns"] == ["a\\ud800b"]
