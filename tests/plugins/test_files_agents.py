@@ -472,3 +472,16 @@ def test_a_file_that_is_one_object_over_many_lines_is_a_row(tmp_path: Path):
         assert reading.rejected.rows() == []
         assert said(reading.rows.to_dicts()[0]) == usual("bash", {"command": "ls -a"})
     assert Files(path=path, shape="auto").suggested() == {}
+
+
+def test_a_call_that_joins_others_brings_no_text_of_its_own():
+    calls = [
+        {"kind": "ActionEvent", "thought": LOOK, "tool_call": {"id": key, "name": "bash"}, "llm_response_id": "r1"}
+        for key in ("c1", "c2")
+    ]
+    asked = {"kind": "MessageEvent", "source": "user", "llm_message": {"content": ASK}}
+    (row,), _ = read([{"history": [asked, *calls]}], shape="openhands_sdk")
+    assert [one["content"] for one in row["messages"]] == [ASK, LOOK]
+    for key in ("thought", "reasoning_content"):
+        _, rejected = read([{"history": [asked, calls[0], {**calls[1], key: "more"}]}], shape="openhands_sdk")
+        assert rejected == [(1, "messages: item 3 holds a text of its own, and only its calls join the others")]

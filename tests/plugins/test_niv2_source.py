@@ -147,6 +147,7 @@ def test_folders_with_a_training_file_each_are_tasks(tmp_path: Path) -> None:
     rows, _ = read(Niv2(path=tmp_path))
     assert rows["task"].unique(maintain_order=True).to_list() == ["task1_a", "task2_b"]
     assert [file.name for file in Niv2(path=tmp_path).files()] == ["task1_a/train.json", "task2_b/train.json"]
+    assert [file.name for file in Niv2(path=tmp_path / "task1_a" / "train.json").files()] == ["task1_a/train.json"]
 
 
 def test_one_cut_file_does_not_stop_the_others_where_bad_rows_are_let_go(tmp_path: Path) -> None:

@@ -4,13 +4,15 @@ Text is large_string, references and options are lists of it, messages are lists
 their digits here, so that a number means the same in every format.
 """
 
+from collections.abc import Callable
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from orca_plugins.sources.files.chosen_rows import fits_where, plain_where, where_type
-from orca_plugins.sources.files.columns import LISTS, Wanted
-from orca_plugins.sources.files.json_rows.strict_json import BadRow
+from orca_plugins.sources.files.columns import LISTS, Wanted, shown
+from orca_plugins.sources.files.json_rows.strict_json import CONSTANT, FRACTION, BadRow
 from orca_plugins.sources.files.turns.spelt_messages import spelt_column
 from orca_plugins.sources.files.turns.tool_values import beside_text, without_nulls
 from orca_plugins.sources.files.turns.turn_columns import is_turn, list_offsets, plain_turns, turns_type
@@ -44,7 +46,7 @@ def fits(ours: str, stored: "pa.DataType", wanted: Wanted) -> bool:
     if ours == "messages":
         return _is_null(stored) or (is_list(stored) and is_turn(stored.value_type)) or _is_spelt(stored, wanted)
     if ours == "answer" and is_talk(stored):
-        return True
+        return wanted.takes_completions
     if ours in ("answer", "reference") and _is_fraction(stored):
         return True
     if ours in LISTS and is_list(stored):
@@ -93,6 +95,53 @@ def beside_texts(ours: str, array: "pa.Array", which: np.ndarray) -> tuple[dict[
     return texts, faults
 
 
+def unfit_values(ours: str, array: "pa.Array") -> dict[int, str]:
+    """Find values of a column whose type does not fit, with the sentence for each, by position."""
+    items = ours in LISTS and is_list(array.type)
+    called = _called(array.type.value_type if items else array.type)
+    whole = called if called == FRACTION else f"{called} where text should be"
+    said = f"{ours}: a list that holds {called}" if items else f"{ours}: {whole}"
+    return dict.fromkeys(_rows_with(array, ours, lambda values: values.is_valid()), said)
+
+
+def no_numbers(ours: str, array: "pa.Array") -> dict[int, str]:
+    """Find fractions that are no numbers, or infinite, with the sentence for each, by position."""
+    import pyarrow.compute as pc
+
+    items = ours in LISTS and is_list(array.type)
+    if not _is_fraction(array.type.value_type if items else array.type):
+        return {}
+    said = f"{ours}: a list that holds {CONSTANT}" if items else f"{ours}: {CONSTANT}"
+    return dict.fromkeys(_rows_with(array, ours, lambda values: pc.invert(pc.is_finite(values))), said)
+
+
+def _rows_with(array: "pa.Array", ours: str, told: "Callable[[pa.Array], pa.Array]") -> list[int]:
+    """The rows in whose value, or in one of whose items, something is told."""
+    import pyarrow.compute as pc
+
+    if not (ours in LISTS and is_list(array.type)):
+        return [int(row) for row in np.flatnonzero(_flags(told(array)))]
+    parents = pc.list_parent_indices(array).to_numpy(zero_copy_only=False)
+    return [int(row) for row in np.unique(parents[_flags(told(pc.list_flatten(array)))])]
+
+
+def _flags(array: "pa.Array") -> np.ndarray:
+    return np.asarray(array.fill_null(False).to_numpy(zero_copy_only=False))
+
+
+def _called(stored: "pa.DataType") -> str:
+    """What a sentence calls values of a type that is no text."""
+    import pyarrow.types as types
+
+    if types.is_boolean(stored):
+        return "a boolean"
+    if types.is_struct(stored) or types.is_map(stored):
+        return "an object"
+    if types.is_floating(stored):
+        return FRACTION
+    return "a list" if is_list(stored) else f"a value of type {shown(str(stored))}"
+
+
 def is_talk(stored: "pa.DataType") -> bool:
     """Whether a stored type can be a conversation: a list of messages."""
     return is_list(stored) and not _is_null(stored.value_type) and is_turn(stored.value_type)
@@ -136,6 +185,8 @@ def _plain_references(array: "pa.Array") -> "pa.Array":
     import pyarrow.compute as pc
 
     none = pc.equal(pc.fill_null(pc.list_value_length(array), 0), 0)
+    if odd := no_numbers("reference", array):
+        none = pc.or_(none, pa.array(np.isin(np.arange(len(array)), list(odd))))
     return pa.LargeListArray.from_arrays(list_offsets(array), _plain_text(pc.list_flatten(array)), mask=none)
 
 
@@ -145,8 +196,18 @@ def _plain_text(array: "pa.Array") -> "pa.Array":
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_floating(array.type):
-        return pa.array([None if value is None else repr(value) for value in array.to_pylist()], pa.large_string())
+        return pa.array([_fraction(value, array.type) for value in array.to_pylist()], pa.large_string())
     return array if pa.types.is_large_string(array.type) else array.cast(pa.large_string())
+
+
+def _fraction(value: float | None, stored: "pa.DataType") -> str | None:
+    """A fraction as text, the shortest that is the same number of its width; None for what is no number."""
+    import pyarrow as pa
+
+    if value is None or not isfinite(value):
+        return None
+    widths: dict[pa.DataType, type[np.floating]] = {pa.float16(): np.float16, pa.float32(): np.float32}
+    return repr(float(str(widths[stored](value)))) if stored in widths else repr(value)
 
 
 def _singles(texts: "pa.Array") -> "pa.Array":

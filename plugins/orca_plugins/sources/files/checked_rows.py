@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from orca_plugins.sources.files.chosen_rows import LEFT_OUT, chosen_rows, without_choosing
+from orca_plugins.sources.files.chosen_rows import LEFT_OUT, chosen_rows, odd_numbers, without_choosing
 from orca_plugins.sources.files.columns import LISTS, Wanted, extra_name, shown
 from orca_plugins.sources.files.json_rows.strict_json import BAD_TEXT
 from orca_plugins.sources.files.made_columns import made_columns
 from orca_plugins.sources.files.turns.message_keys import calls_of, is_of_what_is_lost
 from orca_plugins.sources.files.turns.system_tools import with_tools_of_system
-from orca_plugins.sources.files.turns.turn_columns import list_offsets
+from orca_plugins.sources.files.turns.turn_columns import is_answered, list_offsets
 from orca_recipes.contract.frames import BESIDE_CONTENT, completed, rejected_rows_schema, rows_schema
 from orca_recipes.contract.kinds import Reading
 from orca_recipes.shards.layout import ROLES
@@ -62,8 +62,9 @@ class Finish:
         table = _joined(tables)
         places = table.places
         columns, misread = with_tools_of_system(table.columns, self.wanted)
-        faults = misread | _faults(columns, self.wanted)
-        kept, left_out = chosen_rows(columns, self.wanted, _incomparable(table, faults), rows=len(places))
+        odd = odd_numbers(columns, self.wanted)
+        faults = misread | _faults(columns, self.wanted) | odd
+        kept, left_out = chosen_rows(columns, self.wanted, odd | _incomparable(table, faults), rows=len(places))
         if "messages" in columns:
             columns["messages"], untrained = _marked(columns["messages"], last_only=self.train_on == "last")
             faults = dict.fromkeys(untrained, NOT_TRAINED) | faults
@@ -119,7 +120,8 @@ def _joined(tables: Sequence[Table]) -> Table:
     if len(tables) == 1:
         return tables[0]
     names = dict.fromkeys(ours for table in tables for ours in table.columns)
-    columns = {ours: pa.concat_arrays([_column(table, ours) for table in tables]) for ours in names}
+    types = {ours: array.type for table in tables for ours, array in table.columns.items()}
+    columns = {ours: pa.concat_arrays([_column(table, ours, types[ours]) for table in tables]) for ours in names}
     places = np.concatenate([table.places for table in tables])
     rejected = [fault for table in tables for fault in table.rejected]
     starts = np.cumsum([0, *(len(table.places) for table in tables)]).tolist()
@@ -129,11 +131,11 @@ def _joined(tables: Sequence[Table]) -> Table:
     return Table(places=places, columns=columns, rejected=rejected, faults=dict(numbered))
 
 
-def _column(table: Table, ours: str) -> "pa.Array":
-    """A table's column; of what rows bring beside messages, and none of its rows has, nulls."""
+def _column(table: Table, ours: str, stored: "pa.DataType") -> "pa.Array":
+    """Return a table's column; where none of its rows has what others bring, nulls."""
     import pyarrow as pa
 
-    return table.columns[ours] if ours in table.columns else pa.nulls(len(table.places), pa.large_string())
+    return table.columns[ours] if ours in table.columns else pa.nulls(len(table.places), stored)
 
 
 def _faults(columns: Mapping[str, "pa.Array"], wanted: Wanted) -> dict[int, str]:
@@ -287,11 +289,7 @@ def _only_open(answers: "pa.Array", messages: "pa.Array") -> "pa.Array":
 
     if answers.null_count == len(answers) or messages.null_count == len(messages):
         return answers
-    offsets = list_offsets(messages).to_numpy()
-    roles = pc.struct_field(pc.list_flatten(messages), "role")
-    is_answer = np.append(pc.equal(roles, "assistant").fill_null(False).to_numpy(zero_copy_only=False), False)
-    answered = is_answer[offsets[1:] - 1] & (offsets[1:] > offsets[:-1])
-    return pc.if_else(pa.array(answered), pa.scalar(None, answers.type), answers)
+    return pc.if_else(pa.array(is_answered(messages)), pa.scalar(None, answers.type), answers)
 
 
 def _untrained(array: "pa.Array", answers: np.ndarray, trained: np.ndarray) -> list[int]:

@@ -53,6 +53,8 @@ def plain_where(sort: Sort, array: "pa.Array") -> "pa.Array":
         return pc.if_else(array.is_valid(), True, pa.scalar(None, pa.bool_()))
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_float32(array.type):
+        array = array.cast(pa.string())  # so that 0.9 is 0.9, as it is in a file of text
     return pc.cast(array, where_type(sort), safe=False)
 
 
@@ -87,6 +89,18 @@ def fields_compared(ours: str, values: list[str], wanted: Wanted, faults: dict[i
             faults.setdefault(row, _unlike(wanted.paths[ours], sort))
             made.append(None)
     return pa.array(made, where_type(sort))
+
+
+def odd_numbers(columns: "Mapping[str, pa.Array]", wanted: Wanted) -> dict[int, str]:
+    """Find rows that are compared by a number that is none, or infinite, with the sentence for each."""
+    import pyarrow.compute as pc
+
+    found: dict[int, str] = {}
+    for ours, sort in wanted.sorts.items():
+        if sort == "number" and ours in columns:
+            odd = pc.invert(pc.is_finite(columns[ours])).fill_null(False).to_numpy(zero_copy_only=False)
+            found |= dict.fromkeys(np.flatnonzero(odd).tolist(), _unlike(wanted.paths[ours], sort))
+    return found
 
 
 def by_messages(wanted: Wanted) -> bool:

@@ -110,8 +110,8 @@ class Wanted:
 
     @property
     def takes_completions(self) -> bool:
-        """Whether an answer may be a list of messages: where it is named, and part of nothing."""
-        return "answer" in self.named and "messages" in self.paths and "answer" not in self.parts
+        """Whether an answer may be a list of messages: where it is part of nothing."""
+        return "answer" not in self.parts
 
     def is_spare(self, ours: str) -> bool:
         """Whether nobody named a column which a conversation that ends with its answer does without."""

@@ -20,7 +20,7 @@ from orca_plugins.sources.files.chosen_rows import fields_compared
 from orca_plugins.sources.files.columns import Wanted, columns_in_file, shown, shown_path
 from orca_plugins.sources.files.json_rows.strict_json import BAD_TEXT
 from orca_plugins.sources.files.places.byte_stream import chunks, line_blocks
-from orca_plugins.sources.files.turns.message_keys import holds, lost_of_row, watched
+from orca_plugins.sources.files.turns.message_keys import carried_of, given_twice, holds, lost_of_row, watched
 from orca_recipes.contract.frames import BESIDE_MESSAGES
 from orca_recipes.contract.kinds import Reading, SourceFile
 from orca_recipes.errors import SourceError
@@ -86,15 +86,18 @@ class _Batch:
             self.rejected.append((record.first, BAD_TEXT))
 
     def readings(
-        self, columns: dict[str, int], beside: dict[str, int], wanted: Wanted, finish: Finish
+        self, columns: dict[str, int], beside: dict[str, int], tools: list[int], wanted: Wanted, finish: Finish
     ) -> Iterator[Reading]:
-        """One Reading, or none; columns: ours to the position of the field. beside: those that rows must not have."""
+        """One Reading, or none; columns: ours to the position of the field. beside: those that rows must not have.
+        tools: those that hold tools."""
         if self.places or self.rejected:
             records = self.records
             faults: dict[int, str] = {}
             arrays = {
                 ours: _column(ours, [record[at] for record in records], wanted, faults) for ours, at in columns.items()
             }
+            if tools:
+                arrays["tools"] = _tools([[record[at] for record in records] for at in tools], faults)
             for row, record in enumerate(records if beside else ()):
                 if lost := [name for name, at in beside.items() if holds(record[at])]:
                     faults[row] = lost_of_row(lost, wanted)
@@ -112,18 +115,20 @@ def read(
     """
     texts = _Texts(file)
     records = _quoted(texts, delimiter, quote) if quote else _unquoted(texts, delimiter)
-    batch, columns, beside = _Batch(), dict[str, int](), dict[str, int]()
+    batch, columns, beside, tools = _Batch(), dict[str, int](), dict[str, int](), list[int]()
     first = _first_row(file, records, batch, header)
     if first is not None:
         names = first.fields if header else [str(number) for number in range(1, len(first.fields) + 1)]
         columns = _positions(file, wanted, names)
+        carried = carried_of(wanted).get("tools", ())
         beside = {name: names.index(name) for name in watched(wanted, with_messages=False) if name in names}
+        tools = [beside.pop(name) for name in carried if name in beside]
         for record in records if header else itertools.chain([first], records):
             if texts.blocks > batch.block:
-                yield from batch.readings(columns, beside, wanted, finish)
+                yield from batch.readings(columns, beside, tools, wanted, finish)
                 batch = _Batch(block=texts.blocks)
             batch.take(record, width=len(names), clean=texts.clean)
-    yield from batch.readings(columns, beside, wanted, finish)
+    yield from batch.readings(columns, beside, tools, wanted, finish)
 
 
 def column_names(file: SourceFile, *, delimiter: str, quote: str) -> list[str]:
@@ -201,12 +206,32 @@ def _column(ours: str, values: list[str], wanted: Wanted, faults: dict[int, str]
     if ours in wanted.sorts:
         return fields_compared(ours, values, wanted, faults)
     if ours in BESIDE_MESSAGES:
-        fields = pa.array([value or None for value in values], pa.large_string())
-        read, misread = beside_texts(ours, fields, np.array(fields.is_valid()))
-        faults |= misread
+        read = _texts_beside(ours, values, faults)
         return pa.array([read.get(row) for row in range(len(values))], pa.large_string())
     texts = values if ours == "question" else [value or None for value in values]
     return plain(ours, pa.array(texts, pa.large_string()), wanted)
+
+
+def _texts_beside(ours: str, values: list[str], faults: dict[int, str]) -> dict[int, str]:
+    """What fields bring beside a question, by row."""
+    import pyarrow as pa
+
+    fields = pa.array([value or None for value in values], pa.large_string())
+    read, misread = beside_texts(ours, fields, np.array(fields.is_valid()))
+    faults |= misread
+    return read
+
+
+def _tools(columns: list[list[str]], faults: dict[int, str]) -> "pa.Array":
+    """The tools that fields of one or more columns hold; those that differ are a fault."""
+    import pyarrow as pa
+
+    texts: dict[int, str] = {}
+    for values in columns:
+        read = _texts_beside("tools", values, faults)
+        faults |= {row: given_twice("tools") for row, text in read.items() if texts.get(row, text) != text}
+        texts = read | texts
+    return pa.array([texts.get(row) for row in range(len(columns[0]))], pa.large_string())
 
 
 def _is_utf8(text: str) -> bool:

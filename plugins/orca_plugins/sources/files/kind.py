@@ -54,6 +54,10 @@ def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
+_READS = 2
+"""Raised where other files than plain JSON lines are read otherwise; `revision`, where all are."""
+
+
 class Files(Source):
     """Read examples from files; the format is said by their names, the columns by `columns` or by their own names.
 
@@ -156,7 +160,8 @@ class Files(Source):
         """As of every kind; unset or "all", the rows that are read are the same."""
         later = ("rows", "config", "split")
         said = super().identity()
-        return identity_of({name: value for name, value in said.items() if name not in later or value})
+        told = identity_of({name: value for name, value in said.items() if name not in later or value})
+        return told if self._is_of_plain_lines() else {**told, "reads": _READS}
 
     def trains_history(self) -> bool:
         """Whether `train_on = "all"` is said."""
@@ -353,6 +358,14 @@ class Files(Source):
         reading = finish.reading([found.table()])
         unanswered = {UNANSWERED: talks.unanswered} if talks.unanswered else {}
         yield replace(reading, passed_over={**reading.passed_over, **unanswered})
+
+    def _is_of_plain_lines(self) -> bool:
+        """Whether rows are lines of JSON that say their own questions and answers, and all of them are read."""
+        shape, wanted = self._shape, self._wanted()
+        is_made = shape is not None and bool(shape.tree or shape.pairs or shape.items)
+        is_completed = "answer" in wanted.named and "messages" in wanted.paths
+        is_lines = (self.format or format_of(self.path.name)) == "jsonl"
+        return is_lines and self.where is None and not is_made and not is_completed
 
     def _wanted(self) -> Wanted:
         return wanted_columns(

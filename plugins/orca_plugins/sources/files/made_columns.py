@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orca_plugins.sources.files.columns import Wanted
 from orca_plugins.sources.files.turns.message_keys import SPACE
-from orca_plugins.sources.files.turns.turn_columns import turns_type
+from orca_plugins.sources.files.turns.turn_columns import is_answered, turns_type
 from orca_recipes.contract.frames import BESIDE_CONTENT
 
 if TYPE_CHECKING:
@@ -54,8 +54,11 @@ def with_completions(columns: "Mapping[str, pa.Array]", wanted: Wanted) -> "dict
     rows = len(answers)
     talks = made["messages"].to_pylist() if "messages" in made else [None] * rows
     questions = made["question"].to_pylist() if "question" in made else [None] * rows
+    spare = wanted.is_spare("answer") and "messages" in made
+    idle = is_answered(made["messages"]).tolist() if spare else [False] * rows
     joined, left = [], []
-    for talk, question, answer in zip(talks, questions, answers.to_pylist(), strict=True):
+    for talk, question, found, unread in zip(talks, questions, answers.to_pylist(), idle, strict=True):
+        answer = None if unread else found
         before = [asked(question)] if talk is None and question is not None and answer is not None else talk
         joined.append(before if answer is None else with_completion(before, answer, wanted))
         left.append(None if answer is not None else question)

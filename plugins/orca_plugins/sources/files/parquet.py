@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_plugins.sources.files.arrow_types import beside_texts, fits, is_list, plain
+from orca_plugins.sources.files.arrow_types import beside_texts, fits, is_list, no_numbers, plain, unfit_values
 from orca_plugins.sources.files.checked_rows import Finish, Table
 from orca_plugins.sources.files.columns import LISTS, Wanted, columns_in_file, routes, shown, shown_path
 from orca_plugins.sources.files.made_columns import with_completions
@@ -19,7 +19,7 @@ from orca_plugins.sources.files.places.byte_stream import BLOCK_BYTES, whole_fil
 from orca_plugins.sources.files.places.formats import compression_of
 from orca_plugins.sources.files.places.seekable_files import seekable, sound
 from orca_plugins.sources.files.turns.message_keys import carried_of, given_twice, holders, lost_of_row, watched
-from orca_plugins.sources.files.turns.turn_columns import holding, list_offsets
+from orca_plugins.sources.files.turns.turn_columns import holding, is_answered, list_offsets
 from orca_recipes.contract.conditions import told
 from orca_recipes.contract.frames import BESIDE_MESSAGES
 from orca_recipes.contract.kinds import Reading, Slice, SourceFile
@@ -115,7 +115,7 @@ class UnfitType(SourceError):
 def columns_of(where: str, schema: "pa.Schema", wanted: Wanted) -> dict[str, list[Route]]:
     """Ours to the routes on which rows of this schema have their column.
 
-    A column that nobody named and that conversations do without is left out where its type does not fit.
+    A column that nobody named and that conversations do without may have a type that does not fit (`table_of`).
 
     Raises: SourceError where a column is missing; UnfitType where its type does not fit.
     """
@@ -125,9 +125,7 @@ def columns_of(where: str, schema: "pa.Schema", wanted: Wanted) -> dict[str, lis
     for ours, theirs in found.items():
         stored = {route: kind for route in routes(theirs) if (kind := _type(where, schema, route)) is not None}
         misfits = [kind for kind in stored.values() if not fits(ours, kind, wanted)]
-        if misfits and "messages" in found and wanted.is_spare(ours):
-            continue
-        if misfits:
+        if misfits and not ("messages" in found and wanted.is_spare(ours)):
             wants = told(wanted.sorts[ours]) if ours in wanted.sorts else _WANTS.get(ours, "text")
             purpose = "where" if ours in wanted.sorts else ours
             raise UnfitType(
@@ -139,19 +137,31 @@ def columns_of(where: str, schema: "pa.Schema", wanted: Wanted) -> dict[str, lis
 
 def table_of(batch: "pa.RecordBatch", columns: dict[str, list[Route]], place: int, wanted: Wanted) -> Table:
     """Rows as they lie in a file; place is that of the first."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    arrays = {}
+    arrays: dict[str, pa.Array] = {}
+    unfit: dict[str, dict[int, str]] = {}
     for ours, found in columns.items():
         if ours in BESIDE_MESSAGES:
             continue
-        choices = [plain(ours, _at(batch, route), wanted) for route in found]
+        stored = [_at(batch, route) for route in found]
+        if not all(fits(ours, array.type, wanted) for array in stored):
+            unfit[ours] = {row: why for array in stored for row, why in unfit_values(ours, array).items()}
+            continue
+        choices = [plain(ours, array, wanted) for array in stored]
         arrays[ours] = pc.coalesce(*choices) if len(choices) > 1 else choices[0]
+        if ours in ("answer", "reference"):
+            odd = {row: why for array in stored for row, why in no_numbers(ours, array).items()}
+            unfit[ours] = {row: why for row, why in odd.items() if not arrays[ours][row].is_valid}
     places = np.arange(place, place + batch.num_rows, dtype=np.int64)
+    answered = is_answered(arrays["messages"]) if "messages" in arrays else np.zeros(batch.num_rows, bool)
     arrays = with_completions(arrays, wanted)
     messages = arrays.get("messages")
     brought = np.zeros(batch.num_rows, bool) if messages is None else ~np.asarray(messages.is_null())
     beside, misread = _beside(batch, columns, brought, wanted)
+    for ours, faults in unfit.items():
+        misread |= {row: why for row, why in faults.items() if not (wanted.is_spare(ours) and answered[row])}
     return Table(places, {**arrays, **beside}, [], faults=misread | _lost(batch, brought, wanted))
 
 

@@ -16,6 +16,7 @@ from orca_plugins.sources.files.json_rows.jsonl_pyarrow import objects_in
 from orca_plugins.sources.files.json_rows.strict_json import as_json
 from orca_plugins.sources.files.places.byte_stream import HEAD_BYTES, head_lines, said_of
 from orca_plugins.sources.files.places.formats import Format, compression_of
+from orca_plugins.sources.files.turns.tool_values import without_nulls
 from orca_recipes.contract.kinds import SourceFile
 from orca_recipes.errors import SourceError
 
@@ -35,7 +36,7 @@ def raw_rows(file: SourceFile, layout: Format, *, rows: str | None = None) -> It
             yield from json_array.raw_rows(file, rows)
         case "parquet" | "arrow":
             for place, row in enumerate((arrow_file if layout == "arrow" else parquet).raw_rows(file), 1):
-                yield place, as_json(row)
+                yield place, as_json(without_nulls(row))
         case _:
             raise SourceError(f"{file.name}: rows of {layout} are no trees")
 

@@ -16,9 +16,17 @@ from orca_plugins.sources.files.arrow_types import column_type, plain
 from orca_plugins.sources.files.checked_rows import Rejections, Table
 from orca_plugins.sources.files.chosen_rows import by_messages, where_value
 from orca_plugins.sources.files.columns import LISTS, Wanted, extra_name, require_choosing, require_rows, routes
-from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Unlike
+from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Unlike, values_given
 from orca_plugins.sources.files.made_columns import asked, with_completion
-from orca_plugins.sources.files.turns.message_keys import carried_of, given_twice, holders, holds, lost_of_row, watched
+from orca_plugins.sources.files.turns.message_keys import (
+    ASSISTANT,
+    carried_of,
+    given_twice,
+    holders,
+    holds,
+    lost_of_row,
+    watched,
+)
 from orca_plugins.sources.files.turns.spelt_messages import is_spelt, turns_spelt
 from orca_plugins.sources.files.turns.tool_values import beside_text
 from orca_plugins.sources.files.turns.turn_values import sound, turn_of, value_under
@@ -59,7 +67,7 @@ class Rows:
             beside = dict.fromkeys(BESIDE_MESSAGES)
             self.faults.setdefault(len(self.places), str(reason))
         self.places.append(place)
-        values |= beside
+        values = {"messages": None} | values | beside
         for ours, value in values.items():
             self.columns.setdefault(ours, []).append(value)
 
@@ -98,6 +106,7 @@ class Rows:
     def table(self) -> Table:
         """What was gathered."""
         filled = [ours for ours in BESIDE_MESSAGES if any(self.columns.get(ours, ()))]
+        filled += ["messages"] if any(talk is not None for talk in self.columns.get("messages", ())) else []
         names = dict.fromkeys([*self.wanted.paths, *filled])
         columns = {ours: _column(ours, self.columns.get(ours, []), self.wanted) for ours in names}
         places = np.array(self.places, np.int64)
@@ -114,7 +123,7 @@ def value_of(record: dict[str, Any], ours: str, theirs: str, wanted: Wanted) -> 
         return where_value(theirs, wanted.sorts[ours], value)
     if value is None:
         return None
-    if ours == "messages" or (ours == "answer" and isinstance(value, list) and wanted.takes_completions):
+    if ours == "messages" or (ours == "answer" and _is_completion(value, wanted)):
         return _messages(value, wanted)
     if ours not in LISTS:
         return _text(extra_name(ours) or ours, value)
@@ -203,7 +212,7 @@ def _lost_columns(record: dict[str, Any], wanted: Wanted, *, with_messages: bool
         for key in route:
             holder = holder.get(key) if isinstance(holder, dict) else None
         if isinstance(holder, dict):
-            lost += [".".join([*route, name]) for name in names if holds(holder.get(name))]
+            lost += [".".join([*route, name]) for name in names if any(map(holds, values_given(holder, name)))]
     return lost
 
 
@@ -260,9 +269,16 @@ def _completed(values: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
         return values
     question = values.get("question")
     before = values.get("messages")
+    if wanted.is_spare("answer") and before and before[-1] is not None and before[-1]["role"] == ASSISTANT:
+        return {**values, "answer": None}
     if before is None and question is not None:
         before, values = [asked(question)], {**values, "question": None}
     return {**values, "answer": None, "messages": with_completion(before, answer, wanted)}
+
+
+def _is_completion(value: Any, wanted: Wanted) -> bool:
+    """Whether an answer is a list of messages."""
+    return wanted.takes_completions and isinstance(value, list) and all(isinstance(one, dict | None) for one in value)
 
 
 def _item(ours: str, value: Any) -> str | None:

@@ -5,7 +5,7 @@ last one is a branch, and each branch a row, with the trace's own columns beside
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Unlike, as_json
+from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Unlike, as_json, once
 from orca_plugins.sources.files.turns.message_keys import ASSISTANT
 
 Row = dict[str, Any]
@@ -32,6 +32,7 @@ def _of_row(row: Any, graph: Mapping[str, str], column: str) -> Iterator[Row]:
         raise row
     if not isinstance(row, dict):
         raise BadRow("a row that is not an object")
+    once(row, "traces")
     if "traces" not in graph:
         yield from _of_trace(row, graph, column)
         return
@@ -42,11 +43,11 @@ def _of_row(row: Any, graph: Mapping[str, str], column: str) -> Iterator[Row]:
     for trace in traces:
         if not isinstance(trace, dict):
             raise BadRow("traces: a trace that is not an object")
-        yield from _of_trace({**beside, **trace}, graph, column)
+        yield from _of_trace({**beside, **once(trace, "traces")}, graph, column)
 
 
 def _of_trace(trace: Row, graph: Mapping[str, str], column: str) -> Iterator[Row]:
-    nodes = trace.get(graph["nodes"])
+    nodes = once(trace, "traces").get(graph["nodes"])
     if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
         raise BadRow(f"traces: {graph['nodes']} is no list of objects")
     parents = [_parent(node.get(graph["parent"]), place) for place, node in enumerate(nodes)]
@@ -83,7 +84,7 @@ def _parent(value: Any, place: int) -> int | None:
 
 def _message(node: Row, graph: Mapping[str, str], is_trained: bool) -> Row:
     """A node's message; what no model said in this run, and what an earlier branch trains, is context."""
-    message = node.get(graph["message"])
+    message = once(once(node, "traces").get(graph["message"]), "traces")
     if not isinstance(message, dict):
         raise BadRow("traces: a node without a message")
     is_context = is_trained or node.get(graph["sampled"]) is False

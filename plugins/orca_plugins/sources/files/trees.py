@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orca_plugins.sources.files.columns import shown
-from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Unlike
+from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Unlike, once
 from orca_plugins.sources.files.traces import branches
 
 UNANSWERED = "tree: a question without an answer"
@@ -164,7 +164,7 @@ def _nested(rows: Iterable[tuple[int, Any]], tree: Mapping[str, str], found: Con
         try:
             if isinstance(row, BadRow):
                 raise row
-            root = row.get(tree["root"]) if isinstance(row, dict) else None
+            root = once(row, "tree").get(tree["root"]) if isinstance(row, dict) else None
             yield _grown(root, place, row, tree)
         except BadRow as reason:
             found.rejected.append((place, str(reason)))
@@ -183,6 +183,7 @@ def _grown(value: Any, place: int, row: Mapping[str, Any], tree: Mapping[str, st
 def _node(place: int, row: Mapping[str, Any], value: Any, tree: Mapping[str, str]) -> Node:
     if not isinstance(value, dict):
         raise BadRow("tree: a message that is not an object")
+    once(value, "tree")
     role = value.get(tree["role"])
     message = {"role": _ROLES.get(role, role) if isinstance(role, str) else role, "content": value.get(tree["text"])}
     return Node(place, row, message, _rank(value.get(tree["rank"])))

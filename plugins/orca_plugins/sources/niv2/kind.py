@@ -133,7 +133,8 @@ def _task_files(path: Path) -> Mapping[str, SourceFile]:
     if path.is_file():
         if not path.name.endswith(_SUFFIXES):
             raise SourceError(f"{path}: is no task file; give a .json or .json.gz file, or the folder of them")
-        return {_task_name(path): SourceFile(path.name, path)}
+        name = f"{path.parent.name}/{path.name}" if path.name in _OF_A_FOLDER else path.name
+        return {_task_name(path): SourceFile(name, path)}
     folder = path / "tasks" if (path / "tasks").is_dir() else path
     if not folder.is_dir():
         raise SourceError(f"{path}: there is no such folder or file of Natural Instructions tasks")

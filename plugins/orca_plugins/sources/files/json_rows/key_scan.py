@@ -5,6 +5,8 @@ colon is a key, and brackets outside of texts say how deep it stands. A line whe
 may be lost, is given to the reader that takes one line at a time; so nothing here decides about a row.
 """
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +21,7 @@ _QUOTE, _BACKSLASH, _COLON = ord('"'), ord("\\"), ord(":")
 _LONGEST_RUN = 1000
 """Backslashes in a row that are counted; a line with more is looked at by itself."""
 _MOST_SPACE = 8
+_ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
 _IN_CACHE = 1 << 17
 _TO_BRACES = np.uint8(0x20)
 """The bit that makes braces of square brackets."""
@@ -60,6 +63,20 @@ class _Keys:
         found[found] = (self.codes[at[:, None] + np.arange(len(spelt))] == spelt).all(axis=1)
         return np.asarray(found)
 
+    def spelt(self, name: str) -> np.ndarray:
+        """Which keys are spelt so, or with the escapes of writers that keep to ASCII: bool [keys]."""
+        escaped = json.dumps(name)[1:-1]
+        names = {name, escaped, _ESCAPE.sub(lambda found: f"\\u{found[1].upper()}", escaped)}
+        return np.asarray(np.logical_or.reduce([self.named(one) for one in names]))
+
+    def are_escaped(self) -> np.ndarray:
+        """Which keys are spelt with escapes: bool [keys]."""
+        ends = np.cumsum(self.length)
+        begins = ends - self.length
+        places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(self.start - begins, self.length)
+        counts = np.append(0, np.cumsum(self.codes[places] == _BACKSLASH))
+        return np.asarray(counts[ends] > counts[begins])
+
     def values(self) -> tuple[np.ndarray, np.ndarray]:
         """The first two bytes of each key's value: uint8 [keys] each."""
         colon = _past_space(self.codes, self.after + 1)
@@ -73,9 +90,9 @@ def seen_in(lines: Lines, wanted: Wanted) -> Seen:
     starts, ends = lines.starts - base, lines.ends - base
     codes = np.frombuffer(lines.span(), np.uint8)
     keys, unsure, closings = _keys_of(codes, starts, ends, ~lines.plain)
-    inside, talking = _of_messages(keys, closings, starts, wanted)
+    inside, talking, veiled = _of_messages(keys, closings, starts, wanted)
     parts, flags, lost = _in_messages(keys.only(inside), wanted)
-    lost = np.concatenate([lost, _beside(keys, talking, starts, wanted)])
+    lost = np.concatenate([lost, veiled, _beside(keys, talking, starts, wanted)])
     plain = lines.plain & ~unsure
     plain[_lines_of(lost, starts)] = False
     return Seen(replace(lines, plain=plain), parts, flags)
@@ -155,13 +172,16 @@ def _pieces(codes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 def _of_messages(
     keys: _Keys, closings: tuple[np.ndarray, np.ndarray], starts: np.ndarray, wanted: Wanted
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which keys are those of a message (positions), and which lines have messages: bool [lines]."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which keys are those of a message (positions), which lines have messages (bool [lines]), and where others have
+    keys that may spell the name of messages with escapes."""
     brackets, depth = closings
+    levels = 0
     talking, inside = np.zeros(len(starts), bool), [np.empty(0, np.int64)]
     for route in routes(wanted.paths["messages"]) if "messages" in wanted.paths else []:
         level = len(route)
-        lists = keys.start[(keys.depth == level) & keys.named(route[-1])]
+        levels = max(levels, level)
+        lists = keys.start[(keys.depth == level) & keys.spelt(route[-1])]
         if not len(lists):
             continue
         talking[_lines_of(lists, starts)] = True
@@ -170,7 +190,10 @@ def _of_messages(
         deep = np.flatnonzero(keys.depth == level + 2)
         within = np.searchsorted(lists, keys.start[deep]) - 1
         inside.append(deep[(within >= 0) & (keys.start[deep] < ends[within])])
-    return np.unique(np.concatenate(inside)) if len(inside) > 2 else inside[-1], talking
+    outer = keys.only(np.flatnonzero(keys.depth <= levels)) if levels and not talking.all() else keys.only(inside[0])
+    outer = outer.only(~talking[_lines_of(outer.start, starts)])
+    veiled = outer.start[outer.are_escaped()]
+    return np.unique(np.concatenate(inside)) if len(inside) > 2 else inside[-1], talking, veiled
 
 
 def _in_messages(keys: _Keys, wanted: Wanted) -> tuple[tuple[str, ...], dict[str, bool], np.ndarray]:

@@ -8,7 +8,9 @@ limit moves with its stack, and the same row must meet the same end everywhere.
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,7 @@ class Doubled(dict[str, Any]):
     """An object in which keys are given twice."""
 
     keys_twice: frozenset[str] = frozenset()
+    given: Sequence[tuple[str, Any]] = ()
 
 
 def decode(text: str) -> Any:
@@ -77,7 +80,33 @@ def as_json(value: Any) -> Any:
         return [as_json(inner) for inner in value]
     if isinstance(value, int) and not isinstance(value, bool):
         return Digits(value)
-    return Unlike(FRACTION, repr(value)) if isinstance(value, float) else value
+    return Unlike(FRACTION if isfinite(value) else CONSTANT, repr(value)) if isinstance(value, float) else value
+
+
+def once(value: Any, ours: str) -> Any:
+    """Return a value that is no object in which keys are given twice.
+
+    Raises: BadRow.
+    """
+    if isinstance(value, Doubled):
+        raise BadRow(f"{ours}: a key given twice")
+    return value
+
+
+def values_given(record: Mapping[str, Any], key: str) -> list[Any]:
+    """All values that an object gives a key, which are several where the key is given twice."""
+    if isinstance(record, Doubled) and key in record.keys_twice:
+        return [value for name, value in record.given if name == key]
+    return [record.get(key)]
+
+
+def like(record: Mapping[str, Any], made: dict[str, Any]) -> dict[str, Any]:
+    """Return an object made of another, with the keys known that the other gives twice."""
+    if not isinstance(record, Doubled):
+        return made
+    doubled = Doubled(made)
+    doubled.keys_twice, doubled.given = record.keys_twice, record.given
+    return doubled
 
 
 def nested_too_deep(text: bytes) -> bool:
@@ -94,6 +123,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         return record
     doubled = Doubled(record)
     doubled.keys_twice = frozenset(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+    doubled.given = pairs
     return doubled
 
 

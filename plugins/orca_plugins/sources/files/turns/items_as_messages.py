@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orca_plugins.sources.files.columns import Wanted, routes, shown
-from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits
+from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, once
 from orca_plugins.sources.files.turns.item_rules import CallRule, ItemRule, ReplyRule
 from orca_plugins.sources.files.turns.message_keys import ASSISTANT, TOOL, holds, known, lost_of_message
 from orca_plugins.sources.files.turns.tool_values import without_nulls
+from orca_plugins.sources.files.turns.turn_values import value_under
 
 _BETWEEN = "\n\n"
 _SAID_CHARS = 40
+_SAID_BESIDE_CALLS = ("content", "reasoning_content")
 
 
 def messages_of_items(items: Sequence[Any], wanted: Wanted) -> list[dict[str, Any]]:
@@ -36,7 +38,10 @@ def messages_of_items(items: Sequence[Any], wanted: Wanted) -> list[dict[str, An
         met |= {once} if isinstance(once, str) else set()
         value = _value(item, rule.joins)
         if value is not None and value == joined and made and made[-1]["role"] == ASSISTANT:
-            made[-1].setdefault("tool_calls", []).extend(_calls(item, rule.calls, wanted))
+            said = _message(item, rule, wanted)
+            if any(holds(said.get(key)) and said[key] != made[-1].get(key) for key in _SAID_BESIDE_CALLS):
+                raise BadRow(f"messages: item {place + 1} holds a text of its own, and only its calls join the others")
+            made[-1].setdefault("tool_calls", []).extend(said.get("tool_calls", ()))
             continue
         joined = value
         made.append(_message(item, rule, wanted))
@@ -50,6 +55,7 @@ def messages_of_items(items: Sequence[Any], wanted: Wanted) -> list[dict[str, An
 def _rule_of(item: Any, place: int, rules: Sequence[ItemRule]) -> ItemRule:
     if not isinstance(item, Mapping):
         raise BadRow("messages: an item that is not an object")
+    once(item, "messages")
     for rule in rules:
         if rule.at in (None, place) and all(_is_so(item, path, asked) for path, asked in rule.when.items()):
             return rule
@@ -149,7 +155,7 @@ def _value(item: Any, path: str | None) -> Any:
         if isinstance(item, list) and key.isdecimal():
             item = item[int(key)] if int(key) < len(item) else None
         else:
-            item = item.get(key) if isinstance(item, Mapping) else None
+            item = value_under(item, "messages", key) if isinstance(item, dict) else None
     return item
 
 

@@ -9,8 +9,17 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from orca_plugins.sources.files.columns import Wanted, shown
-from orca_plugins.sources.files.json_rows.strict_json import NESTING, BadRow, Digits, as_json, decode, nested_too_deep
+from orca_plugins.sources.files.json_rows.strict_json import (
+    NESTING,
+    BadRow,
+    Digits,
+    as_json,
+    decode,
+    nested_too_deep,
+    once,
+)
 from orca_plugins.sources.files.turns.items_as_messages import messages_of_items
+from orca_plugins.sources.files.turns.message_keys import flags_of
 from orca_plugins.sources.files.turns.turn_columns import turns_type
 from orca_plugins.sources.files.turns.turn_values import turn_of
 from orca_recipes.contract.frames import BESIDE_CONTENT
@@ -44,7 +53,7 @@ def turns_spelt(value: Any, wanted: Wanted) -> list[dict[str, Any] | None]:
     elif value and all(isinstance(item, str) and not isinstance(item, Digits) for item in value):
         value = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(value)]
     elif wanted.pairs is not None:
-        value = [message for pair in value for message in _parted(pair, *wanted.pairs)]
+        value = [message for pair in value for message in _parted(pair, *wanted.pairs, wanted)]
     return [turn_of(message, wanted) for message in value]
 
 
@@ -57,7 +66,7 @@ def spelt_column(array: "pa.Array", wanted: Wanted) -> "pa.Array":
 
 def _read(value: Any, wanted: Wanted) -> list[dict[str, Any] | None]:
     try:
-        return turns_spelt(as_json(value) if wanted.items else value, wanted)
+        return turns_spelt(as_json(value), wanted)
     except BadRow as reason:
         return [{"role": None, "content": None, "train": None, "fault": str(reason), **dict.fromkeys(BESIDE_CONTENT)}]
 
@@ -74,14 +83,17 @@ def _of_json(text: str) -> Any:
     return found
 
 
-def _parted(pair: Any, question: str, answer: str) -> Iterator[Any]:
-    """A pair as two messages; what it holds beside is kept with its question, where it is refused by name."""
+def _parted(pair: Any, question: str, answer: str, wanted: Wanted) -> Iterator[Any]:
+    """Part a pair into two messages: its flags are those of its answer; what else it holds is kept with its question,
+    where it is refused by name."""
     if not isinstance(pair, Mapping) or question not in pair or answer not in pair:
         yield pair
         return
-    beside = {key: value for key, value in pair.items() if key not in (question, answer)}
+    once(pair, "messages")
+    flags = {key: pair[key] for key in flags_of(wanted) if key in pair and key not in (question, answer)}
+    beside = {key: value for key, value in pair.items() if key not in (question, answer, *flags)}
     yield {**beside, "role": "user", "content": pair[question]}
-    yield {"role": "assistant", "content": pair[answer]}
+    yield {**flags, "role": "assistant", "content": pair[answer]}
 
 
 def _marked(text: str, wanted: Wanted) -> Iterator[dict[str, Any]]:

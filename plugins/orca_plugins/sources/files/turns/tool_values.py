@@ -11,7 +11,15 @@ from math import isfinite
 from typing import Any
 
 from orca_plugins.sources.files.columns import Wanted, shown
-from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Doubled, Unlike, decode, nested_too_deep
+from orca_plugins.sources.files.json_rows.strict_json import (
+    BadRow,
+    Digits,
+    Doubled,
+    Unlike,
+    decode,
+    like,
+    nested_too_deep,
+)
 from orca_plugins.sources.files.turns.message_keys import holds, known, lost_of_message
 
 _ARGUMENTS = ("arguments", "parameters")
@@ -65,7 +73,7 @@ def beside_text(ours: str, value: Any) -> str | None:
 def without_nulls(value: Any) -> Any:
     """A value of Arrow as one of JSON; fields of structs that are null are absent."""
     if isinstance(value, Mapping):
-        return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
+        return like(value, {key: without_nulls(inner) for key, inner in value.items() if inner is not None})
     if isinstance(value, list) and value and all(isinstance(item, tuple) for item in value):
         return {key: without_nulls(inner) for key, inner in value}  # a map
     return [without_nulls(item) for item in value] if isinstance(value, list) else value

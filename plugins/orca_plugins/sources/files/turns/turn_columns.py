@@ -149,6 +149,16 @@ def list_offsets(array: "pa.Array") -> "pa.Array":
     return pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
 
 
+def is_answered(messages: "pa.Array") -> np.ndarray:
+    """Tell of each conversation whether its last message is an assistant's: bool [rows]."""
+    import pyarrow.compute as pc
+
+    offsets = list_offsets(messages).to_numpy()
+    roles = pc.struct_field(pc.list_flatten(messages), "role")
+    is_answer = np.append(pc.equal(roles, ASSISTANT).fill_null(False).to_numpy(zero_copy_only=False), False)
+    return np.asarray(is_answer[offsets[1:] - 1] & (offsets[1:] > offsets[:-1]))
+
+
 def _texts_of_parts(array: "pa.Array", wanted: Wanted) -> "tuple[pa.Array, pa.Array]":
     """As `_text_of_parts`, of a column of lists."""
     import pyarrow as pa

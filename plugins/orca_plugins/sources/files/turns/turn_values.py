@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orca_plugins.sources.files.columns import Wanted
-from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Doubled
+from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Doubled, values_given
 from orca_plugins.sources.files.turns.message_keys import (
     ASSISTANT,
     CALL,
@@ -172,7 +172,7 @@ def _flags(value: dict[str, Any], role: str | None, wanted: Wanted) -> tuple[boo
 
 
 def _lost(value: Mapping[str, Any], silent: frozenset[str], wanted: Wanted) -> str | None:
-    lost = [key for key, inner in value.items() if key not in silent and holds(inner)]
+    lost = [key for key in value if key not in silent and any(map(holds, values_given(value, key)))]
     return lost_of_message(lost, wanted) if lost else None
 
 
