@@ -1,4 +1,4 @@
-"""Which kinds are installed, and who offers them.
+"""The installed kinds, and the plugins that offer them.
 
 Plugins are found once, before a recipe is read; an offer is only a name, and a kind's class is imported when a recipe
 chooses it. A plugin that breaks is remembered with its error and the rest goes on working: only a recipe that needs it
@@ -33,7 +33,7 @@ _PATIENCE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class BrokenPlugin:
-    """A plugin that could not be asked what it offers, and why."""
+    """A plugin that failed to load or to answer a hook, and its error."""
 
     distribution: str
     version: str
@@ -89,15 +89,15 @@ class Catalogue:
 
     @property
     def loaded(self) -> tuple[LoadedPlugin, ...]:
-        """The entry points that were found, in order, with what importing each took; also those that are broken."""
+        """Entry points found, in order, with the import time of each; broken ones too."""
         return tuple(self._loaded)
 
     def offers(self, hook: str) -> tuple[Offer, ...]:
-        """What all plugins offer for one hook, by name, then by distribution."""
+        """Return all plugins' offers for one hook, sorted by name, then by distribution."""
         return self._offers[hook]
 
     def offer(self, hook: str, name: str) -> Offer:
-        """The one offer that a recipe's `kind = "name"` or `kind = "distribution:name"` means.
+        """Find the one offer meant by a recipe's `kind = "name"` or `kind = "distribution:name"`.
 
         Raises: PluginError where there is none, or where two distributions offer the bare name.
         """
@@ -123,7 +123,7 @@ class Catalogue:
         return _checked(_imported(offer), offer)
 
     def no_such_kind(self, hook: str, name: str, *, tables: Iterable[str] = ()) -> str:
-        """The sentence about an unknown kind, with the nearest of the kinds (and of a recipe's own `tables`).
+        """Word the error for an unknown kind, with the nearest known name (a recipe's own `tables` count too).
 
         A broken plugin might have offered the name, so it is mentioned with its error.
         """
@@ -138,6 +138,7 @@ class Catalogue:
         owner = _owner_of(point)
         begun = perf_counter()
         waiting = Timer(_PATIENCE_SECONDS, _tell_of_waiting, (owner["distribution"], point.value))
+        # Daemon: a process that ends does not wait for this timer.
         waiting.daemon = True
         waiting.start()
         try:
@@ -212,7 +213,8 @@ def refuse_other_contract(plugin: object) -> None:
 
 
 def contract_of(point: metadata.EntryPoint) -> int | None:
-    """The contract that the module of an entry point says it is written for, once it is imported."""
+    """Return the contract number declared by an entry point's module (ORCA_CONTRACT); None if it declares none or is
+    not imported."""
     said = getattr(sys.modules.get(point.module), "ORCA_CONTRACT", None)
     return said if isinstance(said, int) else None
 
@@ -280,7 +282,7 @@ def _missing(what: str, offer: Offer, module: str) -> str:
 
 
 def _extra_that_installs(module: str, distribution: str) -> str | None:
-    """The extra of a distribution that brings a module, by the names in its metadata.
+    """Find the distribution's extra that installs a module, by the requirement names in its metadata.
 
     A package's name begins with its module's ("megatron-core" brings megatron). Of several extras the one named as the
     module is told; the extra for tests is the last resort, because it repeats what the others install.

@@ -1,8 +1,8 @@
-"""How a number of things is said to people."""
+"""Numbers with their nouns, as text for people."""
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun: "1 row", "2,048 tokens".
+    """Write a number with its noun: "1 row", "2,048 tokens".
 
     Args:
         plural: of the noun, where an s does not make it.

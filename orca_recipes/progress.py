@@ -1,4 +1,4 @@
-"""What a long build says while it works: bars with rates and time left on a terminal, plain lines elsewhere."""
+"""Progress of a long build: bars with rates and time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class Progress(AbstractContextManager["Progress"]):
     """Says nothing; the base of those that do. `begin` a stage, `advance` it, `end` it; `say` a sentence."""
 
     def begin(self, stage: str, *, total: int, unit: str) -> None:
-        """A stage starts: total is in `unit` ("B", "examples", "shards")."""
+        """Begin a stage; total is in `unit` ("B", "examples", "shards")."""
 
     def advance(self, amount: int) -> None:
         """So much of the stage was done."""
 
     def end(self, summary: str) -> None:
-        """The stage is done."""
+        """End the stage, with a summary."""
 
     def say(self, sentence: str) -> None:
-        """A sentence for the user."""
+        """Show a sentence to the user."""
 
     @property
     def is_live(self) -> bool:
-        """Whether `board` is seen."""
+        """True where `board` is seen."""
         return False
 
     def board(self, lines: Lines | None) -> None:
@@ -96,6 +96,7 @@ class _BarProgress(Progress):
 
         self._console = Console(stderr=True)
         self._bars: Bars = Progress(
+            # Names of stages may hold brackets, which rich reads as markup.
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]}", markup=False),
@@ -118,6 +119,7 @@ class _BarProgress(Progress):
 
     def advance(self, amount: int) -> None:
         task = self._bars.tasks[-1]
+        # The clock may not have moved since the stage began.
         rate = (task.completed + amount) / max(time.monotonic() - self._started, 1e-6)
         self._bars.update(self._task, advance=amount, rate=f"{_short(rate)} {self._unit}/s")
 

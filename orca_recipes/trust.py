@@ -1,4 +1,4 @@
-"""What this user allows recipes to send, and where: pairs of a host and an environment variable.
+"""The user's list of allowed destinations for recipes: pairs of a host and an environment variable.
 
 A recipe names both, and a recipe may be a stranger's. The list is the user's own: it lies in their configuration, never
 in a project. Requests to this machine itself need no entry.

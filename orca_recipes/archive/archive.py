@@ -36,7 +36,8 @@ WRITTEN = "extends"
 
 @dataclass(frozen=True)
 class Archived:
-    """What was packed: expected is the digest of the data; missing, what a rebuild has to get elsewhere."""
+    """A written archive: `expected` is the data digest a rebuild must give, `missing` lists files it must get
+    elsewhere."""
 
     path: Path
     digest: str
@@ -105,7 +106,8 @@ def archive_recipe(
 
 
 def _written(loaded: LoadedRecipe, lock: Path) -> dict[str, Path | bytes]:
-    """A recipe that extends others is packed joined with them; and each as it was written, with the lock."""
+    """Return the recipe, those it extends and the lock as they were written; the archive also holds them joined. Empty
+    for a recipe that extends none."""
     if not loaded.extends:
         return {}
     files = [loaded.path, *(each.path for each in loaded.extends), *([lock] if lock.is_file() else [])]
@@ -132,7 +134,8 @@ def _kept(reads: list[Read], without: tuple[str, ...], most_bytes: int | None) -
 
 
 def _missing(asked: Asked, reads: list[Read], kept: list[Read], root: Path) -> list[dict[str, Any]]:
-    """What is not in the archive, with its digest, and where it is to be put or comes from."""
+    """List the files that are not packed, each with size, digest, and the path to put it at or the hub it comes
+    from."""
     packed = {read.path for read in kept}
     found: list[dict[str, Any]] = []
     for read in reads:
@@ -145,7 +148,8 @@ def _missing(asked: Asked, reads: list[Read], kept: list[Read], root: Path) -> l
 
 
 def _answers(asked: Asked, prepared: Prepared, progress: Progress, without: Collection[str]) -> bytes | None:
-    """The stored answers to what the recipe asks, but of collections that are left out; None where it asks nobody."""
+    """Export the stored answers to the recipe's requests, except of left-out collections; None if it asks no
+    teacher."""
     if not any(collects(prepared.recipe, name) for name in prepared.recipe.datasets):
         return None
     keys = requested(bench_of(asked, prepared, progress), without=without)
@@ -156,7 +160,7 @@ def _answers(asked: Asked, prepared: Prepared, progress: Progress, without: Coll
 
 
 def _address(asked: Asked, part: str) -> Mapping[str, Any]:
-    """Where a part comes from, as the recipe says it."""
+    """Return a part's hub, revision and licence, as the recipe gives them."""
     head, _, name = part.partition(".")
     table = asked.loaded.resolved.get(head, {})
     chosen = table.get(name, {}) if name and isinstance(table, Mapping) else table

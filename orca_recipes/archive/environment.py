@@ -1,4 +1,5 @@
-"""What of a machine can decide a byte: Python, our version, plugins, libraries; and how two of them differ."""
+"""Versions of Python, orca-recipes, plugins and libraries that can decide a byte, and how two such environments
+differ."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ def environment(plugins: Mapping[str, PluginPin]) -> dict[str, Any]:
 def environment_differences(
     before: Mapping[str, Any], after: Mapping[str, Any], *, line: str | None = None
 ) -> list[str]:
-    """Every difference that can decide a byte, in sentences, and last the line of pip that makes it.
+    """List the differences that can decide a byte, a sentence each, then the pip command to remove them.
 
     line: the line of pip, where it is known to be another than that of a package index.
     """

@@ -114,7 +114,7 @@ class _Missing(BaseModel):
 
 
 class _Told(BaseModel):
-    """What the manifest of an archive says beside its files."""
+    """The manifest of an archive, apart from its files."""
 
     recipe: str
     profile: str | None

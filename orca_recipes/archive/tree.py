@@ -1,4 +1,4 @@
-"""Which files a recipe reads, and how they lie in an archive: as they lie around the recipe's own folder.
+"""Find the files a recipe reads, and lay them out in an archive as they lie around the recipe's own folder.
 
 Relative paths of the recipe hold there as they stand; absolute ones are written as relative ones.
 """
@@ -29,7 +29,7 @@ class Read:
 
 
 def files_read(loaded: LoadedRecipe) -> Iterator[Read]:
-    """Every file that decides bytes: of sources, tokenizer and system messages."""
+    """Yield every file that decides bytes: of sources, tokenizer, template, teachers and system messages."""
     recipe = loaded.recipe
     for name in dict.fromkeys((*used_collections(recipe), *recipe.message_collections())):
         source = recipe.collections[name]
@@ -44,14 +44,15 @@ def files_read(loaded: LoadedRecipe) -> Iterator[Read]:
 
 
 def _of_kind(part: str, kind: Kind, paths: Sequence[Path]) -> Iterator[Read]:
-    """Files of a hub lie in a cache, at no path of the recipe: those are not packed."""
+    """Yield a kind's files; those in a hub's cache, at no path of the recipe, are marked as not packed."""
     places = [_absolute(place) for place in _places(kind)]
     for path in map(_absolute, paths):
         yield Read(part, path, packs=any(path.is_relative_to(place) for place in places) or _by_pattern(path, places))
 
 
 def _by_pattern(path: Path, places: Sequence[Path]) -> bool:
-    """Whether a place is a pattern, so that the file lies below what stands before its first star."""
+    """Tell whether a file lies below the fixed folder of a glob pattern among `places`, the path before its first
+    wildcard."""
     plain = [Path(*place.parts[: next(_stars(place))]) for place in places if any(True for _ in _stars(place))]
     return any(path.is_relative_to(folder) for folder in plain)
 
@@ -69,20 +70,21 @@ def _places(kind: Kind) -> list[Path]:
 
 
 def _absolute(path: Path) -> Path:
-    """Without following links, so that the path is the one that the recipe names."""
+    """Make a path absolute without following links, so that it stays the path the recipe names."""
     return Path(os.path.abspath(path))
 
 
 def root_of(recipe: Path, reads: Sequence[Read]) -> Path:
-    """The folder that holds the recipe and all that is packed."""
+    """Return the deepest folder that holds the recipe and every packed file."""
     return Path(os.path.commonpath([_absolute(recipe).parent, *(read.path.parent for read in reads if read.packs)]))
 
 
 def portable(loaded: LoadedRecipe, root: Path, kept: Sequence[Read]) -> bytes:
-    """The recipe's text, as it is, or joined with what it extends; absolute paths that hold what is packed are told as
-    relative ones."""
+    """Return the recipe's text unchanged, or joined with the recipes it extends; absolute paths to packed files or
+    their folders become relative."""
     text = loaded.path.read_bytes()
     recipe = loaded.path
+    # utf-8-sig: editors may write a byte order mark, which TOML does not allow.
     table = loaded.joined if loaded.extends else tomllib.loads(text.decode("utf-8-sig"))
     held = {folder for read in kept for folder in (read.path, *read.path.parents) if folder.is_relative_to(root)}
     moved = _moved(table, _absolute(recipe).parent, held - {Path("/")})

@@ -90,7 +90,7 @@ def _refuse_unknown(carded: Carded, licences: Mapping[str, str]) -> None:
 
 
 def _head(carded: Carded, languages: Sequence[str], licences: Sequence[str]) -> str:
-    """The lines that hubs read, as YAML that huggingface_hub validated."""
+    """Make the README's YAML head for hubs, validated by huggingface_hub."""
     from huggingface_hub import DatasetCard, DatasetCardData
 
     size = next((name for below, name in _SIZES if carded.examples < below), "n>100M")
@@ -116,7 +116,7 @@ def _head(carded: Carded, languages: Sequence[str], licences: Sequence[str]) -> 
 
 
 def _configs(carded: Carded) -> list[Mapping[str, Any]]:
-    """What loaders of hubs open: each dataset by its Parquet files. Of a build, those are its records."""
+    """List one hub config per dataset, with the Parquet files that loaders open; for a build these are its records."""
     return [
         {"config_name": name, "data_files": [{"split": "train", "path": list(paths)}]}
         for name, paths in carded.tables.items()

@@ -1,4 +1,4 @@
-"""What a card is made of: a build or an export, its datasets and the Parquet files that loaders read.
+"""The contents of a card: a build or an export, its datasets and the Parquet files that loaders read.
 
 Every file that a card names is held against the digest that the manifest, or the export, promises.
 """
@@ -79,7 +79,7 @@ def _of_build(directory: Path, promised: Manifest) -> Carded:
 
 
 def _said_licences(recipe: Mapping[str, Any]) -> dict[str, str]:
-    """The licences that the words of a recipe say, by collection."""
+    """Return the licences the recipe states, by collection."""
     tables = recipe.get("collections", {})
     said = {name: table.get("license") for name, table in tables.items() if isinstance(table, Mapping)}
     return {name: licence for name, licence in said.items() if isinstance(licence, str)}
@@ -120,7 +120,7 @@ def _of_export(directory: Path) -> Carded:
 
 
 def _parted(text: str) -> tuple[str, str]:
-    """The head of a README.md, which hubs read, and what people do."""
+    """Split a README.md into its YAML head for hubs ("" if it has none) and its text for people."""
     if not text.startswith("---\n"):
         return "", text
     head, _, page = text.removeprefix("---\n").partition("\n---\n")
@@ -128,7 +128,7 @@ def _parted(text: str) -> tuple[str, str]:
 
 
 def columns_of(carded: Carded, path: str) -> Mapping[str, Any]:
-    """The columns of a Parquet file: name to Arrow type. Raises: DamagedShard."""
+    """Read the columns of a Parquet file: name to Arrow type. Raises: DamagedShard."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

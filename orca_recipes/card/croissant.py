@@ -93,7 +93,7 @@ def _field(records: str, path: str, column: str, kind: Any) -> Mapping[str, Any]
 
 
 def _data_type(kind: Any) -> str | None:
-    """What Croissant calls an Arrow type; None where it has no word."""
+    """Translate an Arrow type into Croissant's data type; None where Croissant has none."""
     import pyarrow as pa
 
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind

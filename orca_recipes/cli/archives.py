@@ -34,8 +34,7 @@ def archive(
     traces: Path | None,
     as_json: bool,
 ) -> None:
-    """Pack a recipe, its lock, all files that it reads and the answers that it bought into one tar, the same bytes each
-    time.
+    """Pack a recipe, its lock, the files it reads and the answers it bought into one tar, the same bytes each time.
 
     Files of a hub are not packed; nor what --without names, as where a licence forbids it: they are named with their
     digests. A recipe that was not built as it stands is built first.

@@ -1,4 +1,4 @@
-"""What a report of a bug needs to tell of a machine: versions, plugins, folders that are chosen; no secret."""
+"""Machine facts for a bug report: versions, plugins, names of the folder variables that are set; no secret."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def environment_page(told: dict[str, Any]) -> str:
 
 
 def _named() -> list[str]:
-    """Our requirements, and those of extras that decide what is computed."""
+    """List our requirements, and the packages of extras that decide the result."""
     ours = [line for line in requires("orca-recipes") or () if "extra ==" not in line]
     bare = [line.partition(">")[0].partition("=")[0].partition("<")[0].strip() for line in ours]
     return sorted({*bare, *_OTHERS})

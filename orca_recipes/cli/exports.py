@@ -59,7 +59,7 @@ def _summary(directory: Path, examples: int, tokens: int, labels: int) -> str:
 
 
 def _chosen(catalogue: Catalogue, name: str, options: tuple[str, ...]) -> Exporter:
-    """The exporter with its options. Raises: PluginError, ExportError."""
+    """Make the exporter with its options from `--set`. Raises: PluginError, ExportError."""
     from pydantic import ValidationError
 
     from orca_recipes.recipe.complaint import complaints
@@ -78,6 +78,7 @@ def _chosen(catalogue: Catalogue, name: str, options: tuple[str, ...]) -> Export
             inner = inner.setdefault(key, {})
         inner[keys[-1]] = value
     try:
+        # As JSON: kinds are strict, and pydantic then takes a list for a tuple from JSON alone.
         return kind.model_validate_json(json.dumps({**table, "kind": bare}), context={"base": Path.cwd()})  # type: ignore[return-value]
     except ValidationError as fault:
         said = complaints(fault, model=kind, table=table, owner=f'exporter "{bare}"')

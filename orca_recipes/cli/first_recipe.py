@@ -90,8 +90,8 @@ def init(
 
 @dataclass(frozen=True)
 class _Place:
-    """Where data are: the kind of source that reads them, its option that says where, by this folder and as the recipe
-    says it; and the name of the collection."""
+    """Location of the data: its kind of source, that kind's option for it, the value seen from this folder (`here`) and
+    from the recipe (`written`), and the collection's name."""
 
     kind: str
     option: str
@@ -101,7 +101,8 @@ class _Place:
 
 
 def _place(data: str, recipe: Path) -> _Place:
-    """A data set of the hub where that is named and no file is; else files."""
+    """Locate DATA: a data set of the hub if it reads ORGANISATION/NAME, is no file's name and has no such folder here;
+    else files."""
     named = data.removeprefix("hf://datasets/")
     if _HUB_NAME.fullmatch(named) and not _FILE_NAME.search(named) and not Path(named).parent.exists():
         return _Place("hub", "name", named, named, _named(named.rpartition("/")[2]))
@@ -129,7 +130,7 @@ def _columns(said: Sequence[str]) -> dict[str, str]:
 def _looked_at(
     place: _Place, shape: str | None, columns: Mapping[str, str]
 ) -> tuple[Look, str | None, Mapping[str, Any]]:
-    """What the data's first rows are, the layout that the recipe names, and the other options that it needs.
+    """Read the data's first rows; return the look at them, the layout for the recipe, and the other options it needs.
 
     Raises: SourceError where there is nothing to read, or no layout can be told.
     """
@@ -169,7 +170,7 @@ def _text(
     needed: Mapping[str, Any],
     named: Mapping[str, str],
 ) -> str:
-    """The recipe, with comments."""
+    """Write the recipe's text, with comments."""
     name = place.name
     columns = ", ".join(f"{ours} = {json.dumps(theirs)}" for ours, theirs in (named or look.columns).items())
     by_shape = f"# {look.about}\nshape = {json.dumps(shape)}\n"
@@ -202,7 +203,7 @@ def _key(name: str) -> str:
 
 
 def _student(recipe: Path, tokenizer: Path | None) -> str:
-    """The tables of the tokenizer and of its template.
+    """Write the recipe's tables of tokenizer and template.
 
     Raises: TokenizerError where there is no such tokenizer.
     """
@@ -227,7 +228,7 @@ def _brings_a_template(tokenizer: Path) -> bool:
 
 
 def _holds(tokenizer: Path, tokens: tuple[str, ...]) -> bool:
-    """Whether a tokenizer has control tokens of these texts."""
+    """Tell whether the tokenizer has all these control tokens."""
     definition = _json(tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer)
     added = definition.get("added_tokens")
     known = {token.get("content") for token in added if isinstance(token, dict)} if isinstance(added, list) else set()
@@ -235,7 +236,7 @@ def _holds(tokenizer: Path, tokens: tuple[str, ...]) -> bool:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """What a file of JSON holds; nothing where it is none, which building says in its own words."""
+    """Read a JSON object from a file; empty if there is none, a fault that the build reports in its own words."""
     try:
         found = json_value(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -249,6 +250,7 @@ def _write_new(path: Path, text: str) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         aside.write_text(text, encoding="utf-8")
+        # A link fails where the name is taken; a rename would overwrite the user's file.
         os.link(aside, path)
     except FileExistsError:
         raise SourceError(f"{path}: there is a file of this name; name another, or take it away") from None

@@ -1,4 +1,4 @@
-"""What `orca-recipe kinds` prints: which kinds there are and who offers them, or all about one of them.
+"""Pages of `orca-recipe kinds`: the list of kinds and their packages, or one kind in detail.
 
 Plain text, no wrapping: a page is read by people and by grep.
 """
@@ -39,7 +39,7 @@ _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less tha
 
 
 def list_page(catalogue: Catalogue) -> str:
-    """All kinds by hook, each with the distribution and version that offers it, then core tables and broken plugins."""
+    """List all kinds by hook, each with its distribution and version, then core tables and broken plugins."""
     blocks = [_hook_block(catalogue.offers(piece.hook), f"{piece.hook}  {piece.table}") for piece in PIECES]
     tables = [(f"  {name}", Recipe.model_fields[name].description or "") for name in _tables()]
     blocks.append("\n".join(["tables that the core reads (orca-recipe kinds mixtures)", *in_columns(tables)]))
@@ -49,7 +49,8 @@ def list_page(catalogue: Catalogue) -> str:
 
 
 def kinds_json(catalogue: Catalogue, name: str | None) -> dict[str, Any]:
-    """All kinds with who offers each, or those of one name, or a core table, with the JSON Schema of their options.
+    """Return as JSON all kinds and their distributions, or those of one name (or a core table) with the JSON Schema of
+    their options.
 
     Raises: as `kind_page`.
     """
@@ -70,7 +71,7 @@ def kinds_json(catalogue: Catalogue, name: str | None) -> dict[str, Any]:
 
 
 def kind_page(catalogue: Catalogue, name: str) -> str:
-    """All about the kinds of one name (bare, or `distribution:name`): what it does, its options, an example.
+    """Describe the kinds of one name (bare, or `distribution:name`): purpose, options, an example.
 
     The name of a table of kinds ("teachers") lists its kinds, that of a core table ("mixtures") prints its options.
 
@@ -84,13 +85,13 @@ def kind_page(catalogue: Catalogue, name: str) -> str:
 
 
 def _tables() -> dict[str, list[type[BaseModel]]]:
-    """The tables of a recipe that the core reads itself, by name, with the models of what stands in them."""
+    """Return the recipe tables that the core reads itself, by name, with the pydantic models they hold."""
     models = {name: list(dict.fromkeys(_models(field.annotation))) for name, field in Recipe.model_fields.items()}
     return {name: found for name, found in models.items() if found and not any(issubclass(one, Kind) for one in found)}
 
 
 def _table_page(name: str, model: type[BaseModel]) -> str:
-    """All about a core table: what it is for, its options with those of the tables in it."""
+    """Describe a core table: its purpose, its options and those of its inner tables."""
     prose, _ = parted(model.__doc__)
     field = Recipe.model_fields[name]
     origin = get_origin(field.annotation)
@@ -142,14 +143,15 @@ def _page(catalogue: Catalogue, offer: Offer) -> str:
 
 
 def _layouts(kind: type[Kind]) -> str:
-    """The layouts of rows that a source knows by name, with an example of each."""
+    """List a source's named row layouts, each with an example row."""
     found = kind.layouts() if issubclass(kind, Source) else {}
     lines = [f"  {name}: {about}\n      {example}" for name, (about, example) in found.items()]
     return "\n".join([f"shapes (shape = {json.dumps(next(iter(found)))})", *lines]) if found else ""
 
 
 def _options(model: type[BaseModel], above: tuple[type[BaseModel], ...] = ()) -> Iterator[str]:
-    """One line an option, those of its tables below it; a table that holds itself is shown once."""
+    """Yield a line for each option, with the options of inner tables below it; a table that holds itself is shown
+    once."""
     indent = "  " + "    " * len(above)
     for name, field in model.model_fields.items():
         if name == "kind" and issubclass(model, Kind):
@@ -173,7 +175,7 @@ def _type_of(field: FieldInfo) -> str:
 
 
 def plain_type(annotation: Any) -> str:
-    """A type in plain words: `integer`, `list of text`, `"drop" or "error"`."""
+    """Describe a type in plain words: `integer`, `list of text`, `"drop" or "error"`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is JsonValue:
         return "any value"

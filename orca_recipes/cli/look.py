@@ -80,6 +80,7 @@ class _Share(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         found = super().convert(value, param, ctx)
+        # Only NaN differs from itself; FloatRange lets it through, as it compares with nothing.
         if found != found:
             self.fail(f"{value} is no number between 0 and 1.", param, ctx)
         return found

@@ -54,7 +54,9 @@ class _Group(click.Group):
         except KeyboardInterrupt:
             _stop(ctx)
         except BrokenPipeError:
+            # Python flushes stdout once more at exit, and would print a second error.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # 128 + SIGPIPE, as a shell reports it.
             sys.exit(141)
         except OSError as error:
             _fail(ctx, _told(error), 1)
@@ -70,13 +72,14 @@ def _fail(ctx: click.Context, sentence: str, status: int) -> NoReturn:
 
 
 def _bounded(line: str) -> str:
-    """A line that a person can read, though what it quotes has no end."""
+    """Cut the middle out of a line longer than 4,000 characters, as the text it quotes may be endless."""
     half = _MOST_CHARS // 2
     return line if len(line) <= _MOST_CHARS else f"{line[:half]} [...] {line[-half:]}"
 
 
 def _stop(ctx: click.Context) -> NoReturn:
     try:
+        # 130 is 128 + SIGINT, as a shell reports it.
         _fail(ctx, "stopped; what was finished is kept: run the same command again to go on", 130)
     finally:
         if any(thread.daemon for thread in threading.enumerate()):

@@ -1,4 +1,4 @@
-"""What the commands share: arguments, options, loading a recipe, printing."""
+"""Arguments, options, recipe loading and printing shared by the commands."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RECIPE = click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False
 
 
 class _Store(click.Path):
-    """A folder, or the address of a store, of which it gives the folder that is its cache here."""
+    """A folder, or a store's address, converted to the folder of its local cache."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, str) and is_address(value):
@@ -45,7 +45,7 @@ class _Store(click.Path):
 
 
 class BuildPlace(click.Path):
-    """Where a build will be: a folder, or an address, of which it gives the folder that is its copy here."""
+    """The place of a build to be written: a folder, or an address, converted to the folder of its local copy."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, str) and is_address(value):
@@ -111,7 +111,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 
 
 def recipe_options(command: Command) -> Command:
-    """What every command that reads a recipe takes."""
+    """Add the argument and options of every command that reads a recipe."""
     options = [
         RECIPE,
         click.option("--profile", metavar="NAME", help="Merge [profiles.NAME] into the recipe."),
@@ -129,7 +129,7 @@ def recipe_options(command: Command) -> Command:
 
 
 def store_options(command: Command) -> Command:
-    """What every command that touches the store takes."""
+    """Add the options of every command that uses the store."""
     options = [
         STORE,
         click.option(
@@ -166,13 +166,14 @@ def warn(loaded: LoadedRecipe) -> tuple[str, ...]:
 
 
 def with_line(context: click.Context, sentence: str) -> str:
-    """A fault of the recipe that a command loaded, with its line."""
+    """Add its line to a fault of the recipe that the command loaded."""
     loaded: LoadedRecipe | None = context.find_root().meta.get(_LOADED)
     return sentence if loaded is None else loaded.with_line(sentence)
 
 
 def ask(loaded: LoadedRecipe, **options: Any) -> Asked:
-    """What the options of a command ask of a build; a process that does nothing else goes on in a fork.
+    """Resolve the options of a command to a request for a build; a process that does nothing else goes on in a fork.
+    Not where answers are bought: an interrupt that came twice would not wait for those under way.
 
     Not where answers are bought: an interrupt that came twice would not wait for those under way.
     """
@@ -193,7 +194,7 @@ def print_text(text: str, *, err: bool = False) -> None:
 
 
 def with_addresses(text: str) -> str:
-    """A text that names the copies of builds at addresses, with the addresses that the user gave."""
+    """Replace the folders of builds' local copies in a text by the addresses the user gave."""
     context = click.get_current_context(silent=True)
     copies: Mapping[str, str] = context.find_root().meta.get(_COPIES, {}) if context is not None else {}
     for folder, address in copies.items():
@@ -202,18 +203,18 @@ def with_addresses(text: str) -> str:
 
 
 def print_json(value: Any) -> None:
-    """In ASCII, so that nothing that steers a terminal is in it, and nothing is changed."""
+    """Print JSON in ASCII: nothing in it steers a terminal, and no value is changed."""
     click.echo(json.dumps(value, indent=1))
 
 
 def print_json_lines(values: Iterable[Any]) -> None:
-    """A line each, in ASCII."""
+    """Print each value as one line of ASCII JSON."""
     for value in values:
         click.echo(json.dumps(value))
 
 
 def peak_bytes() -> int:
-    """The most memory that this process held at once."""
+    """Return this process's peak memory in bytes."""
     from orca_recipes.run.work.usage import peak_bytes
 
     return peak_bytes()
@@ -221,7 +222,7 @@ def peak_bytes() -> int:
 
 @contextmanager
 def stdout_as_stderr() -> Iterator[None]:
-    """Have all that is printed meanwhile, by processes that are started too, stand on stderr."""
+    """Redirect stdout to stderr meanwhile, for child processes too."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

@@ -85,7 +85,7 @@ def list_packages(as_json: bool) -> None:
 
 
 def _named_here() -> str:
-    """The name in the pyproject.toml of the current folder. Raises: PluginError where there is none."""
+    """Read the project's name from pyproject.toml in the current folder. Raises: PluginError where there is none."""
     path = Path("pyproject.toml")
     try:
         return str(tomllib.loads(path.read_text(encoding="utf-8"))["project"]["name"])

@@ -129,7 +129,7 @@ def plan(
 
 
 def _origin_lines(loaded: LoadedRecipe) -> list[str]:
-    """Every value with its file and line, one below the other."""
+    """List every value with its file and line, in columns."""
     from orca_recipes.text_table import in_columns
 
     lines = []
@@ -197,7 +197,7 @@ def check(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json
 
 
 def _faults_of_data(recipe: Recipe) -> list[str]:
-    """What the first rows of each collection would meet, in sentences; nothing of data that is not here."""
+    """List the faults in the first rows of each collection, as sentences; data that is not here is passed over."""
     from orca_recipes.run.work.limited import LIMITED
 
     sources = dict(recipe.collections)

@@ -215,6 +215,7 @@ def drop_command(
         found = chosen(opened, choice)
         for line in found.lines():
             print_text(line, err=as_json)
+        # Without a terminal nobody can answer the question below.
         if found.places and not yes and not sys.stdin.isatty():
             raise UserError("traces drop: nothing is dropped without a word; say --yes")
         is_meant = bool(found.places) and (yes or click.confirm("Drop them?", err=as_json))
@@ -227,7 +228,7 @@ def drop_command(
 
 
 def _requests(recipe: Path, traces: Path | None, store: Path) -> frozenset[bytes]:
-    """The keys of all that a recipe asks."""
+    """Return the keys of all requests of a recipe."""
     from orca_recipes.progress import progress_for
     from orca_recipes.run.build import bench_of, prepare
     from orca_recipes.run.collect import requested

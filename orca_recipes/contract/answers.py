@@ -52,12 +52,12 @@ class Request:
     tools: str | None = None
 
     def sent_messages(self) -> list[dict[str, Any]]:
-        """The messages as OpenAI's servers take them."""
+        """Return the messages in the form of OpenAI's servers."""
         beside = self.beside or (None,) * len(self.messages)
         return [_sent(*message, more) for message, more in zip(self.messages, beside, strict=True)]
 
     def bytes_beside(self) -> int:
-        """How long all that is that its messages hold beside content, and its tools."""
+        """Count the bytes of the tools and of everything its messages hold beside content."""
         return sum(len(text.encode("utf-8", "replace")) for text in (*self.beside, self.tools) if text is not None)
 
 
@@ -95,27 +95,28 @@ class Answer:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the reply held nothing, in whatever words that was kept before it had a reason of its own."""
+        """True for a reply without text or tool call, also under the reasons that older traces gave it."""
         if self.reason is not None:
             return self.reason in (EMPTY, _EMPTY_BEFORE) or self.finish_reason == _NO_CONTENT_BEFORE
         return self.finish_reason != CUT and self.tool_calls is None and not (self.text or "").strip()
 
     def as_kept(self) -> Answer:
-        """The same; an answer without a word in it is a rejection."""
+        """Return the answer as it is stored: one without text becomes a rejection."""
         if self.reason is not None or not self.is_empty:
             return self
         return replace(self, text=None, finish_reason=EMPTY, reason=EMPTY)
 
     def serves(self, max_tokens: int | None) -> bool:
-        """Whether it can stand for an answer under another limit: a finished one under any that is not smaller than its
-        length, a cut one or a rejection only under its own."""
+        """Tell whether the answer also serves a request under this limit: a finished one if the limit is not below its
+        length, a cut one or a rejection only under its own limit."""
         if self.reason is not None or self.finish_reason == CUT:
             return self.max_tokens == max_tokens
         return is_within(max_tokens, output_tokens=self.output_tokens, made_under=self.max_tokens)
 
 
 def is_within(max_tokens: int | None, *, output_tokens: int | None, made_under: int | None) -> bool:
-    """Whether a finished answer is surely no longer than max_tokens: by its length, else by the limit it kept to."""
+    """Tell whether a finished answer surely fits into max_tokens: by its length, else by the limit it was made
+    under."""
     if max_tokens is None or made_under == max_tokens:
         return True
     bounds = [bound for bound in (output_tokens, made_under) if bound is not None]
@@ -124,7 +125,7 @@ def is_within(max_tokens: int | None, *, output_tokens: int | None, made_under: 
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long a teacher's answers may be.
+    """Limits of tokens for a teacher's answers.
 
     Attributes:
         limits: `max_tokens` in the order in which they are tried: an answer that one cuts is asked again under the next
@@ -137,7 +138,7 @@ class Lengths:
 
 
 class Prices(BaseModel):
-    """What a model costs, in USD for a million tokens; `prices = { input = 0.5, output = 1.5 }` in a recipe."""
+    """A model's prices in USD for a million tokens; `prices = { input = 0.5, output = 1.5 }` in a recipe."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -163,7 +164,7 @@ class Prices(BaseModel):
 
 @dataclass(frozen=True)
 class Money:
-    """What a teacher costs: prices are null where the recipe does not say them; batch: whether the discount holds."""
+    """A teacher's prices (null if the recipe gives none) and budget in USD; `batch`: the batch discount applies."""
 
     prices: Prices | None = None
     budget_usd: float | None = None
@@ -171,7 +172,7 @@ class Money:
 
 
 class Budget:
-    """A hard stop that counts what is in flight.
+    """A hard spending limit in USD that counts requests in flight.
 
     A teacher reserves the most that a request can cost before it sends it, and settles it with what it did cost. Where
     a reservation does not fit, it waits for those in flight, which mostly cost less than was reserved.
@@ -203,7 +204,7 @@ class Budget:
             self._in_flight += 1
 
     async def settle(self, reserved_usd: float, spent_usd: float) -> None:
-        """Give a reservation back, and count what the request cost (0 where it was not answered)."""
+        """Release a reservation, and add the cost of the request (0 where it was not answered)."""
         async with self._settled:
             self.reserved_usd = max(self.reserved_usd - reserved_usd, 0.0)
             self.spent_usd += spent_usd
@@ -215,7 +216,7 @@ class Budget:
 
 
 class CollectPanel(Protocol):
-    """What a teacher tells while it collects; endpoints go by the recipe's names of them."""
+    """Progress reports of a collecting teacher; endpoints go by the recipe's names of them."""
 
     def endpoint_limits(
         self,
@@ -225,19 +226,19 @@ class CollectPanel(Protocol):
         input_tokens_per_minute: float | None,
         output_tokens_per_minute: float | None,
     ) -> None:
-        """The limits of an endpoint, told once."""
+        """Report the limits of an endpoint, once."""
 
     def endpoint_state(self, endpoint: str, state: str) -> None:
-        """How an endpoint fares ("open", "resting 12 s: 503"), in a few words."""
+        """Report the state of an endpoint ("open", "resting 12 s: 503"), in a few words."""
 
     def asked(self, endpoint: str) -> None:
-        """A request goes out (each try counts)."""
+        """Report that a request goes out (each try counts)."""
 
     def answered(self, answer: Answer) -> None:
-        """An answer is durable."""
+        """Report an answer, once it is on the disk."""
 
     def failed(self, endpoint: str, kind: str) -> None:
-        """A try failed and will be repeated; kind groups well ("429", "timeout", "cut connection")."""
+        """Report a failed try that will be repeated; kind groups well ("429", "timeout", "cut connection")."""
 
 
 class Sendings(Protocol):
@@ -252,12 +253,12 @@ class Sendings(Protocol):
         """
 
     def refused(self, request: Request) -> None:
-        """The server said that it did not answer the last sending, so that it bills nothing."""
+        """Record the server's word that it did not answer the last sending, and bills nothing."""
 
 
 @dataclass(frozen=True)
 class Collecting:
-    """What a teacher is handed to collect.
+    """Requests, answer store, progress panel and budget, handed to a teacher that collects.
 
     requests: may be millions and may make one wait: take no more than are in flight.
     keep: returns when the answer is on the disk, so call it from as many tasks as there are answers at a time; what it
@@ -284,7 +285,8 @@ def request_key(
     beside: Sequence[str | None] = (),
     tools: str | None = None,
 ) -> bytes:
-    """The identity of a request: BLAKE2b-256 over its messages, the model with its sampling options, and the sample.
+    """Digest a request to its identity: BLAKE2b-256 over its messages, the model with its sampling options, and the
+    sample. Not of endpoint, recipe, collection, order or max_tokens.
 
     Not of endpoint, recipe, collection, order or max_tokens.
 
@@ -295,7 +297,9 @@ def request_key(
     identity: list[Any] = [[list(message) for message in messages], dict(sampling), sample]
     if tools is not None or any(beside):
         identity.append({"beside": list(beside), "tools": tools})
+    # Canonical JSON: a changed byte here would buy every stored answer again.
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    # surrogatepass: a lone surrogate, which JSON may hold, is no UTF-8 and would raise here.
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32, person=b"orca request").digest()
 
 

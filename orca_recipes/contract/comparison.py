@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sketch:
-    """By what texts may meet.
+    """Keys by which texts may meet, and a signature to estimate their likeness.
 
     keys: uint64 [n]; two rows meet where they share one. rows: uint32 [n], the row of each key.
     signature: uint16 [rows, m]; the share of equal numbers of two rows estimates how alike they are. None: no estimate.
@@ -46,43 +46,44 @@ class Comparison(Filter, ABC):
     ] = "reject"
 
     def collections(self) -> tuple[str, ...]:
-        """The collections that are compared with, row by row; they need not be part of the dataset."""
+        """Name the collections to compare with, row by row; they need not be part of the dataset."""
         return ()
 
     def mixtures(self) -> tuple[str, ...]:
-        """The mixtures whose rows are compared with."""
+        """Name the mixtures to compare with."""
         return ()
 
     def among_themselves(self) -> bool:
-        """Whether the dataset's conversations are compared with each other too."""
+        """Tell whether the dataset's conversations are compared with each other too."""
         return True
 
     def of_questions(self) -> Self | None:
-        """The same comparison of questions alone, which is asked before answers are bought; None: it needs answers.
+        """Return the same comparison of questions alone, to run before answers are bought; None: it needs answers.
 
         Its `texts` have no answer on the dataset's side. What stays is compared once more when it is answered.
         """
         return None
 
     def least_estimate(self) -> float:
-        """Rows that met are passed by where their signatures are less alike than this."""
+        """Return the least likeness of signatures; pairs of rows that met below it are passed by."""
         return 0.0
 
     def most_sharing(self) -> int | None:
-        """Keys that more rows than this of what is compared with share are no sign of any of them; None: all are."""
+        """Return the most rows, among those compared with, that may share a key before it counts for nothing; None: no
+        limit."""
         return None
 
     @abstractmethod
     def sketch(self, *, texts: pl.DataFrame) -> Sketch:
-        """By what the dataset's conversations may meet others."""
+        """Sketch the dataset's conversations: the keys by which they may meet others."""
 
     def sketch_others(self, *, texts: pl.DataFrame) -> Sketch:
-        """By what rows of other collections and mixtures may be met."""
+        """Sketch rows of other collections and mixtures: the keys by which they may be met."""
         return self.sketch(texts=texts)
 
     @abstractmethod
     def likeness(self, *, mine: pl.DataFrame, theirs: pl.DataFrame, shared: np.ndarray) -> pl.Series:
-        """How alike the texts of rows that met are, row by row.
+        """Measure the likeness of each pair of rows that met.
 
         Args:
             shared: uint64, rising: the keys of `most_sharing`.
@@ -91,7 +92,7 @@ class Comparison(Filter, ABC):
 
     @abstractmethod
     def reason(self, *, other: str | None) -> str:
-        """Why a conversation is rejected.
+        """Word the reason why a conversation is rejected.
 
         Args:
             other: the collection or mixture that holds its twin, None for the dataset.

@@ -27,6 +27,7 @@ EXTRA = "extra."
 """How a column is called that a source keeps as it is."""
 _COMPARED = ("ge", "gt", "le", "lt")
 _OPERATIONS = ("eq", "in", "matches", *_COMPARED, "null", "turns", "role")
+# polars' patterns are Rust's, without look-around or back references; re would pass them.
 _LOOKS_AROUND = re.compile(r"\(\?(?:[=!]|<[=!]|P=)|\\[1-9]")
 _WORDS: Mapping[Sort, str] = {
     "text": "text",
@@ -39,7 +40,7 @@ _WORDS: Mapping[Sort, str] = {
 
 @dataclass(frozen=True)
 class Condition:
-    """What one column must be: operation and value, as the recipe says them."""
+    """A test of one column: operation and value, as the recipe writes them."""
 
     column: str
     operation: str
@@ -47,7 +48,7 @@ class Condition:
 
     @property
     def sort(self) -> Sort:
-        """What is asked of the column."""
+        """The type of column that the condition needs."""
         if self.operation in ("turns", "role"):
             return "messages"
         if self.operation == "null":
@@ -63,12 +64,12 @@ class Choice:
     parts: tuple[Choice | Condition, ...]
 
     def conditions(self) -> Iterator[Condition]:
-        """All conditions, in the order of the recipe."""
+        """Yield all conditions, in the order of the recipe."""
         for part in self.parts:
             yield from [part] if isinstance(part, Condition) else part.conditions()
 
     def sorts(self) -> dict[str, Sort]:
-        """Each column and what is asked of it.
+        """Map each column to the type that its conditions need.
 
         Raises: ValueError where a column is asked to be two things.
         """
@@ -87,7 +88,7 @@ class Choice:
 
 
 def parsed(table: Mapping[str, Any]) -> Choice:
-    """What a table of the recipe says. Raises: ValueError with a sentence."""
+    """Parse a `where` table of the recipe. Raises: ValueError with a sentence."""
     if not table:
         raise ValueError('name a column and what it must be: where = { language = "en" }')
     parts: list[Choice | Condition] = []
@@ -106,12 +107,12 @@ def parsed(table: Mapping[str, Any]) -> Choice:
 
 
 def told(sort: Sort) -> str:
-    """A sort in words: "a number"."""
+    """Return a sort in words: "a number"."""
     return _WORDS[sort]
 
 
 def holding(choice: Choice, rows: pl.DataFrame) -> pl.Series:
-    """Which rows a choice holds for: Boolean [rows].
+    """Test each row by a choice: Boolean [rows].
 
     Args:
         rows: its columns by name: String, Float64 or Boolean, as `sorts` says; of one that is only asked to be there
@@ -127,7 +128,7 @@ def holding(choice: Choice, rows: pl.DataFrame) -> pl.Series:
 
 
 def chosen(choice: Choice, rows: pl.DataFrame) -> pl.Series:
-    """Which examples or conversations a choice holds for: Boolean [rows].
+    """Test each example or conversation by a choice: Boolean [rows].
 
     Args:
         rows: with the columns that the choice names, or with `extra` (`frames.extra_type`) for those that a source
@@ -149,7 +150,7 @@ def chosen(choice: Choice, rows: pl.DataFrame) -> pl.Series:
 
 
 def unfit_pattern(choice: Choice) -> str | None:
-    """The sentence about a pattern that the columns' engine does not know; None where all are well."""
+    """Return a sentence about the first pattern that polars cannot compile; None where all are well."""
     import polars as pl
 
     for condition in choice.conditions():
@@ -200,12 +201,13 @@ def _require_fit(column: str, operation: str, value: Any) -> None:
     if operation == "matches":
         require_pattern(column, value)
     if operation == "turns":
+        # A generator checks nothing until it is read.
         for _ in _turns(column, value):
             pass
 
 
 def _wanted_value(operation: str, value: Any) -> tuple[str, bool]:
-    """What an operation wants, in words, and whether the value is such."""
+    """Return the kind of value an operation wants, in words, and whether this value fits."""
     match operation:
         case "in":
             alike = isinstance(value, list | tuple) and bool(value) and all(map(_is_plain, value))
@@ -222,7 +224,7 @@ def _wanted_value(operation: str, value: Any) -> tuple[str, bool]:
 
 
 def _turns(column: str, value: Any) -> Iterator[Condition]:
-    """The conditions on how many answers a conversation has."""
+    """Yield the conditions on a conversation's number of answers."""
     for condition in _conditions(column, value):
         if condition.sort != "number":
             raise ValueError(f"{column}: turns wants a number of answers, or a table such as {{ ge = 2 }}")
@@ -234,10 +236,12 @@ def _is_plain(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
+    # True and False are ints in Python.
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _sort_of(value: Any) -> Sort:
+    # Asked before numbers, as True and False are ints in Python.
     if isinstance(value, bool):
         return "flag"
     return "text" if isinstance(value, str) else "number"
@@ -270,7 +274,7 @@ def _compared(column: pl.Series, operation: str, value: Any) -> pl.Series:
 
 
 def _of_messages(part: Condition, column: pl.Series) -> pl.Series:
-    """Which conversations a condition holds for."""
+    """Test each conversation by a condition on its messages: Boolean [conversations]."""
     import polars as pl
 
     if part.operation == "null":

@@ -1,4 +1,4 @@
-"""Where a teacher sends requests, and the environment variable whose value goes with them."""
+"""The hosts that a teacher sends requests to, and the environment variables sent along as keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DEFAULT_PORT = {"https": 443, "http": 80}
 
 @dataclass(frozen=True, order=True)
 class Destination:
-    """A host that gets requests, with the variable whose value it gets.
+    """A host that gets requests, and the environment variable sent to it as key.
 
     Attributes:
         host: as "api.openai.com" or "api.example.com:8443"; where requests travel unencrypted, with "http://" before.

@@ -23,7 +23,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def splitmix64(values: np.ndarray) -> np.ndarray:
-    """The finalizer of Steele, Lea and Flood's SplitMix64 over each value: uint64 [n] to uint64 [n], a bijection."""
+    """Mix each value by the finalizer of Steele, Lea and Flood's SplitMix64: uint64 [n] to uint64 [n], a bijection."""
     mixed = values + _GOLDEN
     mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX_1
     mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
@@ -31,18 +31,19 @@ def splitmix64(values: np.ndarray) -> np.ndarray:
 
 
 def draw_keys(*, id_hi: np.ndarray, id_lo: np.ndarray, seed: int, purpose: str) -> np.ndarray:
-    """One uniform uint64 for each example, for one purpose of one seed.
+    """Draw one uniform uint64 for each example, for one purpose of one seed.
 
     Args:
         id_hi, id_lo: uint64 [examples].
         purpose: what is drawn ("mixture flan-5m", "rows"); other purposes are independent.
     """
+    # \x1f parts seed from purpose, so that no two pairs give one text.
     salt = np.frombuffer(hashlib.blake2b(f"{seed}\x1f{purpose}".encode(), digest_size=16).digest(), dtype="<u8")
     return splitmix64(splitmix64(id_hi ^ salt[0]) ^ id_lo ^ salt[1])
 
 
 def draw_below(*, keys: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """A uniform integer in [0, bound) from each key: uint64 [n], int64 [n] to int64 [n] (bounds below 2^32).
+    """Draw a uniform integer in [0, bound) from each key: uint64 [n], int64 [n] to int64 [n] (bounds below 2^32).
 
     Multiplies the key's high half by the bound; the bias is below bound / 2^32.
     """
@@ -58,6 +59,7 @@ def digests(values: Iterable[bytes | memoryview], *, person: bytes = b"") -> tup
         state = fresh.copy()
         state.update(value)
         found.append(state.digest())
+    # Big-endian on every machine: the bytes of an id read as its hexadecimal text.
     halves = np.frombuffer(b"".join(found), dtype=">u8").astype(np.uint64).reshape(-1, 2)
     return np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])
 
@@ -83,7 +85,7 @@ def text_digests(texts: pl.Series, *, person: bytes = b"") -> tuple[np.ndarray, 
 
 
 def canonical(*columns: pl.Expr) -> pl.Expr:
-    """One text that holds all columns and can be taken apart again: length-prefixed, null apart from empty."""
+    """Join columns into one text that can be taken apart again: length-prefixed, null apart from empty."""
     import polars as pl
 
     return pl.concat_str([part for column in columns for part in (_measured(column),)])
@@ -97,5 +99,5 @@ def _measured(column: pl.Expr) -> pl.Expr:
 
 
 def id_text(id_hi: int, id_lo: int) -> str:
-    """How an example's id is written for people: 32 hexadecimal digits."""
+    """Write an example's id as 32 hexadecimal digits."""
     return f"{id_hi:016x}{id_lo:016x}"

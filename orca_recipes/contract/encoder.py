@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a template needs to know of a tokenizer.
+    """Facts of a tokenizer for templates.
 
     size: `len(tokenizer)` with added tokens.
     control: text to id of the control tokens (special added tokens), which user text never becomes.
@@ -42,7 +42,7 @@ class Vocabulary:
     named: Mapping[str, str] = field(default_factory=dict)
 
     def told(self) -> dict[str, str]:
-        """What transformers tells a chat template of its tokenizer."""
+        """Return the tokenizer's variables of a chat template, as transformers names them."""
         known = {**self.named, "bos_token": self.bos, "eos_token": self.eos, "pad_token": self.pad}
         return {name: text for name, text in known.items() if text is not None}
 
@@ -76,7 +76,8 @@ class Encoder(ABC):
 
     @abstractmethod
     def normalized(self, *, texts: pa.LargeStringArray, opens: bool) -> pa.LargeStringArray:
-        """What of runs of text their ids keep: `decode_runs(encode(texts)) == normalized(texts)`, whatever the text.
+        """Reduce runs of text to what their ids keep: `decode_runs(encode(texts)) == normalized(texts)`, whatever the
+        text.
 
         Worked out from the texts where it can be, so that it proves ids, not they it. Args: as for `encode`.
         """
@@ -98,7 +99,7 @@ class Encoder(ABC):
 
     @abstractmethod
     def decode_runs(self, *, ids: np.ndarray, offsets: np.ndarray, opens: bool) -> pa.LargeStringArray:
-        """The inverse of `encode`: the text of each run of ids, without the dummy prefix of runs that open.
+        """Invert `encode`: decode each run of ids, without the dummy prefix of runs that open.
 
         Args:
             ids: integers [tokens], none of a control token but the unknown one; offsets: int64 [runs + 1].
@@ -106,8 +107,8 @@ class Encoder(ABC):
 
     @abstractmethod
     def decode(self, *, ids: np.ndarray) -> str:
-        """Text of ids, control tokens included."""
+        """Decode ids to text, control tokens included."""
 
     @abstractmethod
     def verdict(self) -> str:
-        """How the fast tokenizer fares against the reference on texts made to part them: a sentence for the lock."""
+        """Compare the fast tokenizer with the reference on texts made to part them, in a sentence for the lock."""

@@ -38,12 +38,12 @@ class Ending:
         return (self.ids, *((token,) for token in self.others))
 
     def named(self, vocabulary: Vocabulary) -> Vocabulary:
-        """The vocabulary as it is shipped: what ends a text is what ends an answer, and pads have a name."""
+        """Return the vocabulary as it is shipped: its end of text is the end of an answer, and its pad has a name."""
         return replace(vocabulary, eos=self.token, pad=self.pad)
 
 
 def ending_of(markup: Markup, encoder: Encoder) -> Ending:
-    """The end of answers. Raises: TemplateError where there is none that generation could stop at."""
+    """Find the tokens that end an answer. Raises: TemplateError where there is none that generation could stop at."""
     vocabulary, text = encoder.vocabulary, markup.terminator
     found = list(_control_texts(vocabulary).finditer(text))
     if not found or found[-1].end() != len(text):
@@ -69,7 +69,7 @@ def ending_of(markup: Markup, encoder: Encoder) -> Ending:
 
 
 def without_added_end(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """A tokenizer.json that puts nothing behind a text.
+    """Return a tokenizer.json that adds no token after a text.
 
     Some put a token there that ended texts once (`</s>`, `[SEP]`): a prompt that is encoded as plain text would carry
     an end that no answer was trained to have.
@@ -78,7 +78,7 @@ def without_added_end(definition: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _before_text(processor: Any) -> Any:
-    """What a post-processor puts before a text, None where that is nothing."""
+    """Reduce a post-processor to the tokens it adds before a text; None where there are none."""
     if not isinstance(processor, dict):
         return processor
     if processor.get("type") == "Sequence":
@@ -113,7 +113,7 @@ def _template(begins: list[Any], tokens: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ids_of(text: str, encoder: Encoder) -> list[int]:
-    """The ids of a text that follows a control token."""
+    """Encode a text that follows a control token."""
     import pyarrow as pa
 
     if not text:
@@ -124,5 +124,7 @@ def _ids_of(text: str, encoder: Encoder) -> list[int]:
 
 
 def _control_texts(vocabulary: Vocabulary) -> re.Pattern[str]:
+    # re takes the first alternative that fits, and one token's text may begin another's.
     longest_first = sorted(vocabulary.control, key=lambda text: (-len(text), text))
+    # (?!) never matches; an empty pattern would match everywhere.
     return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")

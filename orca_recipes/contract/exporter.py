@@ -1,4 +1,4 @@
-"""How a build leaves the house: an exporter writes rows, as columns, in the form that one trainer reads.
+"""Exporters: they write the rows of a build, as columns, in the form of one trainer.
 
 The core reads a build once, shard after shard, and hands it over in blocks of whole rows, so that memory is bounded
 whatever the size; the exporter writes files below the folder that it is given and says what became of the labels. Every
@@ -38,7 +38,7 @@ class DatasetToExport:
 
 @dataclass(frozen=True)
 class BuildToExport:
-    """What is known of a build before its first row.
+    """Facts of a build that are known before its first row.
 
     directory: where it lies, for reading alone. digest: of its manifest. datasets: those that are exported, in order.
     eos_id: the token that its tokenizer calls the end of text, None where it has none. own_words: the teachers of its
@@ -143,7 +143,7 @@ class ShardToExport:
 
 @dataclass
 class Written:
-    """What was written of one shard.
+    """Counts of one written shard: examples, tokens, kept and lost labels.
 
     trained_labels: tokens that the trainer will take for labels, told as it is. lost: labels of the build that it will
     not, by a reason that groups well. notes: what else is known of the shard, for `finish` and `settings`: JSON values,
@@ -183,7 +183,7 @@ class Exporter(Kind, ABC):
     title: ClassVar[str]
 
     def refuse(self, *, build: BuildToExport) -> None:
-        """Raise ExportError where the trainer cannot hold what the build has: nothing is written then."""
+        """Raise ExportError, before anything is written, if the trainer cannot hold the build's contents."""
 
     @abstractmethod
     def write(self, *, build: BuildToExport, shard: ShardToExport, folder: Path) -> Written:

@@ -169,8 +169,8 @@ def stored_conversations_schema() -> dict[str, Any]:
 
 
 def completed(frame: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame:
-    """The frame with exactly the schema's columns, in its order and types; missing ones are null, and so are missing
-    fields of lists of structs."""
+    """Complete a frame to exactly the schema's columns, in its order and types; missing columns and missing fields of
+    lists of structs become null."""
     import polars as pl
 
     held = dict(frame.schema)  # each look at it asks the frame anew
@@ -187,13 +187,13 @@ def completed(frame: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame:
 
 
 def repeated(value: Any, dtype: Any, length: int) -> pl.Series:
-    """A column of one value; of null, where it is None."""
+    """Repeat one value as a column; of null, where it is None."""
     return _one(value, dtype).new_from_index(0, length)
 
 
 @cache
 def _one(value: Any, dtype: Any) -> pl.Series:
-    """A value as a column, which takes longer than to repeat it."""
+    """Make a column of one value, which takes longer than to repeat it."""
     import polars as pl
 
     return pl.Series([value], dtype=dtype)
@@ -208,18 +208,19 @@ def completed_messages(messages: pl.Series) -> pl.Series:
 
 
 def _cast(column: pl.Expr, held: Any, wanted: Any) -> pl.Expr:
-    """A column as the wanted type, which may have more fields than the one that it holds."""
+    """Cast a column to the wanted type, which may have more fields than the held one."""
     fields = {name: _fields_of(dtype) for name, dtype in (("held", held), ("wanted", wanted))}
     if fields["held"] and set(fields["held"]) < set(fields["wanted"]):
         import polars as pl
 
         # Not strictly, as polars fills in fields only so; no value is cast here, so that none is lost.
         column = column.cast(pl.List(pl.Struct({**fields["wanted"], **fields["held"]})), strict=False)
+    # Strict: a value that does not fit raises, and is not nulled in silence.
     return column.cast(wanted)
 
 
 def _fields_of(dtype: Any) -> dict[str, Any]:
-    """The fields of a list of structs, by name; of any other type none."""
+    """Return the fields of a list of structs by name; none for any other type."""
     import polars as pl
 
     if isinstance(dtype, pl.List) and isinstance(dtype.inner, pl.Struct):

@@ -1,4 +1,4 @@
-"""What every kind is: a frozen model whose fields are its options."""
+"""The base of every kind: a frozen pydantic model whose fields are its options."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Kind(BaseModel):
         return tuple(sorted(getattr(cls, "__abstractmethods__", ())))
 
     def identity(self) -> dict[str, Any]:
-        """The options that decide the output: all but the places, as JSON values."""
+        """Return the options that decide the output (all but places) as JSON values."""
         return self.model_dump(mode="json", exclude=_places_of(type(self)))
 
 
 @cache
 def _places_of(kind: type[Kind]) -> set[str]:
-    """The options of a class that hold places; thousands of collections share one."""
+    """Return the options of a class that hold places; thousands of collections share one."""
     return {name for name, field in kind.model_fields.items() if is_place(field.metadata, field.annotation)}
 
 

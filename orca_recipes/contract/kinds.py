@@ -48,7 +48,7 @@ MOST_ROW_TOKENS = 1 << 24
 
 
 class Strategy(Kind, ABC):
-    """How the teacher is asked to reason, and what of that the student sees.
+    """Asks the teacher to reason in one way, and chooses the part of it that the student sees.
 
     keeps_own_words: whether rows that bring their own answer or system message keep them; under a strategy that does
     not, such rows are rejected unless the rule says `replace = true`.
@@ -164,7 +164,7 @@ class Template(Kind, ABC):
 
 @dataclass(frozen=True)
 class Packing:
-    """Which rows hold which examples: row r is `order[row_starts[r]:row_starts[r + 1]]`."""
+    """Assignment of examples to rows: row r is `order[row_starts[r]:row_starts[r + 1]]`."""
 
     order: np.ndarray
     row_starts: np.ndarray
@@ -243,7 +243,7 @@ class Writer(Kind, ABC):
 
 @dataclass(frozen=True)
 class Reach:
-    """Where the parts of a build ran.
+    """Machines that ran the parts of a build, and parts begun again.
 
     Attributes:
         nodes: the most machines, or nodes of one, that there were at once.
@@ -278,7 +278,7 @@ class Engine(Kind, ABC):
         """
 
     def report_to(self, *, say: Say) -> None:
-        """Take who hears, from any thread, of what befalls parts and does not end their map."""
+        """Set the listener for events that befall parts without ending their map; it is called from any thread."""
 
     def reach(self) -> Reach:
         """Tell where the parts ran since the engine was first used; asked before it is closed."""

@@ -19,7 +19,7 @@ START = ""
 
 @dataclass(frozen=True)
 class Joint:
-    """What a template prints between two messages.
+    """The text a template prints between two messages, split into footer and header.
 
     footer belongs to the message before (for an assistant: what follows the terminator), header to the one after.
     Both may hold control tokens; everything else in them is plain text.
@@ -60,7 +60,7 @@ class Markup:
     rendering: Rendering | None = None
 
     def as_json(self) -> dict[str, object]:
-        """The markup as JSON values, for locks and fingerprints."""
+        """Return the markup as JSON values, for locks and fingerprints."""
         return {
             "joints": {
                 f"{before}>{after}": [joint.footer, joint.header]
@@ -78,7 +78,7 @@ class Markup:
 
 
 def markup_from_json(values: Mapping[str, Any]) -> Markup:
-    """The markup that `as_json` wrote."""
+    """Read a markup back from `as_json`."""
     return Markup(
         joints={_pair(pair): Joint(footer, header) for pair, (footer, header) in values["joints"].items()},
         terminator=values["terminator"],
@@ -93,7 +93,7 @@ def markup_from_json(values: Mapping[str, Any]) -> Markup:
 
 
 def assemble_text(markup: Markup, messages: Sequence[Mapping[str, str]], *, generation_prompt: bool = False) -> str:
-    """One conversation as text, put together piece by piece: slow and obvious, the yardstick for what is fast.
+    """Assemble one conversation as text, piece by piece: slow and obvious, the yardstick for what is fast.
 
     Args:
         messages: role and content of each, oldest first.

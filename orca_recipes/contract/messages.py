@@ -31,7 +31,7 @@ class Turn:
 
 
 def conversations_of(turns: Sequence[Turn]) -> pl.Series:
-    """One conversation a row: its turns in order, without those that are null.
+    """Make one conversation per row from its turns, in order and without null ones.
 
     Returns: `frames.MESSAGES` [conversations].
     """
@@ -96,7 +96,7 @@ def lists_of(flat: pl.Series, lengths: np.ndarray) -> pl.Series:
 
 
 def flat_messages(messages: pl.Series) -> pl.DataFrame:
-    """The messages of conversations one after the other.
+    """Flatten conversations into their messages, one after the other.
 
     Returns: row (the conversation's position) and the fields of `frames.MESSAGES`; conversations that are null or
         empty have none.
@@ -116,7 +116,7 @@ def heading(system: pl.Series) -> pl.Series:
 
 
 def ends_with_answer(messages: pl.Series) -> pl.Series:
-    """Whether the last message of each conversation is an assistant's; a null or empty one has none.
+    """Tell for each conversation whether its last message is an assistant's; false for a null or empty one.
 
     Only that message tells whether a conversation is answered: one that ends on any other is history, and its answer
     stands elsewhere.
@@ -144,7 +144,7 @@ def without_last_answer(messages: pl.Series) -> pl.Series:
 
 
 def last_answer(messages: pl.Series) -> pl.Series:
-    """The content of each conversation's last assistant message, wherever it stands; null where there is none."""
+    """Return the content of each conversation's last assistant message, at any place; null where there is none."""
     import polars as pl
 
     last = messages.list.last().struct
@@ -155,7 +155,7 @@ def last_answer(messages: pl.Series) -> pl.Series:
 
 
 def untrained(messages: pl.Series) -> pl.Series:
-    """The same conversations, none of whose messages is trained."""
+    """Mark every message of the conversations as untrained."""
     import polars as pl
 
     message = pl.element().struct

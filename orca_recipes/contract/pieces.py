@@ -23,7 +23,7 @@ class Piece:
 
     @property
     def is_of_recipe(self) -> bool:
-        """Whether a recipe chooses it, in a table of its own."""
+        """True for a piece that a recipe chooses in a table of its own."""
         return self.table.startswith("[")
 
 
@@ -56,12 +56,13 @@ PIECES = (
 
 
 def piece_of_hook(hook: str) -> Piece:
-    """The line of a hook. Raises: KeyError where no hook has that name."""
+    """Find the piece offered by a hook. Raises: KeyError where no hook has that name."""
     return {piece.hook: piece for piece in PIECES}[hook]
 
 
 def piece_of_kind(kind: type[Kind]) -> Piece:
-    """The line of a kind's class, or of the contract's class itself. Raises: KeyError for a class that is no piece."""
+    """Find the piece of a kind's class, or of the contract's class itself. Raises: KeyError for a class that is no
+    piece."""
     for piece in PIECES:
         if issubclass(kind, piece.contract):
             return piece

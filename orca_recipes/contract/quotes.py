@@ -1,4 +1,4 @@
-"""Whether a text quotes another: all of a short one, or eight words in a row of a longer one.
+"""Quotations between texts: all words of a short text, or eight words in a row of a longer one.
 
 Words are what stands between white space, whatever their case. One definition serves the filter that finds answers that
 quote their instruction and the proof that no erased instruction is left in what the student sees.
@@ -21,8 +21,8 @@ _EDGES = " \t\r\n.,;:!?\"'()[]{}*-"
 
 
 def runs_of(text: str, *, fewest_words: int = FEWEST_WORDS) -> tuple[str, ...]:
-    """What a quotation of a text holds at least one of: each of its runs of eight words, or all of it where it has
-    fewer; nothing where it has fewer than fewest_words."""
+    """List the word runs of a text, at least one of which a quotation holds: each run of eight words, or all of a
+    shorter text; empty below fewest_words."""
     words = _plain(text).split(" ")
     if len(words) < max(fewest_words, 1) or words == [""]:
         return ()
@@ -31,7 +31,7 @@ def runs_of(text: str, *, fewest_words: int = FEWEST_WORDS) -> tuple[str, ...]:
 
 
 def quoting(texts: pl.Series, sources: pl.Series, *, fewest_words: int = FEWEST_WORDS) -> pl.Series:
-    """Whether each text quotes its source.
+    """Tell for each text whether it quotes its source.
 
     Args:
         texts, sources: String [n]; null quotes nothing and is quoted by nothing. Few distinct sources are fast.
@@ -53,7 +53,7 @@ def quoting(texts: pl.Series, sources: pl.Series, *, fewest_words: int = FEWEST_
 
 
 def quoted_runs(text: str, source: str, *, fewest_words: int = FEWEST_WORDS) -> tuple[str, ...]:
-    """The runs of a source that a text holds."""
+    """List the runs of a source that occur in a text."""
     plain = _plain(text)
     return tuple(run for run in runs_of(source, fewest_words=fewest_words) if run in plain)
 
@@ -67,6 +67,7 @@ def _spaced(texts: pl.Series) -> pl.Series:
     """Texts whose words stand one space apart; most do already, and are looked at and no more."""
     import polars as pl
 
+    # polars' regex is Rust's, where [a--b] means a without b.
     odd = texts.str.contains(r"[\s--\x20]|  ")
     if not odd.any():
         return texts

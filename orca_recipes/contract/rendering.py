@@ -1,4 +1,4 @@
-"""How a chat template is rendered a conversation at a time, where no table of joints stands for what it prints.
+"""Settings for rendering a chat template one conversation at a time, where no table of joints covers its text.
 
 What training needs to know beyond the template's own text is little: what ends an answer, under which name reasoning is
 read, how arguments of calls are written. It is found out by rendering (`template_ends`), or chosen by the recipe.
@@ -23,7 +23,7 @@ MARKS = ("<think>", "</think>")
 
 @dataclass(frozen=True)
 class Rendering:
-    """What is known of a template whose rows are rendered one by one.
+    """Facts of a template whose conversations are rendered one by one.
 
     ends: the control tokens at which generation stops, the usual one first; each trained answer ends with one. The
         second is that of calls, and may be the same one behind other text.
@@ -53,11 +53,11 @@ class Rendering:
     empty_thought: EmptyThought = "prompt"
 
     def as_json(self) -> dict[str, object]:
-        """As JSON values, for locks and fingerprints."""
+        """Return the rendering as JSON values, for locks and fingerprints."""
         return {**asdict(self), "ends": list(self.ends), "marks": list(self.marks)}
 
 
 def rendering_from_json(values: Mapping[str, Any]) -> Rendering:
-    """The rendering that `as_json` wrote."""
+    """Read a rendering back from `as_json`."""
     opening, closing = values["marks"]
     return Rendering(**{**values, "ends": tuple(values["ends"]), "marks": (opening, closing)})

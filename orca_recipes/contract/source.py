@@ -64,7 +64,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Look:
-    """What the first rows of a source seem to be.
+    """Findings in the first rows of a source: layout, columns, answers, faults.
 
     shape: the layout that they have, by name, None where none is known or several fit as well. candidates: layouts that
     fit, best first. columns: how a recipe would say that layout. about: it in words. found: the columns that rows have.
@@ -84,7 +84,7 @@ class Look:
 
 
 class Source(Kind, ABC):
-    """Where examples come from.
+    """Reads the examples of a collection.
 
     `on_bad_row`: "reject" counts and lists bad rows and goes on, "error" stops at the first; unset, more than one bad
     row in a hundred is an error.
@@ -111,13 +111,13 @@ class Source(Kind, ABC):
 
     @abstractmethod
     def files(self) -> Sequence[SourceFile]:
-        """The files that decide what is read, sorted by name; the core pins their digests. Empty for a generator.
+        """List the files that decide the rows, sorted by name; the core pins their digests. Empty for a generator.
 
         Raises: SourceError where there is nothing to read.
         """
 
     def settled(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
-        """The same source with every moving name (a branch of the hub) as what it stands for now.
+        """Return the source with every moving name (a branch of the hub) fixed to its present meaning.
 
         Args:
             files, versions: names of files and `pins` that the lock holds for it, empty where it holds none.
@@ -127,7 +127,7 @@ class Source(Kind, ABC):
         return self
 
     def looks_to_settle(self, *, versions: Mapping[str, str]) -> bool:
-        """Whether `settled` looks into files, which is then done in a process with limits.
+        """Tell whether `settled` looks into files; it then runs in a process with limits.
 
         Args:
             versions: the `pins` that the lock holds for it, empty where it holds none.
@@ -135,7 +135,7 @@ class Source(Kind, ABC):
         return False
 
     def away(self, *, versions: Mapping[str, str]) -> str | None:
-        """Why its data must first be loaded onto this machine, without asking any other; None where they are here.
+        """Say why its data must first be loaded onto this machine, without asking any other; None where they are here.
 
         Args:
             versions: the `pins` that the lock holds for it, empty where it holds none.
@@ -143,17 +143,17 @@ class Source(Kind, ABC):
         return None
 
     def pins(self) -> Mapping[str, str]:
-        """What else decides the rows, name to version (a generator's package), kept in the lock."""
+        """Return further versions that decide the rows, by name (a generator's package); the lock keeps them."""
         return {}
 
     def trains_history(self) -> bool:
-        """Whether the recipe says that every answer of a brought conversation is trained, also where a new answer ends
-        it; else that answer alone is trained."""
+        """Tell whether the recipe trains every answer of a brought conversation, also if a new answer ends it; else
+        only the new answer is trained."""
         return False
 
     def second_systems(self) -> Literal["reject", "merge", "keep"]:
-        """What becomes of a row one of whose later messages is a system message: it is rejected, all of them are merged
-        into the first message, or they stay where they stand."""
+        """Return the fate of a row with a system message after its first message: "reject" the row, "merge" all of them
+        into the first message, or "keep" them in place."""
         return "reject"
 
     @abstractmethod
@@ -169,7 +169,7 @@ class Source(Kind, ABC):
 
     @classmethod
     def layouts(cls) -> Mapping[str, tuple[str, str]]:
-        """The layouts of rows that it knows by name, each with what it is and a row as an example."""
+        """Return the row layouts known by name, each with a description and an example row."""
         return {}
 
     def suggested(self) -> Mapping[str, Any]:
@@ -177,7 +177,7 @@ class Source(Kind, ABC):
         return {}
 
     def look(self) -> Look:
-        """What its first rows seem to be, without reading it; nothing where that cannot be told.
+        """Look at the first rows without reading the source; an empty Look where nothing can be told.
 
         Raises: SourceError where there is nothing to read.
         """
@@ -191,9 +191,9 @@ class Source(Kind, ABC):
         return ()
 
     def declared_rows(self) -> int | None:
-        """How many rows there are, where that is known without reading."""
+        """Return the number of rows where it is known without reading, else None."""
         return None
 
     def declared_tasks(self) -> Mapping[str, int] | None:
-        """Task to its rows, where that is known without reading: what `plan` counts tasks with offline."""
+        """Return the rows of each task where known without reading, else None; `plan` counts tasks with it offline."""
         return None

@@ -9,24 +9,24 @@ _ALIKE = 0.61
 
 
 def quoted(text: str) -> str:
-    """A user's text between quotes, fit for a terminal: what cannot be printed is escaped."""
+    """Put a user's text between quotes for a terminal; unprintable characters are escaped."""
     return f'"{printable(text)}"'
 
 
 def printable(text: str) -> str:
-    """A text of strangers on one line, fit for a terminal: what cannot be printed is escaped."""
+    """Put a stranger's text on one line for a terminal; unprintable characters are escaped."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def nearest(word: str, names: Iterable[str]) -> str | None:
-    """The name that was probably meant, or None where no name is near; case does not count."""
+    """Find the name that was probably meant, ignoring case; None where no name is near."""
     by_folded = {name.casefold(): name for name in names}
     close = get_close_matches(word.casefold(), by_folded, n=1, cutoff=_ALIKE)
     return by_folded[close[0]] if close else None
 
 
 def hint(word: str, names: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the nearest one, else those that there are, else nothing."""
+    """Word the end of a sentence about an unknown name: the nearest name, else those that exist, else nothing."""
     known = sorted(set(names))
     near = nearest(word, known)
     if near is not None:

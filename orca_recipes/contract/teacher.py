@@ -34,7 +34,7 @@ class Teacher(Kind):
 
     @classmethod
     def methods_missing(cls) -> tuple[str, ...]:
-        """As of every kind; which of a teacher's methods are needed depends on whether it collects."""
+        """List the missing methods; a teacher that collects needs others than one that answers at once."""
         needed = (("sampling",), ("collect",)) if cls.collects else (("answer", "answer_prepared"),)
         own = (names[0] for names in needed if not any(_is_written(cls, name) for name in names))
         return (*super().methods_missing(), *own)
@@ -66,7 +66,7 @@ class Teacher(Kind):
         raise NotImplementedError(f"teacher {self.kind} has no collections")
 
     def answer_prepared(self, *, folder: Path, examples: pl.DataFrame, requests: pl.Series, seed: int) -> pl.DataFrame:
-        """As `answer`, by what `prepare` wrote; asked in its place of a teacher that has collections."""
+        """Answer as `answer` does, from the files of `prepare`; called in its place for a teacher with collections."""
         return self.answer(examples=examples, requests=requests, seed=seed)
 
     def sampling(self) -> Mapping[str, Any]:
@@ -77,7 +77,8 @@ class Teacher(Kind):
         raise NotImplementedError(f"teacher {self.kind} does not collect")
 
     def destinations(self) -> Sequence[Destination]:
-        """Tell where requests go, and with which environment variable; nothing is sent before the user allowed it.
+        """List the hosts that requests go to, each with its environment variable; the user must allow each before
+        anything is sent.
 
         A teacher that asks nobody outside this process has none.
         """
@@ -92,15 +93,15 @@ class Teacher(Kind):
         raise NotImplementedError(f"teacher {self.kind} does not collect")
 
     def lengths(self) -> Lengths:
-        """How long answers may be."""
+        """Return the token limits of answers."""
         return Lengths()
 
     def left_out(self) -> frozenset[str]:
-        """What of an answer is kept in its trace and goes no further: names of `frames.BESIDE_ANSWER`."""
+        """Name the parts of an answer kept in its trace alone: names of `frames.BESIDE_ANSWER`."""
         return frozenset()
 
     def most_empty_retries(self) -> int:
-        """How often a request is asked again in one run where the reply is empty; the core asks, in a further call of
+        """Return how often a request with an empty reply is asked again in one run; the core asks, in a further call of
         `collect`, and keeps each empty reply as a rejection."""
         return 1
 
@@ -109,7 +110,7 @@ class Teacher(Kind):
         return Money()
 
     def as_sent(self, *, request: Request) -> Mapping[str, Any]:
-        """The body of a request as it goes out, for people to look at; no keys are in it."""
+        """Return the body of a request as it is sent, for people to look at; it holds no keys."""
         limit = {} if request.max_tokens is None else {"max_tokens": request.max_tokens}
         tools = {} if request.tools is None else {"tools": json.loads(request.tools)}
         return {**self.sampling(), **limit, "messages": request.sent_messages(), **tools}

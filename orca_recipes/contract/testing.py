@@ -51,6 +51,7 @@ __all__ = [
     "check_writer",
 ]
 
+# More bytes than a test's file has: one slice.
 _WHOLE = 1 << 40
 
 
@@ -146,7 +147,7 @@ def check_packer(packer: Packer) -> None:
 
 
 def read_apart(folder: Path) -> None:
-    """The other process of `check_source`: read the source that lies pickled in `folder`."""
+    """Read the source pickled in `folder`, as the other process of `check_source`."""
     source, slices = pickle.loads((folder / "source.pickle").read_bytes())
     rows, rejected = _read(source, slices)
     rows.write_ipc(folder / "rows.arrow")
@@ -180,7 +181,7 @@ def _ways_to_cut(files: Sequence[SourceFile]) -> Sequence[int]:
 
 
 def _read(source: Source, slices: Sequence[Slice]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """All rows and all rejected rows, with their file, in order of file and place."""
+    """Read all rows and all rejected rows, with their file, sorted by file and place."""
     import polars as pl
 
     rows, rejected = [], []
@@ -231,7 +232,9 @@ def _read_apart(source: Source, tmp_path: Path) -> tuple[pl.DataFrame, pl.DataFr
 
     order = (source, list(source.slices(slice_bytes=_WHOLE)))
     (tmp_path / "source.pickle").write_bytes(pickle.dumps(order))
+    # Another seed than here, so that an order taken from hashes shows.
     hash_seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    # An empty place would be the other process's current folder.
     path = os.pathsep.join(place for place in sys.path if place)
     program = "import sys, pathlib, orca_recipes.contract.testing as t; t.read_apart(pathlib.Path(sys.argv[1]))"
     done = subprocess.run(
@@ -257,7 +260,8 @@ def _expect_same(
 
 
 def _check_by_row(name: str, answer: Callable[[pl.DataFrame], pl.Series], frame: pl.DataFrame, dtype: Any) -> pl.Series:
-    """The answer for the frame, which must be the same for each row in any order, part and repetition."""
+    """Return the answer for the frame, once it is seen to be the same for each row in any order, part and
+    repetition."""
     import polars as pl
 
     before = frame.clone()
@@ -295,7 +299,7 @@ def _check_messages(messages: pl.Series, name: str) -> None:
 
 
 def _check_columns(strategy: Strategy, examples: pl.DataFrame, asked: pl.Series) -> None:
-    """A strategy that names its columns asks the same whatever the others hold."""
+    """Check that a strategy with named columns asks the same when other columns change."""
     import polars as pl
 
     named = strategy.columns()
@@ -315,7 +319,7 @@ def _check_columns(strategy: Strategy, examples: pl.DataFrame, asked: pl.Series)
 
 
 def _check_packing(packer: Packer, lengths: np.ndarray, keys: np.ndarray) -> list[list[int]]:
-    """The rows, after a look at whether each example lies in one of them and each has room."""
+    """Return a packing's rows, after checking that each example lies in one of them and each has room."""
     packing = packer.pack(lengths=lengths, keys=keys, row_tokens=packer.row_tokens)
     expect(isinstance(packing, Packing), "pack must return a Packing")
     expect(packing.order.dtype == np.int64 and packing.row_starts.dtype == np.int64, "a Packing's arrays are int64")

@@ -1,4 +1,4 @@
-"""Which parts of an answer carry loss: its reasoning, its content, its calls. A part that does not stays as context.
+"""The parts of an answer that carry loss: reasoning, content, calls. An untrained part stays as context.
 
 A part is trained or it is not: there are no weights. What a template prints between two parts belongs to the later one,
 but what closes a thought belongs to the thought; the end of an answer belongs to its last part.
@@ -16,7 +16,7 @@ PARTS = ("reasoning", "content", "tool_calls")
 
 @dataclass(frozen=True)
 class TrainedParts:
-    """Which parts are trained."""
+    """The trained parts of answers, a flag each."""
 
     reasoning: bool = True
     content: bool = True
@@ -31,7 +31,7 @@ class TrainedParts:
 
 
 def parts_told(text: str) -> TrainedParts:
-    """The parts that `told` wrote."""
+    """Read the parts back from the text of `told`."""
     names = text.split("+")
     return TrainedParts(**{part: part in names for part in PARTS})
 
@@ -54,7 +54,7 @@ def part_spans(
     closing: str,
     control: re.Pattern[str],
 ) -> tuple[PartSpan, ...]:
-    """The parts of an answer with its end, in order and without gaps.
+    """Split an answer with its end into parts, in order and without gaps.
 
     Args:
         thought, said: as the message has them, "" where it has none. closing: what closes a thought.

@@ -1,1 +1,1 @@
-"""What changed between two recipes, locks or builds."""
+"""Differences between two recipes, locks or builds."""

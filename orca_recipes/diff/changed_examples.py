@@ -125,7 +125,7 @@ def _standing(shard: Shard, prefix: str, spot: Spot, record: Mapping[str, Any], 
 
 
 def _tokens(shard: Shard, example: int, digest: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The tokens of an example, the bounds of its segments in them, and the segments' modes."""
+    """Read the tokens of an example, the bounds of its segments in them, and the segments' modes."""
     row = int(shard.segments.example_rows[example])
     held = shard.row(row)
     inside = example - int(shard.segments.row_examples[row])

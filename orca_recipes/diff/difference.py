@@ -22,7 +22,7 @@ from orca_recipes.shards.in_use import begin_to_read
 
 @dataclass(frozen=True)
 class Difference:
-    """What changed from `before` to `after`.
+    """The changes from `before` to `after`.
 
     rows: examples by class, see `row_changes`; tokens: see `token_changes`; both None where no builds are compared.
     examples: a few of each class but "same". not_compared: in sentences.
@@ -39,7 +39,7 @@ class Difference:
 
     @property
     def is_equal(self) -> bool:
-        """Whether nothing differs."""
+        """True where nothing differs."""
         changed = 0 if self.rows is None else sum(self.rows.values()) - self.rows["same"]
         counts = None if self.tokens is None else self.tokens["datasets"]
         return not (self.recipe or self.pins or changed or counts)

@@ -113,7 +113,7 @@ def _provenance(standing: Standing) -> str:
 
 
 def _text(standing: Standing) -> str:
-    """The text of an example, its trained parts in brackets."""
+    """Return the text of an example on one line, shortened, its trained parts in brackets."""
     text = "".join(f"⟦{span.text}⟧" if span.trained else span.text for span in standing.segments)
     text = " ".join(text.split())
     return text if len(text) <= _TEXT_CHARS else f"{text[: _TEXT_CHARS // 2]} … {text[-_TEXT_CHARS // 2 :]}"

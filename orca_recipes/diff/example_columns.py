@@ -27,6 +27,7 @@ from orca_recipes.shards.text_columns import is_null, numbers
 SAID = ("collection", "task", "file", "line", "strategy", "system_message", "teacher", "flags", "teacher_view")
 """Columns of a record that say where an example comes from and how it was asked for."""
 _READ = ("row", "place", "id", "turn", WINDOW, "text_digest", "ids_digest", *SAID)
+# A mode is one byte, so that no two pairs of position and mode give one number.
 _MODES = np.uint64(256)
 
 
@@ -94,7 +95,7 @@ def mask_hashes(segments: Segments) -> np.ndarray:
 def _of_shard(
     directory: Path, promised: Manifest, number: int, counts: ShardCounts
 ) -> Iterator[tuple[str, np.ndarray | int]]:
-    """Each column of ExampleColumns with its values in a shard."""
+    """Yield each column of ExampleColumns with its values in one shard."""
     prefix = Path(counts.prefix)
     prove_files(directory, promised, (path(prefix).as_posix() for path in (records_path, index_path)))
     path = records_path(directory / prefix)
@@ -138,7 +139,7 @@ def _hashes_of(records: Records) -> np.ndarray:
 
 
 def _digests_of_tokens(directory: Path, promised: Manifest, prefix: Path) -> np.ndarray:
-    """What records of format 1 do not hold."""
+    """Compute the digests of tokens, which records of format 1 do not hold."""
     prove_files(directory, promised, [tokens_path(prefix).as_posix()])
     shard = Shard.open(directory / prefix)
     bounds = shard.segments.example_bounds

@@ -1,4 +1,4 @@
-"""What became of every example between two builds: each is in exactly one class.
+"""Classes of change of examples between two builds: each example is in exactly one.
 
 Examples are matched by dataset, id and turn. Of a matched pair the first thing that differs decides:
 
@@ -26,7 +26,7 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Spot:
-    """Where an example stands: dataset, number of its shard there, number in the shard."""
+    """The position of an example: dataset, number of its shard there, number in the shard."""
 
     dataset: str
     shard: int
@@ -43,7 +43,7 @@ class Pair:
 
 @dataclass
 class RowChanges:
-    """How many examples are in each class, and the first few of each."""
+    """The number of examples in each class, and the first few of each."""
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CLASSES, 0))
     shown: dict[str, list[Pair]] = field(default_factory=lambda: {name: [] for name in CLASSES})
@@ -57,7 +57,7 @@ class RowChanges:
 
 @dataclass(frozen=True)
 class _Unmatched:
-    """Examples of one side that the other side's dataset of that name lacks: int64 [n] into its columns."""
+    """Examples of one side missing in the other side's dataset of that name: int64 [n] into its columns."""
 
     dataset: str
     columns: ExampleColumns
@@ -124,7 +124,7 @@ class _Flat:
 def _classes(
     before: ExampleColumns, after: ExampleColumns, old: np.ndarray, new: np.ndarray
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Each class of matched pairs with bool [pairs]."""
+    """Yield each class of matched pairs with its mask, bool [pairs]."""
     left = np.ones(len(old), dtype=np.bool_)
     other_ids = (before.ids[old] != after.ids[new]).any(axis=1)
     tests: Mapping[str, np.ndarray] = {
@@ -169,6 +169,7 @@ def _matched(before: list[np.ndarray], after: list[np.ndarray]) -> tuple[np.ndar
 
 
 def _names_of(columns: ExampleColumns) -> list[np.ndarray]:
+    # np.lexsort sorts by its last column first, so that matches come in order of id.
     return [columns.low, columns.high]
 
 

@@ -1,4 +1,4 @@
-"""What is compared: a recipe, a lock or a build, told apart by what it is."""
+"""The two sides of a comparison: recipes, locks or builds, told apart by their paths."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ def _of_lock(path: Path) -> Side:
 
 def _of_recipe(path: Path, kinds: Kinds, profile: str | None) -> Side:
     loaded = load_recipe(path, catalogue=kinds, profile=profile)
+    # utf-8-sig: editors may write a byte order mark, which TOML does not allow.
     written = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     lock = lock_path(path, profile)
     pins = None if read_lock(lock) is None else _of_lock(lock).pins
@@ -73,7 +74,7 @@ def _of_recipe(path: Path, kinds: Kinds, profile: str | None) -> Side:
 
 
 def _pins_of(manifest: Manifest) -> dict[str, Any]:
-    """What a build keeps of its pins: digests of what they were resolved to, and the plan that they fed."""
+    """Return a build's record of its pins: digests of what they resolved to, and the fingerprints of its stages."""
     words = ("row_tokens", "align", "pad_id", "bos_id", "unused_bos_id", "vocabulary_size", "dtype", "format")
     told = manifest.model_dump(mode="json")
     return {

@@ -1,4 +1,4 @@
-"""Where a build's own tables mention a row: in the records of a shard, or among the rejected rows of a dataset.
+"""Find a row in a build's own tables: the records of a shard, or the rejected rows of a dataset.
 
 One look at the tables answers a question for all datasets, because a row may stand in several.
 """
@@ -72,7 +72,7 @@ class BuildTables:
                 first += shard.rows
 
     def find(self, condition: Condition) -> tuple[list[Kept], list[Lost]]:
-        """All lines that meet a condition on the columns that both tables have."""
+        """Find all lines that meet a condition on columns of both tables."""
         kept = [
             Kept(shard, number, line)
             for shard in self.shards()
@@ -98,7 +98,7 @@ class BuildTables:
         }
 
     def at(self, row: int, at: int) -> tuple[Kept, TokenView]:
-        """The example and the token at a place of a row of the build, both from 0.
+        """Find the example and the token at a place of a row of the build, both counted from 0.
 
         Raises: UserError where there is no such row, or no token at the place.
         """
@@ -115,7 +115,7 @@ class BuildTables:
         return Kept(place, example, line), self._token(held, inside, at)
 
     def has_system_message(self, kept: Kept) -> bool:
-        """Whether the student is shown a system message."""
+        """Tell whether an example shows the student a system message."""
         segments = self._open(kept.shard).segments
         start, stop = segments.example_starts[kept.example : kept.example + 2]
         return bool((role_codes(segments.modes[start:stop]) == ROLES.index("system")).any())
@@ -140,7 +140,7 @@ class BuildTables:
         )
 
     def _texts(self, ids: list[int], at: int) -> tuple[str, str, str]:
-        """What stands before a token, at it and after it in its example."""
+        """Decode the text of an example before a token, at it and after it."""
         bounds = sorted({0, at, at + 1, len(ids)})
         texts = SpanDecoder(self.directory / TOKENIZER).texts(ids, bounds)
         here = bounds.index(at)
@@ -192,7 +192,7 @@ def stands_at(files: Sequence[str | None], line: int) -> Condition:
 
 
 def stage_counts(counts: DatasetCounts, name: str) -> StageCounts | None:
-    """What became of the rows of a stage of a dataset; None where it has no such stage."""
+    """Return the row counts of a dataset's stage; None where it has no such stage."""
     return next((stage for stage in counts.stages if stage.name == name), None)
 
 

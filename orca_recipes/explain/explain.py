@@ -1,4 +1,4 @@
-"""Why a row is where it is: from an example or a token back to its source, and from a source's place forward.
+"""Explain a row's place: from an example or a token back to its source, or from a source's place forward.
 
 Everything is read from the build directory. What a build does not keep (the rank in a draw, the rows that a draw left
 out, categories) comes from the store while that still holds the stages the build was made of; else the answer says so.
@@ -23,7 +23,7 @@ _LONGEST_NUMBER = 18
 
 
 def explain_example(directory: Path, wanted: str, *, store: Path, traces: Path | None = None) -> Explanation:
-    """Where the example whose id is, or begins with, `wanted` comes from, and what became of it in each dataset.
+    """Trace the example whose id is, or begins with, `wanted`: its source, and its fate in each dataset.
 
     Raises: BuildError; UserError where there is no such example, or more than one; DamagedShard.
     """
@@ -47,7 +47,7 @@ def explain_example(directory: Path, wanted: str, *, store: Path, traces: Path |
 
 
 def explain_token(directory: Path, row: int, at: int, *, store: Path, traces: Path | None = None) -> Explanation:
-    """What the token at place `at` of a row of the build is, and why its example is there; both counted from 0.
+    """Describe the token at place `at` of a row of the build, and why its example is there; both counted from 0.
 
     Raises: as `explain_example`; UserError where there is no such row or no token at the place.
     """
@@ -59,7 +59,7 @@ def explain_token(directory: Path, row: int, at: int, *, store: Path, traces: Pa
 
 
 def explain_place(directory: Path, source: str, *, store: Path, traces: Path | None = None) -> Explanation:
-    """What became of the row at FILE:LINE, COLLECTION/FILE:LINE or COLLECTION:ITEM, in each dataset.
+    """Trace the row at FILE:LINE, COLLECTION/FILE:LINE or COLLECTION:ITEM to its fate in each dataset.
 
     Raises: as `explain_example`; UserError where the build knows no such file, or no row at that place of it.
     """
@@ -74,7 +74,7 @@ def explain_place(directory: Path, source: str, *, store: Path, traces: Path | N
 
 
 def _rows_at(build: BuildStories, file: str, place: int) -> list[AskedRow]:
-    """The rows at a place of whatever a user may mean by a file."""
+    """Find the rows at a place of every file that a user's text may mean."""
     meanings = list(_meanings(build, file))
     kept, lost = build.tables.find(stands_at([name for _, name in meanings], place))
     found = [row for meaning in meanings for row in _rows_of(build, meaning, place, kept, lost)]
@@ -91,7 +91,7 @@ def _rows_at(build: BuildStories, file: str, place: int) -> list[AskedRow]:
 def _rows_of(
     build: BuildStories, meaning: tuple[str, str | None], place: int, kept: Sequence[Kept], lost: Sequence[Lost]
 ) -> list[AskedRow]:
-    """The rows at a place of one file of one collection."""
+    """Find the rows at a place of one file of one collection."""
     kept = [each for each in kept if (each.record["collection"], each.record["file"]) == meaning]
     lost = [each for each in lost if (each.record["collection"], each.record["file"]) == meaning]
     stored = {row.id if row.has_id else None: row for row in build.memory.rows_at(*meaning, place)}
@@ -115,7 +115,7 @@ def _rows_of(
 
 
 def _meanings(build: BuildStories, file: str) -> Iterator[tuple[str, str | None]]:
-    """The (collection, file) that a text may mean: a file, "collection/file", or a collection that is generated."""
+    """Yield each (collection, file) that a text may mean: a file, "collection/file", or a generated collection."""
     for collection in build.collections():
         yield collection, file
         if file == collection:
@@ -130,13 +130,13 @@ def _known_files(build: BuildStories) -> set[tuple[str, str]]:
 
 
 def _is_known(meaning: tuple[str, str | None], known: set[tuple[str, str]]) -> bool:
-    """Whether a collection is known to read a file, or to be generated, because none of its rows has one."""
+    """Tell whether a collection is known to read a file, or to be generated, because none of its rows has a file."""
     collection, name = meaning
     return meaning in known if name is not None else all(collection != other for other, _ in known)
 
 
 def _no_row(build: BuildStories, file: str) -> str:
-    """Why nothing is found at a place, as the end of a sentence."""
+    """Word why nothing is found at a place, as the end of a sentence."""
     known = _known_files(build)
     meant = sorted({meaning[0] for meaning in _meanings(build, file) if _is_known(meaning, known)})
     if meant:
@@ -149,6 +149,6 @@ def _no_row(build: BuildStories, file: str) -> str:
 
 
 def _ignorance(build: BuildStories) -> str:
-    """What cannot be known without the store, as the end of a sentence."""
+    """Word the limits of knowledge without the store, as the end of a sentence; "" where there are none."""
     told = "; ".join(build.memory.absence(name) for name in build.collections() if not build.is_all_known(name))
     return f" (what draws left out is unknown: {told})" if told else ""

@@ -1,4 +1,4 @@
-"""What became of a row, dataset by dataset: kept, rejected, not drawn, or unknown where the store is gone."""
+"""The fate of a row in each dataset: kept, rejected, not drawn, or unknown where the store is gone."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ class BuildStories:
         return cls(tables, WrittenRecipe(manifest.recipe), StoreMemory(store, manifest.plan), answers)
 
     def collections(self) -> list[str]:
-        """The collections that the build read, in the order of the plan."""
+        """List the collections that the build read, in the order of the plan."""
         return [stage.name.partition(" ")[2] for stage in self.tables.manifest.plan if stage.verb == "read"]
 
     def story(self, row: AskedRow) -> Story:
-        """What became of a row in each dataset that takes its collection."""
+        """Tell a row's origin and its fate in each dataset that takes its collection."""
         if row.stored is None and row.example is not None:
             row = replace(row, stored=self.memory.row(row.collection, row.example))
         origin = self._origin(row)
@@ -98,7 +98,7 @@ class BuildStories:
         return Story(origin, tuple(fates))
 
     def is_all_known(self, collection: str) -> bool:
-        """Whether every row of a collection can be told of: from the store, or because a dataset took them all."""
+        """Tell whether every row of a collection can be explained: by the store, or because a dataset took them all."""
         if self.memory.holds(collection):
             return True
         draws = [
@@ -108,7 +108,7 @@ class BuildStories:
         return any(drawn is not None and not drawn.rejected for drawn in draws)
 
     def _mix(self, dataset: str, collection: str) -> str:
-        """The name of the stage that drew a collection for a dataset."""
+        """Name the stage that drew a collection for a dataset."""
         return f"mix {self.recipe.mixture(dataset)}/{collection}"
 
     def _origin(self, row: AskedRow) -> Origin:
@@ -145,7 +145,7 @@ class BuildStories:
             yield Fate(dataset, UNKNOWN, reason=why, draw=draw)
 
     def _why_not(self, dataset: str, drawn: StageCounts, origin: Origin, row: AskedRow) -> str | None:
-        """Why a row was not drawn, where it is not that others came before it."""
+        """Say why a row was not drawn; None where others simply came before it."""
         other = [reason for reason in drawn.rejected if reason != LEFT_BY_THE_DRAW]
         if not other:
             return None
@@ -213,7 +213,7 @@ class BuildStories:
         return Fate(found.dataset, REJECTED, stage, reason, draw, making, alike=alike)
 
     def _alike(self, dataset: str, collection: str, example: str | None) -> tuple[Alike, ...]:
-        """What filters that compare found of an example, as far as the store still holds it."""
+        """Return the findings of comparing filters about an example, as far as the store still holds them."""
         if example is None:
             return ()
         return tuple(
@@ -232,7 +232,7 @@ class BuildStories:
         )
 
     def _with_twin(self, reason: str, twin: str | None) -> str:
-        """Why a duplicate was passed over, with the row that holds its context, as far as that can be told."""
+        """Add to a duplicate's reason the row that holds its context, as far as it is known."""
         if twin is None:
             return reason
         for collection in self.collections():
@@ -242,7 +242,7 @@ class BuildStories:
         return f"{reason} (example {twin})"
 
     def _passed(self, dataset: str, stage: str) -> list[str] | None:
-        """The filters that kept a row which a stage rejected; None where it never came to them."""
+        """List the filters that a row passed before a stage rejected it; None where it never came to them."""
         verb, _, name = stage.partition(" ")
         filters = self.recipe.filters(dataset)
         if verb == "filter":
@@ -303,5 +303,5 @@ class BuildStories:
 
 
 def _passes(rows: int, size: int) -> int | str:
-    """How often a phase goes through a dataset: a whole number, or a decimal where the last pass ends early."""
+    """Count a phase's passes through a dataset: a whole number, or a decimal where the last pass ends early."""
     return rows // size if rows % size == 0 else f"{rows / size:.3f}"

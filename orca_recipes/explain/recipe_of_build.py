@@ -1,4 +1,4 @@
-"""What a manifest's recipe says of an example, read without any plugin.
+"""Facts about an example from a manifest's recipe, read without any plugin.
 
 A build is explained from its directory alone, also where the kinds that made it are not installed; so tables of kinds
 are taken as they were written, and only the grammar is applied.
@@ -26,6 +26,7 @@ class WrittenRecipe:
 
     def __init__(self, resolved: Mapping[str, Any]) -> None:
         self._table, _ = filled_in(dict(resolved), _NothingOffered())
+        # As JSON: the grammar is strict, and pydantic then takes a list for a tuple from JSON alone.
         self._rules = [Rule.model_validate_json(json.dumps(rule)) for rule in self._table["rules"]]
         self._written_rules = len(resolved.get("rules", ()))
 
@@ -44,7 +45,7 @@ class WrittenRecipe:
         return f"a row holds {counted(row_tokens, 'token')}, and overlong = {json.dumps(overlong)}"
 
     def source(self, collection: str) -> tuple[str, str]:
-        """A collection's kind and its other options."""
+        """Return a collection's kind and its other options, as text."""
         table = _table(self._table["collections"][collection])
         return str(table["kind"]), _options(table)
 
@@ -52,7 +53,8 @@ class WrittenRecipe:
         return str(self._table["datasets"][dataset]["mixture"])
 
     def take(self, dataset: str, collection: str) -> tuple[str, int | None]:
-        """What a dataset's mixture takes of a collection, and the rows it asks for where it names a number."""
+        """Return a mixture's take of a collection as text, and the number of rows it asks for; None where it names
+        none."""
         mixture = self._table["mixtures"][self.mixture(dataset)]
         if "take" not in mixture:
             return _settings({key: mixture[key] for key in ("from", "holdout_of", "rows") if key in mixture}), None
@@ -60,7 +62,7 @@ class WrittenRecipe:
         return "all" if take == {"all": True} else _settings(take), take.get("rows")
 
     def draws_by_row(self, dataset: str, collection: str) -> bool:
-        """Whether a take is a prefix of one order of all rows, so that a row's rank decides."""
+        """Tell whether a take is a prefix of one order of all rows, so a row's rank decides."""
         take = self._table["mixtures"][self.mixture(dataset)].get("take", {}).get(collection, {})
         by_row = take.get("draw", "rows") == "rows" and take.keys().isdisjoint({"per_task", "per_category"})
         return bool(take) and by_row and "tokens" not in self._table["mixtures"][self.mixture(dataset)]
@@ -69,40 +71,41 @@ class WrittenRecipe:
         return self._kind("strategies", name)
 
     def teacher(self, dataset: str) -> tuple[str, str]:
-        """A dataset's teacher and its kind."""
+        """Return a dataset's teacher and its kind."""
         name = self._table["datasets"][dataset]["teacher"]
         return name, self._kind("teachers", name)
 
     def filters(self, dataset: str) -> list[tuple[str, str]]:
-        """A dataset's filters in order: kind, and kind with options."""
+        """List a dataset's filters in order: kind, and kind with options."""
         tables = [_table(chosen) for chosen in self._table["datasets"][dataset].get("filters", ())]
         return [(str(table["kind"]).rpartition(":")[2], told(table)) for table in tables]
 
     def erases(self, dataset: str) -> bool:
-        """Whether the student never sees the teacher's system message."""
+        """Tell whether the teacher's system message is kept from the student."""
         return bool(self._table["datasets"][dataset].get("student", {}).get("erase"))
 
     def student(self, dataset: str) -> str:
-        """What the student sees of the prompt."""
+        """Describe the part of the prompt that the student sees."""
         if not self.erases(dataset):
             return "what the teacher saw"
         message = self._table["datasets"][dataset]["student"].get("system_message")
         return f"system message {message} in place of the teacher's" if message else "no system message (erased)"
 
     def system_message_text(self, name: str) -> str | None:
-        """The text of "set/id", where the recipe itself holds it."""
+        """Return the text of system message "set/id"; None where the recipe itself does not hold it."""
         chosen, _, key = name.partition("/")
         text = self._table.get("system_messages", {}).get(chosen, {}).get("messages", {}).get(key)
         return text if isinstance(text, str) else None
 
     def shards(self, tokens: int, example: str, shard: int) -> int | None:
-        """The number of shards that a dataset's examples are dealt over; None where the example's shard denies it.
+        """Count the shards over which a dataset's examples are dealt; None where the example's shard contradicts that.
 
         Args:
             tokens: of the dataset. example: an id. shard: the number of the one it stands in.
         """
         shard_tokens = self._table["output"].get("shard_tokens", Writer.model_fields["shard_tokens"].default)
         shards = max(1, -(-tokens // int(shard_tokens)))
+        # The low half of an id decides its shard; the high half is shared by repeats.
         return shards if int(example[16:], 16) % shards == shard else None
 
     def rule(
@@ -115,7 +118,7 @@ class WrittenRecipe:
         system_message: str | None,
         why_unknown: str,
     ) -> tuple[RuleMatch, Rule | None]:
-        """The first rule that matches an example.
+        """Find the first rule that matches an example.
 
         Args:
             task, category: None where they are not known (or there is none, which why_unknown "" says).
@@ -133,7 +136,7 @@ class WrittenRecipe:
         return RuleMatch(fitting[0] + 1, self._written_rules, when, None), rule
 
     def _possible(self, collection: str, task: str | None, category: str | None, *, is_all_known: bool) -> list[int]:
-        """Rules that may be the first to match: all that are not ruled out, up to one that certainly matches."""
+        """List the rules that may be the first to match: all not ruled out, up to a certain match."""
         values = {"task": task, "category": category}
         unknown = ["language", "reasoning", "options", "where"]
         unknown += [] if is_all_known else [name for name, value in values.items() if value is None]
@@ -152,7 +155,7 @@ class WrittenRecipe:
         return f"{' or '.join(names)} of {self._written_rules}: {decides}"
 
     def _kind(self, table: str, name: str) -> str:
-        """The kind of a named table; a name without a table is a kind's own."""
+        """Return the kind of a named table; a name without a table is a kind's own."""
         chosen = self._table.get(table, {}).get(name, name)
         return str(_table(chosen)["kind"])
 
@@ -177,7 +180,7 @@ class _NothingOffered:
 
 
 def told(chosen: Any) -> str:
-    """A kind with its options as people write them: length (max_chars = 2000)."""
+    """Write a kind with its options as people do: length (max_chars = 2000)."""
     table = _table(chosen)
     options = _options(table)
     return f"{table['kind']} ({options})" if options else str(table["kind"])

@@ -1,4 +1,4 @@
-"""What only the store knows of a row: that a draw left it out, its rank there, its category.
+"""Facts of a row kept by the store alone: why a draw left it out, its rank there, its category.
 
 A build says by fingerprint which stages it was made of, so a store that holds them holds the very rows; one that does
 not is named in the answer, and nothing is guessed.
@@ -70,23 +70,23 @@ class StoreMemory:
         return self._store is not None and self._folder(collection).finished
 
     def absence(self, collection: str) -> str:
-        """Why nothing is known of a collection's rows."""
+        """Say why nothing is known of a collection's rows."""
         if self._store is None:
             return f"there is no store at {store_name(self._root)}"
         return f"the store at {store_name(self._root)} no longer holds stage read {collection}"
 
     def rows_at(self, collection: str, file: str | None, place: int) -> list[StoredRow]:
-        """The rows that were read at a place; none where the store does not hold the collection."""
+        """Find the rows read at a place; none where the store does not hold the collection."""
         import polars as pl
 
         return self._matching(collection, pl.col("file").eq_missing(file) & (pl.col("place") == place))
 
     def row(self, collection: str, wanted: str) -> StoredRow | None:
-        """The row with this id, or that an example with this id repeats: repeats share the high half."""
+        """Find the row with this id, or the row that an example with this id repeats: repeats share the high half."""
         return next(iter(self.rows_beginning(collection, wanted[: ID_DIGITS // 2])), None)
 
     def alike(self, dataset: str, collection: str, wanted: str) -> list[dict[str, Any]]:
-        """What filters that compare found of an example of a dataset, as stage `compare` keeps it."""
+        """Return the findings of comparing filters about an example of a dataset, as stage `compare` keeps them."""
         hi, lo = halves(wanted)
         for name in (compared_questions(dataset), f"compare {dataset}"):
             stage = self._comparisons.get(name)
@@ -110,7 +110,8 @@ class StoreMemory:
         return None
 
     def left_out(self, mix: str, collection: str, wanted: str) -> str | None:
-        """Why a stage `mix` left an example out; None where it did not, or that is not known."""
+        """Return a `mix` stage's reason for leaving an example out; None where it did not, or the reason is not
+        known."""
         selection = self._selection(mix)
         if selection is None or not self.holds(collection):
             return None
@@ -119,7 +120,7 @@ class StoreMemory:
         return REASONS.get(int(selection[place]))
 
     def rows_beginning(self, collection: str, prefix: str) -> list[StoredRow]:
-        """The first rows (two at most) whose id begins so: hexadecimal digits in lower case."""
+        """Find the first rows (two at most) with an id that begins with prefix: hexadecimal digits in lower case."""
         if not self.holds(collection) or not _is_hexadecimal(prefix):
             return []
         hi, lo, keep = self._ids(collection)
@@ -127,7 +128,7 @@ class StoreMemory:
         return [self._row_number(collection, int(place)) for place in places]
 
     def files(self, collection: str) -> set[str]:
-        """The names of the files that rows were read from."""
+        """Return the names of the files that rows were read from."""
         return {
             name
             for batch in self._batches(collection)
@@ -135,7 +136,7 @@ class StoreMemory:
         }
 
     def rank(self, mix: str, collection: str, wanted: str, *, seed: int) -> int | None:
-        """Where an example stands in keyed order among all that a stage `mix` could draw, from 1.
+        """Return an example's rank, from 1, in keyed order among all rows that a stage `mix` could draw.
 
         Returns: None where that is not known, or the example could not be drawn.
         """
@@ -188,13 +189,13 @@ class StoreMemory:
 
 
 def key_of(wanted: str, *, seed: int) -> str:
-    """The key by which a mixture draws an example, as 16 hexadecimal digits."""
+    """Compute the key by which a mixture draws an example, as 16 hexadecimal digits."""
     hi, lo = (np.array([half]) for half in halves(wanted))
     return f"{int(mixture_keys(id_hi=hi, id_lo=lo, seed=seed)[0]):016x}"
 
 
 def halves(wanted: str) -> tuple[np.uint64, np.uint64]:
-    """An id's two u64, high and low."""
+    """Split an id into its two uint64 halves, high and low."""
     return np.uint64(int(wanted[:16], 16)), np.uint64(int(wanted[16:], 16))
 
 

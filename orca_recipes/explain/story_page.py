@@ -1,4 +1,4 @@
-"""What `explain` answers, as data and as a page for a reader who knows nothing of the build.
+"""Answers of `explain`, as data and as a page for a reader who knows nothing of the build.
 
 Every text of a data set goes through `visible` on its way to the page, so that none steers a terminal or passes for a
 line of ours. JSON holds the same facts under the names of the fields.
@@ -35,7 +35,7 @@ _COLUMN, _LINES = 48, 16
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a row comes from.
+    """The source of a row.
 
     id: 32 hexadecimal digits, None where the row never got one. kind, options: of the collection's source.
     file: None where rows are generated. place: 1-based line, row or item. task, category: None where unknown.
@@ -53,7 +53,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Draw:
-    """What a mixture took of a collection, and where the row stands in the draw.
+    """A mixture's take of a collection, and the row's rank in the draw.
 
     take: as the recipe says it. taken: rows drawn, `repeats` of them for another time; there: rows that could be drawn.
     left_out: the others, reason to number. is_limited: whether --limit took fewer than the recipe says. key: 16
@@ -110,7 +110,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Making:
-    """How the conversation was made; what was not reached, or is not known, is None.
+    """The making of a conversation; None for steps that were not reached or are not known.
 
     system_message: its name, "" where none was drawn; its text where the recipe holds it. is_expanded: whether the rule
     made an example of its own for each of its system messages. kinds: of the strategy and of the teacher. filters:
@@ -135,7 +135,7 @@ class Making:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where an example stands.
+    """The place of an example in a build: shard, row and position in the row.
 
     shards: over which ids are dealt, None where that cannot be told. row: counted through the build, row_in_shard
     through the shard, both from 0. place: tokens stored before it in its row. phases: (number from 1, how often).
@@ -178,7 +178,7 @@ class TokenView:
 
 @dataclass(frozen=True)
 class Alike:
-    """What a filter that compares found of a row.
+    """A row's likeness to another row, found by a filter that compares.
 
     likeness: from 0 to 1. twin: the row that it is like, whose collection may be no part of the dataset. mine, theirs:
     the texts of both as they were read, None where the store no longer holds one.
@@ -197,7 +197,7 @@ class Alike:
 
 @dataclass(frozen=True)
 class Fate:
-    """What became of a row in one dataset; stage and reason: of a rejection, or why nothing is known."""
+    """The fate of a row in one dataset; stage and reason: of a rejection, or why nothing is known."""
 
     dataset: str
     outcome: str
@@ -242,7 +242,7 @@ def _page(story: Story) -> str:
 
 
 def place_text(origin: Origin) -> str:
-    """A row's place as people write it: FILE:LINE, or the number of a generated item."""
+    """Write a row's place for people: FILE:LINE, or the number of a generated item."""
     return f"{origin.file}:{origin.place}" if origin.file is not None else f"item {origin.place}"
 
 

@@ -1,4 +1,4 @@
-"""What a teacher answered to an example, and when, where and at what length: told from the traces.
+"""A teacher's answers to an example, with time, endpoint and length, read from the traces.
 
 A build says which stages asked and answered it, the store what each example asked, and the trace store the rest: what
 either no longer holds is said, and nothing is guessed.
@@ -39,7 +39,8 @@ class AnswerMemory:
         return cls(store, traces or default_root(), stages)
 
     def exchanges(self, subject: str, example: str) -> tuple[Exchange, ...]:
-        """What was asked for an example of "dataset/collection", sample by sample; nothing where nothing was asked."""
+        """List the exchanges about an example of "dataset/collection", sample by sample; empty where nothing was
+        asked."""
         if f"ask {subject}" not in self.stages:
             return ()
         asked, answers = self._folder("ask", subject), self._folder("answer", subject)
@@ -59,7 +60,7 @@ class AnswerMemory:
         return folder if folder.finished else None
 
     def _exchange(self, row: dict[str, Any]) -> Exchange:
-        """The trace whose answer the build used: a request may have several."""
+        """Find the trace with the answer that the build used: a request may have several."""
         with TraceStore(self.traces) as traces:
             traces.refresh()
             for entry in traces.index.find([row["key"]]).get(row["key"], []):

@@ -20,7 +20,7 @@ from orca_recipes.shards.show.show import ViewTeller
 
 
 def view_teller(directory: Path, kinds: Kinds) -> ViewTeller:
-    """What `show` asks for both views of each example.
+    """Make the function that gives `show` both views of an example.
 
     Raises: BuildError where there is no build; UserError where its tokenizer cannot be opened here.
     """

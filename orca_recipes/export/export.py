@@ -56,7 +56,7 @@ class ExportedFile:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was exported: where, what became of the labels, and what other settings of the trainer would do to them."""
+    """Result of an export: folder and files, labels kept and lost, and effects of other settings of the trainer."""
 
     directory: Path
     files: tuple[ExportedFile, ...]
@@ -95,6 +95,7 @@ def export(
         with made_aside(place, identity(exporter, build)) as aside:
             _check_digests(directory, manifest, progress)
             whole = WholeShards(aside)
+            # Opened once, and only if the exporter asks for messages.
             teller = cache(lambda: message_teller(directory, manifest, kinds))
             shards = {
                 dataset.name: _write_dataset(exporter, build, dataset, manifest, whole, teller, progress)
@@ -104,11 +105,13 @@ def export(
             _ship_tokenizer(directory, aside)
             every = [written for of_dataset in shards.values() for written in of_dataset]
             (aside / "README.md").write_text(readme(exporter, build, shards), encoding="utf-8")
+            # Before files are listed: the notes are no part of the export.
             whole.forget()
             told = _told(place, aside, every)
             about = {"build": manifest.digest, "exporter": exporter.identity(), "name": manifest.name}
             about |= {"datasets": [dataset.name for dataset in build.datasets]}
             counts = {name: value for name, value in told.as_json().items() if name != "directory"}
+            # Last, so that its presence means a whole export.
             write_whole(aside / NAME, canonical_json({**about, **counts}))
     return told
 
@@ -140,7 +143,7 @@ def _build(directory: Path, manifest: Manifest, datasets: Sequence[str], kinds: 
 
 
 def _own_words(teachers: Any, kinds: Kinds) -> Iterator[str]:
-    """The teachers that give back the answers of rows; teachers: the recipe's table, which may be left out."""
+    """Yield the teachers that give back the answers of rows; `teachers`: the recipe's table, which may be left out."""
     named = dict(teachers) if isinstance(teachers, Mapping) else {}
     for name, chosen in {TEACHER: TEACHER, **named}.items():
         kind = chosen["kind"] if isinstance(chosen, Mapping) else str(chosen)
@@ -151,7 +154,7 @@ def _own_words(teachers: Any, kinds: Kinds) -> Iterator[str]:
 
 
 def _eos_id(directory: Path) -> int | None:
-    """The token that trainers take for the end of text, by the shipped settings of the tokenizer."""
+    """Find the end-of-text token in the shipped settings of the tokenizer; None where they name none."""
     from tokenizers import Tokenizer
 
     path = directory / _TOKENIZER_FOLDER / "tokenizer_config.json"
@@ -226,6 +229,7 @@ def _check_labels(exporter: Exporter, counts: ShardCounts, written: Written) -> 
 
 
 def _ship_tokenizer(directory: Path, aside: Path) -> None:
+    # copyfile: contents alone, as modes and times differ from machine to machine.
     shutil.copytree(directory / _TOKENIZER_FOLDER, aside / _TOKENIZER_FOLDER, copy_function=shutil.copyfile)
 
 

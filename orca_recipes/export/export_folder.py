@@ -1,4 +1,4 @@
-"""Where an export lies: made aside, put in its place whole, and never over what somebody else wrote.
+"""The folder of an export: made aside, put in place whole, and never over another's files.
 
 What was interrupted stays aside as far as whole shards go, under a name that tells what it is an export of, so that the
 same export goes on there and any other begins anew.

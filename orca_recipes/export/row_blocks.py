@@ -67,7 +67,7 @@ def _segments_of(segments: Segments, start: int, stop: int) -> Segments:
 
 
 def _tokens_of(shard: Shard, start: int, stop: int, block: Segments) -> np.ndarray:
-    """The tokens of rows, wherever the index says that they lie."""
+    """Gather the tokens of rows from the offsets in the index, consecutive or not."""
     first, last = (int(at) for at in shard.segments.row_starts[[start, stop]])
     begins = shard.offsets[first:last] // shard.dtype.itemsize
     if np.array_equal(begins[1:], begins[:-1] + block.lengths[:-1]):

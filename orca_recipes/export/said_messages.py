@@ -64,6 +64,7 @@ class _Teller:
         self._template = template
         self._checker = PromptChecker(student.encoder, student.inference)
         self._control = re.compile("|".join(map(re.escape, student.encoder.vocabulary.control)) or "(?!)")
+        # Longest first: a shorter terminator may be the end of a longer one.
         self._ends = sorted((np.array(ids) for ids in terminators), key=len, reverse=True)
 
     def __call__(self, tokens: np.ndarray, segments: Segments, records: pa.Table) -> list[Said]:
@@ -81,7 +82,7 @@ class _Teller:
         return self._given(segments, example, record)
 
     def _given(self, segments: Segments, example: int, record: Mapping[str, Any]) -> Said:
-        """The conversation that a record keeps, as the template was given it, through the example's last answer."""
+        """Restore the conversation of a record as the template was given it, through the example's last answer."""
         dialogue = dialogue_of(record[GIVEN], is_cut=False)
         trained = self._trained(dialogue, segments, example, record)
         if not trained:
@@ -101,7 +102,7 @@ class _Teller:
     def _trained(
         self, dialogue: Dialogue, segments: Segments, example: int, record: Mapping[str, Any]
     ) -> Sequence[int]:
-        """The places of the messages that an example trains; none where they cannot be told.
+        """Return the places of the messages trained by an example; none if they cannot be told.
 
         A conversation may have become several examples, of which each trains some answers behind the ones before.
         """
@@ -124,7 +125,7 @@ class _Teller:
         return turns[: int(np.count_nonzero(begins < int(segments.example_tokens[example])))]
 
     def _is_partly_trained(self, answers: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> bool:
-        """Whether the answers have a part that carries no loss: what is off is so in all of them."""
+        """Tell whether the answers have a part without loss: a part that is off is so in all of them."""
         if all(record.get(name) is None for name in BY_PART):
             return False
         parts = [(*thought_of(one, *self._rendering.marks), calls_of(one)) for one in answers]
@@ -165,7 +166,8 @@ class _Teller:
         return Said((*marked, SaidMessage("assistant", answer, trained=True)))
 
     def _answer(self, ids: np.ndarray, ends: list[int], modes: np.ndarray) -> str | None:
-        """The text of the last answer without its terminator; None where its ids are another text's."""
+        """Decode the last answer without its terminator; None where the answer's text cannot be cut out of the
+        row's."""
         last = int(np.flatnonzero(is_trained(modes))[-1])
         begin, stop = ends[last - 1] if last else 0, ends[last]
         if stop != len(ids):

@@ -1,4 +1,4 @@
-"""Which shards of an export are whole, so that one that was interrupted goes on behind them.
+"""Notes of an export's whole shards, so that an interrupted export goes on behind them.
 
 A note of each shard is written once its files are on the disk, with their digests. Files that no note names are of a
 shard that was being written: they are removed, and so is what came to be another than its note says.
@@ -23,7 +23,7 @@ class WholeShards:
     """The shards of one export in its folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Look at what an earlier run left in the folder, and remove what is not whole."""
+        """Take over the whole shards that an earlier run left in the folder, and remove everything else."""
         self.folder = folder
         self._notes = folder / WHOLE
         self._held: dict[str, Written] = {}
@@ -35,6 +35,7 @@ class WholeShards:
                 if all(file_digest(file) == digest for file, digest in files.items()):
                     self._held[note.name] = Written(**told["written"])
                     known |= {note, *files}
+        # Reversed, so that a folder comes after all that is in it.
         for path in sorted(folder.rglob("*"), reverse=True):
             if path.is_dir():
                 with suppress(OSError):  # it holds what is whole
@@ -44,7 +45,7 @@ class WholeShards:
         self._known = self._files()
 
     def written(self, dataset: str, number: int) -> Written | None:
-        """Give what was written of a shard, None where it is not whole."""
+        """Return the account of a shard, None where it is not whole."""
         return self._held.get(_name(dataset, number))
 
     def note(self, dataset: str, number: int, written: Written) -> None:

@@ -145,7 +145,7 @@ class Dataset:
 
     @property
     def rows(self) -> int:
-        """How many packed rows it has."""
+        """The number of packed rows."""
         return self.counts.rows
 
     def examples(self) -> Iterator[Example]:

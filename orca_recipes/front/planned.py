@@ -1,4 +1,4 @@
-"""What a build would do, for `orca-recipe plan` and for `Recipe.plan` alike."""
+"""The plan of a build, for `orca-recipe plan` and for `Recipe.plan` alike."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ STORE = Path(".orca/store")
 """Where finished stages are kept, unless one says otherwise: below the current folder."""
 
 _GIVEN = "(a recipe given as a dict)"
+# A dict may hold itself, and would be walked for ever.
 _DEEPEST = 64
 
 
@@ -152,7 +153,7 @@ def asked_of(
     work: Work | None = None,
     **more: Any,
 ) -> Asked:
-    """Say what is asked of a build, with what is left open filled in.
+    """Resolve a request for a build, with defaults for everything left open.
 
     Args:
         work: who loads files for the first time; another process, unless it is said.
@@ -170,7 +171,8 @@ def asked_of(
 
 
 def _tables(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's tables as TOML would give them. Raises: RecipeError with the keys of values that TOML cannot write."""
+    """Convert a recipe's tables to the values TOML would give. Raises: RecipeError with the keys of values that TOML
+    cannot write."""
     faults: list[Fault] = []
     plain = _plain(recipe, (), faults)
     if faults:

@@ -41,7 +41,7 @@ class Address:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is meant as an address, and not as a path: it begins with a scheme and two slashes."""
+    """Tell whether a text is meant as an address, and not as a path: it begins with a scheme and two slashes."""
     scheme, separator, _ = text.partition("://")
     return bool(separator) and scheme.isalnum()
 

@@ -34,7 +34,7 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True)
 class PromisedFile:
-    """What is known of a file at an address: its size, and its digest as "blake2b:<64 hex>"."""
+    """The promise for a file at an address: its size, and its digest as "blake2b:<64 hex>"."""
 
     bytes: int
     digest: str
@@ -57,6 +57,7 @@ class Copy:
         files = {path: [file.bytes, file.digest] for path, file in sorted(self.files.items())}
         text = json.dumps({"address": str(self.address), "files": files}, indent=1)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own: several processes may make the same copy at once.
         aside = self.folder.parent / f".{secrets.token_hex(6)}.{NAME}"
         aside.write_text(text, encoding="utf-8")
         os.replace(aside, self.folder.parent / NAME)
@@ -75,6 +76,7 @@ class Copy:
     def _bring(self, path: str) -> None:
         target, promised = self.folder / path, self.files[path]
         target.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own: several processes may fetch the same file at once.
         aside = target.with_name(f".{secrets.token_hex(6)}.{target.name}")
         try:
             self.objects.fetch(path, aside)
@@ -101,7 +103,7 @@ class Copy:
 
 
 def copy_of(folder: Path) -> Copy | None:
-    """The copy that a folder is, None where it is none."""
+    """Read the note beside a folder that is a copy; None where the folder is no copy."""
     try:
         told: Mapping[str, Any] = json_value((folder.parent / NAME).read_bytes())
         files = {str(path): PromisedFile(int(size), str(digest)) for path, (size, digest) in told["files"].items()}
@@ -128,7 +130,7 @@ def at_hand(path: Path) -> Path:
 
 
 def cache_of(address: Address, what: str) -> Path:
-    """The folder of this machine for what is fetched of an address: below ORCA_CACHE, else this user's cache."""
+    """Return this machine's folder for files fetched from an address: below ORCA_CACHE, else this user's cache."""
     named = os.environ.get("ORCA_CACHE")
     base = Path(named) if named else platformdirs.user_cache_path(_PROGRAM, appauthor=False)
     key = hashlib.blake2b(str(address).encode(), digest_size=8).hexdigest()
@@ -142,6 +144,7 @@ def side_by_side(function: Callable[[_Item], object], items: Collection[_Item]) 
             function(item)
         return
     with ThreadPoolExecutor(_AT_ONCE) as pool:
+        # pool.map raises an item's fault only when its result is read.
         for _ in pool.map(function, items):
             pass
 

@@ -1,4 +1,4 @@
-"""What goes wrong with objects, in sentences: never in the library's words, which hold whole requests.
+"""Faults of object stores in our own sentences, as the library's words hold whole requests.
 
 The library tells a fault as text (obstore 0.12.1): a request, an HTTP status, and what the server said. Of that only
 the status and the server's code are told on.
@@ -31,6 +31,7 @@ _AGAIN = "what was finished is kept: run the same command again"
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>")
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified (bucket|container) does not exist", re.IGNORECASE)
+# The library asks a cloud's metadata service last, when it has found no credentials.
 _NO_CREDENTIALS = re.compile(
     r"169\.254\.(169\.254|170\.2)|/latest/(api/token|meta-data)|metadata\.google|/metadata/identity|token request|"
     r"MissingAccount|MissingCredentials"
@@ -67,7 +68,7 @@ def told_plainly(address: Address, verb: str) -> Iterator[None]:
 
 
 def told(address: Address, verb: str, words: str) -> OrcaError:
-    """The fault of a request in one sentence, by what the library says of it."""
+    """Make a fault with one sentence from the library's words about a request."""
     status, code = _STATUS.search(words), _CODE.search(words)
     what = " ".join(found[1] for found in (status, code) if found)
     if _NO_BUCKET.search(words):
@@ -95,7 +96,7 @@ def told(address: Address, verb: str, words: str) -> OrcaError:
 
 
 def endpoint(scheme: str) -> str | None:
-    """The server that the environment names for a scheme, None: the provider's own."""
+    """Return the server that the environment names for a scheme; None: the provider's own."""
     return next((found for name in ENDPOINTS.get(scheme, ()) if (found := os.environ.get(name))), None)
 
 

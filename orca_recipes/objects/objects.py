@@ -40,7 +40,7 @@ _PARTS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class ObjectFacts:
-    """What a store tells of an object: key below the address, size, etag, and when it was written by its own clock."""
+    """A store's facts of an object: key below the address, size, etag, and time of writing by the store's own clock."""
 
     key: str
     bytes: int
@@ -62,7 +62,7 @@ class Objects:
         return cls(address_of(url))
 
     def check(self) -> None:
-        """Ask for anything at all, with little patience, so that what is wrong with a place is told at once.
+        """Ask for anything at all, with little patience, so that a fault of the place shows at once.
 
         Raises: BucketError where the bucket is missing or there are no credentials; ObjectsError where nothing answers.
         """
@@ -75,7 +75,7 @@ class Objects:
         _anew(asked)
 
     def get(self, key: str, *, etag: str | None = None) -> bytes:
-        """All bytes of an object.
+        """Read all bytes of an object.
 
         Args:
             etag: of the object as it was seen; another one is a fault.
@@ -84,7 +84,7 @@ class Objects:
         return self._read(key, lambda result: bytes(result.bytes()), {"if_match": etag} if etag else {})
 
     def get_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
-        """The bytes of an object from start to stop. Raises: as `get`; ObjectsError where it is shorter."""
+        """Read the bytes of an object from start to stop. Raises: as `get`; ObjectsError where it is shorter."""
         if stop <= start:
             return b""
         options = {"range": (start, stop), **({"if_match": etag} if etag else {})}
@@ -117,7 +117,7 @@ class Objects:
         return found
 
     def head(self, key: str, *, hasty: bool = False) -> ObjectFacts | None:
-        """What the store tells of an object, None where it is not there.
+        """Return the store's facts of an object, None where it is not there.
 
         Args:
             hasty: with little patience, as `check`.
@@ -132,7 +132,7 @@ class Objects:
             return None
 
     def listed(self, prefix: str = "") -> list[ObjectFacts]:
-        """All objects below a prefix (whole parts of a path) in the order of their keys.
+        """List all objects below a prefix (whole parts of a path), sorted by key.
 
         Raises: BucketError, ObjectsError.
         """
@@ -219,7 +219,7 @@ class Objects:
             _anew(partial(asked, key))
 
     def _read(self, key: str, taken: Callable[[Any], _Result], options: dict[str, Any]) -> _Result:
-        """Ask for an object and take what comes, anew where it breaks off on the way."""
+        """Read an object, and begin anew where it breaks off on the way."""
         import obstore
         from obstore.exceptions import PreconditionError
 
@@ -247,7 +247,8 @@ class Objects:
             obstore.put(self._store(makes=True), key, data, mode=mode, use_multipart=False)
 
     def _is_written(self, key: str, data: bytes) -> bool:
-        """Whether what is there is what we wrote: a request that was tried again met its own first try."""
+        """Tell whether the object holds the bytes we wrote: a request that was tried again may meet its own first
+        try."""
         there = self.head(key)
         return there is not None and there.bytes == len(data) and self.get(key) == data
 
@@ -281,7 +282,7 @@ def need_client() -> None:
 
 @lru_cache(maxsize=64)
 def _connected(address: Address, endpoint: str | None, hasty: bool, makes: bool) -> ObjectStore:
-    """The library's client of a place; credentials are looked for when it first asks, and renewed by it."""
+    """Make the library's client of a place; it looks for credentials at its first request, and renews them."""
     from obstore.exceptions import BaseError
     from obstore.store import AzureStore, GCSStore, HTTPStore, LocalStore, S3Store
 

@@ -55,7 +55,8 @@ class RangedFile:
 
 
 def ranged_file(path: Path) -> RangedFile | None:
-    """A file of a copy, to be read by ranges; None where it is here, or of no copy.
+    """Open a file of a copy for reading by ranges; None if it is here, or of no copy. Raises: BucketError, ObjectsError
+    where it cannot be asked for, is missing or has another size than is promised.
 
     Raises: BucketError, ObjectsError where it cannot be asked for, is missing or has another size than is promised.
     """
@@ -79,12 +80,13 @@ def ranged_file(path: Path) -> RangedFile | None:
 
 
 def is_elsewhere(path: Path) -> bool:
-    """Whether a file is not here, and its copy's address promises it."""
+    """Tell whether a file is not here and its copy's address promises it."""
     return _copied(path) is not None
 
 
 def sizes_at_address(folder: Path) -> dict[str, int] | None:
-    """The files at the address that a folder is a copy of, with their bytes; None where it is no copy.
+    """Map the files at the address of a copy to their bytes; None if the folder is no copy. Raises: BucketError,
+    ObjectsError.
 
     Raises: BucketError, ObjectsError.
     """
@@ -93,7 +95,7 @@ def sizes_at_address(folder: Path) -> dict[str, int] | None:
 
 
 def _copied(path: Path) -> tuple[Objects, str, int] | None:
-    """Where a file that is not here can be read, its key there and its promised size."""
+    """Find the address of a file that is not here, its key there and its promised size."""
     if path.exists():
         return None
     for folder in list(path.parents)[:_DEEPEST]:

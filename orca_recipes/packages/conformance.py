@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 Check = Callable[[Any, Path], None]
+# So many that the fixed cost of one call hardly counts.
 _ROWS_TIMED = 2000
 
 
@@ -52,7 +53,7 @@ class Tested:
 
     @property
     def is_sound(self) -> bool | None:
-        """Whether it keeps its promises, None where no failure was found and not all of it was tried."""
+        """True if it keeps its promises, None where no failure was found and not all was tried."""
         return False if self.failures else None if self.untried else True
 
     def as_json(self) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def _tested(offer: Offer, catalogue: Catalogue, base: Path) -> Tested:
 
 
 def _missing(kind: Kind) -> Iterator[Path]:
-    """The files and folders that a kind's options name and that are not here."""
+    """Yield the files and folders named by a kind's options and missing here."""
     for name, option in type(kind).model_fields.items():
         if is_place(option.metadata, option.annotation):
             for path in _paths(getattr(kind, name)):
@@ -132,7 +133,7 @@ def _paths(value: Any) -> Iterator[Path]:
 
 
 def _failure(hook: str, kind: Kind) -> Broken | None:
-    """The first promise that a kind breaks."""
+    """Find the first promise that a kind breaks, with the smallest input for it; None where it breaks none."""
     sentence = _said(_checks()[hook], kind)
     if sentence is None:
         return None
@@ -147,7 +148,7 @@ def _failure(hook: str, kind: Kind) -> Broken | None:
 
 
 def _said(check: Check, kind: Kind) -> str | None:
-    """The sentence of a check that fails; a kind that raises breaks a promise too."""
+    """Run a check and return its sentence where it fails, else None; a kind that raises breaks a promise too."""
     with TemporaryDirectory() as folder:
         try:
             check(kind, Path(folder))
@@ -189,7 +190,7 @@ def _by_row(hook: str, rows: pl.DataFrame) -> Check:
 
 
 def _small_inputs(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """No row, then each row alone, then each pair of rows."""
+    """Yield no row, then each row alone, then each pair of rows."""
     yield frame.head(0)
     for at in range(len(frame)):
         yield frame.slice(at, 1)
@@ -198,7 +199,7 @@ def _small_inputs(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
 
 
 def _as_json(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    """Rows as JSON values, without what is null in them."""
+    """Convert rows to JSON values, without nulls."""
     told = [{name: value for name, value in row.items() if value is not None} for row in rows.to_dicts()]
     found: list[dict[str, Any]] = json.loads(json.dumps(told, default=str))
     return found
@@ -225,7 +226,7 @@ _BY_ROW: dict[str, Callable[[], pl.DataFrame]] = {
 
 
 def _speed(hook: str, kind: Any) -> float | None:
-    """Microseconds that a row takes, where a kind is asked by rows."""
+    """Measure the microseconds a row takes, where a kind is asked by rows; else None."""
     import polars as pl
 
     from orca_recipes.contract.messages import Turn, conversations_of

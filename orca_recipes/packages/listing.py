@@ -34,7 +34,7 @@ class Package:
 
 
 def packages(catalogue: Catalogue) -> list[Package]:
-    """The packages that are installed, by name."""
+    """List the installed packages, sorted by name."""
     found = {}
     for name in sorted({plugin.distribution for plugin in catalogue.loaded}):
         own = [plugin for plugin in catalogue.loaded if plugin.distribution == name]
@@ -54,7 +54,7 @@ def packages(catalogue: Catalogue) -> list[Package]:
 
 
 def packages_page(found: list[Package]) -> str:
-    """The packages, a line each, with their kinds and faults below."""
+    """Lay out the packages, a line each, with their kinds and faults below."""
     lines = in_columns(
         [
             (

@@ -53,12 +53,12 @@ def new_package(name: str, hook: str, out: Path, *, catalogue: Catalogue, versio
 
 
 def example_kind(hook: str, name: str) -> str:
-    """The Python of the kind in a package that `new_package` writes for a hook ("filters")."""
+    """Return the Python of the kind that `new_package` writes for a hook ("filters")."""
     return _filled(f"{hook}.py", _words(name, _piece(hook), Catalogue()))
 
 
 def _write(texts: dict[str, str], out: Path) -> None:
-    """All of a package or nothing: it is written aside and renamed."""
+    """Write all files of a package or none: aside, then renamed."""
     aside = out.with_name(f".{out.name}.new")
     shutil.rmtree(aside, ignore_errors=True)
     try:
@@ -66,6 +66,7 @@ def _write(texts: dict[str, str], out: Path) -> None:
             file = aside / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
+        # A rename takes the place of an empty folder, and of no other.
         aside.replace(out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -80,7 +81,7 @@ def _piece(hook: str) -> Piece:
 
 
 def _words(name: str, piece: Piece, catalogue: Catalogue) -> dict[str, str]:
-    """What is filled in: the distribution, its module, its kind and the kind's class."""
+    """Choose the names to fill in: of the distribution, its module, its kind and the kind's class."""
     module = re.sub(r"[-_.]+", "_", name).lower()
     usable = re.fullmatch(_NAME, name) and len(name) <= _LONGEST and module.isidentifier()
     if not usable or keyword.iskeyword(module):
@@ -109,7 +110,7 @@ def _words(name: str, piece: Piece, catalogue: Catalogue) -> dict[str, str]:
 
 
 def _recipe(tables: str, words: dict[str, str]) -> str:
-    """A recipe that uses the kind, with what else every recipe needs."""
+    """Write a recipe that uses the kind, with the other tables a recipe needs."""
     own = Template(tables).substitute(words)
     chosen = tomllib.loads(own)
     needed = [table["text"] for name, table in tomllib.loads(_text("tables.toml")).items() if name not in chosen]

@@ -1,1 +1,1 @@
-"""What will happen: a recipe and a lock become stages with fingerprints. Pure: no file, network, clock, environment."""
+"""The plan: a recipe and a lock become stages with fingerprints. Pure: no file, network, clock, environment."""

@@ -1,4 +1,4 @@
-"""How many rows of each task Orca's algorithm 1 draws, exactly in distribution and without a loop over draws.
+"""Rows of each task drawn by Orca's algorithm 1, exactly in distribution and without a loop over draws.
 
 The algorithm picks a task uniformly among those with rows left, takes one of its rows, and goes on until it has n.
 Let the rows of every task arrive after exponential gaps of mean 1, independently: by the lack of memory the next
@@ -16,9 +16,12 @@ from orca_recipes.contract.draws import digests, draw_keys
 _ONE = float(1 << 32)
 """A gap of 1 in fixed point: 2 ** 31 arrivals fit into an int64, and a gap is exact to 2 ** -32."""
 
+# Exact bits: math.log is the machine's C library, which may round otherwise.
 _LN2 = float.fromhex("0x1.62e42fefa39efp-1")
 _SQRT_HALF = float.fromhex("0x1.6a09e667f3bcdp-1")
+# The slope is below 0.172, so that the first term left out is below 1e-18.
 _TERMS = 11
+# Arrivals up to a time spread by its root; too few looked at costs one more round, no row.
 _MARGIN_SIGMAS = 6
 
 
@@ -50,7 +53,7 @@ def arrival_counts(
 
 
 def arrival_times(*, collection: str, task: str, rows: int, seed: int) -> np.ndarray:
-    """When the first rows of a task come, in the order of all tasks' draws: int64 [rows], rising."""
+    """Return the arrival times of a task's first rows, in the order of all tasks' draws: int64 [rows], rising."""
     return _arrivals(int(_task_keys(collection, [task])[0]), rows, seed)
 
 
@@ -70,7 +73,7 @@ def _first_reach(capacities: np.ndarray, rows: int) -> np.ndarray:
 
 
 def _arrivals(key: int, number: int, seed: int) -> np.ndarray:
-    """When the first rows of a task arrive, in fixed point: int64 [number], rising."""
+    """Draw the arrival times of a task's first rows, in fixed point: int64 [number], rising."""
     places = np.arange(number, dtype=np.uint64)
     hi = np.full(number, key, dtype=np.uint64)
     bits = draw_keys(id_hi=hi, id_lo=places, seed=seed, purpose="arrivals") >> np.uint64(12)
@@ -94,7 +97,7 @@ def _minus_log(values: np.ndarray) -> np.ndarray:
 
 
 def _time_of(arrivals: Sequence[np.ndarray], rows: int) -> int:
-    """The earliest time at which so many have arrived."""
+    """Find the earliest time by which so many rows have arrived."""
     early, late = -1, max((int(times[-1]) for times in arrivals if len(times)), default=0)
     while late - early > 1:
         middle = (early + late) // 2

@@ -24,7 +24,7 @@ QUESTIONS = "questions"
 
 
 def compile_plan(recipe: Recipe, pins: Pins, *, limit: int | None = None) -> Plan:
-    """The stages of a build.
+    """Compile the stages of a build.
 
     Args:
         limit: at most this many examples of each collection take the path (for trying a recipe).
@@ -49,7 +49,7 @@ def compile_plan(recipe: Recipe, pins: Pins, *, limit: int | None = None) -> Pla
 
 
 def add_student(plan: PlanBuilder, recipe: Recipe, tokenizer: SourcePin) -> tuple[str, str]:
-    """The stages that need no example, the tokenizer and the template: pinning runs them already."""
+    """Add the stages of tokenizer and template, which need no example: pinning runs them already."""
     first = plan.add(
         "tokenizer",
         "",
@@ -69,7 +69,8 @@ def add_student(plan: PlanBuilder, recipe: Recipe, tokenizer: SourcePin) -> tupl
 
 
 def used_collections(recipe: Recipe) -> tuple[str, ...]:
-    """The collections that datasets draw from, or are kept apart from, compared with or answered from, in order."""
+    """List in recipe order the collections that datasets draw from, are kept apart from, compared with or answered
+    from."""
     taken = {found for name in needed_mixtures(recipe) for found in mixture_collections(recipe, name)}
     taken |= {found for name in prepared_teachers(recipe) for found in recipe.teachers[name].collections()}
     taken |= {
@@ -79,24 +80,24 @@ def used_collections(recipe: Recipe) -> tuple[str, ...]:
 
 
 def prepared_teachers(recipe: Recipe) -> tuple[str, ...]:
-    """The teachers of datasets that are told their answers by collections."""
+    """List the teachers of datasets that take their answers from collections."""
     chosen = dict.fromkeys(dataset.teacher for dataset in recipe.datasets.values())
     return tuple(name for name in chosen if recipe.teachers[name].collections())
 
 
 def taken_collections(recipe: Recipe, dataset: str) -> tuple[str, ...]:
-    """The collections of one dataset, in recipe order."""
+    """List the collections of one dataset, in recipe order."""
     return mixture_collections(recipe, recipe.datasets[dataset].mixture)
 
 
 def has_reserve(recipe: Recipe, dataset: str, collection: str) -> bool:
-    """Whether more is drawn than is kept of a collection, so that filters may take some."""
+    """Tell whether more rows of a collection are drawn than kept, so filters may take some."""
     take = recipe.mixtures[recipe.datasets[dataset].mixture].take.get(collection)
     return take is not None and take.reserve is not None
 
 
 def used_kinds(recipe: Recipe) -> tuple[Kind, ...]:
-    """Every kind that decides bytes of a stage."""
+    """List every kind that decides bytes of a stage."""
     return (
         *(recipe.collections[name] for name in used_collections(recipe)),
         *(recipe.strategies[rule.strategy] for rule in recipe.rules),
@@ -109,13 +110,13 @@ def used_kinds(recipe: Recipe) -> tuple[Kind, ...]:
 
 
 def decisive(kind: Kind) -> dict[str, Any]:
-    """What of a kind decides its output: package, options without places, revision."""
+    """Return the facts of a kind that decide its output: package, options without places, revision."""
     package = type(kind).__module__.partition(".")[0]
     return {"package": package, "revision": type(kind).revision, **kind.identity()}
 
 
 def matching_rules(recipe: Recipe, collection: str) -> tuple[Rule, ...]:
-    """The rules that can match examples of a collection, in order."""
+    """List the rules that can match examples of a collection, in order."""
     return tuple(rule for rule in recipe.rules if rule.when.may_match_collection(collection))
 
 
@@ -132,7 +133,7 @@ def _compile_teacher(plan: PlanBuilder, recipe: Recipe, name: str) -> None:
 
 
 def _measure(plan: PlanBuilder, recipe: Recipe, student: tuple[str, str], dataset: str, collection: str) -> str:
-    """The stage that counts the tokens of a dataset's conversations before any is drawn."""
+    """Add the stage that counts the tokens of a dataset's conversations before any is drawn."""
     teacher = recipe.datasets[dataset].teacher
     told = (f"prepare {teacher}",) if teacher in prepared_teachers(recipe) else ()
     return plan.add(
@@ -148,21 +149,22 @@ def _measure(plan: PlanBuilder, recipe: Recipe, student: tuple[str, str], datase
 
 
 def collects(recipe: Recipe, dataset: str) -> bool:
-    """Whether a dataset's answers are bought, and not at hand."""
+    """Tell whether a dataset's answers are bought, and not at hand."""
     return recipe.teachers[recipe.datasets[dataset].teacher].collects
 
 
 def course_seed(recipe: Recipe, dataset: str) -> int:
-    """The seed of a dataset's draws of system messages and answers: the recipe's, unless it draws on its own."""
+    """Return the seed of a dataset's draws of system messages and answers: the recipe's, unless it draws on its own."""
     if recipe.datasets[dataset].draw == "shared":
         return recipe.seed
+    # 60 bits, so that the seed fits into an int64.
     return int(digest_of([recipe.seed, dataset])[:15], 16)
 
 
 def add_answers(
     plan: PlanBuilder, recipe: Recipe, name: str, collection: str, inputs: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The stages of a teacher whose answers are collected; they know neither filters nor the student's view.
+    """Add the stages of a teacher that collects answers; they know neither filters nor the student's view.
 
     Except where a dataset asks for the best of several answers: there filters decide which further ones are used.
     Returns: the inputs of `converse`.
@@ -241,7 +243,7 @@ def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tupl
 def _converse(
     plan: PlanBuilder, recipe: Recipe, name: str, student: tuple[str, str], early: tuple[str, ...], collection: str
 ) -> str:
-    """The stage of a collection's conversations, with those that buy answers for it.
+    """Add the stage of a collection's conversations, after the stages that buy its answers, if any.
 
     Args:
         early: the stage that compares questions, where one does.
@@ -264,12 +266,12 @@ def _converse(
 
 
 def compares_questions(recipe: Recipe, name: str) -> bool:
-    """Whether questions of a dataset are compared before answers to them are bought."""
+    """Tell whether a dataset's questions are compared before answers to them are bought."""
     return collects(recipe, name) and bool(recipe.datasets[name].comparisons_of_questions)
 
 
 def compared_questions(name: str) -> str:
-    """The stage in which a dataset's questions are compared before they are asked."""
+    """Name the stage that compares a dataset's questions before they are asked."""
     return f"compare {name}/{QUESTIONS}"
 
 
@@ -288,7 +290,8 @@ def _compare_questions(plan: PlanBuilder, recipe: Recipe, name: str) -> str:
 
 
 def _compare(plan: PlanBuilder, recipe: Recipe, name: str, conversations: tuple[str, ...]) -> str:
-    """The stage in which a dataset's conversations meet each other, and what filters compare them with."""
+    """Add the stage that compares a dataset's conversations with each other and with the collections and mixtures of
+    its filters."""
     kinds = recipe.datasets[name].comparisons
     return plan.add(
         "compare",
@@ -309,7 +312,7 @@ def _compare_decisive(recipe: Recipe, name: str, kinds: tuple[Comparison, ...]) 
 
 
 def _compared(recipe: Recipe, name: str, kinds: tuple[Comparison, ...]) -> list[str]:
-    """The stages of what filters compare a dataset with.
+    """List the stages of the collections and mixtures that filters compare a dataset with.
 
     Raises: MixtureError where that is the dataset itself.
     """
@@ -330,7 +333,7 @@ def _compared(recipe: Recipe, name: str, kinds: tuple[Comparison, ...]) -> list[
 
 
 def conversations_stage(recipe: Recipe, dataset: str, collection: str) -> str:
-    """The stage whose conversations are tokenized."""
+    """Name the stage whose conversations are tokenized."""
     verb = "sift" if recipe.datasets[dataset].comparisons else "converse"
     return f"{'keep' if has_reserve(recipe, dataset, collection) else verb} {dataset}/{collection}"
 
@@ -348,7 +351,7 @@ def _converse_decisive(recipe: Recipe, name: str, collection: str) -> dict[str, 
 
 
 def _training(dataset: Dataset) -> dict[str, Any]:
-    """What of a dataset decides which tokens of its conversations are trained, and which conversations at all."""
+    """Return the options of a dataset that decide its trained tokens, and the conversations it trains at all."""
     return {
         **({} if dataset.unknown == "reject" else {"unknown": dataset.unknown}),
         **({} if dataset.train_on is None else {"train_on": dataset.train_on.decisive()}),
@@ -356,7 +359,7 @@ def _training(dataset: Dataset) -> dict[str, Any]:
 
 
 def _fitting(recipe: Recipe) -> dict[str, Any]:
-    """What of packing decides examples already, where those that are longer than a row are made to fit."""
+    """Return the packing options that decide examples before packing, if overlong ones are made to fit a row."""
     if recipe.packing.overlong not in ("drop_history", "window"):
         return {}
     told = {"overlong": recipe.packing.overlong, "row_tokens": recipe.packing.row_tokens}
@@ -378,7 +381,7 @@ def _converse_kinds(recipe: Recipe, dataset: Dataset, collection: str) -> str:
 
 
 def rule_decisive(recipe: Recipe, rule: Rule) -> dict[str, Any]:
-    """What of a rule decides conversations."""
+    """Return the parts of a rule that decide conversations."""
     strategy = recipe.strategies[rule.strategy]
     return {
         "when": rule.when.model_dump(mode="json"),
@@ -404,7 +407,7 @@ def _messages(recipe: Recipe, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _counts_with(recipe: Recipe, collection: str, student: tuple[str, str]) -> tuple[str, ...]:
-    """The tokenizer, where a rule counts the tokens of questions."""
+    """Return the tokenizer's stage where a rule counts the tokens of questions, else none."""
     return student[:1] if any(rule.when.counts_tokens for rule in matching_rules(recipe, collection)) else ()
 
 

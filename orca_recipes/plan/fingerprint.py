@@ -12,7 +12,7 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> str:
-    """The one JSON text of a value.
+    """Write the one canonical JSON text of a value.
 
     Raises: TypeError for what has no canonical form (NaN, infinities, sets, objects).
     """

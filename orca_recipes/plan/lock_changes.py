@@ -1,4 +1,4 @@
-"""What locking anew would change, part by part: each pin and each stage, with why, and whether it can change bytes."""
+"""Changes of a lock made anew, part by part: each pin and each stage, with why, and whether it can change bytes."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _by_name(value: Any) -> Any:
 
 
 def _leaves(path: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Where two tables differ: a table that stands on one side alone is one difference."""
+    """Yield the differences of two tables; a table on one side alone is one difference."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in sorted({*before, *after}):
             yield from _leaves(f"{path}.{key}" if path else key, before.get(key), after.get(key))

@@ -1,4 +1,4 @@
-"""How the mixtures of a recipe hang together, and the stages that draw them.
+"""The relations between a recipe's mixtures, and the stages that draw them.
 
 A mixture's stages belong to the mixture, not to the datasets that use it, so that these share them. What a draw of a
 collection depends on is all that its stage takes in: of other collections only earlier ones (for questions that both
@@ -19,7 +19,7 @@ MIXING = ("contexts", "questions", "measure", "allot", "mix")
 
 
 def line_of(mixtures: Mapping[str, Mixture], name: str) -> tuple[str, ...]:
-    """A mixture and the ones that it is a part of, outwards."""
+    """List a mixture and the mixtures it is a part of, outwards."""
     line = [name]
     while (outer := mixtures[line[-1]].from_) is not None and outer not in line:
         line.append(outer)
@@ -27,7 +27,7 @@ def line_of(mixtures: Mapping[str, Mixture], name: str) -> tuple[str, ...]:
 
 
 def mixture_collections(recipe: Recipe, name: str) -> tuple[str, ...]:
-    """The collections that a mixture draws from, in recipe order."""
+    """List the collections that a mixture draws from, in recipe order."""
     mixture = recipe.mixtures[name]
     outer = mixture.from_ or mixture.holdout_of
     if outer is not None:
@@ -36,7 +36,7 @@ def mixture_collections(recipe: Recipe, name: str) -> tuple[str, ...]:
 
 
 def needed_mixtures(recipe: Recipe) -> tuple[str, ...]:
-    """The mixtures that datasets use, with those that they are made of or held against; those come first."""
+    """List the mixtures that datasets use, after the ones they are made of or held against."""
     found: dict[str, None] = {}
 
     def need(name: str) -> None:
@@ -57,7 +57,7 @@ def needed_mixtures(recipe: Recipe) -> tuple[str, ...]:
 
 
 def are_apart(mixtures: Mapping[str, Mixture], one: str, other: str) -> bool:
-    """Whether no question may stand in both of two mixtures."""
+    """Tell whether the recipe keeps two mixtures apart: no question may stand in both."""
     return any(
         outer in mixtures[inner].exclude or mixtures[inner].holdout_of == outer
         for mine in line_of(mixtures, one)
@@ -67,14 +67,14 @@ def are_apart(mixtures: Mapping[str, Mixture], one: str, other: str) -> bool:
 
 
 def is_kept_apart(recipe: Recipe, dataset: str) -> bool:
-    """Whether another dataset may hold none of a dataset's questions, so that its records must tell them."""
+    """Tell whether another dataset may hold none of a dataset's questions, so its records must keep their digests."""
     mine = recipe.datasets[dataset].mixture
     others = (chosen.mixture for name, chosen in recipe.datasets.items() if name != dataset)
     return any(are_apart(recipe.mixtures, mine, other) for other in others)
 
 
 def fixed_target(mixture: Mixture, collection: str) -> int | None:
-    """Rows (or tokens) asked of a collection, where the recipe alone says how many."""
+    """Return the rows (or tokens) asked of a collection; None where the recipe alone does not say how many."""
     take = mixture.take[collection]
     return divided_counts(mixture, {})[collection] if take.share is not None else take.rows
 
@@ -87,13 +87,13 @@ def fixed_targets(mixture: Mixture) -> dict[str, int | None]:
 
 
 def by_rate(recipe: Recipe, name: str) -> tuple[str, ...]:
-    """The collections of a mixture whose part is decided by the rates of their tasks."""
+    """List the collections of a mixture that take a part by the rates of their tasks."""
     take = recipe.mixtures[name].take
     return tuple(found for found in mixture_collections(recipe, name) if found in take and take[found].is_by_rate)
 
 
 def earlier_holders(recipe: Recipe, name: str, collection: str) -> tuple[str, ...]:
-    """The collections of a mixture to which rows belong that this one holds too."""
+    """List the collections of a mixture that own the rows this one also holds."""
     if recipe.mixtures[name].duplicates == "keep":
         return ()
     taken = mixture_collections(recipe, name)
@@ -101,14 +101,14 @@ def earlier_holders(recipe: Recipe, name: str, collection: str) -> tuple[str, ..
 
 
 def measure_stage(recipe: Recipe, name: str, collection: str) -> str:
-    """The stage that counts the tokens of which a mixture's shares are."""
+    """Name the stage that counts the tokens for a mixture's shares."""
     if not counts_answers(recipe.mixtures[name]):
         return f"measure {collection}"
     return f"measure {measured_dataset(recipe, name)}/{collection}"
 
 
 def measured_dataset(recipe: Recipe, name: str) -> str:
-    """The dataset whose conversations are counted for a mixture: the first that takes it."""
+    """Name the dataset whose conversations are counted for a mixture's tokens: the first that takes it."""
     return datasets_taking(recipe, name)[0]
 
 
@@ -120,7 +120,7 @@ def add_mixtures(
     *,
     measure: Callable[[str, str], str],
 ) -> None:
-    """The stages that draw every mixture that is needed; all `read` stages are there.
+    """Add the stages that draw every needed mixture; all `read` stages are there.
 
     Args:
         student: the stages of the recipe's tokenizer and template, for shares of tokens.
@@ -138,15 +138,15 @@ def add_mixtures(
 
 
 def context_columns(recipe: Recipe) -> tuple[str, ...] | None:
-    """The columns beside the conversation by which rows differ: all that some strategy of a rule asks with; None: any
-    that a row has."""
+    """List the columns beside the conversation that tell rows apart: all that some strategy of a rule asks with; None:
+    any that a row has."""
     told = [recipe.strategies[rule.strategy].columns() for rule in recipe.rules]
     known = [columns for columns in told if columns is not None]
     return None if len(known) < len(told) else tuple(sorted({name for columns in known for name in columns}))
 
 
 def questions_stage(plan: PlanBuilder, collection: str) -> str:
-    """The stage that keeps the digest of every question of a collection, made where somebody asks for it."""
+    """Add the stage that keeps the digest of every question of a collection, once; return its name."""
     return plan.once("questions", collection, decisive=dict, inputs=(f"read {collection}",))
 
 
@@ -181,7 +181,8 @@ class _Stages:
             self._mix(collection, decisive, inputs)
 
     def add_part(self, limit: int | None) -> None:
-        """A part of another mixture: decided for all collections at once, because one order goes through them all."""
+        """Add the stages of a part of another mixture, decided for all collections at once, because one order goes
+        through them all."""
         outer = self._mixture.from_
         inputs = [f"{verb}{found}" for found in self._collections for verb in ("read ", f"mix {outer}/")]
         inputs += self._of_excluded()
@@ -199,7 +200,8 @@ class _Stages:
             self._mix(collection, self._of_allotment(collection, limit), [f"read {collection}", allot])
 
     def _add_holdout(self) -> str:
-        """What is set aside, drawn as the mixture is: how many of each collection depends on all of them."""
+        """Add the stage that sets rows aside, drawn as the mixture is: how many of each collection depends on all of
+        them."""
         inputs = [stage for place in range(len(self._collections)) for stage in self._inputs(place)]
         inputs += [questions_stage(self._plan, found) for found in self._collections]
         takes = {found: self._of_take(found) for found in self._collections}
@@ -219,19 +221,23 @@ class _Stages:
             decisive["unit"] = "tokens" if not counts_answers(self._mixture) else f"{self._mixture.tokens_of} tokens"
         if take.is_by_rate:
             decisive |= {"of": self._mixture.rows, "rates": self._rates()}
+        # Taking all draws nothing, so that another seed need not rerun it.
         if not take.all or self._mixture.holdout is not None:
             decisive["seed"] = self._recipe.seed
+        # Arrival times are keyed by collection and task.
         if take.draw == "uniform_tasks":
             decisive["collection"] = collection
         return decisive | self._reserved()
 
     def _reserved(self) -> dict[str, Any]:
-        """What tells draws of before apart in which rows of a reserve were told as any others of a mixture."""
+        """Mark draws that exclude a mixture with a reserve: older ones counted rows of the reserve as any others of
+        that mixture."""
         takes = [take for other in self._mixture.exclude for take in self._recipe.mixtures[other].take.values()]
         return {"reserved": "apart"} if any(take.reserve is not None for take in takes) else {}
 
     def _rates(self) -> dict[str, Any]:
-        """What decides the parts of collections without an amount, beside the sizes of their tasks."""
+        """Return the options that decide the parts of collections without an amount, beside the sizes of their
+        tasks."""
         takes: Mapping[str, Take] = self._mixture.take
         rates = {found: takes[found].model_dump(mode="json", exclude_defaults=True) for found in self._by_rate()}
         return {"takes": rates, "shares": [str(take.share) for take in takes.values() if take.share is not None]}
@@ -241,7 +247,7 @@ class _Stages:
         return decisive if limit is None else decisive | {"limit": limit, "seed": self._recipe.seed}
 
     def _inputs(self, place: int) -> list[str]:
-        """What a draw of a collection looks at; place: among those of the mixture."""
+        """List the input stages for a draw of a collection; place: among those of the mixture."""
         collection = self._collections[place]
         take = self._mixture.take[collection]
         inputs = [self._reads[place]]
@@ -258,14 +264,15 @@ class _Stages:
         return inputs
 
     def _measured(self, collection: str) -> str:
-        """The stage that counts the tokens of a collection."""
+        """Add the stage that counts the tokens of a collection; return its name."""
         if counts_answers(self._mixture):
             return self._measure(measured_dataset(self._recipe, self._name), collection)
         inputs = (f"read {collection}", self._tokenizer)
         return self._plan.add("measure", collection, kind="", decisive={}, inputs=inputs)
 
     def _contexts_to(self, place: int) -> list[str]:
-        """The stages that keep the digest of all that stands before each answer, of the collections up to one."""
+        """List the stages that digest the context of each answer, of the collections up to one, and add those not yet
+        there."""
         for found in self._collections[len(self._contexts) : place + 1]:
             inputs = (f"read {found}",)
             self._contexts.append(self._plan.once("contexts", found, decisive=self._of_contexts, inputs=inputs))

@@ -1,4 +1,4 @@
-"""How many rows a mixture takes: pure arithmetic, in exact integers.
+"""Row counts of a mixture: pure arithmetic, in exact integers.
 
 Shares are decimals and parts of a whole are found by largest remainder, so that counts sum to what was asked and no
 rounding differs between machines. What depends on draws (which rows, and how many of each task under `uniform_tasks`)
@@ -17,7 +17,7 @@ _PRECISE = Context(prec=40)
 
 @dataclass(frozen=True)
 class Cut:
-    """How a number of rows falls on a group's keyed order, where rows may repeat.
+    """The repeats of each row in a group's keyed order, from the group's count.
 
     The longest prefix of total weight `weight` stands `above` times, the row behind it `boundary` times, all further
     ones `below` times. A row weighs 1, or its tokens where tokens are counted.
@@ -42,6 +42,7 @@ def largest_remainder(total: int, weights: Sequence[Fraction | Decimal | int]) -
         return [0] * len(exact)
     quotas = [total * weight / whole for weight in exact]
     parts = [int(quota) for quota in quotas]
+    # Part minus quota is the negative remainder: the largest remainder comes first.
     order = sorted(range(len(parts)), key=lambda place: (parts[place] - quotas[place], place))
     for place in order[: total - sum(parts)]:
         parts[place] += 1
@@ -49,7 +50,7 @@ def largest_remainder(total: int, weights: Sequence[Fraction | Decimal | int]) -
 
 
 def task_rates(sizes: Iterable[int], *, cap: int | None, temperature: Decimal | None) -> list[Fraction]:
-    """The mixing rate of each task: min(size, cap) ** (1 / temperature).
+    """Compute the mixing rate of each task: min(size, cap) ** (1 / temperature).
 
     As seqio's `mixing_rate_num_examples` (google/seqio, seqio/utils.py) and FLAN-v2's capped rates have it.
     """
@@ -83,8 +84,8 @@ def proportional_counts(total: int, rates: Sequence[Fraction], capacities: Seque
 
 
 def water_level(capacities: Iterable[int], rows: int) -> Fraction:
-    """The level up to which tasks are drawn from under `uniform_tasks`, in the mean: the sum of min(capacity, level) is
-    rows. Tasks below it are drawn whole. Where rows are more than there are: the largest capacity."""
+    """Compute the mean level up to which `uniform_tasks` draws from tasks: the sum of min(capacity, level) is rows.
+    Tasks below it are drawn whole. Where rows are more than there are: the largest capacity."""
     ordered = sorted(capacities)
     left, last = rows, 0
     for place, capacity in enumerate(ordered):
@@ -97,7 +98,7 @@ def water_level(capacities: Iterable[int], rows: int) -> Fraction:
 
 
 def divided_counts(mixture: Mixture, rates: Mapping[str, Fraction]) -> dict[str, int]:
-    """Rows (or tokens) of each collection whose amount is a part of the mixture's.
+    """Divide the mixture's rows (or tokens) among the collections with a share or a rate.
 
     Args:
         rates: of the collections without an amount, the sum of the rates of their tasks.
@@ -110,7 +111,7 @@ def divided_counts(mixture: Mixture, rates: Mapping[str, Fraction]) -> dict[str,
 
 
 def group_counts(take: Take, sizes: Sequence[int], target: int | None) -> list[int]:
-    """Rows (or tokens) of each group, repeats among them; not for `uniform_tasks`, whose counts are drawn.
+    """Count the rows (or tokens) of each group, repeats included; not for `uniform_tasks`, whose counts are drawn.
 
     Args:
         sizes: rows of each group, or their tokens where target is in tokens: tasks under per_task and proportional,
@@ -129,7 +130,7 @@ def group_counts(take: Take, sizes: Sequence[int], target: int | None) -> list[i
 
 
 def cut_of(count: int, size: int, repeat: int) -> Cut:
-    """Where a group's count cuts its keyed order.
+    """Cut a group's keyed order by its count.
 
     Args:
         count: at most size times however often rows may stand. size: rows or tokens of the group.
@@ -143,7 +144,8 @@ def cut_of(count: int, size: int, repeat: int) -> Cut:
 
 
 def with_reserve(count: int, reserve: Decimal | None) -> int:
-    """Rows to draw so that count are left after the filters took theirs, rounded up."""
+    """Count the rows to draw so that count are left after the filters took theirs, rounded up."""
+    # The negative of a negative's floor is the ceiling, in exact fractions.
     return count if reserve is None else count + -int(-(count * Fraction(reserve)) // 1)
 
 

@@ -1,4 +1,4 @@
-"""What a lock pins: every moving name of a recipe, as plain data.
+"""The pins of a lock: every moving name of a recipe, as plain data.
 
 Pins feed the plan; outcomes of a build stand beside them in the lock and never do.
 """
@@ -26,7 +26,7 @@ class FilePin:
 
 @dataclass(frozen=True)
 class SourcePin:
-    """What a source reads: its files, and versions of what generates rows."""
+    """The files that a source reads, and the versions of its generators of rows."""
 
     files: tuple[FilePin, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Pins:
 
 
 def pins_from_json(table: Mapping[str, Any]) -> Pins:
-    """The pins of a lock's `[pins]` table. Raises: KeyError or TypeError where it does not hold them."""
+    """Read pins from a lock's `[pins]` table. Raises: KeyError or TypeError where it does not hold them."""
     tokenizer = _held(table, "tokenizer", dict)
     collections, kinds = _held(table, "collections", dict), _held(table, "kinds", dict)
     sets = _held(table, "system_messages", dict) if "system_messages" in table else {}
@@ -99,7 +99,7 @@ def pins_from_json(table: Mapping[str, Any]) -> Pins:
 
 
 def differences(before: Pins, after: Pins) -> list[str]:
-    """What changed between two pinnings, pin by pin, in sentences."""
+    """List the changes between two pinnings, pin by pin, in sentences."""
     found = list(plugin_differences(before.plugins, after.plugins))
     found += _source_differences("extends", SourcePin(before.extends), SourcePin(after.extends))
     for name in sorted({*before.collections, *after.collections}):
@@ -162,8 +162,9 @@ def _file_pin(file: Any) -> FilePin:
 
 
 def _held(table: Mapping[str, Any], key: str, kind: type[Held]) -> Held:
-    """A value of a table, of its type: locks are edited by hand and merged by machines."""
+    """Return a value of a table if it has the right type: locks are edited by hand and merged by machines."""
     value = table[key]
+    # Not isinstance, for which True is an int.
     if type(value) is not kind:
         raise TypeError(f"{key}, as {_NOUNS[kind]}")
     return value

@@ -14,7 +14,7 @@ from orca_recipes.contract.pieces import piece_of_kind
 
 @dataclass(frozen=True)
 class PluginPin:
-    """A distribution other than ours that offers kinds which decide bytes.
+    """A distribution other than ours, with kinds that decide bytes.
 
     digest: of its files. kinds: those that a recipe uses, "filters:no_shouting" to "module:Class".
     """
@@ -28,7 +28,7 @@ class PluginPin:
 
 
 def kind_key(kind: Kind) -> str:
-    """What a kind is called in plans and locks: "filters:no_shouting"."""
+    """Return a kind's name in plans and locks: "filters:no_shouting"."""
     return f"{piece_of_kind(type(kind)).hook.removeprefix('orca_')}:{kind.kind}"
 
 
@@ -37,7 +37,7 @@ def class_name(kind: type[Kind]) -> str:
 
 
 def plugins_of(kinds: Iterable[Kind], plugins: Mapping[str, PluginPin]) -> dict[str, Any]:
-    """The plugins that offer some of these kinds, each with what decides their output, as JSON values."""
+    """Select the plugins of these kinds, each with the facts that decide its output, as JSON values."""
     wanted = {(kind_key(kind), class_name(type(kind))) for kind in kinds}
     found = {}
     for name, pin in plugins.items():
@@ -48,7 +48,7 @@ def plugins_of(kinds: Iterable[Kind], plugins: Mapping[str, PluginPin]) -> dict[
 
 
 def plugin_differences(before: Mapping[str, PluginPin], after: Mapping[str, PluginPin]) -> Iterator[str]:
-    """What differs between the plugins that are locked and those that are here, in sentences."""
+    """Yield the differences between the locked and the installed plugins, in sentences."""
     for name in sorted({*before, *after}):
         old, new = before.get(name), after.get(name)
         where = f"plugins.{name}"
@@ -72,7 +72,7 @@ def _pin_differences(where: str, old: PluginPin, new: PluginPin) -> Iterator[str
 
 
 def told_version(version: str) -> str:
-    """A version within a sentence; what no distribution offers has none."""
+    """Write a version within a sentence; a kind that no distribution offers has none."""
     return f"version {version} " if version else "it "
 
 

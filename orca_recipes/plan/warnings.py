@@ -1,4 +1,4 @@
-"""What a recipe asks for that can be built and is hardly meant: `check`, `plan` and `build` say it and go on."""
+"""Warnings about recipes that can be built and are hardly meant: `check`, `plan` and `build` say them and go on."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from orca_recipes.recipe.model import Recipe
 
 
 def warnings(recipe: Recipe) -> tuple[str, ...]:
-    """The warnings of a recipe, each beginning with the dotted path of what it is about."""
+    """List the warnings of a recipe, each beginning with the dotted path of its subject."""
     return tuple(_unanswered_instructions(recipe))
 
 
 def _unanswered_instructions(recipe: Recipe) -> Iterator[str]:
-    """Rules that show the student an instruction which nobody was given before answering."""
+    """Warn of rules that show the student an instruction, while nobody was given it before answering."""
     for place, rule in enumerate(recipe.rules):
         if not recipe.strategies[rule.strategy].instructs:
             continue

@@ -1,4 +1,4 @@
-"""Why a stage will run: what of its identity differs from the last build into the same place."""
+"""The reason of a stage to run: its identity's differences from the last build into the same place."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ _INPUTS_TOLD = 20
 
 
 def why(stage: Stage, before: Mapping[str, Any] | None, changed: Mapping[str, str]) -> str:
-    """A stage's reason to run.
+    """Word a stage's reason to run.
 
     Args:
         before: {"fingerprint", "decisive"} of the stage of that name in the last build, None where it had none.
@@ -33,12 +33,13 @@ def why(stage: Stage, before: Mapping[str, Any] | None, changed: Mapping[str, st
 
 
 def _with_reason(name: str, reason: str) -> str:
-    """A stage behind; those that a plan makes itself will not run any more, so nothing else tells their reason."""
+    """Name a stage behind, with its reason if planning made it itself: it will not run any more, so nothing else tells
+    it."""
     return f"{name} ({reason})" if name in ("tokenizer", "template") else name
 
 
 def _plugin_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    """Which packages of strangers are others: "stranger 1.0 -> 2.0"."""
+    """Yield the packages of strangers that changed: "stranger 1.0 -> 2.0"."""
     for name in sorted({*before, *after}):
         old, new = before.get(name), after.get(name)
         if new is None:
@@ -62,6 +63,7 @@ def _differences(path: str, before: Any, after: Any) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
+    # What came out of JSON has lists where the plan has tuples.
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 

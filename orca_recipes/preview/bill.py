@@ -1,4 +1,4 @@
-"""What a recipe's answers will cost, before any is bought: what is stored, what is missing, and a range of money.
+"""The cost of a recipe's answers before any is bought: answers stored, answers missing, and a range of money.
 
 Nothing is guessed: the length of answers comes from those that are stored for the same strategy, else from max_tokens;
 where neither says it, or the recipe states no prices, the bill says so.
@@ -40,7 +40,7 @@ _SAMPLE = 500
 
 @dataclass(frozen=True)
 class Line:
-    """What one teacher is asked for one collection by one strategy.
+    """The requests of one teacher, collection and strategy, with the answers to buy and their cost.
 
     Attributes:
         calls: answers that must be bought; where the best of several is kept, at most so many. tokens_in: of their
@@ -61,7 +61,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Sent:
-    """A host that a teacher's requests go to, and the environment variable whose value goes with them.
+    """A host of a teacher's requests, and the environment variable whose value goes with them.
 
     allowed: whether this user allowed it, or it is this machine.
     """
@@ -117,7 +117,7 @@ class _Sums:
 
 @dataclass
 class _Known:
-    """What a teacher's stored answers tell: characters and tokens of questions, lengths of answers by strategy."""
+    """Sums over a teacher's stored answers: characters and tokens of questions, lengths of answers by strategy."""
 
     chars: int = 0
     tokens: int = 0
@@ -125,7 +125,7 @@ class _Known:
 
 
 def billed(asked: Asked, prepared: Prepared) -> Bill | None:
-    """The bill of a recipe, None where no answers are bought. Its questions are made ready first, and stay so."""
+    """Make the bill of a recipe, None where no answers are bought. Its questions are made ready first, and stay so."""
     recipe = asked.loaded.recipe
     teachers = _asked_teachers(recipe)
     if not teachers:
@@ -151,7 +151,7 @@ def sent_by_recipe(recipe: Recipe) -> Iterator[Sent]:
 
 
 def _asked_teachers(recipe: Recipe) -> list[str]:
-    """The teachers whose answers are bought, in recipe order."""
+    """List the teachers whose answers are bought, in recipe order."""
     return list(dict.fromkeys(chosen.teacher for name, chosen in recipe.datasets.items() if collects(recipe, name)))
 
 
@@ -198,7 +198,8 @@ def _bill_teacher(bench: Bench, name: str, traces: TraceStore, lines: list[Line]
 def _requests(
     bench: Bench, name: str, teacher: Teacher, traces: TraceStore
 ) -> Iterator[tuple[str, str, int, Standing, list[str]]]:
-    """Every distinct request of a teacher: subject, strategy, sample, how it stands, the texts of its messages."""
+    """Yield every distinct request of a teacher: subject, strategy, sample, standing in the traces, texts of its
+    messages."""
     seen: set[bytes] = set()
     for questions in questions_of(bench, name):
         course = course_of(bench, *questions.subject.split("/", 1))
@@ -212,7 +213,7 @@ def _requests(
 
 
 def _tokens_per_char(bench: Bench, texts: Sequence[str]) -> float:
-    """By the student's tokenizer: the teacher's is not at hand."""
+    """Count the tokens a character makes by the student's tokenizer: the teacher's is not at hand."""
     import pyarrow as pa
 
     chars = sum(map(len, texts))

@@ -1,4 +1,4 @@
-"""What becomes of the first rows of each collection, tried before anything is built or bought.
+"""A trial of the first rows of each collection, before anything is built or bought.
 
 Strategy, teacher and filters look at a few hundred rows as a build would; of a teacher whose answers are bought only
 what is asked is made. So a rule that refuses every row is seen in a plan.
@@ -35,7 +35,7 @@ _REASONS_SHOWN = 3
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of the first rows that a dataset takes of a collection; reasons: stage and reason to rows."""
+    """Counts of the first rows that a dataset takes of a collection; reasons: stage and reason to rows."""
 
     dataset: str
     collection: str
@@ -51,7 +51,7 @@ class Trial:
 
 
 def trials(bench: Bench) -> tuple[Trial, ...]:
-    """Try the collections that were read and drawn, and whose conversations are not made yet."""
+    """Try the collections that were read and drawn, and have no conversations yet."""
     return tuple(
         found
         for dataset in bench.recipe.datasets
@@ -61,7 +61,7 @@ def trials(bench: Bench) -> tuple[Trial, ...]:
 
 
 def trial_lines(found: tuple[Trial, ...]) -> str:
-    """What people read of trials: those that lost rows."""
+    """Write a line for each trial that lost rows."""
     return "\n".join(str(trial) for trial in found if trial.rejected)
 
 
@@ -93,7 +93,7 @@ def _trial(bench: Bench, dataset: str, collection: str) -> Trial | None:
 
 
 def first_conversations(bench: Bench, dataset: str, collection: str) -> pl.DataFrame | None:
-    """The conversations of the first rows that a dataset takes of a collection, as filters leave them; None where rows
+    """Return the conversations of the first rows a dataset takes of a collection, after its filters; None where rows
     were not read yet, or answers are missing."""
     import polars as pl
 
@@ -115,7 +115,7 @@ def first_conversations(bench: Bench, dataset: str, collection: str) -> pl.DataF
 
 
 def _stored(converse: StageFolder) -> pl.DataFrame:
-    """The first conversations of a stage."""
+    """Read the first conversations of a stage, ROWS at most."""
     import polars as pl
 
     found, rows = [pl.DataFrame(schema=stored_conversations_schema())], 0
@@ -130,7 +130,7 @@ def _stored(converse: StageFolder) -> pl.DataFrame:
 
 
 def _is_drawn(bench: Bench, dataset: str, collection: str) -> bool:
-    """Whether the rows of a collection were read and drawn, and its teacher is prepared."""
+    """Tell whether the rows of a collection were read and drawn, and its teacher is prepared."""
     teacher = bench.recipe.datasets[dataset].teacher
     needed = [f"read {collection}", f"mix {bench.recipe.datasets[dataset].mixture}/{collection}"]
     needed += [f"prepare {teacher}"] if teacher in prepared_teachers(bench.recipe) else []
@@ -138,7 +138,7 @@ def _is_drawn(bench: Bench, dataset: str, collection: str) -> bool:
 
 
 def _tasks(bench: Bench, dataset: str, collection: str, course: Course) -> Iterator[ConverseTask]:
-    """The batches that hold the first rows which are taken, and of these no more than ROWS."""
+    """Yield the batches with the first rows that are taken, and select no more than ROWS of these."""
     read = bench.folder(f"read {collection}")
     selected = np.minimum(taken_copies(bench.mixed(dataset, collection)), 1)
     selected[np.cumsum(selected) > ROWS] = 0

@@ -1,4 +1,4 @@
-"""What conversations become under each history of a chat template: how many examples, and how many tokens.
+"""Numbers of examples and tokens from the same conversations, under each history of a chat template.
 
 A template that prints earlier turns otherwise than they were trained makes an example of each turn: a plan shows it on
 the first rows of each collection, beside what the other histories would give, before a build finds a limit.
@@ -50,7 +50,7 @@ class HistoryView:
 
 
 def histories(bench: Bench) -> tuple[HistoryView, ...]:
-    """Look at the collections whose rows are at hand, where the template is one that renders turn by turn."""
+    """Count examples and tokens of the collections with rows at hand, if the template renders turn by turn."""
     if bench.student.markup.rendering is None or "history" not in type(bench.recipe.template).model_fields:
         return ()
     places = [(name, found) for name in bench.recipe.datasets for found in taken_collections(bench.recipe, name)]
@@ -63,7 +63,8 @@ def histories(bench: Bench) -> tuple[HistoryView, ...]:
 
 
 def history_table(views: tuple[HistoryView, ...]) -> str:
-    """What people read: collections with a conversation that becomes several examples under some history."""
+    """Lay out the collections with a conversation that becomes several examples under some history; "" where none
+    has."""
     grown = {(view.dataset, view.collection) for view in views if view.examples > view.conversations}
     lines: list[tuple[str, ...]] = [
         ("dataset", "collection", "history", "first rows", "examples a row", "tokens a row", "of examples", "times")
@@ -79,7 +80,7 @@ def history_table(views: tuple[HistoryView, ...]) -> str:
 
 
 def _markups(bench: Bench) -> Iterator[tuple[str, Markup]]:
-    """The template under each history that it can have."""
+    """Yield the template's markup under each history it can have."""
     template, student = bench.recipe.template, bench.student
     vocabulary = opened(bench.recipe.tokenizer, student.folder).vocabulary
     chosen = student.markup.rendering.history if student.markup.rendering is not None else ""

@@ -1,4 +1,4 @@
-"""How many rows each mixture takes of each collection, as `plan` says it: before and after the sources were scanned.
+"""Rows that each mixture takes of each collection, for `plan`: before and after the sources were scanned.
 
 What sizes decide is worked out by the same arithmetic that draws; what only content decides (questions that two
 collections hold) is known once the stage that draws is in the store, and is left open until then.
@@ -23,7 +23,7 @@ EXACT, DECLARED, UNKNOWN = "exact", "declared", "unknown"
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a collection: its rows, and the rows of each of its tasks; state: of both."""
+    """The known size of a collection: its rows, and the rows of each of its tasks; state: of both."""
 
     rows: int | None
     tasks: Mapping[str, int] | None
@@ -32,7 +32,7 @@ class Known:
 
 @dataclass(frozen=True)
 class TakenView:
-    """What a mixture takes of a collection; None where that is not known.
+    """A mixture's take of a collection, in rows and tokens; None where a number is not known.
 
     pool: rows of the collection. rows: examples taken, `repeats` of them rows that stand already. duplicates, excluded,
     held_out: rows that are left out for their question. level: rows of each large task under `uniform_tasks`, in the
@@ -69,7 +69,7 @@ Report = Callable[[str, str], Mapping[str, Any] | None]
 
 
 def mixture_views(recipe: Recipe, known: Mapping[str, Known], reports: Report) -> dict[str, MixtureView]:
-    """All mixtures that datasets need, by name.
+    """Count the rows of all mixtures that datasets need, by name.
 
     Args:
         known: the collections. reports: of finished draws, without a limit.
@@ -90,7 +90,7 @@ def mixture_views(recipe: Recipe, known: Mapping[str, Known], reports: Report) -
 
 
 def _drawn(report: Mapping[str, Any]) -> TakenView:
-    """What a finished draw says itself."""
+    """Read the counts of a take from the report of its finished draw."""
     left = report["left_out"]
     kept = report.get("kept_at_most")
     return TakenView(
@@ -151,12 +151,12 @@ def _target_by_rate(recipe: Recipe, name: str, found: str, known: Mapping[str, K
 
 
 def _is_by_content(mixture: Mixture, place: int) -> bool:
-    """Whether what can be drawn of a mixture's collection depends on what questions say."""
+    """Tell whether the rows to draw of a mixture's collection depend on the text of questions."""
     return bool(mixture.exclude or mixture.holdout or (place and mixture.duplicates != "keep"))
 
 
 def _of_its_tasks(take: Take, known: Known) -> Known:
-    """What is known of a collection's rows that a take may draw."""
+    """Reduce the known size of a collection to the tasks of a take."""
     if not take.tasks:
         return known
     if known.tasks is None:
@@ -170,6 +170,7 @@ def _taken(mixture: Mixture, take: Take, known: Known, target: int | None, is_by
     rows, level = _rows(mixture, take, known, target)
     repeats = max(0, rows - known.rows) if rows is not None and known.rows is not None else 0
     if take.repeat > 1 and rows is not None:
+        # -(-rows // repeat) is rows / repeat, rounded up: how many different rows there are.
         repeats = rows - -(-rows // take.repeat)
     left = None if is_by_content else 0
     state = UNKNOWN if rows is None else DECLARED if is_by_content else known.state
@@ -182,7 +183,7 @@ def _is_of_tokens(mixture: Mixture, take: Take) -> bool:
 
 
 def _rows(mixture: Mixture, take: Take, known: Known, target: int | None) -> tuple[int | None, int | None]:
-    """Rows that are taken, and the level of large tasks."""
+    """Count the rows taken, and the level of large tasks; None for either where it is not known or not used."""
     if _is_of_tokens(mixture, take):
         return None, None
     if take.per_category is not None:
@@ -217,7 +218,7 @@ def _less_holdout(mixture: Mixture, taken: Mapping[str, TakenView]) -> dict[str,
 
 
 def _of_another(recipe: Recipe, name: str, views: Mapping[str, MixtureView], known: Mapping[str, Known]) -> MixtureView:
-    """A part or a hold-out: its rows are as the recipe says, and of each collection about its part of them."""
+    """Count a part or a hold-out: its rows are as the recipe says, and of each collection about its part of them."""
     mixture = recipe.mixtures[name]
     outer = views[mixture.from_ or mixture.holdout_of or name]
     asked = mixture.rows if mixture.from_ is not None else recipe.mixtures[mixture.holdout_of or name].holdout

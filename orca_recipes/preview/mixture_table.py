@@ -14,7 +14,7 @@ _HEAD = ("mixture", "collection", "pool", "taken", "notes", "state")
 
 
 def mixture_table(mixtures: Mapping[str, MixtureView]) -> str:
-    """All mixtures, in columns."""
+    """Lay out all mixtures, in columns."""
     lines: list[tuple[str, ...]] = [_HEAD]
     for name, view in mixtures.items():
         whole = sum(taken.tokens or 0 for taken in view.collections.values())
@@ -32,7 +32,7 @@ def mixture_table(mixtures: Mapping[str, MixtureView]) -> str:
 
 
 def _counting_questions(mixtures: Mapping[str, MixtureView]) -> list[str]:
-    """What is to be known of shares that are of tokens before answers."""
+    """List a remark on each mixture with shares of question tokens, counted before answers."""
     return [
         f"mixtures.{name}: its shares count tokens of questions alone, and what is packed holds answers too; "
         'where these exist already, tokens_of = "conversation" or "trained" counts them'
@@ -42,7 +42,7 @@ def _counting_questions(mixtures: Mapping[str, MixtureView]) -> list[str]:
 
 
 def _of_tokens(taken: TakenView, whole: int) -> list[str]:
-    """The tokens of a draw beside those asked for, and their share of all that were drawn by shares of tokens."""
+    """List the tokens of a draw beside those asked for, and their share of all that were drawn by shares of tokens."""
     if taken.asked_tokens is None or taken.tokens_of is None:
         return []
     unit = UNITS[taken.tokens_of]
@@ -53,7 +53,7 @@ def _of_tokens(taken: TakenView, whole: int) -> list[str]:
 
 
 def _notes(taken: TakenView) -> list[str]:
-    """What else is to be said of a draw beside its count."""
+    """List the remarks on a draw, beside its count."""
     notes = [
         f"{number:,} {what}"
         for number, what in (
@@ -78,7 +78,7 @@ def _shown(number: int | None) -> str:
 
 
 def paper_text(table: PaperTable) -> str:
-    """The table with its title, a line a figure."""
+    """Lay out a paper's table with its title, a line a figure."""
     lines = [("mixture", "collection", "paper", "ours", "difference", "note"), *map(_line, table.rows)]
     return f"{table.title} ({table.source})\n" + "\n".join(in_columns(lines))
 

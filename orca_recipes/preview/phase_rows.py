@@ -16,7 +16,7 @@ from orca_recipes.shards.curriculum import AskedPhase, DatasetSize, compiled_cur
 
 @dataclass(frozen=True)
 class PhaseView:
-    """What a phase sees.
+    """The datasets, length and counts of a phase.
 
     datasets: dataset to weight, None where it is gone through whole. examples: one pass over the examples taken, None
     where a size is not known yet. rows, tokens, trained_tokens: of the whole phase, None until its datasets are packed.
@@ -34,7 +34,7 @@ class PhaseView:
 def phase_views(
     recipe: Recipe, *, taken: Mapping[str, int | None], packed: Mapping[str, DatasetSize]
 ) -> tuple[PhaseView, ...]:
-    """What each phase sees, as far as it is known.
+    """Count the examples, rows and tokens of each phase, as far as they are known.
 
     Args:
         taken: examples that each dataset takes. packed: sizes of the datasets that are packed already.
@@ -43,7 +43,7 @@ def phase_views(
 
 
 def phase_lines(views: Sequence[PhaseView]) -> list[tuple[str, ...]]:
-    """A table's lines, its head first; none where there is no phase."""
+    """Lay out the lines of a table, its head first; none where there is no phase."""
     if not views:
         return []
     lines: list[tuple[str, ...]] = [("phase", "datasets", "length", "examples", "rows", "tokens", "trained tokens")]

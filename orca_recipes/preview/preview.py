@@ -1,4 +1,4 @@
-"""What a build would do: its stages, what the store holds of them, why the others run, and how many rows are taken."""
+"""A preview of a build: stages, the store's share of them, reasons of the others to run, and rows taken."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StageView:
 
 @dataclass(frozen=True)
 class RowsView:
-    """What a dataset takes of a collection.
+    """The rows that a dataset takes of a collection.
 
     rows: of the collection; state: "exact" where it was scanned, "declared" where its size is known without, else
     "unknown".
@@ -88,7 +88,7 @@ class Preview:
 def preview(
     asked: Asked, prepared: Prepared, trials: tuple[Trial, ...] = (), histories: tuple[HistoryView, ...] = ()
 ) -> Preview:
-    """The plan of a pinned recipe, held against the store and the build that lies where this one would."""
+    """Preview a pinned recipe, held against the store and the build in the same directory."""
     recipe, store = asked.loaded.recipe, asked.store
     last = store.last_build(asked.directory)
     before: Mapping[str, Any] = last["stages"] if last else {}
@@ -125,7 +125,7 @@ def preview(
 
 
 def declared(recipe: Recipe, *, limit: int | None) -> Preview:
-    """The plan offline: no lock, no fingerprints, and no file is read for more than its size."""
+    """Preview a recipe offline: no lock, no fingerprints, and no file is read for more than its size."""
     known = {name: _declared(recipe, name) for name in used_collections(recipe)}
     mixtures = mixture_views(recipe, known, lambda mixture, collection: None)
     return _preview(recipe, (), known, mixtures, declared_coverage(recipe, mixtures), limit, {})
@@ -183,7 +183,8 @@ def _scanned(store: Store, prepared: Prepared, recipe: Recipe, collection: str) 
 
 
 def _declared(recipe: Recipe, collection: str) -> Known:
-    """What is known of a collection before it was scanned: what the recipe expects, else what its source declares."""
+    """Return the size of a collection before it was scanned: as the recipe expects it, else as its source declares
+    it."""
     source = recipe.collections[collection]
     tasks = source.declared_tasks()
     rows = source.expected_rows
@@ -206,7 +207,7 @@ def _rows(
 
 
 def _again(store: Store, prepared: Prepared, stage: Stage) -> str:
-    """What of a stage is done again, where earlier ones hold a part of it."""
+    """Describe the work a stage does again, where earlier stages hold a part of it; else ""."""
     if stage.verb == "converse" and store.earlier(stage):
         return "judges all again; writes only conversations that are others"
     if stage.verb == "tokenize" and (earlier := earlier_stages(store, prepared.plan, stage)):

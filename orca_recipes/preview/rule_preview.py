@@ -37,7 +37,7 @@ _WIDTH = 60
 
 
 def exact_coverage(prepared: Prepared, store: Store, mixtures: Mapping[str, MixtureView]) -> tuple[RuleView, ...]:
-    """By the examples of collections that were read, and of draws that were made; else as `declared_coverage`.
+    """Count the rules' coverage by the examples read and the draws made; for others, as `declared_coverage`.
 
     Raises: RuleError where a rule's pattern fits no task that there is.
     """
@@ -62,7 +62,7 @@ def exact_coverage(prepared: Prepared, store: Store, mixtures: Mapping[str, Mixt
 
 
 def declared_coverage(recipe: Recipe, mixtures: Mapping[str, MixtureView]) -> tuple[RuleView, ...]:
-    """By the tasks that sources declare and what mixtures take, before anything is read."""
+    """Count the rules' coverage by the tasks that sources declare and the rows of mixtures, before anything is read."""
     if not _has_rules(recipe):
         return ()
     pairs = [(dataset, name) for dataset in recipe.datasets for name in taken_collections(recipe, dataset)]
@@ -70,7 +70,8 @@ def declared_coverage(recipe: Recipe, mixtures: Mapping[str, MixtureView]) -> tu
 
 
 def rule_table(rules: tuple[RuleView, ...]) -> str:
-    """The views as a table, with a sentence for each rule that nothing falls under and for what no rule is for."""
+    """Lay out the views as a table, with a sentence for each rule that matches nothing and for examples without a
+    rule."""
     if not rules:
         return ""
     lines: list[tuple[str, ...]] = [("dataset", "rule", "when", "strategy", "examples", "state", "tasks")]
@@ -83,12 +84,13 @@ def rule_table(rules: tuple[RuleView, ...]) -> str:
 
 
 def _concerns(view: RuleView) -> bool:
-    """Whether a rule is for something of a dataset; that it is for nothing of any is said once, below the table."""
+    """Tell whether a rule matches examples of a dataset; one that matches nothing of any is named once, below the
+    table."""
     return view.examples != 0
 
 
 def _tasks(view: RuleView) -> str:
-    """The largest tasks, as many as a line has room for, and how many there are beside."""
+    """List the largest tasks that fit into a line, and the number of the others."""
     shown = [name for end, name in enumerate(view.tasks) if end == 0 or len(", ".join(view.tasks[: end + 1])) <= _WIDTH]
     more = view.more_tasks + len(view.tasks) - len(shown)
     return ", ".join([*shown, *([f"{more:,} more"] if more else [])])
@@ -110,7 +112,7 @@ def _remarks(rules: tuple[RuleView, ...]) -> list[str]:
 
 
 def _has_rules(recipe: Recipe) -> bool:
-    """Whether the recipe has rules of its own: one without conditions alone covers everything."""
+    """Tell whether the recipe has rules of its own: one without conditions alone covers everything."""
     return len(recipe.rules) > 1 or in_words(recipe.rules[0].when) != "everything"
 
 
@@ -125,6 +127,6 @@ def _declared(recipe: Recipe, dataset: str, collection: str, mixtures: Mapping[s
 
 
 def _rooms(tasks: Mapping[str, int], take: Take | None, level: int | None) -> list[int]:
-    """What of each task can be taken at most: all of it, or what the take or the level of large tasks says."""
+    """Return the most rows to take of each task: all, or the limit of the take or the level of large tasks."""
     most = level if take is None or take.per_task is None else take.per_task
     return [size if most is None else min(size, most) for size in tasks.values()]

@@ -21,7 +21,7 @@ Bounds = tuple[int, int]
 
 
 def check_plan_counts(promised: Manifest) -> Iterator[Finding]:
-    """Every draw gave what recipe and limit ask for, and no stage lost rows on the way."""
+    """Check that every draw gave the rows recipe and limit ask for, and no stage lost rows on the way."""
     mixtures = mixtures_of(promised)
     if isinstance(mixtures, Finding):
         yield mixtures
@@ -37,13 +37,15 @@ def check_plan_counts(promised: Manifest) -> Iterator[Finding]:
 
 
 def mixtures_of(promised: Manifest) -> Mapping[str, Mixture] | Finding:
-    """The mixtures of a build's recipe; the one that takes everything, where the recipe has none."""
+    """Read the mixtures of a build's recipe; without any, the one that takes everything. A Finding tells of a fault in
+    them."""
     tables = promised.recipe.get("mixtures")
     if not isinstance(tables, dict) or not tables:
         collections = promised.recipe.get("collections")
         names = collections if isinstance(collections, dict) else {}
         return {"main": Mixture(take={name: Take(all=True) for name in names})}
     try:
+        # As JSON: the grammar is strict, and pydantic then takes a list for a tuple from JSON alone.
         mixtures = {name: Mixture.model_validate_json(json.dumps(table)) for name, table in tables.items()}
     except ValidationError:
         return Finding(NAME, "the mixtures of its recipe are none that this program knows")
@@ -55,7 +57,7 @@ def mixtures_of(promised: Manifest) -> Mapping[str, Mixture] | Finding:
 
 
 def mixture_of(promised: Manifest, dataset: str, mixtures: Mapping[str, Mixture]) -> str:
-    """The mixture of a dataset; the only one, where the recipe does not say it."""
+    """Name the mixture of a dataset; the only one, where the recipe does not say it."""
     tables = promised.recipe.get("datasets")
     table = tables.get(dataset) if isinstance(tables, dict) else None
     name = table.get("mixture") if isinstance(table, dict) else None
@@ -74,7 +76,7 @@ def _check_draw(stage: StageCounts, mixture: Mixture, limit: int | None) -> Iter
 
 
 def _bounds(stage: StageCounts, take: Take, mixture: Mixture) -> Bounds | None:
-    """What a take asks for; None where tasks, rates or tokens decide it, which a build does not tell."""
+    """Bound the rows that a take asks for; None where tasks, rates or tokens decide it, which a build does not tell."""
     if take.all:
         drawable = stage.taken - sum(number for reason, number in stage.rejected.items() if reason != NOT_DRAWN)
         return drawable * take.repeat, drawable * take.repeat
@@ -85,7 +87,7 @@ def _bounds(stage: StageCounts, take: Take, mixture: Mixture) -> Bounds | None:
 
 
 def _check_whole(name: str, mixtures: Mapping[str, Mixture], draws: list[StageCounts]) -> Iterator[Finding]:
-    """A part of a mixture, and a hold-out, have as many rows as were asked for, over all collections."""
+    """Check that a part of a mixture, or a hold-out, has as many rows as were asked for, over all collections."""
     mixture = mixtures[name]
     asked = mixtures[mixture.holdout_of].holdout if mixture.holdout_of is not None else mixture.rows
     given = sum(stage.out for stage in draws)
@@ -94,7 +96,7 @@ def _check_whole(name: str, mixtures: Mapping[str, Mixture], draws: list[StageCo
 
 
 def _check_chain(dataset: str, mixture: str, counts: DatasetCounts) -> Iterator[Finding]:
-    """What goes out of a stage goes into the next; what is packed is in the dataset."""
+    """Check that each stage takes in all rows of the one before, and the dataset holds all packed examples."""
     stages = {stage.name: stage for stage in counts.stages}
     tokenized = 0
     for name in stages:

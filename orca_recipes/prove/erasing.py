@@ -36,7 +36,7 @@ _SHOWN = 60
 
 @dataclass
 class ErasingCheck:
-    """What was found: sentences by example, erased prompts that were searched, and those that stayed open."""
+    """Result of the check: sentences by example, erased prompts that were searched, and those left open by reason."""
 
     faults: dict[int, str] = field(default_factory=dict)
     checked: int = 0
@@ -69,7 +69,7 @@ def check_erasing(chosen: ChosenRows, records: Records, checker: PromptChecker, 
 
 
 def _views(told: set[str]) -> tuple[dict[str, tuple[str, ...]], set[str]]:
-    """What each view of a teacher erases, and the views that cannot be read."""
+    """Read the erased texts of each view of a teacher, and find the views that cannot be read."""
     views, unreadable = {}, set()
     for view in told:
         try:
@@ -112,6 +112,7 @@ def _sample(erased: np.ndarray, chosen: ChosenRows, records: Records) -> list[in
     ids = records.ids[chosen.examples[erased]]
     keys = draw_keys(id_hi=ids[:, 0], id_lo=ids[:, 1], seed=0, purpose="verify erased questions")
     share = QUESTIONS_CHECKED / max(len(records.table), 1)
+    # 2**64 itself does not fit into a uint64.
     drawn = keys < np.uint64(min(share, 1 - 1e-9) * 2**64)
     return [int(at) for at in erased[drawn]]
 

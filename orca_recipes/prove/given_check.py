@@ -46,7 +46,8 @@ class GivenChecker:
         window: int | None,
         parts: TrainedParts | None,
     ) -> str | None:
-        """What is wrong with an example, None where it is what inference would see.
+        """Render an example's conversation anew, and return the example's fault; None where it is what inference would
+        see.
 
         Args:
             given: the conversation up to the example's last answer. ids, trained: of the example's tokens.
@@ -74,6 +75,7 @@ class GivenChecker:
                 return f"it is window {window}, where its conversation gives {len(windows)}"
             chosen = windows[window - 1]
             wanted, mask = self._cutting.tokens(chosen, wanted), masked(chosen, mask)
+            # A window behind the first begins with BOS again, which is not trained.
             mask = np.pad(mask, (len(wanted) - len(mask), 0))
         elif is_shortened:
             wanted, mask = wanted[: len(ids)], mask[: len(ids)]
@@ -94,5 +96,6 @@ class GivenChecker:
 
 
 def rendering_options(template: Any) -> dict[str, Any]:
-    """The options of a recipe's template that say how conversations are rendered; template: the table of that name."""
+    """Select the options of a recipe's template that decide how conversations are rendered; template: the table of that
+    name."""
     return {name: template[name] for name in _OPTIONS if name in template} if isinstance(template, Mapping) else {}

@@ -35,7 +35,7 @@ Halves = Mapping[str, np.ndarray]
 
 
 def check_apart(directory: Path, promised: Manifest, halves: Halves) -> Iterator[Finding]:
-    """No question stands in two datasets that are kept apart, no example more often than its mixture says.
+    """Check that no question stands in two datasets kept apart, and no example more often than its mixture says.
 
     Args:
         halves: of shards that were read already; others are read. Files that cannot be read are told by others.
@@ -52,7 +52,7 @@ def check_apart(directory: Path, promised: Manifest, halves: Halves) -> Iterator
 
 
 def pairs_apart(promised: Manifest) -> int:
-    """How many pairs of datasets are kept apart."""
+    """Count the pairs of datasets that are kept apart."""
     mixtures = mixtures_of(promised)
     if isinstance(mixtures, Finding):
         return 0
@@ -61,7 +61,7 @@ def pairs_apart(promised: Manifest) -> int:
 
 
 def _most(mixtures: Mapping[str, Mixture], name: str) -> dict[str, int]:
-    """How often an example of each collection may stand in a mixture; once, where nothing is said."""
+    """Return the most times an example of each collection may stand in a mixture; once, where nothing is said."""
     outermost = mixtures[line_of(mixtures, name)[-1]]
     return {collection: take.most for collection, take in outermost.take.items()}
 
@@ -69,8 +69,8 @@ def _most(mixtures: Mapping[str, Mixture], name: str) -> dict[str, int]:
 def _check_repeats(
     directory: Path, promised: Manifest, dataset: str, most: Mapping[str, int], halves: Halves
 ) -> Iterator[Finding]:
-    """Examples by the high half of their ids; those that a rule made several conversations of are told apart,
-    and so are the turns of one."""
+    """Report examples that stand too often, by the high half of their ids; the conversations a rule made of one are
+    told apart, and so are their turns."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -92,7 +92,7 @@ def _check_repeats(
 
 
 def _of_repeated(directory: Path, promised: Manifest, dataset: str, halves: Halves) -> Iterator[pa.Table]:
-    """The records of examples whose half stands more than once in a dataset, which is looked for among numbers: as a
+    """Yield the records of examples whose half stands more than once in a dataset, searched among numbers first: as a
     rule there are none, and grouping texts costs ten times as much."""
     prefixes = [shard.prefix for shard in promised.datasets[dataset].shards]
     unread = [prefix for prefix in prefixes if prefix not in halves]
@@ -129,7 +129,7 @@ def _check_pair(directory: Path, promised: Manifest, one: str, other: str) -> It
 
 
 def _records(directory: Path, prefixes: Iterable[str]) -> Iterator[Records]:
-    """Those of each shard that can be read."""
+    """Yield the records of each shard, passing over those that cannot be read."""
     for prefix in prefixes:
         try:
             records, faults = read_records(records_path(directory / prefix))

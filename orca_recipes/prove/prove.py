@@ -78,7 +78,7 @@ def prove(directory: Path, *, kinds: Kinds, sample: float | None = None, progres
 
 
 def sampled_rows(share: float, prefix: str, rows: int) -> np.ndarray:
-    """The rows of a shard that a sample looks at, at least one: drawn by key, the same on every machine.
+    """Choose a sample of a shard's rows, at least one: drawn by key, the same on every machine.
 
     Returns: int64 [chosen], rising.
     """
@@ -90,7 +90,7 @@ def sampled_rows(share: float, prefix: str, rows: int) -> np.ndarray:
 
 @dataclass
 class _DatasetProof:
-    """How far the proof of one dataset is.
+    """The state of one dataset's proof.
 
     readable: examples of shards that could be read; texts, looked_at: those whose text was proven, and those whose
     prompts were looked at.
@@ -157,7 +157,7 @@ class _Proof:
         return f"{counted(self.checked['texts'], 'text')} and {counted(prompts, 'prompt')}"
 
     def tell_unchecked(self) -> None:
-        """Say of every dataset what was looked at, and what was not."""
+        """Record the number of checked prompts for every dataset, and all that was not checked."""
         if not isinstance(self.student, ShippedStudent):
             return
         for name, dataset in self.datasets.items():
@@ -166,7 +166,7 @@ class _Proof:
             self._tell_unchecked(name, dataset)
 
     def _is_provable(self, opened: OpenShard, shard: Shard) -> bool:
-        """Whether index and records can be trusted to say which tokens are whose."""
+        """Tell whether index and records can be trusted to assign tokens to examples."""
         assert self.promised is not None
         return opened.agree and int(shard.tokens.max(initial=0)) < self.promised.vocabulary_size
 
@@ -199,6 +199,7 @@ class _Proof:
             found = np.stack(binary_digests(texts), axis=1)
             for at in np.flatnonzero((found != promised[chosen.examples[start:stop]]).any(axis=1)).tolist():
                 wrong.append(start + at)
+                # A character takes at most four bytes of UTF-8.
                 told[start + at] = (texts[at].as_py()[: 4 * _SHOWN].decode(errors="replace"), found[at])
             self.progress.advance(int(end - begin))
         self.checked["texts"] += segments.examples
@@ -250,7 +251,7 @@ class _Proof:
         return len(looked_at)
 
     def _given(self, chosen: ChosenRows, records: Records, examples: np.ndarray) -> list[str | None]:
-        """What inference is given of some examples, where their records tell it."""
+        """Read the conversations before some examples' answers; None for an example whose record keeps none."""
         if GIVEN not in records.table.column_names:
             return [None] * len(examples)
         told: list[str | None] = records.table[GIVEN].take(indices(chosen.examples[examples])).to_pylist()
@@ -319,7 +320,7 @@ class _Proof:
 
 
 def _trained_parts(promised: Manifest, dataset: str) -> TrainedParts | None:
-    """The parts of answers that a dataset trains; None where its recipe says nothing."""
+    """Return the parts of answers that a dataset trains; None where its recipe says nothing."""
     datasets = promised.recipe.get("datasets")
     table = datasets.get(dataset) if isinstance(datasets, Mapping) else None
     said = table.get("train_on") if isinstance(table, Mapping) else None
@@ -329,7 +330,7 @@ def _trained_parts(promised: Manifest, dataset: str) -> TrainedParts | None:
 
 
 def _rejects_unknown(promised: Manifest | None, dataset: str) -> bool:
-    """Whether a build promises that no answer is trained on the unknown token; builds that count none do not."""
+    """Tell whether a build promises to train no answer on the unknown token; builds that count none do not."""
     if promised is None or promised.datasets[dataset].unknown is None:
         return False
     datasets = promised.recipe.get("datasets")
@@ -339,6 +340,7 @@ def _rejects_unknown(promised: Manifest | None, dataset: str) -> bool:
 
 def _drawn(keys: np.ndarray, share: float) -> np.ndarray:
     """bool [keys]: about this share of them."""
+    # 2**64 itself does not fit into a uint64.
     if share >= 1:
         return np.ones(len(keys), dtype=np.bool_)
     return np.asarray(keys < np.uint64(share * 2**64))

@@ -1,4 +1,4 @@
-"""What a manifest says twice: in the words of its recipe, and of the build."""
+"""Facts that a manifest states twice: in the words of its recipe, and of the build."""
 
 from __future__ import annotations
 

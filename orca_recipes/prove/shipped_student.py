@@ -31,7 +31,7 @@ class ShippedStudent:
 
 @dataclass(frozen=True)
 class Untold:
-    """Why nothing can be said, where that is no fault of the build's own."""
+    """The reason why nothing can be said of a student, where the build is not at fault."""
 
     why: str
 
@@ -76,4 +76,5 @@ def _tokenizer(promised: Manifest, kinds: Kinds, directory: Path) -> Tokenizer:
     name = str(options["kind"])
     kind = kinds.kind("orca_tokenizers", name)
     options["kind"] = name.rpartition(":")[2]
+    # As JSON: kinds are strict, and pydantic then takes a list for a tuple from JSON alone.
     return cast("Tokenizer", kind.model_validate_json(json.dumps(options), context={"base": directory}))

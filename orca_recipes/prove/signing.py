@@ -13,6 +13,7 @@ from orca_recipes.errors import LayoutError, PluginError
 from orca_recipes.shards.files import read_whole, write_whole
 from orca_recipes.shards.manifest import NAME, read_manifest
 
+# ssh-keygen checks it, so a signature made for another purpose is refused.
 NAMESPACE = "orca-recipe"
 _SIGNER = "signer"
 
@@ -31,7 +32,7 @@ def sign(directory: Path, *, key: Path, out: Path) -> None:
 
 
 def is_signed(file: Path, *, signature: Path, key: Path) -> bool:
-    """Tell whether a file is what was signed, by this public key.
+    """Tell whether a file is the one signed, by this public key.
 
     Raises: LayoutError where signature or key cannot be read; PluginError where ssh-keygen is missing.
     """

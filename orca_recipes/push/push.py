@@ -35,7 +35,7 @@ _GROUP_BYTES = 1 << 28
 
 @dataclass(frozen=True)
 class Pushed:
-    """What is pushed where. commit: None as long as nothing was committed."""
+    """Files of a push and the repository they go to. commit: None until a commit was made."""
 
     repo: str
     endpoint: str
@@ -68,7 +68,7 @@ def push(
     progress: Progress,
     told: Callable[[Pushed], None],
 ) -> Pushed:
-    """Upload a build or an export to a repository of data sets, which is made where there is none.
+    """Upload a build or an export to a dataset repository, creating the repository if it does not exist.
 
     Args:
         endpoint: of the hub; that of the hub's library where none is named.
@@ -118,8 +118,10 @@ def _sent(directory: Path, planned: Pushed, token: str, progress: Progress) -> P
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
+    # Our own progress is shown; the library's bars would mix with it.
     disable_progress_bars()
     api = HfApi(endpoint=planned.endpoint, token=token)
+    # The hub completes a bare name with the user's.
     repo = api.create_repo(planned.repo, repo_type="dataset", private=planned.private, exist_ok=True).repo_id
     is_private = bool(api.dataset_info(repo).private)
     if planned.private and not is_private:
@@ -138,7 +140,8 @@ def _sent(directory: Path, planned: Pushed, token: str, progress: Progress) -> P
 
 
 def _groups(additions: list[CommitOperationAdd]) -> Iterator[list[CommitOperationAdd]]:
-    """Cut what is uploaded into pieces that are not too large."""
+    """Yield the uploads in groups of at most _GROUP_FILES files and _GROUP_BYTES bytes; a larger file is a group
+    alone."""
     group: list[CommitOperationAdd] = []
     held = 0
     for addition in additions:
@@ -170,7 +173,7 @@ def _spoken_to_as_it_can(api: HfApi, repo: str, token: str) -> Iterator[None]:
 
 
 def _check_all_there(api: HfApi, repo: str, commit: str, uploads: Mapping[str, int]) -> None:
-    """A `.gitignore` of the repository keeps files out of a commit without a word."""
+    """Refuse a commit that lacks an uploaded file: the repository's `.gitignore` drops files without an error."""
     info = api.dataset_info(repo, revision=commit)
     held = {file.rfilename for file in info.siblings or ()}
     missing = next((path for path in uploads if path not in held), None)
@@ -204,6 +207,6 @@ def _said_of(repo: str, endpoint: str) -> Iterator[None]:
 
 
 def _first_line(fault: BaseException) -> str:
-    """What an error says, without addresses: those of uploads carry a signature."""
+    """Return the first line of an error with its addresses cut out: addresses of uploads carry a signature."""
     lines = re.sub(r"https?://\S+", "...", str(fault)).strip().splitlines()
     return lines[0] if lines else type(fault).__name__

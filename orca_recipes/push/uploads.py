@@ -1,4 +1,4 @@
-"""What a push uploads: the files that a build or an export lists as its own, held against their digests, and its card.
+"""The files of a push: those listed by a build or an export, checked against their digests, and its card.
 
 Nothing else of the folder goes, and nothing else is passed over in silence: what neither lists is refused by name.
 """

@@ -1,1 +1,1 @@
-"""What the user wrote: a recipe's grammar, how it is read, and what is said where it is wrong."""
+"""Recipes: their grammar, how they are read, and the messages for their faults."""

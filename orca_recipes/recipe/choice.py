@@ -1,4 +1,4 @@
-"""How a recipe's table becomes a kind: `kind` picks the class from the catalogue, the class validates the rest.
+"""Turn a recipe's table into a kind: `kind` picks the class from the catalogue, the class validates the rest.
 
 The catalogue travels in pydantic's validation context, so that the grammar knows no kind and no kind is imported before
 a recipe chooses it. Faults of a kind's options are put into sentences here, where its class and its name are known.
@@ -29,7 +29,7 @@ Chosen = dict[type[Kind], set[Offer]]
 
 
 class Kinds(Protocol):
-    """What recipes ask of the catalogue, which is handed to them."""
+    """The catalogue as recipes use it; it is passed in, so that this package does not import it."""
 
     def offers(self, hook: str) -> tuple[Offer, ...]: ...
 
@@ -73,10 +73,11 @@ class Choice:
         return kind
 
     def _validated(self, kind: type[Kind], name: str, table: dict[str, Any], info: ValidationInfo) -> Kind:
-        """The kind with the table's options, its `kind` without the distribution that told it apart."""
+        """Build the kind from the table's options; a `kind` of the form "distribution:name" loses its distribution."""
         bare = name.rpartition(":")[2]
         owner = f"{self.piece.word} {quoted(bare)}"
         try:
+            # In strict mode pydantic takes a list for a tuple only from JSON.
             return kind.model_validate_json(json.dumps({**table, "kind": bare}), context=info.context)
         except ValidationError as fault:
             raise _settled(complaints(fault, model=kind, table=table, owner=owner), table) from fault
@@ -88,12 +89,12 @@ class Choice:
 
 
 def choice(contract: type[Kind]) -> Choice:
-    """The annotation of a field that holds a kind of this contract class."""
+    """Annotate a field of the grammar that holds a kind of this contract class."""
     return Choice(piece_of_kind(contract))
 
 
 def _settled(sentences: list[tuple[Path, str]], value: Any) -> ValidationError:
-    """A validation error that carries finished sentences; pydantic puts the outer path before each."""
+    """Make a validation error of finished sentences; pydantic puts the outer path before each."""
     details = [
         InitErrorDetails(type=PydanticCustomError(SETTLED, "{sentence}", {"sentence": sentence}), loc=path, input=value)
         for path, sentence in sentences

@@ -85,7 +85,8 @@ class _Speaker:
         self._owner = owner
 
     def sentence(self, path: Path, errors: Sequence[ErrorDetails]) -> str:
-        """One sentence for all errors of one path: the arms of a union joined, else the first that says something."""
+        """Word all errors of one path as one sentence: the arms of a union joined, else the first error that says
+        something."""
         wanted = [self._wanted(path, error) for error in errors]
         if all(wanted):
             value = errors[0]["input"]
@@ -164,7 +165,7 @@ class _Speaker:
 
 
 def _advice(path: Path, value: Any, wanted: Sequence[str | None]) -> str:
-    """A list of tables is often written as one table: say how it is written."""
+    """Advise to write [[name]] for a list of tables that was written as one table; empty for any other value."""
     if isinstance(value, dict) and "a list" in wanted and path and isinstance(path[-1], str):
         return f"; a list of tables is written [[{path[-1]}]]"
     return ""
@@ -182,7 +183,7 @@ def _requoted(shown: Any) -> str:
 
 
 def _untagged(error: ErrorDetails, table: Any) -> Path:
-    """The error's path in the table itself, without the tags of unions and marks of keys that pydantic puts in."""
+    """Return the error's path in the table itself, without the union tags and key marks that pydantic adds."""
     loc = error["loc"]
     path: Path = ()
     here = table
@@ -201,7 +202,7 @@ def _options(model: type[BaseModel], path: Path) -> list[str]:
 
 
 def _annotations(model: type[BaseModel], path: Path) -> list[Any]:
-    """The types that may stand at a path of a model, each arm of a union by itself."""
+    """List the types allowed at a path of a model, each arm of a union by itself."""
     here: list[Any] = [model]
     for step in path:
         here = [inner for outer in here for inner in _within(outer, step)]

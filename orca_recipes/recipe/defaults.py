@@ -1,4 +1,4 @@
-"""What a recipe may leave out, filled in, so that the rest of the compiler sees every table.
+"""Fill in a recipe's optional tables and options, so that the rest of the compiler sees every table.
 
 It works on the tables before they are validated and passes by whatever has the wrong shape: the grammar complains of
 that with its line.
@@ -31,7 +31,7 @@ _MODEL = "model"
 
 
 def filled_in(table: dict[str, Any], kinds: Kinds) -> tuple[dict[str, Any], dict[Path, Path]]:
-    """The recipe in full.
+    """Fill in a recipe's defaults.
 
     Returns: a new table, and for each table that a name called into being ("strategies.direct") the path that named it.
     """
@@ -62,7 +62,8 @@ def _fill_tokenizer(full: dict[str, Any]) -> dict[Path, Path]:
 
 
 def _fill_rules(full: dict[str, Any]) -> None:
-    """Without rules, everything is asked directly. Where a recipe has some, an example that none is for is a fault, not
+    """Add one rule that asks everything directly, if a recipe has no rules. A recipe with rules gets no silent default:
+    an example that matches none is a fault, and a rule without `when` takes the rest.
     a silent default: a rule without `when` says what becomes of the rest."""
     if full.setdefault("rules", []) == []:
         full["rules"] = [{"strategy": STRATEGY}]
@@ -75,7 +76,8 @@ def _fill_mixtures(full: dict[str, Any]) -> None:
 
 
 def _fill_datasets(full: dict[str, Any]) -> None:
-    """One mixture needs no dataset, and a dataset need not name it; of several, the recipe has to choose."""
+    """Add a dataset for the only mixture, and name it in datasets that name none; of several mixtures, the recipe has
+    to choose."""
     names = list(full["mixtures"]) if isinstance(full["mixtures"], dict) else []
     if full.get("datasets", {}) == {}:
         full["datasets"] = {DATASET: {}} if len(names) == 1 else {}

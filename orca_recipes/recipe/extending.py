@@ -80,7 +80,7 @@ def _fault(layers: Layers, path: Path, spot: tuple[str | int, ...], sentence: st
 
 
 def _found(wanted: Any, folder: Path) -> Extended | str:
-    """The recipe that is extended, or why there is none."""
+    """Find the recipe that is extended; return a sentence if there is none."""
     if not isinstance(wanted, str) or not wanted:
         return f"must be a recipe's file, as in \"base{_ENDING}\", or a package's recipe, and is {described(wanted)}"
     if wanted.endswith(_ENDING):
@@ -103,8 +103,9 @@ def _found(wanted: Any, folder: Path) -> Extended | str:
 
 
 def _file_of(point: metadata.EntryPoint) -> Path | None:
-    """The file of a package's recipe, found without running anything of the package."""
+    """Find the file of a package's recipe without running any code of the package."""
     top, *inner = point.value.split(".")
+    # Of a dotted name, find_spec would import the packages around it.
     spec = find_spec(top) if top else None
     folders = [*(spec.submodule_search_locations or ())] if spec else []
     paths = (Path(folder, *inner, f"{point.name}{_ENDING}") for folder in folders)
@@ -123,7 +124,8 @@ def _move_places(table: dict[str, Any], before: Path, after: Path, kinds: Kinds)
 
 
 def _places(layer: dict[str, Any], whole: dict[str, Any], kinds: Kinds) -> Iterator[tuple[dict[str, Any], str]]:
-    """The options of a layer that are paths; whole: the recipe, which may name the kind."""
+    """Yield the options of a layer that hold paths, as (table, key). whole: the full recipe, used if the layer does not
+    name the kind."""
     for head, hook in _HOOKS.items():
         for name, chosen in _tables(layer, head):
             there = dict(_tables(whole, head)).get(name, {})
@@ -141,7 +143,7 @@ def _places(layer: dict[str, Any], whole: dict[str, Any], kinds: Kinds) -> Itera
 
 
 def _tables(layer: dict[str, Any], head: str) -> Iterable[tuple[str, dict[str, Any]]]:
-    """The tables of kinds below one table of a recipe, by a name that tells them apart there."""
+    """Yield the tables of kinds under one top-level table of a recipe, each with a name unique there."""
     table = layer.get(head)
     if not isinstance(table, dict):
         return

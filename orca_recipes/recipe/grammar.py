@@ -1,4 +1,4 @@
-"""What all tables of the grammar share: strictness, names, and the types of what is written.
+"""Base of all tables of the grammar: strictness, names, and the types of written values.
 
 Numbers that are not whole are decimals as they stand in the recipe, so that a tenth is a tenth on every machine.
 """
@@ -19,7 +19,7 @@ _TAKEN_NAMES = frozenset({"tokenizer", "manifest.json", "curriculum.json"})
 
 
 def is_name(text: str) -> bool:
-    """Whether a text can name a table that becomes a folder or a file."""
+    """Tell whether a text can name a table, and so the folder or file made of it."""
     return re.fullmatch(NAME_PATTERN.strip("^$"), text) is not None and len(text) <= _LONGEST_NAME
 
 

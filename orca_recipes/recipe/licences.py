@@ -1,4 +1,4 @@
-"""Which licences a recipe's sources may have, held against what each says of itself.
+"""Allowed licences of a recipe's sources, checked against the licence that each collection declares.
 
 A recipe says the licence of a source; nothing is looked up, and nothing is guessed of a name. Only collections that
 some dataset is drawn from are held to the list: benchmarks that rows are compared with are trained by nobody.
@@ -14,7 +14,7 @@ from orca_recipes.recipe.toml_lines import Path
 
 
 def unlicensed(recipe: Recipe) -> Iterator[tuple[Path, str]]:
-    """The path of each collection that is drawn from and whose licence is not allowed, and a sentence."""
+    """Yield the path of each collection drawn from whose licence is not allowed, and a sentence."""
     if recipe.licenses is None:
         return
     allowed = recipe.licenses.allow
@@ -32,7 +32,7 @@ def unlicensed(recipe: Recipe) -> Iterator[tuple[Path, str]]:
 
 
 def _drawn_from(recipe: Recipe) -> list[str]:
-    """The collections that datasets are drawn from, in recipe order."""
+    """List the collections used by the mixtures of datasets, in recipe order."""
     taken = [mixture for name, mixture in recipe.mixtures.items() if datasets_taking(recipe, name)]
     drawn = {name for mixture in taken for name in mixture.take}
     return [name for name in recipe.collections if name in drawn]

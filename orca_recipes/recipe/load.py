@@ -56,7 +56,7 @@ class LoadedRecipe:
 
     @property
     def decisive(self) -> Mapping[str, Any]:
-        """What of `resolved` may decide what is built: all but the engine, which only decides how."""
+        """The part of `resolved` that may change the built bytes: all but the engine, which only decides how."""
         return {key: value for key, value in self.resolved.items() if key != "engine"}
 
     @property
@@ -86,8 +86,8 @@ class LoadedRecipe:
         return RecipeError(_in_order(_faults(found, self.layers, self.path), self.path))
 
     def with_line(self, sentence: str) -> str:
-        """A fault that begins with a path of the recipe ("rules.0.when: ..."), as all faults of a recipe are told: with
-        the line where that was written. Any other as it is."""
+        """Add the line to a fault that begins with a recipe path ("rules.0.when: ..."), in the form of all recipe
+        faults; return any other sentence unchanged."""
         head, colon, said = sentence.partition(": ")
         steps = head.split(".")
         known = {".".join(map(str, path)): path for path in self.layers.origins}
@@ -133,6 +133,7 @@ def load_recipe(
     chosen: Chosen = {}
     context = {"base": base, "catalogue": catalogue, "chosen": chosen}
     try:
+        # In strict mode pydantic takes a list for a tuple only from JSON.
         recipe = Recipe.model_validate_json(json.dumps(full), context=context)
     except ValidationError as fault:
         faults += _faults(complaints(fault, model=Recipe, table=full, owner="a recipe"), layers, path)
@@ -171,7 +172,7 @@ def _lay_over(layers: Layers, path: Path, profile: str | None, overrides: Sequen
 
 
 def _profile_faults(profiles: Any, chosen: str | None) -> Iterator[tuple[toml_lines.Path, str]]:
-    """What keeps profiles from being merged; without the chosen one, whatever else is wrong cannot be known."""
+    """Yield the faults that keep profiles from being merged; without the chosen one, no other fault can be known."""
     if not isinstance(profiles, dict):
         yield ("profiles",), f"must hold tables, [profiles.NAME], and is {described(profiles)}"
         return
@@ -190,7 +191,7 @@ def _faults(found: Iterable[tuple[toml_lines.Path, str]], layers: Layers, path: 
 
 
 def _in_order(faults: Sequence[Fault], path: Path) -> list[Fault]:
-    """One fault a path (the first found), by line; faults of overrides after those of the file."""
+    """Keep the first fault of each path and sort by line, faults of overrides after those of the file."""
     by_path: dict[tuple[str, str], Fault] = {}
     for fault in faults:
         by_path.setdefault((fault.file, fault.path), fault)

@@ -1,4 +1,4 @@
-"""Which tokens the shares of a mixture are of, and whether they are known before it is drawn.
+"""Token counts behind a mixture's shares, and whether they are known before the draw.
 
 Whole conversations can be counted where their answers are there already. Where a teacher is asked, what is asked is
 decided by the very draw that would have to count the answers.
@@ -16,17 +16,17 @@ UNITS = {"question": "tokens of questions", "conversation": "tokens of conversat
 
 
 def counts_answers(mixture: Mixture) -> bool:
-    """Whether its shares are of tokens that hold answers."""
+    """Tell whether a mixture's shares count tokens of answers."""
     return mixture.tokens is not None and mixture.tokens_of != "question"
 
 
 def datasets_taking(recipe: Recipe, name: str) -> tuple[str, ...]:
-    """The datasets of a mixture, or of a part of it, in recipe order."""
+    """List the datasets of a mixture, or of a part of it, in recipe order."""
     return tuple(dataset for dataset, chosen in recipe.datasets.items() if name in _line(recipe, chosen.mixture))
 
 
 def unmeasurable(recipe: Recipe) -> Iterator[tuple[Path, str]]:
-    """The path of each `tokens_of` that counts what nobody knows before the draw, and a sentence."""
+    """Yield the path of each `tokens_of` whose count is unknown before the draw, and a sentence."""
     for name, mixture in recipe.mixtures.items():
         if not counts_answers(mixture):
             continue
@@ -46,7 +46,7 @@ def unmeasurable(recipe: Recipe) -> Iterator[tuple[Path, str]]:
 
 
 def _line(recipe: Recipe, mixture: str) -> tuple[str, ...]:
-    """A mixture and those that it is a part of."""
+    """Return the names of a mixture and of those it is a part of, innermost first."""
     found = [mixture]
     while (outer := recipe.mixtures[found[-1]].from_) is not None and outer not in found:
         found.append(outer)

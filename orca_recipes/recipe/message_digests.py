@@ -29,7 +29,7 @@ def is_digest(text: str) -> bool:
 def message_faults(
     messages: Mapping[str, str], *, digests: Mapping[str, str], weights: Mapping[str, object]
 ) -> Iterator[tuple[Path, str]]:
-    """What a set's digests and weights say that its texts do not bear out: path inside the set's table, and a sentence.
+    """Yield the faults of a set's digests and weights against its texts: path inside the set's table, and a sentence.
 
     Args:
         messages: id to text.
@@ -45,13 +45,13 @@ def message_faults(
 
 
 def described(digest: str) -> str:
-    """A digest as a sentence names it, with the published message that it is of, where it is known."""
+    """Word a digest for a message: its first 12 digits and, if known, the published message it belongs to."""
     known = _known().get(digest)
     return f"{digest[:12]}…" + (f" ({known})" if known else "")
 
 
 def relatives(digest: str) -> dict[str, str]:
-    """The other known forms of the message that a digest is of: digest to description."""
+    """Map the digests of a message's other known forms to their descriptions."""
     known = _known()
     message = known.get(digest, "").partition(",")[0]
     return {other: told for other, told in known.items() if message and told.startswith(f"{message},")}

@@ -12,11 +12,12 @@ from pydantic import Field, model_validator
 
 from orca_recipes.recipe.grammar import Amount, Grammar, OneOrMore, Share
 
+# Selections count copies in int16, which ends at 32,767.
 _MOST_REPEATS = 10_000
 
 
 class Take(Grammar):
-    """How much a mixture takes of a collection, and how it is drawn.
+    """A mixture's amount of one collection, and how its rows are drawn.
 
     Exactly one amount: all, rows, share, per_task or per_category; under `draw = "proportional"` there may be none: the
     collection then gets its part of the mixture's rows by the rates of its tasks.
@@ -50,22 +51,22 @@ class Take(Grammar):
     allow_shortfall: Annotated[bool, Field(description="take what there is, where that is less")] = False
 
     def is_of_task(self, task: str) -> bool:
-        """Whether rows of a task may be taken."""
+        """Tell whether rows of a task may be taken."""
         return not self.tasks or any(fnmatchcase(task, glob) for glob in self.tasks)
 
     @property
     def most(self) -> int:
-        """How often a row may stand."""
+        """The most copies of one row in the mixture."""
         return max(self.repeat, self.max_repeat or 1)
 
     @property
     def divides(self) -> bool:
-        """Whether its amount is a part of the mixture's."""
+        """True if its amount is a part of the mixture's (a share, or by the rates of its tasks)."""
         return self.share is not None or self.is_by_rate
 
     @property
     def is_by_rate(self) -> bool:
-        """Whether it has no amount of its own, so that the rates of its tasks decide its part."""
+        """True if it has no amount of its own, so that the rates of its tasks decide its part."""
         return self.draw == "proportional" and self.share is None and self.rows is None
 
     @model_validator(mode="after")

@@ -34,7 +34,7 @@ PhaseWeight = Annotated[Decimal, Field(gt=0, max_digits=18, decimal_places=12)]
 
 
 class Student(Grammar):
-    """What the student sees of the prompt."""
+    """The student's view of the prompt."""
 
     erase: Annotated[
         bool, Field(description="show question and answer, and system_message in place of all that was asked beside")
@@ -96,7 +96,7 @@ class Dataset(Grammar):
 
     @property
     def comparisons_of_questions(self) -> tuple[Comparison, ...]:
-        """The filters that compare questions alone, which are asked before answers are bought."""
+        """The filters on questions alone; they run before answers are bought."""
         return tuple(found for kind in self.comparisons if (found := kind.of_questions()) is not None)
 
 
@@ -146,7 +146,7 @@ class Phase(Grammar):
 
 
 class PaperMixture(Grammar):
-    """What a paper says of one mixture."""
+    """A paper's figures for one mixture."""
 
     place: Annotated[str, Field(min_length=1, description="where the paper says so: section, table")]
     rows: Annotated[int | None, Field(ge=1, description="rows in all")] = None
@@ -163,7 +163,7 @@ class Paper(Grammar):
 
 
 class Licenses(Grammar):
-    """Which licences the sources of a recipe may have."""
+    """Licences allowed for a recipe's sources."""
 
     allow: Annotated[
         OneOrMore,
@@ -206,7 +206,7 @@ class Recipe(Grammar):
     training: Annotated[Training | None, Field(description="how it is trained; flags of `train` override it")] = None
 
     def system_message_texts(self, names: Iterable[str]) -> dict[str, str]:
-        """The texts that names mean: "set/id" to text, where "set" alone means all of the set, in its order."""
+        """Look up system messages by name: "set/id" to text; "set" alone gives all of the set, in its order."""
         texts: dict[str, str] = {}
         for name in names:
             chosen, slash, key = name.partition("/")
@@ -215,7 +215,7 @@ class Recipe(Grammar):
         return texts
 
     def system_message_weights(self, names: Iterable[str]) -> tuple[int, ...]:
-        """How often each of `system_message_texts` is drawn, in their order."""
+        """Return the sampling weight of each text of `system_message_texts`, in their order."""
         weights = []
         for name in self.system_message_texts(names):
             chosen, _, key = name.partition("/")
@@ -223,13 +223,13 @@ class Recipe(Grammar):
         return tuple(weights)
 
     def used_system_messages(self) -> tuple[str, ...]:
-        """The sets that some rule or student names, in recipe order."""
+        """List the sets named by some rule or student, in recipe order."""
         names = [name for rule in self.rules for name in rule.system_messages]
         names += [dataset.student.system_message or "" for dataset in self.datasets.values()]
         used = {name.partition("/")[0] for name in names}
         return tuple(name for name in self.system_messages if name in used)
 
     def message_collections(self) -> tuple[str, ...]:
-        """The collections that texts of used system messages are looked up in."""
+        """List the collections that hold texts of used system messages."""
         named = {self.system_messages[name].collection for name in self.used_system_messages()}
         return tuple(name for name in self.collections if name in named)

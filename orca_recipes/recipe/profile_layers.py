@@ -17,6 +17,7 @@ from orca_recipes.recipe.wording import described, dotted, is_kind_place
 
 _DEEPEST = 40
 _BITS = 63
+# No list is so long, and int() raises for texts of over 4,300 digits.
 _DIGITS = 10
 
 
@@ -40,7 +41,7 @@ class Layers:
     origins: dict[Path, Origin] = field(default_factory=dict)
 
     def origin(self, path: Path) -> Origin:
-        """Where a path was written; where it was not, the nearest table around it."""
+        """Find the origin of a path; if the path itself was not written, that of the nearest table around it."""
         return next(
             (self.origins[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.origins), _NOWHERE
         )
@@ -83,7 +84,7 @@ class Layers:
         self.origins[path] = Origin(f"--set {assignment}", 0)
 
     def _entered(self, here: Any, path: Path, key: str) -> tuple[Any, Path]:
-        """The table or array at a key, made where there is nothing, spelled out where a bare kind name stands."""
+        """Enter the table or array at a key: create it if it is absent, and turn a bare kind name into a table."""
         step: str | int = _position(here, path, key) if isinstance(here, list) else key
         inner = (*path, step)
         if isinstance(here, dict) and key not in here:
@@ -119,13 +120,13 @@ class Layers:
 
 
 def _is_within(spot: Path, paths: set[Path]) -> bool:
-    """Whether a path or one around it is among others."""
+    """Tell whether a path, or one around it, is in `paths`."""
     return any(spot[:end] in paths for end in range(1, len(spot) + 1))
 
 
 def _can_take(base: Any, over: dict[str, Any]) -> bool:
-    """Whether a table can be merged into what stands there: not where it names another kind, whose options are other
-    ones."""
+    """Tell whether a table can be merged into the present value: only into a table, and not if it names another kind,
+    which has other options."""
     return isinstance(base, dict) and not ("kind" in base and over.get("kind", base["kind"]) != base["kind"])
 
 
@@ -145,7 +146,8 @@ def parse_override(assignment: str) -> tuple[list[str], Any]:
 
 
 def unfit_values(table: dict[str, Any]) -> list[tuple[Path, str]]:
-    """The values that TOML can write but no recipe can hold, each with a sentence; they are replaced by "" in place.
+    """List the values that TOML can write but no recipe can hold, each with a sentence, and replace them by "" in
+    place.
 
     A fingerprint is made of what JSON can write exactly: no dates, no nan, no integers beyond 64 bits, nothing nested
     so deep that a reader gives up.
@@ -177,14 +179,16 @@ def _unfit(value: Any) -> str | None:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether a text of the command line was decoded whole: what was not, Python keeps as lone surrogates."""
+    """Tell whether a command-line text was valid UTF-8: Python keeps undecodable bytes as lone surrogates."""
     return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _keys(text: str) -> list[str] | None:
+    # A line break would let an override write further lines of TOML.
     if "\n" in text:
         return None
     try:
+        # tomllib itself splits the keys, so that quotes mean the same as in a file.
         node: Any = tomllib.loads(f"{text} = 0")
     except (ValueError, RecursionError):
         return None
@@ -200,7 +204,9 @@ def _value(text: str) -> Any:
         table = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
         return text
+    # `unfit_values` replaces what it finds in place.
     held = copy.deepcopy(table)
+    # A value with a line break may define further keys: it is a text then.
     return text if set(table) != {"value"} or unfit_values(held) else table["value"]
 
 

@@ -1,4 +1,4 @@
-"""Whether every name that a recipe mentions is one that it has.
+"""Check the names mentioned in a recipe: each must exist in it.
 
 A pass of its own over the tables, because a model-level validator is silent once a field fails; it passes by whatever
 has the wrong shape, of which the grammar complains. What nobody uses is fine.
@@ -20,7 +20,7 @@ Faults = Iterator[tuple[Path, str]]
 
 
 def unknown_references(full: Mapping[str, Any], kinds: Kinds) -> Faults:
-    """The path of each name that nothing in the filled-in recipe has, and a sentence with the nearest that it has."""
+    """Yield the path of each name unknown to the filled-in recipe, and a sentence with the nearest known name."""
     yield from _in_mixtures(full)
     yield from _in_system_messages(full)
     yield from _in_rules(full, kinds)
@@ -37,7 +37,7 @@ def unknown_references(full: Mapping[str, Any], kinds: Kinds) -> Faults:
 def unknown_messages(
     rules: Sequence[Rule], datasets: Mapping[str, Dataset], texts: Mapping[str, Mapping[str, str]]
 ) -> Faults:
-    """The messages that rules and students name and that the sets do not hold, once their texts are known.
+    """Yield the system messages named by rules and students but absent from their sets, once the texts are known.
 
     Args:
         texts: set to id to text.
@@ -59,7 +59,8 @@ def unknown_messages(
 
 
 def unknown_compared(recipe: Recipe) -> Faults:
-    """What filters compare with that the recipe does not have: collections or mixtures, as each kind means it."""
+    """Yield the collections and mixtures named by filters and missing from the recipe, and a mixture named that is the
+    dataset's own."""
     for name, dataset in recipe.datasets.items():
         for place, kind in enumerate(dataset.filters):
             if not isinstance(kind, Comparison):
@@ -87,7 +88,8 @@ def _in_mixtures(full: Mapping[str, Any]) -> Faults:
 
 
 def _mixtures_named(name: str, mixture: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
-    """The other mixtures that one is made of or kept apart from, and where it says so."""
+    """Yield the mixtures named by `from`, `holdout_of` and `exclude` of a mixture, each with the path of its
+    mention."""
     for key in ("from", "holdout_of"):
         if isinstance(mixture.get(key), str):
             yield mixture[key], ("mixtures", name, key)
@@ -119,7 +121,8 @@ def _cycles(full: Mapping[str, Any]) -> Faults:
 
 
 def _way_back(edges: Mapping[str, list[tuple[str, Path]]], start: str) -> tuple[list[str], Path] | None:
-    """The mixtures of a circle through `start`, from it on, and where it names the next."""
+    """Find a circle of mixtures through `start`: its names from `start` on, and the path of the first mention; None if
+    there is no circle."""
     waiting = [([start], path, other) for other, path in edges[start]]
     seen: set[str] = set()
     while waiting:
@@ -220,7 +223,8 @@ def _one(full: Mapping[str, Any], key: str, word: str, name: Any, path: Path) ->
 
 
 def _named_kind(full: Mapping[str, Any], key: str, name: Any, path: Path, kinds: Kinds) -> Faults:
-    """A strategy or a teacher: a table, or the kind that such a table would have (filled in, where it exists)."""
+    """Yield a fault for a strategy or teacher that names neither a table nor a kind; tables of known kinds are filled
+    in already."""
     tables = full.get(key, {})
     if isinstance(name, str) and isinstance(tables, dict) and name not in tables:
         yield path, kinds.no_such_kind(f"orca_{key}", name, tables=tables)

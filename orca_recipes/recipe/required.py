@@ -1,4 +1,4 @@
-"""What a recipe needs installed (`[requires]`), asked before anything else of it is judged.
+"""Installation needs of a recipe (`[requires]`), checked before anything else of it.
 
 A kind that no package here offers would be a fault of the recipe otherwise, and the package that offers it unnamed.
 """
@@ -23,14 +23,14 @@ _OURS = "orca-recipes"
 
 
 class Requires(Grammar):
-    """What must be installed for a recipe to be read."""
+    """Packages and versions needed to read a recipe."""
 
     plugins: Annotated[tuple[str, ...], Field(description='packages with their versions: "orca-x>=1,<2"')] = ()
     orca: Annotated[str | None, Field(description='versions of orca-recipes: ">=0.2"')] = None
 
 
 def unmet(table: Any) -> Iterator[tuple[Path, str]]:
-    """What of `[requires]` is not here, each with the line of pip that installs it; or cannot be read."""
+    """Yield each unmet entry of `[requires]` with the pip line that installs it, and each unreadable one."""
     if not isinstance(table, Mapping):
         yield ("requires",), f"must be a table, [requires], and is {described(table)}"
         return
@@ -75,5 +75,6 @@ def _unlike(path: Path, name: str, versions: SpecifierSet, text: str) -> Iterato
     except metadata.PackageNotFoundError:
         yield path, f"the recipe needs {text}, which is not installed: {line}"
         return
+    # packaging leaves pre-releases out; one that is installed was meant.
     if not versions.contains(here, prereleases=True):
         yield path, f"the recipe needs {text}, and {name} {here} is installed: {line}"

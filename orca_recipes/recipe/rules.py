@@ -89,7 +89,8 @@ class SystemMessages(Grammar):
 
 
 class When(Grammar):
-    """Which examples a rule is for: all conditions hold, each by one of its names; none at all matches everything."""
+    """Conditions of a rule: an example must meet all of them, each by one of its names; no condition matches
+    everything."""
 
     collection: Annotated[OneOrMore, Field(description="names of collections")] = ()
     task: Annotated[OneOrMore, Field(description="patterns of tasks: *, ?, [seq], in exact case")] = ()
@@ -109,7 +110,7 @@ class When(Grammar):
 
     @model_serializer(mode="wrap")
     def _as_it_was_known(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """All conditions, `where` only where there is one: rules without it are known by what they were known by."""
+        """Serialize all conditions, `where` only if it is set: rules without `where` keep their fingerprints."""
         table: dict[str, Any] = told(self)
         return {name: value for name, value in table.items() if name != "where" or value is not None}
 
@@ -132,17 +133,17 @@ class When(Grammar):
         return self
 
     def may_match_collection(self, collection: str) -> bool:
-        """Whether some example of a collection can meet the conditions."""
+        """Tell whether some example of a collection can meet the conditions."""
         return not self.collection or collection in self.collection
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether questions must be tokenized to know."""
+        """True if questions must be tokenized to evaluate the conditions."""
         return self.min_tokens is not None or self.max_tokens is not None
 
 
 class Rule(Grammar):
-    """Which strategy and which system messages a task gets; the first rule that matches wins."""
+    """Strategy and system messages for matching examples; the first rule that matches wins."""
 
     when: Annotated[When, Field(description="which examples; all, where it is left out")] = When()
     strategy: Annotated[str, Field(description="a table of [strategies], or a kind of strategy with its defaults")]

@@ -54,7 +54,7 @@ def json_schema(catalogue: Kinds) -> Schema:
 
 
 def _of_piece(piece: Piece, catalogue: Kinds) -> dict[str, Schema]:
-    """The definitions of one piece's kinds: each one's table, and what it is made of."""
+    """Define the tables of one piece's kinds, and the models inside them."""
     definitions: dict[str, Schema] = {}
     offers = catalogue.offers(piece.hook)
     for offer in offers:
@@ -69,7 +69,8 @@ def _of_piece(piece: Piece, catalogue: Kinds) -> dict[str, Schema]:
 
 
 def _choices(piece: Piece, catalogue: Kinds, definitions: Schema) -> dict[str, Schema]:
-    """The choice among a piece's kinds, in a recipe and in a profile, where a table may leave out its kind."""
+    """Define the choice among a piece's kinds, once for a recipe and once for a profile, whose tables may leave out
+    `kind`."""
     offers = [offer for offer in catalogue.offers(piece.hook) if _name(piece, offer) in definitions]
     tables = {_name(piece, offer): definitions[_name(piece, offer)] for offer in offers}
     kinds = {name: table["properties"]["kind"]["enum"] for name, table in tables.items()}
@@ -84,7 +85,7 @@ def _choices(piece: Piece, catalogue: Kinds, definitions: Schema) -> dict[str, S
 def _choice(
     piece: Piece, kinds: dict[str, list[str]], bare: list[str], prefix: str, *, without_kind: list[str]
 ) -> Schema:
-    """A kind's name or its table; a table that names no kind is one of `without_kind`, where there are some."""
+    """Allow a kind's name or its table; a table without `kind` must fit one of `without_kind`, if there are any."""
     if not kinds:
         return {"description": f"a {piece.word}", "type": ["string", "object"]}
     unnamed: Schema = {"required": ["kind"]}
@@ -107,7 +108,7 @@ def _choice(
 
 
 def _of_kind(kind: type[Kind], prefix: str) -> tuple[Schema, dict[str, Schema]]:
-    """A kind's schema; one that pydantic cannot describe (a stranger's own types) allows everything."""
+    """Describe a kind; one that pydantic cannot describe (a stranger's own types) allows everything."""
     try:
         return _taken_apart(kind, prefix=f"{prefix}.")
     except (PydanticInvalidForJsonSchema, PydanticSchemaGenerationError):
@@ -121,7 +122,7 @@ def _chosen_by(body: Schema, spellings: list[str], *, is_default: bool) -> Schem
 
 
 def _spellings(offer: Offer, offers: tuple[Offer, ...]) -> list[str]:
-    """How a recipe may name an offer: bare, where nobody else offers the name, and with its distribution."""
+    """List the names of an offer in recipes: bare if nobody else offers the name, and with its distribution."""
     is_alone = sum(other.name == offer.name for other in offers) == 1
     return [*([offer.name] if is_alone else []), f"{offer.distribution}:{offer.name}"]
 
@@ -135,7 +136,7 @@ def _is_default(piece: Piece, offer: Offer) -> bool:
 
 
 def _taken_apart(model: type[BaseModel], *, prefix: str) -> tuple[Schema, dict[str, Schema]]:
-    """A model's schema and its definitions under prefixed names, tidied."""
+    """Split a model's schema from its definitions, which get prefixed names; both tidied."""
     schema = _tidied(model.model_json_schema(ref_template=f"#/$defs/{prefix}{{model}}"))
     definitions = {f"{prefix}{name}": body for name, body in schema.pop("$defs", {}).items()}
     return schema, definitions
@@ -165,7 +166,7 @@ def _is_noise(key: str, value: Any) -> bool:
 
 
 def _partial(node: Any) -> Any:
-    """The same schema for a table of which any part may be written: nothing required, references to partial ones."""
+    """Derive the schema of a partial table: nothing is required, and references lead to partial definitions."""
     if isinstance(node, list):
         return [_partial(item) for item in node]
     if not isinstance(node, dict):

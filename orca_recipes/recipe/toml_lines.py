@@ -1,4 +1,4 @@
-"""Where each key of a TOML file stands.
+"""Line numbers of the keys of a TOML file.
 
 tomllib gives values without places, and no round-trip parser tells the line of a header, a dotted key and an item of an
 array alike; tree-sitter does, and goes on behind what it does not know, so a missing line costs only precision.
@@ -23,7 +23,7 @@ _KEYS = frozenset({"bare_key", "quoted_key", "dotted_key"})
 
 
 def key_lines(text: str) -> dict[Path, int]:
-    """The 1-based line of every table, key and array item of a TOML text that tomllib accepts.
+    """Map every table, key and array item of a TOML text accepted by tomllib to its 1-based line.
 
     A table that only longer headers or dotted keys mention stands where it is first mentioned; one that has a header
     of its own stands there.
@@ -54,7 +54,7 @@ def _note(lines: dict[Path, int], mentions: list[_Mention]) -> None:
 
 
 def _header(node: Node, arrays: dict[Path, int]) -> Path:
-    """The path of `[a.b]` or `[[a.b]]`, where each array of tables on the way stands for its newest item."""
+    """Return the path of `[a.b]` or `[[a.b]]`; each array of tables on the way means its newest item."""
     keys = next(_keys(child) for child in node.children if child.type in _KEYS)
     path: Path = ()
     for place, key in enumerate(keys, start=1):
@@ -67,7 +67,7 @@ def _header(node: Node, arrays: dict[Path, int]) -> Path:
 
 
 def _inside(pair: Node, table: Path) -> list[_Mention]:
-    """All mentions of one `key = value` and of what its value holds; a stack, because values nest at will."""
+    """List the mentions in one `key = value` and its value; with a stack, because values nest to any depth."""
     mentions: list[_Mention] = []
     open_nodes: list[tuple[Node, Path]] = [(pair, table)]
     while open_nodes:
@@ -90,7 +90,8 @@ def _items(array: Node) -> Iterator[Node]:
 
 
 def _keys(node: Node) -> list[str]:
-    """The keys of a bare, quoted or dotted key, in order; a stack, because each dot is one level of the tree."""
+    """Return the keys of a bare, quoted or dotted key, in order; with a stack, because each dot is one level of the
+    tree."""
     keys: list[str] = []
     open_nodes = [node]
     while open_nodes:

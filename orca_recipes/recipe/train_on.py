@@ -25,7 +25,7 @@ Pattern = Annotated[str, Field(min_length=1), AfterValidator(_readable)]
 
 
 class TrainOn(Grammar):
-    """Which turns and which parts of them carry loss; what does not stays as context."""
+    """Turns and parts of turns that carry loss; all others stay as context."""
 
     turns: Annotated[
         Literal["all", "last"], Field(description="all that the collection trains, or the last of them alone")
@@ -48,9 +48,9 @@ class TrainOn(Grammar):
         return self
 
     def decisive(self) -> dict[str, Any]:
-        """What of it decides the mask; the revision is of how parts are told apart."""
+        """Return the options that decide the loss mask, with the revision of the split into parts."""
         return {"revision": 4, **self.model_dump(mode="json", exclude_none=True)}
 
     def parts(self) -> TrainedParts:
-        """The parts that are trained."""
+        """Return the trained parts."""
         return TrainedParts(self.reasoning, self.content, self.tool_calls)

@@ -1,4 +1,4 @@
-"""How paths and values of a recipe are written in messages, and which paths may hold a bare kind name."""
+"""Wording of recipe paths and values in messages, and the paths that may hold a bare kind name."""
 
 import re
 from typing import Any
@@ -11,7 +11,7 @@ _NAMED = frozenset({"collections", "strategies", "teachers"})
 
 
 def is_kind_place(path: tuple[str | int, ...]) -> bool:
-    """Whether a kind's table, or its bare name, stands at a path."""
+    """Tell whether a path is the place of a kind: its table, or its bare name."""
     match path:
         case (table,):
             return table in _SINGLE
@@ -23,13 +23,14 @@ def is_kind_place(path: tuple[str | int, ...]) -> bool:
 
 
 def dotted(path: tuple[str | int, ...]) -> str:
-    """A path as people write it in TOML: bare keys as they are, others quoted, positions of items 0-based."""
+    """Write a path as in TOML: bare keys as they are, others quoted, positions of items 0-based."""
     return ".".join(_key(step) for step in path)
 
 
 def described(value: Any) -> str:
-    """What a value is, in a few words: `the text "ten"`, `the integer 3`, `a table`."""
+    """Describe a value in a few words: `the text "ten"`, `the integer 3`, `a table`."""
     match value:
+        # Before int, because a bool is an int in Python.
         case bool():
             return str(value).lower()
         case str():

@@ -1,4 +1,4 @@
-"""What a report tells of another build that this one is held against: the difference, cut to what a page can hold."""
+"""The difference from another build as a report shows it, cut to the size of a page."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _changes(title: str, changes: Sequence[Change]) -> Mapping[str, Any]:
 
 
 def _counts(found: Difference) -> Mapping[str, Any]:
-    """Examples and tokens before and now: of all, of datasets and of their collections, where they differ."""
+    """List examples and tokens before and now: of all, and of each dataset and collection that differs."""
     assert found.tokens is not None
     lines = [("all", found.tokens)]
     for name, dataset in found.tokens["datasets"].items():

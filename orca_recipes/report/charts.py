@@ -16,7 +16,7 @@ _BINS = 24
 
 @dataclass(frozen=True)
 class Bin:
-    """How many things lie from `low` to `high`, both included."""
+    """The number of values from `low` to `high`, both included."""
 
     low: int
     high: int
@@ -40,7 +40,7 @@ def bins(counts: np.ndarray, *, top: int | None = None) -> list[Bin]:
 
 
 def quantile(counts: np.ndarray, share: float) -> int:
-    """The smallest value that at least this share of all have, or less than it; 0 where there is nothing."""
+    """Return the smallest value v so that at least this share of all values is v or less; 0 if there are no values."""
     total = int(counts.sum())
     if not total:
         return 0
@@ -59,6 +59,7 @@ def histogram(found: Sequence[Bin], *, title: str) -> str:
     for place, one in enumerate(found):
         height = (_HEIGHT - 16) * one.number / most
         if one.number:
+            # A single example among millions would be drawn as nothing.
             height = max(height, 1.5)
         bars.append(
             f'<rect x="{place * step + 1:.1f}" y="{_HEIGHT - height:.1f}" width="{step - 2:.1f}" '

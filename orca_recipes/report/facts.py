@@ -1,4 +1,4 @@
-"""What a report tells, before it is a page."""
+"""The data of a report's page, before it is rendered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orca_recipes.shards.manifest import Manifest
 
 @dataclass(frozen=True)
 class Proof:
-    """What was verified while the report was made.
+    """Extent of the verification done for the report.
 
     whole: every byte; otherwise the digests of the files that the page was told from.
     """

@@ -1,4 +1,4 @@
-"""Where rows were lost: by stage and reason, with places to look at."""
+"""Lost rows by stage and reason, with the places of some."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PLACES = 3
 
 @dataclass(frozen=True)
 class Lost:
-    """Rows of a stage that were lost for one reason, and where some of them stand.
+    """Rows that a stage lost for one reason, with the places of some.
 
     listed: whether the build lists them; rows that a mixture left out are counted alone.
     step: what within the stage lost them ("filter length"), "" where it was not looked up.
@@ -67,7 +67,7 @@ class _ListedRows:
         self._reasons, self._of_reason = _coded(table, "reason")
 
     def located(self, lost: Lost) -> Lost:
-        """What was lost, with the step that lost it and the first places."""
+        """Add the step that lost the rows and their first places."""
         verb, _, subject = lost.stage.partition(" ")
         fits = self._of_reason == self._reasons.get(lost.reason, -1)
         if verb != "pack":

@@ -25,8 +25,10 @@ from orca_recipes.shards.manifest import AnswerCounts, DatasetCounts, Manifest
 from orca_recipes.shards.records import COUNTED, DUPLICATE, EXCLUDED, HELD_OUT, RESERVED
 from orca_recipes.shards.show.visible import visible
 
+# By it a later run knows the file for a report that it may replace.
 MARK = "<!doctype html>\n<!-- a report of orca-recipe -->"
 MOST_LINES = 40
+# All tasks would take a page of 100,000 of them past 3 MB; the manifest has them.
 _MOST_TASKS = 150
 _MOST_DATASETS = 24
 _NAME_CHARS = 160
@@ -55,6 +57,7 @@ def page(facts: Facts) -> str:
     environment = Environment(
         loader=PackageLoader("orca_recipes.report"),
         autoescape=True,
+        # A misspelt name in the template fails instead of printing nothing.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -97,14 +100,15 @@ _INLINED = ("report.css", "report.js")
 
 
 def _safe(text: str) -> Any:
-    """Text of ours that is markup already."""
+    """Mark our own text as safe markup, so that jinja does not escape it."""
     from markupsafe import Markup
 
     return Markup(text)
 
 
 def _shown(value: Any) -> Any:
-    """What stands in the page for a value: nothing of a data set steers a browser, a terminal or the eye."""
+    """Show the control characters of a text by signs, so that no text of a data set steers a browser, a terminal or the
+    eye; other values stay."""
     if isinstance(value, str) and not hasattr(value, "__html__"):
         return visible(value, keep="\n\t")
     return value
@@ -145,7 +149,7 @@ def _dataset(facts: Facts, name: str) -> Mapping[str, Any]:
 
 
 def _tables(manifest: Manifest, dataset: str, tallies: DatasetTallies) -> list[Mapping[str, Any]]:
-    """The mixture by each of what tells examples apart."""
+    """Make one table of shares for each: collection, task, and every column of NAMED."""
     collections = [
         Line(
             _name(line.collection),
@@ -173,7 +177,8 @@ def _tables(manifest: Manifest, dataset: str, tallies: DatasetTallies) -> list[M
 
 
 def _bounded(lines: Sequence[Line], most: int) -> list[Line]:
-    """The lines in their order, or of many the greatest, and all others as one."""
+    """Return the lines in their order; if there are more than `most`, the largest ones by tokens and the others summed
+    in one line."""
     if len(lines) <= most:
         return list(lines)
     ranked = sorted(range(len(lines)), key=lambda place: (-lines[place].tally.tokens, place))
@@ -212,7 +217,8 @@ def _charts(manifest: Manifest, counts: DatasetCounts, tallies: DatasetTallies) 
 
 
 def _apart(lost: Iterable[Lost]) -> list[tuple[str, int]]:
-    """Rows that were left out for what another one holds: repeats, and what is kept apart."""
+    """Sum the rows left out because another row holds the same, as repeats, duplicates, hold-outs or reserves: reason
+    and number, largest first."""
     found: dict[str, int] = {}
     for one in lost:
         if one.reason in _APART or "duplicate" in one.reason or (one.reason in COUNTED and "holds" in one.reason):

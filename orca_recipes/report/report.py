@@ -65,6 +65,7 @@ def write_report(
     facts = _facts(directory, promised, kinds, progress, whole=whole)
     if other is not None:
         facts = replace(facts, against=against(other, directory, kinds=kinds, progress=progress))
+    # Texts of a data set may hold lone surrogates, which UTF-8 refuses.
     data = page(facts).encode("utf-8", "replace")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, data)
@@ -72,7 +73,7 @@ def write_report(
 
 
 def _refuse_taken(directory: Path, out: Path) -> None:
-    """Raise ExportError where a place is within the build, or holds what is no report."""
+    """Refuse a place within the build, or one that holds something other than a report. Raises: ExportError."""
     if out.resolve().is_relative_to(directory.resolve()):
         raise ExportError(f"{out} lies in the build, which holds its own files alone; choose another place with -o")
     if out.is_dir():

@@ -27,6 +27,7 @@ from orca_recipes.shards.text_columns import numbers
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# So many, in two views of 3,000 characters, keep the page under 3 MB.
 MOST = 48
 _DATASETS = 12
 _CHARS_OF_A_VIEW = 3_000
@@ -88,7 +89,7 @@ def _of_shard(build: ShownBuild, dataset: str, counts: ShardCounts, first: int, 
 
 
 def chosen(records: Records, most: int) -> list[int]:
-    """The examples of a shard that are shown: turn about of each collection and strategy, the first by id."""
+    """Choose the examples of a shard that are shown: one of each collection and strategy in turn, the first by id."""
     order = np.lexsort((records.ids[:, 1], records.ids[:, 0]))
     groups = _codes(records.table["collection"]) * (1 << 32) + _codes(records.table["strategy"])
     sorted_groups = groups[order]
@@ -131,7 +132,8 @@ def _sample(opened: OpenShard, records: Records, dataset: str, example: int) -> 
 
 
 def _clipped(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
-    """The pieces in so many characters; of a long one its two ends, and how much lies between them."""
+    """Cut the pieces to the characters of a view; a long one keeps its two ends and the count of characters between
+    them."""
     room, found = _CHARS_OF_A_VIEW, []
     for number, piece in enumerate(pieces):
         if room <= 0:
@@ -144,7 +146,7 @@ def _clipped(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
 
 
 def clipped(text: str, chars: int) -> str:
-    """A text in about so many characters, its middle left out and counted."""
+    """Shorten a text to about so many characters; its middle is replaced by the count of characters cut."""
     if len(text) <= chars:
         return text
     half = chars // 2

@@ -1,4 +1,4 @@
-"""What the records of a dataset add up to, read a column at a time.
+"""Sums over the records of a dataset, read a column at a time.
 
 Lengths are kept as counts of each length, so that five million examples cost no more room than the longest one.
 """
@@ -30,7 +30,7 @@ _READ = ("row", *NAMED, "tokens", "trained_tokens")
 
 @dataclass(frozen=True)
 class Tally:
-    """Examples that have something in common, their tokens and those that carry loss."""
+    """Number of examples in a group, with their tokens and trained tokens."""
 
     examples: int = 0
     tokens: int = 0
@@ -44,7 +44,7 @@ class Tally:
 
 @dataclass
 class DatasetTallies:
-    """What a dataset's records say.
+    """Counts over a dataset's records.
 
     by: column to value to what has it. lengths, trained_lengths: int64, at n the examples of n tokens, or with n that
     carry loss. row_tokens: at n the rows that hold n tokens. row_examples: at n the rows that hold n examples.
@@ -98,7 +98,7 @@ def _add(total: DatasetTallies, records: Records, rows: int) -> None:
 
 
 def _coded(column: Any) -> tuple[list[str], np.ndarray]:
-    """The texts of a column, each once, and which of them every example has: int64 [examples]."""
+    """Dictionary-encode a column: its distinct texts, and the index of each example's text, int64 [examples]."""
     import pyarrow as pa
 
     coded: pa.DictionaryArray = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()

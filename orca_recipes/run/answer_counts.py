@@ -1,4 +1,4 @@
-"""Where a build's answers came from and what they cost, for its manifest and for the end of a build."""
+"""Origin and cost of a build's answers, for its manifest and the end of a build."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 
 def answer_counts(bench: Bench) -> dict[str, AnswerCounts]:
-    """The counts of each dataset whose answers are collected."""
+    """Count the answers of each dataset whose teacher collects."""
     datasets = [name for name in bench.recipe.datasets if collects(bench.recipe, name)]
     return {name: _of_dataset(bench, name) for name in datasets}
 
 
 def told(manifest: Manifest) -> Iterator[str]:
-    """What a user reads at the end of a build: answers and money, by teacher and collection, then by strategy."""
+    """Yield the closing lines of a build on its answers: counts and money by teacher and collection, then by
+    strategy."""
     for name, counts in manifest.made.answers.items():
         yield (
             f"{name}: answers of {counts.teacher}: {counts.stored:,} stored, {counts.asked:,} asked, "

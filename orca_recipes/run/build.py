@@ -46,7 +46,7 @@ from orca_recipes.store.store import Store
 
 @dataclass(frozen=True)
 class Asked:
-    """What a user asks of a build.
+    """A user's options for a build.
 
     locked: demand what the lock pins. limit: at most so many examples of each collection. rehash: read every source
     file again, though size, time and inode say that it is the same. traces: where bought answers are kept; this user's
@@ -65,7 +65,7 @@ class Asked:
 
     @property
     def is_variant(self) -> bool:
-        """Whether this is another build than the one that the lock beside the recipe speaks of."""
+        """True if this is another build than the one described by the lock next to the recipe."""
         return bool(self.loaded.decisive_overrides) or self.limit is not None or not self.loaded.is_file
 
 
@@ -109,7 +109,7 @@ def prepare(asked: Asked, say: Say = quiet, work: Work | None = None) -> Prepare
 
 
 def pinned_plugins(asked: Asked) -> dict[str, PluginPin]:
-    """The plugins of strangers that a recipe uses, as they are now. Raises: as `pin_plugins`."""
+    """Pin the plugins of strangers that a recipe uses, as they are now. Raises: as `pin_plugins`."""
     return pin_plugins(asked.loaded, FileDigests(asked.store.root / "digests.sqlite", rehash=asked.rehash))
 
 
@@ -123,7 +123,7 @@ def build(asked: Asked, progress: Progress) -> tuple[Manifest, bool]:
 
 
 def made(asked: Asked, progress: Progress) -> Built:
-    """Build what is asked, and tell what it took.
+    """Build as asked; return the build with its run's engine, stages and costs.
 
     Raises: LockError under `locked`, where pins or outcomes differ; BuildError; whatever a stage raises.
     """
@@ -175,7 +175,7 @@ def _build(asked: Asked, progress: Progress) -> Built:
 
 
 def _there(asked: Asked, prepared: Prepared, lock: Lock | None, say: Say) -> Manifest | None:
-    """The build that stands where this one would and is this one, None where there is none or another.
+    """Return the build at this place if it is the one asked for; None if there is none or another.
 
     Raises: as `_as_locked`; BuildError where something is in the way.
     """
@@ -213,7 +213,7 @@ def lock_recipe(asked: Asked) -> tuple[Path, list[str]]:
 
 
 def explain_lock(asked: Asked) -> list[LockChange]:
-    """What `lock_recipe` would change in the lock that is there, part by part; nothing is written.
+    """List the changes that `lock_recipe` would make to the lock, part by part, without writing.
 
     Raises: LockError where there is no lock.
     """
@@ -239,7 +239,7 @@ def scan(asked: Asked, prepared: Prepared, progress: Progress) -> Bench:
 
 
 def bench_of(asked: Asked, prepared: Prepared, progress: Progress, lock: Lock | None = None) -> Bench:
-    """What a run works with; under `locked` it buys no answers, and uses none but those of the lock.
+    """Make the bench of a run; under `locked` it buys no answers and uses only those of the lock.
 
     Raises: TrustError where the engine is a host that the user never allowed.
     """
@@ -271,7 +271,7 @@ def _make(asked: Asked, prepared: Prepared, progress: Progress, lock: Lock | Non
 
 
 def _workers(asked: Asked) -> Work:
-    """The workers of a build that is large and begins anew, else this process; a cluster starts meanwhile."""
+    """Return the workers of a large build that starts anew, else this process; a cluster starts in the meantime."""
     recipe = asked.loaded.recipe
     if (asked.directory / "manifest.json").is_file():
         return asked.work
@@ -285,13 +285,13 @@ def _workers(asked: Asked) -> Work:
 
 
 def _is_stale(made: Manifest, asked: Asked, prepared: Prepared) -> bool:
-    """Whether answers were dropped that a build holds, as far as the store tells."""
+    """Tell whether answers held by a build were dropped, as far as the store knows."""
     stale = stale_answers(prepared.recipe, prepared.plan, asked.store, asked.traces)
     return bool(stale) or holds_other_answers(made, prepared.plan, asked.store, asked.traces)
 
 
 def _as_planned(directory: Path, loaded: LoadedRecipe, prepared: Prepared) -> Manifest | None:
-    """The build that is there, if it is the one that the plan would make, whole by its sizes."""
+    """Return the present build if it is the planned one and whole by its file sizes, else None."""
     if not (directory / "manifest.json").is_file():
         return None
     try:
@@ -307,7 +307,7 @@ def _as_planned(directory: Path, loaded: LoadedRecipe, prepared: Prepared) -> Ma
 
 
 def _is_whole(directory: Path, manifest: Manifest) -> bool:
-    """Whether all files of a build are there, by their sizes."""
+    """Tell whether all files of a build are present, by their sizes."""
     shared = shared_build(directory)
     if shared is not None:
         return shared.is_whole(manifest)
@@ -320,7 +320,7 @@ def _is_whole(directory: Path, manifest: Manifest) -> bool:
 def _as_locked(
     asked: Asked, path: Path, locked: Mapping[str, Any], there: Manifest, prepared: Prepared, say: Say
 ) -> Manifest | None:
-    """The build that lies there, unless the lock speaks of another one: then it is none to go by.
+    """Return the present build, unless the lock describes another one: then None.
 
     Raises: LockError under `locked`, where it is another or does not hold what it says.
     """
@@ -362,7 +362,7 @@ def _tell_differences(asked: Asked, path: Path, found: Sequence[str], progress: 
 
 
 def _foreseen(prepared: Prepared) -> dict[str, Any]:
-    """The outcomes that are known before anything is built."""
+    """Return the outcomes known before anything is built."""
     plan = {stage.name: stage.fingerprint for stage in prepared.plan}
     return {"tokenizer": prepared.student.verdict, "template": prepared.student.conformance, "plan": plan}
 

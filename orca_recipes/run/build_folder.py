@@ -1,4 +1,4 @@
-"""Where a build lies: made aside, brought to the disk, and put in place.
+"""The folder of a build: made aside, synced to the disk, and put in place.
 
 Every build is made under a name of its own, because a worker can outlive a build that was killed and must not write
 into the files of the one that runs next. What an older build leaves is removed by the names that its manifest lists, so
@@ -23,6 +23,7 @@ from orca_recipes.store.disk_faults import writing
 from orca_recipes.store.sealed import flush
 
 _NAMED = 3
+# Where a manifest is damaged, files of other names are taken for a user's.
 _USUAL = re.compile(
     rf"{re.escape(manifest.NAME)}|{re.escape(curriculum.NAME)}"
     rf"|tokenizer/({'|'.join(map(re.escape, (*TOKENIZER_FILES, 'chat_template.jinja', 'generation_config.json')))})"
@@ -54,8 +55,8 @@ def refuse_foreign(directory: Path) -> None:
 
 
 def own_files(directory: Path) -> Set[str]:
-    """The files of a build: what its manifest lists, and the manifest; where that cannot be read, what builds usually
-    hold; none where there is no manifest."""
+    """List the files of a build: the manifest and those it lists; if it is unreadable, files with the usual names of
+    builds; none if there is no manifest."""
     path = directory / manifest.NAME
     if not path.is_file():
         return frozenset()
@@ -69,7 +70,7 @@ def own_files(directory: Path) -> Set[str]:
 
 
 def make_aside(directory: Path) -> Path:
-    """A new folder on the disk of a build's place."""
+    """Make a new folder on the same disk as a build's place."""
     return publishing.make_aside(publishing.followed(directory))
 
 
@@ -111,7 +112,7 @@ def give_up(aside: Path, directory: Path) -> None:
 
 
 def lock_file(directory: Path) -> Path:
-    """What a build holds as long as it writes a directory."""
+    """Return the path of the lock file that a build holds while it writes a directory."""
     place = publishing.followed(directory)
     if publishing.is_filled_from_inside(place):
         return place / publishing.INSIDE_LOCK

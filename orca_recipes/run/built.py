@@ -1,4 +1,4 @@
-"""A build that is there, and what it took to make it: what `build --json` tells."""
+"""A finished build and its run's engine, stages and costs, as shown by `build --json`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PASSED_OVER = frozenset({DUPLICATE, *COUNTED}) - {NOT_DRAWN}
 
 @dataclass(frozen=True)
 class Ran:
-    """Which kind of engine ran parts, on how many nodes, how many, and how many of them again."""
+    """Kind of the engine that ran parts, the number of nodes and of parts, and how many parts ran again."""
 
     kind: str
     nodes: int = 0
@@ -47,7 +47,7 @@ class Built:
     maybe_billed_twice: int = 0
 
     def stages(self) -> Iterator[StageCounts]:
-        """What became of rows, each stage once though several datasets lead through it."""
+        """Yield the row counts of each stage once, even if several datasets lead through it."""
         seen: set[str] = set()
         for counts in self.manifest.datasets.values():
             for stage in counts.stages:
@@ -56,12 +56,13 @@ class Built:
                     yield stage
 
     def reused(self, stage: StageCounts) -> int:
-        """How many of the rows that a stage gave were taken from the store."""
+        """Count the rows of a stage's output taken from the store."""
         fingerprints = {found.name: found.fingerprint for found in self.manifest.plan}
         return min(self.made.get(fingerprints.get(stage.name, ""), stage.out), stage.out)
 
     def passed_over(self) -> dict[str, dict[str, int]]:
-        """Rows that are none of a mixture, by collection and reason; those that a draw merely did not take are not."""
+        """Count the rows that do not belong to a mixture, by collection and reason; rows merely not drawn are left
+        out."""
         found: dict[str, dict[str, int]] = {}
         for stage in self.stages():
             verb, _, subject = stage.name.partition(" ")
@@ -75,14 +76,14 @@ class Built:
         return found
 
     def answers(self) -> dict[str, int]:
-        """Where answers came from: a build that stood already asked for none."""
+        """Count stored and asked answers; a build that stood already asked for none."""
         told = self.manifest.made.answers.values()
         asked = sum(counts.asked for counts in told) if self.fresh else 0
         every = sum(counts.stored + counts.asked for counts in told)
         return {"stored": every - asked, "asked": asked, "maybe_billed_twice": self.maybe_billed_twice}
 
     def _held(self, what: str) -> dict[str, int]:
-        """Examples and answers of all datasets that hold a certain text."""
+        """Sum, over all datasets, the examples and answers that hold a certain text."""
         found = [held for counts in self.manifest.datasets.values() if (held := getattr(counts, what)) is not None]
         return {"examples": sum(held.examples for held in found), "answers": sum(held.answers for held in found)}
 

@@ -35,7 +35,7 @@ _COLUMNS_SHOWN = 8
 
 @dataclass(frozen=True)
 class CollectionLine:
-    """What a dataset has of a collection.
+    """Counts of one collection in a dataset.
 
     asked: in words. rows, tokens, trained_tokens: of the dataset's examples. passed_over, rejected: rows by reason.
     unused: columns of its files that nothing reads.
@@ -57,12 +57,12 @@ class CollectionLine:
 
 
 def collection_lines(manifest: Manifest) -> list[CollectionLine]:
-    """One line for each collection of each dataset, also for those that gave nothing."""
+    """Make one line for each collection of each dataset, also for one that gave nothing."""
     return [line for name in manifest.datasets for line in _of_dataset(manifest, name)]
 
 
 def closing_table(manifest: Manifest, *, width: int | None = None) -> str:
-    """The table, and below it what was lost why, in lines.
+    """Write the closing table, followed by the reasons for lost rows, one a line.
 
     Args:
         width: characters of a line; None: of the terminal, or as many as it takes where there is none.
@@ -124,7 +124,7 @@ def _added(parts: Sequence[Mapping[str, int]]) -> dict[str, int]:
 
 
 def _asked(mixture: Mixture, collection: str) -> str:
-    """What a mixture asks of a collection, in few words."""
+    """Word a mixture's amount of a collection."""
     take = mixture.take.get(collection)
     if take is None:
         return f"of {mixture.from_}" if mixture.from_ is not None else f"held out of {mixture.holdout_of}"
@@ -137,9 +137,11 @@ def _asked(mixture: Mixture, collection: str) -> str:
 
 
 def _chosen(lines: Sequence[CollectionLine]) -> tuple[list[CollectionLine], int]:
-    """The lines that are shown, in their order: of many, those that give or lost most."""
+    """Choose the lines to show, in their order, and count the others; of too many, those with most tokens or most
+    rejected rows."""
     if len(lines) <= _MOST_LINES:
         return list(lines), 0
+    # Half of the lines for losses, which large collections would crowd out.
     half = _MOST_LINES // 2
     by_tokens = sorted(range(len(lines)), key=lambda place: -lines[place].tokens)
     by_loss = sorted(range(len(lines)), key=lambda place: -sum(lines[place].rejected.values()))
@@ -181,13 +183,13 @@ def _share(mine: int, whole: int, *, with_counts: bool) -> str:
 
 
 def _cut(text: str, chars: int) -> str:
-    """A text in so many characters: of a long name its end tells more than its beginning."""
+    """Cut a text to so many characters from its start: the end of a long name tells more."""
     text = visible(text)
     return text if len(text) <= chars else f"…{text[1 - chars :]}"
 
 
 def _notes(lines: Sequence[CollectionLine], *, several: bool) -> list[str]:
-    """What was passed over and rejected why, and what is not read, collection by collection."""
+    """Write the notes of each collection: reasons for passed-over and rejected rows, and columns not used."""
     notes = []
     for line in lines:
         name = visible(line.name if several else line.collection)
@@ -213,7 +215,8 @@ def _pack_notes(manifest: Manifest) -> list[str]:
 
 
 def _text_notes(manifest: Manifest) -> list[str]:
-    """Text that is not trained as it stands, dataset by dataset, whether its examples were kept or rejected."""
+    """Write the notes on text trained otherwise than written, dataset by dataset, for kept and rejected examples
+    alike."""
     notes = []
     for name, counts in manifest.datasets.items():
         for held, what in (
@@ -237,7 +240,7 @@ def _terminal_width() -> int | None:
 
 
 def shares_json(manifest: Manifest) -> dict[str, dict[str, Any]]:
-    """The same for programs: dataset to collection to what was asked, given and lost."""
+    """Return the table for programs: dataset to collection to amounts asked, given and lost."""
     found: dict[str, dict[str, Any]] = {name: {} for name in manifest.datasets}
     for line in collection_lines(manifest):
         found[line.dataset][line.collection] = {

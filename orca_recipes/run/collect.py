@@ -18,7 +18,8 @@ from orca_recipes.run.work.bench import Bench
 
 @dataclass(frozen=True)
 class Collected:
-    """What a collection of a dataset has of answers; asked: those that were asked for now; refused: of no use, of which
+    """Answers of one collection of a dataset. asked: those asked for now. refused: useless answers; empty: those of
+    them whose replies were all empty. maybe_billed_twice: sendings without any reply before an answer came.
     empty: every reply held nothing; maybe_billed_twice: sendings that nothing came back of, before an answer came."""
 
     dataset: str
@@ -59,7 +60,8 @@ def collected(bench: Bench) -> list[Collected]:
 
 
 def requested(bench: Bench, *, without: Collection[str] = ()) -> frozenset[bytes]:
-    """The keys of all that a recipe's teachers are asked, but of some collections. Raises: as `collected`."""
+    """Collect the keys of all requests to a recipe's teachers, except those of some collections. Raises: as
+    `collected`."""
     teachers = _collecting(bench.recipe)
     execute(bench, ("ask",))
     questions = [each for name in teachers for each in questions_of(bench, name)]
@@ -68,7 +70,7 @@ def requested(bench: Bench, *, without: Collection[str] = ()) -> frozenset[bytes
 
 
 def _collecting(recipe: Recipe) -> dict[str, str]:
-    """The teachers whose answers are collected, each with a dataset of its."""
+    """Map each teacher whose answers are collected to one of its datasets."""
     found = {recipe.datasets[name].teacher: name for name in recipe.datasets if collects(recipe, name)}
     if not found:
         raise BuildError(f"recipe {recipe.name}: no dataset has a teacher whose answers are collected; build it")

@@ -1,4 +1,4 @@
-"""What a build loses whole: a collection, a task or a rule whose every row was rejected.
+"""Losses of a whole collection, task or rule, of which every row was rejected.
 
 A build of what is left would be sound and not what was asked for, so it is refused with the first reasons, unless the
 recipe allows it. A draw that takes nothing of a collection loses nothing. Under `--limit`, where a task may be down to
@@ -43,7 +43,8 @@ _NO_LOSS = ("keep", "best of")
 
 @dataclass(frozen=True)
 class Emptied:
-    """What ended without an example. name: how `allow_empty` calls it; None for a rule, which says so itself.
+    """A collection, task or rule that ended without an example. name: as in `allow_empty`; None for a rule, which has
+    an option of its own. what: for people. reasons: stage and reason to rows.
 
     what: for people. reasons: stage and reason to rows.
     """
@@ -64,14 +65,14 @@ class Emptied:
 
 @dataclass(frozen=True)
 class Emptiness:
-    """What of one dataset ended empty, and is not allowed to."""
+    """Collections, tasks and rules of one dataset that ended empty and may not."""
 
     dataset: str
     refused: tuple[Emptied, ...]
     said: tuple[Emptied, ...]
 
     def sentence(self, found: tuple[Emptied, ...]) -> str:
-        """What ended empty, with the first reasons, and how a recipe allows it."""
+        """Write one message on what ended empty, with the first reasons and the option to allow it."""
         lines = [f"datasets.{self.dataset}: nothing is left of"]
         lines += [f"  {one}" for one in found[:_SHOWN]]
         lines += [f"  and {len(found) - _SHOWN:,} more"] if len(found) > _SHOWN else []
@@ -86,7 +87,7 @@ class Emptiness:
 
 
 def emptiness(bench: Bench, dataset: str, kept: Kept) -> Emptiness:
-    """What of a dataset ended empty."""
+    """Find the collections, tasks and rules of a dataset that ended empty."""
     return _Search(bench, dataset, kept).emptiness()
 
 
@@ -130,7 +131,7 @@ class _Search:
         return Emptied(f"collection {quoted(name)}", name, rows, _most_first(reasons))
 
     def _tasks(self, collection: str) -> Iterator[Emptied]:
-        """The tasks of a collection of which rows were drawn, and none is left."""
+        """Yield the tasks of a collection with drawn rows and no example left."""
         import polars as pl
 
         tasks = self._accounts[collection].reports["read"]["tasks"].keys() - self._kept[collection].keys()
@@ -138,6 +139,7 @@ class _Search:
             return
         rows = self._drawn(collection, ["task"], pl.col("task").is_in(list(tasks)))
         lost = self._lost(collection).select("id_hi", "stage", "reason").unique()
+        # Repeats share the high half of their example's id.
         joined = rows.join(lost, on="id_hi", how="inner")
         for (task,), group in sorted(joined.group_by("task"), key=lambda item: str(item[0])):
             number = rows.filter(pl.col("task") == task).height
@@ -145,7 +147,7 @@ class _Search:
             yield Emptied(what, f"{collection}/{task}", number, _reasons(group))
 
     def _rules(self, collections: list[str]) -> list[Emptied]:
-        """The rules under which rows were drawn, and none is left."""
+        """List the rules with drawn rows and no example left."""
         if len(self._recipe.rules) < 2 or all(not self._lost(name).height for name in collections):
             return []
         left = self._ids_left().implode()
@@ -178,7 +180,7 @@ class _Search:
         return Emptied(what, None, mine.height, _reasons(made.join(lost, on="id_hi", how="inner")))
 
     def _made_of(self, place: int, ids: pl.Series) -> pl.Series:
-        """The rows' id_hi, and those of the examples that a rule makes of each where it goes through its messages."""
+        """Return the rows' id_hi, and those of the copies that the rule makes of each if it expands."""
         import polars as pl
 
         rule = self._recipe.rules[place]
@@ -190,7 +192,7 @@ class _Search:
         return pl.concat([ids, *(pl.Series("id_hi", copy) for copy in copies)])
 
     def _by_rule(self, collection: str) -> Iterator[tuple[np.ndarray, pl.DataFrame]]:
-        """The rows that a draw took, batch by batch: the rule of each (its place in the recipe), and its id."""
+        """Yield the drawn rows batch by batch: the rule of each (its place in the recipe), and its id."""
         chosen = matching_rules(self._recipe, collection)
         places = np.array([*(self._recipe.rules.index(rule) for rule in chosen), UNMATCHED], dtype=np.int64)
         counter = QuestionCounter(self._recipe.tokenizer, self._bench.student.folder)
@@ -204,7 +206,8 @@ class _Search:
         return pl.concat(rows.filter(condition) for rows in self._batches(collection, columns))
 
     def _batches(self, collection: str, columns: list[str]) -> Iterator[pl.DataFrame]:
-        """The rows that a draw took, with these columns and id_hi, which repeats share; for others: `_made_of`."""
+        """Yield the drawn rows with these columns and id_hi, which repeats share; for expanded copies see
+        `_made_of`."""
         import polars as pl
 
         read = self._bench.folder(f"read {collection}")
@@ -215,7 +218,7 @@ class _Search:
             yield frame.filter(pl.Series(selected[batch.start : batch.stop] > 0))
 
     def _lost(self, collection: str) -> pl.DataFrame:
-        """The lost rows of a collection, without those that are not needed."""
+        """Select the lost rows of a collection, without spare ones that are not needed."""
         import polars as pl
 
         account: Account = self._accounts[collection]

@@ -42,6 +42,7 @@ def execute(bench: Bench, verbs: Collection[str] = ("tokenize", "pack")) -> None
     bench.lacking = _lacking(bench, order, verbs)
     names = [name for name in order if name in bench.lacking]
     if names:
+        # pyarrow would import pandas, if installed, which costs 0.2 to 0.3 s a process.
         keep_pandas_out()
     if not bench.is_spread:
         run_in_order(names, lambda name: _make(bench, name))
@@ -62,7 +63,8 @@ def execute(bench: Bench, verbs: Collection[str] = ("tokenize", "pack")) -> None
 
 
 def _rank(stage: Stage) -> float:
-    """When a stage runs: what can be refused for its counts comes first; draws need each other in the plan's order."""
+    """Rank a stage for its start: first the ones that can be refused for their counts; draws need each other in the
+    plan's order."""
     verbs = list(VERBS)
     if stage.verb == "compare" and stage.subject.endswith(f"/{QUESTIONS}"):
         return verbs.index("ask") - 0.5
@@ -78,7 +80,7 @@ def _let_go_of_stale(bench: Bench) -> None:
 
 
 def _lacking(bench: Bench, makeable: Collection[str], verbs: Collection[str]) -> set[str]:
-    """The stages that must run: those of these verbs, and what has to be made needs its inputs. A stage all of
+    """List the stages that must run: those of these verbs, and the inputs of any that has to be made. A stage all of
     whose consumers are in the store is neither read nor made."""
     needed = {stage.name for stage in bench.plan if stage.verb in verbs}
     lacking = set()
@@ -90,7 +92,7 @@ def _lacking(bench: Bench, makeable: Collection[str], verbs: Collection[str]) ->
 
 
 def _is_sound(bench: Bench, name: str) -> bool:
-    """Whether the store holds a stage byte for byte; every byte is about to be read anyway."""
+    """Tell whether the store holds a stage byte for byte; every byte is about to be read anyway."""
     folder = bench.folder(name)
     return folder.published and not folder.faults(readers=bench.workers)
 

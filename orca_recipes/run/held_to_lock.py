@@ -1,4 +1,4 @@
-"""Holding a plan, and what came of it, against what a lock says."""
+"""Checks of a plan and its outcomes against a lock."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from orca_recipes.plan.stages import Plan
 
 
 def other_manifest(locked: Mapping[str, Any], made: Mapping[str, Any]) -> str | None:
-    """How what a manifest promises differs from what is locked: beside the recipe's words, which say where data lie and
-    stand as they are asked for. None where it does not; a lock of before that was told has the manifest's own digest.
+    """Describe the difference of a manifest's contents from the locked ones, None if there is none. The recipe's words
+    do not count: they say where data lie, and are as the user wrote them. A lock older than `contents` is compared by
+    the manifest's own digest.
     """
     name = "contents" if "contents" in locked else "manifest"
     if name not in locked or locked[name] == made[name]:
@@ -37,7 +38,7 @@ def check_plan(path: Path, locked: Mapping[str, str], plan: Plan) -> None:
 
 
 def check_outcomes(path: Path, locked: Mapping[str, Any], made: Mapping[str, Any]) -> None:
-    """Hold what was built against what the lock says came out before."""
+    """Refuse a build whose outcomes differ from those in the lock."""
     if "shards" not in locked:
         return
     found = [

@@ -1,4 +1,4 @@
-"""Whether a build that lies in its place is what its manifest says, to the last byte.
+"""Check of a build in its place against its manifest, to the last byte.
 
 Who takes a build for done looks at names and sizes; under `--locked` that is not enough. Every file is held against its
 digest, and tables against that of their content, because the bytes of a table are promised on no other machine.
@@ -15,7 +15,7 @@ from orca_recipes.store.source_digests import FileDigests
 
 
 def first_damage(directory: Path, manifest: Manifest, memory: Path, *, rehash: bool) -> str | None:
-    """The first file that does not hold what is promised of it, in a sentence; None where all do.
+    """Find the first file that differs from its digest, in a sentence; None if all agree.
 
     Args:
         memory: where digests are remembered: a build that stays as it was is read once.

@@ -43,7 +43,7 @@ VERSIONED = ("orca-recipes", "gigatoken", "numpy", "polars", "pyarrow", "tokeniz
 
 @dataclass(frozen=True)
 class Publication:
-    """What publishing needs beside the run itself."""
+    """Inputs of publishing, in addition to the run itself."""
 
     loaded: LoadedRecipe
     bench: Bench
@@ -129,7 +129,8 @@ class Publication:
             raise BuildError("\n".join(refused))
 
     def _write_rejected(self, name: str, path: Path) -> None:
-        """Every row that was lost, with place, stage and reason; rows that a draw left out are counted, not listed."""
+        """Write the table of lost rows, with place, stage and reason; rows that a draw left out are counted, not
+        listed."""
         import polars as pl
 
         frames = [
@@ -147,7 +148,7 @@ class Publication:
         records.write_table(path, records.with_columns(path, listed, told))
 
     def _write_student(self, aside: Path) -> None:
-        """The tokenizer as trained, with chat template and generation settings."""
+        """Write the tokenizer as trained, with chat template and generation settings."""
         student = self.bench.student
         folder = aside / "tokenizer"
         folder.mkdir()
@@ -218,12 +219,12 @@ class Publication:
         return report
 
     def _accounts(self, name: str) -> dict[str, Account]:
-        """The account of each collection of a dataset."""
+        """Read the account of each collection of a dataset."""
         collections = taken_collections(self.loaded.recipe, name)
         return {found: read_account(self.bench.folder(f"tokenize {name}/{found}")) for found in collections}
 
     def _stages(self, name: str) -> list[dict[str, Any]]:
-        """What went into each stage of a dataset and what became of it."""
+        """List the row counts of each stage of a dataset: in, created, out and rejected."""
         stages = []
         for collection, account in self._accounts(name).items():
             for verb, report in account.reports.items():
@@ -233,7 +234,7 @@ class Publication:
         return [*stages, _conservation(f"pack {name}", self._packed(name))]
 
     def _held(self, name: str, what: str) -> manifest.HeldCounts:
-        """Examples and answers of a dataset that hold a certain text, as its tokenizing found them."""
+        """Sum a dataset's examples and answers that hold a certain text, as counted by `tokenize`."""
         reports = [account.reports["tokenize"][what] for account in self._accounts(name).values()]
         return manifest.HeldCounts(
             examples=sum(report["examples"] for report in reports), answers=sum(report["answers"] for report in reports)
@@ -269,7 +270,7 @@ class Publication:
 
 
 def asked_phases(recipe: Recipe) -> list[AskedPhase]:
-    """The curriculum as the recipe asks for it."""
+    """Convert the recipe's phases for compilation of the curriculum."""
     return [
         AskedPhase(datasets=phase.weights, epochs=phase.passes, tokens=phase.tokens, training=phase.training.given())
         for phase in recipe.curriculum
@@ -277,7 +278,7 @@ def asked_phases(recipe: Recipe) -> list[AskedPhase]:
 
 
 def generation_settings(student: Student) -> dict[str, Any]:
-    """Settings with which generation ends where training ended an answer."""
+    """Return generation settings whose stop tokens are those trained as the end of an answer."""
     ending, control = student.ending, student.control
     ends = list(dict.fromkeys([control[ending.token], *ending.others]))
     settings: dict[str, Any] = {
@@ -337,7 +338,7 @@ def _shards(written: Sequence[Written]) -> list[WrittenShard]:
 
 
 def _file(path: Path, root: Path, known: Mapping[Path, str]) -> manifest.FileDigest:
-    """A file as it is promised; known: digests that were taken where files were written."""
+    """Describe a file for the manifest. known: digests taken when files were written."""
     digest = known.get(path) or file_digest(path)
     return manifest.FileDigest(path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, digest=digest)
 
@@ -348,7 +349,7 @@ def _table(path: Path, root: Path, known: Mapping[Path, str]) -> manifest.TableD
 
 
 def _ship_definition(source: Path, target: Path) -> None:
-    """The tokenizer.json as it is, unless it puts something behind a text."""
+    """Copy the tokenizer.json as it is, unless it adds tokens at the end of a text: then write it without them."""
     definition = json.loads(source.read_bytes())
     shipped = without_added_end(definition)
     if shipped == definition:
@@ -358,4 +359,5 @@ def _ship_definition(source: Path, target: Path) -> None:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    # Sorted, so that equal builds have equal bytes.
     path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -49,7 +49,7 @@ class OneRequest:
         return f"{self.subject}: example {self.example}; {asked}; {state}"
 
     def as_json(self) -> dict[str, Any]:
-        """What goes out and what came back; answer: None where none is stored."""
+        """Return the body sent and the stored answer; answer: None if none is stored."""
         return {
             "dataset": self.dataset,
             "collection": self.collection,
@@ -71,13 +71,13 @@ class OneRequest:
 
 
 def beside_text(answer: Answer) -> dict[str, str]:
-    """What an answer holds beside its text, by name."""
+    """Return the fields beside an answer's text, by name."""
     found = {name: getattr(answer, name) for name in BESIDE_ANSWER}
     return {name: text for name, text in found.items() if text is not None}
 
 
 def requests_for(bench: Bench, wanted: str) -> list[OneRequest]:
-    """The requests of the example whose id is, or begins with, `wanted`, in every dataset that asks it.
+    """Find the requests of the example whose id is, or begins with, `wanted`, in every dataset asking it.
 
     Raises: BuildError where no example is asked that has such an id, or several are.
     """
@@ -127,7 +127,7 @@ def _found(bench: Bench, dataset: str, collection: str, wanted: str, traces: Tra
 
 
 def sent(bench: Bench, found: Sequence[OneRequest]) -> list[OneRequest]:
-    """The requests with their answers, those that are not stored sent and kept."""
+    """Send the requests without a stored answer, keep the answers, and return all requests with theirs."""
     lacking = [one for one in found if one.stored is None]
     root = bench.traces or default_root()
     with TraceStore(root) as traces, writing_traces(root), SentRequests(root / "sent") as in_flight:

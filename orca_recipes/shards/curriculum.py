@@ -87,7 +87,7 @@ class AskedPhase:
 
 @dataclass(frozen=True)
 class DatasetSize:
-    """What a dataset holds: rows, their tokens without pads, and those that carry loss."""
+    """Size of a dataset: rows, their tokens without pads, and those that carry loss."""
 
     rows: int
     tokens: int
@@ -95,7 +95,7 @@ class DatasetSize:
 
 
 def compiled_curriculum(phases: Sequence[AskedPhase], sizes: Mapping[str, DatasetSize]) -> Curriculum:
-    """The phases in exact rows; every dataset named has rows."""
+    """Compile the phases to exact numbers of rows; every dataset named must have rows."""
     compiled, first_row = [], 0
     for phase in phases:
         weights = {name: weight or str(sizes[name].rows) for name, weight in phase.datasets.items()}
@@ -119,7 +119,7 @@ def compiled_curriculum(phases: Sequence[AskedPhase], sizes: Mapping[str, Datase
 def phase_rows(
     weights: Mapping[str, str], *, epochs: int | None, tokens: int | None, sizes: Mapping[str, DatasetSize]
 ) -> dict[str, int]:
-    """How many rows each dataset gives to a phase: the phase's rows, dealt by weight with the largest remainder.
+    """Compute each dataset's rows in a phase: the phase's rows dealt by weight, with the largest remainder.
 
     Under `epochs` the phase has as many rows as so many passes over all its datasets; under `tokens` the fewest that
     hold so many tokens, taking each dataset's rows at their mean.
@@ -150,7 +150,7 @@ def write_curriculum(directory: Path, curriculum: Curriculum) -> Path:
 
 
 def read_curriculum(directory: Path) -> Curriculum:
-    """The curriculum of a build.
+    """Read the curriculum of a build.
 
     Raises: DamagedShard where it is missing or cannot be read.
     """
@@ -164,5 +164,6 @@ def read_curriculum(directory: Path) -> Curriculum:
 
 
 def _share(rows: int, size: DatasetSize, tokens: int) -> int:
-    """The tokens, of a dataset's, in so many of its rows, to the nearest: exact after whole passes."""
+    """Compute the share of a dataset's tokens in some of its rows, to the nearest; exact after whole passes."""
+    # In whole numbers, so that every machine writes the same curriculum.
     return (2 * tokens * rows + size.rows) // (2 * size.rows)

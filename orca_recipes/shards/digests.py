@@ -34,7 +34,7 @@ def json_digest(value: Any) -> str:
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one way to write a JSON value: sorted keys, one blank of indent, UTF-8, a newline at the end.
+    """Encode a JSON value in its one canonical form: sorted keys, one blank of indent, UTF-8, a newline at the end.
 
     Raises: ValueError for what JSON cannot say (NaN, infinities).
     """
@@ -43,10 +43,10 @@ def canonical_json(value: Any) -> bytes:
 
 
 def new_hash(data: bytes = b"") -> "hashlib.blake2b":
-    """A hash that grows."""
+    """Create an incremental BLAKE2b-256 hash."""
     return hashlib.blake2b(data, digest_size=32)
 
 
 def as_digest(state: "hashlib._Hash | hashlib.blake2b") -> str:
-    """How a digest is written."""
+    """Format the digest of a hash as text."""
     return f"blake2b:{state.hexdigest()}"

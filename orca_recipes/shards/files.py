@@ -14,7 +14,7 @@ from orca_recipes.objects.copies import at_hand
 
 
 def map_file(path: Path, *, own: bool = False) -> np.ndarray:
-    """The bytes of a file, mapped read-only: uint8 [bytes].
+    """Map the bytes of a file read-only: uint8 [bytes].
 
     Args:
         own: they can be written to, and what is written stays in memory: only those pages become this process' own.
@@ -31,7 +31,7 @@ def map_file(path: Path, *, own: bool = False) -> np.ndarray:
 
 
 def read_whole(path: Path) -> bytes:
-    """All bytes of a file.
+    """Read all bytes of a file.
 
     Raises: DamagedShard where there is no such file or it cannot be read.
     """
@@ -62,7 +62,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def damage(path: Path, what: str) -> DamagedShard:
-    """The fault of a file in one sentence: which, what is wrong, what to do."""
+    """Create the error for a file, in one sentence: which file, what is wrong, what to do."""
     return DamagedShard(f"{path}: {what}; build it again or fetch a sound copy")
 
 

@@ -32,7 +32,7 @@ _SEGMENTS_A_PASS = 1 << 20
 
 @dataclass(frozen=True)
 class Index:
-    """What `.idx` holds.
+    """The contents of an `.idx` file.
 
     dtype: of a token in `.bin`. lengths: int32 [segments], tokens. offsets: int64 [segments], bytes into `.bin`.
     row_starts: int64 [rows + 1] into segments. modes: int8 [segments]. guards: how many stand behind the first segment;
@@ -47,7 +47,7 @@ class Index:
     guards: int = 0
 
     def is_contiguous(self) -> bool:
-        """Whether the segments follow one another in `.bin` from its first byte on."""
+        """Tell whether the segments follow one another in `.bin` from its first byte on."""
         return bool(np.array_equal(self.offsets, contiguous_offsets(self.lengths, self.dtype)))
 
 
@@ -153,6 +153,7 @@ def _header(path: Path, data: np.ndarray) -> tuple[np.dtype[Any], int, int]:
 
 
 def _check_size(path: Path, size: int, segments: int, bounds: int) -> None:
+    # Bytes of `_ARRAYS`: 4 + 8 + 1 for a segment, 8 for a row start.
     expected = HEADER.size + 13 * segments + 8 * bounds
     if size != expected:
         raise damage(
@@ -173,7 +174,7 @@ def _guarded(index: Index) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarr
 
 
 def _guards(modes: np.ndarray) -> int:
-    """How many guards stand behind the first segment."""
+    """Count the guards behind the first segment."""
     others = 1
     while others < len(modes) and modes[others] == GUARD:
         others += 1
@@ -186,7 +187,7 @@ def _check_guards(path: Path, lengths: np.ndarray, offsets: np.ndarray) -> None:
 
 
 def _moved(column: np.ndarray, places: int) -> np.ndarray:
-    """A column without so many values behind its first."""
+    """Drop the given number of values behind a column's first."""
     column[places] = column[0]
     return column[places:]
 

@@ -1,4 +1,4 @@
-"""Who reads a build for long: a lock on its manifest, which readers share and whoever replaces the build needs alone.
+"""A lock on a build's manifest: long readers share it, and a process that replaces the build needs it alone.
 
 The lock is the kernel's and ends with the process that holds it, however that ends; nothing is written into the build.
 It is seen by other machines where the file system carries locks (NFS does); where it carries none, a reader goes on
@@ -18,8 +18,10 @@ from typing import BinaryIO
 from orca_recipes.errors import BuildError
 from orca_recipes.shards.manifest import NAME, no_build
 
+# Ten seconds, with the pauses, for a build that is being put in its place.
 _TRIES = 100
 _PAUSE_SECONDS = 0.1
+# What file systems without locks answer; a reader goes on without one there.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL)
 
 
@@ -30,7 +32,7 @@ class Reading:
         self._directory, self._manifest = directory, manifest
 
     def is_still_there(self) -> bool:
-        """Whether the build that lies in the directory is the one that was there when reading began."""
+        """Tell whether the directory still holds the build it held when reading began."""
         return _is_named(self._directory / NAME, self._manifest)
 
     def close(self) -> None:
@@ -104,7 +106,7 @@ def _is_locked(manifest: BinaryIO, how: int) -> bool:
 
 
 def _is_named(path: Path, manifest: BinaryIO) -> bool:
-    """Whether a path still leads to an open file."""
+    """Tell whether a path still leads to an open file."""
     try:
         return os.path.samestat(path.stat(), os.fstat(manifest.fileno()))
     except OSError:
@@ -118,6 +120,7 @@ def _readers(manifest: BinaryIO) -> str:
         lines = [line.split() for line in Path("/proc/locks").read_text(encoding="utf-8").splitlines()]
     except OSError:
         lines = []
+    # Columns of /proc/locks: number, kind, mode, access, process, device and inode.
     holders = sorted(int(line[4]) for line in lines if line[1] == "FLOCK" and line[5].endswith(inode))
     named = [f"process {pid} ({_command(pid)})" for pid in holders if pid > 0]
     if not named:

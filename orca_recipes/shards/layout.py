@@ -37,6 +37,7 @@ GUARD_OFFSET = -(2**62)
 GUARD_SHARE = 256
 """Guards of a shard say that they hold at least so many times its tokens."""
 
+# Megatron's own, so that a stock IndexedDataset opens the pair.
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
 HEADER = struct.Struct("<9sQBQQ")
@@ -52,12 +53,12 @@ _FIRST_WIDE_VOCABULARY = 65_500
 
 
 def token_dtype(vocabulary_size: int) -> np.dtype[Any]:
-    """The type of a stored token, little-endian uint16 or int32, for a vocabulary with its added tokens."""
+    """Return the type of a stored token, little-endian uint16 or int32, for a vocabulary with its added tokens."""
     return DTYPES[8] if vocabulary_size < _FIRST_WIDE_VOCABULARY else DTYPES[4]
 
 
 def guards_of(tokens: int) -> int:
-    """How many guards stand in a shard of so many tokens."""
+    """Compute the number of guards in a shard of so many tokens."""
     return max(1, -(-GUARD_SHARE * tokens // GUARD_LENGTH))
 
 
@@ -89,15 +90,15 @@ def role_codes(modes: np.ndarray) -> np.ndarray:
 
 
 def index_path(prefix: Path) -> Path:
-    """Where a pair's index lies; a prefix may hold dots, so a suffix is added and never replaced."""
+    """Return the path of a pair's index; a prefix may hold dots, so a suffix is added and never replaced."""
     return prefix.with_name(f"{prefix.name}.idx")
 
 
 def tokens_path(prefix: Path) -> Path:
-    """Where a pair's tokens lie."""
+    """Return the path of a pair's tokens."""
     return prefix.with_name(f"{prefix.name}.bin")
 
 
 def records_path(prefix: Path) -> Path:
-    """Where the table with one line for each example of a pair lies."""
+    """Return the path of a pair's records, a table with one line for each example."""
     return prefix.with_name(f"{prefix.name}.records.parquet")

@@ -45,7 +45,7 @@ class _Part(BaseModel):
 
 
 class TaskCounts(_Part):
-    """What one task gave."""
+    """Counts of one task."""
 
     examples: Count
     tokens: Count
@@ -53,13 +53,13 @@ class TaskCounts(_Part):
 
 
 class CollectionCounts(TaskCounts):
-    """What one collection gave, and each of its tasks."""
+    """Counts of one collection and of each of its tasks."""
 
     tasks: Mapping[str, TaskCounts]
 
 
 class ExpansionCounts(_Part):
-    """What conversations were, each read once, and the examples that became of them, before any was made to fit."""
+    """Counts of conversations, each read once, and of the examples made of them, before any was fitted to a row."""
 
     conversations: Count
     tokens: Annotated[int, Field(ge=0, description="of the conversations, each read once")]
@@ -68,7 +68,7 @@ class ExpansionCounts(_Part):
 
 
 class StageCounts(_Part):
-    """What went into a stage and what became of it: in + created = out + rejected.
+    """Rows into and out of a stage: in + created = out + rejected.
 
     passed_over: rows of the source that are none of the collection by its own options; they are not among `in`.
     unused_columns: of the source's files, which nothing reads.
@@ -154,7 +154,7 @@ class TableDigest(_Part):
 
 
 class SpentCounts(_Part):
-    """What answers cost: tokens as the servers counted them, USD at the recipe's prices."""
+    """Cost of answers: tokens as counted by the servers, USD at the recipe's prices."""
 
     answers: Count
     input_tokens: Count
@@ -164,7 +164,7 @@ class SpentCounts(_Part):
 
 
 class StrategyCounts(_Part):
-    """What asking by one strategy gave: answers, those that filters kept, and what they took."""
+    """Counts of one strategy: its answers, those kept by filters, and their tokens."""
 
     answers: Count
     kept: Count
@@ -184,7 +184,7 @@ class RejectionCounts(_Part):
 
 
 class AnswerCounts(_Part):
-    """Where a dataset's answers came from when this copy was made.
+    """Origin of a dataset's answers when this copy was made.
 
     rejected: by its teacher, with reasons; filters count theirs in the stages.
     """
@@ -212,7 +212,7 @@ class Made(_Part):
 
 
 class Contents(_Part):
-    """What a manifest promises to be equal on every machine."""
+    """The part of a manifest that is promised to be equal on every machine."""
 
     format: Annotated[Literal[1, 2], Field(description="2 is written, 1 is read")] = 2
     name: str
@@ -252,14 +252,14 @@ class Manifest(Contents):
 
 
 def sealed(contents: Contents, *, made: Made) -> Manifest:
-    """The manifest of these contents, with its digest and its seal."""
+    """Create the manifest of these contents, with its digest and its seal."""
     promised = {**_as_json(contents), "data_digest": data_digest(contents.files, contents.tables)}
     open_manifest = {**promised, "digest": json_digest(promised), "made": _as_json(made)}
     return Manifest.model_validate_json(json.dumps({**open_manifest, "seal": json_digest(open_manifest)}))
 
 
 def data_digest(files: Iterable[FileDigest], tables: Iterable[TableDigest]) -> str:
-    """The digest of what a build holds, from whatever words it was built: `.bin`, `.idx`, `curriculum.json` and
+    """Compute the digest of a build's data, independent of the recipe's wording: `.bin`, `.idx`, `curriculum.json` and
     `tokenizer/` by their bytes, and the tables by their content."""
     held = {
         "files": {file.path: file.digest for file in files},
@@ -282,7 +282,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> Path:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """The manifest of a complete build that nobody has edited.
+    """Read the manifest of a complete, unedited build.
 
     Raises: BuildError where there is none; DamagedShard where it cannot be read or was changed.
     """
@@ -293,14 +293,14 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def no_build(directory: Path) -> BuildError:
-    """Say that a directory holds no manifest, or that it is not there at all."""
+    """Create the error for a directory that holds no manifest or does not exist."""
     if not directory.exists():
         return BuildError(f"{directory}: there is no such folder; `orca-recipe build` says where it puts a build")
     return BuildError(f"{directory} is not a complete build: it has no {NAME}; run `orca-recipe build` to the end")
 
 
 def inspect_manifest(directory: Path) -> tuple[Manifest, str | None]:
-    """The manifest, and where it was changed since it was written, a sentence that says so.
+    """Read the manifest, with a sentence about any change since it was written, else None.
 
     Raises: as `read_manifest`, but not for changes that leave it readable.
     """
@@ -327,8 +327,9 @@ def manifest_schema() -> dict[str, Any]:
 
 
 def fill(*, tokens: int, rows: int, row_tokens: int) -> str:
-    """How full rows are, tokens / (rows * row_tokens), rounded half up to six places ("0.998612")."""
+    """Compute the fill of rows, tokens / (rows * row_tokens), rounded half up to six places ("0.998612")."""
     room = rows * row_tokens
+    # In whole numbers, so that every machine writes the same digits.
     millionths = (2 * tokens * 1_000_000 + room) // (2 * room) if room else 0
     return f"{millionths // 1_000_000}.{millionths % 1_000_000:06d}"
 
@@ -344,7 +345,7 @@ def _as_json(part: _Part) -> dict[str, Any]:
 
 
 def _manifest_of(found: Any, data: bytes) -> Manifest:
-    """The manifest of a file, of whichever format; found: what its JSON says."""
+    """Parse the manifest of a file of either format; found: its parsed JSON."""
     if not isinstance(found, dict) or found.get("format") != 1:
         return Manifest.model_validate_json(data)
     told = {**found, "data_digest": json_digest(None)}
@@ -355,7 +356,7 @@ def _manifest_of(found: Any, data: bytes) -> Manifest:
 
 
 def _edit(found: dict[str, Any], data: bytes) -> str | None:
-    """What digest, seal and spelling tell, the most exact first."""
+    """Check digest, seal and canonical form, and return the first, most exact sentence about an edit, or None."""
     # With 100,000 tasks the writing takes seconds, so every value is written once for all three.
     written = {key: canonical_json(value).decode() for key, value in found.items()}
     if bytes_digest(_joined(written, without=_APART)) != found["digest"]:

@@ -1,4 +1,4 @@
-"""A folder that is made aside and put in its place whole, wherever that place is and whatever lies there.
+"""Publishing of folders: made aside, then put in place whole, wherever the place is and whatever lies there.
 
 Usually it is made beside its place and renamed over it. A place that cannot be renamed (a mount point, or a folder
 whose parent may not be written) is filled from inside: then the file that says that all is there, named `last`, is
@@ -32,7 +32,7 @@ Own = Callable[[Path], Set[str]]
 
 
 def followed(directory: Path) -> Path:
-    """Where a folder lies, through links; it need not be there.
+    """Resolve a folder's path through links; the folder need not exist.
 
     Raises: BuildError where its links lead in a circle.
     """
@@ -43,14 +43,14 @@ def followed(directory: Path) -> Path:
 
 
 def is_filled_from_inside(directory: Path) -> bool:
-    """Whether a folder, named without links, is there and cannot be renamed."""
+    """Tell whether a folder, named without links, exists and cannot be renamed."""
     if not directory.is_dir():
         return False
     return _is_mounted(directory) or not os.access(directory.parent, os.W_OK | os.X_OK)
 
 
 def make_aside(directory: Path, name: str | None = None) -> Path:
-    """A folder on the disk of a place, for what shall lie there: a new one, or that of a name that `put_back` spared.
+    """Create a folder on the same disk for the contents of a place, or reopen one that `put_back` spared, by its name.
 
     name: 12 hexadecimal digits.
     """
@@ -60,7 +60,7 @@ def make_aside(directory: Path, name: str | None = None) -> Path:
 
 
 def foreign_files(directory: Path, own: Set[str]) -> Iterator[str]:
-    """What a folder holds beside its own files: files, links and folders, as relative paths in their order.
+    """Yield files, links and folders that are not a folder's own, as relative paths in their order.
 
     A link is never its owner's, whatever its name is: only real files are written.
     """
@@ -84,7 +84,7 @@ def foreign_files(directory: Path, own: Set[str]) -> Iterator[str]:
 
 
 def put_in_place(aside: Path, directory: Path, *, last: str, own: Own) -> None:
-    """Put a finished folder where an older one may lie, whose own files are removed.
+    """Put a finished folder in its place; an older one may lie there, whose own files are removed.
 
     Args:
         aside: of `make_aside`. directory: without links. last: the file whose presence means completeness.
@@ -134,13 +134,13 @@ def put_back(directory: Path, *, last: str, own: Own, spared: str | None = None)
 
 
 def has_been_left_half_filled(directory: Path, *, last: str) -> bool:
-    """Whether a process was killed while it filled a folder from inside; `put_back` mends that."""
+    """Tell whether a process was killed while it filled a folder from inside; `put_back` mends that."""
     inside = (older for older in _left(directory, _OLDER) if older.parent == directory)
     return not (directory / last).exists() and any((older / last).exists() for older in inside)
 
 
 def _fill(aside: Path, directory: Path, older: Path, *, last: str, own: Own) -> None:
-    """Move what a folder holds away and what was made for it in; killed anywhere, the same call goes on."""
+    """Move a folder's old contents out and the new ones in; after a kill at any point, the same call goes on."""
     if (directory / last).exists():
         os.replace(directory / last, older / last)
         sync_folder(directory)
@@ -184,7 +184,7 @@ def _named(directory: Path, what: str, name: str | None = None) -> Path:
 
 
 def _left(directory: Path, what: str) -> list[Path]:
-    """What processes that ended left of one kind, inside a place and beside it."""
+    """Find folders of one kind left behind by processes that ended, inside a place and beside it."""
     inside = re.compile(rf"\.[0-9a-f]{{12}}\.{what}")
     # Without twelve digits: as older versions named it.
     beside = re.compile(rf"\.{re.escape(directory.name)}\.([0-9a-f]{{12}}\.)?{what}")
@@ -198,7 +198,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _is_mounted(directory: Path) -> bool:
-    """Whether something is mounted at a folder; `ismount` does not see a folder bound on its own disk."""
+    """Tell whether a folder is a mount point; `ismount` misses a folder bound on its own disk."""
     if os.path.ismount(directory):
         return True
     try:
@@ -209,5 +209,5 @@ def _is_mounted(directory: Path) -> bool:
 
 
 def _unescaped(name: str) -> str:
-    """A path as the kernel lists it: blanks, tabs, newlines and backslashes are octal there."""
+    """Decode a path from the kernel's mount list, which writes blanks, tabs, newlines and backslashes in octal."""
     return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), name)

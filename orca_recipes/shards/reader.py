@@ -108,7 +108,7 @@ class Shard:
             self.ranged.bring(starts * self.dtype.itemsize, stops * self.dtype.itemsize)
 
     def row(self, row: int) -> Row:
-        """One row, 0 <= row < rows.
+        """Read one row, 0 <= row < rows.
 
         Raises: IndexError; under `check` DamagedShard, naming the row.
         """
@@ -121,7 +121,7 @@ class Shard:
         return found
 
     def training_view(self, row: int, *, row_tokens: int, align: int, pad_id: int) -> TrainingView:
-        """One row as the model is trained on it.
+        """Return the training view of one row.
 
         Raises: DamagedShard where the row's examples, rounded up to `align`, do not fit `row_tokens`.
         """

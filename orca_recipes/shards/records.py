@@ -94,7 +94,7 @@ class Records:
         return self._halves("id")
 
     def column(self, name: str) -> np.ndarray:
-        """A column of numbers without nulls."""
+        """Return a column of numbers without nulls as an array."""
         return numbers(self.table[name].combine_chunks())
 
     def parts(self) -> np.ndarray:
@@ -103,6 +103,7 @@ class Records:
         if WINDOW not in self.table.column_names:
             return turns
         windows = numbers(self.table[WINDOW].combine_chunks().fill_null(0)).astype(np.int64)
+        # Turns are int32, so both fit in one number without meeting.
         return np.asarray(turns + (windows << 32))
 
     def example_id(self, example: int) -> str:
@@ -119,11 +120,11 @@ class Records:
 
     @cached_property
     def ids_digests(self) -> np.ndarray | None:
-        """As `text_digests`; None in format 1."""
+        """Return the digests of token ids, as `text_digests`; None in format 1."""
         return None if self.table["ids_digest"].null_count else self._halves("ids_digest")
 
     def readable(self) -> pa.Table:
-        """The table with ids and digests as people read them."""
+        """Return the table with ids and digests as hexadecimal digits, for people to read."""
         return readable(self.table)
 
     def counts(self) -> Mapping[tuple[str, str], tuple[int, int, int]]:
@@ -148,7 +149,7 @@ class Records:
         return halves_of(cast("pa.FixedSizeBinaryArray", self.table[name].combine_chunks()))
 
     def _coded(self, name: str) -> tuple[list[str], np.ndarray]:
-        """The texts of a column without nulls, each once, and which of them every example has: int64 [examples]."""
+        """Dictionary-encode a column without nulls: its texts, and the index of each example's, int64 [examples]."""
         coded = self.table[name].combine_chunks().dictionary_encode()
         return coded.dictionary.to_pylist(), numbers(coded.indices).astype(np.int64)
 
@@ -232,7 +233,7 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:
-    """A table with exactly these columns, whichever Parquet writer made it.
+    """Read a table with exactly these columns, from whichever Parquet writer.
 
     Raises: DamagedShard where it cannot be read or its columns are others.
     """
@@ -240,7 +241,7 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
 
 
 def stored_table(path: Path) -> pa.Table:
-    """All that a Parquet file holds, as it says that it is.
+    """Read a whole Parquet file with the schema stored in it.
 
     Raises: DamagedShard where it cannot be read.
     """
@@ -255,7 +256,7 @@ def stored_table(path: Path) -> pa.Table:
 
 
 def with_columns(path: Path, stored: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A table that was read, with exactly these columns, of whichever format.
+    """Cast a table of either format to exactly these columns.
 
     Args:
         path: named in the complaint.
@@ -274,7 +275,7 @@ def with_columns(path: Path, stored: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def read_records(path: Path) -> tuple[Records | None, list[str]]:
-    """The records of a shard, or None and why they cannot be used.
+    """Read the records of a shard; None, with the faults, where they cannot be used.
 
     Raises: DamagedShard where the file cannot be read or its columns are others.
     """
@@ -307,7 +308,7 @@ def read_columns(path: Path, names: Sequence[str]) -> Records:
 
 
 def records_of(path: Path, stored: pa.Table) -> tuple[Records | None, list[str]]:
-    """As `read_records`, of a table that was read."""
+    """Check a table already read and return its records, as `read_records`."""
     table = with_columns(path, stored, records_schema(also=stored.column_names))
     may_be_null = _MAY_BE_NULL | ({*_NEW} - {*stored.schema.names})
     nulls = [name for name in table.column_names if table[name].null_count and name not in may_be_null]
@@ -316,7 +317,7 @@ def records_of(path: Path, stored: pa.Table) -> tuple[Records | None, list[str]]
 
 
 def all_turns(examples: int) -> pa.Array[Any]:
-    """The column `turn` of examples that hold all turns of their conversations."""
+    """Create the column `turn` of examples that hold all turns of their conversations."""
     import pyarrow as pa
 
     turns = np.full(examples, ALL_TURNS, dtype=np.int32)
@@ -324,7 +325,7 @@ def all_turns(examples: int) -> pa.Array[Any]:
 
 
 def readable(table: pa.Table) -> pa.Table:
-    """A table of a build with ids and digests as people read them: 32 hexadecimal digits."""
+    """Convert ids and digests of a build's table to 32 hexadecimal digits, for people to read."""
     import pyarrow as pa
 
     for place, field in enumerate(table.schema):
@@ -339,7 +340,7 @@ def _unreadable(path: Path, error: Exception) -> DamagedShard:
 
 
 def _in_format_2(path: Path, stored: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A table as format 2 writes it; any other than one of format 1 stays as it is.
+    """Convert a table of format 1 to format 2; any other stays as it is.
 
     Raises: DamagedShard where it is of format 1 and its ids and digests are no hexadecimal digits.
     """

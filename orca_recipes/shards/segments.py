@@ -85,7 +85,7 @@ class Segments:
         return -(-self.example_tokens // align) * align
 
     def row(self, row: int) -> Self:
-        """The segments of one row alone."""
+        """Return the segments of one row alone."""
         start, stop = (int(bound) for bound in self.row_starts[row : row + 2])
         return type(self)(self.lengths[start:stop], self.modes[start:stop], np.array([0, stop - start]))
 

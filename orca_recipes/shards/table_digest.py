@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+# Bounds memory alone: the digest is the same wherever batches end.
 _ROWS_A_BATCH = 1 << 16
 
 
@@ -47,7 +48,7 @@ def content_digest_of_table(path: Path) -> str:
 
 
 def content_digest_of(table: pa.Table, path: Path) -> str:
-    """As `content_digest_of_table`, of all that was read of a Parquet file at once.
+    """Digest a table already read whole from a Parquet file, as `content_digest_of_table`.
 
     Raises: DamagedShard, naming the path, where a column is nested.
     """
@@ -60,7 +61,7 @@ def content_digest_of(table: pa.Table, path: Path) -> str:
 
 
 def rows_of_table(path: Path) -> int:
-    """How many rows a sound Parquet file holds."""
+    """Count the rows of a sound Parquet file by its metadata."""
     import pyarrow.parquet as pq
 
     rows: int = pq.read_metadata(path).num_rows
@@ -68,7 +69,7 @@ def rows_of_table(path: Path) -> int:
 
 
 class _Column:
-    """What is hashed of one column: two streams, so that where batches end leaves no trace."""
+    """Hashes of one column: two streams, so that the bounds of batches leave no trace."""
 
     def __init__(self, path: Path, field: pa.Field[Any]) -> None:
         self._name = field.name.encode()
@@ -103,7 +104,7 @@ def _joined(columns: Sequence[_Column]) -> str:
 
 
 def _normal(path: Path, field: pa.Field[Any]) -> tuple[str, pa.DataType]:
-    """What a type is called in the digest, and the type its values are read as."""
+    """Return a type's name in the digest, and the type to read its values as."""
     import pyarrow as pa
 
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type

@@ -59,7 +59,7 @@ def numbers(values: pa.Array[Any]) -> np.ndarray:
 
 
 def text_bytes(values: pa.LargeBinaryArray) -> memoryview:
-    """The bytes of all values one after another; values: without nulls."""
+    """Return the bytes of all values one after another; values: without nulls."""
     _, offsets, data = values.buffers()
     if not len(values) or offsets is None or data is None:
         return memoryview(b"")

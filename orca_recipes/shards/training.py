@@ -1,4 +1,4 @@
-"""How a model is trained on a build: a recipe's tables `[model]` and `[training]`, as `curriculum.json` holds them.
+"""Training options of a build: a recipe's tables `[model]` and `[training]`, as `curriculum.json` holds them.
 
 They stand here, beside the curriculum, because both sides read them: a recipe's spelling is checked when it is
 loaded, and the trainer, which never sees a recipe, takes its defaults from the same classes.
@@ -15,12 +15,12 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
 
     def given(self) -> dict[str, Any]:
-        """The options that were written, without the defaults of the others."""
+        """Return the options given in the recipe, without the defaults of the others."""
         return self.model_dump(mode="json", exclude_unset=True)
 
 
 class ModelChoice(_Table):
-    """Which model is trained."""
+    """The model to train."""
 
     config: Annotated[
         str, Field(min_length=1, description="a named config, a config.json, a Hugging Face folder or a checkpoint")
@@ -28,7 +28,7 @@ class ModelChoice(_Table):
 
 
 class PhaseTraining(_Table):
-    """What each phase of the curriculum may set for itself."""
+    """Training options that each phase of the curriculum may set for itself."""
 
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False, description="at the end of the warm-up")] = 2e-5
     schedule: Annotated[
@@ -50,7 +50,7 @@ class PhaseTraining(_Table):
 
 
 class Training(PhaseTraining):
-    """How a model is trained, all phases together."""
+    """Training options for all phases together."""
 
     seed: Annotated[int, Field(ge=0, lt=1 << 31, description="decides the order of rows, and fresh weights")] = 1
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False, description="of AdamW; never of norms")] = 0.0
@@ -70,7 +70,7 @@ class Training(PhaseTraining):
 
 
 def adapter_refusal(option: str) -> str | None:
-    """Why there is no such option, where it is one of adapters, such as LoRA's; None for every other.
+    """Explain why an adapter option, such as one of LoRA, is refused; None for any other option.
 
     Args:
         option: a key of [training] or [model] that there is not.

@@ -45,7 +45,7 @@ def write_frame(path: Path, frame: pl.DataFrame) -> None:
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """As `write_frame`, of what is an Arrow table already: from a frame texts are copied."""
+    """Write an Arrow table as `write_frame` does; from a frame texts would be copied."""
     import pyarrow as pa
 
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
@@ -53,7 +53,7 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def read_frame(path: Path, *, columns: list[str] | None = None) -> pl.DataFrame:
-    """A frame over the mapped file; reading columns costs what is looked at."""
+    """Read a frame over the mapped file; columns cost nothing until their values are used."""
     import polars as pl
 
     table = read_table(path)
@@ -64,14 +64,14 @@ def read_frame(path: Path, *, columns: list[str] | None = None) -> pl.DataFrame:
 
 
 def read_table(path: Path) -> pa.Table:
-    """As `read_frame`, as an Arrow table: no view is made of each text."""
+    """Read a mapped file as an Arrow table; unlike `read_frame` it makes no view of each text."""
     import pyarrow as pa
 
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 def one_piece(column: pa.ChunkedArray) -> pa.Array:
-    """A column in one piece; one that is in one already is not copied."""
+    """Combine a column's chunks into one array; a single chunk is not copied."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
@@ -103,7 +103,7 @@ def string_buffers(texts: pa.LargeStringArray | pa.LargeBinaryArray) -> tuple[np
 
 
 class _NoPandas(MetaPathFinder):
-    """Finds that there is no pandas, for the thread that made it: another may be importing what needs pandas."""
+    """Import finder without pandas, for the thread it was made on: another may be importing what needs pandas."""
 
     def __init__(self) -> None:
         self._thread = get_ident()

@@ -1,4 +1,4 @@
-"""Tasks for machines that see no folder of ours, where the store lies at an address.
+"""Tasks for machines without a folder of ours, where the store is at an address.
 
 Every machine has a cache of its own. So a path below the driver's cache travels as a name, and is a path below the
 cache of whoever carries the task out: what it names is fetched when it is not there, a part that is kept is sent up.
@@ -39,7 +39,7 @@ class Carried:
 
 @dataclass(frozen=True)
 class CarriedBack:
-    """What a task gave, with names in place of paths, and which files it wrote into the build.
+    """Result of a task, with names in place of paths, and the files it wrote into the build.
 
     Attributes:
         place: below the address, where these files are for now.
@@ -73,7 +73,7 @@ class Places:
 
 
 def places_of(store: Path, build: Path | None = None) -> Places | None:
-    """What tasks over a store speak of where it can be reached without its folder; None where it cannot."""
+    """Return the places of a store at an address, for tasks without its folder; None for a store of its own."""
     address = address_of_root(store)
     return None if address is None else Places(address, store, build)
 
@@ -106,7 +106,8 @@ def carry_out(carried: Carried) -> CarriedBack:
 
 @lru_cache(maxsize=8)
 def _root(address: str, cache: str | None) -> Path:
-    """The cache of this machine: a process asks once whether the address can be reached, not for each of its tasks."""
+    """Return this machine's cache: a process asks once whether the address can be reached, not for each of its
+    tasks."""
     return shared_root(address)
 
 

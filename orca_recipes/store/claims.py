@@ -1,4 +1,4 @@
-"""Which stages running builds need, so that `clean` leaves them alone.
+"""Claims of running builds on the stages they need, so that `clean` leaves these alone.
 
 A build holds one lock as long as its process lives and lists beside it what it needs. A list whose lock nobody holds is
 of a build that ended, however it ended: it counts for nothing. Lists change only behind one door, and `clean` stays

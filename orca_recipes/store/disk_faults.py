@@ -1,4 +1,4 @@
-"""What a disk that refuses to be written says: one sentence with the way on, whatever was being written.
+"""Errors of a disk that cannot be written: one sentence with the way on, whatever was being written.
 
 Only refusals are told so, and only those of the place that is written: a source that cannot be read is another fault.
 """
@@ -47,8 +47,8 @@ def writing_store(root: Path) -> AbstractContextManager[None]:
 
 
 def _is_of(place: Path, error: OSError) -> bool:
-    """Whether the fault is of the place, or of a folder that it needs; where no file is named, only a write can have
-    failed for want of room."""
+    """Tell whether an error concerns the place or a folder it needs; an error without a file name can only be a write
+    that failed for want of room."""
     if not isinstance(error.filename, str):
         return error.errno not in (errno.EACCES, errno.EPERM)
     fault, here = Path(error.filename).absolute(), place.absolute()

@@ -1,4 +1,4 @@
-"""Who works on a store that several hosts share, without a lock that any one host could hold.
+"""Leases on a store of several hosts, in place of a lock held by any one host.
 
 A builder writes one record at the address, of what it needs, and writes it again several times within its lease. By the
 store's own clock a record that is older than the lease is of a builder that ended, however it ended. What a builder
@@ -29,6 +29,7 @@ from orca_recipes.json_text import json_value
 from orca_recipes.objects.objects import ObjectFacts, Objects
 from orca_recipes.store.claims import PATIENCE_SECONDS, Say
 
+# How long others wait for a builder that died; a shorter lease is written more often.
 LEASE_SECONDS = 60.0
 _BEATS = 4
 """How often a record is written within a lease: three may fail."""
@@ -38,7 +39,7 @@ _PAUSE_SECONDS = (0.2, 2.0)
 
 
 def lease_seconds() -> float:
-    """How long a lease is: ORCA_LEASE_SECONDS, else a minute. Raises: StoreError where that is no length of time."""
+    """Read the length of a lease: ORCA_LEASE_SECONDS, else a minute. Raises: StoreError where it is no length."""
     told = os.environ.get("ORCA_LEASE_SECONDS")
     try:
         found = LEASE_SECONDS if told is None else float(told)
@@ -92,11 +93,11 @@ class Leases:
             yield
 
     def of_others(self) -> set[str]:
-        """The folders that other living builders need; records of dead ones are removed. Hold `door` meanwhile."""
+        """Return the folders other living builders need, and delete the records of dead ones. Hold `door` meanwhile."""
         return {str(folder) for told in self._others() for folder in told.get("folders", ())}
 
     def has_others(self) -> bool:
-        """Whether any other builder lives. Hold `door` meanwhile."""
+        """Tell whether any other builder lives. Hold `door` meanwhile."""
         return bool(self._others())
 
     def forget_dead(self) -> None:
@@ -104,7 +105,7 @@ class Leases:
         self._others()
 
     def _others(self) -> list[dict[str, Any]]:
-        """The records of other living builders; those of dead ones are removed."""
+        """Return the records of other living builders; those of dead ones are removed."""
         found: list[dict[str, Any]] = []
         for one in self._objects.listed("running"):
             name = one.key.removeprefix("running/").removesuffix(".json")
@@ -123,6 +124,7 @@ class Leases:
             if self._beating is None:
                 self._beat()
             assert self._beating is not None
+            # With a token of its own, a claim that another took over is never deleted as ours.
             mine = {"builder": self._beating.name, "host": platform.node(), "claim": secrets.token_hex(8)}
         data = json.dumps(mine).encode()
         while not self._objects.create(key, data):
@@ -173,7 +175,7 @@ class Leases:
         return now - seen.modified <= timedelta(seconds=float(told.get("lease_seconds", LEASE_SECONDS)) + 1)
 
     def _told(self, key: str) -> dict[str, Any] | None:
-        """What a record or claim says, None where it is gone or is none."""
+        """Read a record or claim; None where it is gone or is none."""
         try:
             found = json_value(self._objects.get(key))
         except (OrcaError, ValueError):
@@ -184,12 +186,13 @@ class Leases:
         """Write our record now, and again and again from then on."""
         if self._beating is None:
             self._beating = _Beating(self._objects, self.lease_seconds)
+            # A dropped `Leases` gives its record back; the thread itself keeps only `_Beating` alive.
             weakref.finalize(self, self._beating.end)
         self._beating.tell(self._names)
 
 
 class _Beating:
-    """Our record, written by a thread that holds nothing of who asked for it."""
+    """Writes our record from a thread that holds no reference to `Leases`, its owner."""
 
     def __init__(self, objects: Objects, lease_seconds: float) -> None:
         self.name = secrets.token_hex(8)
@@ -209,7 +212,7 @@ class _Beating:
             self._thread.start()
 
     def now(self) -> datetime:
-        """The store's own time: what it told when it last took our record, and what went by since."""
+        """Estimate the store's own time: its clock when it last took our record, plus the time since."""
         assert self._clock is not None, "the record was written"
         told, then = self._clock
         return told + timedelta(seconds=time.monotonic() - then)

@@ -24,7 +24,7 @@ MADE, PASSED = ".arrow", ".passed.arrow"
 
 
 def passed_rows(part: Part) -> np.ndarray | None:
-    """The rows of a part that passed, int32, rising; None: all of them."""
+    """Return the rows of a part that passed the filters, int32, rising; None: all of them."""
     if "made" not in part.report:
         return None
     return numbers(one_piece(read_table(part.file(PASSED))["row"]))
@@ -50,7 +50,7 @@ def write_made(writer: PartWriter, made: pa.Table, earlier: Iterable[Path]) -> N
 
 
 def write_passed(writer: PartWriter, rows: np.ndarray, made: int) -> tuple[list[str], dict[str, int]]:
-    """Write which rows passed, where not all did; return the files' suffixes and what the part's report says."""
+    """Write the rows that passed, unless all did; return the files' suffixes and the entries for the part's report."""
     import pyarrow as pa
 
     if len(rows) == made:
@@ -60,7 +60,7 @@ def write_passed(writer: PartWriter, rows: np.ndarray, made: int) -> tuple[list[
 
 
 def _holds(path: Path, made: pa.Table) -> bool:
-    """Whether a file that may be gone or damaged holds a table."""
+    """Tell whether a file, perhaps gone or damaged, holds exactly this table."""
     import pyarrow as pa
 
     try:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def narrow(table: pa.Table) -> pa.Table:
-    """A table without the optional columns, and the optional fields of messages, that are null in all its rows."""
+    """Drop the optional columns, and the optional fields of messages, that are null in all rows of a table."""
     for name in (*BESIDE_MESSAGES, TRAIN_ON):
         if name in table.column_names and table[name].null_count == table.num_rows:
             table = table.drop_columns([name])
@@ -64,7 +64,7 @@ def _index(stored: Any, name: str) -> int:
 
 
 def _absent(column: pa.ChunkedArray) -> list[str]:
-    """The optional fields that no message has a value of."""
+    """Return the optional fields without a value in any message."""
     fields = [name for name in BESIDE_CONTENT if _index(column.type, name) >= 0]
     pieces = [piece.values for piece in column.chunks]
     return [name for name in fields if all(piece.field(name).null_count == len(piece) for piece in pieces)]
@@ -77,7 +77,7 @@ def _without(messages: Any, absent: list[str]) -> Any:
 
 
 def _of_messages(messages: Any, fields: list[Any], names: list[str]) -> Any:
-    """The same lists over messages of these fields; nothing is copied."""
+    """Rebuild lists of messages with these fields; nothing is copied."""
     import pyarrow as pa
 
     struct = messages.values

@@ -21,13 +21,13 @@ SEAL = "seal"
 
 
 def promise(path: Path) -> str:
-    """The digest of a file for a receipt, "blake3:<64 hex>". Raises: OSError."""
+    """Digest a file for a receipt, "blake3:<64 hex>". Raises: OSError."""
     with path.open("rb") as file:
         return f"blake3:{hashlib.file_digest(file, blake3).hexdigest()}"  # type: ignore[arg-type]
 
 
 def is_promised(path: Path, digest: str) -> bool:
-    """Whether a file's bytes have the digest of a receipt, of either kind. Raises: OSError."""
+    """Tell whether a file has a receipt's digest, of either kind. Raises: OSError."""
     return digest == (promise(path) if digest.startswith("blake3:") else file_digest(path))
 
 

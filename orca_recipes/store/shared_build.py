@@ -24,8 +24,10 @@ from orca_recipes.store.claims import Say
 from orca_recipes.store.leases import Leases, lease_seconds
 
 _OURS = ".orca-recipe"
+# Names the files of a sending that was killed, so that the next one knows them as a build's.
 _SENDING = f"{_OURS}/sending.json"
 _NAMED = 3
+# Nearly all bytes of a build, and most commands read few of them.
 _LARGE = (".bin", ".idx", ".parquet")
 
 
@@ -58,7 +60,7 @@ class SharedBuild:
                 self._keep(read_manifest(self.directory))
 
     def is_whole(self, manifest: Manifest) -> bool:
-        """Whether all files of a manifest are at the address, by their sizes."""
+        """Tell whether all files of a manifest are at the address, by their sizes."""
         there = {one.key: one.bytes for one in self.objects.listed()}
         return all(there.get(path) == file.bytes for path, file in _files(manifest).items())
 
@@ -99,6 +101,7 @@ class SharedBuild:
         files = _files(manifest)
         older = self._refuse_foreign(files)
         self.objects.put(_SENDING, json.dumps(sorted({*files, *older})).encode())
+        # No reader may take the older manifest for that of the files that come now.
         self.objects.delete([NAME])
         side_by_side(lambda path: self.objects.upload(path, self.directory / path), list(files))
         self.objects.delete(sorted(older - files.keys()))
@@ -116,7 +119,7 @@ class SharedBuild:
         return self.objects.get(NAME)
 
     def _refuse_foreign(self, coming: Mapping[str, PromisedFile]) -> set[str]:
-        """The files of an older build, or of one that was not sent to the end.
+        """Return the files of an older or half-sent build at the address, and refuse any foreign file.
 
         Raises: BuildError where others are there, naming them.
         """
@@ -139,7 +142,7 @@ class SharedBuild:
 
 
 def build_place(place: str | Path) -> Path:
-    """Where a build is made: the folder itself, or the copy of an address.
+    """Return the folder a build is made in: the folder itself, or the copy of an address.
 
     Raises: BucketError, ObjectsError where the address cannot be asked.
     """
@@ -154,7 +157,7 @@ def build_place(place: str | Path) -> Path:
 
 
 def looked_at(place: str | Path, *, whole: bool) -> Path:
-    """Where a build is read: the folder itself, or the copy of an address.
+    """Return the folder a build is read from: the folder itself, or the copy of an address.
 
     Args:
         whole: fetch all files now; else shards and tables come when they are opened.
@@ -176,24 +179,24 @@ def looked_at(place: str | Path, *, whole: bool) -> Path:
 
 
 def shared_build(directory: Path) -> SharedBuild | None:
-    """The build at an address that a folder is a copy of, None where it is none."""
+    """Return the build at an address with this folder as its copy; None where the folder is no copy."""
     copy = copy_of(directory)
     return None if copy is None else SharedBuild(directory, copy.address)
 
 
 def build_name(directory: Path) -> str:
-    """What a user calls a build: its folder, or the address that it is a copy of."""
+    """Return the user's name for a build: its folder, or the address it is a copy of."""
     shared = shared_build(directory)
     return str(directory) if shared is None else str(shared.address)
 
 
 def _files(manifest: Manifest) -> dict[str, PromisedFile]:
-    """The files of a build beside its manifest."""
+    """Map the paths of a build's files, without its manifest, to their sizes and digests."""
     return {file.path: PromisedFile(file.bytes, file.digest) for file in (*manifest.files, *manifest.made.table_files)}
 
 
 def _listed(objects: Objects, key: str, there: set[str]) -> set[str]:
-    """The files that a manifest lists, or a list of what is being sent; none where it cannot be read."""
+    """Read the paths listed in a manifest, or in a list of files being sent; none where it cannot be read."""
     if key not in there:
         return set()
     try:

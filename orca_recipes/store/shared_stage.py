@@ -40,11 +40,12 @@ RECEIPT = "receipt.json"
 
 _READ_BY_NAME = ("tokenizer-", "prepare-")
 """Stages whose files are read by their names in the folder, and not part by part."""
+# 64 bits only have to tell apart versions of one file; receipts hold the whole digest.
 _DIGEST_DIGITS = 16
 
 
 class Remote:
-    """What lies at the address of a cache, and what this process knows of it."""
+    """The address of a cache, with the finished stages this process knows of."""
 
     def __init__(self, root: Path, address: Address) -> None:
         self.root, self.objects = root, Objects(address)
@@ -69,7 +70,7 @@ class Remote:
             }
 
     def look_again(self, name: str) -> bool:
-        """Whether a stage is finished by now."""
+        """Ask the address whether a stage is finished by now."""
         found = self.objects.head(_receipt_key(name))
         self.note(name, None if found is None else found.modified)
         return found is not None
@@ -94,12 +95,12 @@ class SharedStage:
 
     @property
     def is_published(self) -> bool:
-        """Whether the stage is finished for all hosts, as far as this process heard."""
+        """Tell whether the stage is finished for all hosts, as far as this process has heard."""
         return self.path.name in self.remote.published()
 
     @property
     def finished_at(self) -> int:
-        """When the stage was finished, in nanoseconds; 0 where it is not."""
+        """Return the time when the stage was finished, in nanoseconds; 0 where it is not."""
         found = self.remote.published().get(self.path.name)
         return 0 if found is None else int(found.timestamp() * 1e9)
 
@@ -182,7 +183,7 @@ class SharedStage:
             self.remote.objects.fetch(f"stages/{self.path.name}/{name}.json", self._part_receipt(name))
 
     def _missing(self, name: str) -> list[Mapping[str, Any]]:
-        """What the receipt of a part promises and is not here."""
+        """Return the files a part's receipt promises and this cache lacks."""
         try:
             files = read_sealed(self._part_receipt(name))["files"]
         except StoreError:
@@ -190,7 +191,7 @@ class SharedStage:
         return [file for file in files if not (self.path / file["name"]).exists()]
 
     def _parts_of(self, name: str) -> list[str]:
-        """The parts that may hold a file of this name, their receipts fetched."""
+        """Return the parts that may hold a file of this name, after fetching their receipts."""
         self.bring_receipt()
         try:
             names = read_sealed(self.path / RECEIPT)["parts"]
@@ -226,7 +227,7 @@ class SharedStage:
 
 
 def remote_of(root: Path) -> Remote | None:
-    """What a folder is a cache of, None where it is a store of its own."""
+    """Return the remote store of a cache folder; None for a store of its own."""
     try:
         told = (root / REMOTE).read_bytes()
     except OSError:
@@ -235,7 +236,7 @@ def remote_of(root: Path) -> Remote | None:
 
 
 def shared_stage(path: Path) -> SharedStage | None:
-    """The stage of a folder at the address, None where the store is none of an address."""
+    """Return the shared stage of a folder; None where its store is not at an address."""
     # Of the thousands of stages of a plan, each is asked for many times: a look at the disk, and no path is made.
     if not os.path.exists(f"{os.path.dirname(os.path.dirname(path))}{os.sep}{REMOTE}"):
         return None
@@ -244,7 +245,7 @@ def shared_stage(path: Path) -> SharedStage | None:
 
 
 def address_of_root(root: Path) -> str | None:
-    """The address that a folder is a cache of, None where it is a store of its own."""
+    """Return the address of a cache folder; None for a store of its own."""
     remote = remote_of(root)
     return None if remote is None else str(remote.objects.address)
 
@@ -256,8 +257,8 @@ def mark_cache(root: Path, address: Address) -> None:
 
 
 def at_hand(path: Path) -> Path:
-    """Fetch what a path in a cache of this machine names, where it is not here: a file of a stage, a part by what its
-    files begin with, or a folder.
+    """Fetch a path in a cache of this machine if it is missing: a file of a stage, a part by the prefix of its files,
+    or a folder.
 
     Of a folder only what is read by name comes; parts come when they are opened. Gives the path itself.
     """

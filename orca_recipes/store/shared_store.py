@@ -41,17 +41,17 @@ def store_at(root: Path) -> Store:
 
 
 def is_store(root: Path) -> bool:
-    """Whether a folder is a store, of its own or the cache of an address."""
+    """Tell whether a folder is a store, of its own or the cache of an address."""
     return (root / "stages").is_dir() or remote_of(root) is not None
 
 
 def store_name(root: Path) -> str:
-    """What a user calls the store of a folder: the folder, or the address that it is a cache of."""
+    """Return the user's name for a store: its folder, or the address it is a cache of."""
     return address_of_root(root) or str(root)
 
 
 def store_place(place: str | Path) -> Path:
-    """Where a store is worked on: the folder itself, or this machine's cache of an address.
+    """Return the folder a store is worked on in: the folder itself, or this machine's cache of an address.
 
     Raises: as `shared_root`.
     """
@@ -59,7 +59,7 @@ def store_place(place: str | Path) -> Path:
 
 
 def shared_root(url: str) -> Path:
-    """This machine's cache of the store at an address, which is made a store where nothing is.
+    """Return this machine's cache of the store at an address; an empty address is made a store.
 
     Raises: BucketError, ObjectsError where the address cannot be used; NoStore where it holds something else.
     """
@@ -108,7 +108,7 @@ class SharedStore(Store):
 
     @contextmanager
     def working_on(self, stage: Stage, say: Say = quiet) -> Iterator[StageFolder]:
-        """As in `Store`, against other hosts too: a finished stage is nobody's, any other is claimed."""
+        """Hold a stage as `Store` does, against other hosts too: it is claimed unless it is finished."""
         with super().working_on(stage, say) as folder:
             shared = SharedStage(self._remote, folder.path)
             if shared.is_published:
@@ -163,7 +163,8 @@ class SharedStore(Store):
         return removed, freed
 
     def _remove_sent(self) -> int:
-        """Remove what nodes sent to builds that ended before they took it, once no build runs; its bytes."""
+        """Remove objects sent by nodes to builds that ended before they took them, once no build runs; return their
+        bytes."""
         if self._leases.has_others():
             return 0
         left = self._remote.objects.listed(SENT)
@@ -206,15 +207,16 @@ def _place_of(directory: Path) -> str:
 
 
 def _record_key(directory: Path) -> str:
-    """What is built into a folder is of one host; what is built to an address is of all."""
+    """Return the key of a build's record: for a folder it includes the host, for an address all hosts share it."""
     place = _place_of(directory)
     where = place if is_address(place) else f"{platform.node()} {place}"
+    # Folders of one name lie at many places and on many hosts.
     key = hashlib.blake2b(where.encode(), digest_size=8).hexdigest()
     return f"builds/{directory.name}-{key}.json"
 
 
 def _lives(place: str, host: str) -> bool:
-    """Whether a build stands; one in another host's folder is not seen from here, and is thought to stand."""
+    """Tell whether a build still exists; one in another host's folder cannot be seen and counts as existing."""
     if is_address(place):
         return Objects(address_of(place)).head("manifest.json") is not None
     return host != platform.node() or (Path(place) / "manifest.json").is_file()

@@ -69,11 +69,11 @@ class FileDigests:
         self._purpose = purpose
 
     def pin(self, files: Sequence[SourceFile]) -> tuple[FilePin, ...]:
-        """The pins of files, in their order. Raises: as `stamped`."""
+        """Pin files, in their order. Raises: as `stamped`."""
         return tuple(found.pin for found in self.stamped(files))
 
     def stamped(self, files: Sequence[SourceFile]) -> tuple[Pinned, ...]:
-        """The pins of files with their stamps, in their order.
+        """Pin files with their stamps, in their order.
 
         Raises: SourceError where one cannot be read, or changes meanwhile; StoreError where the memory cannot be
         written. A memory that is damaged is begun anew.
@@ -100,12 +100,14 @@ class FileDigests:
             memory.close()
 
     def _opened(self) -> sqlite3.Connection:
-        """The memory; of a store that may only be read a copy, which forgets what is new."""
+        """Open the SQLite file of digests; in a read-only store, a copy in memory, which forgets new entries."""
         folder = self._path.parent
         if not folder.is_dir() or os.access(folder, os.W_OK):
+            # Another build may hold the database while it reads large files.
             return sqlite3.connect(self._path, timeout=60)
         memory = sqlite3.connect(":memory:")
         with suppress(sqlite3.Error):
+            # immutable: SQLite then needs no lock or journal, which a read-only folder cannot take.
             held = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
             with closing(held):
                 held.backup(memory)
@@ -140,7 +142,7 @@ def _told_by_the_disk(path: Path) -> Iterator[None]:
 
 
 def pinned_as(found: Iterable[Pinned], digests: Mapping[str, str]) -> dict[str, Pinned]:
-    """Files by name, once they were found to be what a plan was made of.
+    """Map files by name, after checking that they are those the plan was made of.
 
     Args:
         digests: of the plan, by name.
@@ -173,10 +175,10 @@ def unchanged(pinned: Iterable[Pinned]) -> Iterator[None]:
 
 
 def changed(path: Path) -> SourceError:
-    """The fault of a file that is not what it was when its digest was taken."""
+    """Create the error for a file that changed since its digest was taken."""
     return SourceError(f"{printable(str(path))}: it changed while it was read; run the same command again")
 
 
 def _stamp(status: os.stat_result) -> str:
-    """What tells one state of a file from another: the time of its change too, which nobody can set."""
+    """Format the file status that tells states of a file apart; it includes the change time, which nobody can set."""
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino} {status.st_dev}"

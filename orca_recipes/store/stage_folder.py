@@ -50,14 +50,15 @@ class StageFolder:
 
     @property
     def receipt(self) -> Mapping[str, Any]:
-        """What the finished stage reported. Raises: StoreError where it is not finished."""
+        """Read the receipt of the finished stage. Raises: StoreError where it is not finished."""
         if self._shared is not None:
             self._shared.bring_receipt()
         return read_sealed(self.path / RECEIPT)
 
     @property
     def finished(self) -> bool:
-        """Whether the stage is whole by its receipts and the sizes of its files; `faults` looks at their bytes. Of what
+        """Tell whether the stage is whole by its receipts and the sizes of its files; `faults` reads their bytes. At an
+        address its receipt is believed: files are compared with their digests when fetched.
         is finished at an address, the address is believed: what is fetched is held against its digest then."""
         if self._shared is not None:
             return self._shared.is_published
@@ -68,14 +69,14 @@ class StageFolder:
 
     @property
     def published(self) -> bool:
-        """Whether the stage was finished once, whatever became of it."""
+        """Tell whether the stage was finished once, whatever became of it since."""
         if self._shared is not None:
             return self._shared.is_published
         return (self.path / RECEIPT).exists()
 
     @property
     def finished_at(self) -> int:
-        """When the stage was finished, in nanoseconds; 0 where it is not."""
+        """Return the time when the stage was finished, in nanoseconds; 0 where it is not."""
         if self._shared is not None:
             return self._shared.finished_at
         try:
@@ -84,7 +85,7 @@ class StageFolder:
             return 0
 
     def faults(self, *, readers: int = 1) -> list[str]:
-        """What a published stage lacks of what its receipts promise, file by file; every byte is read.
+        """Compare a published stage with its receipts, file by file, and return the faults; every byte is read.
 
         Args:
             readers: files that are read at the same time.
@@ -99,7 +100,7 @@ class StageFolder:
             return [fault for found in pool.map(self.part_faults, names) for fault in found]
 
     def part_faults(self, name: str) -> list[str]:
-        """What a part lacks of what its receipt promises; every byte is read."""
+        """Compare a part with its receipt and return the faults; every byte is read."""
         if self._shared is not None and (self._part_receipt(name).exists() or self._shared.is_published):
             self._shared.bring([name])
         return self._faults_of(name, _content_fault)
@@ -113,7 +114,7 @@ class StageFolder:
         return Part(name, self.path, self._told(name)["report"])
 
     def file(self, name: str, part: str | None = None) -> Path:
-        """The path of a file of a part, which is fetched where it is not here; it need not be there.
+        """Return the path of a file of a part, fetched if it is missing here; it need not exist.
 
         Args:
             part: the part's name, where it is known.
@@ -129,15 +130,15 @@ class StageFolder:
             self._shared.bring_part_receipts(names)
 
     def has_part(self, name: str) -> bool:
-        """Whether the part is there, byte for byte."""
+        """Tell whether the part is there, byte for byte."""
         return not self.part_faults(name)
 
     def digest(self, name: str, suffix: str) -> str:
-        """What a part's receipt promises of one of its files. Raises: StoreError where it promises nothing."""
+        """Return the promised digest of one file of a part. Raises: StoreError where the receipt has none."""
         return str(self._promised(name, suffix)["digest"])
 
     def file_fault(self, name: str, suffix: str) -> str | None:
-        """What one file of a part lacks of what the receipt promises. Raises: StoreError where it promises nothing."""
+        """Compare one file of a part with its receipt; None where they agree. Raises: StoreError where it has none."""
         promised = self._promised(name, suffix)
         return _content_fault(self.file(f"{name}{suffix}", name), promised)
 
@@ -154,7 +155,7 @@ class StageFolder:
             self._shared.send(names)
 
     def is_sound(self, name: str, say: Say = quiet, *, readers: int = 1) -> bool:
-        """Whether the stage is whole, byte for byte; a damaged one is opened again, for its work to make what it lacks.
+        """Tell whether the stage is whole, byte for byte; a damaged one is reopened, to make its missing parts again.
 
         Args:
             name: what to call the stage, where there is something to say.
@@ -192,7 +193,7 @@ class StageFolder:
         return shared_stage(self.path)
 
     def _told(self, name: str) -> Mapping[str, Any]:
-        """What the receipt of a part says. Raises: StoreError where there is none."""
+        """Read the receipt of a part. Raises: StoreError where there is none."""
         self.learn([name])
         return read_sealed(self._part_receipt(name))
 
@@ -217,7 +218,7 @@ class PartWriter:
     name: str
 
     def path(self, suffix: str) -> Path:
-        """Where to write a file of this part for now."""
+        """Return the temporary path of a file of this part, to write to."""
         return self.folder / f".{_WRITER}.{self.name}{suffix}"
 
     def take(self, suffix: str, source: Path) -> None:
@@ -225,6 +226,7 @@ class PartWriter:
         aside = self.path(suffix)
         aside.unlink(missing_ok=True)
         try:
+            # A link takes no room and outlives the stage that made the part.
             os.link(source, aside)
         except OSError:
             shutil.copyfile(source, aside)
@@ -243,6 +245,7 @@ class PartWriter:
             digest = (digests or {}).get(suffix) or promise(aside)
             files.append({"name": final.name, "bytes": aside.stat().st_size, "digest": digest})
             os.replace(aside, final)
+        # flushed=False: a part that is lost with the power fails its digest and is made again.
         write_sealed(self.folder / f"{self.name}.json", {"files": files, "report": dict(report)}, flushed=False)
         if (shared := shared_stage(self.folder)) is not None:
             shared.send_part(self.name)

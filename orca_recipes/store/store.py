@@ -1,4 +1,4 @@
-"""Where finished stages live, by fingerprint and under readable names.
+"""A store of finished stages, in folders by fingerprint and readable label.
 
 A stage is a folder of parts (`stage_folder`). One lock a stage lets two builds over one store wait for each other's
 work instead of doing it twice. A store that several hosts share lies at an address; then these folders are a cache.
@@ -41,7 +41,7 @@ class Store:
 
     @property
     def name(self) -> str:
-        """What a user calls the store: its folder, or its address."""
+        """The user's name for the store: its folder, or its address."""
         return str(self.root)
 
     def folder(self, stage: Stage) -> StageFolder:
@@ -49,7 +49,7 @@ class Store:
         return StageFolder(self.root / "stages" / f"{label}-{stage.fingerprint[:_FINGERPRINT_DIGITS]}")
 
     def earlier(self, stage: Stage) -> list[StageFolder]:
-        """The other finished stages of a stage's label, the newest first."""
+        """Return the other finished stages with the label of a stage, the newest first."""
         own = self.folder(stage).path
         label = own.name.removesuffix(stage.fingerprint[:_FINGERPRINT_DIGITS])
         others = (name for name in self._by_label().get(label, ()) if name != own.name)
@@ -57,7 +57,7 @@ class Store:
         return sorted(found, key=lambda folder: (-folder.finished_at, folder.path.name))
 
     def _by_label(self) -> Mapping[str, Sequence[str]]:
-        """The folders of stages by label, listed anew where any came or went: a plan asks once a stage."""
+        """Map labels to folders of stages, listed anew when any came or went, as a plan asks once a stage."""
         place = self.root / "stages"
         try:
             changed = place.stat().st_mtime_ns
@@ -134,7 +134,7 @@ class Store:
             write_json(self._build_record(directory), {"directory": str(directory.resolve()), **record})
 
     def last_build(self, directory: Path) -> Mapping[str, Any] | None:
-        """The record of the last build into a directory, None where there is none that can be read."""
+        """Return the record of the last build into a directory; None where none can be read."""
         try:
             return read_json(self._build_record(directory))
         except StoreError:
@@ -156,6 +156,7 @@ class Store:
                 if folder.name in living:
                     continue
                 with patiently(self._lock_of(folder), say, f"waiting for another build, which makes {folder.name}"):
+                    # A part may be hard-linked into several stages (`taken_over`).
                     freed += sum(_own_bytes(path) for path in folder.rglob("*") if path.is_file())
                     shutil.rmtree(folder)
                     self._lock_of(folder).unlink(missing_ok=True)
@@ -163,7 +164,7 @@ class Store:
         return removed, freed
 
     def _built(self, *, forget: bool) -> set[str]:
-        """What complete builds use; the records of others, and of all where they are to be forgotten, are removed."""
+        """Return the folders of complete builds, and delete the records of others, or of all under `forget`."""
         found: set[str] = set()
         for path in sorted((self.root / "builds").glob("*.json")):
             record = _record(path)
@@ -177,18 +178,19 @@ class Store:
         return self.root / "locks" / f"{folder.name}.lock"
 
     def _build_record(self, directory: Path) -> Path:
+        # Builds into folders of one name need records of their own.
         key = hashlib.blake2b(str(directory.resolve()).encode(), digest_size=8).hexdigest()
         return self.root / "builds" / f"{directory.name}-{key}.json"
 
 
 def _own_bytes(path: Path) -> int:
-    """What removing a file gives back: nothing where another stage holds it too."""
+    """Return the bytes freed by removing a file: 0 where another stage holds a link to it."""
     status = path.stat()
     return status.st_size if status.st_nlink == 1 else 0
 
 
 def _record(path: Path) -> Mapping[str, Any] | None:
-    """The record of a build, None where it is damaged: a stage too few in the store costs time, and nothing else."""
+    """Read the record of a build, None where it is damaged: losing a stage costs time, and nothing else."""
     try:
         record = read_json(path)
         return record if {"directory", "folders"} <= record.keys() else None

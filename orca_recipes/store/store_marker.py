@@ -1,4 +1,4 @@
-"""What tells a store from any other folder, so that nobody's files are taken for stages that may be removed.
+"""The marker of a store, so that nobody's files are taken for stages and removed.
 
 A store is made in an empty folder and holds a marker from then on. Stores of versions that wrote none are known by what
 they hold, and marked when they are first used.
@@ -59,13 +59,13 @@ def open_store(root: Path) -> None:
 
 
 def marker_text() -> str:
-    """What the marker of a store says."""
+    """Return the text of a store's marker file."""
     told = {"store": "of orca-recipe: finished stages, which `orca-recipe clean` removes", "version": 1}
     return f"{json.dumps(told)}\n"
 
 
 def _foreign(root: Path) -> Iterator[str]:
-    """What a folder without a marker holds that no store does."""
+    """Yield the paths in a folder without a marker that belong to no store."""
     if not root.is_dir():
         return
     there = [path for path in sorted(root.iterdir()) if path.name != _SYSTEMS]
@@ -94,6 +94,7 @@ def _make_folders(root: Path) -> None:
 
 def _mark(root: Path) -> None:
     with suppress(FileExistsError):
+        # O_EXCL: of two builds that begin a store at once, one writes its marker.
         marker = os.open(root / MARKER, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             os.write(marker, marker_text().encode())

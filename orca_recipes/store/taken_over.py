@@ -28,6 +28,7 @@ def take_over(source: StageFolder, name: str, target: Path, suffixes: Sequence[s
         report = {"tokens": source.part(name).report["tokens"]}
     except StoreError:
         return None
+    # Named by its content, so that a part taken over twice is stored once.
     known = hashlib.blake2b("\n".join(promised.values()).encode(), digest_size=12).hexdigest()
     folder, taken = StageFolder(target), f"{_TAKEN}{known}"
     if folder.has_part(taken):
@@ -46,5 +47,5 @@ def take_over(source: StageFolder, name: str, target: Path, suffixes: Sequence[s
 
 
 def is_taken(name: str) -> bool:
-    """Whether a part was taken over."""
+    """Tell whether a part was taken over."""
     return name.startswith(_TAKEN)

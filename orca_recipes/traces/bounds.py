@@ -1,4 +1,4 @@
-"""What a trace that comes from elsewhere may hold, field by field: the store believes what it holds for good."""
+"""Bounds on each field of an imported trace, as the store trusts its contents for good."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _ANSWERED = "answered"
 
 @dataclass(frozen=True)
 class Choice:
-    """Which answers are meant; what is null or empty chooses nothing.
+    """A selection of answers; null or empty conditions select nothing.
 
     model, reason, finish, endpoint: patterns with *, ? and [...]. reason "empty" also means empty replies that older
     stores call otherwise. since, before: seconds since 1970. keys: beginnings of keys in hexadecimal digits; requests:
@@ -38,7 +38,7 @@ class Choice:
     requests: frozenset[bytes] | None = None
 
     def holds(self, answer: Answer) -> bool:
-        """Whether an answer is chosen."""
+        """Tell whether an answer is chosen."""
         patterns = (
             (self.model, answer.model_asked),
             (self.finish, answer.finish_reason),
@@ -67,18 +67,18 @@ class Chosen:
 
     @property
     def requests(self) -> int:
-        """How many requests the answers are to."""
+        """Count the requests of the chosen answers."""
         return len({place.key for place in self.places})
 
     def lines(self) -> Iterator[str]:
-        """What a person is told before they are dropped."""
+        """Yield the summary shown before the answers are dropped."""
         yield f"{counted(len(self.places), 'trace')} of {counted(self.requests, 'request')}"
         for model, reason, number in self.counts:
             yield f"  {model}: {number:,} {reason}"
 
 
 def chosen(traces: TraceStore, choice: Choice) -> Chosen:
-    """The stored answers that a choice means. Reads every byte."""
+    """Find the stored answers of a choice. Reads every byte."""
     places, counts = [], Counter[tuple[str, str]]()
     for place, trace in traces.placed():
         if choice.holds(trace.answer):

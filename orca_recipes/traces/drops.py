@@ -1,4 +1,4 @@
-"""Which answers were dropped: a file of places beside the segments, which are never changed.
+"""Lists of dropped answers: files of places beside the segments, which are never changed.
 
 A place is a line of a segment with the line's digest, so that the same answer may come in again later, and a segment of
 the same name with other lines loses none. Files are appended to, one a writer, as segments are: running builds see what
@@ -20,7 +20,7 @@ SUFFIX = ".dropped"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a line of an answer stands; line: its digest. key: the request that it answers."""
+    """Position of an answer's line in a segment; line: its digest. key: the request it answers."""
 
     segment: str
     offset: int
@@ -38,13 +38,12 @@ def write_drops(folder: Path, places: Sequence[Place]) -> None:
 
 
 def drop_files(folder: Path) -> list[Path]:
-    """The files of places, by name."""
+    """List the files of dropped places, by name."""
     return segments(folder, SUFFIX)
 
 
 def read_drops(path: Path, start: int = 0) -> Iterator[tuple[Place, int]]:
-    """The places of a file from an offset on, each with where its line ends; what is not what was written is passed
-    by."""
+    """Yield the places of a file from an offset on, each with the end of its line; damaged lines are skipped."""
     for line in lines_from(path, start):
         place = _decoded(line.data)
         if place is not None:

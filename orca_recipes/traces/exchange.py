@@ -24,6 +24,7 @@ from orca_recipes.traces.trace_store import TraceStore
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Bounds the traces in memory, however long a file is.
 _BATCH = 5_000
 _REASONS_SHOWN = 5
 _BESIDE_QUESTIONS = ("beside", "tools")
@@ -31,7 +32,7 @@ _BESIDE_QUESTIONS = ("beside", "tools")
 
 @dataclass
 class Imported:
-    """What became of the traces of a file: taken, there already, refused (place and reason of the first).
+    """Counts of an import: traces taken, already there, refused (place and reason of the first).
 
     behind: of those taken, how many stand behind another answer to the same request. replaced: stored answers that
     count for nothing any more.
@@ -110,7 +111,7 @@ def import_traces(traces: TraceStore, path: Path, *, replace: bool = False) -> I
 
 
 def _is_other(trace: Trace, named: Mapping[bytes, set[bytes]]) -> bool:
-    """Whether a trace answers a request that the file names, and is not the file's."""
+    """Tell whether a trace answers a request named in the file, but is not the file's own answer."""
     digests = named.get(trace.answer.key)
     return digests is not None and _digest(trace) not in digests
 
@@ -187,7 +188,7 @@ def _write_parquet(path: Path, tables: Iterable[dict[str, Any]]) -> int:
 
 
 def _flat(table: dict[str, Any]) -> dict[str, Any]:
-    """A table of `as_json` as a row of Parquet."""
+    """Flatten a trace's JSON table to a row of Parquet."""
     question = table["question"]
     flat = {name: value for name, value in table.items() if name != "question"}
     if question is None:
@@ -230,7 +231,7 @@ def _parquet_tables(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _nested(row: dict[str, Any]) -> Any:
-    """A row of Parquet as `from_json` takes it."""
+    """Nest a row of Parquet into the table `from_json` takes."""
     asked = ("messages", "sampling", "sample", *_BESIDE_QUESTIONS)
     flat = {name: value for name, value in row.items() if name not in asked}
     if row.get("messages") is None:

@@ -1,4 +1,4 @@
-"""Which requests are being asked right now, by builds on this machine.
+"""Claims on requests being asked right now by builds on this machine.
 
 A build holds one lock as long as its process lives; claims of builds that ended, however they ended, count for nothing.
 Builds on other machines are not seen: two of them may buy one answer each, and the earlier one serves both.
@@ -40,7 +40,7 @@ class KeyClaims:
             self._lock.release()
 
     def claim(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Those of the keys that are ours to ask."""
+        """Claim keys and return those that are ours to ask."""
         return self._index.claim(keys, self._owner)
 
     def release_of_the_dead(self) -> None:

@@ -1,4 +1,4 @@
-"""Which requests were sent and are not answered yet, written down before each goes out.
+"""Requests sent and not answered yet, written down before each goes out.
 
 A kill loses what is in flight, though a server may have answered and counted it: asked again, it may be billed twice.
 Each process that collects appends to a file of its own, which it holds locked while it lives; the next one takes over
@@ -86,7 +86,7 @@ class SentRequests:
             self._set(key, left if left.tries else None)
 
     def answered(self, key: bytes) -> None:
-        """An answer is kept: what was sent before its last sending may be billed beside it. Raises: OSError."""
+        """Close a request whose answer is kept; its earlier sendings may be billed as well. Raises: OSError."""
         sending = self.open.pop(key, None)
         if sending is None:
             return
@@ -123,6 +123,7 @@ class SentRequests:
         aside = self._folder / f".{name}"
         file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         _is_locked(file)
+        # Written and locked before it has its name: nobody takes over a half-made file.
         os.write(file, b"".join(self._lines()))
         aside.rename(self._folder / name)
         before, self._path = self._path, self._folder / name
@@ -138,7 +139,7 @@ class SentRequests:
             yield _closed(key, twice)
 
     def _take_over(self, path: Path) -> None:
-        """Hold as ours what a process left that ended; what lives, and what we may not change, is left alone."""
+        """Take over the requests of a process that ended; files that live, or may not be changed, are left alone."""
         try:
             file = os.open(path, os.O_RDWR)
         except OSError:

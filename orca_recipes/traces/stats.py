@@ -1,4 +1,4 @@
-"""What a trace store holds, in figures."""
+"""Counts of a trace store, by model."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ModelCounts:
 
 @dataclass(frozen=True)
 class StoreCounts:
-    """What a store holds, model by model.
+    """Counts of a store, model by model.
 
     damaged: lines of its segment files that are cut or damaged. not_believed: traces with a count or time that cannot
     be, which is taken for unknown; the first is told. dropped: traces that count for nothing.
@@ -112,7 +112,7 @@ def stats(traces: TraceStore) -> StoreCounts:
 
 
 def _not_believed(files: Sequence[Path]) -> tuple[int, str]:
-    """How many lines hold a count or a time that cannot be, and what the first of them holds."""
+    """Count the lines with an impossible count or time, and describe the first."""
     number, first = 0, ""
     for path in files:
         for place, line in enumerate(lines_from(path, 0), start=1):

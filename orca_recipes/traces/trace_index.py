@@ -1,4 +1,4 @@
-"""Where answers lie in the segments: a local SQLite file that can be thrown away at any time.
+"""Index of answers in the segments: a local SQLite file that can be thrown away at any time.
 
 It follows the segments: `refresh` reads what they gained. It lies on this machine even where the segments lie on a
 shared file system, whose locks SQLite cannot trust.
@@ -19,8 +19,11 @@ from orca_recipes.traces.drops import drop_files, read_drops
 from orca_recipes.traces.trace_lines import decode, is_time
 from orca_recipes.traces.trace_segments import IMPORTED, Line, lines_from, segments
 
+# SQLite before 3.32 takes at most 999 parameters in a statement.
 _ASK_FOR = 500
+# Bounds the rows in memory while a large segment is read.
 _STORE_EVERY = 20_000
+# Another process may be reading gigabytes of segments into the index.
 _PATIENCE_SECONDS = 600
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS segments (id INTEGER PRIMARY KEY, name TEXT UNIQUE, stop INTEGER, damaged INTEGER);
@@ -36,6 +39,7 @@ CREATE TABLE IF NOT EXISTS claims (key BLOB PRIMARY KEY, owner TEXT) WITHOUT ROW
 PRAGMA user_version = 2;
 """
 _VERSION = 2
+# These are made anew from the segments; claims and drops stay as they are.
 _OLD_TABLES = ("segments", "answers")
 _COLUMNS = 13
 _NOT_DROPPED = (
@@ -46,7 +50,7 @@ _NOT_DROPPED = (
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """Where an answer lies, and what decides whether it serves; entries of one key are used in this order.
+    """Position of an answer, and the facts to judge it by; entries of one key are used in this order.
 
     is_imported: what was bought comes first. time: infinite where it cannot be. line: the digest of its line, so that
     equal times have an order too.
@@ -102,7 +106,7 @@ class Index:
                 self._forget(memory, number)
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, list[Entry]]:
-        """All answers to each key that has some, in the order in which they are used."""
+        """Find all answers to the given keys, in the order of use; keys without answers are left out."""
         try:
             return self._found(keys)
         except sqlite3.OperationalError as error:
@@ -132,7 +136,7 @@ class Index:
         return found
 
     def dropped(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Those of the keys some answer to which was dropped."""
+        """Return the keys with a dropped answer."""
         found: set[bytes] = set()
         for start in range(0, len(keys), _ASK_FOR):
             asked = keys[start : start + _ASK_FOR]
@@ -142,7 +146,7 @@ class Index:
         return found
 
     def has_drops(self) -> bool:
-        """Whether any answer was ever dropped."""
+        """Tell whether any answer was ever dropped."""
         return bool(self._memory.execute("SELECT EXISTS (SELECT 1 FROM drops)").fetchone()[0])
 
     def claim(self, keys: Sequence[bytes], owner: str) -> set[bytes]:
@@ -167,7 +171,7 @@ class Index:
             memory.execute("DELETE FROM claims WHERE owner = ?", (owner,))
 
     def counts(self) -> tuple[int, int, int]:
-        """Segments, answers, and lines that are not what was written."""
+        """Count segments, answers, and damaged lines."""
         (number, damaged), (answers,) = (
             self._memory.execute(sql).fetchone()
             for sql in ("SELECT count(*), total(damaged) FROM segments", "SELECT count(*) FROM answers")
@@ -178,12 +182,13 @@ class Index:
         self._memory.close()
 
     def _opened(self) -> sqlite3.Connection:
-        """The index; one that is damaged is made anew, and where it cannot be written it is kept in memory."""
+        """Open the index; a damaged one is made anew, and one that cannot be written is kept in memory."""
         if self.path is not None:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     return _connected(self.path)
+                # A full or locked disk is no damage: the file stays.
                 except sqlite3.OperationalError:
                     raise
                 except sqlite3.DatabaseError:
@@ -195,8 +200,9 @@ class Index:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction; other processes wait."""
+        """Hold one write transaction; other processes wait."""
         try:
+            # Takes the write lock at once: raising a read lock later fails where another writes.
             self._memory.execute("BEGIN IMMEDIATE")
             with self._memory:
                 yield self._memory

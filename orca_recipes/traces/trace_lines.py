@@ -35,7 +35,7 @@ _OPTIONAL = frozenset({"text", "reason", "model_reported", "request_id", *BESIDE
 
 @dataclass(frozen=True)
 class Question:
-    """What was asked: all that the key is a digest of. beside, tools: as of `answers.Request`."""
+    """The question of a trace: everything in the digest of its key."""
 
     messages: tuple[tuple[str, str], ...]
     sampling: Mapping[str, Any] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Question:
         )
 
     def request(self, key: bytes, max_tokens: int | None) -> Request:
-        """The request that asks this."""
+        """Return the request that asks this."""
         return Request(key, self.messages, self.sample, max_tokens, self.beside, self.tools)
 
 
@@ -66,8 +66,8 @@ class Trace:
 
 
 def encode(trace: Trace) -> bytes:
-    """The line of a trace, with its line end. Halves of surrogate pairs, which no file can hold, become U+FFFD; counts
-    that cannot be become null."""
+    """Encode a trace as a line, with its line end. Halves of surrogate pairs, which no file can hold, become U+FFFD;
+    impossible counts become null."""
     text = json.dumps(as_json(trace), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     try:
         data = text.encode()
@@ -77,7 +77,7 @@ def encode(trace: Trace) -> bytes:
 
 
 def decode(line: bytes) -> Trace | None:
-    """The trace of a line, with or without its line end; None where it is not what was written."""
+    """Decode a line, with or without its line end; None where it is not as it was written."""
     digest, _, data = line.rstrip(b"\n").partition(b" ")
     if digest != digest_of(data).encode():
         return None
@@ -93,7 +93,7 @@ def digest_of(data: bytes) -> str:
 
 
 def as_json(trace: Trace) -> dict[str, Any]:
-    """A trace as a JSON table, its key in hexadecimal digits."""
+    """Convert a trace to a JSON table, its key in hexadecimal digits."""
     answer, asked = trace.answer, trace.question
     table = {part.name: getattr(answer, part.name) for part in fields(answer)}
     table = {name: value for name, value in table.items() if name not in BESIDE_TEXT or value is not None}
@@ -109,7 +109,7 @@ def as_json(trace: Trace) -> dict[str, Any]:
 
 
 def from_json(table: Any) -> Trace:
-    """The trace of a JSON table; a count or time that cannot be is not believed, and nothing else of it is lost.
+    """Parse a trace from a JSON table; an impossible count or time is not believed, and nothing else is lost.
 
     Raises: ValueError, with what is wrong, where it holds none.
     """
@@ -135,17 +135,17 @@ def from_json(table: Any) -> Trace:
 
 
 def is_count(value: int | None) -> bool:
-    """Whether a count can be: null, or a whole number within bounds."""
+    """Tell whether a count is possible: null, or a whole number within bounds."""
     return value is None or 0 <= value <= MOST_COUNT
 
 
 def is_time(value: float) -> bool:
-    """Whether a time can be: no answer is older than the models, and a clock beyond these bounds tells nothing."""
+    """Tell whether a time is possible: answers are no older than models, clocks beyond the bounds mean nothing."""
     return EARLIEST_TIME <= value <= LATEST_TIME
 
 
 def oddities(line: bytes) -> list[str]:
-    """What of a whole line is not believed: "output_tokens is -3", field by field."""
+    """List the fields of a whole line that are not believed, such as "output_tokens is -3"."""
     table = json.loads(line.partition(b" ")[2])
     odd = [name for name in COUNTS if not is_count(table[name])]
     return [_told(name, table[name]) for name in [*odd, *([] if is_time(_time(table["time"])) else ["time"])]]
@@ -182,7 +182,7 @@ def _key(value: Any) -> bytes:
 
 
 def _time(value: Any) -> float:
-    """The time as it stands; one that no number can hold is none, as is what is no number."""
+    """Convert a time to a float; infinite where a float cannot hold it. Raises: ValueError where it is no number."""
     if type(value) not in (int, float):
         raise ValueError("time is no number")
     try:

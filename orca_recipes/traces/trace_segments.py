@@ -67,7 +67,7 @@ class SegmentWriter:
             self._file = None
 
     def _begun(self) -> int:
-        """A new file under a name that nobody has: times let people sort them, and decide nothing."""
+        """Open a new file under a unique name; the time in it lets people sort files, and decides nothing."""
         # Through links, also where what one leads to is still to be made.
         self._folder.resolve().mkdir(parents=True, exist_ok=True)
         name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(8)}{self._suffix}"
@@ -77,14 +77,14 @@ class SegmentWriter:
 
 
 def segments(folder: Path, suffix: str = SUFFIX) -> list[Path]:
-    """The segment files of a folder, by name."""
+    """List the segment files of a folder, by name."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.name.endswith(suffix) and not path.name.startswith("."))
 
 
 def lines_from(path: Path, offset: int) -> Iterator[Line]:
-    """The whole lines of a segment from an offset on; what stands after the last line end is not there yet."""
+    """Yield the whole lines of a segment from an offset on; text after the last line end counts as not yet written."""
     with path.open("rb") as file:
         file.seek(offset)
         for data in file:
@@ -94,6 +94,6 @@ def lines_from(path: Path, offset: int) -> Iterator[Line]:
 
 
 def damaged_lines(path: Path) -> int:
-    """How many lines of a segment, a torn last one included, are not what was written."""
+    """Count the damaged lines of a segment, a torn last one included."""
     with path.open("rb") as file:
         return sum(not data.endswith(b"\n") or decode(data) is None for data in file)

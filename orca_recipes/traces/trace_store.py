@@ -28,13 +28,13 @@ LAYOUT = 2
 
 
 def default_root() -> Path:
-    """Where answers are kept unless a user says otherwise: this user's data directory."""
+    """Return the default folder of answers: this user's data directory."""
     return platformdirs.user_data_path(PROGRAM, appauthor=False) / "traces"
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How a request stands: the answer that is used, or, where there is none, the limit to ask under.
+    """State of a request: the answer in use, or else the limit of tokens to ask under.
 
     empty: the empty reply that stands where nothing better is had; it settles nothing, so that the request is asked
     again.
@@ -46,7 +46,7 @@ class Standing:
 
     @property
     def last(self) -> Entry | None:
-        """What is used once nothing more is asked."""
+        """Return the answer to use once nothing more is asked."""
         return self.entry or self.empty
 
 
@@ -66,12 +66,12 @@ class TraceStore:
         self._index.refresh()
 
     def standings(self, keys: Sequence[bytes], lengths: Lengths) -> dict[bytes, Standing]:
-        """How each request stands, as of the last refresh."""
+        """Return the state of each request, as of the last refresh."""
         found = self._index.find(keys)
         return {key: _standing(found.get(key, []), lengths) for key in keys}
 
     def read(self, entries: Mapping[bytes, Entry]) -> dict[bytes, Answer]:
-        """The answers that entries speak of, each held against its digest and its key.
+        """Read the answers of index entries, each compared with its digest and its key.
 
         A segment that does not hold what the index says is read anew, and its answers are left out: look again.
         """
@@ -91,15 +91,15 @@ class TraceStore:
         self._writer.append(b"".join(map(encode, traces)))
 
     def take_in(self, traces: Sequence[Trace]) -> None:
-        """As `append`, of what was bought elsewhere: it stands behind what was bought here."""
+        """Append traces bought elsewhere, as `append` does; they rank behind those bought here."""
         self._importer.append(b"".join(map(encode, traces)))
 
     def traces(self) -> Iterator[Trace]:
-        """Every trace that is kept, segment by segment."""
+        """Yield every kept trace, segment by segment."""
         return (trace for _, trace in self.placed())
 
     def placed(self) -> Iterator[tuple[Place, Trace]]:
-        """Every trace that is kept, with its place."""
+        """Yield every kept trace with its place."""
         dropped = {place for path in drop_files(self.dropped) for place, _ in read_drops(path)}
         for path in segments(self.folder):
             for line in lines_from(path, 0):
@@ -173,7 +173,7 @@ class DurableAnswers:
 
 
 def _standing(entries: Sequence[Entry], lengths: Lengths) -> Standing:
-    """Of a request's answers in order: the first finished one that is short enough, else what a limit gave."""
+    """Choose among a request's answers, in order: the first finished and short enough, else what a limit gave."""
     last = lengths.limits[-1]
     for entry in entries:
         tokens = {"output_tokens": entry.output_tokens, "made_under": entry.max_tokens}
@@ -205,6 +205,6 @@ def _lines(
 
 
 def _index_path(root: Path) -> Path:
-    """One index a trace store, on this machine."""
+    """Return the path of a trace store's index on this machine; each store has one."""
     name = hashlib.blake2b(str(root.resolve()).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
     return platformdirs.user_cache_path(PROGRAM, appauthor=False) / f"traces-{name}-{LAYOUT}.sqlite"

@@ -1,5 +1,5 @@
-"""What a training tells: a line a step on the terminal, `log.jsonl`, and scalars for TensorBoard, and for Trackio where
-that is installed.
+"""Output of a training: a line a step on the terminal, `log.jsonl`, and scalars for TensorBoard, and for Trackio where
+installed.
 
 Only rank 0 keeps one. A resumed run cuts the log back to the step of its checkpoint, so that every step stands in it
 once and the curve is that of an undisturbed run.
@@ -48,7 +48,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Glance:
-    """What a person is shown beside a step and a log does not need.
+    """Figures for the terminal only, beside those of a step.
 
     steps: of the whole run. fill: stored tokens / room of the step's rows. utilization: model FLOP utilization, where
     the device's peak is known. seconds_left: at the recent pace.
@@ -61,7 +61,7 @@ class Glance:
 
 
 class Journal(Protocol):
-    """Where a training's numbers go."""
+    """A destination for a training's numbers."""
 
     def step(self, step: Step, glance: Glance) -> None: ...
 
@@ -71,7 +71,7 @@ class Journal(Protocol):
 
 
 class Scalars(Protocol):
-    """Where single numbers go, for curves to be looked at."""
+    """A destination for single numbers, plotted as curves."""
 
     def add_scalar(self, name: str, value: float, step: int, /) -> object: ...
 
@@ -139,13 +139,14 @@ class RunJournal:
 
 @contextmanager
 def open_journal(run: Path, *, after_step: int) -> Iterator[RunJournal]:
-    """The journal of a run that goes on after a step; what an earlier try logged beyond it is cut off."""
+    """Open the journal of a run resumed after a step; lines an earlier try logged beyond it are cut off."""
     from torch.utils.tensorboard import SummaryWriter
 
     path = run / LOG
     kept = [line for line in read_log(path) if line["step"] <= after_step]
     write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
     with path.open("a", encoding="utf-8") as log, ExitStack() as closing:
+        # purge_step hides what an earlier try plotted beyond the checkpoint.
         scalars: list[Scalars] = [SummaryWriter(str(run / TENSORBOARD), purge_step=after_step + 1)]
         closing.callback(scalars[0].close)
         if is_installed():
@@ -155,7 +156,7 @@ def open_journal(run: Path, *, after_step: int) -> Iterator[RunJournal]:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; the last one may have been cut off in mid-write, and then is none."""
+    """Read the lines of a log; a last line cut off in mid-write is left out."""
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
@@ -166,7 +167,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def step_line(step: Step, glance: Glance) -> str:
-    """One step in a line of a terminal."""
+    """Format one step as a line for the terminal."""
     parts = [
         f"step {step.step:,}/{glance.steps:,}",
         f"phase {step.phase}",
@@ -182,7 +183,7 @@ def step_line(step: Step, glance: Glance) -> str:
 
 
 def validation_lines(found: Validation) -> Iterator[str]:
-    """One look at the held-out rows in lines of a terminal, one for each sort of group of which there are several."""
+    """Format a validation as lines for the terminal, with one line for each sort that has several groups."""
     told = f"validation loss {found.loss:.4f} over {counted(found.target_tokens, 'target token')}"
     yield f"step {found.step:,}: {told}"
     for sort, by in found.groups.items():
@@ -194,7 +195,7 @@ def validation_lines(found: Validation) -> Iterator[str]:
 
 
 def clock(seconds: float) -> str:
-    """A span of time: "0:42", "1:05:00", "2d 03:10"."""
+    """Format a span of time: "0:42", "1:05:00", "2d 03:10"."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     if hours >= 24:

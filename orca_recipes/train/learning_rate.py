@@ -44,7 +44,7 @@ class Schedule:
             raise UserError(f"a warm-up of {self.warmup_steps} steps: it is 0 or more")
 
     def rate(self, step: int, steps: int) -> float:
-        """The learning rate of one step, counted from 0, of a span of so many."""
+        """Compute the learning rate of one step, counted from 0, in a span of `steps` steps."""
         warmup = min(self.warmup_steps, steps)
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
@@ -61,7 +61,7 @@ class Rates:
     phases: Sequence[tuple[Schedule, int]]
 
     def at(self, step: int) -> float:
-        """The learning rate of a step, counted from 0 over the whole run.
+        """Compute the learning rate of a step, counted from 0 over the whole run.
 
         Raises: IndexError beyond the last step.
         """

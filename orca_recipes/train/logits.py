@@ -158,7 +158,7 @@ def _answer(
 
 @contextmanager
 def _written(out: Path, shape: tuple[int, ...], *, mine: bool) -> Iterator[Any]:
-    """An array that is under its name when all of it is written; None on the ranks that do not write."""
+    """Create an array file, renamed to its final name once fully written; None on ranks that do not write."""
     if not mine:
         yield None
         return

@@ -42,7 +42,7 @@ _PACE_KEPT = 0.9
 
 
 class Keeper(Protocol):
-    """What the loop needs of checkpoints: one that ends a phase is never removed."""
+    """Saves checkpoints for the loop; one that ends a phase is never removed."""
 
     def save(self, position: Position, *, ended: TrainingPhase | None) -> None: ...
 
@@ -61,7 +61,7 @@ class Totals:
 
 @dataclass
 class Tally:
-    """What micro-batches hold, counted as they pass. terms: what a loss is the mean over."""
+    """Counts over micro-batches as they pass. terms: the number of losses in the mean."""
 
     mean_over: Normalization
     architecture: Architecture
@@ -127,7 +127,7 @@ class Trainer:
         return position.phase <= len(self.settings.phases) and (asked is None or position.step < asked)
 
     def _told_to_stop(self) -> bool:
-        """Whether any rank was; every rank calls it."""
+        """Tell whether any rank was told to stop; every rank calls it."""
         told = torch.tensor([float(self.stop_requested())], device=self.place.device)
         torch.distributed.all_reduce(told)
         return bool(told.item())
@@ -192,7 +192,7 @@ class Trainer:
         return totals
 
     def _joined(self, totals: Totals) -> Totals:
-        """The totals of all ranks."""
+        """Sum the totals of all ranks."""
         numbers = [totals.loss, totals.terms, totals.target_tokens, totals.stored_tokens, totals.flops]
         mine = [number if self.place.counts else 0.0 for number in numbers]
         joined = torch.tensor(mine, dtype=torch.float64, device=self.place.device)
@@ -206,7 +206,7 @@ class Trainer:
         return Totals(loss, round(terms), round(target_tokens), round(stored_tokens), flops, bad)
 
     def _validate(self, training: Training, position: Position) -> None:
-        """The loss on rows that are held out, always the same ones."""
+        """Compute the loss on the held-out rows, the same ones every time."""
         if training.validation is None:
             return
         order, mean_over = validation_order(self.rows, training), training.loss_normalization
@@ -225,7 +225,7 @@ class Trainer:
         )
 
     def _schedule_step(self, phase: TrainingPhase, position: Position) -> int:
-        """Where the schedule stands, told by rows: so it fits also where batches were of another size before."""
+        """Compute the schedule's step from rows, so that earlier batches may have had another size."""
         before = sum(earlier.steps for earlier in self.settings.chosen if earlier.number < phase.number)
         return before + position.row // phase.training.batch_rows
 

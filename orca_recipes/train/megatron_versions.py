@@ -1,4 +1,4 @@
-"""What versions of megatron-core, 0.16 to 0.19, do otherwise, and what they ask of CUDA where nothing runs on it.
+"""Differences of megatron-core's versions, 0.16 to 0.19, and what they ask of CUDA where nothing runs on it.
 
 | since | difference                                                              | answered by                    |
 | ----- | ----------------------------------------------------------------------- | ------------------------------ |
@@ -104,7 +104,7 @@ def reporting_to_this_process() -> Iterator[None]:
 
 
 def keep_numbers_for_older(folder: Path) -> None:
-    """Write a checkpoint's numbers that are no tensors as all versions read them, where this version did not."""
+    """Write a checkpoint's non-tensor numbers to `common.pt`, which all versions read, if this version did not."""
     import torch
     from megatron.core.dist_checkpointing import load_common_state_dict
 

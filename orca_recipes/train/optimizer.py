@@ -48,7 +48,7 @@ class AdamW:
 
 @dataclass(frozen=True)
 class Step:
-    """What a step was. gradient_norm: of the mean gradient, before clipping. terms: of the global batch.
+    """Result of a step. gradient_norm: of the mean gradient, before clipping. terms: of the global batch.
 
     is_taken is False where the norm is not finite: the weights are then as they were.
     """
@@ -59,7 +59,7 @@ class Step:
 
 
 def build_optimizer(model: Network, layout: Layout, options: AdamW) -> Optimizer:
-    """The optimizer of a model, which from now on collects its gradients."""
+    """Build the optimizer of a model, which collects the model's gradients from now on."""
     return _OnGpu(model, options) if layout.device == "cuda" else _OnCpu(model, options)
 
 
@@ -71,6 +71,7 @@ class Optimizer(ABC):
 
     def __init__(self, model: Network, options: AdamW, *, distributed: bool) -> None:
         self.options = options
+        # Small gradients would be lost in a bfloat16 sum over micro-batches and ranks.
         config = DistributedDataParallelConfig(grad_reduce_in_fp32=True, use_distributed_optimizer=distributed)
         self.gradients = DistributedDataParallel(config=model.config, ddp_config=config, module=model)
         self.gradients.zero_grad_buffer()
@@ -97,7 +98,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def sharded_state(self, model_state: Mapping[str, Any], *, loading: bool) -> dict[str, Any]:
-        """The state for `dist_checkpointing`, built on the model's `sharded_state_dict`."""
+        """Return the optimizer's state for `dist_checkpointing`, built on the model's `sharded_state_dict`."""
 
     @abstractmethod
     def load_state(self, state: dict[str, Any]) -> None:
@@ -109,7 +110,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _norm(self) -> float:
-        """Of the mean gradient of the whole model, equal on all ranks."""
+        """Compute the norm of the whole model's mean gradient, equal on all ranks."""
 
     @abstractmethod
     def _take(self, norm: float, learning_rate: float) -> None:
@@ -141,6 +142,7 @@ class _OnCpu(Optimizer):
             self._begin()
         shards = get_param_id_to_sharded_param_map(model_state, self._weights)
         return {
+            # All weights step together, so one number stands for all.
             "step": int(self._inner.state[self._weights[0]]["step"]),
             "moments": {
                 place: {
@@ -220,7 +222,10 @@ class _OnGpu(Optimizer):
     def sharded_state(self, model_state: Mapping[str, Any], *, loading: bool) -> dict[str, Any]:
         self._begin()
         state: dict[str, Any] = self._inner.sharded_state_dict(
-            model_state, is_loading=loading, metadata={"distrib_optim_sharding_type": "fully_reshardable"}
+            # Can be read again at any tensor, pipeline and data parallel size.
+            model_state,
+            is_loading=loading,
+            metadata={"distrib_optim_sharding_type": "fully_reshardable"},
         )
         return state
 
@@ -238,11 +243,12 @@ class _OnGpu(Optimizer):
         self._inner.reload_model_params()
 
     def _begin(self) -> None:
-        """The moments of an optimizer that has not stepped yet, which megatron-core expects to be there."""
+        """Create the moments before the first step, as megatron-core expects them to be there."""
         adam = self._inner.optimizer
         for weight in (weight for group in adam.param_groups for weight in group["params"]):
             if not adam.state[weight]:
                 adam.state[weight] = {moment: torch.zeros_like(weight) for moment in _MOMENTS}
+                # torch's AdamW alone keeps a step for each weight.
                 if isinstance(adam, torch.optim.AdamW):
                     adam.state[weight]["step"] = torch.zeros((), dtype=torch.float32)
 

@@ -17,7 +17,7 @@ from orca_recipes.train.training_settings import Request
 
 
 def train_options() -> list[click.Parameter]:
-    """All options and the argument BUILD; none has a default that would override a build's settings."""
+    """Create all options and the argument BUILD; none has a default that would override a build's settings."""
     return [
         click.Argument(["build"], metavar="BUILD", type=click.Path(path_type=Path)),
         click.Option(
@@ -61,14 +61,14 @@ def train_options() -> list[click.Parameter]:
 
 
 def request_of(options: dict[str, Any]) -> Request:
-    """What click parsed, as a request."""
+    """Turn options parsed by click into a request."""
     training = {name: options.pop(name) for name in Training.model_fields if name in options}
     given = {name: value for name, value in options.items() if value is not None}
     return Request(**given, training={name: value for name, value in training.items() if value is not None})
 
 
 def words_of(request: Request) -> list[str]:
-    """The command line that gives this request again, for the ranks that are started with it."""
+    """Return the command line of a request, for the ranks started with it."""
     words = [str(request.build), "--out", str(request.run), "--tensor-parallel", str(request.tensor_parallel)]
     words += ["--pipeline-parallel", str(request.pipeline_parallel), "--phase", str(request.first_phase)]
     for name in ("model", "data_parallel", "device", "steps"):

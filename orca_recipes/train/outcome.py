@@ -1,4 +1,4 @@
-"""What a run has come to, read from its folder: `orca-recipe train BUILD --json`."""
+"""Outcome of a run, read from its folder: `orca-recipe train BUILD --json`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orca_recipes.train.start import CHECKPOINTS
 
 
 def outcome_json(run: Path, *, status: int) -> dict[str, Any]:
-    """The last step of a run, its loss and its newest checkpoint; None for what there is none of.
+    """Report a run's last step, its loss and its newest checkpoint; None for each that is missing.
 
     Args:
         status: with which the training ended: 0 done, 130 interrupted, others failed.

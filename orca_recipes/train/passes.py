@@ -73,7 +73,7 @@ class Pass:
             )
 
     def _weighed(self, loss_BT: torch.Tensor, batch: Batch, hear: Hear) -> torch.Tensor:
-        """The sum of a batch's losses, each by its weight."""
+        """Sum a batch's losses, each times its weight."""
         weights_BT = batch.weights_BT(self.mean_over).to(loss_BT.device, non_blocking=True)
         # where() before the product: a pad's loss may be NaN, and NaN * 0 is NaN.
         weighed_BT = torch.where(weights_BT > 0, loss_BT, 0.0) * weights_BT

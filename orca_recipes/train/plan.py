@@ -1,4 +1,4 @@
-"""What a training will do, before it does it: `orca-recipe train BUILD --dry-run`.
+"""Plan of a training, before it starts: `orca-recipe train BUILD --dry-run`.
 
 Memory is an estimate from the shapes alone, so it is told as "about"; rows, steps and tokens are exact, but for phases
 that end inside an epoch, whose tokens are told by their share of the dataset's rows.
@@ -23,7 +23,7 @@ _RECENT_STEPS = 50
 
 
 def plan_text(settings: Settings, start: Start, layout: Layout) -> str:
-    """The plan in lines for a person."""
+    """Format the plan as lines for a person."""
     phases, architecture = settings.chosen, start.architecture
     lines = [
         f"{settings.request.build}: {settings.manifest.name}, rows of {counted(settings.manifest.row_tokens, 'token')}",
@@ -41,7 +41,7 @@ def plan_text(settings: Settings, start: Start, layout: Layout) -> str:
 
 
 def plan_json(settings: Settings, start: Start, layout: Layout) -> dict[str, Any]:
-    """The plan for programs. seconds: None until a log tells a rate. unknown: what could not be checked of a model."""
+    """Return the plan for programs. seconds: None until a log gives a rate. unknown: facts not checked of a model."""
     phases, architecture = [], start.architecture
     for phase in settings.chosen:
         tokens, trained = _tokens(settings, phase)
@@ -113,7 +113,7 @@ def _time_line(settings: Settings) -> str:
 
 
 def _seconds(settings: Settings) -> float | None:
-    """How long the rows of all steps take at the pace of the log; None where it tells none."""
+    """Estimate the seconds of all steps from the log's pace; None where the log gives none."""
     pace = known_row_seconds(settings.request.run)
     if pace is None:
         return None
@@ -127,11 +127,12 @@ def _seconds(settings: Settings) -> float | None:
 def _held_bytes(architecture: Architecture, layout: Layout) -> float:
     """Weights, gradients, AdamW's two moments; on a GPU bfloat16 weights beside float32 that ranks share."""
     here = architecture.parameters / layout.tensor_parallel / layout.pipeline_parallel
+    # Bytes: float32 four times; on a GPU bf16 weight, fp32 gradient, and 12 shared by the copies.
     return here * (16 if layout.device == "cpu" else 6 + 12 / layout.data_parallel)
 
 
 def _activation_bytes(settings: Settings, architecture: Architecture, layout: Layout) -> float:
-    """What forward keeps for backward: of each layer what enters its products, and the logits in float32 twice."""
+    """Estimate the activations kept for backward: inputs of each layer's products, and logits in float32 twice."""
     training = settings.chosen[0].training
     tokens = training.micro_batch_rows * settings.manifest.row_tokens
     width = 4 if layout.device == "cpu" else 2

@@ -21,7 +21,7 @@ def make_run_folder(run: Path) -> None:
 
 
 def refuse_foreign_run(run: Path) -> None:
-    """Refuse a folder in which a training would write over what no training wrote; other files in it are never touched.
+    """Refuse a folder with foreign files that a training would overwrite; other files in it are never touched.
 
     Raises: TrainingError, naming what is in the way.
     """

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Manner:
-    """How an answer is made. temperature 0: always the likeliest token; else drawn from the likeliest tokens that
-    together have the probability top_p. max_tokens: where an answer without an end is cut."""
+    """Options of generation. temperature 0: always the likeliest token; else drawn from the likeliest tokens with total
+    probability top_p. max_tokens: an answer without an end is cut there."""
 
     max_tokens: int = 256
     temperature: float = 0.0
@@ -38,7 +38,7 @@ class Manner:
 
 
 def sample(checkpoint: Path, question: str, *, system: str | None, manner: Manner) -> str:
-    """The answer of a checkpoint, or of the newest of a run.
+    """Generate the answer of a checkpoint, or of the newest one of a run.
 
     Args:
         system: the system message; None for none.
@@ -54,13 +54,13 @@ def sample(checkpoint: Path, question: str, *, system: str | None, manner: Manne
 
 
 def checkpoint_at(place: Path) -> Path:
-    """A checkpoint's folder: the one named, or the newest of the run that is named."""
+    """Return a checkpoint's folder: the one named, or the newest of a run that is named."""
     return newest_checkpoint(place / CHECKPOINTS) or place
 
 
 @torch.no_grad()
 def generate(model: Network, prompt: Sequence[int], manner: Manner, *, ends: frozenset[int]) -> Iterator[int]:
-    """The tokens of an answer, without the one that ends it; call it while a layout of one rank runs."""
+    """Yield the tokens of an answer, without the one that ends it; call it while a layout of one rank runs."""
     chance = torch.Generator().manual_seed(manner.seed)
     cache, said = Cache(), list(prompt)
     for _ in range(min(manner.max_tokens, model.architecture.longest_example - len(prompt))):
@@ -98,7 +98,7 @@ class Asked:
         return cls(tokenizer, frozenset(ends if isinstance(ends, list) else [ends]))
 
     def prompt(self, question: str, system: str | None) -> list[int]:
-        """The tokens before the answer, as the template lays them out.
+        """Encode the tokens before the answer with the chat template.
 
         Raises: TemplateError where the text holds a control token's, which would become one.
         """

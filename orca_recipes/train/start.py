@@ -1,4 +1,4 @@
-"""Where a training begins: which model, with which weights, at which position.
+"""Start of a training: model, weights and position.
 
 A run's folder that holds checkpoints is gone on with, so the same command begins a training, goes on with one that was
 interrupted, and says that nothing is left to do. Everything that can be wrong is found here, before any process group
@@ -44,7 +44,7 @@ class Start:
 
 
 def starting_point(settings: Settings) -> Start:
-    """How the run in `settings.request.run` begins or goes on.
+    """Find how the run in `settings.request.run` begins or resumes.
 
     Raises: ModelError, CheckpointError, TrainingError; one sentence each.
     """
@@ -88,8 +88,8 @@ def _resumed(settings: Settings, newest: Path) -> Start:
 
 
 def unknown_tokens(place: Path, found: Checkpoint, build: Path) -> str | None:
-    """As `what_is_unknown`, of a checkpoint: whether its tokenizer is the one that its weights were trained with is not
-    always known either."""
+    """Describe unknown tokens of a checkpoint, as `what_is_unknown`; also where its tokenizer may not be the one its
+    weights were trained with."""
     if not found.tokenizer_is_known:
         return f"{place} is of a model that brought no tokenizer: whether its tokens are those of {build} is not known"
     return what_is_unknown(place, place / checkpoints.TOKENIZER, build, known=found.architecture.vocabulary_size)
@@ -117,7 +117,7 @@ def _check_same_run(settings: Settings, newest: Path, found: Checkpoint) -> None
 
 
 def begun_with(settings: Settings) -> dict[str, object]:
-    """What may not change while a run goes on: seed, first phase, and the rows of each phase."""
+    """Return the settings fixed for a whole run: seed, first phase, and the rows of each phase."""
     told = {
         "seed": settings.chosen[0].training.seed,
         "first_phase": settings.request.first_phase,

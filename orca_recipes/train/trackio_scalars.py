@@ -25,7 +25,7 @@ _LOGGED = ("loss", "learning_rate", "gradient_norm", "validation_loss")
 
 
 def is_installed() -> bool:
-    """Whether Trackio can be imported."""
+    """Tell whether Trackio can be imported."""
     return importlib.util.find_spec("trackio") is not None
 
 
@@ -37,9 +37,11 @@ class TrackioScalars:
 
         earlier: the lines of its log up to the step that it goes on after.
         """
+        # They could send the run's numbers to a server, which nobody asked for here.
         for name in [name for name in os.environ if name.startswith("TRACKIO_")]:
             del os.environ[name]
         folder = run.absolute() / TRACKIO
+        # Trackio cannot take back steps, so a resumed run writes its database anew from the log.
         shutil.rmtree(folder, ignore_errors=True)
         os.environ["TRACKIO_DIR"] = str(folder)
         with redirect_stdout(StringIO()):

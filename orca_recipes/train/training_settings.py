@@ -1,4 +1,4 @@
-"""What a training was asked for, resolved: flags over a phase's settings over the curriculum's over defaults.
+"""Resolved settings of a training: flags over a phase's settings over the curriculum's over defaults.
 
 The result is written beside the checkpoints, so that a run says by itself what it did.
 """
@@ -24,7 +24,7 @@ NAME = "settings.json"
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line says.
+    """The options of a command line.
 
     out: the run's folder. model: where it is named. data_parallel, device: None where the machine decides.
     steps: stop after so many, counted over the whole run. first_phase: from 1. training: only what was given.
@@ -90,7 +90,7 @@ class Settings:
         return ", ".join(f"{phase.training.learning_rate:g} {phase.training.schedule}" for phase in self.chosen)
 
     def as_json(self) -> dict[str, Any]:
-        """Everything that decides the result, and where it was."""
+        """Return all settings that decide the result, and the layout and device it ran on."""
         asked = self.request
         return {
             "build": self.manifest.name,
@@ -119,7 +119,7 @@ class Settings:
 
 
 def resolve(request: Request) -> Settings:
-    """The settings of a request: reads manifest and curriculum, and nothing else.
+    """Resolve the settings of a request; only manifest and curriculum are read.
 
     Raises: BuildError, DamagedShard, TrainingError.
     """

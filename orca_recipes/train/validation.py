@@ -37,7 +37,7 @@ class Validation:
 
 
 class GroupSums:
-    """What the examples of this rank's rows give to their groups."""
+    """Sums of losses by group, over the examples of this rank's rows."""
 
     def __init__(self, groups: Groups) -> None:
         self._groups = groups
@@ -55,7 +55,7 @@ class GroupSums:
     def joined(
         self, mean_over: Normalization, *, device: torch.device, counts: bool
     ) -> dict[str, dict[str, GroupLoss]]:
-        """The losses of all ranks' rows, of the groups that have target tokens; every rank calls it.
+        """Sum over all ranks and return the losses of groups with target tokens; every rank calls it.
 
         Args:
             device: on which ranks meet. counts: False on ranks whose rows another rank counts.

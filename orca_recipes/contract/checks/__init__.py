@@ -1,1 +1,1 @@
-"""What `contract.testing` checks of kinds, and the promises that they are held to."""
+"""The checks of kinds behind `contract.testing`, and the promises they are held to."""

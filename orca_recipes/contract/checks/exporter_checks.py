@@ -1,4 +1,4 @@
-"""Checks that an exporter keeps the promises of the contract, on a small build that is made up."""
+"""Checks that an exporter keeps the promises of the contract, on a small made-up build."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _once(block: RowBlock) -> Iterator[RowBlock]:
 
 
 def _block(number: int) -> RowBlock:
-    """Rows of two examples each; an example has a question and an answer, and every other one a second answer."""
+    """Make rows of two examples each: the first has a question and an answer, the second two of both."""
     rows = _ROWS[number]
     drawn = splitmix64(np.arange(1 << 16, dtype=np.uint64) + np.uint64(number << 20))
     lengths, trained, starts, row_starts = [], [], [], [0]
@@ -127,6 +127,7 @@ def _block(number: int) -> RowBlock:
         trained=np.array(trained), starts=np.array(starts), roles=np.where(trained, 3, 2).astype(np.int8)
     )
     segments = Segments(np.array(lengths, dtype=np.int32), modes, np.array(row_starts))
+    # Ids 0 to 2 stay free for pads and the end of text.
     tokens = (3 + drawn[: sum(lengths)] % np.uint64(_VOCABULARY - 3)).astype(np.uint16)
     ends = segments.token_starts[1:] - 1
     tokens[ends[np.array(trained)]] = _EOS

@@ -83,7 +83,7 @@ def check_template(template: Template, vocabulary: Vocabulary | None = None) -> 
 
 
 def sample_vocabulary() -> Vocabulary:
-    """A vocabulary whose control tokens are those that many models have."""
+    """Make a vocabulary with the control tokens of many models."""
     return Vocabulary(
         size=1000 + len(_CONTROL),
         control={text: 1000 + at for at, text in enumerate(_CONTROL)},
@@ -121,6 +121,7 @@ def check_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     missing = {"tokenizer.json", "tokenizer_config.json"} - set(written[0])
     expect(not missing, f"materialize does not write {' and '.join(sorted(missing))}")
     encoder = pickle.loads(pickle.dumps(tokenizer)).open(folder=folder / "first")
+    # The unknown token may come out of text: it stands for what the model cannot spell.
     control = set(encoder.vocabulary.control.values()) - {encoder.vocabulary.unknown_id}
     for opens in (True, False):
         _check_runs(encoder, opens, control)

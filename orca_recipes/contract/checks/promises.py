@@ -1,4 +1,4 @@
-"""What every kind promises, whatever it is for: it is frozen, travels to other processes, and explains itself."""
+"""Checks of the promises of every kind: it is frozen, picklable, and documents itself."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ def check_kind(kind: Kind) -> None:
 
 
 def example_kinds(cls: type[Kind], base: Path = Path("/")) -> list[Kind]:
-    """The kinds that the TOML in the docstring makes, with places that begin at `base`.
+    """Make the kinds of the TOML example in a class's docstring, with places that begin at `base`.
 
     Raises: AssertionError for TOML that makes none.
     """
     tables = _tables(tomllib.loads(parted(cls.__doc__)[1]), cls.model_fields["kind"].default)
     try:
+        # As JSON: kinds are strict, and pydantic then takes a list for a tuple from JSON alone.
         return [cls.model_validate_json(json.dumps(table), context={"base": base}) for table in tables]
     except ValidationError as error:
         raise AssertionError(f"the TOML in the docstring of {cls.__name__} does not hold: {error}") from error
@@ -113,7 +114,7 @@ def _paths(value: Any) -> Iterator[Path]:
 
 
 def _tables(value: Any, name: str) -> Iterator[dict[str, Any]]:
-    """Every table of parsed TOML that chooses the kind."""
+    """Yield every table of parsed TOML whose `kind` is this name."""
     if isinstance(value, dict):
         if value.get("kind") == name:
             yield value

@@ -43,7 +43,7 @@ class ChatTemplate:
 
     @property
     def dates(self) -> Mapping[str, str]:
-        """What the clock said so far, by format."""
+        """The dates printed by the clock so far: strftime format to text."""
         return dict(self._clock.said)
 
     def ask_dates(self) -> None:
@@ -58,7 +58,7 @@ class ChatTemplate:
         generation_prompt: bool = False,
         variables: Mapping[str, Any] = MappingProxyType({}),
     ) -> str:
-        """The text of a conversation.
+        """Render a conversation as text.
 
         Args:
             variables: what this conversation is given besides, tools among them.
@@ -77,7 +77,8 @@ class ChatTemplate:
 
 
 def literals(text: str) -> list[str]:
-    """The string literals in a template's expressions, each once, sorted: what it compares contents with, and more."""
+    """List the string literals in a template's expressions, each once, sorted: texts it compares contents with, and
+    more."""
     import jinja2
 
     try:
@@ -128,7 +129,7 @@ def _compiled(text: str, clock: _Clock) -> tuple[jinja2.Template, Work]:
 
 
 def _generation_blocks() -> Any:
-    """The extension that knows `{% generation %}`, which marks answers and prints its body."""
+    """Make the jinja extension for `{% generation %}`, which marks answers and prints its body."""
     from jinja2 import nodes
     from jinja2.ext import Extension
     from jinja2.parser import Parser

@@ -1,4 +1,4 @@
-"""What training must know of a template beyond its text, found out by rendering conversations of plain words."""
+"""Probe a chat template, by rendering conversations of plain words, for facts that training needs beyond its text."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from orca_recipes.contract.templates.chat_template import ChatTemplate, Refused
 from orca_recipes.contract.templates.turn_texts import parts_of
 from orca_recipes.errors import TemplateError
 
+# Words that no template prints of itself, so that they mark places in what is rendered.
 _ASKED, _SAID, _THOUGHT = "question_words", "answer_words", "thought_words"
 _SYSTEM = {"role": "system", "content": "system_words"}
 _TOOL, _KEY, _VALUE = "probed_tool", "probed_key", "probed_value"
@@ -53,7 +54,7 @@ def rendering_of(
     history: History = "inference",
     empty_thought: EmptyThought = "prompt",
 ) -> Rendering:
-    """What is known of a template.
+    """Probe a template for its ends, its reasoning key, its form of call arguments and of contents.
 
     Args:
         terminator: the control token that ends answers, where the template prints none.
@@ -96,7 +97,8 @@ def rendering_of(
 
 @dataclass(frozen=True)
 class _Way:
-    """A template that is given contents as lists of parts, or tools, where it prints nothing without."""
+    """A template with the form of input that it prints: contents as text or as lists of parts, with or without
+    tools."""
 
     template: ChatTemplate
     contents: Literal["text", "parts"]
@@ -120,7 +122,8 @@ class _Way:
 
 
 def _dialogue(template: ChatTemplate) -> tuple[_Way, Messages, str, str]:
-    """How a template prints a dialogue, the messages before a plain answer, the prompt for one, and what follows it."""
+    """Find a form of input the template prints; return it, the messages before a plain answer, their prompt, and the
+    text after the answer."""
     asked = {"role": "user", "content": _ASKED}
     refusal = ""
     ways = [_Way(template, "text"), _Way(template, "parts"), _Way(template, "text", _TOOLS)]
@@ -143,7 +146,7 @@ def _dialogue(template: ChatTemplate) -> tuple[_Way, Messages, str, str]:
 def _without_header(
     template: _Way, vocabulary: Vocabulary, before: Messages, ends: Sequence[tuple[int, str]]
 ) -> Sequence[tuple[int, str]]:
-    """The control tokens after an answer without those of a header that some templates print there already.
+    """Drop the control tokens of a next header, which some templates print right after an answer.
 
     A token that begins the first message, whatever that is, begins a header.
     """
@@ -158,14 +161,14 @@ def _answer(**keys: Any) -> dict[str, Any]:
 
 
 def _control(vocabulary: Vocabulary, text: str) -> list[tuple[int, str]]:
-    """Where control tokens of a text end, and which they are, in order."""
+    """Find the control tokens of a text, in order, each as (end position, token)."""
     longest_first = sorted(vocabulary.control, key=lambda text: (-len(text), text))
     found = re.finditer("|".join(map(re.escape, longest_first)) or "(?!)", text)
     return [(match.end(), match.group()) for match in found]
 
 
 def _first_end(template: _Way, before: Messages, after: str, ends: Sequence[tuple[int, str]]) -> tuple[str, str]:
-    """The text from an answer through its end, and what is printed behind it where nothing follows.
+    """Split the text after an answer into the answer's end and the rest, printed only where nothing follows.
 
     What stands there also where a question follows is the answer's own. Where the two have no end in common, the whole
     of what is printed after a last answer is what a model would generate.
@@ -203,7 +206,7 @@ def _named_end(vocabulary: Vocabulary, terminator: str | None, after: str) -> st
 
 
 def _end_of_history(template: _Way, vocabulary: Vocabulary, before: Messages, after: str) -> tuple[str, str | None]:
-    """What ends an answer where another question follows, of a template that prints nothing at the very end.
+    """Find an answer's end before a further question, for a template that prints nothing at the very end.
 
     What stands before the first question, too, is the header of the second. Returns: the text before the control token
     that ends the answer, and that token; None where there is none.
@@ -224,7 +227,8 @@ def _end_of_history(template: _Way, vocabulary: Vocabulary, before: Messages, af
 
 
 def _reasoning(template: _Way, before: Messages, prompt: str, marks: tuple[str, str]) -> str:
-    """Where a template reads reasoning: some print it only of an answer that calls a tool."""
+    """Find the key under which a template reads reasoning; some print it only in an answer that calls a tool."""
+    # Nine letters and digits: Mistral's templates refuse ids of calls of another length.
     call = {"id": "call00001", "type": "function", "function": {"name": _TOOL, "arguments": {_KEY: _VALUE}}}
     for beside in ({}, {"tool_calls": [call]}):
         for key in _REASONING:
@@ -243,7 +247,7 @@ def _reasoning(template: _Way, before: Messages, prompt: str, marks: tuple[str, 
 
 
 def _arguments(template: _Way, before: Messages) -> tuple[Literal["object", "text"], str]:
-    """How a template wants the arguments of a call, and what it prints of a conversation that ends in one.
+    """Find the form of call arguments a template wants, and the text it prints of a conversation that ends in a call.
 
     Python's own way of printing an object is no JSON: a template that prints it so expects a text.
     """
@@ -256,13 +260,14 @@ def _arguments(template: _Way, before: Messages) -> tuple[Literal["object", "tex
 def _calls(template: _Way, before: Messages) -> Iterator[tuple[str, str]]:
     for name, arguments in (("object", {_KEY: _VALUE}), ("text", f'{{"{_KEY}": "{_VALUE}"}}')):
         function = {"name": _TOOL, "arguments": arguments}
+        # Nine letters and digits: Mistral's templates refuse ids of calls of another length.
         call = {"id": "call00001", "type": "function", "function": function}
         said = {"role": "assistant", "content": "", "tool_calls": [call]}
         yield name, _rendered(template, [*before, said], tools=_TOOLS)
 
 
 def _end_of_call(vocabulary: Vocabulary, call: str) -> str | None:
-    """The control token that ends a call, None where none does; marks that close what was opened end no answer."""
+    """Find the control token that ends a call, else None; marks that close what was opened end no answer."""
     text = call.rstrip()
     found = _control(vocabulary, text)
     if not found or found[-1][0] != len(text) or found[-1][1].startswith(("</", "[/")):
@@ -271,7 +276,7 @@ def _end_of_call(vocabulary: Vocabulary, call: str) -> str | None:
 
 
 def _rendered(template: _Way, messages: Messages, **variables: Any) -> str:
-    """What a template prints, "" where it refuses."""
+    """Render messages, or return "" where the template refuses them."""
     try:
         return template.render(messages, variables=variables)
     except Refused:

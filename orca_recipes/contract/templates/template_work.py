@@ -1,4 +1,4 @@
-"""A sandbox for chat templates that also bounds what they cost.
+"""A jinja sandbox for chat templates that also bounds their cost.
 
 jinja's sandbox keeps a template from reaching the machine, and lets it loop or double a text for ever. Here all that
 takes time or room is counted in units, one for a turn of a loop, a call, a filter or an item, and one for each hundred
@@ -29,13 +29,13 @@ _DRAWN = ("random", "lipsum")
 
 
 class Work:
-    """What a rendering may still spend."""
+    """The units that a rendering may still spend."""
 
     def __init__(self) -> None:
         self.left = ALLOWED
 
     def begin(self, given: Any) -> None:
-        """A rendering of a conversation begins."""
+        """Start a rendering of a conversation with a full budget."""
         self.left = ALLOWED
         self.left += size(given, limit=1 << 40)
 
@@ -49,7 +49,7 @@ class Work:
             )
 
     def made(self, value: Any) -> Any:
-        """A value was made or printed: its text costs."""
+        """Charge for the text of a value that was made or printed, and return the value."""
         if isinstance(value, str):  # nearly all are texts, or say yes or no
             self.left -= 1 + len(value) // _CHARACTERS
         elif isinstance(value, bool):
@@ -70,11 +70,12 @@ class Work:
         self.spend((first * second) // 1000)
 
     def of_operator(self, operator: str, left: Any, right: Any) -> None:
-        """An operator is about to work."""
+        """Charge for an operator before it works."""
         if operator == "%" and isinstance(left, str):
             self.of_call([left, *(right if isinstance(right, tuple) else [right]), *_widths(left)])
         elif operator in ("*", "**") and isinstance(left, int) and isinstance(right, int):
             bits = left.bit_length() + right.bit_length() if operator == "*" else left.bit_length() * max(right, 0)
+            # More than is left: too long an integer is refused before it is made.
             self.spend(self.left + 1 if bits > _LONGEST_INTEGER_BITS else 1)
         elif operator == "*":
             times = max(_integer(left), _integer(right), 1)
@@ -95,18 +96,20 @@ def size(value: Any, *, limit: int) -> int:
             total += _CHARACTERS * (1 + len(here))
             waiting += list(cast(Iterable[Any], here))
         elif type(here).__name__ == "Namespace":
+            # jinja gives no public way to list the values of its Namespace.
             waiting.append(here._Namespace__attrs)
     return total
 
 
 @cache
 def bounded_environment() -> Any:
-    """The class of environments whose templates spend units of `environment.work`; see `seal`."""
+    """Make the class of jinja environments with a budget, `environment.work`; see `seal`."""
     from jinja2 import nodes, pass_context
     from jinja2.runtime import Context, LoopContext
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Bounded(ImmutableSandboxedEnvironment):
+        # jinja hands only these operators to `call_binop`.
         intercepted_binops = frozenset(["*", "**", "+", "%"])
 
         def __init__(self, **settings: Any) -> None:
@@ -119,14 +122,18 @@ def bounded_environment() -> Any:
                 self.filters.pop(name, None)
                 self.globals.pop(name, None)
             self.filters = {name: pass_context(_counted(self, filter)) for name, filter in self.filters.items()}
+            # No template can name a filter with "#", so none can call or replace these.
             self.filters["#made"] = pass_context(lambda _, value: self.work.made(value))
             self.filters["#turns"] = pass_context(lambda _, items, weight: _turns(self.work, items, weight))
             self.filters["#joined"] = pass_context(lambda _, *parts: self.work.made("".join(map(str, parts))))
 
         def call(self, context: Context, called: Any, /, *args: Any, **kwargs: Any) -> Any:
+            # jinja's sandbox wraps str.format, with the method itself in __wrapped__.
             owner = getattr(getattr(called, "__wrapped__", called), "__self__", None)
+            # "{:>9999999}".format(x) makes more text than its arguments hold.
             format = [owner, *_widths(owner)] if isinstance(owner, str) else []
             self.work.of_call([*format, *args, *kwargs.values()])
+            # `loop(items)` of a recursive loop begins a loop of its own.
             if isinstance(called, LoopContext) and args:
                 args = (_turns(self.work, args[0], 1), *args[1:])
             return self.work.made(super().call(context, called, *args, **kwargs))
@@ -144,7 +151,8 @@ def bounded_environment() -> Any:
 
 @cache
 def _metered() -> type[NodeTransformer]:
-    """Puts filters that count around what no environment can intercept: loops, `~`, comparisons, lists and the like.
+    """Make the visitor that puts counting filters around loops, `~`, comparisons, lists and the like, as no environment
+    can intercept them.
 
     What is held in what is counted when it is put together, so that no value ever holds more than may be spent.
     """
@@ -182,13 +190,16 @@ def _metered() -> type[NodeTransformer]:
 
         def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
             self.generic_visit(node)
+            # Otherwise it is a target, as in `for a, b in`, and no value.
             return counted("#made", node) if node.ctx == "load" else node
 
     return Metered
 
 
 def _counted(environment: Any, filter: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter with its work counted; it is given a context, and gives on what the filter itself asks for."""
+    """Wrap a filter to count its work; the wrapper gets a context, and passes on the argument that the filter asks
+    for."""
+    # jinja has no public way to ask which argument a filter wants to be passed.
     from jinja2.utils import _PassArg
 
     asks = _PassArg.from_obj(filter)
@@ -202,7 +213,7 @@ def _counted(environment: Any, filter: Callable[..., Any]) -> Callable[..., Any]
 
 
 def _turns(work: Work, items: Any, weight: int) -> Any:
-    """What a loop goes through, paid for before it begins, or on the way where its length is not known."""
+    """Charge for a loop's turns before it begins, or one by one where its length is not known; return its items."""
     if hasattr(items, "__len__"):
         work.spend(weight * len(items))
         return items
@@ -221,6 +232,7 @@ def _integer(value: Any) -> int:
 
 def _widths(text: str) -> list[int]:
     """Integers in a text that may be a format's widths."""
+    # Twelve digits are beyond any budget, and int() refuses texts of more than 4,300.
     return [int(found[:12]) for found in _WIDTHS.findall(text)] if "%" in text or "{" in text else []
 
 

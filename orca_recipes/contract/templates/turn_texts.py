@@ -30,7 +30,7 @@ Message = Mapping[str, Any]
 
 
 class Unfit(Exception):
-    """Why a conversation cannot be trained on with a template, in words that group well."""
+    """A conversation cannot be trained on with this template; the reason groups well."""
 
 
 class _Otherwise(Unfit):
@@ -58,7 +58,7 @@ class Dialogue:
 
 
 def dialogue_of(text: str, *, is_cut: bool) -> Dialogue:
-    """The dialogue that `as_json` wrote."""
+    """Read a dialogue back from `as_json`."""
     told = json.loads(text)
     return Dialogue(told["messages"], told.get("tools", ()), told.get("variables", {}), is_cut)
 
@@ -97,7 +97,7 @@ class TurnWriter:
         self._marks = re.compile(f"{opening}|{closing}")
 
     def turns(self, dialogue: Dialogue) -> list[TurnText]:
-        """The trained turns of a conversation, in order, as inference would see each.
+        """Render the trained turns of a conversation, in order, each as inference would see it.
 
         Raises: Unfit.
         """
@@ -166,7 +166,7 @@ class TurnWriter:
         printed: tuple[str, str],
         thought: str,
     ) -> tuple[str, str]:
-        """The prompt, and the answer as it stands behind a history with fewer words.
+        """Find prompt and answer by rendering the answer behind a history with fewer words.
 
         Some templates drop thoughts of earlier turns as soon as an answer follows (gpt-oss: those before a call), or
         the system message (Mistral Nemo), so that no prompt is what they print before the answer. Behind a history
@@ -186,7 +186,8 @@ class TurnWriter:
         raise Unfit(_OTHERWISE)
 
     def _with_less(self, messages: Sequence[Message], told: Sequence[Message]) -> Iterator[Sequence[Message]]:
-        """The history as it is told, without thoughts, then without what is said before calls, then without system."""
+        """Yield the history without thoughts, then also without words before calls, then also without system
+        messages."""
         for without in (
             ("thoughts",),
             ("thoughts", "words before calls"),
@@ -209,7 +210,7 @@ class TurnWriter:
             raise Unfit(f"the chat template refuses it ({fault})") from None
 
     def _with_thought(self, message: Message) -> Message:
-        """The message with a thought that its content holds between marks as reasoning, where the marks are tokens."""
+        """Move a thought between marks from an answer's content to `reasoning`, if the marks are control tokens."""
         content = message.get("content") or ""
         if not self._thinks_in_control or message["role"] != "assistant" or message.get("reasoning"):
             return message
@@ -219,7 +220,7 @@ class TurnWriter:
         return {**message, "reasoning": thought.partition(self._open)[2].strip("\n"), "content": said.lstrip("\n")}
 
     def told(self, message: Message) -> Message:
-        """The message as the template is given it.
+        """Convert a message to the keys and form that the template reads.
 
         Raises: Unfit where it has reasoning that the template does not read.
         """
@@ -245,7 +246,7 @@ class TurnWriter:
         return {**call, "function": {**function, "arguments": json.dumps(function["arguments"], ensure_ascii=False)}}
 
     def _parted(self, prompt: str, whole: str, thought: str) -> tuple[str, str]:
-        """The prompt, and what is printed of the answer beyond it."""
+        """Split the printed text into the prompt and the answer beyond it."""
         closed, opened = self._closed.search(prompt), self._opened.search(prompt)
         if whole.startswith(prompt):
             return prompt, whole[len(prompt) :]
@@ -275,7 +276,7 @@ class TurnWriter:
         return prompt, f"{thought}{line}{self._close}{line * 2}{said}"
 
     def _continued(self, prompt: str, whole: str, thought: str) -> str:
-        """What follows a prompt that ends in words of its own, where the answer's thought can follow them."""
+        """Return the text after a prompt that ends in words of its own, if the answer's thought can follow them."""
         same = _alike(prompt, whole)
         rest, words = whole[same:], prompt[same:].strip()
         # Words that stand behind the thought, too, are what closes it.
@@ -284,7 +285,7 @@ class TurnWriter:
         return rest
 
     def _ended(self, answer: str, *, is_cut: bool) -> str:
-        """The answer through its end, or without one where it is not finished."""
+        """Return the answer through its end, or without an end where it is not finished."""
         known = self._rendering
         answer = answer.removesuffix(known.extra)
         if known.is_printed:
@@ -314,7 +315,8 @@ class TurnWriter:
         return prompt + empty.group(), answer[empty.end() :]
 
     def _closed_words(self, told: Sequence[Message], variables: Mapping[str, Any]) -> str:
-        """Why a thought cannot follow a prompt that closes it, with the variable that leaves it open, if one does."""
+        """Word the refusal of a thought after a prompt that closes it, with the variable to leave it open, if there is
+        one."""
         said = "reasoning: the chat template's prompt closes the thought that the answer brings"
         for name in _SWITCHES:
             if not self._closed.search(self._print(told, {**variables, name: True}, asked=True)):
@@ -346,7 +348,8 @@ class TurnWriter:
             raise Unfit("reasoning: the chat template prints an empty thought before it")
 
     def _words(self, message: Message, said: str) -> list[str]:
-        """What an answer's content says, cut at the marks of thoughts, which a template may move or print anew."""
+        """Cut the content of an answer at the marks of thoughts, since a template may move or print anew what they
+        hold."""
         content = message.get("content") or ""
         return [said] if message.get("reasoning") or self._close not in content else self._marks.split(content)
 
@@ -364,7 +367,7 @@ class TurnWriter:
     def _is_thought(
         self, messages: Sequence[Message], told: Sequence[Message], place: int, variables: Mapping[str, Any]
     ) -> bool:
-        """Whether what is said before a call is a thought to the template: told until an answer follows (gpt-oss)."""
+        """Tell whether words before a call are a thought to the template: printed until an answer follows (gpt-oss)."""
         if not calls_of(messages[place]):
             return False
         for at in range(place + 1, len(messages)):
@@ -374,7 +377,7 @@ class TurnWriter:
         return False
 
     def _check_tools(self, told: Sequence[Message], variables: Mapping[str, Any]) -> None:
-        """The tools are printed: a prompt is another one without them."""
+        """Check that the tools are printed: by name, and as a difference to the prompt without them."""
         prompt = self._print(told, variables, asked=True)
         bare = {name: value for name, value in variables.items() if name != "tools"}
         for tool in variables["tools"]:
@@ -387,7 +390,7 @@ class TurnWriter:
             return  # it prints nothing without tools
 
     def _check_texts(self, messages: Sequence[Message], dialogue: Dialogue) -> None:
-        """No text of a row becomes a control token, and no thought is left open."""
+        """Refuse a row's texts if one holds a control token's text, and thoughts that are left open."""
         for what, text in _texts(messages, dialogue):
             if found := self.control.search(text):
                 raise Unfit(f"{what}: it holds the text of the control token {found.group()}")
@@ -400,7 +403,7 @@ class TurnWriter:
 
 
 def _stand_in(pieces: Sequence[str], text: str) -> bool:
-    """Whether texts stand in another one after the other, but for white space at their ends."""
+    """Tell whether texts stand in another one after the other, but for white space at their ends."""
     at = 0
     for piece in map(str.strip, pieces):
         at = text.find(piece, at)
@@ -411,37 +414,37 @@ def _stand_in(pieces: Sequence[str], text: str) -> bool:
 
 
 def _print_each(calls: Sequence[Mapping[str, Any]], answer: str) -> bool:
-    """Whether an answer names each function as often as it is called."""
+    """Tell whether an answer names each function as often as it is called."""
     names = Counter(str(call["function"]["name"]) for call in calls)
     repeated = [(name, count) for name, count in names.items() if count > 1]
     return all(max(answer.count(name), answer.count(json.dumps(name)[1:-1])) >= count for name, count in repeated)
 
 
 def _alike(text: str, other: str) -> int:
-    """With how many same characters two texts begin."""
+    """Count the characters with which both texts begin."""
     shorter = min(len(text), len(other))
     return next((at for at in range(shorter) if text[at] != other[at]), shorter)
 
 
 def _ends_alike(prompt: str, other: str, last: Message) -> bool:
-    """Whether two prompts are the same text from their last message on."""
+    """Tell whether two prompts are the same text from their last message on."""
     alike = _alike(prompt[::-1], other[::-1])
     return alike > 0 and _is_printed((last.get("content") or "").strip(), prompt[-alike:])
 
 
 def parts_of(content: str) -> list[dict[str, str]]:
-    """A content as the parts that templates for pictures want."""
+    """Convert a content to the list of parts that templates for pictures want."""
     return [{"type": "text", "text": content}] if content else []
 
 
 def calls_of(message: Message) -> Sequence[Mapping[str, Any]]:
-    """The calls of a message, with their arguments as objects."""
+    """Parse the calls of a message; arguments are objects."""
     calls: Sequence[Mapping[str, Any]] = json.loads(message["tool_calls"]) if message.get("tool_calls") else ()
     return calls
 
 
 def thought_of(message: Message, opening: str, closing: str) -> tuple[str, str]:
-    """The thought of an answer, "" where it has none, and what it says after it."""
+    """Part an answer into its thought, "" if it has none, and the words after it."""
     content = message.get("content") or ""
     if reasoning := message.get("reasoning"):
         return str(reasoning), content
@@ -463,7 +466,7 @@ def _texts(messages: Sequence[Message], dialogue: Dialogue) -> Iterator[tuple[st
 
 
 def _leaves(value: Any) -> Iterator[str]:
-    """The texts of a JSON value, keys among them but for those of the schema of calls."""
+    """Yield the texts of a JSON value, its keys included, except those of the schema of calls."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -477,7 +480,7 @@ def _leaves(value: Any) -> Iterator[str]:
 
 
 def _is_printed(text: str, whole: str) -> bool:
-    """Whether a text stands in another, as it is or as JSON writes it."""
+    """Tell whether a text occurs in another, as it is or as JSON writes it."""
     if text in whole:
         return True
     return any(json.dumps(text, ensure_ascii=escapes)[1:-1] in whole for escapes in (False, True))

@@ -17,7 +17,8 @@ from orca_recipes.traces.trace_store import TraceStore, default_root
 
 
 def make(bench: Bench, folder: StageFolder, subject: str) -> None:
-    """Make stage `answer` of a dataset's collection, buying what the traces lack of all that its teacher is asked."""
+    """Make stage `answer` of a dataset's collection, after buying the answers that its teacher's requests lack in the
+    traces."""
     dataset, _, collection = subject.partition("/")
     name = bench.recipe.datasets[dataset].teacher
     teacher = bench.recipe.teachers[name]

@@ -96,7 +96,7 @@ def ask_part(task: AskTask) -> int:
 
 @dataclass(frozen=True)
 class _Found:
-    """What comparisons of questions found of a collection, and the place of each among its ids."""
+    """Verdicts of question comparisons on a collection, with each row's place among the collection's ids."""
 
     verdicts: pl.DataFrame
     places: np.ndarray
@@ -113,7 +113,7 @@ class _Found:
         return cls(verdicts, drawn[verdicts["row"].to_numpy()])
 
     def of_batch(self, batch: ConverseTask) -> pl.DataFrame:
-        """The verdicts on rows of a batch, with the place of each in it."""
+        """Select the verdicts on rows of a batch, with each row's place in the batch."""
         import polars as pl
 
         places = self.places - batch.start
@@ -124,7 +124,7 @@ class _Found:
 def _without(
     examples: pl.DataFrame, batch: ConverseTask, found: pl.DataFrame | None
 ) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-    """The examples that are asked, and the rejections of the others, with their twins."""
+    """Split a batch into the examples that are asked, and the rejections of the others with their twins."""
     import polars as pl
 
     if found is None or not found.height:
@@ -135,23 +135,24 @@ def _without(
         "at", "reason", pl.concat_str(pl.lit("filter "), "filter").alias("stage"), "twin_hi", "twin_lo"
     )
     lost = placed.join(told, on="at", how="inner", maintain_order="left")
+    # polars deprecates is_in by a Series of the same type, which could mean lists.
     return examples.filter(~placed["at"].is_in(told["at"].implode())), lost.drop("at")
 
 
 def asked_parts(folder: StageFolder) -> list[Part]:
-    """The parts of a finished `ask` stage that hold requests."""
+    """List the parts of a finished `ask` stage that hold requests."""
     return [part for part in folder.parts() if "requests" in part.report]
 
 
 def whole(asked: pl.DataFrame) -> pl.DataFrame:
-    """What a part of an `ask` stage holds, with the columns that no row of it has."""
+    """Complete a part of an `ask` stage with the columns that none of its rows has."""
     import polars as pl
 
     return completed(asked, {**asked_schema(), "sample": pl.Int64, "key": pl.Binary})
 
 
 def keys_of(part: Part, chosen: np.ndarray | None = None) -> list[bytes]:
-    """The keys of a part's requests, each once, in order; chosen: bool [requests], all where it is null."""
+    """List the keys of a part's requests, each once, in order. chosen: bool [requests]; None means all."""
     import polars as pl
 
     column = read_frame(part.file(".arrow"), columns=["key"])["key"]
@@ -160,7 +161,7 @@ def keys_of(part: Part, chosen: np.ndarray | None = None) -> list[bytes]:
 
 
 def requests_of(part: Part, limits: Mapping[bytes, int | None]) -> Iterator[Request]:
-    """The requests of a part with these keys, each once, to be asked under its limit."""
+    """Yield the requests of a part with these keys, each once, with its limit of tokens."""
     import polars as pl
 
     frame = whole(read_frame(part.file(".arrow"))).select("key", "sample", "request", "tools")
@@ -176,7 +177,8 @@ def told(messages: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
 
 
 def beside(messages: Sequence[Mapping[str, Any]]) -> tuple[str | None, ...]:
-    """What messages of a frame hold beside, as a request has it; none where no message holds anything.
+    """Return the fields beside content of a frame's messages, as a request has them; none if no message holds any.
+    Thoughts of earlier turns are not sent: a model that thinks is not shown them again.
 
     Thoughts of earlier turns are not sent: a model that thinks is not shown them again.
     """
@@ -185,7 +187,7 @@ def beside(messages: Sequence[Mapping[str, Any]]) -> tuple[str | None, ...]:
 
 
 def _keys(asked: pl.DataFrame, course: Course, samples: int) -> list[list[bytes | None]]:
-    """The key of each request, sample by sample."""
+    """Compute the key of each request, one list per sample; None where the row keeps its own answer."""
     sampling = course.teacher.sampling()
     answered = keeps_own_answer(asked, course.rules)
     keys: list[list[bytes | None]] = [[] for _ in range(samples)]

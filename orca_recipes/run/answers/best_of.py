@@ -1,4 +1,4 @@
-"""Which further answers a question needs: the next sample only where all filters kept none of those before it.
+"""Decide whether a question needs further answers: the next sample only if all filters rejected those before it.
 
 What is needed follows from the answers and the filters alone, never from what the traces happen to hold, so that a
 build is the same whoever bought how many answers before.
@@ -48,7 +48,7 @@ class Rounds:
         return self._sample + 1 == self.samples
 
     def of_round(self) -> Chosen:
-        """The requests of this round alone."""
+        """Return the requests of this round alone."""
         return {part.name: self._mask(part) for part in asked_parts(self.asked)}
 
     def go_on(self, traces: TraceStore, lengths: Lengths) -> None:

@@ -1,4 +1,4 @@
-"""Buy answers once for all that a teacher is asked, and remember what was bought.
+"""Buy answers once for all requests to a teacher, and count them.
 
 What is bought is counted here, because a stage that the store holds already was paid for by another build.
 """
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class Collecting:
-    """What the stages that buy answers share.
+    """State shared by the stages that buy answers.
 
     Attributes:
         bought: what this build bought, by "dataset/collection".
@@ -42,7 +42,7 @@ class Collecting:
 
 
 def questions_of(bench: Bench, teacher: str) -> list[Questions]:
-    """All that a teacher is asked, in recipe order, as far as it was rendered."""
+    """List all questions to a teacher that are rendered so far, in recipe order."""
     found = []
     for dataset, chosen in bench.recipe.datasets.items():
         if chosen.teacher == teacher and collects(bench.recipe, dataset):
@@ -66,7 +66,7 @@ def check_locked(bench: Bench, subject: str, digest: str, traces: TraceStore) ->
 
 
 def rounds_of(bench: Bench, dataset: str, collection: str) -> Rounds | None:
-    """Which samples are needed, where a dataset asks for several."""
+    """Return the sampling rounds of a dataset that asks for several answers, else None."""
     state = bench.shared(Collecting)
     subject, samples = f"{dataset}/{collection}", bench.recipe.datasets[dataset].best_of
     if samples > 1 and subject not in state.rounds:
@@ -76,7 +76,7 @@ def rounds_of(bench: Bench, dataset: str, collection: str) -> Rounds | None:
 
 
 def collect_once(bench: Bench, name: str, teacher: Teacher, traces: TraceStore) -> None:
-    """Buy what the traces lack of all that a teacher is asked, for the first of its stages."""
+    """Buy the answers missing from the traces of all a teacher's requests, once, at the first of its stages."""
     state = bench.shared(Collecting)
     if name not in state.collected:
         _collect(bench, name, teacher, traces)
@@ -133,8 +133,8 @@ def _tell(bench: Bench, twice: Mapping[bytes, str], sent: SentRequests) -> None:
 def _lacking(
     bench: Bench, teacher: Teacher, traces: TraceStore, wanted: list[Questions], sent: SentRequests
 ) -> tuple[int, int, dict[bytes, str]]:
-    """How many answers the traces lack, how many of those were asked by runs that were stopped, and what such runs had
-    answered at a second try and could not tell, each with its subject."""
+    """Count the answers missing from the traces, and those of them that stopped runs had asked for. Map requests of
+    such runs that were answered at a second try, and not reported yet, to their subjects."""
     number = again = 0
     twice: dict[bytes, str] = {}
     for each in wanted:
@@ -163,7 +163,7 @@ def _of_round(questions: Questions, rounds: Rounds | None) -> Questions:
 
 
 def unless_gone(traces: TraceStore, work: Callable[[], Result]) -> Result:
-    """Do what needs answers that were bought. Raises: TraceError where some are not kept."""
+    """Run work that needs bought answers. Raises: TraceError if some are not kept."""
     try:
         return work()
     except KeyError as error:

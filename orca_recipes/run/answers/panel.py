@@ -1,4 +1,4 @@
-"""What collecting looks like while it runs: a few lines that stand on a terminal, one now and then elsewhere.
+"""Progress of collecting: a few live lines on a terminal, one line now and then elsewhere.
 
 Rates are those of the last minute. Names of endpoints and kinds of errors come from servers in the end: they are shown
 as text, never as markup.
@@ -36,7 +36,7 @@ class Rate:
         self._seconds[-1][1] += amount
 
     def per_minute(self) -> float:
-        """The amount of the last minute, or what it comes to where less than a minute has passed."""
+        """Return the amount of the last minute; extrapolate if less than a minute has passed."""
         now = self._clock()
         while self._seconds and self._seconds[0][0] <= now - _WINDOW_SECONDS:
             self._seconds.popleft()
@@ -112,7 +112,7 @@ class Panel:
         self._failures[kind] += 1
 
     def kept(self, answer: Answer, usd: float | None, *, is_last: bool) -> None:
-        """An answer is on the disk; is_last: nothing more is asked for its request. usd: None where not known."""
+        """Count an answer stored on the disk. is_last: nothing more is asked for its request. usd: None if unknown."""
         self._usd += usd or 0.0
         self._unpriced += usd is None
         if is_last:
@@ -120,13 +120,13 @@ class Panel:
             self._rejected += answer.reason is not None
 
     def tick(self) -> None:
-        """A moment has passed."""
+        """Say a line of progress every 10 seconds, unless the progress is live on a terminal."""
         if not self._progress.is_live and self._clock() - self._said >= _LINE_EVERY_SECONDS:
             self._said = self._clock()
             self._progress.say("; ".join(line.strip() for line in self.lines()))
 
     def lines(self) -> list[str]:
-        """What stands on the terminal."""
+        """Return the lines for the terminal."""
         head = f"teacher {self._teacher}: {self._done:,} of {counted(self._total, 'answer')}"
         if self._rejected:
             head += f", {self._rejected:,} rejected by the server"
@@ -174,7 +174,7 @@ class Panel:
 
 
 def panel_for(progress: Progress, teacher: str, total: int, *, money: Money, spent_usd: float) -> Panel:
-    """The panel of a session that shows through a build's progress."""
+    """Make the panel of a session, shown through a build's progress."""
     return Panel(progress, teacher, total, money=money, spent_usd=spent_usd, clock=time.monotonic)
 
 

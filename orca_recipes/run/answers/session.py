@@ -36,7 +36,7 @@ _TICK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Questions:
-    """What one stage asks: subject is "dataset/collection"; chosen: the requests that are meant, all where null."""
+    """Requests of one stage. subject: "dataset/collection". chosen: the requests that count; None means all."""
 
     subject: str
     asked: StageFolder
@@ -45,9 +45,9 @@ class Questions:
 
 @dataclass
 class Bought:
-    """What a session bought for one subject; asked: requests. empty: replies that held nothing, each of which is asked
-    again as often as its teacher says. unpriced: answers whose cost is not known. maybe_billed_twice: sendings of
-    answered requests beyond the first, of which nothing came back."""
+    """Answers bought in a session for one subject. asked: requests. empty: empty replies, each asked again as often as
+    its teacher says. unpriced: answers of unknown cost. maybe_billed_twice: repeated sendings of answered requests, of
+    which nothing came back."""
 
     asked: int = 0
     empty: int = 0
@@ -137,6 +137,7 @@ class Session:
                 await self._ask(_one_by_one(list(again.values())), durable, budget)
         finally:
             ticking.cancel()
+            # Answers that came before a fault are paid for, and kept.
             await durable.drain()
 
     async def _ask(self, requests: AsyncIterator[Request], durable: DurableAnswers, budget: Budget) -> None:
@@ -207,7 +208,7 @@ class Session:
         return self._in_flight[key]
 
     async def _requests(self, claims: KeyClaims) -> AsyncIterator[Request]:
-        """Everything that is missing and that nobody else asks, then what others left unanswered."""
+        """Yield the missing requests that nobody else is asking, then those left unanswered by others."""
         seen: set[bytes] = set()
         others: list[tuple[str, Part, list[bytes]]] = []
         for questions in self.questions:
@@ -220,6 +221,7 @@ class Session:
                     async for request in self._claimed(questions.subject, part, chunk, claims, others):
                         yield request
         while others:
+            # A build that was killed never answers what it claimed.
             claims.release_of_the_dead()
             waiting, others = others, []
             for subject, part, keys in waiting:
@@ -236,7 +238,7 @@ class Session:
         claims: KeyClaims,
         others: list[tuple[str, Part, list[bytes]]],
     ) -> AsyncIterator[Request]:
-        """The requests of these keys that are ours to ask; those that others ask go to `others`."""
+        """Claim these keys and yield the requests that are ours to ask; add those asked by others to `others`."""
         mine = claims.claim(keys)
         self.traces.refresh()
         standings = self.traces.standings(keys, self.teacher.lengths())
@@ -257,7 +259,8 @@ async def _one_by_one(requests: Sequence[Request]) -> AsyncIterator[Request]:
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What ended a collection, of all that its tasks raised: what has a sentence for the user, if anything has."""
+    """Choose the fault that ended a collection: the first with a sentence for the user (an OrcaError), else the
+    first."""
     faults = [_first(fault) if isinstance(fault, BaseExceptionGroup) else fault for fault in group.exceptions]
     return next((fault for fault in faults if isinstance(fault, OrcaError)), faults[0])
 

@@ -1,4 +1,4 @@
-"""Which stages of the store hold answers that no longer count.
+"""Stages of the store whose answers no longer count.
 
 Fingerprints say what was asked, not what was answered. So where answers were dropped from the traces, the stages that
 hold them, and all that was made of those, are let go of; and a stage to which every reply was empty is asked again.
@@ -35,7 +35,7 @@ ALL_EMPTY = "every reply was empty"
 def stale_answers(
     recipe: Recipe, plan: Plan, store: Store, traces: Path | None, *, asks_empty: bool = False
 ) -> dict[str, str]:
-    """The stages that are to be made again, each with the reason; inputs come first.
+    """Find the stages to be made again, each with the reason; inputs come first.
 
     Args:
         asks_empty: whether stages count to which every reply was empty.
@@ -66,7 +66,7 @@ def stale_answers(
 
 
 def holds_other_answers(made: Manifest, plan: Plan, store: Store, traces: Path | None) -> bool:
-    """Whether a build holds other answers than the store, where some were dropped since they were bought."""
+    """Tell whether a build holds other answers than the store, after some were dropped since they were bought."""
     if not _any_dropped(traces):
         return False
     return any(
@@ -88,7 +88,7 @@ def answers_used(recipe: Recipe, plan: Plan, store: Store, dataset: str) -> dict
 
 
 def _is_all_empty(folder: StageFolder) -> bool:
-    """Whether a finished stage `answer` asked something and got nothing but rejections, some of them empty replies."""
+    """Tell whether a finished stage `answer` asked something and got only rejections, some of them empty replies."""
     if not folder.finished:
         return False
     report = folder.receipt["report"]
@@ -100,7 +100,7 @@ def _any_dropped(traces: Path | None) -> bool:
 
 
 def _is_packed_of(dataset: str, subjects: list[tuple[str, Lengths]], plan: Plan, store: Store) -> bool:
-    """Whether a dataset's finished stage `pack` was made of the answers that the store holds."""
+    """Tell whether a dataset's finished stage `pack` was made of the answers in the store."""
     folder = store.folder(plan[f"pack {dataset}"])
     mine = [subject for subject, _ in subjects if subject.startswith(f"{dataset}/")]
     if not mine or not folder.finished:
@@ -110,13 +110,13 @@ def _is_packed_of(dataset: str, subjects: list[tuple[str, Lengths]], plan: Plan,
 
 
 def _is_of(plan: Plan, store: Store, subject: str, digest: str) -> bool:
-    """Whether the store's answers to a subject have this digest, or the store holds none that could tell."""
+    """Tell whether the store's answers to a subject have this digest; also true if the store has no finished ones."""
     answer = store.folder(plan[f"answer {subject}"])
     return not answer.finished or bool(answer.receipt["report"]["digest"] == digest)
 
 
 def _dropped(subjects: list[tuple[str, Lengths]], plan: Plan, store: Store, traces: TraceStore) -> Iterator[str]:
-    """Stages that hold dropped answers, by what they hold, or by being made of others than the stage `answer` holds."""
+    """Yield the stages that hold dropped answers, or were made of other answers than stage `answer` holds now."""
     for subject, lengths in subjects:
         answer = store.folder(plan[f"answer {subject}"])
         stands = answer.finished and not any(_has_lost(frame, traces, lengths) for frame in _frames(answer))
@@ -138,7 +138,7 @@ def _frames(answer: StageFolder) -> Iterator[pl.DataFrame]:
 
 
 def _has_lost(frame: pl.DataFrame, traces: TraceStore, lengths: Lengths) -> bool:
-    """Whether some request's answer was dropped and another, or none, stands in its place now."""
+    """Tell whether some request's answer was dropped and is now another one, or missing."""
     import polars as pl
 
     keys = frame["key"].drop_nulls().unique(maintain_order=True).to_list()

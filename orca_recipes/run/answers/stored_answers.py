@@ -1,4 +1,4 @@
-"""What the traces hold of the answers that a stage needs, and how a part keeps them."""
+"""Stored answers to a stage's requests, and their form in a part."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Digest:
 def missing(
     asked: StageFolder, traces: TraceStore, lengths: Lengths, chosen: Chosen | None = None
 ) -> Iterator[tuple[Part, dict[bytes, Standing]]]:
-    """How the requests of a finished `ask` stage stand, part by part; a key stands in each part that has it.
+    """Yield the standing of each request of a finished `ask` stage, part by part; a key is in each part that has it.
 
     Args:
         chosen: the requests that are looked at, all where it is null.
@@ -86,7 +86,7 @@ def answer_parts(
 
 
 def answers_of(keys: list[bytes], traces: TraceStore, lengths: Lengths) -> dict[bytes, Answer]:
-    """The answer to each request. Raises: KeyError with the number of those that have none."""
+    """Return the answer to each request. Raises: KeyError with the number of those without an answer."""
     found: dict[bytes, Answer] = {}
     for _ in range(_TRIES):
         rest = [key for key in keys if key not in found]

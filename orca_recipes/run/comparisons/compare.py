@@ -62,7 +62,7 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
 
 
 def verdict_part(collection: str) -> str:
-    """Name the part of stage `compare` that holds what was found of a collection."""
+    """Name the part of stage `compare` that holds a collection's verdicts."""
     return f"of-{collection}"
 
 
@@ -111,7 +111,7 @@ class _Comparing:
         ]
 
     def _questions(self, collection: str) -> list[Pool]:
-        """The examples that would be asked, as they were drawn."""
+        """List the pools of a collection's examples to be asked, as they were drawn."""
         drawn = taken_copies(self._bench.mixed(self._dataset, collection)) > 0
         return [
             replace(pool, name=f"asked-{collection}-{pool.path.stem}", is_asked=True)
@@ -119,7 +119,7 @@ class _Comparing:
         ]
 
     def _others(self, kind: Comparison) -> list[Pool]:
-        """The examples that a comparison names."""
+        """List the pools of the examples named by a comparison."""
         found = []
         for collection in kind.collections():
             pools = self._examples(collection, collection, None)
@@ -154,7 +154,7 @@ class _Comparing:
         ]
 
     def _shared_systems(self) -> dict[tuple[str, bool], str | None]:
-        """The system message that all rows of a collection share, by collection and whether they are examples."""
+        """Find the system message shared by all rows of a collection, by collection and whether they are examples."""
         tasks = [HeadTask(f"heads-{pool.name}", self._folder.path, pool) for pool in self._all]
         self._run(head_part, tasks)
         groups: dict[tuple[str, bool], list[str]] = {}
@@ -163,7 +163,8 @@ class _Comparing:
         return {group: shared_system(self._folder, names) for group, names in groups.items()}
 
     def _sketched(self, shared: dict[tuple[str, bool], str | None]) -> list[tuple[list[Met], np.ndarray]]:
-        """For each comparison, the keys of all rows that may meet, and those that too many others share."""
+        """Compute, for each comparison, the keys of all rows that may meet, and the keys shared by too many other
+        rows."""
         nothing = (None,) * len(self._kinds)
         self._run(sketch_part, [self._task(pool, shared, nothing) for pool in self._all if pool.is_other])
         others, known = [], list[Path | None]()
@@ -189,7 +190,7 @@ class _Comparing:
         return met(self._folder, names, starts, number)
 
     def _standing(self, ids: pl.DataFrame, own: int) -> _Standing:
-        """The order of all rows: others first, then the dataset's by the least key of their example."""
+        """Order all rows: other examples first, then the dataset's own by the least key of their example."""
         import polars as pl
 
         seed = self._bench.recipe.seed
@@ -201,6 +202,7 @@ class _Comparing:
         unit = mine.select(pl.struct("of", "file", "place").rank("dense"))["of"].cast(pl.UInt64).to_numpy()
         sorting = np.lexsort((lo[:own], hi[:own], mine["key"].to_numpy(), mine["least"].to_numpy()))
         order = np.zeros(ids.height, dtype=np.int64)
+        # Below 0, so that rows of others come before all of the dataset's.
         order[own:] = np.arange(own - ids.height, 0)
         order[sorting] = np.arange(own)
         return _Standing(order, unit)
@@ -276,7 +278,7 @@ class _Comparing:
         return np.concatenate([np.empty(0), *(read_array(self._folder, task.name) for task in tasks)])
 
     def _side(self, rows: np.ndarray, shared: dict[tuple[str, bool], str | None]) -> Side:
-        """One side of some pairs: only the pools that hold its rows are named."""
+        """Make one side of some pairs, with only the pools that hold its rows."""
         starts = np.array(self._starts)
         place = np.searchsorted(starts, rows, side="right") - 1
         # Pools without a row begin where the next one does; `right` finds the last of those, which has it.
@@ -341,7 +343,7 @@ class _Standing:
 
 
 def _only(part: Met, stands: np.ndarray, own: int) -> Met:
-    """The keys of rows that meet others; rows of others all do."""
+    """Select the keys of own rows that meet others; a part of other rows stays whole."""
     if part.start >= own:
         return part
     chosen = stands[part.rows.astype(np.int64) + part.start]

@@ -1,4 +1,4 @@
-"""What comparisons see of a conversation or an example: the text of its question and of its answer.
+"""Texts that comparisons see of a conversation or an example: its question and its answer.
 
 Users' turns are the question and trained turns the answer. A system message that the row brings belongs to its
 question, unless all rows of its collection bring the same one: that says nothing of any of them.
@@ -39,7 +39,7 @@ def compared_texts(frame: pl.DataFrame, *, shared: str | None) -> pl.DataFrame:
 
 
 def own_systems(frame: pl.DataFrame) -> pl.Series:
-    """The system messages that rows bring, null where a recipe's was drawn or there is none."""
+    """Take the system messages that rows bring; null if the recipe drew it, or there is none."""
     import polars as pl
 
     first = pl.col("messages").list.first().struct
@@ -50,7 +50,7 @@ def own_systems(frame: pl.DataFrame) -> pl.Series:
 
 
 def _told(messages: pl.Series) -> pl.DataFrame:
-    """What users say and what is trained, each as one text; null where there are no messages."""
+    """Join the users' turns and the trained turns, each to one text; null without messages."""
     import polars as pl
 
     said, element = pl.element().struct, pl.col("messages")
@@ -62,7 +62,8 @@ def _told(messages: pl.Series) -> pl.DataFrame:
 
 
 def _answers(examples: pl.DataFrame) -> pl.Series:
-    """The answers that examples bring, and their references, as one text."""
+    """Join the answers of examples and their references to one text; of examples without either, take the last answer
+    of their conversation."""
     import polars as pl
 
     last = last_answer(examples["messages"]).alias("last")

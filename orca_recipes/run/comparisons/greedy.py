@@ -1,4 +1,4 @@
-"""Who stays of rows that are alike: the first in order, and whoever is like nobody that stays before."""
+"""Choice among rows that are alike: the first in order stays, and each row unlike all that stay before it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What comparisons found of a dataset's rows.
+    """Findings of comparisons on a dataset's rows.
 
     twin_of: int64 [rows, comparisons], the row that each is like, -1 for none; share_of: how alike they are.
     is_rejected: bool [rows].
@@ -32,7 +32,7 @@ class Verdicts:
 
 
 def first_stays(pairs: np.ndarray, alike: np.ndarray, order: np.ndarray, own: int) -> tuple[np.ndarray, np.ndarray]:
-    """The twin of each own row that does not stay, -1 for those that do; and how alike they are.
+    """Find the twin of each own row that does not stay, -1 for the others, and how alike both are.
 
     Of several twins that stay a row gets the one that it is most like, of those the first.
 

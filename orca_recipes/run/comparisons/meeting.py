@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+# Keys of one slice, about: 64 MiB of them, and as much of their rows.
 _HELD_AT_ONCE = 1 << 23
 _PAIRS_AT_ONCE = 1 << 16
 _FIRST, _FIRST_OTHERS, _NEAREST = 64, 512, 16
 """Of a crowd: how many of its first rows, how many of the first that it is compared with, how many neighbours."""
+# A table of 8 MiB, small enough for a processor's cache.
 _BITS = 23
 
 
@@ -30,7 +32,7 @@ class Met:
 
 
 class Known:
-    """Keys that somebody has, to ask of many whether they are among them."""
+    """A set of keys, fast to test for membership."""
 
     def __init__(self, keys: np.ndarray) -> None:
         """keys: uint64, rising."""
@@ -47,7 +49,7 @@ class Known:
 
 
 def rising(values: np.ndarray) -> np.ndarray:
-    """Each value once, rising; numpy 2.3's `unique` hashes them, five times as slowly as it sorts."""
+    """Sort the distinct values; numpy 2.3's `unique` hashes them, five times as slow as sorting."""
     ordered = np.sort(values)
     return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
 
@@ -79,7 +81,7 @@ def widely_shared(keys: np.ndarray, rows: np.ndarray, most: int) -> tuple[np.nda
 def meetings(
     parts: Sequence[Met], *, order: np.ndarray, own: int, unit: np.ndarray, among: bool, least_estimate: float
 ) -> np.ndarray:
-    """The pairs of rows that share a key.
+    """Find the pairs of rows that share a key.
 
     Args:
         order: int64 [rows], each row's place in keyed order. own: how many rows are the dataset's; the others, numbered
@@ -132,7 +134,7 @@ def _in_slice(
 
 
 def _crowded(keys: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Without the keys that one row alone has, as far as a small table tells; most are such."""
+    """Drop the keys of a single row, as far as a small table tells; most keys are such."""
     bits = min(_BITS, len(keys).bit_length() + 1)
     bucket = (keys & np.uint64((1 << bits) - 1)).astype(np.int64)
     chosen = np.flatnonzero(np.bincount(bucket, minlength=1 << bits)[bucket] > 1)
@@ -140,11 +142,12 @@ def _crowded(keys: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _gathered(parts: Sequence[Met], number: int, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """The keys of one slice, and the rows that have them."""
+    """Gather the keys of one slice, and the rows that have them."""
     keys, rows = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.int64)]
     low, high = (number << (64 - bits), (number + 1) << (64 - bits)) if bits else (0, 1 << 64)
     for part in parts:
         start = np.searchsorted(part.keys, np.uint64(low))
+        # 1 << 64 is no uint64: the last slice goes to the end.
         stop = len(part.keys) if high == 1 << 64 else np.searchsorted(part.keys, np.uint64(high))
         keys.append(np.asarray(part.keys[start:stop]))
         rows.append(part.rows[start:stop].astype(np.int64) + part.start)

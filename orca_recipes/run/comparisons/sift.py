@@ -45,7 +45,7 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
 
 
 def _samples(frame: pl.DataFrame, found: pl.DataFrame, start: int) -> dict[str, str]:
-    """Of each reason for which rows are told of the first row, with its twin."""
+    """Describe the first row, with its twin, for each reason that is only reported."""
     samples: dict[str, str] = {}
     for row, reason, *twin in (
         found.filter(~found["rejects"])

@@ -47,7 +47,7 @@ class Pool:
 
     @property
     def is_other(self) -> bool:
-        """Whether its rows are no rows of the dataset."""
+        """True if its rows are not the dataset's own."""
         return self.is_example and not self.is_asked
 
     def ids(self) -> pl.DataFrame:
@@ -62,7 +62,7 @@ class Pool:
         return frame.select("id_hi", "id_lo", pl.lit(self.of).alias("of"), "file", "place")
 
     def frame(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """Its rows; columns: those that texts are made of, where none are named."""
+        """Read its rows. columns: by default the ones that make up texts."""
         import polars as pl
 
         frame = read_frame(self.path, columns=list(columns or (EXAMPLE if self.is_example else CONVERSATION)))
@@ -158,12 +158,12 @@ def keep_array(path: Path, array: np.ndarray) -> None:
 
 
 def read_array(folder: StageFolder, name: str) -> np.ndarray:
-    """A stored array, mapped from its file."""
+    """Map a stored array from its file."""
     return np.asarray(np.load(folder.file(f"{name}.npy"), mmap_mode="r"))
 
 
 def met(folder: StageFolder, names: Sequence[str], starts: Sequence[int], number: int) -> list[Met]:
-    """What `sketch_part` stored for one comparison; starts: the number of each part's first row."""
+    """Read the sketches of one comparison. starts: the number of each part's first row."""
     found = []
     for name, start in zip(names, starts, strict=True):
         keys, rows = (read_array(folder, f"{name}-{number}-{what}") for what in ("keys", "rows"))
@@ -173,7 +173,8 @@ def met(folder: StageFolder, names: Sequence[str], starts: Sequence[int], number
 
 
 def without_widely_shared(parts: Sequence[Met], most: int | None) -> tuple[list[Met], np.ndarray]:
-    """The keys of others that are a sign of them, and those that are not."""
+    """Drop the keys shared by more than `most` rows, which identify none of them; return the parts without them, and
+    those keys."""
     if most is None or not parts:
         return list(parts), np.empty(0, dtype=np.uint64)
     keys = np.concatenate([part.keys for part in parts])

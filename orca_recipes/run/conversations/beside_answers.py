@@ -22,7 +22,8 @@ _CALLS_ALONE = "a tool call in place of an answer"
 
 
 def answer_columns(answers: pl.DataFrame, left_out: Set[str]) -> pl.DataFrame:
-    """The columns of `frames.ANSWERS`, and those of `frames.BESIDE_ANSWER` that are there and not left out.
+    """Select the columns of `frames.ANSWERS`, and those of `frames.BESIDE_ANSWER` that are there and not left out. An
+    answer without its calls that says nothing else gets a reason.
 
     An answer whose calls are left out and that says nothing else gets a reason.
     """
@@ -39,7 +40,7 @@ def answer_columns(answers: pl.DataFrame, left_out: Set[str]) -> pl.DataFrame:
 
 
 def with_beside(messages: pl.Series, answers: pl.DataFrame, rule: BoundRule) -> pl.Series:
-    """Conversations whose last message holds what its answer holds beside its text.
+    """Put the fields beside an answer's text into the last message of each conversation.
 
     Args:
         messages: `frames.MESSAGES` [examples]. answers: what `answer_columns` returns, in the same order.

@@ -1,4 +1,4 @@
-"""Conversations that rows bring, under strategies that ask with a question.
+"""Multi-turn conversations of rows, under strategies that ask with a single question.
 
 The last user's turn is the question; what stands before it, but for the system message, is history, and is put back
 before the question in whatever the strategy makes of it. So a strategy reaches conversations and knows nothing of them.
@@ -23,7 +23,7 @@ _NO_ANSWER = "nobody answers the last question of its conversation"
 
 
 def is_chat(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
-    """Which examples bring a conversation that is asked by its last user's turn: Boolean [examples].
+    """Mark the examples with a conversation whose last user's turn is asked as a question: Boolean [examples].
 
     Not those of a strategy that asks conversations itself, those whose answer answers another message than a user's,
     and those that keep an answer which is more than text.
@@ -45,13 +45,13 @@ def is_chat(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
 
 
 def brings_system(examples: pl.DataFrame) -> pl.Series:
-    """Which examples bring a conversation that begins with a system message: Boolean [examples]."""
+    """Mark the examples with a conversation that begins with a system message: Boolean [examples]."""
     first = examples["messages"].list.first().struct
     return ((first.field("role") == "system") & (first.field("content") != "")).fill_null(value=False)
 
 
 def asked_by_question(examples: pl.DataFrame, rule: BoundRule) -> tuple[pl.DataFrame, pl.Series]:
-    """Examples as a strategy asks them, and the history of those that are chats.
+    """Turn chats into examples that ask by their last user's turn; return the examples and the chats' history.
 
     Returns: columns of `frames.EXAMPLES`, of a chat its last user's turn as the question, its system message, and the
         answer that it keeps, and no messages; and `frames.MESSAGES` [examples], null for all others.
@@ -88,7 +88,7 @@ def asked_by_question(examples: pl.DataFrame, rule: BoundRule) -> tuple[pl.DataF
 
 
 def without_answer(examples: pl.DataFrame, answers: pl.Series, rule: BoundRule) -> pl.Series:
-    """Why chats that nobody answers are lost; null for all other examples. Args: as for `taught`."""
+    """Give the reason for losing each chat that nobody answers; null for all other examples. Args: as for `taught`."""
     import polars as pl
 
     reason = repeated(None, pl.String, examples.height)
@@ -115,6 +115,7 @@ def with_history(told: pl.Series, history: pl.Series) -> pl.Series:
     place = np.arange(len(rows)) - np.maximum.accumulate(np.where(first, np.arange(len(rows)), 0))
     last = np.zeros(len(told), dtype=np.int64)
     users = (flat["role"] == "user").fill_null(value=False).to_numpy()
+    # `last[rows] = place` would not say which of a row's turns stays.
     np.maximum.at(last, rows[users], place[users])
     frame = pl.DataFrame({"told": told, "history": history, "at": last})
     before, after = pl.col("told").list.head("at"), pl.col("told").list.slice("at")

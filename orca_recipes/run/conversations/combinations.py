@@ -1,4 +1,4 @@
-"""Which rows of some columns hold the same values: what is true of one of them is worked out once for all.
+"""Rows grouped by equal values in some columns, so that each combination is worked out once.
 
 Texts are coded by polars and codes folded into one number a row, so a million rows cost a fraction of a second however
 long their texts are; nothing that is computed depends on the order of the codes.
@@ -14,13 +14,14 @@ import numpy as np
 if TYPE_CHECKING:
     import polars as pl
 
+# A table so wide takes 144 MiB (flags and their running sum); wider ones are sorted.
 _LARGEST_TABLE = 1 << 24
 _WORTH_NUMBERING = 1 << 16
 """Numbers are left with gaps as long as they stay below: closing them looks at every row."""
 
 
 def combinations(columns: Sequence[pl.Series | np.ndarray], rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """The combinations of values that rows hold.
+    """Number the distinct combinations of values over rows.
 
     Args:
         columns: [rows] each, of String or Boolean, or integers that are not negative and small.
@@ -38,12 +39,13 @@ def combinations(columns: Sequence[pl.Series | np.ndarray], rows: int) -> tuple[
             groups, count = _dense(groups, count)
     groups, count = _dense(groups, count)
     firsts = np.zeros(count if rows else 0, dtype=np.int64)
+    # Backwards, so that the first row of a combination is written last and stays.
     firsts[groups[::-1]] = np.arange(rows - 1, -1, -1)
     return groups, firsts
 
 
 def _codes(column: pl.Series) -> np.ndarray:
-    """A number for each value, 0 for null."""
+    """Code each value as a number, 0 for null."""
     import polars as pl
 
     physical = column.cast(pl.Categorical).to_physical() if column.dtype == pl.String else column
@@ -52,7 +54,7 @@ def _codes(column: pl.Series) -> np.ndarray:
 
 
 def _dense(codes: np.ndarray, width: int) -> tuple[np.ndarray, int]:
-    """The same classes, numbered without gaps."""
+    """Renumber the same classes without gaps."""
     if width > _LARGEST_TABLE:
         distinct, dense = np.unique(codes, return_inverse=True)
         return dense.astype(np.int64).reshape(-1), len(distinct)

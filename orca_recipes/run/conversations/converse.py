@@ -100,13 +100,14 @@ def converse_part(task: ConverseTask) -> int:
 
 
 def passing(conversations: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """What all filters keep, and the rejections."""
+    """Keep the conversations that pass all filters; return them and the rejections."""
     rows, rejected = _judged(conversations, course)
     return (conversations if len(rows) == conversations.height else conversations[rows]), rejected
 
 
 def _judged(conversations: pl.DataFrame, course: Course) -> tuple[np.ndarray, list[pl.DataFrame]]:
-    """The rows that all filters keep, rising; each filter sees what those before it kept. And the rejections."""
+    """Find the rows kept by all filters, rising, and the rejections; each filter sees only the rows kept by those
+    before it."""
     rows, rejected = np.arange(conversations.height), []
     for kind in course.filters:
         reasons = kind.reasons(conversations=conversations)
@@ -143,7 +144,7 @@ def keep_part(
 
 
 def ask(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """What the teacher is asked, rule by rule.
+    """Make the requests to the teacher, rule by rule.
 
     Args:
         examples: columns of `frames.EXAMPLES`.
@@ -171,7 +172,7 @@ def ask(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.D
 
 
 def teach(asked: pl.DataFrame, answers: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """The conversations that come of answers.
+    """Make conversations of answers.
 
     Args:
         asked: what `ask` returned.
@@ -197,8 +198,8 @@ def teach(asked: pl.DataFrame, answers: pl.DataFrame, course: Course) -> tuple[p
 
 
 def conversed(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame], int]:
-    """The conversations of examples whose teacher answers at once, before filters; the rejections; and how many more
-    were asked than came in."""
+    """Make the conversations of examples whose teacher answers at once, before filters. Return also the rejections, and
+    how many more examples were asked than came in."""
     asked, refused = ask(examples, course)
     expanded = asked.height + sum(frame.height for frame in refused) - examples.height
     answers = _answers(asked, course)
@@ -207,12 +208,12 @@ def conversed(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, lis
 
 
 def count_echoes(conversations: pl.DataFrame) -> int:
-    """How many answers quote what the teacher was told to do."""
+    """Count the answers that quote the teacher's instructions."""
     return int(quoting(conversations["answer"], conversations["instruction"]).sum())
 
 
 def rejections(frame: pl.DataFrame, reasons: pl.Series, stage: str) -> pl.DataFrame:
-    """The rows that have a reason, as parts store them."""
+    """Select the rows with a reason, in the columns that parts store."""
     import polars as pl
 
     if reasons.null_count() == len(reasons):
@@ -223,7 +224,7 @@ def rejections(frame: pl.DataFrame, reasons: pl.Series, stage: str) -> pl.DataFr
 
 
 def _answers(asked: pl.DataFrame, course: Course) -> pl.DataFrame:
-    """What the teacher answers; nulls for rows that keep their own answer under a teacher that does not give those."""
+    """Get the teacher's answers; null for rows that keep their own answer, unless the teacher gives those itself."""
     import polars as pl
 
     examples, requests = asked.select(list(examples_schema())), asked["request"]
@@ -240,14 +241,14 @@ def _answers(asked: pl.DataFrame, course: Course) -> pl.DataFrame:
 
 
 def asked_schema() -> dict[str, Any]:
-    """The columns that `ask` gives."""
+    """Return the columns of the frame made by `ask`."""
     import polars as pl
 
     return {**examples_schema(), "message_id": pl.String, "rule": pl.Int64, "request": messages_type()}
 
 
 def _asked(examples: pl.DataFrame, number: int, rule: BoundRule, course: Course) -> pl.DataFrame:
-    """One rule's examples with their system message and what the strategy asks; `lacks`: why some cannot be asked."""
+    """Give one rule's examples their system message and request; column `lacks` holds why some cannot be asked."""
     import polars as pl
 
     if rule.replace:
@@ -276,8 +277,8 @@ def _asked(examples: pl.DataFrame, number: int, rule: BoundRule, course: Course)
 
 
 def _open_to_words(examples: pl.DataFrame, rule: BoundRule) -> tuple[pl.DataFrame, pl.Series]:
-    """The examples, and which of their conversations take a system message of the rule: those that bring none; where
-    the rule replaces, all, and without the one that they bring."""
+    """Return the examples, and those of their conversations that take a system message of the rule: the ones that bring
+    none; if the rule replaces, all, without the one they bring."""
     import polars as pl
 
     brought, asks = brings_system(examples), rule.strategy.asks_conversations
@@ -289,7 +290,7 @@ def _open_to_words(examples: pl.DataFrame, rule: BoundRule) -> tuple[pl.DataFram
 
 
 def _requests(examples: pl.DataFrame, able: pl.Series, rule: BoundRule) -> pl.Series:
-    """What the strategy asks, null where it is not to be asked."""
+    """Make the strategy's requests, null for examples not to be asked."""
     import polars as pl
 
     if able.all():
@@ -333,7 +334,8 @@ def _refused(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
 
 
 def _two_answers(examples: pl.DataFrame) -> pl.Series:
-    """Why rows are refused whose conversation ends on one answer, and whose `answer` is another."""
+    """Give a reason for each row whose conversation ends on one answer while its `answer` is another; null for all
+    others."""
     import polars as pl
 
     none = repeated(None, pl.String, examples.height)
@@ -346,7 +348,7 @@ def _two_answers(examples: pl.DataFrame) -> pl.Series:
 
 
 def _only(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:
-    """Rows of a frame; all of them, as nearly always, without a copy."""
+    """Filter the rows of a frame; if all stay, as nearly always, return it without a copy."""
     return frame if mask.all() else frame.filter(mask)
 
 

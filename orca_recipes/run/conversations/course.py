@@ -1,4 +1,5 @@
-"""All that decides a dataset's conversations of one collection, and the batches of examples that they are made of."""
+"""All settings that decide a dataset's conversations of one collection, and the batches of examples they are made
+of."""
 
 from __future__ import annotations
 
@@ -74,7 +75,7 @@ class ConverseTask:
 
 
 def course_of(bench: Bench, dataset: str, collection: str) -> Course:
-    """All that decides a dataset's conversations of a collection."""
+    """Gather all settings that decide a dataset's conversations of a collection."""
     chosen = bench.recipe.datasets[dataset]
     rules = [
         BoundRule(
@@ -105,7 +106,7 @@ def course_of(bench: Bench, dataset: str, collection: str) -> Course:
 
 
 def batches(bench: Bench, folder: StageFolder, dataset: str, collection: str) -> list[ConverseTask]:
-    """The examples of a dataset's collection, batch by batch, as a stage in this folder works on them."""
+    """Cut the examples of a dataset's collection into batches, as tasks of a stage in this folder."""
     selected, digests = taken_copies(bench.mixed(dataset, collection)), None
     if is_kept_apart(bench.recipe, dataset):
         digests = read_digests(bench.folder(f"questions {collection}"))
@@ -115,7 +116,8 @@ def batches(bench: Bench, folder: StageFolder, dataset: str, collection: str) ->
 def all_batches(
     bench: Bench, folder: StageFolder, dataset: str, collection: str, keep: np.ndarray
 ) -> list[ConverseTask]:
-    """As `batches`, of every example once, before any is drawn; keep: bool [rows], which rows are examples."""
+    """Cut all examples into batches as `batches` does, each once, before any is drawn. keep: bool [rows], True for rows
+    that are examples."""
     return _batches(bench, folder, dataset, collection, keep.astype(np.int16), None)
 
 
@@ -158,7 +160,7 @@ def _batches(
 
 
 def selected_examples(task: ConverseTask) -> pl.DataFrame:
-    """The examples of a batch that take part, with their ids: columns of `frames.EXAMPLES`."""
+    """Read the selected examples of a batch, with their ids: columns of `frames.EXAMPLES`."""
     import polars as pl
 
     ids = read_frame(task.ids).slice(task.start, len(task.selected))
@@ -171,13 +173,13 @@ def selected_examples(task: ConverseTask) -> pl.DataFrame:
 
 
 def _known_tasks(bench: Bench) -> dict[str, list[str]]:
-    """The tasks of each collection whose reading the store holds."""
+    """Map each collection whose `read` stage is in the store to its tasks."""
     folders = {name: bench.folder(f"read {name}") for name in used_collections(bench.recipe)}
     return {name: list(folder.receipt["report"]["tasks"]) for name, folder in folders.items() if folder.published}
 
 
 def _prepared(bench: Bench, teacher: str) -> Path | None:
-    """What a teacher looks its answers up in, where it does."""
+    """Return the folder of a prepared teacher's answers; None if the teacher prepares none."""
     return bench.folder(f"prepare {teacher}").path if teacher in prepared_teachers(bench.recipe) else None
 
 

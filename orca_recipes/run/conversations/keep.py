@@ -85,11 +85,12 @@ def _kept(ids: list[pl.DataFrame], mix: StageFolder, messages: Collection[str], 
     place = np.arange(len(group)) - np.searchsorted(group, group)
     is_first = place < np.array(part.report["counts"], dtype=np.int64)[group]
     first = there["question"].filter(pl.Series(is_first))
+    # polars deprecates is_in by a Series of the same type, which could mean lists.
     return joined["question"].is_in(first.implode()).to_numpy(), int(is_first.sum())
 
 
 def _with_copies(order: pl.DataFrame, messages: Collection[str]) -> pl.DataFrame:
-    """The order of the examples, and of the copies that each may have become, at its place."""
+    """Add to the order of the examples the ids of their expanded copies, at the same places."""
     import polars as pl
 
     hi, lo = order["id_hi"].to_numpy(), order["id_lo"].to_numpy()
@@ -101,7 +102,8 @@ def _with_copies(order: pl.DataFrame, messages: Collection[str]) -> pl.DataFrame
 
 
 def _passed(part: Part) -> pl.DataFrame:
-    """The conversations of a part that the filters kept, without their texts; `row`: where each stands in the part."""
+    """Read the conversations of a part that the filters kept, without their texts. Column `row`: the place in the
+    part."""
     frame = read_frame(part.file(MADE), columns=_TOLD).with_row_index("row")
     rows = passed_rows(part)
     return frame if rows is None else frame[rows]

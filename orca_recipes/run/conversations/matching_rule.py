@@ -1,4 +1,4 @@
-"""Which rule an example falls under: the first whose conditions it meets.
+"""The rule of an example: the first whose conditions it meets.
 
 Conditions on words (task, category, language, reasoning, options) are looked at once for each combination that there
 is, however many rows have it; questions are tokenized only where a rule that could still be the first counts tokens.
@@ -54,7 +54,7 @@ class BoundRule:
 
 
 def keeps_own_answer(asked: pl.DataFrame, rules: Sequence[BoundRule]) -> pl.Series:
-    """Whether each row keeps the answer that it brings, alone or at the end of its conversation.
+    """Find the rows that keep their own answer, alone or at the end of their conversation: Boolean [rows].
 
     Args:
         asked: columns answer, messages, and rule (place in the rules).
@@ -85,7 +85,7 @@ class QuestionCounter:
 
 
 def meets(when: When, values: Mapping[str, Any]) -> bool:
-    """Whether an example with these words (and `options`: whether it has any) meets a rule's conditions on them."""
+    """Tell whether an example with these words meets a rule's conditions on them. `options`: whether it has any."""
     for name in WORDS:
         globs, value = getattr(when, name), values.get(name)
         if globs and not (value is not None and any(fnmatch.fnmatchcase(value, glob) for glob in globs)):
@@ -94,7 +94,7 @@ def meets(when: When, values: Mapping[str, Any]) -> bool:
 
 
 def first_matching(examples: pl.DataFrame, whens: Sequence[When], counter: QuestionCounter | None) -> np.ndarray:
-    """The position of the first rule that matches each example, UNMATCHED where none does.
+    """Find the position of the first rule that matches each example, UNMATCHED if none does.
 
     Args:
         examples: columns of `frames.EXAMPLES`.
@@ -123,7 +123,7 @@ def first_matching(examples: pl.DataFrame, whens: Sequence[When], counter: Quest
 
 
 def looked_at(whens: Sequence[When]) -> list[str]:
-    """The columns of examples that conditions look at."""
+    """List the columns of examples that conditions read."""
     names = [name for name in WORDS if any(getattr(when, name) for when in whens)]
     names += ["options"] if any(when.options is not None for when in whens) else []
     names += ["question", "messages"] if any(when.counts_tokens for when in whens) else []
@@ -138,7 +138,8 @@ def _chosen(examples: pl.DataFrame, when: When) -> np.ndarray:
 
 
 def _combinations(examples: pl.DataFrame, whens: Sequence[When]) -> tuple[np.ndarray, pl.DataFrame]:
-    """The number of each example's combination of words, and the combinations; only of columns that rules look at."""
+    """Number the distinct combinations of words of examples, over columns that rules read; return each example's
+    number, and the combinations."""
     import polars as pl
 
     columns = [pl.col(name) for name in WORDS if any(getattr(when, name) for when in whens)]

@@ -34,6 +34,7 @@ def prepare_teacher(teacher: Teacher, folder: StageFolder, reads: Sequence[Stage
     Args:
         reads: the finished `read` stages of its collections.
     """
+    # Aside, so that nothing of a run that broke off is taken for made.
     aside = folder.path / ".making"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
@@ -49,7 +50,7 @@ def prepare_teacher(teacher: Teacher, folder: StageFolder, reads: Sequence[Stage
 
 
 def _examples(reads: Sequence[StageFolder]) -> Iterator[pl.DataFrame]:
-    """Every example of the collections, batch by batch."""
+    """Yield the examples of the collections, batch by batch."""
     for read in reads:
         ids = read_frame(read.file(f"{IDS}.arrow"))
         for batch in batches_of(read):

@@ -1,4 +1,4 @@
-"""How the rules cover what a recipe takes: examples by rule, tasks that no rule is for, rules that nothing falls under.
+"""Coverage of a recipe's examples by rules: examples by rule, tasks without a rule, rules without an example.
 
 Exact once a collection was read (of the mixture's draw, where that was made); before, by the tasks that a source
 declares, where only rules that look at nothing but the task can be told.
@@ -86,7 +86,7 @@ def coverage(recipe: Recipe, matched: Mapping[tuple[str, str], Matched | None]) 
 def exact_matches(
     recipe: Recipe, collection: str, read: StageFolder, selected: np.ndarray | None, counter: QuestionCounter
 ) -> Matched:
-    """What of a collection that was read falls under which rule.
+    """Count the examples of a read collection by rule and task.
 
     Args:
         selected: how often each of its examples takes part (bool or counts); None: all that are kept, once.
@@ -111,8 +111,8 @@ def exact_matches(
 
 
 def declared_matches(recipe: Recipe, collection: str, tasks: Mapping[str, int]) -> Matched | None:
-    """The same by tasks and what is taken of each, as far as sizes decide it; None where a rule that may be the first
-    looks at more than collection and task."""
+    """Count by rule and task from declared tasks and the rows taken of each; None if a rule that may be the first has
+    more conditions than collection and task."""
     counts: Counter[tuple[int, str]] = Counter()
     for task, number in tasks.items():
         place = _first_by_task(recipe.rules, collection, task)
@@ -123,7 +123,7 @@ def declared_matches(recipe: Recipe, collection: str, tasks: Mapping[str, int]) 
 
 
 def check_patterns(recipe: Recipe, tasks: Mapping[str, Sequence[str]]) -> None:
-    """Refuse a rule whose pattern of tasks fits none of the tasks that there are.
+    """Refuse a rule whose task pattern fits no task of its collections.
 
     Args:
         tasks: of each collection that some dataset takes; a collection that was not read is missing.
@@ -142,7 +142,7 @@ def check_patterns(recipe: Recipe, tasks: Mapping[str, Sequence[str]]) -> None:
 
 
 def _open_to(recipe: Recipe, dataset: str, place: int) -> Iterator[str]:
-    """The collections of a dataset that a rule may be for."""
+    """Yield the collections of a dataset that a rule may match."""
     for name in taken_collections(recipe, dataset):
         if place != UNMATCHED and recipe.rules[place].when.may_match_collection(name):
             yield name
@@ -164,7 +164,8 @@ def _view(
 
 
 def _copies(recipe: Recipe, rule: Rule) -> int:
-    """How many examples a rule adds to each that falls under it; 0 where the texts are not looked up yet."""
+    """Count the examples that a rule adds to each one under it; 0 until the texts of its system messages are looked
+    up."""
     sets = {name.partition("/")[0] for name in rule.system_messages}
     if rule.expand != "each" or any(recipe.system_messages[name].messages is None for name in sets):
         return 0
@@ -172,7 +173,7 @@ def _copies(recipe: Recipe, rule: Rule) -> int:
 
 
 def in_words(when: When) -> str:
-    """The conditions of a rule as a recipe writes them."""
+    """Write the conditions of a rule as in a recipe."""
     table = when.model_dump(exclude_defaults=True)
     return ", ".join(f"{name} = {_value(value)}" for name, value in table.items()) or "everything"
 
@@ -189,5 +190,6 @@ def _first_by_task(rules: Sequence[Rule], collection: str, task: str) -> int | N
     for place, rule in enumerate(rules):
         by_task = When.model_construct(collection=rule.when.collection, task=rule.when.task)
         if rule.when.may_match_collection(collection) and meets(by_task, {"task": task}):
+            # Equal only if the rule has no other condition.
             return place if rule.when == by_task else None
     return UNMATCHED

@@ -47,7 +47,7 @@ def write_pool(path: Path, *, batches: Sequence[Batch], ids: Path, selected: np.
 
 
 def with_shots(examples: pl.DataFrame, wanted: tuple[int, int], pool: Path | None, *, seed: int) -> pl.DataFrame:
-    """The examples with shots of their own, drawn by key, never themselves; and `lacks`: why some cannot have them.
+    """Give examples shots of their own, drawn by key, never themselves; `lacks` says why some cannot have them.
 
     Args:
         examples: columns of `frames.EXAMPLES`, message_id, "" where `system` is the row's own, and row_hi: `id_hi` of
@@ -69,7 +69,7 @@ def with_shots(examples: pl.DataFrame, wanted: tuple[int, int], pool: Path | Non
 
 
 def _answered(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Questions with the answer that is trained where nobody else answers: the row's own, else a reference."""
+    """Select questions with their trained answer: the row's own, else a drawn reference."""
     import polars as pl
 
     ids = {name: rows[name].to_numpy() for name in ("id_hi", "id_lo")}
@@ -86,7 +86,7 @@ def _answered(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
 def _places(
     examples: pl.DataFrame, pool: pl.DataFrame, wanted: tuple[int, int], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where in the pool each example's shots are, int64 [examples, most], and how many of them it has."""
+    """Find the places in the pool of each example's shots, int64 [examples, most], and the number of its shots."""
     import polars as pl
 
     own = examples.select("task", pl.when(pl.col("message_id") == "").then("system").alias("system"), "id_hi", "id_lo")
@@ -104,6 +104,7 @@ def _places(
     spread = np.full(len(keys), wanted[1] - wanted[0] + 1, dtype=np.int64)
     lengths = np.minimum(wanted[0] + draw_below(keys=keys, bounds=spread), others)
     chosen = _distinct(keys, others, wanted[1])
+    # Steps over the example itself, where the pool holds it.
     return first[:, None] + chosen + (chosen >= self_at[:, None]), lengths
 
 
@@ -114,6 +115,7 @@ def _distinct(keys: np.ndarray, sizes: np.ndarray, count: int) -> np.ndarray:
         keys = splitmix64(keys)
         number = draw_below(keys=keys, bounds=np.maximum(sizes - draw, 1))
         for earlier in np.sort(chosen[:, :draw], axis=1).T:
+            # Stepping over earlier draws, in rising order, gives distinct numbers.
             number = number + (number >= earlier)
         chosen[:, draw] = number
     return chosen

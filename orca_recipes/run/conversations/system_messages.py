@@ -1,4 +1,4 @@
-"""Which system message heads each prompt: drawn by the example's key, or every one of them in turn.
+"""The system message of each prompt: drawn by the example's key, or every one of a set in turn.
 
 An example that is expanded becomes several, one for each message, and each has an id of its own made of the example's
 id and the message's name: so they are told apart in shards and draws, and the same on every machine.
@@ -27,7 +27,7 @@ def headed(
     is_expanded: bool,
     open_to_words: pl.Series | None = None,
 ) -> pl.DataFrame:
-    """The examples with a system message each; what a row brings itself stays.
+    """Give each example a system message; one that the row brings itself stays.
 
     Args:
         examples: columns of `frames.EXAMPLES`.
@@ -52,7 +52,7 @@ def headed(
 
 
 def drawn_texts(examples: pl.DataFrame, messages: Sequence[Message], *, seed: int, purpose: str) -> pl.Series:
-    """The text of one message for each example, by key; null for all where there are no messages."""
+    """Draw the text of one message for each example, by key; null for all if there are no messages."""
     import polars as pl
 
     if not messages:
@@ -61,7 +61,7 @@ def drawn_texts(examples: pl.DataFrame, messages: Sequence[Message], *, seed: in
 
 
 def expanded_ids(id_hi: np.ndarray, id_lo: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The ids, uint64 [examples], of the copies that a rule makes under the message of this name."""
+    """Derive the ids, uint64 [examples], of the copies that a rule makes under the message of this name."""
     hi, lo = _salt(name)
     return splitmix64(id_hi ^ np.uint64(hi)), splitmix64(id_lo ^ np.uint64(lo))
 
@@ -82,7 +82,7 @@ def _drawn(
 
 
 def _each(examples: pl.DataFrame, messages: Sequence[Message]) -> pl.DataFrame:
-    """Each example once for every message, side by side, with ids of their own."""
+    """Repeat each example once for every message, side by side, with ids of their own."""
     import polars as pl
 
     count = len(messages)
@@ -99,6 +99,7 @@ def _each(examples: pl.DataFrame, messages: Sequence[Message]) -> pl.DataFrame:
 
 
 def _salt(name: str) -> tuple[int, int]:
-    """Of one message alone, so that the copies under the others keep their ids when messages are added."""
+    """Derive a salt from one message's name alone, so that copies under other messages keep their ids when messages are
+    added."""
     digest = hashlib.blake2b(name.encode(), digest_size=16, person=b"expand each").digest()
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")

@@ -1,4 +1,4 @@
-"""What the student is trained on: the strategy's view of question and answer, with the prompt erased or whole.
+"""Training conversations, as the strategy teaches question and answer, with the prompt erased or whole.
 
 Erasing sets the student's system message before the strategy teaches, so that a strategy never sees what it must not
 repeat; that question and answer were left as they were is checked here, on every example.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def taught(asked: pl.DataFrame, answers: pl.DataFrame, rule: BoundRule, course: Course) -> pl.DataFrame:
-    """The conversations of one rule's examples: columns of `frames.CONVERSATIONS`.
+    """Make the conversations of one rule's examples: columns of `frames.CONVERSATIONS`.
 
     Args:
         asked: what `converse.ask` returned. answers: what `answer_columns` returns, in the same order, none rejected.
@@ -93,7 +93,7 @@ def _as_taught(messages: pl.Series, given: pl.Series, rule: BoundRule, course: C
 
 
 def _teacher(asked: pl.DataFrame, course: Course) -> pl.Series:
-    """The teacher's name, "" where a row keeps an answer that is not the teacher's."""
+    """Name the teacher of each answer; an empty text where a row keeps an answer that is not the teacher's."""
     import polars as pl
 
     names = repeated(course.teacher_name, pl.String, asked.height)
@@ -104,7 +104,7 @@ def _teacher(asked: pl.DataFrame, course: Course) -> pl.Series:
 
 
 def _answer(given: pl.Series, messages: pl.Series) -> pl.Series:
-    """The answer as filters see it: the one given, else the last that the conversation holds."""
+    """Take the answer shown to filters: the given one, else the last one in the conversation."""
     import polars as pl
 
     if not (given.is_null() & messages.is_not_null()).any():

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TeacherView:
-    """What the teacher was asked.
+    """The teacher's prompts, as references to the student's messages.
 
     told: String [examples], JSON as the module says. instruction: String [examples], what of it is no message of the
     student's, null where there is no such text. Both are null where nothing was asked.
@@ -68,12 +68,12 @@ def teacher_view(requests: pl.Series, taught: pl.Series, student_system: pl.Seri
 
 
 def erased_texts(told: str) -> tuple[str, ...]:
-    """What a teacher's view holds that is not the student's."""
+    """Extract the texts of a teacher's view that are not the student's."""
     return tuple(piece for _, *pieces in json.loads(told) for piece in pieces if isinstance(piece, str))
 
 
 def asked_messages(told: str, student: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:
-    """The messages that a teacher was asked, role and content, filled in from the student's.
+    """Restore the messages of a teacher's prompt, role and content, from the student's.
 
     Raises: IndexError where the student has no such message.
     """
@@ -98,20 +98,22 @@ def without_system(messages: pl.Series) -> pl.Series:
 
 
 def _alike(asked: pl.DataFrame, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which exchanges are told in the same words: `combinations` of exchanges by their messages, place by place."""
+    """Group equal exchanges: `combinations` of exchanges by their messages, place by place."""
     around = [_around(asked["before"]), _around(asked["after"])]
+    # + 1, because the number of a system message is -1 and codes must not be negative.
     messages, _ = combinations([asked["role"], *around, asked["own"], asked["number"].to_numpy() + 1], asked.height)
     starts, columns = np.cumsum(lengths) - lengths, []
     for place in range(int(lengths.max(initial=0))):
         at = np.zeros(len(lengths), dtype=np.int64)
         there = lengths > place
+        # + 1: 0 is for exchanges without a message at this place.
         at[there] = messages[starts[there] + place] + 1
         columns.append(at)
     return combinations(columns, len(lengths))
 
 
 def _around(texts: pl.Series) -> pl.Series:
-    """What stands on one side of the student's messages; where that is nothing anywhere, whether a message is there."""
+    """Return the texts on one side of the student's messages; if all are empty, only whether there is a message."""
     return texts if (texts.str.len_bytes() > 0).any() else texts.is_not_null()
 
 
@@ -130,7 +132,7 @@ def _spelt_out(asked: pl.DataFrame, lengths: np.ndarray) -> tuple[pl.Series, pl.
 
 
 def _beside(asked: pl.DataFrame, taught: pl.DataFrame, student_system: pl.Series) -> pl.DataFrame:
-    """Each message asked, beside the student's at the same place (system messages apart).
+    """Join each message asked with the student's at the same place (system messages apart).
 
     Returns: row, role, number (of the student's message), before and after (what stands around that message, null
         where it is no part), own (the text that is not the student's, null where there is none).
@@ -179,7 +181,7 @@ def _cut(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _told(asked: pl.DataFrame) -> pl.Expr:
-    """Each message as JSON."""
+    """Encode each message as JSON."""
     import polars as pl
 
     own = pl.when(pl.col("before").is_null()).then(pl.col("own").fill_null(""))
@@ -204,7 +206,7 @@ def _spelt(texts: pl.Series) -> pl.Series:
 
 
 def _numbers(rows: np.ndarray) -> np.ndarray:
-    """The place of each message among those of its row; rows rise."""
+    """Number the messages within their row. rows: rising."""
     if not len(rows):
         return np.empty(0, dtype=np.int64)
     first = np.maximum.accumulate(np.where(np.append(True, rows[1:] != rows[:-1]), np.arange(len(rows)), 0))

@@ -9,7 +9,7 @@ from orca_recipes.store.stage_folder import StageFolder
 
 
 def account_of_drawing(read: StageFolder, mix: StageFolder) -> Account:
-    """The account as it begins, from finished stages `read` and `mix`."""
+    """Begin the account, from finished stages `read` and `mix`."""
     import polars as pl
 
     table = read_frame(read.file(f"{IDS}.rejected.arrow"))

@@ -1,4 +1,4 @@
-"""Rows whose whole context an earlier collection of the mixture holds, each with the row that holds it.
+"""Rows whose context (all before the answer) an earlier collection of the mixture holds too, each with its twin.
 
 The draw passes them over, and they are listed as lost. Only rows that prove to be duplicates are looked for among the
 ids of others, so that a mixture without any pays nothing for it.
@@ -35,14 +35,14 @@ class Contexts:
         return read_frame(self.read.file(f"{IDS}.arrow"))
 
     def examples(self) -> tuple[np.ndarray, Digests]:
-        """The rows that are examples, int64 [n], and the digests of their contexts."""
+        """Find the rows that are examples, int64 [n], and the digests of their contexts."""
         hi, lo = read_digests(self.contexts)
         rows = np.flatnonzero(self.ids()["keep"].to_numpy())
         return rows, (hi[rows], lo[rows])
 
 
 def duplicates(mine: Contexts, earlier: Sequence[Contexts]) -> pl.DataFrame:
-    """The rows whose context stands in an earlier collection.
+    """Find the rows whose context occurs in an earlier collection.
 
     Args:
         earlier: collections in the order of the recipe: the first that holds a context is the one that has it.
@@ -79,7 +79,7 @@ def duplicate_rows(found: pl.DataFrame) -> np.ndarray:
 
 
 def keep_duplicates(folder: StageFolder, found: pl.DataFrame, name: str = DUPLICATES) -> list[str]:
-    """Store what `duplicates` found as a part, where it found any; return the names of what was stored."""
+    """Store the duplicates, if there are any, as a part; return the names of stored parts."""
     if not found.height:
         return []
     writer = PartWriter(folder.path, name)
@@ -89,13 +89,13 @@ def keep_duplicates(folder: StageFolder, found: pl.DataFrame, name: str = DUPLIC
 
 
 def read_duplicates(folder: StageFolder, name: str = DUPLICATES) -> pl.DataFrame:
-    """What `keep_duplicates` stored; nothing in a stage that stored none."""
+    """Read the duplicates of a stage; an empty frame if it stored none."""
     path = folder.file(f"{name}.arrow")
     return read_frame(path) if path.exists() else no_duplicates()
 
 
 def rejected_duplicates(read: StageFolder, found: pl.DataFrame) -> pl.DataFrame:
-    """What `duplicates` found as rejections: with file, place, stage and reason."""
+    """Turn duplicates into rejections: with file, place, stage and reason."""
     import polars as pl
 
     rows, pieces = duplicate_rows(found), []
@@ -109,7 +109,7 @@ def rejected_duplicates(read: StageFolder, found: pl.DataFrame) -> pl.DataFrame:
 
 
 def _holders(number: int, other: Contexts, rows: np.ndarray, digests: Digests, wanted: pl.DataFrame) -> pl.DataFrame:
-    """The rows of an earlier collection that hold some of the wanted contexts: hi, lo and the row's id."""
+    """Find the rows of an earlier collection with a wanted context: hi, lo and the row's id."""
     import polars as pl
 
     found = stand_in(digests, [(wanted["hi"].to_numpy(), wanted["lo"].to_numpy())])

@@ -1,4 +1,4 @@
-"""What makes an example the same example: its row's own id, else its content and its number among equals.
+"""Identity of an example: its row's own id, else its content and its number among equal rows.
 
 Digests are taken part by part; which of equal rows is which is told once all parts are there.
 """
@@ -49,7 +49,7 @@ _Piece = str | _Texts
 
 
 def with_identity(rows: pl.DataFrame, collection: str) -> pa.Table:
-    """Rows with the digest of what each is known by: its own id, else its content; and of its content beside an id.
+    """Append the digests of each row's identity (its own id, else its content), and of its content if it has an id.
 
     An Arrow table, because to make one copies the texts, and they are copied once: for the digests and for the file.
     """
@@ -88,7 +88,8 @@ class Repeats:
 
 
 def repeats_of(digests: Sequence[Digests]) -> Repeats:
-    """What becomes of the rows that stand more than once; all others are known by their digest.
+    """Find the rows that occur more than once, and give each its id or mark its id as taken; all other rows are known
+    by their digest.
 
     Rows without an id of their own that are equal get the ids of their occurrence numbers; of rows with the same own
     id the first is kept. Rows whose digests begin alike are looked at together, some millions at a time: of a row that
@@ -106,11 +107,13 @@ def repeats_of(digests: Sequence[Digests]) -> Repeats:
 
 
 def _possible_repeats(digests: Sequence[Digests], starts: np.ndarray, bits: int, number: int) -> np.ndarray:
-    """The rows, rising, whose digests begin with these bits and are nearly or wholly alike: int64 [rows]."""
+    """Find the rows, rising, whose digests begin with these bits and equal another one nearly or wholly: int64
+    [rows]."""
     rows, values = [], []
     for (hi, _, _), start in zip(digests, starts, strict=False):
         here = np.flatnonzero(hi >> np.uint64(64 - bits) == number) if bits else np.arange(len(hi))
         rows.append(here + start)
+        # The first bits are equal in this slice; without them places fit into the low ones.
         values.append(hi[here] << np.uint64(bits))
     joined = np.concatenate([np.empty(0, dtype=np.uint64), *values])
     # Places stand in the low bits, so that one sort of numbers, several times faster than one of places, tells them.
@@ -126,7 +129,7 @@ def _possible_repeats(digests: Sequence[Digests], starts: np.ndarray, bits: int,
 def _repeats_among(
     digests: Sequence[Digests], starts: np.ndarray, candidates: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The columns of `Repeats`, of the candidates."""
+    """Compute the columns of `Repeats` from candidate rows."""
     hi, lo, content = _gathered(digests, starts, candidates)
     order = np.lexsort((lo, hi))
     repeats = np.append(False, (hi[order][1:] == hi[order][:-1]) & (lo[order][1:] == lo[order][:-1]))[: len(order)]
@@ -142,7 +145,7 @@ def _repeats_among(
 
 
 def _gathered(digests: Sequence[Digests], starts: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The digests of some rows, which rise."""
+    """Gather the digests of some rows, given rising."""
     bounds = np.searchsorted(rows, starts)
     found: tuple[list[np.ndarray], ...] = ([], [], [])
     for number in np.flatnonzero(np.diff(bounds)).tolist():
@@ -153,7 +156,7 @@ def _gathered(digests: Sequence[Digests], starts: np.ndarray, rows: np.ndarray) 
 
 
 def _content(columns: Mapping[str, Any]) -> list[_Piece]:
-    """What each row holds as one text that can be taken apart again (`draws.canonical`), in pieces for `_joined`."""
+    """Encode each row as one text that can be taken apart again (`draws.canonical`), in pieces for `_joined`."""
     texts = {name: _texts_of(name, columns[name]) for name in (*_ALWAYS, *_GIVEN)}
     always = [piece for name in _ALWAYS for piece in _measured(texts[name])]
     given = [name for name in _GIVEN if texts[name].null_count < len(texts[name])]
@@ -172,7 +175,7 @@ def _texts_of(name: str, column: Any) -> _Texts:
 
 
 def _texts_of_lists(lists: Any, pieces_of: Callable[[Any], list[_Piece]]) -> _Texts:
-    """One text a list, the canonical texts of its elements one after the other; null for null.
+    """Encode each list as one text, the canonical texts of its elements one after the other; null for null.
 
     The elements' texts stand one after the other in memory as they are: a list's text is a longer span of the same.
     """
@@ -196,7 +199,8 @@ def _measured_fields(elements: Any, names: Sequence[str]) -> list[_Piece]:
 
 
 def _measured_messages(messages: Any) -> list[_Piece]:
-    """As `_measured_fields`; each of the few roles is measured once, and is one piece where others are three.
+    """Encode messages as `_measured_fields` does; each of the few roles is measured once, and is one piece while others
+    are three.
 
     What few messages have beside content is nothing at all where a message has none.
     """
@@ -211,7 +215,7 @@ def _measured_messages(messages: Any) -> list[_Piece]:
 
 
 def _measured(column: Any, *, before: str = "", null: str = "-") -> list[_Piece]:
-    """Each value, its length before it; `before` stands before that, `null` in the place of a null."""
+    """Prefix each value with its length. `before` precedes the length; `null` replaces a null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -232,7 +236,7 @@ def _spelt(*texts: str) -> str:
 
 
 def _joined(pieces: Sequence[_Piece], rows: int) -> _Texts:
-    """The pieces of each row, one after the other; null is nothing. Each text is copied once."""
+    """Join the pieces of each row; null counts as empty. Each text is copied once."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

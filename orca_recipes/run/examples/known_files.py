@@ -1,4 +1,4 @@
-"""What earlier stages read already of files that are still the same.
+"""Rows that earlier stages read of files still unchanged.
 
 A slice is known again by its file's name and digest and by its bounds; collection, kind, options and the files that no
 slice names were the same. Its rows lie one behind the other in a part of that stage: so they are taken over as columns,
@@ -35,7 +35,7 @@ _KEY = ["file", "digest", "start", "stop", "first_place"]
 
 @dataclass(frozen=True)
 class Given:
-    """What a slice gave. passed_over: rows that are none of the collection, by reason."""
+    """The result of a slice. passed_over: rows that are none of the collection, by reason."""
 
     rows: int
     rejected: int
@@ -44,7 +44,8 @@ class Given:
 
 @dataclass(frozen=True)
 class Known:
-    """What an earlier stage gave for some slices that follow one another: rows of one of its parts.
+    """The rows of one part of an earlier stage, for some slices in a row. at, start, rejected_at: the first of its
+    slices, rows and rejected rows. given: of each slice.
 
     at, start, rejected_at: the first of its slices, rows and rejected rows. given: of each slice.
     """
@@ -65,19 +66,19 @@ class Known:
         return sum(one.rejected for one in self.given)
 
     def is_followed_by(self, other: Known) -> bool:
-        """Whether what the other gives stands behind this in the same part."""
+        """Tell whether the other's rows follow these in the same part."""
         here = (self.folder, self.part, self.at + len(self.given))
         return here == (other.folder, other.part, other.at)
 
     def is_sound(self) -> bool:
-        """Whether the part still holds what its receipt promises; every byte is read."""
+        """Tell whether the part still matches its receipt; every byte is read."""
         try:
             return StageFolder(self.folder).has_part(self.part)
         except OSError:
             return False
 
     def tables(self) -> Iterator[pa.Table]:
-        """The rows, as they were stored."""
+        """Yield the rows as they were stored."""
         part, start, stop = StageFolder(self.folder).part(self.part), self.start, self.start + self.rows
         for batch in part.report["batches"]:
             if start < batch["rows"] and stop > 0:
@@ -86,12 +87,13 @@ class Known:
             start, stop = start - batch["rows"], stop - batch["rows"]
 
     def rejections(self) -> pl.DataFrame:
-        """The rejected rows, as they were stored."""
+        """Return the rejected rows as they were stored."""
         found = read_frame(StageFolder(self.folder).part(self.part).file(REJECTED))
         return found.slice(self.rejected_at, self.rejected)
 
     def linked(self, writer: PartWriter) -> bool:
-        """Make a part of the whole of the earlier one, where it is no more than this, and say whether that was done."""
+        """Link the whole earlier part as a part of this stage, if it holds nothing more, and tell whether that was
+        done."""
         earlier = StageFolder(self.folder)
         part = earlier.part(self.part)
         if self.at or len(self.given) != part.report["slices"]:
@@ -108,7 +110,7 @@ class Known:
 
 
 def reader_of(stage: Stage, everywhere: Sequence[Pinned]) -> str:
-    """The digest of what decides a stage `read` but for the files that its slices name.
+    """Digest everything that decides a stage `read`, except the files named by its slices.
 
     Args:
         everywhere: the files that no slice names, which decide every row.
@@ -118,14 +120,14 @@ def reader_of(stage: Stage, everywhere: Sequence[Pinned]) -> str:
 
 
 def earlier_readers(earlier: Sequence[StageFolder], reader: str) -> list[StageFolder]:
-    """Those of some stages that read other files in the same way."""
+    """Return those of some stages that read other files in the same way."""
     return [folder for folder in earlier if _reader_of(folder) == reader]
 
 
 def known_slices(
     slices: Sequence[Slice], pinned: Mapping[str, Pinned], earlier: Sequence[StageFolder]
 ) -> list[Known | None]:
-    """What the newest of some stages gave for each slice, None where none did.
+    """Find the newest stage's rows for each slice, None for a slice without any.
 
     Args:
         pinned: files by name.
@@ -192,7 +194,7 @@ def _keys(slices: Sequence[Slice], pinned: Mapping[str, Pinned]) -> pl.DataFrame
 
 
 def _held(folder: StageFolder, place: int) -> Iterator[pl.DataFrame]:
-    """What a stage tells of its slices, part by part, with the place of each slice's first row and rejected row."""
+    """Yield the slices of a stage, part by part, with the place of each slice's first row and rejected row."""
     import polars as pl
 
     try:

@@ -97,7 +97,7 @@ def _read_all(bench: Bench, folder: StageFolder, collection: str) -> None:
 
 
 def _pinned(bench: Bench, collection: str) -> Mapping[str, Pinned]:
-    """The files of a collection, seen to be those that the plan was made of."""
+    """Check that a collection's files are those the plan was made of, and return their pins."""
     digests = FileDigests(bench.store.root / "digests.sqlite")
     planned = bench.plan[f"read {collection}"].decisive["pin"]["files"]
     return pinned_as(digests.stamped(bench.recipe.collections[collection].files()), dict(planned))
@@ -223,7 +223,7 @@ def index_examples(folder: StageFolder, names: Sequence[str], *, collection: str
 
 
 def batches_of(folder: StageFolder) -> list[Batch]:
-    """The batches of a finished `read` stage, in the order of its ids."""
+    """List the batches of a finished `read` stage, in the order of its ids."""
     found, start = [], 0
     for part in folder.parts():
         for batch in part.report.get("batches", ()):
@@ -233,7 +233,7 @@ def batches_of(folder: StageFolder) -> list[Batch]:
 
 
 def _everywhere(pinned: Mapping[str, Pinned], tasks: Sequence[ReadTask]) -> set[str]:
-    """The files that no slice names."""
+    """Return the files not named by any slice."""
     return set(pinned) - {piece.file.name for task in tasks for piece in task.slices if piece.file}
 
 
@@ -256,7 +256,7 @@ class _Reading:
     given: list[Given] = field(default_factory=list)
 
     def tables(self, runs: Sequence[tuple[Sequence[Slice], Known | None]]) -> Iterator[pa.Table]:
-        """The rows of all slices as they are stored: taken over where they are known, else read."""
+        """Yield the rows of all slices as they are stored: taken over where they are known, else read."""
         for pieces, known in runs:
             if known is not None:
                 yield from known.tables()
@@ -328,7 +328,8 @@ def _digests(table: pa.Table) -> Digests:
 
 
 def _lost(tables: Sequence[pa.Table], repeats: Repeats) -> tuple[pl.DataFrame, Counter[str]]:
-    """The rejections of rows whose id is taken, where equal rows are no bad rows; and the tasks of all others."""
+    """List the rejections of rows whose id is taken, and count the tasks of all others. Rows that repeat an id and its
+    content are no bad rows."""
     import polars as pl
 
     frames, tasks = [_joined_rejections([])], Counter[str]()
@@ -347,6 +348,7 @@ def _lost(tables: Sequence[pa.Table], repeats: Repeats) -> tuple[pl.DataFrame, C
         bad = pl.Series("bad", reasons == CONTRADICTED)
         frame = pl.DataFrame(rows).with_columns(named, bad)
         frames.append(frame.select("place", "reason", "file", "bad"))
+    # + drops the tasks that have no row left.
     return pl.concat(frames), +tasks
 
 
@@ -355,7 +357,7 @@ def _counted(texts: pa.ChunkedArray[Any]) -> dict[str, int]:
 
 
 def _write_ids(path: Path, digests: Sequence[Digests], repeats: Repeats) -> None:
-    """The ids of all rows, and whether a row is kept, some hundred thousand rows at a time.
+    """Write the ids of all rows and whether each row is kept, some hundred thousand rows at a time.
 
     No batch is cut in two: whoever looks at one finds it in one piece.
     """
@@ -374,7 +376,7 @@ def _write_ids(path: Path, digests: Sequence[Digests], repeats: Repeats) -> None
 
 
 def _joined_digests(digests: Sequence[Digests]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The digests of several batches at a time, high and low, copied."""
+    """Yield the digests of several batches at a time, high and low, copied."""
     waiting: list[Digests] = []
     for number, batch in enumerate(digests, 1):
         waiting.append(batch)

@@ -23,7 +23,7 @@ _FEW = 16
 
 
 def read_digests(folder: StageFolder) -> Digests:
-    """One digest a row of a finished stage, aligned with the ids of its collection."""
+    """Read the digests of a finished stage, one a row, aligned with the ids of its collection."""
     return joined([read_frame(part.file(".arrow")) for part in folder.parts()])
 
 
@@ -63,8 +63,8 @@ def _slice(values: np.ndarray, number: int, bits: int) -> np.ndarray:
 
 
 def _shared(mine: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The values but for their last bit, rising, that stand on both sides: sorted together, the side as last bit, they
-    are where it changes and nothing else does."""
+    """Find the values, without their last bit, that occur on both sides, rising. The last bit marks the side and all
+    are sorted together: neighbours that differ in that bit alone are such values."""
     joined = np.concatenate([mine, others]) & ~_SIDE
     joined[: len(mine)] |= _SIDE
     joined.sort()

@@ -16,7 +16,7 @@ _BETWEEN = "\n\n"
 
 
 def merged_systems(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows whose system messages, where one stands behind another message, are one message before all others.
+    """Merge the system messages of rows in which one follows another message, into one message before all others.
 
     Their texts follow each other in the order of the messages, a system message of the row itself first; empty ones and
     repeats are left out.

@@ -40,6 +40,7 @@ REASONS: Mapping[int, str] = {
 }
 """Why a row does not stand in a mixture, by its number."""
 
+# Odd, so that no two repeats of an example get one id.
 _COPY = np.uint64(0xD1B54A32D192ED03)
 ORDER = "order"
 """The part of stage `mix` that holds the order of a draw with a reserve."""
@@ -57,23 +58,24 @@ def keep_selection(folder: StageFolder, selection: np.ndarray, name: str = SELEC
 
 
 def read_selection(mix: StageFolder, name: str = SELECTION) -> np.ndarray:
-    """A stored selection: int16 over the collection's ids."""
+    """Read a stored selection: int16 over the collection's ids."""
     return np.asarray(np.load(mix.file(f"{name}.npy")))
 
 
 def asked_of(mix: StageFolder) -> np.ndarray:
-    """A selection without its reserve: what another mixture may be a part of."""
+    """Read a selection without its reserve, as used by a mixture that is a part of it."""
     return read_selection(mix, ASKED if mix.file(f"{ASKED}.npy").exists() else SELECTION)
 
 
 def taken_copies(mix: StageFolder) -> np.ndarray:
-    """How often each row takes the path, int16 over the collection's ids: what `--limit` leaves, where there is one."""
+    """Read the copies of each row that a build makes conversations of, int16 over the collection's ids; under `--limit`
+    those left by it."""
     name = TRIED if mix.file(f"{TRIED}.npy").exists() else SELECTION
     return np.asarray(np.maximum(read_selection(mix, name), 0))
 
 
 def report_of(selection: np.ndarray, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The report of a `mix` stage: in + created = out + left out by reason."""
+    """Make the report of a `mix` stage: in + created = out + left out by reason."""
     rows, out = int((selection > 0).sum()), int(np.maximum(selection, 0).sum(dtype=np.int64))
     left = {reason: int((selection == number).sum()) for number, reason in REASONS.items()}
     return {
@@ -92,7 +94,7 @@ def mixture_keys(*, id_hi: np.ndarray, id_lo: np.ndarray, seed: int) -> np.ndarr
 
 
 def repeated(frame: pl.DataFrame, copies: np.ndarray) -> pl.DataFrame:
-    """Each row as often as it stands; all but the first of equal rows get ids of their own.
+    """Repeat each row as often as it was drawn; all copies but the first get ids of their own.
 
     Args:
         frame: with columns id_hi and id_lo. copies: integers [rows], 0 for rows that do not stand.
@@ -110,7 +112,7 @@ def repeated(frame: pl.DataFrame, copies: np.ndarray) -> pl.DataFrame:
 
 
 def copy_ids(id_lo: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """The low halves of the ids of repeats, uint64 [rows]; the high half is the example's own.
+    """Derive the low halves of the ids of repeats, uint64 [rows]; the high half is the example's own.
 
     So that all repeats of an example share one half, and are told apart by the other.
     Args:

@@ -1,4 +1,4 @@
-"""Which rows that a source read cannot be examples, and why."""
+"""Rows that were read and cannot be examples, with the reason."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def unfitness(rows: pl.DataFrame, *, keeps_systems: bool = False) -> pl.Series:
 
 
 def _unfit_messages(rows: pl.DataFrame, keeps_systems: bool) -> dict[str, pl.Series]:
-    """Why rows cannot be examples for what their messages are: reason to Boolean [rows]."""
+    """Flag the rows whose messages make them unfit: reason to Boolean [rows]."""
     import polars as pl
 
     flat = flat_messages(rows["messages"])
@@ -82,7 +82,7 @@ def _unfit_messages(rows: pl.DataFrame, keeps_systems: bool) -> dict[str, pl.Ser
 
 
 def _two_systems(rows: pl.DataFrame, flat: pl.DataFrame, heads: np.ndarray) -> pl.Series:
-    """Which rows have a system message of their own beside another one that their messages begin with."""
+    """Flag the rows with a system message of their own and a different one at the head of their messages."""
     import polars as pl
 
     twice = np.zeros(rows.height, dtype=np.bool_)
@@ -94,7 +94,7 @@ def _two_systems(rows: pl.DataFrame, flat: pl.DataFrame, heads: np.ndarray) -> p
 
 
 def _is_blank(texts: pl.Series) -> pl.Series:
-    """Which texts hold nothing but white space; null where there is none."""
+    """Flag the texts of white space alone; null for null."""
     import polars as pl
 
     if texts.null_count() == len(texts):
@@ -103,7 +103,7 @@ def _is_blank(texts: pl.Series) -> pl.Series:
 
 
 def _any_is_blank(lists: pl.Series) -> pl.Series:
-    """Which lists hold a blank text."""
+    """Flag the lists that hold a blank text."""
     import polars as pl
 
     flags = np.zeros(len(lists), dtype=np.bool_)

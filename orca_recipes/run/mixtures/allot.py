@@ -55,7 +55,7 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
 
 
 def _part(bench: Bench, name: str, mixture: Mixture) -> dict[str, np.ndarray]:
-    """The rows of another mixture that are this one's."""
+    """Select the rows of another mixture that make up this one."""
     assert mixture.from_ is not None
     assert mixture.rows is not None
     outer, ids = {}, {}
@@ -75,7 +75,7 @@ def _part(bench: Bench, name: str, mixture: Mixture) -> dict[str, np.ndarray]:
 def _set_aside(
     bench: Bench, name: str, mixture: Mixture, folder: StageFolder, known: Mapping[str, pl.DataFrame]
 ) -> dict[str, np.ndarray]:
-    """The rows that a mixture holds out; their questions are stored beside. known: the duplicates."""
+    """Draw the rows that a mixture holds out, and store their questions. known: the duplicates."""
     assert mixture.holdout is not None
     draws = [draw_of(bench, name, found, None, twins) for found, twins in known.items()]
     made = held_out(draws, rows=mixture.holdout, where=f"mixtures.{name}.holdout")
@@ -86,7 +86,7 @@ def _set_aside(
 def first_of(
     outer: Mapping[str, np.ndarray], ids: Mapping[str, Digests], *, rows: int, seed: int, where: str
 ) -> dict[str, np.ndarray]:
-    """The first rows of a mixture's examples.
+    """Take the first rows of a mixture's examples in a keyed order of its own.
 
     Args:
         outer: selection of each collection, int16 [rows]; examples stand so often. ids: of all its rows, high and low.
@@ -121,7 +121,7 @@ def first_of(
 
 
 def held_out(draws: Sequence[TakeDraw], *, rows: int, where: str) -> dict[str, np.ndarray]:
-    """What a mixture sets aside of each collection: int16 [rows], 1 for rows that are held out.
+    """Draw the hold-out of a mixture from each collection: int16 [rows], 1 for rows that are held out.
 
     Args:
         draws: its takes, over what can be drawn before anything is set aside.
@@ -148,7 +148,7 @@ def held_out(draws: Sequence[TakeDraw], *, rows: int, where: str) -> dict[str, n
 
 
 def _examples(selection: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The row of each example, and which of its repeats it is: int64 [examples] each."""
+    """Expand a selection to examples: the row of each, and the number of its repeat, int64 [examples] each."""
     rows = np.flatnonzero(selection > 0)
     counts = selection[rows].astype(np.int64)
     number = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -156,18 +156,18 @@ def _examples(selection: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _in_rows(draw: TakeDraw) -> list[Fraction]:
-    """How many rows of each group a take draws: of tokens, as many as they come to in rows of the group's length."""
+    """Count the rows of each group that a take draws; of tokens, as many rows of the group's length as hold them."""
     rows, weights = draw.sizes.rows.tolist(), draw.sizes.weights.tolist()
     wanted = draw.wanted().tolist()
     return [Fraction(count * size, weight or 1) for count, size, weight in zip(wanted, rows, weights, strict=True)]
 
 
 def _spread(draw: TakeDraw, counts: Sequence[Fraction], rows: int) -> list[int]:
-    """How many rows of each group are held out, so that they are spread as the draw itself is; fewer where there are
-    no more."""
+    """Spread held-out rows over groups as the draw itself is spread; fewer where there are no more."""
     sizes = draw.sizes.rows
     if draw.take.draw == "uniform_tasks":
         tasks = [name or "" for name in draw.collection.names]
+        # No collection has a control character in its name, so no draw shares these arrivals.
         name = f"holdout\x1f{draw.name}"
         found: list[int] = arrival_counts(
             collection=name, tasks=tasks, capacities=sizes, rows=rows, seed=draw.seed

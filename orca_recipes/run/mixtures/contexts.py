@@ -70,7 +70,7 @@ def contexts_part(task: ContextsTask) -> int:
 
 
 def _read(path: Path, needed: list[str]) -> pl.DataFrame:
-    """The columns of a part that are needed, and those that few parts have."""
+    """Read the needed columns of a part, and rare columns if it has them."""
     there = read_table(path).column_names
     return read_frame(path, columns=[*needed, *(name for name in BESIDE_MESSAGES if name in there)])
 
@@ -113,7 +113,7 @@ _ROLES = (("system", "system"), ("user", "question"))
 
 
 def _conversations(frame: pl.DataFrame) -> pl.DataFrame:
-    """The turns before the answer that closes each conversation, under the system message that a template would print.
+    """Take the turns before the answer that closes each conversation, under the system message as a template prints it.
 
     Returns: one (String): the only message's content, where it is one of a user; several (String): all of them.
     """
@@ -143,7 +143,7 @@ def _conversations(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _beside(frame: pl.DataFrame, columns: tuple[str, ...] | None) -> pl.Series:
-    """The other columns that count, as one text; null where a row has none of them."""
+    """Join the other columns that count to one text; null where a row has none of them."""
     import polars as pl
 
     said = pl.element().struct
@@ -164,8 +164,8 @@ def _beside(frame: pl.DataFrame, columns: tuple[str, ...] | None) -> pl.Series:
 
 
 def _held(frame: pl.DataFrame) -> pl.Series | None:
-    """What the messages before the answer hold beside their contents, and the row for the template, as one text; null
-    where there is nothing of the kind, None where that is so of all rows."""
+    """Join to one text all that messages before the answer hold besides their contents, and the row's columns for the
+    template. Null for a row without any; None if no row has any."""
     import polars as pl
 
     there = {field.name for field in frame.schema["messages"].inner.fields}  # type: ignore[attr-defined]

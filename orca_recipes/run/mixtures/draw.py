@@ -1,4 +1,4 @@
-"""How often each row of a pool stands in a draw, in memory that grows with bytes a row and not with its ids.
+"""Copies of each row of a pool in a draw, in memory that grows with bytes a row and not with its ids.
 
 A group's draw is a prefix of its keyed order. Keys are uniform, so where the prefix ends is known up to a narrow band
 of keys beforehand: rows before the band are in, rows behind it are out, and only those inside are sorted. Where a band
@@ -15,7 +15,9 @@ import numpy as np
 from orca_recipes.contract.draws import draw_keys
 from orca_recipes.plan.mixture import Cut
 
+# Standard deviations of a binomial draw: a prefix ends outside about twice in 10**9.
 _SIGMAS = 6.0
+# Rows more: the deviation is 0 where a share is 0 or 1, and small groups are not normal.
 _SPARE = 16.0
 _LAST = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -40,14 +42,14 @@ Pool = Callable[[], Iterable[Chunk]]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What groups hold: int64 [groups] each."""
+    """Rows and weights of groups: int64 [groups] each."""
 
     rows: np.ndarray
     weights: np.ndarray
 
 
 def measured(pool: Pool, groups: int) -> Sizes:
-    """The rows of each group of a pool and their weights."""
+    """Sum the rows of each group of a pool, and their weights."""
     rows = np.zeros(groups + 1, dtype=np.int64)
     weights = np.zeros(groups + 1, dtype=np.int64)
     for chunk in pool():
@@ -62,7 +64,7 @@ def measured(pool: Pool, groups: int) -> Sizes:
 
 
 def drawn_copies(pool: Pool, *, cuts: Sequence[Cut], sizes: Sizes, seed: int, purpose: str = "mixture") -> np.ndarray:
-    """How often each row of the pool stands: int16 [rows], 0 for those that are not drawn.
+    """Draw from a pool; return the copies of each row: int16 [rows], 0 for rows not drawn.
 
     Args:
         cuts: one a group. purpose: of the keys, as for `draw_keys`.
@@ -123,7 +125,7 @@ class _Bands:
 
 @dataclass(frozen=True)
 class _Ends:
-    """Where prefixes end: positions of the pool with their groups, and the groups whose band was too narrow."""
+    """Ends of prefixes: positions of the pool with their groups, and the groups whose band was too narrow."""
 
     above: np.ndarray
     above_groups: np.ndarray
@@ -175,7 +177,7 @@ class _Inside:
         )
 
     def _unsure(self, bands: _Bands, inside: np.ndarray) -> np.ndarray:
-        """The groups whose prefix ends outside of their band."""
+        """Find the groups whose prefix ends outside of their band."""
         before = self._before[1:]
         too_late = before > bands.weights
         too_early = (before + inside <= bands.weights) & (bands.high[1:] < _LAST) & (bands.high[1:] > 0)
@@ -190,6 +192,7 @@ def _numbered(pool: Pool) -> Iterable[tuple[int, Chunk]]:
 
 
 def _as_keys(shares: np.ndarray) -> np.ndarray:
-    """The keys below which these shares of uniform keys lie, without passing the ends."""
+    """Scale shares of uniform keys to the keys that bound them, clipped to the ends."""
     scaled = np.clip(shares, 0.0, 1.0) * 2.0**64
+    # The largest double below 2**64, which itself is no uint64.
     return np.where(scaled >= 2.0**64, _LAST, np.minimum(scaled, 2.0**63 * (2 - 2.0**-52)).astype(np.uint64))

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 
 def draw_of(bench: Bench, name: str, found: str, allot: StageFolder | None, twins: pl.DataFrame) -> TakeDraw:
-    """A take over what is left to it; allot: what the mixture holds out, where that is known already. twins: the
-    rows that an earlier collection holds."""
+    """Prepare a take over the rows left to it. allot: the mixture's hold-out, if it is known already. twins: the rows
+    that an earlier collection holds."""
     mixture = bench.recipe.mixtures[name]
     take = mixture.take[found]
     is_of_tokens = take.divides and mixture.tokens is not None
@@ -110,7 +110,7 @@ def mark_excluded(bench: Bench, selection: np.ndarray, found: str, mixture: Mixt
 
 
 def duplicates_of(bench: Bench, name: str, found: str) -> pl.DataFrame:
-    """The rows of a collection whose whole context an earlier one of a mixture holds."""
+    """Find the rows of a collection whose whole context an earlier one of a mixture holds."""
     earlier = earlier_holders(bench.recipe, name, found)
     if not earlier:
         return no_duplicates()

@@ -83,7 +83,7 @@ def measure_part(task: MeasureTask) -> int:
 
 
 def read_tokens(folder: StageFolder, *, trained: bool = False) -> np.ndarray:
-    """What rows come to in a finished `measure` stage, aligned with ids: int64 [rows].
+    """Read the token counts of rows from a finished `measure` stage, aligned with ids: int64 [rows].
 
     Args:
         trained: trained tokens alone, where whole conversations were counted.

@@ -61,7 +61,7 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
 
 
 def limited(selection: np.ndarray, ids: pl.DataFrame, *, limit: int, seed: int) -> np.ndarray:
-    """The first `limit` examples of a selection in keyed order."""
+    """Limit a selection to its first `limit` examples in keyed order."""
     import polars as pl
 
     rows = np.flatnonzero(selection > 0)

@@ -54,11 +54,11 @@ class Collection:
         return tuple(sorted(found, key=lambda name: (name is not None, name or "")))
 
     def fresh(self) -> np.ndarray:
-        """The selection before anything is drawn or left out: int16 [rows]."""
+        """Return the selection before anything is drawn or left out: int16 [rows]."""
         return np.where(self.ids["keep"].to_numpy(), np.int16(0), np.int16(UNREAD))
 
     def chunks(self, selection: np.ndarray) -> Iterator[Chunk]:
-        """The rows whose number is 0 in groups, all others in none."""
+        """Yield the rows in chunks with their groups; a row whose number in the selection is not 0 gets no group."""
         for start, stop, group in self._groups():
             # A span of the ids at a time: a large collection's are in several pieces, and joined they would be held.
             hi, lo = (self.ids[name].slice(start, stop - start).to_numpy() for name in ("id_hi", "id_lo"))
@@ -78,7 +78,7 @@ class Collection:
 
 
 def mark(selection: np.ndarray, mine: Questions, others: Sequence[Digests], number: int) -> None:
-    """Give the rows that can still be drawn, and one of whose questions stands among the others, this number."""
+    """Mark with a number the rows that can still be drawn and have a question among those of others."""
     rows = np.flatnonzero(selection == 0)
     selection[rows[mine.among(others, rows)]] = number
 

@@ -48,13 +48,13 @@ class Questions:
     last: Digests
 
     def of(self, rows: np.ndarray) -> Digests:
-        """All questions of some rows: bool [rows]."""
+        """Collect all questions of some rows: bool [rows]."""
         chosen = rows[self.last_rows]
         hi, lo = (np.concatenate([self.first[at][rows], self.last[at][chosen]]) for at in (0, 1))
         return hi, lo
 
     def among(self, others: Sequence[Digests], rows: np.ndarray) -> np.ndarray:
-        """Which of some rows (their places, rising) have a question that stands among the others: bool [rows]."""
+        """Mark the rows (given by place, rising) that have a question among those of others: bool [rows]."""
         found = stand_in((self.first[0][rows], self.first[1][rows]), others)
         if len(self.last_rows):
             place = np.minimum(np.searchsorted(rows, self.last_rows), max(len(rows) - 1, 0))
@@ -88,7 +88,7 @@ class RowsTask:
 
 
 def rows_tasks(read: StageFolder, folder: StageFolder) -> list[RowsTask]:
-    """One task for each part of a `read` stage, in the order of its rows."""
+    """Make one task for each part of a `read` stage, in the order of its rows."""
     grouped: dict[str, list[Path]] = {}
     for batch in batches_of(read):
         grouped.setdefault(batch.path.name.rpartition("-")[0], []).append(batch.path)
@@ -113,7 +113,7 @@ def digest_part(task: RowsTask) -> int:
 
 
 def read_questions(folder: StageFolder) -> Questions:
-    """Those of a finished `questions` stage."""
+    """Read the questions of a finished `questions` stage."""
     parts = folder.parts()
     starts = np.cumsum([0, *(part.report["rows"] for part in parts)])
     lasts = [read_frame(part.file(".last.arrow")) for part in parts]
@@ -139,7 +139,7 @@ def held_questions(folder: StageFolder) -> Digests:
 
 
 def questions_text(messages: pl.Series) -> pl.DataFrame:
-    """What the user of each conversation asks, as texts.
+    """Extract the questions of each conversation's user, as texts.
 
     First is what stands before the first answer: turns before a user's are left out, as are system messages.
     Returns: one (String): the only message's content, where it is one of a user; several (String): all of them; last
@@ -166,7 +166,7 @@ def questions_text(messages: pl.Series) -> pl.DataFrame:
 
 
 def _last_question(messages: pl.Series, first_answer: pl.Series) -> pl.Series:
-    """The last question before the first trained answer, null where that is the first answer of all."""
+    """Take the last question before the first trained answer; null if that is the first answer of all."""
     import polars as pl
 
     said = pl.element().struct
@@ -177,7 +177,8 @@ def _last_question(messages: pl.Series, first_answer: pl.Series) -> pl.Series:
 
 
 def before_answer(messages: pl.Series) -> pl.Series:
-    """The messages of each conversation up to its first trained one; all of them where it ends on another message than
+    """Take the messages of each conversation up to its first trained one. One that ends on another message than an
+    answer is kept whole: its answer is in another column, and its own are history.
     an answer: then its answer stands elsewhere, and what it holds is history."""
     import polars as pl
 
@@ -188,7 +189,8 @@ def before_answer(messages: pl.Series) -> pl.Series:
 
 
 def _digests(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """What each row asks first: hi, lo; and what some rows ask after untrained answers: row, hi, lo."""
+    """Compute the digest of each row's first question: hi, lo; and of questions asked after untrained answers: row, hi,
+    lo."""
     import polars as pl
 
     is_talk = frame["messages"].is_not_null()

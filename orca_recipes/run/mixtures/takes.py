@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def grouping_of(take: Take) -> Grouping:
-    """What a take counts by."""
+    """Choose the column that a take counts by; None for all rows together."""
     if take.per_category is not None:
         return "category"
     return "task" if take.per_task is not None or take.draw != "rows" else None
@@ -53,7 +53,7 @@ class TakeDraw:
     tokens_of: str | None = None
 
     def drawn(self) -> tuple[np.ndarray, dict[str, Any]]:
-        """The selection with what is drawn, and what there is to say of it.
+        """Draw the take; return the selection, and facts for the report.
 
         Raises: Shortfall where more is asked for than there is; MixtureError where no row has a category to count by.
         """
@@ -61,14 +61,14 @@ class TakeDraw:
         return self._selected(self._with_reserve(wanted)), self._facts(wanted)
 
     def tokens(self, selection: np.ndarray) -> dict[str, Any]:
-        """What a selection comes to in the tokens that are counted, where any are."""
+        """Sum the counted tokens of a selection, if the take counts tokens."""
         if self.collection.weight is None:
             return {}
         copies = np.maximum(selection, 0).astype(np.int64)
         return {"tokens": int((copies * self.collection.weight).sum()), "tokens_of": self.tokens_of}
 
     def asked(self) -> np.ndarray:
-        """The selection without a reserve."""
+        """Return the selection without a reserve."""
         return self._selected(self.wanted())
 
     def _selected(self, counts: np.ndarray) -> np.ndarray:
@@ -85,7 +85,7 @@ class TakeDraw:
         return self.collection.chunks(self.selection)
 
     def wanted(self) -> np.ndarray:
-        """Rows (or tokens) of each group, without a reserve: int64 [groups]."""
+        """Count the rows (or tokens) wanted of each group, without a reserve: int64 [groups]."""
         self._refuse_nameless()
         target = self._target()
         if self.take.draw == "uniform_tasks":
@@ -97,7 +97,7 @@ class TakeDraw:
         return measured(self.chunks, len(self.collection.names))
 
     def order(self, selection: np.ndarray) -> tuple[pl.DataFrame, list[int]]:
-        """In which order the examples of a draw are kept, and how many of each group.
+        """Order the examples of a draw for `keep`, and count those to keep of each group.
 
         Returns: id_hi, id_lo, group and rank (from 0, in the group) of all examples, repeats among them; the counts.
         """
@@ -109,6 +109,7 @@ class TakeDraw:
         )
         keys = mixture_keys(id_hi=frame["id_hi"].to_numpy(), id_lo=frame["id_lo"].to_numpy(), seed=self.seed)
         frame = repeated(frame.with_columns(pl.Series("key", keys)), selection[rows])
+        # Repeats share their example's key and the high half of its id.
         number = frame.select(n=pl.int_range(pl.len()).over("key", "id_hi"))["n"].to_numpy()
         rounds = np.where(number < self.take.repeat, 0, number)
         hi, lo, key, group = (frame[name].to_numpy() for name in ("id_hi", "id_lo", "key", "group"))
@@ -128,7 +129,7 @@ class TakeDraw:
         return int(self._there.sum()) * self.take.most
 
     def _target(self) -> int | None:
-        """What is asked for, no more than there is. Raises: Shortfall."""
+        """Return the amount asked for, at most as much as there is. Raises: Shortfall."""
         if self.target is None or self.target <= self._capacity or self.take.allow_shortfall:
             return None if self.target is None else min(self.target, self._capacity)
         raise Shortfall(self._complaint(self.target))
@@ -155,7 +156,7 @@ class TakeDraw:
         )
 
     def _refuse_nameless(self) -> None:
-        """A count by category says nothing where no row has one."""
+        """Refuse a count by category if no row has a category."""
         if self.take.per_category is not None and set(self.collection.names) == {None}:
             raise MixtureError(
                 f"{self.where}: per_category = {self.take.per_category}, and no row of the collection has a category; "
@@ -168,7 +169,7 @@ class TakeDraw:
         return arrival_counts(collection=self.name, tasks=tasks, capacities=capacities, rows=rows, seed=self.seed)
 
     def _with_reserve(self, counts: np.ndarray) -> np.ndarray:
-        """The counts that are drawn so that these are left."""
+        """Raise the counts by the reserve, so that these are left after filters."""
         if self.take.reserve is None:
             return counts
         if self.take.draw == "uniform_tasks":
@@ -188,7 +189,7 @@ class TakeDraw:
         return facts
 
     def _groups_of(self, rows: np.ndarray) -> np.ndarray:
-        """The groups of rows that are drawn: int32 [rows]."""
+        """Find the groups of drawn rows: int32 [rows]."""
         groups = np.empty(len(self.selection), dtype=np.int32)
         start = 0
         for chunk in self.chunks():
@@ -197,7 +198,7 @@ class TakeDraw:
         return np.asarray(groups[rows], dtype=np.int32)
 
     def _by_arrival(self, frame: pl.DataFrame, group: np.ndarray) -> pl.DataFrame:
-        """All tasks as one group, in the order in which the algorithm draws them; rows of a task are in its order."""
+        """Order all tasks as one group, as the algorithm draws them; rows of a task stay in its order."""
         import polars as pl
 
         counts = np.bincount(group, minlength=len(self.collection.names))

@@ -34,7 +34,7 @@ def lock_path(recipe: Path, profile: str | None) -> Path:
 
 
 def read_lock(path: Path) -> Lock | None:
-    """The lock at a path, None where there is none. Raises: LockError where it cannot be read."""
+    """Read the lock at a path; None if there is none. Raises: LockError if it cannot be read."""
     try:
         table = toml_table(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -68,7 +68,7 @@ def write_lock(path: Path, lock: Lock) -> None:
 
 
 def _outcomes(table: Any) -> Mapping[str, Any]:
-    """The outcomes: texts, and tables of texts. Raises: TypeError for what no program of ours writes."""
+    """Check the outcomes: texts, and tables of texts. Raises: TypeError for anything no program of ours writes."""
     if not isinstance(table, dict):
         raise TypeError("outcomes, as a table")
     for name, value in table.items():

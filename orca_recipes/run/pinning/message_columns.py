@@ -28,7 +28,7 @@ _BLOCK_BYTES = 16 << 20
 
 
 def column_files(path: Path) -> list[SourceFile]:
-    """The data files that a path names (a file, a folder, a pattern), sorted by name.
+    """List the data files that a path names (a file, a folder, a pattern), sorted by name.
 
     Raises: SourceError where there is none.
     """
@@ -48,7 +48,7 @@ def column_files(path: Path) -> list[SourceFile]:
 
 
 def local_values(files: Sequence[SourceFile], *, column: str, wanted: frozenset[str]) -> list[str]:
-    """The distinct texts of a column of local files, sorted.
+    """Read the distinct texts of a column of local files, sorted.
 
     Args:
         wanted: SHA-256 digests of the texts that are looked for; empty: all.
@@ -59,12 +59,13 @@ def local_values(files: Sequence[SourceFile], *, column: str, wanted: frozenset[
 
 
 def collection_values(source: Source, *, column: str, wanted: frozenset[str]) -> list[str]:
-    """As `local_values`, of what a source reads: one of our columns of text, or one that it keeps as `extra`."""
+    """Read a column through a source, as `local_values` does of files: one of our columns of text, or one kept in
+    `extra`."""
     return _distinct(iter([partial(_read_column, source, column)]), wanted)
 
 
 def hub_values(name: str, *, commit: str, column: str, wanted: frozenset[str]) -> list[str]:
-    """As `local_values`, of a data set of the hub at a commit."""
+    """Read a column of a hub data set at a commit, as `local_values` does of files."""
     from huggingface_hub import HfFileSystem
 
     with _hub_faults(name):
@@ -77,7 +78,7 @@ def hub_values(name: str, *, commit: str, column: str, wanted: frozenset[str]) -
 
 
 def hub_commit(name: str, revision: str | None) -> str:
-    """The commit that a revision of a data set of the hub stands for now.
+    """Look up the commit of a hub data set's revision as of now.
 
     Raises: SourceError where the hub has none, or cannot be reached.
     """
@@ -93,7 +94,7 @@ def _opened(path: Path) -> BinaryIO:
 
 @contextmanager
 def _hub_faults(name: str) -> Iterator[None]:
-    """What the hub's client raises, in a sentence; no header, key or address of a request is repeated."""
+    """Turn errors of the hub's client into one sentence; no header, key or address of a request is repeated."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
@@ -141,7 +142,7 @@ def _read_column(source: Source, column: str) -> Iterator[pa.Array]:
 
 
 def _columns(name: str, opening: Callable[[], BinaryIO], column: str) -> Iterator[pa.Array]:
-    """One column of a file, a bounded piece at a time."""
+    """Yield one column of a file, a bounded piece at a time."""
     import pyarrow as pa
 
     reading = _of_parquet if name.endswith(".parquet") else _of_json_lines

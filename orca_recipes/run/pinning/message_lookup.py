@@ -44,7 +44,7 @@ Faults = list[tuple[toml_lines.Path, str]]
 
 @dataclass(frozen=True)
 class Texts:
-    """A recipe whose sets of system messages all hold their texts, and the pins of those that it uses."""
+    """A recipe with the texts of all its sets of system messages, and the pins of the used ones."""
 
     recipe: Recipe
     pins: Mapping[str, MessagePin]
@@ -114,6 +114,7 @@ def _texts(
 def _of_file(name: str, path: Path) -> dict[str, str]:
     where = f"system_messages.{name}: {path}"
     try:
+        # Editors on Windows put a byte order mark first, which tomllib refuses.
         table = toml_table(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SourceError(f"{where}: it cannot be read ({error.strerror})") from error
@@ -146,7 +147,7 @@ def _chosen(name: str, chosen: SystemMessages, values: list[str]) -> dict[str, s
 def _values(
     name: str, chosen: SystemMessages, store: Store, locked: Pins | None, rehash: bool
 ) -> tuple[list[str], str | None]:
-    """The distinct values of the column, kept in the store under what they were read from; and the hub's commit."""
+    """Look up the column's distinct values, kept in the store under a digest of their origin; and the hub's commit."""
     assert chosen.column is not None, "the grammar asks for it"
     wanted = frozenset(chosen.digests.values())
     if chosen.path is not None:
@@ -166,7 +167,7 @@ def _values(
 def _of_collection(
     name: str, chosen: SystemMessages, source: Source, store: Store, plugins: Mapping[str, PluginPin], rehash: bool
 ) -> list[str]:
-    """The distinct values of a collection's column, kept in the store as those of other columns."""
+    """Look up the distinct values of a collection's column, kept in the store as those of other columns."""
     assert chosen.column is not None, "the grammar asks for it"
     wanted = frozenset(chosen.digests.values())
     digests = FileDigests(store.root / "digests.sqlite", rehash=rehash)
@@ -185,8 +186,9 @@ def _of_collection(
 
 
 def _commit(name: str, chosen: SystemMessages, locked: Pins | None) -> str:
-    """The commit to read: a full one as it stands, else what the hub says, else what the lock says."""
+    """Choose the commit to read: a full one as given, else the hub's, else the lock's."""
     assert chosen.hub is not None, "the grammar asks for it"
+    # A full commit never moves, so the hub need not be asked.
     if chosen.revision is not None and len(chosen.revision) == 40 and set(chosen.revision) <= set("0123456789abcdef"):
         return chosen.revision
     before = locked.system_messages.get(name) if locked is not None else None

@@ -34,7 +34,7 @@ def settle(task: Settling) -> Source:
 
 
 def settled(loaded: LoadedRecipe, lock: Lock | None, *, insist: bool, work: Work = HERE) -> LoadedRecipe:
-    """The recipe with each collection that it uses settled, also those whose texts are system messages.
+    """Settle each collection used by the recipe, also those whose texts are system messages.
 
     Args:
         insist: take what the lock holds without asking whether the world moved on.
@@ -53,7 +53,7 @@ def settled(loaded: LoadedRecipe, lock: Lock | None, *, insist: bool, work: Work
 
 
 def sources_away(recipe: Recipe, lock: Lock | None) -> list[str]:
-    """A sentence for each collection that a build would load onto this machine first."""
+    """Explain, for each collection that a build would first load onto this machine, why it would."""
     found = []
     for name in dict.fromkeys((*used_collections(recipe), *recipe.message_collections())):
         versions = lock.pins.collections.get(name, SourcePin()).versions if lock is not None else {}

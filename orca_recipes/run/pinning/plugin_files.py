@@ -19,12 +19,13 @@ from urllib.parse import unquote, urlsplit
 Files = dict[str, Path]
 """Files by the name that an importer would know them by: the same wherever they lie."""
 
+# Scripts name the interpreter of this machine, so they differ from place to place.
 _SCRIPTS = {"bin", "Scripts"}
 _CACHE = "__pycache__"
 
 
 def plugin_files(distribution: metadata.Distribution | None, modules: Sequence[ModuleType]) -> Files:
-    """The files of a distribution, and those of modules that lie outside it.
+    """Collect the files of a distribution, and those of modules outside it.
 
     Args:
         distribution: None for kinds that none offers.
@@ -46,7 +47,8 @@ def plugin_files(distribution: metadata.Distribution | None, modules: Sequence[M
 
 
 def _installed(distribution: metadata.Distribution) -> Files:
-    """What an installer laid down, without its own notes and scripts, and what was added to its folders since."""
+    """Collect the files laid down by an installer, without its own notes and scripts, and those added to its folders
+    since."""
     root = distribution.locate_file("")
     if not isinstance(root, Path) or not root.is_dir():
         return {}
@@ -64,7 +66,7 @@ def _listed(distribution: metadata.Distribution) -> Iterator[tuple[str, Path]]:
 
 
 def _added(root: Path, listed: Files, distribution: metadata.Distribution) -> Iterator[tuple[str, Path]]:
-    """Files in the folders of listed ones that no distribution lists: those of a namespace belong to others."""
+    """Yield files in the folders of listed ones that no distribution lists: those of a namespace belong to others."""
     folders = {Path(name).parent for name in listed if "/" in name and listed[name] == root / name}
     above = {parent for folder in folders for parent in (folder, *folder.parents)}
     found: Files = {}
@@ -91,7 +93,7 @@ def _added(root: Path, listed: Files, distribution: metadata.Distribution) -> It
 
 
 def _project(distribution: metadata.Distribution) -> Path | None:
-    """The folder that a distribution was installed from to be edited there; None for one that was copied."""
+    """Find the folder of an editable install; None for a distribution that was copied."""
     try:
         told = json.loads(distribution.read_text("direct_url.json") or "{}")
     except ValueError:
@@ -103,7 +105,7 @@ def _project(distribution: metadata.Distribution) -> Path | None:
 
 
 def _source_tree(project: Path, distribution: metadata.Distribution, modules: Sequence[ModuleType]) -> Files:
-    """All that can be imported from a project's folder, wherever in it modules are looked for.
+    """Collect all that can be imported from a project's folder, wherever in it modules are looked for.
 
     Its other files (tests beside a `src`, recipes, what was built there) decide nothing, and change all the time.
     """
@@ -119,7 +121,7 @@ def _source_tree(project: Path, distribution: metadata.Distribution, modules: Se
 
 
 def _roots_of(distribution: metadata.Distribution) -> Iterator[Path]:
-    """Where the modules lie that a distribution names: those of its entry points, and of its top level."""
+    """Yield the folders of modules that a distribution names: those of its entry points, and of its top level."""
     named = {point.module.partition(".")[0] for point in distribution.entry_points}
     named |= set((distribution.read_text("top_level.txt") or "").split())
     for name in sorted(named):
@@ -140,7 +142,7 @@ def _importable(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _is_package(folder: Path) -> bool:
-    """Whether it holds modules, or packages that do: one of a namespace has no file of its own."""
+    """Tell whether a folder holds modules, or packages of modules: one of a namespace has no file of its own."""
     suffixes = tuple(all_suffixes())
     inner = _children(folder)
     if any(path.name.endswith(suffixes) and path.is_file() for path in inner):
@@ -152,7 +154,7 @@ def _is_package(folder: Path) -> bool:
 
 
 def _beside(module: ModuleType) -> Iterable[tuple[str, Path]]:
-    """The outermost package that a module lies in, whole; the module alone where it lies in none; or its archive."""
+    """List the files of the outermost package around a module; the module alone if it is in none; or its archive."""
     archive = getattr(getattr(module, "__loader__", None), "archive", None)
     if archive is not None:
         return [(Path(archive).name, Path(archive))]
@@ -171,7 +173,7 @@ def _beside(module: ModuleType) -> Iterable[tuple[str, Path]]:
 
 
 def _root(module: ModuleType) -> Path | None:
-    """The folder from which a module is imported by its whole name; None where its file is not called so."""
+    """Find the folder from which a module is imported by its whole name; None if its file has another name."""
     if getattr(module, "__file__", None) is None:
         return None
     path, names = Path(str(module.__file__)).resolve(), module.__name__.split(".")
@@ -181,7 +183,7 @@ def _root(module: ModuleType) -> Path | None:
 
 
 def _walk(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[tuple[str, Path]]:
-    """All files below a folder, also behind links, each folder once on its way."""
+    """Yield all files below a folder, also behind links, each folder once on its way."""
     place = folder.resolve()
     if place in seen:
         return
@@ -193,7 +195,7 @@ def _walk(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[tuple[s
 
 
 def _children(folder: Path) -> list[Path]:
-    """What lies in a folder but caches, hidden things, notes of installers, and environments of their own."""
+    """List a folder's entries without caches, hidden files, notes of installers, and virtual environments."""
     try:
         found = sorted(folder.iterdir())
     except OSError:

@@ -17,11 +17,12 @@ from orca_recipes.run.pinning.plugin_files import plugin_files
 from orca_recipes.store.source_digests import FileDigests
 
 _OURS = "orca-recipes"
+# Ours have revisions, which tests guard, in place of digests of their files.
 _OUR_PACKAGES = {"orca_recipes", "orca_plugins"}
 
 
 def pin_plugins(loaded: LoadedRecipe, digests: FileDigests) -> dict[str, PluginPin]:
-    """The distributions other than ours whose kinds decide bytes of a build, by name.
+    """Pin the distributions other than ours whose kinds decide bytes of a build, by name.
 
     Raises: SourceError where a file of one cannot be read, or changes meanwhile.
     """
@@ -55,7 +56,7 @@ def _pin(owner: Offer, kinds: Mapping[str, type[Kind]], digests: FileDigests) ->
 
 
 def _modules(kinds: Iterable[type[Kind]]) -> Iterator[ModuleType]:
-    """The modules of classes and of those that they inherit from, but ours."""
+    """Yield the modules of classes and of their base classes, except ours."""
     for kind in kinds:
         for cls in kind.__mro__:
             package = cls.__module__.partition(".")[0]

@@ -32,7 +32,7 @@ class Dissecting:
 
 
 def _tried(markup: Markup, encoder: Encoder, tokenizer: Path) -> tuple[Markup, str]:
-    """The markup as it may be used, with the verdict: where its joints fail, the template itself renders every row.
+    """Try the markup and return it with the verdict; if its joints fail, the template itself renders every row.
 
     Raises: TemplateError, TokenizerError, as `conform`.
     """
@@ -47,7 +47,7 @@ def _tried(markup: Markup, encoder: Encoder, tokenizer: Path) -> tuple[Markup, s
 
 
 def ending_facts(ending: Ending) -> dict[str, Any]:
-    """An ending as facts of the stage; its other ends are told where it has some."""
+    """Encode an ending as facts of the stage; its other ends only if it has some."""
     facts = asdict(ending)
     return facts if ending.others else {name: fact for name, fact in facts.items() if name != "others"}
 

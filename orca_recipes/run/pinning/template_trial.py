@@ -60,13 +60,14 @@ class _Trial:
         self._encoder = encoder
         self._inference = inference
         self._ending = ending
+        # A regular expression takes the first alternative that fits, not the longest.
         longest_first = sorted(encoder.vocabulary.control, key=lambda text: (-len(text), text))
         self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._is_control = control_table(encoder)
         self._printed: dict[tuple[object, ...], str] = {}
 
     def run(self, tried: Sequence[Conversation]) -> int:
-        """How many conversations held. Raises: TemplateError with one that did not, a usual one if there is."""
+        """Count the conversations that passed. Raises: TemplateError with one that did not, a usual one if there is."""
         rendered = self._rendered(tried)
         self._check_texts(tried, rendered)
         checks: list[_Check] = []
@@ -80,9 +81,11 @@ class _Trial:
         return len({id(check.case) for check in checks})
 
     def _rendered(self, tried: Sequence[Conversation]) -> Rendered:
-        """As a build renders: by the fast tokenizer, or where it differs on one by the reference."""
+        """Render as a build does: by the fast tokenizer, or by the reference if the fast one differs on a
+        conversation."""
         import polars as pl
 
+        # pyarrow would import pandas, if installed, which costs 0.2 to 0.3 s a process.
         keep_pandas_out()
         renderer = Renderer(markup=self._markup, encoder=self._encoder)
         messages = pl.Series([list(case.messages) for case in tried], dtype=messages_type()).to_arrow()
@@ -93,7 +96,7 @@ class _Trial:
         return rendered
 
     def _check_texts(self, tried: Sequence[Conversation], rendered: Rendered) -> None:
-        """What `verify` will read back from the tokens is what went into them."""
+        """Check that `verify` will read the trained texts back from the tokens unchanged. Raises: TokenizerError."""
         found = trained_texts(
             tokens=rendered.tokens,
             lengths=rendered.segment_lengths,
@@ -107,7 +110,7 @@ class _Trial:
                 raise TokenizerError(f"the tokenizer does not give back what it was given: for {case}: {said}")
 
     def _checks(self, case: Conversation, tokens: _Tokens, reason: str | None) -> Iterator[_Check]:
-        """The prompts of a conversation as text, each with the ids that we put in its place.
+        """Yield the prompts of a conversation as text, each with the ids that we put in its place.
 
         From an answer's end on, because later ids are those of inference up to merges with a trained answer.
         """
@@ -137,7 +140,7 @@ class _Trial:
         return True
 
     def _told(self, case: Conversation, place: int) -> tuple[str, str]:
-        """What inference is given before an answer, and the conversation up to the answer's end.
+        """Print the prompt that inference gets before an answer, and the conversation up to the answer's end.
 
         Raises: TemplateError where jinja and markup print the answer in two ways; Refused where jinja prints nothing.
         """
@@ -159,7 +162,7 @@ class _Trial:
         return prompt, text
 
     def _print(self, messages: Sequence[Mapping[str, Any]], *, generation_prompt: bool) -> str:
-        """What jinja prints; conversations share beginnings, and each is printed once.
+        """Render messages by jinja; conversations share beginnings, and each is rendered once.
 
         Raises: Refused where it prints nothing.
         """
@@ -175,7 +178,7 @@ class _Trial:
             raise TemplateError(_refusal(case, f"{said} trained to end by {self._markup.terminator!r}"))
 
     def _differs(self, check: _Check, expected: list[int]) -> str | None:
-        """How our ids before an answer are not those of inference.
+        """Describe how our ids before an answer differ from those of inference; None if they are equal.
 
         Where a message holds a control token's text, inference itself would take it for the token; ours must have the
         control tokens of the same conversation without it.
@@ -207,7 +210,7 @@ class _Tokens:
     trained: np.ndarray
 
     def answers(self, ending: tuple[int, ...]) -> list[tuple[int, int]]:
-        """Where trained answers begin and end; one may follow the end of another without a token between."""
+        """Find the starts and ends of trained answers; one may follow the end of another without a token between."""
         last = ending[-1]  # stands nowhere else in what is trained
         before = np.concatenate([[False], self.trained[:-1] & (self.ids[:-1] != last)])
         after = np.concatenate([self.trained[1:] & (self.ids[:-1] != last), [False]])

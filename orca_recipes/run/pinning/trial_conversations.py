@@ -36,7 +36,7 @@ class Conversation:
         return [place for place, message in enumerate(self.messages) if message["trained"]]
 
     def innocent(self) -> tuple[Mapping[str, Any], ...]:
-        """The messages, with plain words in place of contents that hold a control token's text."""
+        """Return the messages, with plain words in place of contents that hold a control token's text."""
         return tuple({**message, "content": "words"} for message in self.messages) if self.planted else self.messages
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Conversation:
 
 
 def conversations(markup: Markup, vocabulary: Vocabulary) -> list[Conversation]:
-    """Every shape in plain words, finished and cut; the usual shapes with one odd content in each place.
+    """Make every shape in plain words, finished and cut, and the usual shapes with one odd content in each place.
 
     All answers are trained, or the last alone: each shape comes in both ways.
     """
@@ -77,7 +77,7 @@ def _spoken(
 
 
 def _shapes(markup: Markup) -> Iterator[Shape]:
-    """Sequences of roles that the template has and that end in an answer: usual ones first, long dialogues last."""
+    """Yield the template's sequences of roles that end in an answer: usual ones first, long dialogues last."""
     short: list[Shape] = []
     frontier: list[Shape] = [()]
     for _ in range(_EXHAUSTIVE + 1):
@@ -96,7 +96,8 @@ def _unusual(shape: Shape) -> tuple[int, int]:
 
 
 def _usual(markup: Markup, shapes: list[Shape]) -> list[Shape]:
-    """One question, with and without a system message, and dialogues; else the shortest that there is."""
+    """Choose the usual shapes: one question with and without a system message, and dialogues; without any of them, the
+    first shape."""
     turn = ("user", "assistant")
     wanted = [turn, ("system", *turn), turn * 2, ("system", *turn * 3), turn * 3]
     found = [shape for shape in wanted if _is_printable(markup, shape)]

@@ -25,12 +25,13 @@ from orca_recipes.run.renderers.turn_renderer import TurnRenderer
 _PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 _FUNCTION = {"name": "get_weather", "description": "Tell the weather", "parameters": _PARAMETERS}
 _TOOLS = ({"type": "function", "function": _FUNCTION},)
+# Mistral's templates refuse ids of calls that are not nine letters and digits.
 _CALL = [{"id": "call00001", "type": "function", "function": {"name": "get_weather", "arguments": {"city": "Oslo"}}}]
 _SYSTEM = {"role": "system", "content": "be brief"}
 
 
 def turns_held(markup: Markup, encoder: Encoder, tokenizer: Path) -> tuple[int, int]:
-    """How many dialogues were tried, and how many of them can be trained on.
+    """Try the dialogues; count all of them, and the trainable ones.
 
     Raises: TemplateError where none of the plain ones can.
     """

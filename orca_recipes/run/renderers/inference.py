@@ -1,4 +1,4 @@
-"""What inference sees: tokenizer and chat template as they are shipped, run by the libraries that inference runs.
+"""Inference's view of a conversation: tokenizer and chat template as shipped, run by the libraries that inference runs.
 
 Nothing of ours is between a conversation and these ids, so they are what ours are held against.
 """
@@ -27,17 +27,19 @@ class Inference:
         self._tokenizer = _load(tokenizer, _stamp(tokenizer))
 
     def prompt(self, messages: Sequence[Message]) -> str:
-        """The text before an answer. Raises: as `ChatTemplate.render`."""
+        """Render the prompt before an answer. Raises: as `ChatTemplate.render`."""
         return self.template.render(messages, generation_prompt=True)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of texts in which the texts of control tokens are control tokens."""
+        """Encode texts in which the texts of control tokens are control tokens."""
+        # encode_batch_fast leaves out offsets, which nobody needs here.
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [list(encoding.ids) for encoding in encodings]
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """By what a file that was made again is known from the one before."""
+    """Return a file's device, inode, size and time, which differ once the file is made again; empty if there is no
+    file."""
     try:
         status = path.stat()
     except OSError:

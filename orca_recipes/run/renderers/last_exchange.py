@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
 
 def last_alone(conversations: pa.Table) -> pa.Table:
-    """The conversations with every trained answer but the last as context."""
+    """Untrain every answer but the last trained one of each conversation; the others become context."""
     import polars as pl
 
     element = pl.element()
     trained = element.struct.field("trained") & (element.struct.field("role") == "assistant")
+    # Counts trained answers from the end, so that the last one is 1.
     later = trained.cast(pl.Int64).reverse().cum_sum().reverse()
     return _with_marks(conversations, trained & (later == 1))
 
 
 def without_trained(conversations: pa.Table, chosen: np.ndarray) -> pa.Table:
-    """The conversations with every answer of some of them as context; chosen: bool [conversations]."""
+    """Untrain every answer of some conversations, which becomes context. chosen: bool [conversations]."""
     import polars as pl
 
     if not chosen.any():
@@ -40,7 +41,7 @@ def without_trained(conversations: pa.Table, chosen: np.ndarray) -> pa.Table:
 
 
 def trained_as(conversations: pa.Table, train_on: TrainOn) -> pa.Table:
-    """The conversations as a dataset trains them; those of rules that say it themselves stay as they are."""
+    """Mark answers as the dataset trains them; conversations of rules with their own `train_on` stay as they are."""
     import polars as pl
 
     messages: Any = pl.from_arrow(conversations["messages"].combine_chunks())
@@ -50,7 +51,8 @@ def trained_as(conversations: pa.Table, train_on: TrainOn) -> pa.Table:
 
 
 def finished_before(conversations: pa.Table) -> pa.Table:
-    """The conversations, cut only those that train their last answer: that one their teacher did not finish."""
+    """Cut the conversations that train an answer their teacher did not finish, so that they train the last answer
+    alone."""
     cut = np.asarray(conversations["cut"])
     if not cut.any():
         return conversations
@@ -61,7 +63,7 @@ def finished_before(conversations: pa.Table) -> pa.Table:
 
 
 def with_cut(conversations: pa.Table, cut: np.ndarray) -> pa.Table:
-    """The conversations, of which others are cut; cut: bool [conversations]."""
+    """Mark conversations as cut; cut: bool [conversations]."""
     import pyarrow as pa
 
     return conversations.set_column(conversations.column_names.index("cut"), "cut", pa.array(cut))
@@ -81,7 +83,7 @@ def _with_messages(conversations: pa.Table, messages: pl.Series) -> pa.Table:
 
 
 def _one_or_other(conversations: pa.Table, others: pa.Table, chosen: np.ndarray) -> pa.Table:
-    """The conversations, with the others' messages where they are chosen."""
+    """Take the messages of `others` for chosen conversations, and keep all others."""
     import polars as pl
 
     ours, theirs = (pl.Series(pl.from_arrow(one["messages"].combine_chunks())) for one in (conversations, others))

@@ -18,7 +18,7 @@ _SHORTEST = 3
 
 
 def markers(markup: Markup) -> list[str]:
-    """The texts, sorted, none of which holds another."""
+    """List the template's telling texts, sorted, none of which holds another."""
     fixed = [text for joint in markup.joints.values() for text in (joint.footer, joint.header)]
     printed = [markup.terminator, markup.answer_prefix, *fixed]
     found = {text for text in map(str.strip, [*printed, *literals(markup.chat_template)]) if _is_telling(text)}

@@ -30,7 +30,8 @@ Counts = tuple[int, ...] | None
 def masked(
     examples: Sequence[TurnExample], rendered: Rendered, wanted: Mapping[int, TrainedParts], encoder: Encoder
 ) -> tuple[Rendered, list[Counts], dict[int, str]]:
-    """Examples that train the wanted parts alone; wanted: by the position of conversations, all parts of others.
+    """Restrict the loss mask of examples to the wanted parts. wanted: by position of conversations; others keep all
+    parts.
 
     Returns: them, the trained tokens by PARTS of each of the wanted, None of others, and why conversations cannot be
     trained so, by their position.
@@ -63,6 +64,7 @@ def masked(
         lengths.append(np.diff(np.append(bounds, len(mask))))
         modes.append(segment_modes(trained=mask[bounds], starts=bounds == 0, roles=wide[bounds]))
         sizes.append(len(bounds))
+        # The first token of an example is never a label, since nothing stands before it.
         trained.append(int(mask.sum()) - int(mask[0]))
         counts.append(None if parts is None else tuple(count.values()))
     all_lengths, all_modes = np.concatenate(lengths).astype(np.int32), np.concatenate(modes)
@@ -91,7 +93,7 @@ def masked(
 def _take_out(
     mask: np.ndarray, turn: TurnText, places: _Places, begin: int, wanted: TrainedParts, count: dict[str, int]
 ) -> None:
-    """Take the parts that are not wanted out of the mask of an example, in place, and count what is left by part."""
+    """Take unwanted parts out of the mask of an example, in place, and count the remaining trained tokens by part."""
     for span in turn.parts:
         if not wanted.has(span.part):
             mask[begin + places.before(span.begin) : begin + places.after(span.stop)] = False
@@ -101,7 +103,7 @@ def _take_out(
 
 
 class _Places:
-    """Where characters of an answer stand among its tokens."""
+    """Positions of an answer's characters among its tokens."""
 
     def __init__(self, ids: np.ndarray, before: int, encoder: Encoder) -> None:
         """ids: of the answer, behind so many tokens that stand before it."""
@@ -110,15 +112,16 @@ class _Places:
         self.text = self._decoded(len(ids) - before)
 
     def before(self, at: int) -> int:
-        """How many tokens end at a character or before it."""
+        """Count the tokens that end at a character or before it."""
         return self._first(lambda size: size > at) - 1
 
     def after(self, at: int) -> int:
-        """How many tokens begin before a character."""
+        """Count the tokens that begin before a character."""
         return self._first(lambda size: size >= at)
 
     def _first(self, is_there: Callable[[int], bool]) -> int:
-        """The fewest tokens whose characters are so many; one more than there are, where none are."""
+        """Search the fewest tokens whose decoded length satisfies `is_there`; one more than there are tokens, if none
+        do."""
         low, high = 0, len(self._ids) - self._before + 1
         while low < high:
             middle = (low + high) // 2

@@ -118,6 +118,7 @@ def plain_exchanges(writer: TurnWriter, template: str, control: Sequence[str]) -
     Args:
         writer: renders turns. template: its text. control: the texts of control tokens.
     """
+    # Longest first, because the first alternative that fits is taken.
     pattern = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))) or "(?!)")
     marks = {text.strip() for text in literals(template) if _MARKING.search(text)}
     telling = "|".join(re.escape(text) for text in sorted({*control, *filter(None, marks)}))
@@ -146,7 +147,7 @@ def plain_exchanges(writer: TurnWriter, template: str, control: Sequence[str]) -
 
 
 def given_of_plain(conversations: pa.Table) -> list[str]:
-    """What inference is given of plain conversations, as `Dialogue.as_json` writes it."""
+    """Encode the messages that inference is given of plain conversations, as `Dialogue.as_json` writes them."""
     import pyarrow.compute as pc
 
     messages = one_piece(conversations["messages"])
@@ -164,7 +165,8 @@ def given_of_plain(conversations: pa.Table) -> list[str]:
 def _taken_apart(
     writer: TurnWriter, shape: Sequence[str], control: re.Pattern[str]
 ) -> tuple[Mapping[tuple[str, str], Joint], tuple[str, str]] | None:
-    """The joints of a shape, and what stands before and behind its answer's content."""
+    """Split a shape into its joints and the texts before and after its answer's content; None if the template prints it
+    otherwise."""
     messages = _messages(shape, _WORDS)
     try:
         (turn,) = writer.turns(Dialogue(messages))
@@ -197,7 +199,7 @@ def _taken_apart(
 
 
 def _holds_for_odd_contents(exchanges: PlainExchanges, writer: TurnWriter) -> bool:
-    """Whether odd contents are printed as words are, wherever they stand."""
+    """Tell whether odd contents are printed as plain words are, in any place."""
     odd = _odd_contents(exchanges)
     for shape in _SHAPES:
         for at, text in enumerate(odd):
@@ -208,7 +210,7 @@ def _holds_for_odd_contents(exchanges: PlainExchanges, writer: TurnWriter) -> bo
 
 
 def _heeded(exchanges: PlainExchanges, writer: TurnWriter, template: str) -> Iterator[str]:
-    """The strings of a template without signs (a "/no_think", a word) by which it prints a content otherwise."""
+    """Yield the strings of a template without signs (a "/no_think", a word) that change how it prints a content."""
     telling = re.compile(exchanges.telling)
     for text in dict.fromkeys(map(str.strip, literals(template))):
         if not text or len(text) > _LONGEST or telling.search(text):
@@ -221,7 +223,7 @@ def _heeded(exchanges: PlainExchanges, writer: TurnWriter, template: str) -> Ite
 
 
 def _holds(markup: Markup, writer: TurnWriter, shape: Sequence[str], texts: Mapping[str, str]) -> bool:
-    """Whether the template prints an exchange as the joints do."""
+    """Tell whether the template prints an exchange as the joints do."""
     wanted = ""
     for before, role in zip((START, *shape), shape, strict=False):
         joint = markup.joints[before, role]

@@ -1,4 +1,4 @@
-"""What `verify` would find, looked for before anything is stored: prompts of a build against those of inference.
+"""The prompt check of `verify`, made before anything is stored: prompts of a build against those of inference.
 
 Looked at are a keyed sample of a stage's conversations, and every one whose text holds what the template itself prints
 or looks for. Such a text is the row's own: where it makes the prompt another one, the row is rejected. Any other row on
@@ -41,7 +41,8 @@ _MARKED = "its text makes the chat template print another prompt than the one th
 
 @dataclass(frozen=True)
 class Tried:
-    """How many conversations were looked at (but for those ahead), and why some cannot be trained on, by position."""
+    """The number of conversations checked (without those checked ahead), and the reasons of untrainable ones, by
+    position."""
 
     checked: int
     reasons: dict[int, str]
@@ -90,7 +91,7 @@ class PromptTrial:
         return Tried(int(counted.sum()), dict.fromkeys(found, _MARKED))
 
     def _pieces(self, position: int, told: _Told, rendered: Rendered) -> Iterator[_Piece]:
-        """What stands before each answer as text, with the ids that are trained after it in its place.
+        """Yield the text before each answer with its ids in the training tokens.
 
         From the end of the trained answer before, because ids of what a model printed are not those of its text. A
         content that spells a control token would be one for inference: there the text is all that can be compared.
@@ -108,7 +109,7 @@ class PromptTrial:
                 yield _Piece(position, text, rendered.tokens[start:stop].tolist())
 
     def _prompt(self, before: Sequence[Mapping[str, str]]) -> str:
-        """The prompt that inference would be given, seen to be the one that is trained after."""
+        """Render the prompt of inference, and check that it equals the prompt before the trained answer."""
         try:
             theirs = self._inference.prompt(before)
         except Refused as refusal:
@@ -128,7 +129,7 @@ class PromptTrial:
         return "inference would see other tokens of the same text before an answer"
 
     def _in_tokens(self, rendered: Rendered, chosen: np.ndarray) -> dict[int, str]:
-        """What `verify` would find in the tokens of chosen conversations, by their position."""
+        """Check the tokens of chosen conversations as `verify` would; return the faults by position."""
         starts, sizes = rendered.segment_starts[chosen], np.diff(rendered.segment_starts)[chosen]
         source = ragged(starts, sizes)
         bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -180,7 +181,7 @@ def _plain(messages: Sequence[Mapping[str, Any]]) -> _Told:
 
 
 def _spans(rendered: Rendered, position: int) -> list[tuple[int, int]]:
-    """Where the tokens before each trained answer stand: from the last token of the trained answer before on."""
+    """List the spans of tokens before each trained answer: each from the last token of the trained answer before."""
     first, last = rendered.segment_starts[position : position + 2]
     start = int(rendered.example_starts[position])
     ends = np.cumsum(rendered.segment_lengths[first:last]).tolist()
@@ -200,6 +201,7 @@ def sampled(conversations: pa.Table, of: int) -> np.ndarray:
     hi, lo = (np.asarray(conversations[name]) for name in ("id_hi", "id_lo"))
     if of <= PROMPTS_CHECKED:
         return np.ones(len(hi), dtype=bool)
+    # Not the recipe's seed, so that another one looks at the same conversations.
     keys = draw_keys(id_hi=hi, id_lo=lo, seed=0, purpose="build prompts")
     return np.asarray(keys < np.uint64(PROMPTS_CHECKED * 2**64 // of))
 

@@ -36,7 +36,8 @@ _SHOWN = 40
 
 @dataclass
 class PromptCheck:
-    """What was found: sentences by example, examples that held, and by reason those that could not be checked."""
+    """Results of prompt checks: fault sentences by example, the number of examples that held, and the numbers not
+    checked, by reason."""
 
     faults: list[tuple[int, str]] = field(default_factory=list)
     checked: int = 0
@@ -51,6 +52,7 @@ class PromptChecker:
         self._inference = inference
         self._skeletons = Skeletons(inference, self._kept)
         self._is_control = control_table(encoder)
+        # A regular expression takes the first alternative that fits, not the longest.
         longest_first = sorted(encoder.vocabulary.control, key=lambda text: (-len(text), text))
         self._control_text = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
@@ -77,7 +79,7 @@ class PromptChecker:
         self._check_template(ids, ends, modes, example, found, told=dict(zip(pieces, texts, strict=True)))
 
     def parted(self, ids: np.ndarray, ends: list[int], modes: np.ndarray) -> list[Mapping[str, str]] | None:
-        """The messages before an example's last answer, None where they cannot be told apart.
+        """Parse the messages before an example's last answer; None if they cannot be separated.
 
         Args:
             ids: of the example. ends: of its segments, from its start. modes: of its segments.
@@ -88,7 +90,7 @@ class PromptChecker:
         return next((found for chosen in roles if (found := self._printed(text, chosen)) is not None), None)
 
     def _doubt(self, ids: np.ndarray, pieces: list[tuple[int, int]], texts: list[str]) -> str | None:
-        """Why the texts do not tell which ids they came from."""
+        """Give the reason why the texts do not determine their ids; None if they do."""
         unknown = self._encoder.vocabulary.unknown
         for (begin, stop), text in zip(pieces, texts, strict=True):
             printed = sum(match.group() != unknown for match in self._control_text.finditer(text))
@@ -97,11 +99,11 @@ class PromptChecker:
         return None if self._encoder.spells else CANNOT_BE_SPELT
 
     def _is_settled(self, texts: list[str]) -> bool:
-        """Whether the tokenizer leaves the texts as they are, as it should leave what it gave back."""
+        """Tell whether the tokenizer leaves the texts unchanged, as it should, since it decoded them."""
         return [self._kept(text) for text in texts] == texts
 
     def _kept(self, text: str) -> str:
-        """What the tokenizer keeps of a text that may hold control tokens."""
+        """Normalize a text that may hold control tokens as the tokenizer does."""
         import pyarrow as pa
 
         runs = self._control_text.split(text)
@@ -119,7 +121,7 @@ class PromptChecker:
         found: PromptCheck,
         told: Mapping[tuple[int, int], str],
     ) -> None:
-        """The text up to the last answer is one that the template prints; told: the text of some spans of ids."""
+        """Check that the template prints the text up to the last answer. told: the text of some spans of ids."""
         last = int(np.flatnonzero(is_trained(modes))[-1])
         stop = ends[last - 1] if last else 0
         text = told[0, stop] if (0, stop) in told else self._encoder.decode(ids=ids[:stop])
@@ -133,7 +135,7 @@ class PromptChecker:
             found.faults.append((example, self._other_text(text, tried[0])))
 
     def _printed(self, text: str, roles: Sequence[Role]) -> list[Mapping[str, str]] | None:
-        """The messages of these roles of which the template prints a text."""
+        """Parse a text into messages of these roles; None unless the template prints them as this text."""
         messages = self._skeletons.messages(text, roles)
         if messages is None:
             return None
@@ -145,7 +147,7 @@ class PromptChecker:
         return messages if same else None
 
     def _is_kept(self, roles: tuple[str, ...]) -> bool:
-        """Whether the tokenizer keeps what the template prints around such messages, so that it can be looked for."""
+        """Tell whether the tokenizer keeps the template's text around such messages unchanged, so it can be found."""
         around = self._skeletons.around(roles)
         return around is not None and around.printed == around.kept
 
@@ -161,7 +163,7 @@ class PromptChecker:
 
 
 def prompt_spans(ends: list[int], trained: np.ndarray) -> Iterator[tuple[int, int]]:
-    """What stands before each trained answer: from the start, or from the last token of the answer before."""
+    """Yield the span before each trained answer: from the start, or from the last token of the answer before."""
     begin = 0
     for (start, stop), answers in zip(pairwise([0, *ends]), trained.tolist(), strict=True):
         if answers:

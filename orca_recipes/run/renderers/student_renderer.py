@@ -42,7 +42,7 @@ print or look for, so that its prompts are always tried; the template rendered i
 
 @dataclass(frozen=True)
 class Made:
-    """What became of the conversations of a part.
+    """Examples made of the conversations of a part.
 
     rendered: the tokens of examples, in the order of conversations. owner: int64 [examples], the position of each
     one's conversation. turn: int32 [examples], `records.ALL_TURNS` or the number of its last turn.
@@ -88,6 +88,7 @@ class StudentRenderer:
     fast: Renderer = field(init=False)
 
     def __post_init__(self) -> None:
+        # A frozen dataclass sets its derived fields so.
         object.__setattr__(self, "fast", Renderer(markup=self.markup, encoder=self.encoder))
 
     def render(self, conversations: pa.Table, *, check: np.ndarray, exact: bool, of: int, tried: bool = True) -> Made:
@@ -127,7 +128,7 @@ class StudentRenderer:
         return self._with_turns(conversations, fast, plain, left, check, exact, wanted)
 
     def _wanted(self, conversations: pa.Table) -> list[TrainedParts | None]:
-        """The parts of each conversation that are trained: its rule's, or the dataset's; None where nobody says."""
+        """List the trained parts of each conversation: its rule's, or the dataset's; None if neither says."""
         told = conversations[TRAIN_ON]
         if told.null_count == len(told):
             return [self.parts] * len(told)
@@ -142,7 +143,7 @@ class StudentRenderer:
         of: int,
         tried: bool,
     ) -> Made:
-        """Examples of a template that has no place for reasoning or calls, of whose answers some parts are trained.
+        """Render a template without a place for reasoning or calls, training some parts of its answers.
 
         Answers with a thought between marks are rendered turn by turn, where their parts are told apart; all other
         answers are content.
@@ -167,7 +168,7 @@ class StudentRenderer:
     def _by_exchanges(
         self, conversations: pa.Table, check: np.ndarray, exact: bool, wanted: Sequence[TrainedParts | None]
     ) -> Made:
-        """Examples of a template without joints: single exchanges of plain text by the columns, all others by turns.
+        """Render a template without joints: single exchanges of plain text by columns, all others by turns.
 
         What is compared with the reference tokenizer is rendered in both ways: where they differ anywhere, all
         conversations are rendered by turns.
@@ -188,7 +189,7 @@ class StudentRenderer:
         return self._with_turns(conversations, fast, plain, left, check, exact, wanted)
 
     def _of_exchanges(self, conversations: pa.Table, check: np.ndarray, exact: bool) -> Made | None:
-        """Examples of single exchanges; None where some that are compared are others turn by turn."""
+        """Render single exchanges; None if some of those compared differ turn by turn."""
         count = conversations.num_rows
         fast, messages = self.fast, one_piece(conversations["messages"])
         if count and self._exchanges is not None:
@@ -218,7 +219,8 @@ class StudentRenderer:
 
     @cached_property
     def _exchanges(self) -> tuple[PlainExchanges, Renderer] | None:
-        """What the template prints around single exchanges, and what renders them."""
+        """The template's text around single exchanges, and its renderer; None if that text depends on more than
+        roles."""
         found = plain_exchanges(self._turns.writer, self.markup.chat_template, list(self.encoder.vocabulary.control))
         return None if found is None else (found, Renderer(markup=found.markup, encoder=self.encoder))
 
@@ -270,7 +272,7 @@ class StudentRenderer:
         exact: bool,
         wanted: Sequence[TrainedParts | None],
     ) -> Made:
-        """The examples of plain conversations by the table of joints, with those of the ones that are left to turns."""
+        """Join the examples rendered by the table of joints with those of the conversations left to turns."""
         lost = np.zeros(len(plain), dtype=bool)
         lost[list(fast.reasons)] = True
         dialogues = dialogues_of(conversations, left.tolist())
@@ -313,7 +315,7 @@ def _rows(conversations: pa.Table, rows: np.ndarray) -> pa.Table:
 
 
 def _are_alike(one: Rendered, other: Rendered) -> bool:
-    """Whether two renderings hold the same tokens and segments."""
+    """Tell whether two renderings hold the same tokens and segments."""
     columns = ("tokens", "example_starts", "segment_lengths", "segment_modes", "segment_starts", "trained_tokens")
     same = all(np.array_equal(getattr(one, name), getattr(other, name)) for name in columns)
     return same and bool(one.trained_texts.equals(other.trained_texts))
@@ -324,7 +326,8 @@ def _taken(of: Sequence[Sequence[int] | None] | None, rows: np.ndarray) -> list[
 
 
 def given_of(dialogue: Dialogue) -> str:
-    """What inference is given of a conversation through its last trained answer, as records keep it."""
+    """Encode the messages that inference is given of a conversation, through its last trained answer, as records keep
+    them."""
     trained = [at for at, one in enumerate(dialogue.messages) if one["role"] == "assistant" and one.get("trained")]
     return _given(dialogue, trained[-1])
 

@@ -1,4 +1,4 @@
-"""What a chat template prints around messages, and the messages that a text may have been printed from."""
+"""A chat template's text around messages, and parsing of a text into messages."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ class Skeletons:
         """normal: what the tokenizer keeps of a text that may hold control tokens."""
         self._inference = inference
         self._normal = normal
+        # A decorator's cache would be one for all instances and keep them alive.
         self._around = lru_cache(maxsize=4096)(self._look)
 
     def messages(self, text: str, roles: Sequence[Role]) -> list[Mapping[str, str]] | None:
-        """Messages of these roles whose prompt this text may be, None where it cannot be one."""
+        """Read the messages of these roles back from a prompt's text; None where the text cannot be such a prompt."""
         around = self._around(tuple(roles))
         contents = None if around is None else _contents(text, around.kept)
         if contents is None:
@@ -45,7 +46,7 @@ class Skeletons:
         return [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
 
     def around(self, roles: Sequence[Role]) -> Around | None:
-        """What stands around the contents of a prompt; None where the template does not print it so."""
+        """Return the template's text around the contents of a prompt; None where it prints no prompt in that form."""
         return self._around(tuple(roles))
 
     def _look(self, roles: tuple[Role, ...]) -> Around | None:
@@ -64,7 +65,7 @@ class Skeletons:
 
 
 def possible_roles(codes: Sequence[int], trained: Sequence[bool]) -> Iterator[tuple[Role, ...]]:
-    """The roles of a prompt's messages that segments of these role codes may tell, the likeliest first.
+    """Yield the role sequences a prompt's messages may have, given its segments' role codes, likeliest first.
 
     Every trained segment is an answer of its own. A generation prompt is the assistant's and no message, so what is not
     trained of the assistant's at the end is left out, or holds one answer more.
@@ -89,7 +90,7 @@ def _choices(code: int, place: int) -> tuple[tuple[Role, ...], ...]:
 
 
 def _contents(text: str, around: Sequence[str]) -> list[str] | None:
-    """What stands between the texts around; each is taken where it first comes, the last at the end."""
+    """Cut the contents out of a prompt; each text around is matched at its first place, the last one at the end."""
     first, last = around[0], around[-1]
     if len(around) == 1:
         return [] if text == first else None

@@ -55,7 +55,7 @@ class Span:
 
 
 def joinings(turns: Sequence[TurnText], control: re.Pattern[str]) -> Iterator[Joining]:
-    """Where turns can stand in one example only if their answers' tokens are those of inference's later prompts."""
+    """Yield joinings of turns that may share an example only if their tokens are those of later prompts."""
     for turn, following in pairwise(turns):
         if following.prompt.startswith(turn.prompt + turn.answer):
             yield _joining(turn, control)
@@ -64,7 +64,7 @@ def joinings(turns: Sequence[TurnText], control: re.Pattern[str]) -> Iterator[Jo
 def examples_of(
     owner: int, turns: Sequence[TurnText], control: re.Pattern[str], parted: Mapping[Joining, bool]
 ) -> list[TurnExample]:
-    """The examples of a conversation.
+    """Group the trained turns of a conversation into examples.
 
     Args:
         parted: whether the tokens of a joining are other ones where it is encoded whole.
@@ -82,7 +82,7 @@ def examples_of(
 
 
 def spans_of(example: TurnExample, messages: Sequence[Mapping[str, Any]], control: re.Pattern[str]) -> Iterator[Span]:
-    """The text of an example in spans; what stands between two messages belongs to the one that it opens or closes."""
+    """Yield the text of an example in spans; text between two messages belongs to the one it opens or closes."""
     text, at, role, trained = example.text, 0, _MIXED, False
     marks = list(_marks(example, messages, control))
     for begin, end, marked, is_answer in marks:
@@ -100,7 +100,7 @@ def spans_of(example: TurnExample, messages: Sequence[Mapping[str, Any]], contro
 def _marks(
     example: TurnExample, messages: Sequence[Mapping[str, Any]], control: re.Pattern[str]
 ) -> Iterator[tuple[int, int, int, bool]]:
-    """Where contents and trained answers stand, with their roles, in order; without contents that are not found."""
+    """Yield begin, end, role and trained flag of each content found and each trained answer, in order."""
     # A short content ("a") must not be found within a control token.
     text = control.sub(lambda token: "\0" * len(token.group()), example.text)
     answers, at = {turn.place: turn for turn in example.turns}, 0
@@ -121,7 +121,7 @@ def _marks(
 
 
 def _footer(between: str, control: re.Pattern[str], *, after_answer: bool) -> int:
-    """How much of the text between two messages closes the first."""
+    """Return the number of characters between two messages that close the first."""
     if after_answer:
         return len(between) - len(between.lstrip())
     found = [match.end() for match in control.finditer(between)]

@@ -135,7 +135,7 @@ class TurnRenderer:
         )
 
     def _parted(self, wanted: set[Joining], exact: bool) -> dict[Joining, bool]:
-        """Which joinings are other tokens where they are encoded whole."""
+        """Tell for each joining whether it has other tokens when encoded whole than in two pieces."""
         import pyarrow as pa
 
         found = {one: False for one in wanted if not one.before or not one.after}
@@ -157,7 +157,7 @@ class TurnRenderer:
         return found
 
     def _changed(self, examples: Sequence[TurnExample], dialogues: Mapping[int, Dialogue]) -> Held:
-        """Which examples hold a content that the tokenizer's normalizer makes another text of."""
+        """Find the examples with a content that the tokenizer's normalizer changes."""
         import pyarrow as pa
 
         owners, trained, texts = [], [], []
@@ -171,7 +171,7 @@ class TurnRenderer:
         return Held.of(np.array(owners)[hits], np.array(trained)[hits], len(examples))
 
     def _other_than_inference(self, examples: Sequence[TurnExample], rendered: Rendered) -> Iterator[int]:
-        """The examples of which a prompt has other ids than inference gives its text."""
+        """Yield the positions of examples with a prompt whose ids differ from those inference gives its text."""
         prompts = [turn.prompt for example in examples for turn in example.turns]
         expected = iter(self._inference.ids(prompts))
         for at, example in enumerate(examples):

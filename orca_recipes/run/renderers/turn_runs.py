@@ -55,7 +55,7 @@ class Laid:
         self.examples += 1
 
     def arranged(self) -> tuple[Items, Runs]:
-        """All examples as columns; a text that several untrained runs have stands once."""
+        """Return all examples as columns of items and runs; a text shared by untrained runs is stored once."""
         import pyarrow as pa
 
         what, payload, role, trained, example = (np.array(column) for column in zip(*self.items, strict=True))

@@ -1,4 +1,4 @@
-"""What conversations hold that a table of joints prints nowhere: they are rejected, never trained without it."""
+"""Rejects conversations with fields that the table of joints prints nowhere: they are never trained without them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NO_PLACE = "no place for it in this template; the kind from_tokenizer may have 
 
 
 def unprinted(conversations: pa.Table) -> dict[int, str]:
-    """Why conversations cannot be trained, by position: each is named for the first thing that would be lost.
+    """Return reasons for rejecting conversations, by position; each names the first field that would be lost.
 
     A `name` is lost of a tool's message alone, of which it is the function: hardly any template prints who else speaks.
 

@@ -1,4 +1,4 @@
-"""What is left of an example that is longer than a row: whole turns, or the head of its last answer."""
+"""Cuts of an example longer than a row: to whole turns, or to the head of its last answer."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ def cut_example(prefix: Path, index: int, *, packer: Packer, flags: int, encoder
     )
     hi, lo = binary_digests(texts)
     ((ids_hi, ids_lo),) = ids_digests(row.tokens[:length], np.array([0, length])).tolist()
+    # The first token of an example is never a label, since nothing stands before it.
     count = int(lengths[trained].sum()) - int(trained[0] and lengths[0] > 0)
     if not count:
         return "its context alone is longer than a row"

@@ -35,7 +35,7 @@ _DIGESTS = ("question_hi", "question_lo", "kept_question_hi", "kept_question_lo"
 
 
 def records_of(order: pa.Table, rows: np.ndarray, units: Sequence[Unit]) -> pa.Table:
-    """As `records_schema`.
+    """Gather the records of a shard's examples, in the columns of `records_schema`.
 
     Args:
         order: the shard's examples, in the order of its rows. rows: int64 [rows + 1] into them.
@@ -73,7 +73,7 @@ def records_of(order: pa.Table, rows: np.ndarray, units: Sequence[Unit]) -> pa.T
 
 
 def _told(order: pa.Table, units: Sequence[Unit]) -> dict[str, pa.Array[Any]]:
-    """What the records of the units say of the examples."""
+    """Gather the columns that the units' records hold of the examples."""
     import pyarrow as pa
 
     places = Places.of(order)
@@ -103,7 +103,7 @@ def _uncut(counts: pa.Array[Any], order: pa.Table) -> pa.Array[Any]:
 
 
 def _column(table: pa.Table, name: str) -> pa.Array[Any]:
-    """A column of a unit's records; those of turns are null where all examples hold all turns."""
+    """Take a column of a unit's records; columns of turns are null if all examples hold all turns."""
     import pyarrow as pa
 
     if name in _BY_TURN and name not in table.column_names:
@@ -119,7 +119,7 @@ def _collections(order: pa.Table, units: Sequence[Unit]) -> pa.Array[Any]:
 
 
 def _where_known(told: dict[str, pa.Array[Any]], name: str, known: pa.Array[Any]) -> pa.Array[Any]:
-    """The digests of that name where something is known, and null elsewhere."""
+    """Join the two halves of a named digest if `known` is not null; else null."""
     import pyarrow as pa
 
     if known.null_count == len(known):

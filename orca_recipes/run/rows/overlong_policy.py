@@ -1,4 +1,4 @@
-"""What becomes of examples that are longer than a row: they are cut, or rejected, or the build is refused."""
+"""Policy for examples longer than a row: they are cut, or rejected, or the build is refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WHY = {
 
 @dataclass(frozen=True)
 class Fitted:
-    """How the examples of one unit fit.
+    """Cuts and losses of the examples of one unit.
 
     cut: index, rising, and CHANGED of the examples that are cut. lost: why others are rejected, by index.
     """
@@ -65,7 +65,7 @@ def fit(
 
 
 def rejected_of(stored: Sequence[Columns], units: Sequence[Unit], fitted: Sequence[Fitted]) -> pl.DataFrame:
-    """The lines of the examples that are rejected."""
+    """List the rejected examples, one line each."""
     import polars as pl
 
     lost = [

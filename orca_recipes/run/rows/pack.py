@@ -85,7 +85,7 @@ def pack_dataset(
 
 
 def keyed_order(*, id_hi: np.ndarray, id_lo: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """The order of a shard's examples by key and, as rarely as two keys of 64 bits are equal, by id.
+    """Sort a shard's examples by key, and by id in the rare case of two equal 64-bit keys.
 
     Args:
         id_hi, id_lo, keys: uint64 [examples].
@@ -114,8 +114,8 @@ def _tokens_left(columns: Columns, unit: Unit, fitted: Fitted) -> int:
 
 
 def _shards_of(columns: Columns, unit: Unit, fitted: Fitted, shards: int) -> np.ndarray:
-    """The shard of each example of a unit, `shards` where it is lost or does not count; as narrow as may be, because
-    all are held."""
+    """Compute the shard of each example of a unit, `shards` for one that is lost or does not count; in the narrowest
+    dtype, because all are held."""
     found = (columns["id_lo"] % np.uint64(shards)).astype(np.min_scalar_type(shards))
     found[list(fitted.lost)] = shards
     if unit.is_taken is not None:
@@ -124,7 +124,7 @@ def _shards_of(columns: Columns, unit: Unit, fitted: Fitted, shards: int) -> np.
 
 
 def _gathered(stored: Sequence[Columns], fitted: Sequence[Fitted], placed: Sequence[np.ndarray], shard: int) -> Columns:
-    """The examples of a shard as they fit, unit after unit; unit and index say where each one's tokens stand."""
+    """Gather the examples of a shard after cuts, unit by unit; columns unit and index locate the tokens of each."""
     chosen = [np.flatnonzero(shards == shard) for shards in placed]
     pieces = [_piece(*parts) for parts in zip(stored, fitted, chosen, strict=True)]
     if not pieces:
@@ -163,7 +163,8 @@ def _pack_shard(folder: StageFolder, shard: int, examples: Columns, packer: Pack
 
 
 def _keys(examples: Columns, seed: int) -> np.ndarray:
-    """The keys that order the examples; turns of one conversation, which has one id, lie as far apart as others."""
+    """Draw the keys that order the examples; turns of one conversation share an id, and get keys as far apart as any
+    others."""
     keys = draw_keys(id_hi=examples["id_hi"], id_lo=examples["id_lo"], seed=seed, purpose="rows")
     alone = np.flatnonzero(examples[TURN] != ALL_TURNS)
     keys[alone] = splitmix64(keys[alone] + examples[TURN][alone].astype(np.uint64))

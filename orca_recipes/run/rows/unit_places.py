@@ -1,4 +1,4 @@
-"""Where the units hold a shard's examples, so that whatever the units know of them is gathered unit by unit.
+"""Places of a shard's examples in their units, so that stored columns are gathered unit by unit.
 
 What is gathered so is as large as the shard, however large the dataset is, and each unit is read from front to back.
 """
@@ -32,7 +32,7 @@ class Places:
 
     @classmethod
     def of(cls, order: pa.Table) -> Places:
-        """Those of a packed order."""
+        """Read the places from a packed order."""
         unit, row = (numbers(one_piece(order[name])).astype(np.int64) for name in ("unit", "index"))
         by_place = _order(unit << int(row.max(initial=0)).bit_length() | row)
         rank = np.empty_like(by_place)
@@ -40,7 +40,7 @@ class Places:
         return cls(unit[by_place], row[by_place], rank)
 
     def by_unit(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Each unit that holds some of the examples, with their rows."""
+        """Yield each unit that holds some of the examples, with their rows."""
         starts = np.flatnonzero(np.diff(self.units, prepend=-1))
         for start, stop in zip(starts, np.append(starts[1:], len(self.units)), strict=True):
             yield int(self.units[start]), self.rows[start:stop]

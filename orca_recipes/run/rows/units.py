@@ -53,21 +53,22 @@ class Unit:
         whole = np.broadcast_to(np.int32(ALL_TURNS), table.num_rows)
         turns = numbers(one_piece(table[TURN])) if is_told else whole
         if WINDOW in table.column_names:
+            # In the high half, so that windows of one turn differ and turns stay below them.
             turns = turns + (numbers(one_piece(table[WINDOW].fill_null(0))).astype(np.int64) << 32)
         return {**columns, TURN: turns}
 
     def lines(self, rows: Sequence[int]) -> list[tuple[str | None, int]]:
-        """The file that each of some examples was read from, and where it stands there."""
+        """Read the source file of some examples, and the place of each in it."""
         return read_frame(self.records, columns=["file", "place"])[list(rows)].rows() if rows else []
 
 
 def only_taken(values: np.ndarray, unit: Unit) -> np.ndarray:
-    """What stands for the examples of a unit [examples], and 0 or False for those that do not count."""
+    """Return values of a unit's examples [examples], with 0 or False for examples that do not count."""
     return values if unit.is_taken is None else values * unit.is_taken
 
 
 def units_of(folders: Sequence[tuple[str, StageFolder]]) -> list[Unit]:
-    """The tokenized parts of a dataset: (collection, its finished `tokenize` stage)."""
+    """List the tokenized parts of a dataset from pairs of a collection and its finished `tokenize` stage."""
     found = []
     for collection, folder in folders:
         parts = folder.parts()
@@ -80,7 +81,7 @@ def units_of(folders: Sequence[tuple[str, StageFolder]]) -> list[Unit]:
 
 
 def _taken(parts: Sequence[Part]) -> dict[str, np.ndarray]:
-    """By name of a part that was taken over, which of its examples the ledgers of a stage count: bool [examples]."""
+    """Mark, for each part taken over (by name), the examples counted by the ledgers of a stage: bool [examples]."""
     places: dict[str, list[np.ndarray]] = {}
     for part in parts:
         units = part.report.get("units", [])

@@ -69,7 +69,7 @@ class WrittenShard:
 
 @dataclass(frozen=True)
 class Written:
-    """What one task wrote.
+    """Files written by one task, with their digests.
 
     digests: of the files, by path; content_digests: of the tables among them. shard: the counts, told with the records.
     """
@@ -147,7 +147,7 @@ class _Segments:
 
 
 def _segments(pairs: Sequence[Shard], places: Places, tokens: np.ndarray) -> _Segments:
-    """The segments of a shard's examples in order, without what lies past a cut; tokens: int32 [examples]."""
+    """Gather the segments of a shard's examples in order, without tokens past a cut. tokens: int32 [examples]."""
     stored = _stored_segments(pairs, places)
     counts = np.diff(stored.row_starts)[places.rank]
     starts = np.concatenate([[0], np.cumsum(counts)])
@@ -168,7 +168,7 @@ def _segments(pairs: Sequence[Shard], places: Places, tokens: np.ndarray) -> _Se
 
 
 def _stored_segments(pairs: Sequence[Shard], places: Places) -> Segments:
-    """Those of a shard's examples in the order of units."""
+    """Gather the segments of a shard's examples in the order of units."""
     lengths, modes, counts = [], [], []
     for unit, rows in places.by_unit():
         held = pairs[unit].segments
@@ -182,7 +182,7 @@ def _stored_segments(pairs: Sequence[Shard], places: Places) -> Segments:
 
 
 def _blocks(pairs: Sequence[Shard], places: Places, order: pa.Table) -> Iterator[np.ndarray]:
-    """The tokens of a shard, band after band, each in blocks."""
+    """Yield the tokens of a shard, band after band, each in blocks."""
     tokens = numbers(one_piece(order["tokens"]))
     for start, stop in _spans(tokens, BAND_TOKENS):
         band = places if stop - start == len(tokens) else Places.of(order.slice(start, stop - start))
@@ -192,7 +192,7 @@ def _blocks(pairs: Sequence[Shard], places: Places, order: pa.Table) -> Iterator
 
 
 def _spans(tokens: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
-    """Consecutive examples that have so many tokens at most, or one that has more."""
+    """Yield spans of consecutive examples with at most so many tokens in all; a larger example is a span alone."""
     ends = np.cumsum(tokens, dtype=np.int64)
     start = 0
     while start < len(tokens):
@@ -203,7 +203,7 @@ def _spans(tokens: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
 
 
 def _stored(pairs: Sequence[Shard], places: Places) -> pl.Series:
-    """The tokens of some examples as bytes, in the order of units.
+    """Read the tokens of some examples as bytes, in the order of units.
 
     Each unit is read from front to back and let go of: what stays mapped counts as this process' memory, and a dataset
     that is larger than the machine's would be read from the disk again and again. A column of polars, because Arrow
@@ -215,13 +215,14 @@ def _stored(pairs: Sequence[Shard], places: Places) -> pl.Series:
 
 
 def _taken(pair: Shard, rows: np.ndarray) -> pa.LargeBinaryArray:
-    """The tokens of some rows of a pair, which rise, as bytes."""
+    """Take the tokens of some rows of a pair, given rising, as bytes."""
     import pyarrow as pa
 
     held, last = pair.segments, pair.segments.row_starts[rows + 1] - 1
     bounds = np.empty(2 * len(rows) + 1, dtype=np.int64)
     bounds[:-1:2] = pair.offsets[held.row_starts[rows]]
     bounds[1::2] = pair.offsets[last] + held.lengths[last].astype(np.int64) * pair.dtype.itemsize
+    # Behind the last row there is no gap: an empty one.
     bounds[-1] = bounds[-2]
     # Gaps between rows become entries of their own: one zero-copy array of (row, gap, row, ...), every second is taken.
     buffers = [None, pa.py_buffer(bounds), pa.py_buffer(map_file(tokens_path(pair.prefix)))]
@@ -230,7 +231,7 @@ def _taken(pair: Shard, rows: np.ndarray) -> pa.LargeBinaryArray:
 
 
 def _gathered(stored: pl.Series, places: np.ndarray, tokens: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """The first tokens of the examples at some places, one after the other."""
+    """Join the first `tokens` tokens of the examples at some places."""
     offsets, data = string_buffers(stored.gather(places).rechunk().to_arrow())
     block = np.frombuffer(data, dtype=dtype)[offsets[0] // dtype.itemsize : offsets[-1] // dtype.itemsize]
     held = np.diff(offsets) // dtype.itemsize

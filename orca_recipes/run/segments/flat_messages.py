@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 UNKNOWN = 0
 """Code of a role that no template has: what `ROLES` calls mixed is never the role of one message."""
 
+# U+3000 is the last white space that Python knows.
 PYTHON_SPACE = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 """What `str.strip()` takes away, which is what a template's `trim` does."""
 
@@ -119,6 +120,6 @@ class FlatMessages:
         return before, self.role, PieceTables.code(before, before_trained, self.role, self.trained)
 
     def _kept(self) -> pa.LargeStringArray:
-        """The contents of the messages alone."""
+        """Return the contents of the kept messages alone."""
         whole = len(self.place) == len(self.contents)
         return self.contents if whole else self.contents.take(indices(self.place))

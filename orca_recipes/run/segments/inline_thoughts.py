@@ -1,4 +1,4 @@
-"""Which conversations hold thoughts between marks in the content of a trained answer."""
+"""Thoughts between marks in the content of trained answers."""
 
 from __future__ import annotations
 

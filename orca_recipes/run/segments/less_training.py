@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def less_trained(messages: pl.Series, train_on: TrainOn) -> pl.Series:
-    """Conversations whose turns are trained as `train_on` says, none of which is trained that was not.
+    """Untrain the turns that `train_on` excludes; no turn is trained that was not.
 
     Args:
         messages: `frames.MESSAGES` [conversations].
@@ -57,6 +57,7 @@ def _found(texts: pl.Series, pattern: str) -> np.ndarray:
 def _failed(flat: pl.DataFrame, rows: np.ndarray, pattern: str) -> np.ndarray:
     """bool [messages]: those that a tool answers, before any other message, in words that hold the pattern."""
     replies = (flat["role"] == "tool").fill_null(value=False).to_numpy()
+    # Of replies in a row all answer the last message that is no reply.
     callers = np.maximum.accumulate(np.where(replies, -1, np.arange(len(rows))))
     failed = np.flatnonzero(replies & _found(flat["content"], pattern))
     owners = callers[failed]

@@ -6,7 +6,7 @@ from orca_recipes.store.arrow_files import indices, string_buffers
 
 
 def ragged(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The positions start, start + 1, ... of every span, one span after the other: int64 [sum of counts]."""
+    """Expand spans to the positions start, start + 1, ..., one span after the other: int64 [sum of counts]."""
     ends = np.cumsum(counts)
     positions = np.repeat(starts - (ends - counts), counts)
     positions += np.arange(len(positions))

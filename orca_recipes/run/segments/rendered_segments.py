@@ -1,4 +1,4 @@
-"""What rendering gives: the tokens of conversations in their order, and the segments that say what they are."""
+"""The result of rendering: tokens of conversations in their order, with their segments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Held:
-    """Which examples hold a certain text: anywhere, bool [examples], and in how many answers, int64 [examples]."""
+    """Examples that hold a certain text: anywhere, bool [examples], and in how many answers, int64 [examples]."""
 
     anywhere: np.ndarray
     answers: np.ndarray
@@ -31,7 +31,7 @@ class Held:
         return cls(counts > 0, np.bincount(owners[trained], minlength=examples))
 
     def counts(self) -> dict[str, int]:
-        """Examples that hold it anywhere, and answers that do."""
+        """Count the examples with it anywhere, and the answers that hold it."""
         return {"examples": int(self.anywhere.sum()), "answers": int(self.answers.sum())}
 
 
@@ -89,6 +89,7 @@ def assembled(
     lengths = np.add.reduceat(elements.lengths, breaks) if len(breaks) else np.empty(0, np.int64)
     example, trained, starts = elements.example[breaks], elements.trained[breaks], begins[breaks]
     trained_tokens = np.bincount(example, weights=lengths * trained, minlength=examples).astype(np.int32)
+    # The first token of an example is never a label, since nothing stands before it.
     trained_tokens[example[starts & trained]] -= 1
     return Rendered(
         tokens=encoded.gathered(elements.rows),

@@ -36,7 +36,7 @@ class RunEncoder:
         return Encoded.joined(parts, self.controls, self.encoder.vocabulary.size)
 
     def trained_texts(self, items: Items, runs: Runs, examples: int) -> pa.LargeBinaryArray:
-        """The trained text of each example."""
+        """Join the trained text of each example."""
         trained = np.flatnonzero(items.trained[runs.first_item])
         start, stop = runs.trained
         chosen = runs.text[trained]
@@ -51,7 +51,7 @@ class RunEncoder:
         )
 
     def unspelt(self, items: Items, runs: Runs, encoded: Encoded, examples: int) -> Held:
-        """Where text became the unknown token, or no token at all."""
+        """Find the texts that became the unknown token, or no token at all."""
         texts, opening, vocabulary = runs.texts, runs.opening, self.encoder.vocabulary
         bad = np.zeros(len(texts), dtype=bool)
         if vocabulary.unknown_id is not None:
@@ -63,7 +63,7 @@ class RunEncoder:
         return Held.of(runs.example[hits], items.trained[runs.first_item[hits]], examples)
 
     def disagreeing(self, runs: Runs, encoded: Encoded, suspects: np.ndarray) -> np.ndarray:
-        """Examples among the suspects of which the reference encodes a run otherwise."""
+        """Find the examples among the suspects with a run that the reference encodes otherwise."""
         checked = np.flatnonzero(suspects[runs.example])
         texts = np.unique(runs.text[checked])
         if not len(texts):

@@ -77,7 +77,9 @@ class PieceTables:
 
     @cached_property
     def _control(self) -> re.Pattern[str]:
+        # A regular expression takes the first alternative that fits, not the longest.
         longest_first = sorted(self.vocabulary.control, key=lambda text: (-len(text), text))
+        # An empty pattern would match everywhere; (?!) matches nothing.
         return re.compile("|".join(re.escape(text) for text in longest_first) or r"(?!)")
 
     def _pieces(self, code: int) -> list[Piece] | None:
@@ -118,7 +120,7 @@ class PieceTables:
 
 
 def _place(values: list[Value], value: Value) -> int:
-    """Where a value stands in the list, which gets it if it has it not."""
+    """Return the index of a value in a list; append the value if it is new."""
     if value not in values:
         values.append(value)
     return values.index(value)

@@ -86,7 +86,7 @@ _GROUPS = ((True, False), (True, True), (False, True), (False, False))
 
 @dataclass(frozen=True)
 class _Found:
-    """Where runs are among the items of text.
+    """Positions of runs among the text items.
 
     position: int64 [text items], into items. first: int64 [runs], into position. first_item: int64 [runs], into items.
     pooled: int64 [text items], into the contents and then the fixed texts. size: int64 [text items], bytes.
@@ -111,7 +111,7 @@ class _Found:
         return cls(items, position, np.flatnonzero(begins[position]), np.flatnonzero(begins), pooled, size)
 
     def opens(self, only_at_start: bool) -> np.ndarray:
-        """Whether each run stands at the start of its example or after a control token, rather than after text."""
+        """Tell for each run whether it opens: at the start of its example or after a control token, not after text."""
         items, first = self.items, self.first_item
         if only_at_start:
             return np.asarray((first == 0) | (items.example[first - 1] != items.example[first]))
@@ -163,7 +163,7 @@ class _Found:
         return same
 
     def texts(self, runs: np.ndarray, flat: FlatMessages, fixed: pa.LargeStringArray) -> pa.LargeStringArray:
-        """The texts of some runs."""
+        """Join the text items of each of the given runs into one text."""
         import pyarrow as pa
 
         counts = np.diff(self.first, append=len(self.position))[runs]

@@ -49,7 +49,7 @@ class Encoded:
         return np.diff(self.starts)
 
     def gathered(self, rows: np.ndarray) -> np.ndarray:
-        """The tokens of some rows, one row after the other."""
+        """Copy the tokens of some rows, one row after the other."""
         return gathered_rows(self.tokens, self.starts, rows)
 
     def holding(self, token: int, rows: int) -> np.ndarray:

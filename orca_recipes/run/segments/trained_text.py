@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def texts_to_train(
     *, texts: pa.LargeStringArray, opens: np.ndarray, owners: np.ndarray, examples: int, encoder: Encoder
 ) -> pa.LargeBinaryArray:
-    """The trained text of each example as the template and the tokenizer's normalizer leave it, in UTF-8.
+    """Return the trained text of each example after chat template and tokenizer normalizer, in UTF-8.
 
     Args:
         texts: large_string [runs], of trained runs alone, in order. opens: bool [runs], as for `Encoder.encode`.
@@ -41,7 +41,7 @@ def texts_to_train(
 def trained_texts(
     *, tokens: np.ndarray, lengths: np.ndarray, modes: np.ndarray, example_starts: np.ndarray, encoder: Encoder
 ) -> pa.LargeBinaryArray:
-    """The text of each example's trained segments without their control tokens, in UTF-8.
+    """Decode the trained segments of each example without their control tokens, in UTF-8.
 
     Args:
         tokens: integers [tokens]. lengths: [segments], those of a cut example's end may be 0. modes: int8 [segments].
@@ -64,7 +64,7 @@ def trained_texts(
 def context_texts(
     *, tokens: np.ndarray, lengths: np.ndarray, modes: np.ndarray, example_starts: np.ndarray, encoder: Encoder
 ) -> list[str]:
-    """The text of each example's segments that are not trained, without control tokens. As `trained_texts`."""
+    """Decode the untrained segments of each example without control tokens; arguments as in `trained_texts`."""
     turned = (modes ^ TRAINED).astype(modes.dtype)
     texts = trained_texts(tokens=tokens, lengths=lengths, modes=turned, example_starts=example_starts, encoder=encoder)
     return [text.decode() for text in texts.to_pylist()]
@@ -89,7 +89,7 @@ class _Runs:
 
 
 def _runs(tokens: np.ndarray, lengths: np.ndarray, modes: np.ndarray, is_control: np.ndarray) -> _Runs:
-    """The runs of trained text. Only trained tokens are looked at, which are few among all."""
+    """Find the runs of trained text, looking at trained tokens only, which are few among all."""
     trained = np.flatnonzero(is_trained(modes))
     counts = lengths[trained].astype(np.int64)
     places = ragged(np.cumsum(lengths, dtype=np.int64)[trained] - counts, counts)
@@ -113,7 +113,7 @@ def _decoded(runs: _Runs, group: np.ndarray, opens: bool, encoder: Encoder) -> p
 
 
 def _in_order(opens: np.ndarray, texts_of: Callable[[np.ndarray, bool], pa.LargeStringArray]) -> pa.LargeStringArray:
-    """The texts of all runs in their order, worked out for those that open and for the others apart."""
+    """Compute the texts of opening and other runs separately, and return all in the order of runs."""
     import pyarrow as pa
 
     groups = [group for kind in (True, False) if len(group := np.flatnonzero(opens == kind))]
@@ -126,7 +126,7 @@ def _in_order(opens: np.ndarray, texts_of: Callable[[np.ndarray, bool], pa.Large
 
 
 def _joined(texts: pa.LargeStringArray, owners: np.ndarray, examples: int) -> pa.LargeBinaryArray:
-    """One text an example: those of its runs stand one after the other in memory."""
+    """Join the texts of each example's runs without a copy: they are neighbours in memory."""
     import pyarrow as pa
 
     offsets, data = string_buffers(texts)

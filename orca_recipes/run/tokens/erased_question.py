@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def kept_question_digests(conversations: pa.Table, encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
-    """Of what the user says last; 0 where nothing was erased.
+    """Compute the digests of each conversation's last user's turn; 0 where nothing was erased.
 
     Returns: uint64 [conversations] each, high and low half.
     """
@@ -61,13 +61,13 @@ def kept_questions_of_turns(
 
 
 def given_before(given: str) -> list[Mapping[str, str]]:
-    """The messages that inference is given before an example's last answer."""
+    """Return the messages that inference is given before an example's last answer."""
     messages: list[Mapping[str, str]] = json.loads(given)["messages"]
     return [{"role": message["role"], "content": message.get("content", "")} for message in messages[:-1]]
 
 
 def kept_question(given: str, encoder: Encoder) -> str:
-    """What the tokenizer keeps of the last question that inference is given."""
+    """Normalize, with the tokenizer, the last question that inference is given."""
     import pyarrow as pa
 
     asked = [message["content"] for message in json.loads(given)["messages"] if message["role"] == "user"]
@@ -77,7 +77,7 @@ def kept_question(given: str, encoder: Encoder) -> str:
 
 
 def kept_question_digest(text: str) -> tuple[int, int]:
-    """The digest of a question that was read back from tokens."""
+    """Compute the digest of a question read back from tokens."""
     high, low = digests([_stripped(text)])
     return int(high[0]), int(low[0])
 

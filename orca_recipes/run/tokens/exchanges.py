@@ -15,7 +15,8 @@ Message = Mapping[str, Any]
 
 
 def beginnings(messages: Sequence[Message]) -> list[int]:
-    """Where exchanges begin; what stands before the first question, but for the head, is one of its own."""
+    """List the positions at which exchanges begin; messages between the head and the first question are an exchange of
+    their own."""
     head = next((at for at, message in enumerate(messages) if message["role"] not in _HEAD), len(messages))
     return [
         at
@@ -25,6 +26,6 @@ def beginnings(messages: Sequence[Message]) -> list[int]:
 
 
 def without_oldest(messages: Sequence[Message], count: int) -> list[Message]:
-    """The messages without that many exchanges; fewer than there are."""
+    """Leave out that many of the oldest exchanges; `count` is less than their number."""
     begins = beginnings(messages)
     return [*messages[: begins[0]], *messages[begins[count] :]]

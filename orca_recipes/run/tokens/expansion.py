@@ -1,4 +1,4 @@
-"""How many examples and tokens conversations become, where each of their turns has an example of its own.
+"""Growth of conversations in examples and tokens if each turn has an example of its own.
 
 A conversation of n turns has about n/2 times its own tokens then: that is counted, and beyond a limit refused, so that
 no long trajectory becomes a dataset of its own unseen.
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Expansion:
-    """Of each conversation that gave examples, int64 [conversations]: how many, the tokens of all of them, and those
+    """Counts of each conversation that gave examples, int64 [conversations]: its examples, their tokens, and the tokens
+    of the conversation read once (its last example, and what earlier ones train).
     of the conversation as it is read once: its last example, and what earlier ones train."""
 
     owners: np.ndarray
@@ -58,7 +59,7 @@ class Expansion:
         )
 
     def counts(self) -> dict[str, int]:
-        """What the conversations were and became, all together."""
+        """Sum the conversations, their tokens read once, their examples, and the tokens of these."""
         return {
             "conversations": len(self.owners),
             "tokens": int(self.once.sum()),

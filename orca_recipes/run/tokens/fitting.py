@@ -1,4 +1,4 @@
-"""Examples that are longer than a row, made shorter before they are stored, where the recipe says so.
+"""Shortening of examples longer than a row before they are stored, if the recipe says so.
 
 `drop_history` leaves out the oldest exchanges, as few as may be, and renders anew what is left: so it is what inference
 is given of a conversation that begins later. `window` cuts examples into several. What cannot be made to fit stays as
@@ -31,7 +31,7 @@ Overlong = Literal["drop_history", "window"]
 
 @dataclass(frozen=True)
 class Fitting:
-    """How examples are made to fit into a row; lead: BOS, where it begins every example."""
+    """Settings that make examples fit into a row. lead: BOS, if it begins every example."""
 
     overlong: Overlong
     row_tokens: int
@@ -40,7 +40,7 @@ class Fitting:
     def fitted(
         self, made: Made, conversations: pa.Table, student: StudentRenderer, *, check: np.ndarray, exact: bool, of: int
     ) -> Made:
-        """The examples with those that are too long made shorter.
+        """Shorten the examples that are too long, and keep all others.
 
         Args:
             conversations, check, exact, of: as `StudentRenderer.render` was given them.
@@ -151,7 +151,7 @@ class Fitting:
 
 
 def _fewest(most: Mapping[int, int], fits: Any) -> dict[int, int]:
-    """The fewest exchanges to leave out of each example, for those that fit with one left; all are tried together."""
+    """Search the fewest exchanges to leave out of each example that fits with one left; all are tried together."""
     can = fits(most) if most else {}
     low = {example: 1 for example, is_fit in can.items() if is_fit}
     high = {example: most[example] for example in low}
@@ -167,7 +167,7 @@ def _fewest(most: Mapping[int, int], fits: Any) -> dict[int, int]:
 
 
 def _alone(made: Made, example: int, dialogue: Dialogue) -> list[Mapping[str, Any]]:
-    """The messages of an example through its last trained one; trained are those that it trains."""
+    """Return the messages of an example through its last trained one, with only its own answers marked as trained."""
     told = list(dialogue.messages)
     places = None if made.places is None else made.places[example]
     if places is None:
@@ -184,7 +184,7 @@ def _with_messages(conversations: pa.Table, messages: Sequence[Sequence[Mapping[
 
 
 def _put_together(made: Made, part: Made, replaced: np.ndarray) -> Made:
-    """All examples but those that are replaced, with those of a part, in the order of conversations."""
+    """Replace some examples by those of a part, in the order of conversations."""
     kept = np.setdiff1d(np.arange(len(made.owner)), replaced)
     rows = np.arange(len(part.owner))
     owner = np.concatenate([made.owner[kept], part.owner])

@@ -60,7 +60,7 @@ class Ledger:
 
     @classmethod
     def of(cls, made: Made, kept: np.ndarray, unit: int, *, expansion: Expansion, sampled: np.ndarray) -> Ledger:
-        """The lines of conversations that were rendered just now.
+        """Make the lines of conversations rendered just now.
 
         Args:
             kept: bool [conversations], those whose examples the unit holds. sampled: bool [conversations], those whose
@@ -96,7 +96,7 @@ class Ledger:
 
     @classmethod
     def joined(cls, parts: Sequence[Ledger]) -> Ledger:
-        """The lines of some parts, one after the other."""
+        """Join the lines of some parts."""
         return cls(
             **{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}
         )
@@ -154,7 +154,7 @@ class Ledger:
 
 
 def read_ledger(path: Path) -> tuple[Ledger, dict[int, str]]:
-    """The lines of a part, and why conversations have no examples, by line.
+    """Read the lines of a part, and the reasons of conversations without examples, by line.
 
     Raises: OSError, pyarrow.ArrowException where they cannot be read.
     """
@@ -171,7 +171,7 @@ def read_ledger(path: Path) -> tuple[Ledger, dict[int, str]]:
 
 
 def report_of(ledger: Ledger, units: Sequence[str], sampled: np.ndarray) -> dict[str, Any]:
-    """What a part reports that is a sum over its lines.
+    """Sum the lines of a part to its report.
 
     Args:
         units: the parts that hold examples, as `Ledger.unit` counts them. sampled: as for `checks`, of this stage.

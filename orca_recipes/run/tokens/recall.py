@@ -1,4 +1,4 @@
-"""What earlier stages tokenized already of the conversations of a stage.
+"""Reuse of tokens that earlier stages made of the same conversations.
 
 A conversation is known again by itself: tokenizer, template and options were the same, and every stored column of it is
 equal. Parts of conversations whose digests are equal are not even read; of others the rows of the same id are compared.
@@ -38,7 +38,7 @@ UNIT = (".bin", ".idx", ".records.arrow")
 
 @dataclass(frozen=True)
 class Known:
-    """What an earlier stage made of one part of conversations.
+    """One part of conversations, as tokenized by an earlier stage.
 
     folder: of the stage. part: its part that tells of these, from line `start` on. conversations: the file that they
     were made of, None where its digest is the digest of ours; digest: of that file.
@@ -62,13 +62,13 @@ class Recalled:
 
 
 def student_of(plan: Plan, stage: Stage) -> str:
-    """The digest of what decides the tokens of a stage, but for its conversations."""
+    """Compute the digest of everything that decides the tokens of a stage, except its conversations."""
     student = [plan[name].fingerprint for name in stage.inputs if plan[name].verb in ("tokenizer", "template")]
     return digest_of({"revision": REVISIONS[stage.verb], "decisive": stage.decisive, "student": student})
 
 
 def earlier_stages(store: Store, plan: Plan, stage: Stage) -> list[StageFolder]:
-    """The other finished stages that tokenized the same collection for the same student, the newest first."""
+    """List the other finished stages that tokenized the same collection for the same student, the newest first."""
     student = student_of(plan, stage)
     return [folder for folder in store.earlier(stage) if _student_of(folder) == student]
 
@@ -76,7 +76,8 @@ def earlier_stages(store: Store, plan: Plan, stage: Stage) -> list[StageFolder]:
 def known_parts(
     bench: Bench, stage: Stage, conversations: StageFolder, parts: Sequence[Part], *, exact: bool
 ) -> Mapping[str, tuple[Known, ...]]:
-    """For each part of conversations what earlier stages made of the part of that name, the newest first."""
+    """Find, for each part of conversations, the results of earlier stages for the part of that name, the newest
+    first."""
     ours = {part.name: conversations.digest(part.name, MADE) for part in parts}
     found: dict[str, list[Known]] = {name: [] for name in ours}
     stages = earlier_stages(bench.store, bench.plan, stage)
@@ -105,11 +106,12 @@ def recalled(table: pa.Table, wanted: np.ndarray, known: Sequence[Known], target
 
 
 def joined_recalled(parts: Sequence[Recalled]) -> Recalled:
-    """What was found for one part of conversations after the other."""
+    """Join the results of several parts of conversations."""
     out = Recalled(Ledger.joined([part.ledger for part in parts]))
     start = 0
     for part in parts:
         rows = slice(start, start + len(part.ledger))
+        # NOWHERE is -1, so it picks the last code: itself.
         codes = np.array([*(_numbered(out.units, name) for name in part.units), NOWHERE], dtype=np.int32)
         out.ledger.unit[rows] = codes[part.ledger.unit]
         out.reasons |= {start + row: reason for row, reason in part.reasons.items()}
@@ -139,6 +141,7 @@ def _recall(out: Recalled, table: pa.Table, missing: np.ndarray, known: Known, t
     }
     sound = np.isin(there.unit, [code for code, name in taken.items() if name is not None] + [NOWHERE])
     rows, there = rows[sound], there.at(np.flatnonzero(sound))
+    # A number that is given anew may be another part's old one.
     before = there.unit.copy()
     for code, name in taken.items():
         if name is not None:
@@ -157,14 +160,14 @@ def _student_of(folder: StageFolder) -> str | None:
 
 
 def _numbered(names: list[str], name: str) -> int:
-    """The place of a name in a list, at whose end it is put where it is new."""
+    """Return the index of a name in a list; append the name if it is new."""
     if name not in names:
         names.append(name)
     return names.index(name)
 
 
 def _told(earlier: StageFolder, stages: Path, *, exact: bool) -> Iterator[tuple[str, Known]]:
-    """What an earlier stage tells of parts of conversations, by their names."""
+    """Yield an earlier stage's results for parts of conversations, by their names."""
     try:
         report, parts = earlier.receipt["report"], earlier.parts()
     except StoreError:

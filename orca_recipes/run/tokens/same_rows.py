@@ -1,4 +1,4 @@
-"""Which rows of two tables hold the same, column by column and byte by byte, lists and structs through."""
+"""Comparison of the rows of two tables, column by column and byte by byte, through lists and structs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _numbers(table: pa.Table, name: str) -> np.ndarray:
 
 
 def _column(table: pa.Table, name: str) -> Any:
-    """A column in one piece, None where the table lacks it."""
+    """Return a column in one piece, None if the table lacks it."""
     return one_piece(table[name]) if name in table.column_names else None
 
 

@@ -63,7 +63,7 @@ def store_examples(
 
 
 def _created(made: Made, kept: np.ndarray, keep: np.ndarray) -> dict[str, dict[str, int]]:
-    """How many examples there are more than conversations, and why.
+    """Count the examples beyond one a conversation, by reason.
 
     Args:
         kept: bool [conversations]. keep: bool [examples].
@@ -88,7 +88,7 @@ def has_tail(conversations: pa.Table) -> np.ndarray:
 
 
 def _ends_unanswered(messages: Any) -> np.ndarray:
-    """As `has_tail`, of conversations in one piece; of each only the role of its last message is looked at."""
+    """Compute `has_tail` for conversations in one piece, from the role of each last message alone."""
     import pyarrow.compute as pc
 
     found = np.asarray(pc.list_value_length(messages).fill_null(0)) > 0
@@ -107,7 +107,7 @@ def _records(
     *,
     is_fitted: bool,
 ) -> pa.Table:
-    """The lines of records: keep: bool [examples], counts: int64 [examples], tokens of each."""
+    """Make the lines of records. keep: bool [examples]. counts: int64 [examples], tokens of each."""
     import pyarrow as pa
 
     rendered, is_own = made.rendered, len(made.owner) == conversations.num_rows
@@ -172,7 +172,7 @@ def _flags(made: Made, has_tail: np.ndarray, cut: np.ndarray) -> np.ndarray:
 
 
 def rejected_lines(conversations: pa.Table, reasons: Mapping[int, str], dropped: np.ndarray) -> pa.Table:
-    """The lines of conversations that are lost; dropped: int64, which."""
+    """Make the lines of lost conversations. dropped: int64, their positions."""
     import pyarrow as pa
 
     told = [reasons.get(position, "no token is trained") for position in dropped.tolist()]
@@ -183,7 +183,7 @@ def rejected_lines(conversations: pa.Table, reasons: Mapping[int, str], dropped:
 
 
 def counted_reasons(rejected: pa.Table) -> dict[str, int]:
-    """How many of the lines are lost for each reason."""
+    """Count the lost lines by reason."""
     import polars as pl
 
     if not rejected.num_rows:

@@ -97,27 +97,27 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
 
 
 def _rows_by_way(reports: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """How many conversations the table of joints rendered, and how many the template itself, where it did any."""
+    """Count conversations rendered by the table of joints and by the template itself; empty without the latter."""
     slow = sum(report.get("slow_rows", 0) for report in reports)
     fast = sum(report.get("fast_rows", report["in"]) for report in reports)
     return {"fast_rows": fast, "slow_rows": slow} if slow else {}
 
 
 def _expanded(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """What conversations were and became, where the template itself rendered some."""
+    """Sum conversations, examples and their tokens over the parts, where the template itself rendered some."""
     told = [report["expansion"] for report in reports if "expansion" in report]
     return {"expansion": {name: sum(one[name] for one in told) for name in told[0]}} if told else {}
 
 
 def _made_to_fit(reports: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """How many examples lost old exchanges or are windows, and conversations their unfinished tail, where any did."""
+    """Count examples with dropped exchanges, windows, and conversations with a trimmed tail; zeros are left out."""
     names = ("history_dropped", "windows", "tails_trimmed")
     counts = {name: sum(report.get(name, 0) for report in reports) for name in names}
     return {name: count for name, count in counts.items() if count}
 
 
 def _fitting(bench: Bench) -> Fitting | None:
-    """How examples are made to fit, where the recipe wants more than packing can do."""
+    """Return how to fit overlong examples under drop_history or window; None elsewhere, where packing decides."""
     packer, student = bench.recipe.packing, bench.student
     if packer.overlong not in ("drop_history", "window"):
         return None
@@ -165,7 +165,7 @@ def _tokenized(
 
 
 def _forget_broken(folder: StageFolder, tasks: Sequence[TokenizeTask]) -> None:
-    """Have parts made again that an earlier run finished and whose units, taken over, are no longer whole."""
+    """Forget finished parts whose units, taken over from earlier stages, are no longer whole, to make them anew."""
     for task in tasks:
         if folder.has_part(task.name):
             units = folder.part(task.name).report.get("units", [])
@@ -208,7 +208,7 @@ class TokenizeTask:
 
 @dataclass(frozen=True)
 class Tokenized:
-    """What a worker says of a part: how many examples the fast tokenizer got wrong; how many were taken over."""
+    """A worker's result for a part: number of examples the fast tokenizer got wrong, and number taken over."""
 
     disagreeing: int
     recalled: int
@@ -260,7 +260,7 @@ def tokenize_part(task: TokenizeTask) -> Tokenized:
 
 
 def _made(task: TokenizeTask, conversations: pa.Table) -> tuple[Made, Expansion]:
-    """The examples of conversations, made to fit where the recipe wants that; and what they were before.
+    """Render conversations to examples, fitted to a row where the recipe asks for it; with their expansion before.
 
     Raises: TemplateError, as `StudentRenderer.render` and `Expansion.check`.
     """
@@ -289,7 +289,7 @@ def _parts(task: TokenizeTask) -> TrainedParts | None:
 
 
 def _lost(made: Made, task: TokenizeTask) -> tuple[dict[int, str], np.ndarray]:
-    """Why conversations cannot be trained on, by position; and bool [conversations], those whose examples are kept."""
+    """Find reasons not to train on conversations, by position; and bool [conversations], those with kept examples."""
     reasons = dict(made.reasons)
     if task.unknown == "reject":
         unspelt = made.owner[_unspelt_answers(made.rendered)].tolist()
@@ -302,7 +302,7 @@ def _lost(made: Made, task: TokenizeTask) -> tuple[dict[int, str], np.ndarray]:
 
 
 def _try(task: TokenizeTask, conversations: pa.Table, ledger: Ledger, drawn: np.ndarray) -> None:
-    """Hold against inference what was tokenized before and never looked at, where this stage draws it.
+    """Compare rows taken over and never checked with inference, where this stage's sample draws them.
 
     Raises: TemplateError, as `PromptTrial.look`.
     """
@@ -348,13 +348,13 @@ def _finish(
 
 
 def _extent(one: Conversations) -> tuple[int, str]:
-    """How many conversations a part's file holds, and its digest."""
+    """Return the number of conversations in a part's file, and its digest."""
     return int(one.part.report.get("made", one.part.report["out"])), one.digest
 
 
 @dataclass(frozen=True, eq=False)
 class _Once:
-    """Lets a markup, which holds a mapping, be the key of a cache by what it says."""
+    """Makes a markup, which holds a mapping, hashable by value, as a cache key."""
 
     markup: Markup
 
@@ -383,7 +383,7 @@ def _unspelt_answers(rendered: Rendered) -> list[int]:
 
 
 def _unspelt(encoder: Encoder) -> str:
-    """Why an example is rejected whose answer becomes the unknown token, or loses what has none."""
+    """Word the rejection of an answer that would train as the unknown token, or lose its text without one."""
     unknown = encoder.vocabulary.unknown_id
     told = "nothing" if unknown is None else encoder.decode(ids=np.array([unknown]))
     return f"the vocabulary cannot spell a part of an answer, which would be trained as {told}"

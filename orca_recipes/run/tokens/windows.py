@@ -41,7 +41,7 @@ class Cutting:
     lead: int | None
 
     def windows(self, lengths: np.ndarray, modes: np.ndarray) -> list[Window]:
-        """The windows of an example; none where a row is too short for any.
+        """Cut an example into windows; an empty list where a row is too short for any.
 
         Args:
             lengths, modes: [segments] of the example.
@@ -65,7 +65,7 @@ class Cutting:
         return found
 
     def tokens(self, window: Window, tokens: np.ndarray) -> np.ndarray:
-        """The tokens of a window of an example with these."""
+        """Return a window's tokens from the tokens of its example, with the lead token unless it begins at 0."""
         held = tokens[window.begin : window.stop]
         if self.lead is None or not window.begin:
             return held
@@ -75,7 +75,7 @@ class Cutting:
         return self.row_tokens - (1 if begin and self.lead is not None else 0)
 
     def _begin(self, fresh: int, last: int, begins: Sequence[int]) -> int:
-        """Where a window begins whose first trained token is `fresh`."""
+        """Choose the first token of a window whose first trained token is `fresh`."""
         room = self.row_tokens // 2
         if fresh <= room:
             return 0
@@ -145,16 +145,17 @@ def _piece(rendered: Rendered, example: int, window: Window, cutting: Cutting) -
     bounds = np.concatenate([[0], changes])
     is_first = np.arange(len(bounds)) == 0
     made = segment_modes(trained=trained[bounds], starts=is_first, roles=roles[bounds])
+    # A window's first token is no target: no token before it predicts it.
     return _Piece(tokens, np.diff(np.append(bounds, len(tokens))), made, int(trained.sum()) - int(trained[0]))
 
 
 def _beginnings(spans: Sequence[tuple[int, int]], roles: Sequence[int]) -> list[int]:
-    """Where the segments of another role begin."""
+    """Return the begins of segments whose role differs from the segment before."""
     return [begin for (begin, _), before, role in zip(spans[1:], roles, roles[1:], strict=False) if role != before]
 
 
 def _of_first(held: Held, source: np.ndarray, is_first: np.ndarray) -> Held:
-    """What examples hold is counted with the first window of each."""
+    """Count an example's held texts with its first window only."""
     return Held(held.anywhere[source] & is_first, held.answers[source] * is_first)
 
 

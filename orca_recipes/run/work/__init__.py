@@ -1,1 +1,1 @@
-"""What every maker of a stage works with: workers, schedule, accounts of rows. Nothing here decides a byte."""
+"""Tools shared by all makers of stages: workers, schedule, accounts of rows. Nothing here decides a byte."""

@@ -1,4 +1,4 @@
-"""Where the rows of one collection went on their way to one dataset, stage by stage.
+"""The account of one collection's rows on their way to one dataset, stage by stage.
 
 Each stage's part `account` holds what the stages before it held and its own, so that whoever packs tokens needs no
 earlier stage: those may be gone from the store.
@@ -22,7 +22,7 @@ ACCOUNT = "account"
 
 @dataclass(frozen=True)
 class Account:
-    """What became of rows.
+    """Reports of stages and the rows they rejected.
 
     Attributes:
         reports: verb to what its stage reported, in the order in which they ran.
@@ -34,7 +34,7 @@ class Account:
     rejected: pl.DataFrame
 
     def followed_by(self, verb: str, report: Mapping[str, Any], rejected: Sequence[pl.DataFrame]) -> Account:
-        """The account after one more stage."""
+        """Return the account with one more stage added."""
         import polars as pl
 
         schema = rejected_schema()
@@ -51,13 +51,13 @@ def keep_account(folder: StageFolder, account: Account) -> str:
 
 
 def read_account(folder: StageFolder) -> Account:
-    """The account that a finished stage holds."""
+    """Read the account stored in a finished stage."""
     part = folder.part(ACCOUNT)
     return Account(dict(part.report["reports"]), read_frame(part.file(".arrow")))
 
 
 def rejected_schema() -> dict[str, Any]:
-    """The columns of an account's rejections."""
+    """Return the columns of the rejection table of an account, with their polars types."""
     import polars as pl
 
     ids = {"id_hi": pl.UInt64, "id_lo": pl.UInt64}
@@ -66,7 +66,7 @@ def rejected_schema() -> dict[str, Any]:
 
 
 def ids_of(table: pl.DataFrame, name: str = "id") -> pl.Series:
-    """The ids of lost rows, or of their twins, as people read them, null where there is none."""
+    """Format the ids of rejected rows, or of their twins, in hexadecimal; null where there is none."""
     import polars as pl
 
     known = table[f"{name}_hi"].is_not_null()

@@ -26,7 +26,7 @@ class Aside(Generic[Result]):
         self._thread.start()
 
     def result(self) -> Result:
-        """What the work returned. Raises: what it raised."""
+        """Wait for the work and return its result. Raises: what the work raised."""
         while self._thread.is_alive():
             self._thread.join(_LOOK_UP_SECONDS)
         if self._error is not None:

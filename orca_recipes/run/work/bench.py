@@ -1,4 +1,4 @@
-"""What every maker of a stage works with: recipe, plan and store, and how the parts of a stage are made and counted.
+"""The bench of every maker of a stage: recipe, plan and store, and how parts are made and counted.
 
 Parts are units of work and nothing else: their size, number and order never change a byte of a build.
 """
@@ -44,7 +44,7 @@ Shared = TypeVar("Shared")
 
 @dataclass
 class Bench:
-    """What the makers of one build's stages share.
+    """State shared by the makers of one build's stages.
 
     Attributes:
         limit: how many examples of each collection are tried, None for all.
@@ -79,7 +79,7 @@ class Bench:
 
     @property
     def stages_at_once(self) -> int:
-        """How many stages run side by side: a cluster has room for the parts of many."""
+        """Return the number of stages to run side by side: a cluster has room for the parts of many."""
         return (STAGES_AT_ONCE if self.recipe.engine.spreads else self.workers) + 1
 
     def halt(self) -> None:
@@ -89,7 +89,7 @@ class Bench:
 
     @cached_property
     def is_spread(self) -> bool:
-        """Whether workers run even the smallest stages, several at once; one teacher's questions go together."""
+        """Tell whether workers run even the smallest stages, several at once; one teacher's questions go together."""
         if any(collects(self.recipe, name) for name in self.recipe.datasets):
             return False
         if self.recipe.engine.spreads:
@@ -105,7 +105,7 @@ class Bench:
         return self.folder(f"mix {self.recipe.datasets[dataset].mixture}/{collection}")
 
     def made(self) -> dict[str, int]:
-        """Fingerprint of each stage that was worked on, to the rows of it that the store held already."""
+        """Map the fingerprint of each stage worked on to its number of rows already in the store."""
         return {self.plan[name].fingerprint: self.found.get(name, 0) for name in self.timings}
 
     def map_parts(
@@ -141,7 +141,7 @@ class Bench:
     def run(
         self, function: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int, build: Path | None = None
     ) -> Iterator[tuple[int, Result]]:
-        """Have the engine run tasks, on machines that share no folder with this one where the store lies at an address.
+        """Run tasks on the engine; where the store is at an address, on machines that share no folder with this one.
 
         Args:
             build: the folder that tasks write files of the build into.
@@ -196,5 +196,5 @@ class Bench:
 
 
 def _rows_of(part: Part) -> int:
-    """The rows that a part gives; one of `read` tells them batch by batch."""
+    """Return the number of rows of a part; a part of `read` reports it by batch."""
     return int(part.report.get("out", sum(batch["rows"] for batch in part.report.get("batches", ()))))

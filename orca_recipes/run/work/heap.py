@@ -9,6 +9,7 @@ import ctypes
 import os
 
 _KEPT = (
+    # No array gets a mapping of its own, which would be unmapped when it is freed.
     (-4, "MALLOC_MMAP_MAX_", 0),
     (-1, "MALLOC_TRIM_THRESHOLD_", 1 << 30),
     (-2, "MALLOC_TOP_PAD_", 1 << 26),
@@ -17,11 +18,13 @@ _KEPT = (
 
 
 def keep_heap() -> None:
-    """Keep what is freed, up to a GiB, in this process and those that it starts; what a user set is left alone."""
+    """Keep up to a GiB of freed memory in this process and its children; settings made by the user are left alone."""
+    # musl and macOS have none.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return
     for parameter, variable, value in _KEPT:
         if variable not in os.environ:
+            # Workers are new processes, which take these at their start.
             os.environ[variable] = str(value)
             mallopt(parameter, value)

@@ -37,21 +37,24 @@ _THREADED = frozenset(
 
 PR_SET_PDEATHSIG = 1
 """Of prctl: the signal that a process is sent when the one that started it ends."""
+# A pipe keeps no bounds of messages, so each one follows its length.
 _LENGTH = struct.Struct("<Q")
+# Keeps an error to one readable sentence, however much a library prints.
 _WORDS_SHOWN = 160
+# A stranger's file can make a library print without end; no more than this is read.
 _MOST_SAID = 1 << 20
 _NO_MEMORY = ("memory allocation of", "bad_alloc", "annot allocate memory", "failed to map segment", "MemoryError")
 """What libraries and the loader of programs say where there is no memory."""
 
 
 def _memory_bytes() -> int:
-    """Three quarters of the machine's memory, at most 8 GiB."""
+    """Return three quarters of the machine's memory, at most 8 GiB."""
     return min(8 << 30, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What loading and trying a file may take beyond what the process held before."""
+    """Limits of memory and time for loading and trying a file, on top of what the process already holds."""
 
     memory_bytes: int = field(default_factory=_memory_bytes)
     seconds: float = 300.0
@@ -70,7 +73,7 @@ class Limits:
             resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
     def exceeded(self, what: str, cause: str) -> str:
-        """The sentence for a file that did not keep to them.
+        """Return the error message for a file that exceeded the limits.
 
         Args:
             cause: "memory", the name of the signal that ended the process, or how else it ended.
@@ -103,7 +106,7 @@ class Limited:
     limits: Limits = field(default_factory=Limits)
 
     def do(self, function: Callable[[Task], Result], task: Task, *, what: str, failure: type[UserError]) -> Result:
-        """What a function makes of a task; both are handed over, so the function stands in a module.
+        """Run a function on a task in the limited process; both are pickled, so the function must be in a module.
 
         Args:
             what: whose fault it is where the process fails.
@@ -128,7 +131,7 @@ class Limited:
             _server()
 
     def rest(self) -> None:
-        """End the process where it is a fork, whose memory nobody needs any more."""
+        """End the process if it is a fork, to free its memory."""
         if _server.cache_info().currsize and (server := _server()).is_fork:
             _server.cache_clear()
             server.end()
@@ -158,12 +161,12 @@ def raise_told(error: BaseException, what: str, failure: type[UserError], limits
 
 
 def may_fork() -> bool:
-    """Whether a fork of this process would lack nothing."""
+    """Tell whether a fork of this process would lack nothing."""
     return threading.active_count() == 1 and not _THREADED & sys.modules.keys()
 
 
 class _Served:
-    """A process that does what it is asked for, until it ends or this one does."""
+    """A process that runs orders until it ends or this one does."""
 
     def __init__(self, *, is_fork: bool) -> None:
         """is_fork: of this process; else one that is started anew, and knows nothing of it but where modules lie."""
@@ -187,11 +190,13 @@ class _Served:
             faulthandler.disable()
             if sys.platform == "linux":
                 ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            # The timer of Limits.hold has to end this process, whatever handler it inherited.
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             os.close(self._orders[1])
             os.close(self._told[0])
             os.dup2(self._said.fileno(), 1)
             os.dup2(self._said.fileno(), 2)
+            # A parent that ended before prctl took effect sends no signal any more.
             if os.getppid() == parent:
                 serve(self._orders[0], self._told[1])
         finally:
@@ -206,12 +211,14 @@ class _Served:
             stdout=self._said,
             stderr=self._said,
             pass_fds=ends,
+            # It begins with `python -c`, which would import a socket.py of the current folder.
             env={**os.environ, "PYTHONSAFEPATH": "1"},
+            # Ctrl-C of the terminal must not break its start, before `serve` ignores it.
             start_new_session=True,
         )
 
     def ask(self, order: bytes) -> tuple[bool, Any] | None:
-        """What became of an order; None where the process cannot read it. Raises: _Ended."""
+        """Send an order and return (finished, outcome); None where the process cannot unpickle it. Raises: _Ended."""
         with suppress(BrokenPipeError):
             self._asking.write(_LENGTH.pack(len(order)) + order)
             self._asking.flush()
@@ -250,9 +257,10 @@ def _server() -> _Served:
 
 
 def _asked(bounded: Bounded, task: Any) -> tuple[bool, Any] | None:
-    """Whether the other process finished the work, and its result or what it raised; None where what is handed over is
-    known to this process alone. Raises: _Ended."""
+    """Run work in the other process and return (finished, result or exception); None where this process alone knows the
+    function or task. Raises: _Ended."""
     try:
+        # Pickled twice: folder and environment are set before modules of the task are imported.
         order = pickle.dumps((os.getcwd(), dict(os.environ), pickle.dumps((bounded, task))))
     except (pickle.PicklingError, AttributeError, TypeError):
         return None
@@ -268,7 +276,9 @@ def _asked(bounded: Bounded, task: Any) -> tuple[bool, Any] | None:
 
 def serve(orders: int, told: int) -> None:
     """Do what a pipe asks for, order by order, until it ends."""
+    # A fork shares the terminal's Ctrl-C; its parent decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A file may crash this process, and its core dump would only fill the disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with os.fdopen(orders, "rb") as asked, os.fdopen(told, "wb") as out:
         while len(head := asked.read(_LENGTH.size)) == _LENGTH.size:
@@ -295,7 +305,7 @@ def _carried_out(bounded: Bounded, task: Any) -> bytes:
 
 
 def _portable(error: BaseException) -> BaseException:
-    """The exception as it survives the pipe, with the traceback as a note."""
+    """Return an exception that survives pickling, with the traceback as a note."""
     try:
         survives = type(pickle.loads(pickle.dumps(error))) is type(error)
     except Exception:
@@ -306,7 +316,7 @@ def _portable(error: BaseException) -> BaseException:
 
 
 def ended_by(status: int, said: str) -> str:
-    """How a process ended, with the last line that it said."""
+    """Describe how a process ended, with the last line it printed."""
     if status == -signal.SIGALRM:
         return signal.SIGALRM.name
     how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
@@ -317,7 +327,7 @@ def ended_by(status: int, said: str) -> str:
 
 
 def _data_bytes() -> int:
-    """What counts towards RLIMIT_DATA by now."""
+    """Return this process's VmData in bytes, which RLIMIT_DATA limits; 0 where it cannot be read."""
     with suppress(OSError, ValueError), open("/proc/self/status", encoding="ascii", errors="replace") as status:
         for line in status:
             if line.startswith("VmData:"):

@@ -8,5 +8,5 @@ from orca_recipes.contract.kinds import Encoder, Tokenizer
 
 @lru_cache(maxsize=2)
 def opened(tokenizer: Tokenizer, folder: Path) -> Encoder:
-    """What a tokenizer wrote into a folder of the store, loaded; such a folder never changes."""
+    """Load a tokenizer from its folder in the store; cached, as such a folder never changes."""
     return tokenizer.open(folder=folder)

@@ -1,4 +1,4 @@
-"""When stages run: each as soon as its inputs are there, several at once where there are workers for them.
+"""Schedule of stages: each runs as soon as its inputs are ready, several at once where there are workers.
 
 A stage runs on a thread of its own and hands its parts to the engine, whose workers go to whichever stage has parts:
 while the last parts of one collection are read, the first of another are tokenized. Nothing of a stage knows of it:
@@ -84,7 +84,7 @@ def _wait_for(threads: Iterable[Thread]) -> None:
 
 
 def _next(queue: SimpleQueue[Item]) -> Item:
-    """What comes next of a queue; an interrupt is raised meanwhile."""
+    """Wait for the next item of a queue, open to an interrupt meanwhile."""
     while True:
         try:
             return queue.get(timeout=_LOOK_UP_SECONDS)

@@ -1,4 +1,4 @@
-"""What the student's tokens are made with: the tokenizer as resolved, the template as taken apart and tried."""
+"""The student's side of a build: its resolved tokenizer, and its chat template taken apart and tried."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 @dataclass(frozen=True)
 class Student:
-    """What the student's tokens are made with.
+    """Tokenizer and markup that make the student's tokens.
 
     folder: the tokenizer as resolved. verdict: how the fast tokenizer fared against the reference.
     conformance: how training fared against inference on generated conversations.
@@ -35,7 +35,7 @@ class Student:
 
     @property
     def begins_with_bos(self) -> bool:
-        """Whether inference's prompt begins with BOS."""
+        """Tell whether inference's prompt begins with BOS."""
         if self.markup.rendering is not None:
             return self.markup.rendering.opens
         heads = [joint.header for (before, _), joint in self.markup.joints.items() if not before]

@@ -1,4 +1,4 @@
-"""What the process of a command has used so far."""
+"""CPU time and peak memory of a command's process."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ def main_process() -> dict[str, float | int]:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process held at once.
+    """Return the peak memory of this process in bytes.
 
     getrusage tells the peak of whoever started this process as well, where that was larger; Linux's own table does not.
     """
     if _STATUS.is_file() and (found := re.search(r"^VmHWM:\s*(\d+) kB", _STATUS.read_text(), flags=re.MULTILINE)):
         return int(found[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # ru_maxrss is in bytes on macOS and in KiB on Linux.
     return peak if sys.platform == "darwin" else peak * 1024

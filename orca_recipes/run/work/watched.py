@@ -77,7 +77,7 @@ class Watched:
         self._said = said
 
     def do(self, function: Callable[[Task], Result], task: Task, *, what: str, failure: type[UserError]) -> Result:
-        """What a function makes of a task, held to limits. Raises: as `Limited.do`."""
+        """Run a function on a task within limits of memory and time."""
         with self._noted(what, failure), self._heard():
             try:
                 found: Result = Bounded(function, self._limits)(task)
@@ -88,7 +88,7 @@ class Watched:
                 raise_told(error, what, failure, self._limits)
 
     def rest(self) -> None:
-        """Nothing is held that could be let go of."""
+        """Do nothing: no process is held that could be let go of."""
 
     def expect(self, tokenizer: object, folder: object) -> None:
         """Parts are coming; this process loads what it needs."""
@@ -114,7 +114,7 @@ class Watched:
 
     @contextmanager
     def _noted(self, what: str, failure: type[UserError]) -> Iterator[None]:
-        """Have the process that watches know what this one is about to load."""
+        """Tell the watching process what is about to be loaded."""
         os.pwrite(self._notes.fileno(), pickle.dumps((what, failure)), 0)
         soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
         resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
@@ -162,12 +162,12 @@ class _Interrupt:
 
     @property
     def was_heard(self) -> bool:
-        """Whether one was heard just now."""
+        """Tell whether an interrupt was heard just now."""
         (heard,) = _TIME.unpack_from(self._heard)
         return bool(heard) and time.monotonic() - heard < _ONE_INTERRUPT_SECONDS
 
     def is_heard(self) -> bool:
-        """Whether one is heard now or soon."""
+        """Tell whether an interrupt is heard now or soon."""
         ends = time.monotonic() + _HEARING_SECONDS
         while not self.was_heard and time.monotonic() < ends:
             time.sleep(0.01)

@@ -40,19 +40,19 @@ class Loading:
 
 
 class Work(Protocol):
-    """Who does a piece of work that any process can do."""
+    """A place for work that any process can do: this process, a limited one, or an engine's workers."""
 
     def do(self, function: Callable[[Task], Result], task: Task, *, what: str, failure: type[UserError]) -> Result:
-        """What the function makes of the task; what: whose fault it is where more fails than that.
+        """Run the function on the task; what: the culprit named in a failure.
 
         Raises: what it raises; failure, where the work is done in a process that fails.
         """
 
     def rest(self) -> None:
-        """All is loaded that a plan needs."""
+        """Release the memory of loading, once a plan has all it needs."""
 
     def expect(self, tokenizer: Tokenizer, folder: Path) -> None:
-        """Parts are coming that need this tokenizer, which is in the store now."""
+        """Prepare for parts with this tokenizer, which is in the store now."""
 
 
 class _Here:
@@ -104,7 +104,7 @@ class Workers:
 
 
 def is_worth_workers(recipe: Recipe, collections: Sequence[str]) -> bool:
-    """Whether the files of these collections make enough parts, as far as their sizes tell."""
+    """Tell whether the files of these collections make enough parts for workers, judged by their sizes."""
     sizes = [_size(file.path) for name in collections for file in recipe.collections[name].files()]
     return sum(sizes) >= TASKS_WORTH_WORKERS * SLICE_BYTES
 

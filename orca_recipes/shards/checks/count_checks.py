@@ -44,7 +44,7 @@ def check_numbers(promised: Manifest) -> Iterator[Finding]:
 
 
 def check_dataset(dataset: str, promised: Manifest, checks: Sequence[ShardCheck]) -> Iterator[Finding]:
-    """A dataset's counts against all of its shards; only where all could be read."""
+    """Check a dataset's counts against all of its shards; only where all could be read."""
     counts = promised.datasets[dataset]
     for prefix in (shard.prefix for shard in counts.shards):
         if Path(prefix).parent.as_posix() != dataset:
@@ -65,7 +65,7 @@ def check_dataset(dataset: str, promised: Manifest, checks: Sequence[ShardCheck]
 
 
 def check_twins(checks: Sequence[ShardCheck]) -> Iterator[Finding]:
-    """No example stands twice in a dataset, and no turn of a conversation; checks: of its shards."""
+    """Check that no example, and no turn of a conversation, is in a dataset twice; checks: of its shards."""
     # Low halves hardly ever stand twice, not even those of repeats, and to order pairs costs twenty times as much.
     if not len(repeated_values([check.ids[:, 1] for check in checks])):
         return
@@ -82,7 +82,7 @@ def check_twins(checks: Sequence[ShardCheck]) -> Iterator[Finding]:
 
 
 def check_rejected(directory: Path, path: str, counts: DatasetCounts, tables: TableChecks) -> Iterator[Finding]:
-    """Every rejected row is listed: by reason, as many lines as the stages of the dataset count together.
+    """Check that every rejected row is listed: by reason, as many lines as the dataset's stages count together.
 
     Rows that a mixture left out are counted, never listed: they may outnumber the dataset itself.
     """

@@ -35,7 +35,7 @@ def check_curriculum(directory: Path, promised: Manifest) -> Iterator[Finding]:
 
 
 def _check_rows(phases: Sequence[CurriculumPhase], promised: Manifest) -> Iterator[Finding]:
-    """The rows of each phase follow from what the datasets hold."""
+    """Check that the rows of each phase follow from the sizes of its datasets."""
     sizes = {
         name: DatasetSize(counts.rows, counts.tokens, counts.trained_tokens)
         for name, counts in promised.datasets.items()

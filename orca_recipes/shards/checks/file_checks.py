@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def check_files(directory: Path, promised: Manifest, watcher: Watcher, *, digests: bool) -> Iterator[Finding]:
-    """Sizes and digests of what the manifest lists, and what it does not list; without digests, sizes alone.
+    """Check sizes and digests of the files in the manifest, and find files it does not list; without digests, sizes
+    alone.
 
     Without digests, of a copy of an address, the sizes are those at the address.
     """
@@ -55,7 +56,7 @@ class TableChecks:
         self._contents: dict[str, _Content] = {}
 
     def read(self, path: str) -> pa.Table | None:
-        """A table as it is stored, None where its bytes are damaged. Raises: DamagedShard where it cannot be read."""
+        """Read a table as stored; None where its bytes are damaged. Raises: DamagedShard where it cannot be read."""
         if path in self.damaged:
             return None
         stored = stored_table(self._directory / path)
@@ -64,12 +65,12 @@ class TableChecks:
         return stored
 
     def is_sound(self, path: str) -> bool:
-        """Whether a table that was read holds what is promised, however many rows the manifest counts in it."""
+        """Tell whether a table already read has the promised content, however many rows the manifest counts in it."""
         found = (finding for table in self._listed if table.path == path for finding in self._compared(table))
         return path not in self.damaged and all(finding.file != path for finding in found)
 
     def findings(self) -> Iterator[Finding]:
-        """What is found in all tables, in the order of the manifest; those that nobody read are read now."""
+        """Yield the findings of all tables in the order of the manifest; tables nobody read yet are read now."""
         for table in self._listed:
             if table.path not in self._contents:
                 self._contents[table.path] = self._content(table.path, None)
@@ -85,7 +86,7 @@ class TableChecks:
             return _Content("", 0, finding_of(error, self._directory, path))
 
     def _compared(self, table: TableDigest) -> list[Finding]:
-        """What is wrong with a table, as far as it was read."""
+        """Compare a table with the manifest; no findings where it was not read."""
         held = self._contents.get(table.path)
         if held is None:
             return []
@@ -103,7 +104,7 @@ class TableChecks:
 
 @dataclass(frozen=True)
 class _Content:
-    """What a table holds, or why that cannot be told."""
+    """Digest and rows of a table, or the fault that kept it from being read."""
 
     digest: str
     rows: int

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 Terminators = Sequence[tuple[int, ...]]
 
+# One fault often breaks every row: a few are named, and the rest are counted.
 _NAMED = 3
+# Masks over a whole shard's tokens would take as much memory as the shard.
 _TOKENS_A_PASS = 1 << 22
 
 
@@ -45,7 +47,7 @@ def segment_breaches(segments: Segments) -> Iterator[Breach]:
 
 
 def room_breaches(segments: Segments, *, row_tokens: int, align: int) -> Iterator[Breach]:
-    """The examples of a row, each rounded up to `align`, never exceed `row_tokens`."""
+    """Check that the examples of a row, each rounded up to `align`, fit in `row_tokens`."""
     taken = np.add.reduceat(segments.rooms(align), segments.row_examples[:-1])
     full = np.flatnonzero(taken > row_tokens)
     for row, words in first_few(full, lambda at: f"its examples take {taken[at]} of {row_tokens} tokens"):
@@ -53,7 +55,7 @@ def room_breaches(segments: Segments, *, row_tokens: int, align: int) -> Iterato
 
 
 def vocabulary_breaches(segments: Segments, tokens: np.ndarray, *, vocabulary_size: int) -> Iterator[Breach]:
-    """Every token is below the vocabulary's size; tokens: uint16 or int32 [tokens], in row order."""
+    """Check that every token is below the vocabulary's size; tokens: uint16 or int32 [tokens], in row order."""
     if not len(tokens) or (tokens.max() < vocabulary_size and tokens.min() >= 0):
         return
     outside = _places(tokens, lambda part: (part >= vocabulary_size) | (part < 0))
@@ -65,7 +67,7 @@ def vocabulary_breaches(segments: Segments, tokens: np.ndarray, *, vocabulary_si
 def terminator_breaches(
     segments: Segments, tokens: np.ndarray, *, terminators: Terminators, cut: np.ndarray
 ) -> Iterator[Breach]:
-    """Every complete trained turn ends with a terminator; the last turn of a cut example does not.
+    """Check that each complete trained turn ends with a terminator, and the last turn of a cut example does not.
 
     Args:
         tokens: uint16 or int32 [tokens], in row order.
@@ -83,7 +85,7 @@ def terminator_breaches(
 
 
 def bos_breaches(segments: Segments, tokens: np.ndarray, *, bos_id: int, terminators: Terminators) -> Iterator[Breach]:
-    """Every example begins with BOS, not with two, and no answer teaches it (except where it belongs to a terminator).
+    """Check that every example begins with exactly one BOS, and no answer trains it (unless a terminator has it).
 
     A template may print BOS before later turns, so it may stand again among tokens that are not trained.
     """
@@ -102,7 +104,7 @@ def bos_breaches(segments: Segments, tokens: np.ndarray, *, bos_id: int, termina
 
 
 def ids_breaches(segments: Segments, tokens: np.ndarray, *, digests: np.ndarray) -> Iterator[Breach]:
-    """The tokens of every example are those of its record, context and all.
+    """Check that the tokens of every example, context included, match the digest in its record.
 
     Args:
         tokens: uint16 or int32 [tokens], in row order. digests: uint64 [examples, 2], as the records tell them.
@@ -124,7 +126,7 @@ def of_examples(segments: Segments, examples: np.ndarray, sentence: Callable[[in
 
 
 def first_few(found: np.ndarray, sentence: Callable[[int], str]) -> Iterator[tuple[int, str]]:
-    """The first few of what was found, each with its sentence; the last one counts the rest."""
+    """Yield the first few findings, each with its sentence; the last one counts the rest."""
     for number, at in enumerate(found[:_NAMED].tolist(), start=1):
         more = len(found) - _NAMED
         yield at, sentence(at) + (f" (and {more:,} more like it)" if number == _NAMED and more > 0 else "")

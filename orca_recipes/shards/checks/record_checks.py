@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def record_breaches(segments: Segments, records: Records) -> Iterator[Breach]:
-    """Where records and index differ; the table has as many lines as the shard has examples."""
+    """Compare records with the index, column by column; the table has as many lines as the shard has examples."""
     for name, told in (
         ("row", segments.example_rows),
         ("place", segments.example_places),

@@ -1,14 +1,15 @@
-"""Which values of columns too long to be held twice stand more than once."""
+"""Search for repeated values in columns too long to be held in memory twice."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+# Sorting everything at once would hold all columns in memory a second time.
 _SORTED_AT_ONCE = 1 << 20
 
 
 def repeated_values(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """The values, each once and rising, that stand more than once among all columns: uint64.
+    """Return the values that occur more than once among all columns, each once and rising: uint64.
 
     Values that begin alike are sorted together, about a million at a time where they are spread as digests are.
 

@@ -32,7 +32,7 @@ class ChosenRows:
 
 
 def choose_rows(shard: Shard, sampler: Sampler | None, prefix: str) -> ChosenRows:
-    """The rows that a sampler chooses, or all of them as they lie in the file.
+    """Select the rows a sampler chooses, or all of them without copying.
 
     The tokens of the shard lie as its rows do.
     """
@@ -49,6 +49,6 @@ def choose_rows(shard: Shard, sampler: Sampler | None, prefix: str) -> ChosenRow
 
 
 def _spans(bounds: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """The positions from bounds[i] up to bounds[i + 1] of every chosen i, one span after the other."""
+    """Return the positions from bounds[i] up to bounds[i + 1] of every chosen i, one span after the other."""
     counts = np.diff(bounds)[chosen]
     return np.asarray(np.repeat(bounds[chosen] - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum()))

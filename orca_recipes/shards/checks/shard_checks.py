@@ -30,7 +30,7 @@ from orca_recipes.shards.segments import Segments
 
 @dataclass
 class ShardCheck:
-    """What was found in one shard, and what its dataset's counts need of it.
+    """Findings in one shard, and its share of its dataset's counts.
 
     rows, examples, tokens, trained_tokens, longest_example: as the index tells them; 0 where it could not be read.
     counts: (collection, task) to examples, tokens, trained tokens, as the records tell them, or None.
@@ -52,7 +52,7 @@ class ShardCheck:
 
 @dataclass(frozen=True)
 class OpenShard:
-    """What could be opened of a shard, for those who look into it further.
+    """The readable files of a shard, for further checks.
 
     shard: None where the pair cannot be read, or its tokens do not lie as its rows do. records: None where they cannot
     be used whole. agree: the records are those promised, one for each example of the pair.
@@ -99,7 +99,7 @@ def check_shard(
 def _records(
     directory: Path, file: str, check: ShardCheck, tables: TableChecks
 ) -> tuple[Records | None, Records | None]:
-    """The records as far as they can be used, and again where nothing is wrong with them."""
+    """Read the records as far as they are usable, and once more if nothing is wrong with them; else None."""
     try:
         stored = tables.read(file)
         records, faults = (None, []) if stored is None else records_of(directory / file, stored)
@@ -160,7 +160,7 @@ def _named(
     sampler: Sampler | None,
     unordered: str | None,
 ) -> Iterator[Finding]:
-    """What the index, the tokens and the records tell, each with the file it is told by."""
+    """Yield the findings from index, tokens and records, each with the name of its file."""
     path = Path(prefix)
     yield from _findings(index_path(path), _index_breaches(shard, promised), records)
     if unordered is not None:
@@ -180,7 +180,7 @@ def _findings(file: Path, breaches: Iterator[Breach], records: Records | None) -
 
 
 def _unordered_tokens(shard: Shard, promised: Manifest) -> str | None:
-    """Why tokens do not lie as rows do, from the first byte to the last, as those of a build must."""
+    """Return why the tokens are not in the order of the rows, first byte to last; None where they are."""
     if shard.dtype.name != promised.dtype:
         return f"its tokens are {shard.dtype.name}, where {promised.dtype} is promised"
     if not shard.index.is_contiguous():
@@ -196,7 +196,7 @@ def _index_breaches(shard: Shard, promised: Manifest) -> Iterator[Breach]:
 
 
 def _token_breaches(chosen: ChosenRows, promised: Manifest, records: Records | None) -> Iterator[Breach]:
-    """What the tokens of some rows tell, by the names that rows and examples have in the shard."""
+    """Yield breaches in the tokens of chosen rows, with rows and examples numbered as in the shard."""
     # Where parts of answers are no targets, an answer may end on one that is none.
     is_told = records is not None and not any(name in records.table.column_names for name in BY_PART)
     cut = records.is_cut()[chosen.examples] if records is not None and is_told else None

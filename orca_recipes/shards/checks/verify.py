@@ -31,13 +31,13 @@ class Onlooker(Protocol):
     """Looks into every shard while it is open, so that nothing is read twice."""
 
     def begin(self, promised: Manifest, damaged: frozenset[str]) -> None:
-        """The shards are next; damaged: files that are missing, or whose bytes are others."""
+        """Prepare for the shards; damaged: files that are missing or have other bytes than promised."""
 
     def look(self, dataset: str, counts: ShardCounts, opened: OpenShard) -> None:
-        """A shard, in the order of the manifest; tells a watcher of `counts.tokens` tokens."""
+        """Look at a shard, in the order of the manifest, and advance a watcher by `counts.tokens` tokens."""
 
     def summary(self) -> str:
-        """What it did, after the last shard."""
+        """Summarise the work after the last shard."""
 
 
 def verify(

@@ -1,4 +1,4 @@
-"""What verification found, and what it looked at: each finding names file, row and example, and says what differs."""
+"""Findings and scope of a verification: each finding names file, row and example, and says what differs."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Finding:
 
 
 def finding_of(error: OrcaError, directory: Path, *files: str) -> Finding:
-    """The fault of one of these files as a finding, which names it relative to the build directory.
+    """Turn an error about one of these files into a finding, with the file relative to the build directory.
 
     Args:
         files: relative to `directory`; where the fault names none of them, it is told of the first.

@@ -1,4 +1,4 @@
-"""How rows look: lines with a margin that names role and loss mask, in colour on a terminal and in words anywhere.
+"""Printing of rows: lines with a margin that names role and loss mask, in colour on a terminal and in words anywhere.
 
 The margin stands before every line, so that no text of a data set can pass for a heading, and a line break that is in
 the text is shown as ↵, so that nothing is hidden between one piece and the next.
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _STYLES = {"system": "magenta", "user": "cyan", "assistant": "green", "tool": "yellow", "mixed": "white"}
+# The loss mask is visible without colour too.
 _BARS = {False: "│", True: "┃"}
+# The longest label, so that all texts begin in one column.
 _MARGIN = len("assistant trained")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What one segment shows: text, or token ids."""
+    """One segment as shown: text, or token ids."""
 
     role: str
     is_trained: bool
@@ -53,7 +55,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Views:
-    """What the teacher was asked, and what the student sees of it."""
+    """The teacher's prompt and the student's view of it, side by side."""
 
     teacher: Sequence[Piece]
     student: Sequence[Piece]
@@ -86,7 +88,7 @@ def print_sections(sections: Sequence[Section | SideBySide], console: Console) -
 
 
 def _print_side_by_side(section: SideBySide, console: Console) -> None:
-    """Two columns on a terminal; in plain text one below the other, where columns would cut lines."""
+    """Print two columns on a terminal; in plain text print one below the other, as columns would cut lines."""
     from rich.table import Table
     from rich.text import Text
 

@@ -115,7 +115,7 @@ class ShownBuild:
         return list(self.manifest.datasets) if self.dataset is None else [self.dataset]
 
     def shards(self) -> Iterator[tuple[int, ShardCounts]]:
-        """Each shard that is looked at, with the number of its first row in the whole build."""
+        """Yield each chosen shard, with the number of its first row in the whole build."""
         first = 0
         for name, counts in self.manifest.datasets.items():
             for shard in counts.shards:
@@ -161,14 +161,14 @@ class OpenShard:
         return range(start, stop)
 
     def row_of(self, example: int) -> int:
-        """The row of the shard that holds an example."""
+        """Return the row of the shard that holds an example."""
         return int(self.shard.segments.example_rows[example])
 
     def record(self, example: int) -> dict[str, Any]:
         return {name: self.records[name][example].as_py() for name in self.records.column_names}
 
     def tokens(self, example: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The tokens of an example, the bounds of its segments in them, [segments + 1], and the segments' modes."""
+        """Return an example's tokens, the bounds of its segments in them, [segments + 1], and the segments' modes."""
         row = self.row_of(example)
         held = self.shard.row(row)
         inside = example - self.examples_of(row).start
@@ -177,7 +177,7 @@ class OpenShard:
         return held.tokens[bounds[0] : bounds[-1]], bounds - bounds[0], held.segments.modes[first:stop]
 
     def section(self, example: int, *, with_row: bool) -> Section | SideBySide:
-        """One example: where it came from, and what it holds."""
+        """Show one example: its origin and its contents."""
         row = self.row_of(example)
         ids, bounds, modes = self.tokens(example)
         texts = _texts(self.build.decoder, ids.tolist(), bounds.tolist(), modes)
@@ -198,7 +198,7 @@ def _of_build(manifest: Manifest) -> Section:
 
 
 def _of_phases(directory: Path) -> list[Section]:
-    """What each phase of the curriculum sees."""
+    """Describe the data of each phase of the curriculum."""
     sections = []
     for number, phase in enumerate(read_curriculum(directory).phases, start=1):
         asked = counted(phase.tokens or 0, "token") if phase.epochs is None else counted(phase.epochs, "epoch")
@@ -309,7 +309,7 @@ def places_of_task(records: pa.Table, task: str) -> list[int]:
 
 
 def no_task(manifest: Manifest, task: str) -> str:
-    """Say that a build holds no task of this name, which one may be meant, and how many rows were rejected."""
+    """Word the error for a task the build does not hold, with the nearest name, or else the number of rejected rows."""
     tasks = {
         name
         for counts in manifest.datasets.values()

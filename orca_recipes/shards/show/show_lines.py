@@ -31,6 +31,7 @@ from orca_recipes.shards.show.visible import visible
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Rows become Python objects, so only so many of a large table at a time.
 _LINES_AT_ONCE = 4096
 
 
@@ -42,7 +43,7 @@ def example_lines(
     task: str | None = None,
     example: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The examples of a build in the order of its rows, all of them or those that are asked for.
+    """Yield the examples of a build in the order of its rows, all of them or those asked for.
 
     Each has id, dataset, row (of the whole build), at (its first token in the row), collection, task, file, place,
     turn, window where it is one, strategy, teacher, and segments: role, trained, text and tokens of each.
@@ -69,7 +70,7 @@ def example_lines(
 
 
 def rejected_lines(directory: Path, *, dataset: str | None = None) -> Iterator[dict[str, Any]]:
-    """Every lost row that a build lists, dataset by dataset: where it stood, and which stage lost it why.
+    """Yield every rejected row that a build lists, dataset by dataset: its origin, the stage and the reason.
 
     twin: of a row that repeats another or is like one, that other; None elsewhere.
     Raises: BuildError; UserError where there is no such dataset; DamagedShard.
@@ -92,7 +93,7 @@ def rejected_lines(directory: Path, *, dataset: str | None = None) -> Iterator[d
 
 
 def rejected_text(directory: Path, *, dataset: str | None = None) -> Iterator[str]:
-    """The lost rows as people read them, and how many a mixture passed over without listing them."""
+    """Yield lines on rejected rows for people, and the number of rows a mixture passed over unlisted."""
     build = ShownBuild(directory, read_manifest(directory), None, dataset=dataset)
     for name in build.datasets():
         lost = list(rejected_lines(directory, dataset=name))
@@ -109,7 +110,7 @@ def rejected_text(directory: Path, *, dataset: str | None = None) -> Iterator[st
 
 
 def _chosen(records: pa.Table, task: str | None, example: str | None) -> Sequence[int]:
-    """The examples of a shard that are asked for."""
+    """Return the positions of the requested examples of a shard."""
     import pyarrow.compute as pc
 
     if example is not None:

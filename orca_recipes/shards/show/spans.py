@@ -37,7 +37,7 @@ class SpanDecoder:
             raise damage(path, f"it cannot be loaded as a tokenizer ({error})") from error
 
     def texts(self, ids: Sequence[int], bounds: Sequence[int]) -> list[str]:
-        """The text of each span.
+        """Decode each span so that the joined texts are the text of all tokens.
 
         Args:
             ids: tokens of one example.
@@ -73,7 +73,7 @@ def _take_back(texts: list[str], count: int) -> None:
 
 
 def _common(alone: str, whole: str) -> str:
-    """What both texts begin with, where `alone` may end in a character that only `whole` completes."""
+    """Return the common start of both texts; `alone` may end in a character that only `whole` completes."""
     while not whole.startswith(alone):
         alone = alone[:-1]
     return alone

@@ -8,11 +8,12 @@ import unicodedata
 
 _JOINERS = "\u200c\u200d"
 """Zero-width joiners belong to emoji and to many scripts, and steer nothing."""
+# Categories that steer a terminal, turn the direction of writing, or show nothing.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"})
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    """The text with every control, format or unassigned character shown by a sign, but for those of `keep`."""
+    """Replace every control, format or unassigned character with a visible sign, except those of `keep`."""
     if text.isprintable():
         return text
     signs: dict[str, str | int | None] = {
@@ -24,6 +25,7 @@ def visible(text: str, *, keep: str = "") -> str:
 def _sign(char: str) -> str:
     code = ord(char)
     if code < 0x20:
+        # Unicode's control pictures have a sign for each control character, in the same order.
         return chr(0x2400 + code)
     if code == 0x7F:
         return "␡"

@@ -64,7 +64,7 @@ _LITTLE_ROOM = 16_000_000
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint says of itself.
+    """A checkpoint's description of itself, as in `checkpoint.json`.
 
     step: how many were taken. manifest_digest: of the build it was trained on, None where it was imported and not yet
     trained. position: where in the data the run stands, as the loop wrote it. ends_phase: the phase that ended here;
@@ -186,13 +186,13 @@ def _published(
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint with the most steps under a folder, None where there is none. What is half written is not seen."""
+    """Return the checkpoint with the most steps under a folder, None without one. Half-written ones are not seen."""
     found = checkpoints(folder)
     return found[-1] if found else None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """What a checkpoint says of itself.
+    """Read a checkpoint's description from its `checkpoint.json`.
 
     Raises: CheckpointError where it is none.
     """
@@ -303,7 +303,7 @@ def _written(aside: Path) -> Iterator[None]:
 
 
 def _weights_of(model: Network) -> dict[str, Any]:
-    """Without the extra state of TransformerEngine's layers, so that with and without it checkpoints are alike."""
+    """Return the weights without TransformerEngine's extra state, so that checkpoints with and without it are alike."""
     return {name: shard for name, shard in model.sharded_state_dict().items() if "_extra_state" not in name}
 
 
@@ -342,6 +342,7 @@ def _last_line(error: BaseException) -> str:
 
 
 def _take_weights(model: Network, weights: Mapping[str, Any]) -> None:
+    # Checkpoints hold no extra state of TransformerEngine, which strict loading would miss.
     left_out = model.load_state_dict(weights, strict=False)
     missing = [name for name in left_out.missing_keys if "_extra_state" not in name]
     if missing or left_out.unexpected_keys:
@@ -387,5 +388,5 @@ def _keep_last(folder: Path, keep: int) -> None:
 
 
 def _holds_foreign(place: Path) -> bool:
-    """Whether somebody put something into a checkpoint, which is not removed then."""
+    """Tell whether a checkpoint holds a user's files; it is not removed then."""
     return next(foreign_files(place, {NAME, *read_checkpoint(place).files}), None) is not None

@@ -25,7 +25,7 @@ def folder_name(step: int) -> str:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """All whole checkpoints under a folder, by step."""
+    """List all whole checkpoints under a folder, by step."""
     found = [place for place in folder.glob("step-*") if _NAME.fullmatch(place.name)]
     return sorted(found, key=lambda place: int(place.name.removeprefix("step-")))
 
@@ -43,7 +43,7 @@ def publish(aside: Path, published: Path) -> None:
 
 
 def keep_apart(published: Path) -> None:
-    """Give a checkpoint a name that is none, because it holds what a user put there."""
+    """Rename a checkpoint that holds a user's files to a name no checkpoint has."""
     published.rename(published.with_name(f"{published.name}.replaced-{secrets.token_hex(4)}"))
 
 
@@ -69,7 +69,7 @@ def digests_by_all_ranks(folder: Path) -> dict[str, str]:
 
 
 def damage_found_by_all_ranks(folder: Path, files: Mapping[str, str]) -> str | None:
-    """The first file that is not as its digest says, None where all are; every rank calls it."""
+    """Return the first file that differs from its digest; None where all agree. Every rank calls it."""
     own = {name: "" for name in _share(sorted(files)) if not _is_as_written(folder / name, files[name])}
     return min((name for names in _gathered(own) for name in names), default=None)
 

@@ -43,7 +43,7 @@ _KNOWN = {
 
 
 def refuse_strangers(checkpoint: Path) -> None:
-    """Refuse a checkpoint whose description would call what is no part of it.
+    """Refuse a checkpoint whose pickled description would call anything foreign to checkpoints.
 
     Raises: CheckpointError, naming it; OSError.
     """

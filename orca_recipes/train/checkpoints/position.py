@@ -1,4 +1,4 @@
-"""How far a run is, as a checkpoint keeps it.
+"""A run's position in its data, as kept in a checkpoint.
 
 Rows are what is counted: with the order of a phase computed from its position, two integers say exactly what was
 trained on, whatever the batch size before and after.
@@ -24,5 +24,5 @@ class Position:
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Position:
-        """What `as_json` gave; a checkpoint that was never trained stands at the beginning."""
+        """Restore the result of `as_json`; a checkpoint never trained is at the beginning."""
         return cls(**found) if found else cls(step=0, phase=1)

@@ -37,6 +37,7 @@ from orca_recipes.train.megatron_versions import keep_numbers_for_older, reporti
 _FILE = "__0_0.distcp"
 """As the only rank of a run calls its first file."""
 
+# A piece is copied to be written, so this bounds the memory beyond one weight.
 _PIECE_BYTES = 32_000_000
 
 Shards = Any
@@ -91,7 +92,7 @@ class Weights:
         self._reader.set_up_storage_reader(self._metadata, is_coordinator=True)
 
     def read(self, described: Shards) -> torch.Tensor:
-        """One weight, in the precision of its description.
+        """Read one weight, in the precision of its description.
 
         Raises: KeyError, ValueError where the checkpoint does not hold it.
         """
@@ -121,7 +122,7 @@ class _Into(DefaultLoadPlanner):
 
 
 def _with_weight(described: Shards, weight: torch.Tensor) -> list[ShardedTensor]:
-    """What a weight is stored as: one tensor, or the parts that megatron-core keeps apart, as of gate and up."""
+    """Describe a weight in its stored form: one tensor, or the parts megatron-core keeps apart, such as gate and up."""
     hollow = described.data
     described.data = weight
     try:
@@ -140,7 +141,7 @@ def _pieces(weight: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
 
 
 def _chunk(shard: ShardedTensor, first: int, piece: torch.Tensor) -> ChunkStorageMetadata:
-    """Where a piece lies in the weight of all layers."""
+    """Return the offsets and sizes of a piece within the weight of all layers."""
     before, offset = shard.prepend_axis_num, list(shard.global_offset)
     offset[before] += first
     return ChunkStorageMetadata(offsets=torch.Size(offset), sizes=torch.Size([*[1] * before, *piece.shape]))

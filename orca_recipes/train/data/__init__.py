@@ -1,1 +1,1 @@
-"""What is trained on: rows of a build, in which order, as batches."""
+"""Training data: rows of a build, their order, and batches of them."""

@@ -1,4 +1,4 @@
-"""What one rank feeds its model in one step: micro-batches of rows, collated to tensors.
+"""One rank's input in one step: micro-batches of rows, collated to tensors.
 
 A step's rows are dealt to the data-parallel ranks one by one, so ranks are disjoint and every layout trains on the same
 rows in the same step. Ranks that get fewer run masked rows instead, because all must call the same collectives; the
@@ -58,7 +58,7 @@ class Batch:
         )
 
     def weights_BT(self, normalization: Normalization) -> torch.Tensor:
-        """How much each label's loss weighs, 0 where it is no target: float32 [B, T]; ask it on the host.
+        """Compute the weight of each label's loss, 0 where it is no target: float32 [B, T]; ask it on the host.
 
         An example's losses weigh 1 together where examples are counted, and 1 each where tokens are.
         """
@@ -71,13 +71,13 @@ class Batch:
         return self.loss_mask_BT * torch.from_numpy(np.stack(spread).astype(np.float32))
 
     def terms(self, normalization: Normalization) -> int:
-        """How many losses the mean is over: target tokens, or examples that have one."""
+        """Count the losses to take the mean over: target tokens, or examples that have one."""
         if normalization == "token":
             return self.target_tokens
         return sum(int(np.count_nonzero(targets)) for targets in self.span_targets())
 
     def to(self, device: torch.device) -> Batch:
-        """The same on a device, but for the bounds: the model makes a table of all rows' bounds and sends that."""
+        """Copy the batch to a device, except its bounds: the model makes a table of all rows' bounds and sends that."""
         return Batch(
             tokens_BT=self.tokens_BT.to(device, non_blocking=True),
             labels_BT=self.labels_BT.to(device, non_blocking=True),
@@ -93,14 +93,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of each step's rows a rank trains on: rank of ranks, micro_rows of them at once."""
+    """A rank's share of each step's rows: rank of ranks, micro_rows of them at once."""
 
     rank: int
     ranks: int
     micro_rows: int
 
     def positions(self, start: int, stop: int) -> list[list[int]]:
-        """This rank's positions of a step's rows start .. stop - 1, by micro-batch; as many for every rank."""
+        """List this rank's positions among rows start .. stop - 1 of a step, by micro-batch; as many on every rank."""
         mine = list(range(start + self.rank, stop, self.ranks))
         count = -(-(stop - start) // (self.ranks * self.micro_rows))
         return [mine[at * self.micro_rows : (at + 1) * self.micro_rows] for at in range(count)]
@@ -117,12 +117,12 @@ class MicroBatches:
     stop: int
 
     def __len__(self) -> int:
-        """As many for every rank."""
+        """Count the micro-batches; every rank has as many."""
         return len(self.share.positions(self.start, self.stop))
 
     @property
     def tokens(self) -> int:
-        """Of each, pads among them."""
+        """Tokens of each micro-batch, pads included."""
         return self.share.micro_rows * self.rows.manifest.row_tokens
 
     def __iter__(self) -> Iterator[Batch]:
@@ -132,7 +132,7 @@ class MicroBatches:
 
 
 def read_batch(rows: Rows, places: Sequence[RowPlace], micro_rows: int) -> Batch:
-    """The rows at these places, filled up with masked rows to `micro_rows`."""
+    """Read the rows at these places into one batch, filled up with masked rows to `micro_rows`."""
     views = [rows.view(place) for place in places]
     views += [_masked(rows) for _ in range(micro_rows - len(places))]
     loss_mask_BT = _stacked([view.loss_mask for view in views])
@@ -152,7 +152,7 @@ def read_batch(rows: Rows, places: Sequence[RowPlace], micro_rows: int) -> Batch
 
 
 def _masked(rows: Rows) -> TrainingView:
-    """A row of pads, which carries no loss."""
+    """Create a row of pads, which carries no loss."""
     row_tokens = rows.manifest.row_tokens
     return TrainingView(
         tokens=np.full(row_tokens, rows.manifest.pad_id, dtype=np.int64),

@@ -91,7 +91,7 @@ class PhaseOrder:
         return RowPlace(dataset, self._epoch_order(dataset, epoch)[within], epoch)
 
     def _dealt(self, position: int) -> tuple[str, int]:
-        """Whose turn it is, and how many rows of that dataset came before."""
+        """Find the dataset of a position, and its number of rows before that position."""
         rest = self.rows
         for dataset, taken in self.taken.items():
             before = position * taken // rest
@@ -114,7 +114,7 @@ class PhaseOrder:
 
 
 def _mixed(value: int) -> int:
-    """The finalizer of Steele, Lea and Flood's SplitMix64."""
+    """Mix a 64-bit value with the finalizer of Steele, Lea and Flood's SplitMix64."""
     value = (value + 0x9E3779B97F4A7C15) & _WORD
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _WORD

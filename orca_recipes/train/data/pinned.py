@@ -1,4 +1,4 @@
-"""What a training reads of a build, opened at its start and kept: what becomes of the directory later changes nothing.
+"""A training's open files of its build, kept from the start on: later changes to the directory have no effect.
 
 Shards are mapped and the tokenizer is read whole, so that validation, checkpoints and later phases see the build that
 the training began with, even where somebody removes it or puts another in its place; `build` itself is kept from that.
@@ -82,7 +82,7 @@ def refuse_different_builds(settings: Settings) -> None:
 
 
 def _groups(settings: Settings, rows: Rows) -> dict[str, Groups]:
-    """Of each dataset that is held out, as many rows as the phase looks at that looks at the most."""
+    """Read the groups of each held-out dataset, for as many rows as the phase with the most validation rows uses."""
     looks = sorted((phase.training for phase in settings.chosen), key=lambda training: training.validation_rows)
     most = {training.validation: training for training in looks if training.validation is not None}
     return {name: read_groups(rows, validation_order(rows, training)) for name, training in most.items()}

@@ -1,4 +1,4 @@
-"""Where the examples of rows came from, for a sentence that a person can act on.
+"""Provenance of the examples in rows, in a sentence that a person can act on.
 
 Training never reads the records; this does, when something went wrong with a row, and says so where another build took
 the place of the one that is trained on.

@@ -36,7 +36,7 @@ class Rows:
         return self.manifest.datasets[dataset].rows
 
     def view(self, place: RowPlace) -> TrainingView:
-        """One row as the model is trained on it.
+        """Return the training view of one row.
 
         Raises: DamagedShard where it cannot be read.
         """
@@ -46,7 +46,7 @@ class Rows:
         )
 
     def locate(self, place: RowPlace) -> tuple[str, int]:
-        """The prefix of the shard that holds a row, and the row's number in it."""
+        """Find the prefix of the shard that holds a row, and the row's number in it."""
         found = self._datasets[place.dataset]
         at = bisect_right(found.starts, place.row) - 1
         return found.shards[at].prefix, place.row - found.starts[at]

@@ -51,7 +51,7 @@ class TrainingPhase:
 
 
 def phases_of(manifest: Manifest, curriculum: Curriculum, flags: Mapping[str, Any]) -> tuple[TrainingPhase, ...]:
-    """The phases that a build asks for, in order.
+    """List the phases of a build, in order.
 
     Args:
         flags: settings from the command line; they win over a phase's own, and those over the curriculum's.
@@ -74,7 +74,7 @@ def phases_of(manifest: Manifest, curriculum: Curriculum, flags: Mapping[str, An
 def _asked(
     manifest: Manifest, curriculum: Curriculum, settings: Mapping[str, Any]
 ) -> Iterator[tuple[Mapping[str, int], Mapping[str, Any]]]:
-    """Rows to take of each dataset, and a phase's own settings."""
+    """Yield for each phase the rows to take of each dataset, and the phase's own settings."""
     for phase in curriculum.phases:
         yield {name: rows for name, rows in phase.rows.items() if rows}, phase.training
     if not curriculum.phases:

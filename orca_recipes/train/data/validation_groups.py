@@ -1,4 +1,4 @@
-"""Of which collection, task and strategy each example of the validation rows is, as the build's records say.
+"""Collection, task and strategy of each example in the validation rows, from the build's records.
 
 They are read at the start, of the rows that are looked at alone, so that memory grows with these and not with the
 dataset. Rows may name as many tasks as they like: the most frequent are told by name, the rest together.
@@ -33,6 +33,7 @@ OTHERS = "(others)"
 _NAMED = 100
 """How many groups of a sort are told by name."""
 
+# Records are read in batches, so that memory does not grow with the dataset.
 _BATCH_EXAMPLES = 1 << 16
 
 
@@ -48,7 +49,7 @@ class Groups:
 
 
 def validation_order(rows: Rows, training: Training) -> PhaseOrder:
-    """The rows that are looked at, always the same ones; a smaller number of them is the beginning of a larger one."""
+    """Choose the validation rows, the same every time; a smaller number of them is the beginning of a larger one."""
     assert training.validation is not None
     held = rows.count(training.validation)
     return PhaseOrder(
@@ -60,7 +61,7 @@ def validation_order(rows: Rows, training: Training) -> PhaseOrder:
 
 
 def read_groups(rows: Rows, order: PhaseOrder) -> Groups:
-    """The groups of all examples of the rows in an order.
+    """Read the groups of all examples in the rows of an order.
 
     Raises: DamagedShard where their records cannot be read.
     """

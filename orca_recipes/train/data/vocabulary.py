@@ -1,4 +1,4 @@
-"""Which token each id is, and whether a model and a build mean the same by their ids.
+"""Tokens of a tokenizer by id, to compare a model's ids with a build's.
 
 A build of another tokenizer has ids that the model knows as other tokens: the training runs, and its losses are those
 of a text in cipher. So tokens are compared id by id before anything is trained or imported.
@@ -62,7 +62,7 @@ def what_is_unknown(model: Path, tokenizer: Path, build: Path, *, known: int) ->
 
 
 def tokens_of(folder: Path) -> Tokens | None:
-    """The tokens of a folder's tokenizer, None where it has none.
+    """Read the tokens of a folder's tokenizer; None where it has none.
 
     Raises: ModelError where it cannot be read.
     """
@@ -78,7 +78,7 @@ def tokens_of(folder: Path) -> Tokens | None:
 
 
 def _tokens(found: Mapping[str, Any]) -> Tokens:
-    """Of `tokenizer.json`: a table of pieces, or, of Unigram, a list of pieces with their scores."""
+    """Parse the tokens of `tokenizer.json`: a table of pieces, or, for Unigram, a list of pieces with scores."""
     vocabulary = found["model"]["vocab"]
     if isinstance(vocabulary, Mapping):
         by_id = {int(token): str(text) for text, token in vocabulary.items()}
@@ -103,7 +103,7 @@ def _read_by_transformers(folder: Path) -> Tokens:
 
 
 def _first_difference(model: Tokens, build: Tokens, known: int) -> int | None:
-    """The first id that the model has an embedding of and that means something else in the build.
+    """Find the first id with an embedding in the model and another meaning in the build.
 
     An id that the model's tokenizer leaves free may be a token that the build added.
     """

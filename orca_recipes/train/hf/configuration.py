@@ -31,6 +31,7 @@ _NEEDED: Mapping[RopeKind, tuple[str, ...]] = {
     "yarn": (),
     "longrope": ("short_factor", "long_factor"),
 }
+# The first Phi-3 configurations call LongRoPE "su".
 _OLDER_NAMES: Mapping[str, RopeKind] = {"su": "longrope"}
 _ROPE_KEYS = {field.name: field.name for field in fields(RopeScaling)} | {
     "kind": "rope_type",
@@ -40,7 +41,7 @@ _ROPE_KEYS = {field.name: field.name for field in fields(RopeScaling)} | {
 
 
 def architecture_from_hf(config: Mapping[str, Any], where: str) -> Architecture:
-    """The architecture of a Hugging Face `config.json`, in the spelling of any version of transformers.
+    """Read the architecture from a Hugging Face `config.json`, in the spelling of any version of transformers.
 
     Args:
         where: named in complaints.
@@ -94,7 +95,7 @@ def architecture_from_hf(config: Mapping[str, Any], where: str) -> Architecture:
 
 
 def architecture_to_hf(architecture: Architecture) -> dict[str, Any]:
-    """A `config.json` for transformers, without token ids."""
+    """Write a `config.json` for transformers, without token ids."""
     family = architecture.traits
     numbers = {theirs: getattr(architecture, ours) for ours, theirs in family.numbers.items()}
     return {
@@ -113,6 +114,7 @@ def architecture_to_hf(architecture: Architecture) -> dict[str, Any]:
         "num_key_value_heads": architecture.kv_heads,
         "rms_norm_eps": architecture.norm_epsilon,
         "tie_word_embeddings": architecture.tied,
+        # Older versions of transformers read this key, newer ones `dtype`.
         "torch_dtype": architecture.precision,
         "vocab_size": architecture.vocabulary_size,
         **family.says,
@@ -193,7 +195,7 @@ def _scaling(rope: Mapping[str, Any], config: Mapping[str, Any], where: str) -> 
 
 
 def _number(value: Any) -> Any:
-    """A number of a `config.json` as it stands in an architecture."""
+    """Convert a value of a `config.json` for an architecture: a list becomes a tuple of floats."""
     if isinstance(value, list):
         return tuple(float(one) for one in value)
     return value if isinstance(value, bool | str | int) else float(value)
@@ -231,7 +233,7 @@ def _rope_told(architecture: Architecture, family: Family) -> dict[str, Any]:
 
 
 def _windows(config: Mapping[str, Any], family: Family, layers: int) -> tuple[int | None, tuple[int, ...]]:
-    """The window, and the layers that have it."""
+    """Return the window in tokens and the layers that have it; None and no layers where there is none."""
     window = config.get("sliding_window")
     is_off = family.window_switch is not None and not config.get(family.window_switch, False)
     if window is None or is_off or family.windows == "no layer":

@@ -119,7 +119,7 @@ def export_hf(checkpoint: Path, folder: Path) -> Architecture:
 
 
 def _none(folder: Path) -> frozenset[str]:
-    """Nothing that may be removed: an export takes no other's place."""
+    """List no file as removable: an export replaces no other folder."""
     return frozenset()
 
 
@@ -158,7 +158,7 @@ class _Theirs:
         )
 
     def weight(self, name: str) -> torch.Tensor:
-        """This rank's part; new tokens have the mean of all others. Every rank asks for the same one."""
+        """Read this rank's part of a weight; new tokens get the mean of all others. Every rank asks for the same."""
         found = self._weights[name].part(self._files, *_tensor_place())
         if name in TABLES and self._tokens < self._architecture.vocabulary_size:
             found = found.clone()

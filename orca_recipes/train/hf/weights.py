@@ -1,4 +1,4 @@
-"""How each weight of the model lies in a Hugging Face checkpoint of its family, for any rank of any layout.
+"""Layout of each weight in a Hugging Face checkpoint of its family, for any rank of any layout.
 
 What theirs are called is in `families.toml`. Ours are fused and cut: query, key and value are interleaved by
 key-value group, gate and up stand one above the other, and every rank holds its part of both. Nothing is computed on
@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 
 
 class Source(Protocol):
-    """Where weights are read from: all of a tensor, some of its rows, or some of its columns."""
+    """A source of weights: reads all of a tensor, some of its rows, or some of its columns."""
 
     def read(self, name: str, *, rows: slice = ..., columns: slice | None = ...) -> torch.Tensor: ...
 
@@ -36,7 +36,7 @@ class Weight(ABC):
 
     @abstractmethod
     def part(self, source: Source, r: int, R: int) -> torch.Tensor:
-        """What rank r holds."""
+        """Read the part of the weight that rank r holds."""
 
     @abstractmethod
     def whole(self, parts: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -44,7 +44,7 @@ class Weight(ABC):
 
 
 def weights_of(architecture: Architecture) -> Iterator[Weight]:
-    """Every weight of a model, in the order of the network."""
+    """Yield every weight of a model, in the order of the network."""
     a, hidden, names = architecture, architecture.hidden, architecture.traits.weights
     yield _Table(
         ("embedding.word_embeddings.weight",),
@@ -169,7 +169,7 @@ class _Stack(Weight):
     heights: tuple[int, ...]
 
     def _shares(self, source: Source, r: int, R: int) -> list[torch.Tensor]:
-        """Of each part the rows of a rank."""
+        """Read a rank's rows of each stacked part."""
         held, start = [], 0
         for name, height in zip(self._names(), self.heights, strict=True):
             mine = _share(height, r, R)

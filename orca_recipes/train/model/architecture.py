@@ -90,17 +90,17 @@ class Architecture:
 
     @property
     def traits(self) -> Family:
-        """What its family computes."""
+        """Features of the model's family."""
         return family_named(self.family)
 
     @property
     def embedding_scale(self) -> float:
-        """What embeddings are multiplied by."""
+        """Factor applied to embeddings."""
         return math.sqrt(self.hidden) if self.traits.embedding_by_width else self.embedding_multiplier
 
     @property
     def attention_scale(self) -> float | None:
-        """What products of queries and keys are multiplied by; None where it is 1 over the root of head_dim."""
+        """Factor applied to products of queries and keys; None for 1 over the root of head_dim."""
         return self.attention_multiplier if self.query_scalar is None else self.query_scalar**-0.5
 
     @property
@@ -124,7 +124,7 @@ class Architecture:
         return self.layers * layer + embeddings + self.hidden
 
     def with_vocabulary(self, size: int, *, added: Collection[int] = ()) -> Architecture:
-        """The same model for a build's vocabulary; a larger embedding than the build's is kept as it is.
+        """Fit the model to a build's vocabulary; an embedding larger than the build's is kept as it is.
 
         Args:
             size: of the build's vocabulary, with added tokens. added: ids of tokens that the build's tokenizer added,
@@ -150,7 +150,7 @@ class Architecture:
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Architecture:
-        """What `as_json` gave.
+        """Restore the result of `as_json`.
 
         Raises: ModelError where it is not that.
         """
@@ -166,7 +166,7 @@ class Architecture:
 
 
 def named_architecture(name: str) -> Architecture:
-    """An architecture of `models.toml`, without a vocabulary.
+    """Load an architecture from `models.toml`, without a vocabulary.
 
     Raises: ModelError, with the names that there are.
     """
@@ -179,12 +179,12 @@ def named_architecture(name: str) -> Architecture:
 
 
 def padded(vocabulary: int) -> int:
-    """Rows of an embedding of so many tokens."""
+    """Round a vocabulary up to the rows of its padded embedding."""
     return math.ceil(vocabulary / _PAD_TO) * _PAD_TO
 
 
 def checked(made: Architecture, where: str) -> Architecture:
-    """An architecture whose numbers go together.
+    """Check that an architecture's numbers fit together, and return it.
 
     Raises: ModelError where they do not.
     """
@@ -201,5 +201,5 @@ def checked(made: Architecture, where: str) -> Architecture:
 
 
 def _with_tuples(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What JSON made lists of, as it was."""
+    """Turn lists from JSON back into tuples."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}

@@ -18,7 +18,7 @@ from orca_recipes.errors import ModelError
 
 @dataclass(frozen=True)
 class Family:
-    """What sets a family apart.
+    """The features that set a family of models apart.
 
     architecture: its class in transformers. title: its name in sentences. qkv_bias: query, key and value have biases.
     qk_norm: what queries and keys are normed over. norms: where they stand around attention and feed-forward layers.
@@ -55,14 +55,14 @@ class Family:
 
 @cache
 def families() -> Mapping[str, Family]:
-    """All families, by model_type."""
+    """Load all families, by model_type."""
     told = tomllib.loads((files("orca_recipes.train") / "families.toml").read_text(encoding="utf-8"))
     shared = told.pop("shared")
     return {model_type: _family(model_type, own, shared) for model_type, own in told.items()}
 
 
 def family_named(model_type: str) -> Family:
-    """A family.
+    """Return the family of a model_type.
 
     Raises: ModelError where there is none of this name.
     """

@@ -1,4 +1,4 @@
-"""How much arithmetic a step is, and what share of a GPU's peak that was.
+"""Model FLOPs of a step, and their share of a GPU's peak.
 
 Model FLOPs only: what forward and backward need, not what recomputation adds. Attention counts the pairs that a causal
 mask leaves inside each span, so tightly packed short examples are not credited with work that nobody does.

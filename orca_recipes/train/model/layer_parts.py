@@ -42,7 +42,7 @@ from orca_recipes.train.model.rope import turned_scale
 
 
 def layer_specs(architecture: Architecture, layers: Sequence[int], *, fused: bool) -> TransformerBlockSubmodules:
-    """What the decoder of a model, or of a stage of it, is made of.
+    """Specify the layers of a model's decoder, or of one pipeline stage of it.
 
     Args:
         layers: that it holds, counted through the model.
@@ -57,7 +57,7 @@ def layer_specs(architecture: Architecture, layers: Sequence[int], *, fused: boo
 
 
 def transformer_engine_computes(architecture: Architecture) -> bool:
-    """Whether TransformerEngine's layers, as megatron-core builds them, compute this model; else ours do."""
+    """Tell whether TransformerEngine's layers, as megatron-core builds them, compute this model; else ours do."""
     traits = architecture.traits
     return (
         traits.norms == "before"
@@ -117,7 +117,7 @@ class HeadsNorm(torch.nn.Module):
     def sharded_state_dict(
         self, prefix: str = "", sharded_offsets: tuple[Any, ...] = (), metadata: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """As megatron-core asks it: the weight is cut along its only dimension."""
+        """Shard the weight along its only dimension, through the method megatron-core calls."""
         held = self.state_dict(prefix="", keep_vars=True)
         sharded: dict[str, Any] = make_sharded_tensors_for_checkpoint(held, prefix, {"weight": 0}, sharded_offsets)
         return sharded
@@ -190,7 +190,7 @@ class PackedSpans(PackedSeqParams):  # type: ignore[misc]
 
     @property
     def before(self) -> int:
-        """How many tokens of the text came before."""
+        """Count the tokens of the text before these."""
         return 0 if self.cache is None else self.cache.tokens
 
 
@@ -234,7 +234,7 @@ class SegmentAttention(torch.nn.Module):
         return torch.cat([self._causal(query, key, value) for query, key, value in parts])
 
     def _of_next(self, query_1hd: torch.Tensor, key_Ngd: torch.Tensor, value_Ngd: torch.Tensor) -> torch.Tensor:
-        """What one token sees of all that came before, itself among them."""
+        """Attend from one token to all before it and itself."""
         seen = slice(None) if self.window is None else slice(-self.window, None)
         parts = (query_1hd, *(whole[seen].repeat_interleave(self.shared_by, dim=1) for whole in (key_Ngd, value_Ngd)))
         query, key, value = (part.transpose(0, 1).unsqueeze(0) for part in parts)
@@ -256,7 +256,7 @@ class SegmentAttention(torch.nn.Module):
 def _adding(
     norm: RMSNorm | None, multiplier: float, training: bool, fused: bool
 ) -> Callable[[tuple[torch.Tensor, None], torch.Tensor, float], torch.Tensor]:
-    """As megatron-core asks for what adds to the residual: there is neither bias nor dropout."""
+    """Build the function megatron-core calls to add to the residual; it has neither bias nor dropout."""
 
     def add(added_with_bias: tuple[torch.Tensor, None], residual: torch.Tensor, dropout: float) -> torch.Tensor:
         added, _ = added_with_bias

@@ -55,7 +55,9 @@ _LAYER = re.compile(r"^(decoder\.layers\.)(\d+)\.")
 
 
 class Rows(Protocol):
-    """What the model needs of a batch: int64 [B, T] tokens and labels, and int32 [spans + 1] bounds of each row.
+    """A batch as the model needs it: int64 [B, T] tokens and labels, and int32 [spans + 1] bounds of each row. Bounds
+    are on the host, whatever device the tensors are on. wanted: int64 [n], the places, counted through all rows, whose
+    losses are asked for; None for all.
 
     Bounds are on the host, whatever device the tensors are on. wanted: int64 [n], the places, counted through all rows,
     whose losses are asked for; None for all.
@@ -108,7 +110,7 @@ class Network(GPTModel):  # type: ignore[misc]
             self.output_layer.register_forward_hook(partial(_divided, architecture.logits_divisor))
 
     def _chosen(self, module: object, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        """What enters the output layer, at the places that are asked for: float [n, 1, hidden]."""
+        """Select the input of the output layer at the places asked for: float [n, 1, hidden]."""
         return given if self.places is None else (given[0].index_select(0, self.places), *given[1:])
 
     def _later(self, module: object, asked: object, table: torch.Tensor) -> torch.Tensor:
@@ -116,7 +118,7 @@ class Network(GPTModel):  # type: ignore[misc]
         return table[self.before :]
 
     def whole_names(self) -> dict[str, str]:
-        """The names of this stage's weights in the whole model, by their names here."""
+        """Map the names of this stage's weights to their names in the whole model."""
         return {name: self._whole_name(name) for name, _ in self.named_parameters()}
 
     def _whole_name(self, name: str) -> str:
@@ -135,7 +137,7 @@ def build_model(
     initialize: bool = True,
     plain: bool = False,
 ) -> Network:
-    """The part of a model that this rank holds, on its device, with weights drawn from the layout's seed.
+    """Build this rank's part of a model on its device, with weights drawn from the layout's seed.
 
     Call it while the layout runs. The same seed gives the same full weights at any layout; stages of a pipeline draw
     the whole model for that, and keep their part.
@@ -167,7 +169,7 @@ def build_model(
 
 
 def hollow_model(architecture: Architecture, precision: torch.dtype) -> Network:
-    """A model that knows all about its weights but what they are: none takes memory. Call it on one rank."""
+    """Build a model with shapes and layouts of all weights but no memory for their values. Call it on one rank."""
     with torch.device("meta"):
         config = _config(architecture, Layout(), precision, initialize=False, fused=False)
         return Network(architecture, config, fused=False)
@@ -185,7 +187,7 @@ def losses(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
 
 
 def losses_of(model: torch.nn.Module, found: torch.Tensor, batch: Rows) -> torch.Tensor:
-    """As `losses`, of what the last stage has made of a batch."""
+    """Compute the losses from the last stage's output for a batch, as `losses`."""
     labels_N, places_n = batch.labels_BT.reshape(-1), _places(model, batch)
     logits_nv = _masked(model, found)[:, 0]
     if places_n is None:
@@ -224,27 +226,29 @@ def next_logits(network: Network, tokens: Sequence[int], cache: Cache) -> torch.
 
 
 def network_of(model: torch.nn.Module) -> Network:
-    """The Network inside its wrappers."""
+    """Return the Network inside its wrappers."""
     while not isinstance(model, Network):
         model = model.module  # type: ignore[assignment]
     return model
 
 
 def embedding_tables(network: Network) -> list[torch.nn.Parameter]:
-    """This rank's part of the input's and the output's embeddings, one where they are tied: float [v, hidden]."""
+    """Return this rank's part of the input's and output's embeddings, one where they are tied: float [v, hidden]."""
     tables = [network.embedding.word_embeddings.weight] if network.pre_process else []
     has_output = network.post_process and not (network.architecture.tied and network.pre_process)
     return [*tables, network.output_layer.weight] if has_output else tables
 
 
 def rows_here(tokens: int, width: int) -> int:
-    """How many of this rank's `width` rows of a table belong to the first so many tokens."""
+    """Count this rank's rows, `width` of them, that belong to the first `tokens` tokens of a table."""
     first: int = width * parallel_state.get_tensor_model_parallel_rank()
     return min(max(tokens - first, 0), width)
 
 
 def stage_output(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
-    """What a stage makes of a batch: float [1, N, v] logits where it is the last, else what the next one takes on.
+    """Run a batch through this stage: float [1, N, v] logits if it is the last, else the input of the next one. Where
+    the batch asks for some places alone, the logits are of these: most of a row's places carry no loss, and the output
+    layer is a large part of a small model.
 
     Where the batch asks for some places alone, the logits are of these: most of a row's places carry no loss, and the
     output layer is a large part of a small model.
@@ -254,6 +258,7 @@ def stage_output(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
     tokens_1N = batch.tokens_BT.reshape(1, -1)
     found: torch.Tensor = model(
         input_ids=tokens_1N,
+        # GPTModel ignores position ids; the bounds of packed spans restart positions.
         position_ids=None,
         attention_mask=None,
         packed_seq_params=_packed(batch.cu_seqlens, tokens_1N.device),
@@ -262,7 +267,7 @@ def stage_output(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
 
 
 def _places(model: torch.nn.Module, batch: Rows) -> torch.Tensor | None:
-    """Where logits are made; everywhere under sequence parallel, where each rank has a part of the row until then."""
+    """Return the places with logits; all under sequence parallel, where each rank has a part of the row until then."""
     return None if network_of(model).config.sequence_parallel else batch.wanted
 
 
@@ -271,6 +276,7 @@ def _masked(model: torch.nn.Module, found_1Nv: torch.Tensor) -> torch.Tensor:
     logits_N1v = found_1Nv.transpose(0, 1)
     first_pad = rows_here(network_of(model).architecture.vocabulary_size, logits_N1v.shape[-1])
     if first_pad < logits_N1v.shape[-1]:
+        # Pads of the vocabulary take no share of the softmax, and are never predicted.
         logits_N1v[..., first_pad:] = -math.inf
     return logits_N1v
 
@@ -322,7 +328,7 @@ def _mark_parts(network: Network) -> None:
 
 @torch.no_grad()
 def _clear_padding(network: Network) -> None:
-    """Rows that only pad a table are zero, so that equal models have equal checkpoints."""
+    """Zero the rows that only pad a table, to make checkpoints of equal models equal."""
     for table in embedding_tables(network):
         table[rows_here(network.architecture.vocabulary_size, len(table)) :] = 0
 
@@ -379,6 +385,7 @@ def _config(
         # Drawn on the CPU at full size and cut: so the weights do not depend on the layout.
         use_cpu_initialization=True,
         perform_initialization=initialize,
+        # Gradients stay sums: the optimizer divides once by the global count.
         calculate_per_token_loss=True,
         # Fused kernels are TransformerEngine's or apex's.
         apply_rope_fusion=fused,

@@ -17,13 +17,13 @@ from orca_recipes.train.model.architecture import Architecture, RopeKind, RopeSc
 
 
 def stretched(angles_D: torch.Tensor, architecture: Architecture) -> torch.Tensor:
-    """The angle a position of an architecture's main RoPE: float32 [D], from the plain ones."""
+    """Stretch the plain angles of an architecture's main RoPE, per position: float32 [D]."""
     scaling = architecture.rope_scaling
     return angles_D if scaling is None else _STRETCHED[scaling.kind](angles_D, scaling, architecture)
 
 
 def turned_scale(architecture: Architecture) -> float:
-    """What products of turned queries and keys are multiplied by: the square of what each is multiplied by."""
+    """Return the factor on products of turned queries and keys, the square of the factor on each of them."""
     scaling = architecture.rope_scaling
     if scaling is None or scaling.kind not in ("yarn", "longrope"):
         return 1.0
@@ -65,7 +65,7 @@ def _linear(angles_D: torch.Tensor, scaling: RopeScaling, architecture: Architec
 
 
 def _dynamic(angles_D: torch.Tensor, scaling: RopeScaling, architecture: Architecture) -> torch.Tensor:
-    """As they are: it begins beyond the positions of a model, and no example is longer."""
+    """Return the angles unchanged: dynamic stretching begins beyond a model's positions, and no example is longer."""
     return angles_D
 
 
@@ -76,6 +76,7 @@ def _yarn(angles_D: torch.Tensor, scaling: RopeScaling, architecture: Architectu
     def place(turns: float) -> float:
         return width * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
 
+    # transformers' defaults, which the YaRN paper found for Llama.
     low, high = place(scaling.beta_fast or 32), place(scaling.beta_slow or 1)
     if scaling.truncate is not False:
         low, high = math.floor(low), math.ceil(high)
@@ -86,7 +87,7 @@ def _yarn(angles_D: torch.Tensor, scaling: RopeScaling, architecture: Architectu
 
 
 def _longrope(angles_D: torch.Tensor, scaling: RopeScaling, architecture: Architecture) -> torch.Tensor:
-    """Each divided by a factor of its own, that of examples no longer than the positions it was trained at first."""
+    """Divide each angle by its own short factor, the one for examples within the positions of the first training."""
     return angles_D / torch.tensor(scaling.short_factor, dtype=torch.float32, device=angles_D.device)
 
 

@@ -25,8 +25,10 @@ from orca_recipes.train.processes.rank import prepare
 from orca_recipes.train.processes.spread import chosen_device, ranks_here
 from orca_recipes.train.training_settings import Request
 
+# The status that shells give a process ended by Ctrl-C: 128 + SIGINT.
 _INTERRUPTED = 130
 
+# PContext.close takes a number of seconds, so no limit is a month.
 _NO_LIMIT_SECONDS = 30 * 24 * 3600
 
 _STOPPING = "stopping after this step, with a checkpoint; Ctrl-C again ends at once, and the last checkpoint stands"
@@ -56,6 +58,7 @@ def start_ranks(ranks: int, words: Sequence[str]) -> int:
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     # Ranks begin with `python -m`, which would run a torch.py that lies in the current folder.
     os.environ["PYTHONSAFEPATH"] = "1"
+    # Each rank would start a thread for every core, and all would fight for them.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
     try:
         with _waiting_for_the_step():
@@ -70,7 +73,7 @@ def start_ranks(ranks: int, words: Sequence[str]) -> int:
 
 @contextmanager
 def _waiting_for_the_step() -> Iterator[None]:
-    """Where this process is told to stop, wait for the ranks as long as their step and its checkpoint take.
+    """Wait for the ranks to finish their step and its checkpoint when this process is told to stop.
 
     torchrun would kill them after 30 seconds: a step of a minute was lost, and no checkpoint was written (only torch
     2.12 and newer have an option for that, and it would also wait for ranks that hang because another one died). Told

@@ -1,4 +1,4 @@
-"""How a model is spread over processes: tensor, sequence, pipeline and data parallel by megatron-core's process groups.
+"""Spread of a model over processes: tensor, sequence, pipeline and data parallel by megatron-core's process groups.
 
 Everything that can be wrong with a layout is found by `checked`, before a process group starts, from numbers alone.
 """
@@ -61,7 +61,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Place:
-    """Where this process stands in a running layout.
+    """This process's place in a running layout.
 
     tensor_rank counts the ranks that share a layer, data_rank the copies; device is where its tensors lie; is_last of
     the stages, the one that knows losses.
@@ -75,12 +75,12 @@ class Place:
 
     @property
     def counts(self) -> bool:
-        """Whether sums of this rank count: of the ranks of one copy, one does."""
+        """Tell whether this rank's sums count; one rank of each copy does."""
         return self.tensor_rank == 0 and self.is_last
 
 
 def checked(layout: Layout, architecture: Architecture, *, row_tokens: int | None = None, align: int = 1) -> Layout:
-    """The layout, if this model and these rows can be spread so on this machine.
+    """Check that this model and these rows can be spread so on this machine, and return the layout.
 
     Args:
         row_tokens: tokens of a packed row, where rows are read. align: what examples are rounded up to in it.

@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them.
+"""Ties processes to their parent, so that they end with it.
 
 A rank without its launcher trains on with nobody to stop it; a writer without its rank waits for ever.
 """
@@ -11,13 +11,14 @@ import signal
 import sys
 from collections.abc import Callable
 
+# Its number in linux/prctl.h; Python has no name for it.
 _PR_SET_PDEATHSIG = 1
 
 Prctl = Callable[[int, int], int]
 
 
 def loaded_prctl() -> Prctl | None:
-    """The kernel's call that ties a process to its parent; None where there is none (it is Linux's)."""
+    """Load prctl, Linux's call that ties a process to its parent; None on other systems."""
     return ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 

@@ -191,6 +191,7 @@ def _adamw(training: Training) -> AdamW:
         beta1=training.beta1,
         beta2=training.beta2,
         epsilon=training.epsilon,
+        # 0 means "never", and no norm is above infinity.
         clip=training.clip_gradient or math.inf,
     )
 
@@ -265,7 +266,7 @@ def _losing_no_rank_in_silence() -> Iterator[None]:
 
 @contextmanager
 def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or a scheduler's SIGTERM asked to stop: the step is ended and a checkpoint written first."""
+    """Catch Ctrl-C and a scheduler's SIGTERM, and yield whether one came: step and checkpoint come first."""
     asked: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""How a request is spread over processes: the device, the number of ranks, the layout.
+"""Spread of a request over processes: its device, number of ranks, and layout.
 
 Whatever the request leaves open the machine decides: a GPU where there is one, and as many copies of the model as there
 are ranks to hold them.
@@ -16,7 +16,7 @@ from orca_recipes.train.training_settings import Request
 
 
 def chosen_device(request: Request) -> Literal["cpu", "cuda"]:
-    """Where the model lies.
+    """Choose the device of the model.
 
     Raises: LayoutError where a GPU is asked for and there is none.
     """
@@ -26,7 +26,7 @@ def chosen_device(request: Request) -> Literal["cpu", "cuda"]:
 
 
 def ranks_here(request: Request) -> int:
-    """How many ranks to start on this machine: one for each GPU where a GPU is used, else what the request names.
+    """Count the ranks to start on this machine: copies as asked for, else as its GPUs hold, or one on a CPU.
 
     Raises: LayoutError where tensor parallel does not divide them, or more are asked for than there are GPUs.
     """
@@ -41,7 +41,7 @@ def ranks_here(request: Request) -> int:
 
 
 def layout_of(request: Request, ranks: int) -> Layout:
-    """The layout of so many ranks.
+    """Return the layout of so many ranks.
 
     Raises: LayoutError where the request asks for another number.
     """

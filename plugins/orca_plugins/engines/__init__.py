@@ -1,4 +1,4 @@
-"""What runs the parts of stages."""
+"""Engines, which run the parts of stages."""
 
 from orca_recipes.contract.hooks import Offers, hookimpl
 

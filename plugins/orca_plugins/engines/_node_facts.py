@@ -1,4 +1,4 @@
-"""What is installed on a node, and the first steps of an order there.
+"""Packages installed on a node, and the first steps of an order there.
 
 The standard library alone: these functions travel by value, so that a node that lacks everything else can say so.
 """
@@ -70,7 +70,7 @@ def _version(name: str, packages: Sequence[str]) -> str:
 
 
 def _digest(package: str) -> str:
-    """A digest of a package's files, "-" where it is not found."""
+    """Digest a package's files; "-" where it is not found."""
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         return "-"

@@ -1,4 +1,4 @@
-"""What a worker process does with an order, whoever carries it there: a pickled function and its task."""
+"""Execution of an order in a worker process, however it got there: a pickled function and its task."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _blind(folder: str) -> str:
 
 
 def _portable(error: BaseException, where: str) -> BaseException:
-    """The exception as it survives pickling, with the worker's traceback as a note."""
+    """Return an exception that survives pickling, with the worker's traceback as a note."""
     trace = f"{where}:\n" + "".join(traceback.format_exception(error))
     carried = error if _survives(error) else RuntimeError(f"{type(error).__name__}: {error}")
     carried.add_note(trace)
@@ -114,7 +114,7 @@ def _portable(error: BaseException, where: str) -> BaseException:
 
 
 def _survives(error: BaseException) -> bool:
-    """Whether it comes out of a pickle as it went in: not if its class is local or its constructor wants more."""
+    """Tell whether an exception survives pickling; one with a local class or more constructor arguments does not."""
     try:
         return type(pickle.loads(pickle.dumps(error))) is type(error)
     except Exception:

@@ -25,6 +25,7 @@ from orca_plugins.engines._orders import carried_out, limit_threads
 from orca_recipes.contract.kinds import Result, Task
 from orca_recipes.errors import Failure
 
+# An idle worker ends at once when its pipe closes; one that does not is killed.
 _PATIENCE_SECONDS = 5.0
 _SAFE_PATH = "PYTHONSAFEPATH"
 _STARTING = threading.Lock()
@@ -124,7 +125,7 @@ class Pool:
         ]
 
     def _was_warming(self, worker: _Worker) -> bool:
-        """Whether what a worker says next is of no task; then it is taken from the pipe."""
+        """Tell whether a worker's next answer belongs to warming and not to a task, and if so take it from the pipe."""
         left = self._warming.pop(worker.pipe, 0)
         if not left:
             return False
@@ -134,7 +135,7 @@ class Pool:
         return True
 
     def _borrowed(self, stops: int, *, waits: bool) -> _Worker | None:
-        """An idle worker, else a new one where there may be more, else one that another map gives back, or None.
+        """Take an idle worker, else start one if the pool has room, else wait for one from another map, or return None.
 
         Raises: Failure where the pool was stopped meanwhile.
         """
@@ -198,7 +199,7 @@ class _Worker:
             raise Failure(self._obituary("before it could begin")) from error
 
     def receive(self, part: str) -> tuple[bool, Any]:
-        """Whether the task finished, and its result or exception. Raises: Failure where the worker was killed."""
+        """Receive (finished, result or exception) of a task. Raises: Failure where the worker was killed."""
         try:
             finished, outcome = pickle.loads(self.pipe.recv_bytes())
         except (EOFError, OSError) as error:
@@ -216,12 +217,14 @@ class _Worker:
 
 
 def _start(*, threads: int) -> _Worker:
+    # polars hangs after a fork, and a forkserver imports the caller's main module.
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(
         target=_serve, args=(theirs, threads, gc.get_threshold()), name="orca-worker", daemon=True
     )
     process.start()
+    # With both ends open here, the end of a worker would never close the pipe.
     theirs.close()
     return _Worker(process, ours)
 
@@ -271,7 +274,8 @@ def _cores() -> int:
 
 
 def _serve(pipe: Connection, threads: int, collections: tuple[int, int, int]) -> None:
-    """The life of a worker: its parent decides when it ends, and how often it collects garbage."""
+    """Serve tasks in a worker process; the parent decides when it ends, and how often it collects garbage."""
+    # Ctrl-C reaches all processes of a terminal; the parent decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.set_threshold(*collections)
     limit_threads(threads)

@@ -38,7 +38,7 @@ _STORE_BYTES = 100 << 20
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a build asks of a cluster.
+    """A build's requirements on a cluster.
 
     Attributes:
         address: of a cluster that runs; None for one of this machine, of `nodes` nodes with `node_cpus` each.
@@ -97,7 +97,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Lost:
-    """What carried out an order is gone, or the order never arrived."""
+    """An order that was lost: its process or node is gone, or it never arrived."""
 
     number: int
     why: str
@@ -147,10 +147,12 @@ class _Host:
         # 50 is CRITICAL: nothing of what Ray says is for who builds.
         ray.init(address=address, logging_level=50, log_to_driver=False)
         self._send(Joined())
+        # A node without this package can then still say what it lacks.
         ray.cloudpickle.register_pickle_by_value(_node_facts)  # type: ignore[no-untyped-call]
         alive = _alive()
         self._names = _names(alive)
         terms = {**wanted.terms, "names": self._names}
+        # Lost parts are given again by the build, which counts and tells them.
         options: dict[str, Any] = {"num_cpus": wanted.part_cpus, "max_retries": 0}
         if wanted.part_bytes is not None:
             options["memory"] = wanted.part_bytes
@@ -186,7 +188,7 @@ class _Host:
         os._exit(0)
 
     def _facts(self) -> dict[str, dict[str, str]]:
-        """What is installed on each node, by id; of one that is about to leave nothing is told."""
+        """Look up the packages on each node, by id; nodes about to leave are left out."""
         import ray
         from ray import exceptions
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -209,7 +211,7 @@ class _Host:
         return found
 
     def _slots(self, alive: list[dict[str, Any]]) -> int:
-        """How many parts the nodes run at once."""
+        """Count the parts that the nodes can run at once."""
         wanted = self._wanted
         slots = 0
         for node in alive:
@@ -267,6 +269,7 @@ def end_session(leader: int) -> None:
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             pid, _, rest = path.read_text().partition(" ")
+            # Behind the name, which may hold blanks and brackets: state, parent, group, session.
             if int(rest.rpartition(") ")[2].split()[3]) == leader and int(pid) != leader:
                 os.kill(int(pid), signal.SIGKILL)
 
@@ -278,6 +281,7 @@ def _started(wanted: Wanted) -> Any:
     cluster = Cluster()
     for number in range(wanted.nodes):
         cluster.add_node(
+            # The first node is the head; the others start side by side.
             wait=number == 0,
             node_name=f"node-{number + 1}",
             num_cpus=wanted.node_cpus,
@@ -290,7 +294,7 @@ def _started(wanted: Wanted) -> Any:
 
 
 def _knock(address: str) -> None:
-    """Find out whether anything listens, which Ray itself takes minutes for. Raises: ConnectionError."""
+    """Test if anything listens at an address, for which Ray itself takes minutes. Raises: ConnectionError."""
     parts = urlsplit(address if "://" in address else f"//{address}")
     if parts.hostname is None or parts.port is None:
         return  # "auto" and its like: Ray looks them up on this machine
@@ -308,7 +312,7 @@ def _alive() -> list[dict[str, Any]]:
 
 
 def _names(alive: list[dict[str, Any]]) -> dict[str, str]:
-    """What to call nodes, by id: their own name, else host and address."""
+    """Map node ids to names for people: a node's own name, else host and address."""
     return {
         node["NodeID"]: node["NodeName"]
         if node["NodeName"] not in ("", node["NodeManagerAddress"])
@@ -318,7 +322,7 @@ def _names(alive: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _is_loss(fault: BaseException) -> bool:
-    """Whether the same order may well be carried out elsewhere."""
+    """Tell whether the same order is likely to succeed elsewhere."""
     from ray import exceptions
 
     hopeless = (exceptions.RayTaskError, exceptions.RuntimeEnvSetupError, exceptions.TaskUnschedulableError)
@@ -326,13 +330,13 @@ def _is_loss(fault: BaseException) -> bool:
 
 
 def _said(fault: BaseException) -> str:
-    """The first line of what Ray says of a fault, or the last one of a traceback."""
+    """Return the first line of Ray's message about a fault, or the last line of a traceback."""
     lines = [line.strip() for line in str(fault).splitlines() if line.strip()] or [type(fault).__name__]
     return lines[-1] if "Traceback" in str(fault) or "ray::" in lines[0] else lines[0]
 
 
 def _sentence(wanted: Wanted, fault: Exception) -> str:
-    """Why a cluster cannot be used."""
+    """Explain why a cluster cannot be used."""
     if wanted.address is None:
         return f"a cluster of {counted(wanted.nodes, 'node')} could not be started on this machine: {_said(fault)}"
     versions = re.findall(r"Ray: (\S+)\s+Python: (\S+)", str(fault))

@@ -136,6 +136,7 @@ class Link:
         self._pipe, theirs = Pipe()
         with self._said.open("wb") as said:
             self._process = subprocess.Popen(
+                # -P: no module is looked for in the current folder.
                 [sys.executable, "-P", "-c", _HOST.format(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -145,6 +146,7 @@ class Link:
                 env=self._environment(),
                 start_new_session=True,  # Ctrl-C is for the build, which says what is to end
             )
+        # With both ends open here, the end of the other process would never be seen.
         theirs.close()
         self._expected = facts(self._distributions)
         terms = {
@@ -170,7 +172,7 @@ class Link:
         self._listener.start()
 
     def _environment(self) -> dict[str, str]:
-        """Of the process that speaks to Ray: no figures go to Ray's makers, and it keeps none of tasks."""
+        """Return the environment of the process that speaks to Ray: no usage statistics, no records of tasks."""
         own = {
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -181,6 +183,7 @@ class Link:
         if self._settings.address is None:
             # Ray's workers are nice to others by 15, and starve on a machine that has anything else to do.
             own["RAY_worker_niceness"] = "0"
+            # Orders are code: nobody else on this machine may join the cluster.
             own |= {"RAY_TMPDIR": self._folder, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         return os.environ | own
 
@@ -220,7 +223,7 @@ class Link:
             self._changed.notify_all()
 
     def _unfit(self, name: str, found: Mapping[str, str]) -> EngineError | None:
-        """Why a node may not work for this build: what is installed there is not what is here."""
+        """Return the error for a node with other packages than here, unfit for this build; None where all agree."""
         for what, here in self._expected.items():
             there = found.get(what, "")
             if there != here:
@@ -275,7 +278,7 @@ class Link:
             self._pipe.send(words)
 
     def _next(self, answers: SimpleQueue[Done | Lost | None]) -> Done | Lost:
-        """What comes next; an interrupt is raised meanwhile. Raises: why nothing comes any more."""
+        """Wait for the next answer; an interrupt is raised meanwhile. Raises: the reason why none comes any more."""
         while True:
             self._refuse_ended()
             with suppress(Empty):
@@ -289,7 +292,7 @@ class Link:
         self._say(f"part {position + 1} of {parts} was lost ({lost.why}); it runs again")
 
     def _result(self, answer: Done | Lost, position: int, parts: int) -> Any:
-        """The result of a part. Raises: what became of it instead."""
+        """Return the result of a part. Raises: its error, or Failure where it was lost."""
         if isinstance(answer, Lost):
             what = f"part {position + 1} of {parts}"
             if answer.is_worth_another_try:
@@ -328,7 +331,7 @@ class Link:
             raise type(self._ended)(str(self._ended))
 
     def _last_words(self) -> str:
-        """What Ray said at last, in brackets."""
+        """Return the last line of Ray's output, in brackets."""
         with suppress(OSError):
             lines = self._said.read_text(encoding="utf-8", errors="replace").split("\n")
             said = [line.strip() for line in lines if line.strip()]
@@ -338,7 +341,7 @@ class Link:
 
 
 def _distributions() -> dict[str, tuple[str, ...]]:
-    """What must be equal on all nodes, with the packages whose files count: this project, its plugins, what it needs.
+    """List the distributions to be equal on all nodes, with packages to compare by files: ours, plugins, requirements.
 
     Two of one version may differ where somebody works on them, so the files of our own and of plugins count.
     """
@@ -347,20 +350,21 @@ def _distributions() -> dict[str, tuple[str, ...]]:
         if point.dist is not None:
             found.setdefault(point.dist.name, set()).add(point.module.partition(".")[0])
     for requirement in metadata.requires(_OURS) or ():
+        # One with a marker is of an extra or of another platform.
         if ";" not in requirement:
             found.setdefault(_name_in(requirement), set())
     return {name: tuple(sorted(packages)) for name, packages in found.items()}
 
 
 def _name_in(requirement: str) -> str:
-    """The name that a requirement without marker begins with."""
+    """Parse the name of a requirement without marker."""
     from packaging.requirements import Requirement
 
     return Requirement(requirement).name
 
 
 def _difference(what: str, node: str, here: str, there: str) -> str:
-    """How a node differs, in a sentence that says what to do."""
+    """Describe a node's difference from here, with what to do."""
     version_here, version_there = here.partition(" ")[0], there.partition(" ")[0]
     if what == PYTHON:
         return f"the node {node} runs Python {there}, and this is {here}: have the same on all nodes"

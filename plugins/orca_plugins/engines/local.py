@@ -17,7 +17,7 @@ from orca_recipes.contract.kinds import Engine, Result, Task
 
 
 class _Kept:
-    """Where an engine keeps its pool: beside its options, so no copy, pickle or comparison of the engine sees it."""
+    """Holder of an engine's pool beside its options, so that no copy, pickle or comparison of the engine sees it."""
 
     def __init__(self) -> None:
         self.pool: Pool | None = None
@@ -64,7 +64,7 @@ class Local(Engine):
     def map(
         self, *, function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
     ) -> Iterator[tuple[int, Result]]:
-        """As the contract says; with several workers, `function` and tasks travel by pickle.
+        """Map the function over tasks, as in the contract; with several workers, `function` and tasks are pickled.
 
         Raises: what the task raised; Failure where a worker process was killed.
         """

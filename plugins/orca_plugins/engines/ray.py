@@ -21,7 +21,7 @@ from orca_recipes.errors import EngineError, PluginError
 
 
 class _Kept:
-    """Where an engine keeps its link: beside its options, so no copy, pickle or comparison of the engine sees it."""
+    """Holder of an engine's link beside its options, so that no copy, pickle or comparison of the engine sees it."""
 
     def __init__(self) -> None:
         self.say: Say | None = None
@@ -96,7 +96,7 @@ class Ray(Engine):
     def map(
         self, *, function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
     ) -> Iterator[tuple[int, Result]]:
-        """As the contract says; `workers` is the size of a cluster of this machine, at least one a node.
+        """Map the function over tasks, as in the contract; `workers`: size of a cluster here, at least one a node.
 
         Raises: what the task raised; EngineError where the cluster or a node of it cannot be used; Failure where parts
             were lost again and again.
@@ -109,7 +109,7 @@ class Ray(Engine):
         self._link(workers)
 
     def destinations(self) -> Sequence[Destination]:
-        """The host of `address`: a cluster gets data and code of the user, and what it answers is unpickled here."""
+        """Return the host of `address`: a cluster gets the user's data and code, and its answers are unpickled here."""
         if self.address is None or self.address == "auto":
             return ()
         try:

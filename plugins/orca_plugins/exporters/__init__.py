@@ -1,4 +1,4 @@
-"""How a build becomes what another trainer reads."""
+"""Exporters, which write a build in the formats of other trainers."""
 
 from orca_recipes.contract.hooks import Offers, hookimpl
 

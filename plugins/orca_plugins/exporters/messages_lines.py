@@ -110,7 +110,7 @@ def _counted(text: str, number: int) -> str:
 
 
 def _told(shard: ShardToExport, written: Written) -> Iterator[Said]:
-    """The examples of a shard that can be told as messages; the labels of others are counted as lost, by reason."""
+    """Yield a shard's examples that messages can express; the labels of all others are counted as lost, by reason."""
     for block in shard.blocks:
         lengths, trained = block.segments.example_tokens.tolist(), block.segments.example_trained_tokens.tolist()
         for said, tokens, labels in zip(block.said(), lengths, trained, strict=True):

@@ -16,6 +16,7 @@ import numpy as np
 from orca_plugins.exporters.token_columns import others, watched
 from orca_recipes.contract.exporter import BuildToExport, Exporter, RowBlock, Shards, ShardToExport, Written
 
+# uint16 holds every id of a vocabulary up to this size.
 _WIDEST_NARROW = 1 << 16
 
 _SETTINGS = """\
@@ -93,7 +94,7 @@ def _eos_id(build: BuildToExport) -> int:
 
 
 def _count_cuts(block: RowBlock, eos_id: int, written: Written) -> None:
-    """What looking for the end-of-text token does: a document ends at each, wherever the example does."""
+    """Count the risk of a scan for the end-of-text token: a document ends at each, even within an example."""
     ends = block.tokens == eos_id
     before = np.append(0, np.cumsum(ends))
     starts = np.repeat(before[block.example_bounds[:-1]], block.segments.example_tokens)

@@ -1,4 +1,4 @@
-"""What exporters of tokens share: columns of ids and labels, and Parquet files that come out the same each time."""
+"""Shared parts of token exporters: columns of ids and labels, and Parquet files with the same bytes each time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def labels_of(block: RowBlock, bounds: np.ndarray) -> pa.ListArray[Any]:
 
 
 def file_of(shard: ShardToExport, suffix: str) -> str:
-    """The name of a shard's file, as dataset hubs name parts: `train-00000-of-00003.parquet`."""
+    """Name a shard's file as dataset hubs name parts: `train-00000-of-00003.parquet`."""
     return f"train-{shard.number:05d}-of-{shard.dataset.shards:05d}{suffix}"
 
 
@@ -74,13 +74,13 @@ def watched(shard: ShardToExport, written: Written) -> Iterator[RowBlock]:
 
 
 def labels_past(block: RowBlock, bounds: np.ndarray, most: int) -> int:
-    """How many labels lie behind the first `most` tokens of what these bounds hold."""
+    """Count the labels behind the first `most` tokens of each span within these bounds."""
     places = np.arange(len(block.tokens)) - np.repeat(bounds[:-1], np.diff(bounds))
     return int(np.count_nonzero(block.labelled & (places >= most)))
 
 
 def unlabelled(block: RowBlock) -> int:
-    """How many tokens are no labels: those that are trained too where a trainer passes over the labels."""
+    """Count the tokens that are no labels; a trainer that ignores the labels trains them too."""
     return len(block.tokens) - int(np.count_nonzero(block.labelled))
 
 
@@ -111,7 +111,7 @@ def configs_of(build: BuildToExport, pattern: str) -> list[dict[str, Any]]:
 
 
 def sizes_category(build: BuildToExport) -> str:
-    """The size of a dataset in the words of dataset cards."""
+    """Return the size class of a dataset, as dataset cards name it."""
     examples = sum(dataset.examples for dataset in build.datasets)
     steps = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
     steps += [(10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M")]

@@ -1,4 +1,4 @@
-"""What is kept."""
+"""Filters, which keep or reject conversations."""
 
 from orca_recipes.contract.hooks import Offers, hookimpl
 

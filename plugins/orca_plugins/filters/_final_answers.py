@@ -1,4 +1,4 @@
-"""The final answer of a text, and whether it is the reference's, by the sort of answer that a task has.
+"""The final answer of a text, compared with the reference by the task's sort of answer.
 
 A final answer stands behind the last words that announce one ("the answer is", "####", a box), else in the last line;
 what is nowhere announced and nowhere clear is no match.
@@ -28,7 +28,7 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 def sort_of(reference: str, options: Sequence[str] | None) -> Sort:
-    """The sort of answer that a reference is."""
+    """Classify a reference by its sort of answer."""
     if options or _ALONE.match(reference):
         return "choice"
     if reference.strip().strip(".").casefold() in _YES:
@@ -40,7 +40,7 @@ def sort_of(reference: str, options: Sequence[str] | None) -> Sort:
 
 
 def matches(answer: str, reference: str, sort: Sort, options: Sequence[str] | None) -> bool:
-    """Whether the final answer of a text is this reference."""
+    """Tell whether the final answer of a text is this reference."""
     if sort == "choice":
         return _same_choice(answer, reference, list(options or ()))
     compare: dict[str, Callable[[str, str], bool]] = {
@@ -52,7 +52,7 @@ def matches(answer: str, reference: str, sort: Sort, options: Sequence[str] | No
 
 
 def final_part(answer: str) -> tuple[str, bool]:
-    """Where the final answer stands, and whether it is announced."""
+    """Find the line of the final answer, and tell whether it is announced."""
     announced = [match.end() for match in _ANNOUNCED.finditer(answer)]
     for place in reversed(announced):
         line = answer[place:].lstrip().split("\n", 1)[0].rstrip("}$ ")
@@ -89,12 +89,12 @@ def _letter_of(reference: str, options: list[str]) -> str | None:
 
 
 def _bare(option: str) -> str:
-    """An option without its letter."""
+    """Strip the letter from an option."""
     return re.sub(r"^\s*\(?[A-Za-z][).:]\s*", "", option)
 
 
 def _is_choice(letter: str, part: str, options: list[str]) -> bool:
-    """Whether a capital letter is a choice, and not the word "I" or "A" of a sentence."""
+    """Tell whether a capital letter is a choice, and not the word "I" or "A" of a sentence."""
     if options and string.ascii_uppercase.index(letter) >= len(options):
         return False
     return (

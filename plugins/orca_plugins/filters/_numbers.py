@@ -41,12 +41,12 @@ class Number:
 
 
 def numbers_in(text: str) -> list[Number]:
-    """All numbers of a text, in order."""
+    """Parse all numbers of a text, in order."""
     return [_number(match) for match in _NUMBER.finditer(text) if len(match.group()) <= _LONGEST_DIGITS]
 
 
 def units_digest() -> str:
-    """The digest of the table of units."""
+    """Digest the table of units."""
     return hashlib.blake2b(_data(), digest_size=16).hexdigest()
 
 

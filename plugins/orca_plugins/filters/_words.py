@@ -24,8 +24,11 @@ Manner = Literal["spaced", "plain"]
 """spaced: whatever stands between white space, in lower case. plain: runs of letters and digits alone."""
 
 _BLOCK_BYTES = 1 << 17
+# A table of 4 MB rules out most runs before the slower search in sorted numbers.
 _TABLE_BITS = 22
+# Odd, so that it has an inverse modulo 2**64 (`_powers`).
 _BASE = np.uint64(0x9E3779B97F4A7C15)
+# Odd, so that multiplying loses no bit of the words before.
 _STEP = np.uint64(0xD6E8FEB86659FD93)
 _WIDE_GAPS = {"spaced": r"\s+", "plain": r"[^\p{L}\p{M}\p{N}\x00-\x7f]+"}
 _WORD: Mapping[Manner, re.Pattern[str]] = {
@@ -42,7 +45,7 @@ class Words:
     starts: np.ndarray
 
     def runs(self, size: int) -> Words:
-        """The runs of so many words of each text; one of all its words, where it has fewer."""
+        """Compute the runs of so many words in each text; a text with fewer words gives one run of all of them."""
         counts = np.diff(self.starts)
         per_text = np.where(counts >= size, counts - size + 1, (counts > 0).astype(np.int64))
         starts = np.concatenate([[0], np.cumsum(per_text)])
@@ -61,7 +64,7 @@ class Words:
         return Words(splitmix64(made[whole]), starts)
 
     def growing(self, least: int, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Of each size from least to most: the numbers of whole runs, and uint32, the texts that they stand in."""
+        """Yield for each size from least to most the numbers of whole runs, and, uint32, the text of each."""
         counts = np.diff(self.starts)
         owner = np.repeat(np.arange(len(counts), dtype=np.uint32), counts)
         left = np.repeat(self.starts[1:], counts) - np.arange(len(owner))
@@ -77,7 +80,7 @@ class Words:
 
 
 def normal(texts: pl.Series, manner: Manner) -> pl.Series:
-    """The texts in lower case, with no other marks between words than those of ASCII; null is empty."""
+    """Normalize texts to lower case, with only ASCII marks between words; null is empty."""
     import polars as pl
 
     found = texts.fill_null("").str.to_lowercase()
@@ -92,12 +95,12 @@ def normal(texts: pl.Series, manner: Manner) -> pl.Series:
 
 
 def words_of(normalized: str, manner: Manner) -> list[str]:
-    """The words of a text that `normal` gave."""
+    """Split a text from `normal` into words."""
     return _WORD[manner].findall(normalized)
 
 
 def words(normalized: pl.Series, manner: Manner) -> Words:
-    """The words of texts that `normal` gave."""
+    """Compute the words' numbers of texts from `normal`."""
     import pyarrow as pa
 
     array = pa.array(normalized.to_arrow()).cast(pa.large_string())
@@ -116,7 +119,8 @@ def words(normalized: pl.Series, manner: Manner) -> Words:
 
 
 def _block(data: np.ndarray, bounds: np.ndarray, letters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The words' numbers of a few texts, and how many words each has."""
+    """Compute the words' numbers of a few texts, and the number of words in each."""
+    # At least the block's size, so that nearly all calls share one cached table.
     power, inverse = _powers(max(len(data), _BLOCK_BYTES))
     inside = letters[data]
     edge = np.zeros(len(data) + 1, dtype=np.bool_)
@@ -126,6 +130,7 @@ def _block(data: np.ndarray, bounds: np.ndarray, letters: np.ndarray) -> tuple[n
     after = np.concatenate([inside[1:], [False]]) if len(data) else inside
     ends = np.flatnonzero(inside & (~after | edge[1:])) + 1
     running = np.zeros(len(data) + 1, dtype=np.uint64)
+    # + 1: a zero byte would add nothing, and words that differ by it would be equal.
     np.cumsum((data.astype(np.uint64) + np.uint64(1)) * power[: len(data)], out=running[1:])
     numbers = (running[ends] - running[begins]) * inverse[begins]
     return splitmix64(numbers), np.diff(np.searchsorted(begins, bounds))
@@ -140,7 +145,7 @@ def _letters(manner: Manner) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Runs:
-    """Which runs of some texts stand in which other texts.
+    """An index of the runs of some texts in other texts.
 
     codes: int64, rising: an other text's number times `values`, and the number of a run that it has. asked: the runs of
     the texts that are asked of; numbers: int64, the number of each among the others', -1 where none has it.
@@ -153,7 +158,7 @@ class Runs:
 
     @classmethod
     def of(cls, asked: Words, others: Words, chosen: np.ndarray) -> Runs:
-        """Ask for runs of texts in others, of whose runs those count that are chosen (bool [runs])."""
+        """Index the runs of `asked` in `others`; only chosen runs of the others count (bool [runs])."""
         text = np.repeat(np.arange(len(others.starts) - 1), np.diff(others.starts))[chosen]
         values, number = np.unique(others.numbers[chosen], return_inverse=True)
         table = np.zeros(1 << _TABLE_BITS, dtype=np.bool_)
@@ -166,7 +171,7 @@ class Runs:
         return cls(once(text * len(values) + number.reshape(-1)), len(values), asked, numbers)
 
     def hold(self, asked: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Whether each run of a text stands in another.
+        """Tell whether each run of a text occurs in another.
 
         Args:
             asked, others: int64 [pairs], a text that is asked of, and the other.
@@ -181,7 +186,7 @@ class Runs:
 
 
 def jaccard(runs: Words, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """How much of the runs of two texts both have, of the sets of all their runs; 0 where both have none.
+    """Compute the Jaccard similarity of the sets of runs of each pair of texts; 0 where neither has a run.
 
     Args:
         runs: of all texts. one, other: int64 [pairs], the texts of each pair.
@@ -221,7 +226,7 @@ def covered_words(there: np.ndarray, pair: np.ndarray, pairs: int, size: int) ->
 
 
 def once(values: np.ndarray) -> np.ndarray:
-    """Each value once, rising; numpy's `unique` hashes them since 2.3, five times as slowly as it sorts."""
+    """Sort values and drop repeats, five times as fast as numpy's `unique`, which hashes since 2.3."""
     ordered = np.sort(values)
     is_new = np.ones(len(ordered), dtype=np.bool_)
     is_new[1:] = ordered[1:] != ordered[:-1]
@@ -229,7 +234,7 @@ def once(values: np.ndarray) -> np.ndarray:
 
 
 def _joined(numbers: list[int]) -> np.uint64:
-    """The number of a run of fewer words than were asked for."""
+    """Hash all words of a text that is too short for a full run into one run's number, modulo 2**64."""
     made = len(numbers)
     for number in numbers:
         made = (made * int(_STEP) + number) & (1 << 64) - 1

@@ -32,7 +32,8 @@ class AnswerMatches(Filter):
     tasks: Annotated[Mapping[str, Sort], Field(description="pattern of tasks to the sort of their answers")] = {}
 
     def identity(self) -> dict[str, Any]:
-        """With the digest of the table of units, and the patterns in order: the first decides."""
+        """Extend the kind's identity by the digest of the unit table and the task patterns in order, since the first
+        match decides."""
         return {**super().identity(), "tasks": [list(item) for item in self.tasks.items()], "units": units_digest()}
 
     def reasons(self, *, conversations: pl.DataFrame) -> pl.Series:

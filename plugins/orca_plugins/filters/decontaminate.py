@@ -1,7 +1,7 @@
-"""Conversations that hold items of benchmarks, found by runs of words that both share.
+"""A filter against benchmarks: it rejects conversations that share runs of words with a benchmark item.
 
-A run is half as long as the shortest item that is looked for in pieces (`ngram`), so that one changed word in such an
-item leaves a run to find it by. What is found is verified on the words themselves.
+A run is half as long as the shortest item searched in pieces (`ngram`), so an item of that length with one changed word
+still has a run to match. Every match is verified on the words themselves.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ class Decontaminate(Comparison):
         return self.ngram // 2 + 1
 
     def _bar(self, item: _Item, there: Sequence[bool]) -> float:
-        """The share of an item that tells of it."""
+        """Return the share of the item needed to report it: `fraction`, or halfway from there to 1 for a long item
+        without `ngram` words in a row."""
         longest = max((len(list(found)) for is_there, found in groupby(there) if is_there), default=0) + item.run - 1
         is_sure = longest >= self.ngram or len(item.words) < 2 * self.ngram
         return self.fraction if is_sure else (1 + self.fraction) / 2
@@ -142,7 +143,8 @@ class Decontaminate(Comparison):
         return found
 
     def _share(self, item: _Item, text: _Text) -> float:
-        """The share that tells of an item in a text; 0 where it is not there."""
+        """Compute the share of the item's words found in the text, or else of the text's words found in the item; 0
+        below the bar."""
         if _FEWEST <= len(item.words) < self.ngram or (len(item.words) >= self.ngram and not any(item.is_own)):
             return 1.0 if item.stands_whole_in(text) else 0.0
         if len(item.words) < self.ngram:
@@ -187,7 +189,7 @@ class _Side:
         return cls(numbers.reshape(2, -1), raw, plain, np.diff(found.starts), found.runs(run))
 
     def used(self, pairs: Sequence[int]) -> list[int]:
-        """The texts of some pairs."""
+        """List the numbers of the texts of the given pairs, sorted, each once."""
         return sorted({int(number) for number in self.texts[:, pairs].ravel()})
 
 
@@ -200,7 +202,7 @@ class _Text:
         self._runs: dict[int, frozenset[tuple[str, ...]]] = {}
 
     def runs_of(self, size: int) -> frozenset[tuple[str, ...]]:
-        """The set of its runs of so many words."""
+        """Return the set of the text's runs of `size` words."""
         if size not in self._runs:
             self._runs[size] = frozenset(_runs(self.words, size))
         return self._runs[size]
@@ -236,7 +238,8 @@ class _Item:
         self.marks = marks if symbols * _SYMBOLIC >= len(marks) else None
 
     def stands_whole_in(self, text: _Text) -> bool:
-        """Whether all its words stand in a row in a text; a few of them, as a line."""
+        """Tell whether all the item's words occur in a row in a text; an item shorter than a run must be a whole line,
+        or all of it."""
         if len(self.words) < self.least:
             return any(found == self.words and self._has_marks(line) for found, line in text.lines)
         return _stands_in(self.words, text.words) and self._has_marks(text.text)
@@ -250,7 +253,7 @@ def _runs(found: Sequence[str], size: int) -> list[tuple[str, ...]]:
 
 
 def _covered(runs: Sequence[bool], size: int) -> int:
-    """How many words stand in the runs that are true."""
+    """Count the words covered by the runs marked true."""
     covered, end = 0, 0
     for place, is_there in enumerate(runs):
         if is_there:
@@ -260,6 +263,6 @@ def _covered(runs: Sequence[bool], size: int) -> int:
 
 
 def _stands_in(part: Sequence[str], whole: Sequence[str]) -> bool:
-    """Whether all of a sequence stand in a row in another."""
+    """Tell whether all words of `part` occur in a row in `whole`."""
     joined = f" {' '.join(whole)} "
     return f" {' '.join(part)} " in joined

@@ -1,6 +1,6 @@
-"""Answers that quote what the teacher was told to do.
+"""Reject answers that quote the instruction given to the teacher.
 
-A student that is trained on them learns to repeat an instruction that it was never shown. They are counted in any case
+A student trained on them learns to repeat an instruction that it was never shown. Echoes are counted in any case
 (`echoes` of the manifest); this filter rejects them.
 """
 

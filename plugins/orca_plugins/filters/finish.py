@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Finish(Filter):
-    """Keep answers that ended by themselves, or for one of the reasons that are named.
+    """Keep answers whose finish reason is among `allowed`; by default, those that ended by themselves (`stop`).
 
         [[datasets.main.filters]]
         kind = "finish"
         allowed = ["stop"]
 
-    Answers that are no teacher's (references) have no such reason and are kept.
+    Reference answers have no finish reason and are kept.
     """
 
     kind: Literal["finish"] = "finish"

@@ -54,7 +54,7 @@ class Length(Filter):
         return self
 
     def reasons(self, *, conversations: pl.DataFrame) -> pl.Series:
-        """Characters are counted only where bytes, of which a character has one to four, leave the answer open."""
+        """Count characters only where the bytes, one to four a character, leave the verdict open."""
         import polars as pl
 
         messages = conversations["messages"].alias("messages")
@@ -67,7 +67,7 @@ class Length(Filter):
         return reasons.scatter(places, self._exact(messages.gather(places))) if len(places) else reasons
 
     def _exact(self, messages: pl.Series) -> pl.Series:
-        """Why conversations are not kept, by their characters."""
+        """Return the reason to reject each conversation, null to keep it, from exact counts of characters."""
         import polars as pl
 
         sizes = self._sizes(messages, pl.element().struct.field("content").str.len_chars())
@@ -75,12 +75,12 @@ class Length(Filter):
         return sizes.select(reason=pl.coalesce(broken))["reason"]
 
     def _limits(self) -> list[tuple[str, int | None, int | None]]:
-        """The limits that are set: of what, least, most."""
+        """List the limits that are set: (prefix of the reason, least, most)."""
         whole, answer = (self.min_chars, self.max_chars), (self.min_answer_chars, self.max_answer_chars)
         return [(name, *both) for name, both in ((_WHOLE, whole), (_ANSWER, answer)) if both != (None, None)]
 
     def _sizes(self, messages: pl.Series, size: pl.Expr) -> pl.DataFrame:
-        """The sizes of conversations and of their answers, whichever is limited."""
+        """Sum a size over all messages of each conversation, and over its trained ones, for whichever has a limit."""
         import polars as pl
 
         # No filter: what is worked out for each message by itself is worked out for all conversations at once.
@@ -92,7 +92,7 @@ class Length(Filter):
 
 
 def _doubts(size: pl.Expr, least: int | None, most: int | None) -> Iterator[pl.Expr]:
-    """Where bytes do not tell that a limit is kept, for each that is set."""
+    """Yield, for each limit set, an expression true for conversations whose byte count cannot prove it kept."""
     if most is not None:
         yield size > most
     if least is not None:
@@ -100,7 +100,7 @@ def _doubts(size: pl.Expr, least: int | None, most: int | None) -> Iterator[pl.E
 
 
 def _broken(name: str, least: int | None, most: int | None) -> Iterator[pl.Expr]:
-    """A reason, or null, for each limit that is set."""
+    """Yield, for each limit set, an expression of the reason where it is broken, else null."""
     import polars as pl
 
     if most is not None:

@@ -17,6 +17,7 @@ from orca_recipes.errors import PluginError
 if TYPE_CHECKING:
     import polars as pl
 
+# Fixed, so that every build finds the same candidates.
 _SEED = 42
 _NUMBERS = 128
 _BANDS = 32
@@ -51,7 +52,7 @@ class NearDuplicates(Comparison):
     ] = ()
 
     def identity(self) -> dict[str, Any]:
-        """As of every kind, and the version of what finds candidates."""
+        """Extend the kind's identity by the version of rensa, which finds the candidates."""
         return {**super().identity(), "rensa": _version()}
 
     def mixtures(self) -> tuple[str, ...]:

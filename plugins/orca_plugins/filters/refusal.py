@@ -36,6 +36,7 @@ class Refusal(Filter):
     def reasons(self, *, conversations: pl.DataFrame) -> pl.Series:
         import polars as pl
 
+        # Teachers also write the typographic apostrophe; the patterns have the plain one.
         opening = pl.col("answer").str.slice(0, self.opening_chars).str.replace_all("\u2019", "'", literal=True)
         refused = opening.str.contains(_pattern())
         return conversations.select(found=pl.when(refused).then(pl.lit("it refuses the question")))["found"]
@@ -43,7 +44,7 @@ class Refusal(Filter):
 
 @lru_cache(maxsize=1)
 def _pattern() -> str:
-    """One pattern that matches where any of the file does."""
+    """Join the patterns of `refusals.toml` into one regular expression that ignores case."""
     patterns = tomllib.loads(_data().decode())["patterns"]
     return "(?i)" + "|".join(f"(?:{pattern})" for pattern in patterns)
 

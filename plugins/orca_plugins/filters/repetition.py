@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Repetition(Filter):
-    """Reject answers most of whose words stand in runs that they hold more than once.
+    """Reject answers in which more than `max_share` of the words lie in repeated runs of `run_words` words.
 
         [[datasets.main.filters]]
         kind = "repetition"
@@ -48,7 +48,7 @@ class Repetition(Filter):
 
 
 def repeated_share(words: list[str], run_words: int) -> float:
-    """The share of words that stand in a run of so many words which is there more than once, from 0 to 1."""
+    """Compute the share of words, 0 to 1, in runs of `run_words` words that occur more than once."""
     places: dict[tuple[str, ...], list[int]] = {}
     for start in range(len(words) - run_words + 1):
         places.setdefault(tuple(words[start : start + run_words]), []).append(start)

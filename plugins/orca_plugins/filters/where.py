@@ -1,4 +1,4 @@
-"""Conversations chosen by what their columns hold, in the words of a collection's `where`."""
+"""A filter on columns of conversations, in the words of a collection's `where`."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def _of_columns_that_there_are(table: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class Where(Filter):
-    """Keep conversations whose columns hold what is asked of them.
+    """Keep conversations whose columns meet the conditions of a `where` table.
 
         [[datasets.main.filters]]
         kind = "where"
         where = { messages = { turns = { ge = 2 } }, answer = { matches = "[.!?]$" }, not = { language = "und" } }
 
-    `turns` counts answers, `role` asks for a message of it; `answer` is the teacher's, or the last of a conversation
-    that was brought. Columns that a source keeps by `extra` are "extra.NAME".
+    `turns` counts answers; `role` asks for a message of that role; `answer` is the teacher's, or the last answer of a
+    conversation that the row brings. Columns kept by a source's `extra` are named "extra.NAME".
     """
 
     kind: Literal["where"] = "where"

@@ -1,4 +1,4 @@
-"""Which rows hold which examples."""
+"""Packers: kinds that assign examples to rows."""
 
 from orca_recipes.contract.hooks import Offers, hookimpl
 

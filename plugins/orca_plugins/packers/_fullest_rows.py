@@ -41,7 +41,7 @@ def fullest_rows(counts: np.ndarray, row_tokens: int) -> list[Fill]:
 
 
 def count_rows(fills: list[Fill]) -> int:
-    """How many rows were filled."""
+    """Count the rows that were filled."""
     return max((first + count for first, count, _ in fills), default=0)
 
 
@@ -61,7 +61,8 @@ class _Rooms:
         self._runs: dict[int, list[tuple[int, int]]] = {}
 
     def take(self, length: int) -> tuple[int, int, int] | None:
-        """A run of the fullest rows with room for `length`: (free, first row, rows)."""
+        """Take a run of the fullest rows with room for `length`: (free, first row, rows), None where no row has
+        room."""
         at = bisect_left(self._free, length)
         if at == len(self._free):
             return None

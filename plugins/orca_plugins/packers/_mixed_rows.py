@@ -44,6 +44,7 @@ def mixed_rows(lengths: np.ndarray, *, row_tokens: int, most: int, attempt: int)
         rows = _Deal(lengths[again], row_tokens, most - made).filled()
         found[again] = np.where(rows < 0, -1, rows + made)
         made, before, left = made + _counted(rows), len(left), np.flatnonzero(found < 0)
+        # Another deal would hardly shrink what is left.
         if 2 * len(left) > before:
             break
     fills = fullest_rows(np.bincount(lengths[left], minlength=row_tokens + 1), row_tokens)
@@ -73,7 +74,8 @@ def _dealt(members: np.ndarray, salt: int) -> np.ndarray:
 
 
 class _Deal:
-    """Examples dealt to rows in the order they come, and what rows exchange with those that were taken apart."""
+    """Examples dealt to rows in the order given, then exchanged with those of rows taken apart, to fill the other
+    rows."""
 
     def __init__(self, lengths: np.ndarray, row_tokens: int, most: int) -> None:
         self._lengths, self._row_tokens, self._most = lengths, row_tokens, most

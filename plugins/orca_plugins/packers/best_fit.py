@@ -1,7 +1,7 @@
-"""As few rows as best fit takes, with the examples of a row as mixed as a random order.
+"""As few rows as best fit needs, each as mixed as in a random order.
 
-Best fit, longest first, fills rows with equal lengths, which are mostly of one task. So it says only how many rows
-there may be; which example goes where is decided by key.
+Best fit, longest first, puts equal lengths in one row, and these are mostly of one task. So best fit decides only how
+many rows there may be; keys decide which example goes where.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class BestFit(Packer):
     def pack(self, *, lengths: np.ndarray, keys: np.ndarray, row_tokens: int) -> Packing:
         self.refuse_overlong(lengths=lengths, row_tokens=row_tokens)
         by_key = _keyed_order(lengths, keys)
+        # The narrowest type that holds row_tokens: gathers move fewer bytes.
         narrow = lengths.astype(np.uint32 if row_tokens >> 16 else np.uint16).take(by_key)
         fills = fullest_rows(np.bincount(lengths, minlength=row_tokens + 1), row_tokens)
         fewest = count_rows(fills)
@@ -45,6 +46,7 @@ class BestFit(Packer):
             if rows is not None:
                 return _in_keyed_order(rows, by_key, keys)
         rows = np.empty(len(lengths), dtype=np.int64)
+        # Longest first; stable, so that equal lengths stay in keyed order.
         rows[np.argsort(row_tokens - narrow, kind="stable")] = rows_longest_first(fills)
         return _in_keyed_order(rows, by_key, keys)
 
@@ -79,6 +81,7 @@ def _in_keyed_order(rows: np.ndarray, by_key: np.ndarray, keys: np.ndarray) -> P
     firsts = np.empty(len(counts), dtype=np.uint32)
     # Of places that are written twice the last counts: here the first of each row, which has its smallest key.
     firsts[rows[::-1]] = ranks[::-1]
+    # Mixed again: rows of many examples have smaller smallest keys, and would all come first.
     shuffled = _order(splitmix64(keys[by_key[firsts]]))
     numbers = np.empty(len(counts), dtype=np.uint32)
     numbers[shuffled] = np.arange(len(counts), dtype=np.uint32)

@@ -1,4 +1,4 @@
-"""Where examples come from."""
+"""Sources: kinds that read or generate examples."""
 
 from orca_recipes.contract.hooks import Offers, hookimpl
 

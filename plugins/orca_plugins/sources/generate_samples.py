@@ -97,6 +97,7 @@ def sample_files() -> dict[str, bytes]:
         "chat.jsonl.gz": _lines(_chats(texts)),
         "doctor_patient.jsonl.gz": _lines(_visits(texts)),
     }
+    # Without a time in the header, so that two runs write the same bytes.
     compressed = {name: gzip.compress(text.encode(), compresslevel=9, mtime=0) for name, text in tables.items()}
     return {**compressed, **_task_files(texts)}
 
@@ -192,7 +193,7 @@ def _visits(texts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _items(texts: Mapping[str, Any], layout: str, of: set[str] | None = None) -> Iterator[Item]:
-    """The items of one layout, each family in turn; no question stands twice."""
+    """Yield the items of one layout, each family in turn, leaving out repeated questions."""
     seen: set[str] = set()
     first = 1_000 * _LAYOUTS[layout]
     for number in range(first, first + _ITEMS_OF_A_FAMILY):

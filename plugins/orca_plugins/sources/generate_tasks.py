@@ -35,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def compressed(source: ReasoningGym) -> bytes:
-    """All items of the source as gzipped JSON lines {"id", "task", "question", "answer"}."""
+    """Write all items of the source as gzipped JSON lines {"id", "task", "question", "answer"}."""
     lines = "".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in _rows(source))
+    # Without a time in the header, so that two runs write the same bytes.
     return gzip.compress(lines.encode(), compresslevel=9, mtime=0)
 
 

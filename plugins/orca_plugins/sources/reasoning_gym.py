@@ -151,7 +151,7 @@ def _item_seeds(family: str, seed: int, indices: range) -> Sequence[int]:
 
 
 def _maker(family: str, options: Mapping[str, JsonValue]) -> Callable[[int], Mapping[str, Any]]:
-    """A function from an item's seed to the item.
+    """Return a function that makes an item from its seed.
 
     Raises: SourceError where the family or an option is unknown or refused by the package.
     """
@@ -161,6 +161,7 @@ def _maker(family: str, options: Mapping[str, JsonValue]) -> Callable[[int], Map
     dataset = create(0)
 
     def reseeded(seed: int) -> Mapping[str, Any]:
+        # Constructing these families takes long: one data set is given each item's seed.
         dataset.seed = dataset.config.seed = seed
         item: Mapping[str, Any] = dataset[0]
         return item

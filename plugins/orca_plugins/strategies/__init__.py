@@ -1,4 +1,4 @@
-"""How the teacher is asked to reason, and what of that the student sees."""
+"""Strategies: how the teacher is asked to reason, and how much of it the student sees."""
 
 from orca_recipes.contract.hooks import Offers, hookimpl
 

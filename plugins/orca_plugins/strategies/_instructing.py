@@ -1,7 +1,7 @@
-"""Strategies that tell the teacher how to reason, in words that the student need not see.
+"""Base of strategies that tell the teacher how to reason, in words hidden from the student.
 
-The words are put after the system message, so that the question stays as it is and erasing the prompt takes them away.
-They are data: each kind has its own in `<kind>_words.toml`, and a recipe may give a table of them by task and category.
+The words follow the system message, so the question stays as it is and erasing the prompt removes them. They are data:
+each kind has its own in `<kind>_words.toml`, and a recipe may give a table of them by task and category.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Instructing(Strategy):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """The words themselves count, wherever they lie."""
+        """Extend the kind's identity by the words themselves, wherever they lie."""
         return {**super().identity(), "instructions": dict(self._table)}
 
     def columns(self) -> tuple[str, ...]:
-        """The words that its words are told by."""
+        """List the columns by which words are chosen: task, category."""
         return tuple(word for table, word in zip(_TABLES, ("task", "category"), strict=True) if self._table.get(table))
 
     def ask(self, *, examples: pl.DataFrame) -> pl.Series:
@@ -61,12 +61,13 @@ class Instructing(Strategy):
         return pl.select(pl.when(examples["question"].is_not_null()).then(asked).alias("messages")).to_series()
 
     def teach(self, *, examples: pl.DataFrame, answers: pl.Series) -> pl.Series:
-        """The student's system message, the question, the answer, which alone is trained."""
+        """Build the student's conversation: its system message, the question, and the answer, which alone is
+        trained."""
         turns = [Turn("system", heading(examples["system"])), Turn("user", examples["question"])]
         return conversations_of([*turns, Turn("assistant", answers, trained=True)])
 
     def _words(self, examples: pl.DataFrame) -> pl.Series:
-        """The words for each example, by its task, else its category, else the same for all."""
+        """Choose the words for each example by its task, else its category, else the same for all."""
         import polars as pl
 
         default = str(self._table.get("default", _own_words(self.kind)))

@@ -41,16 +41,16 @@ class Direct(Strategy):
         return ()
 
     def ask(self, *, examples: pl.DataFrame) -> pl.Series:
-        """The system message and the question, or a brought conversation up to before the answer that ends it."""
+        """Ask with the system message and the question, or with a brought conversation up to before its last answer."""
         brought = examples["messages"].is_not_null()
         talks = examples.filter(brought)
         asked = untrained(without_last_answer(talks["messages"]))
         return _placed(brought, _headed(talks, asked), conversations_of(_opening(examples.filter(~brought))))
 
     def teach(self, *, examples: pl.DataFrame, answers: pl.Series) -> pl.Series:
-        """What was asked and the answer, which alone is trained; or a brought conversation, trained where it says.
+        """Build what was asked and the answer, which alone is trained; a brought conversation is trained where it says.
 
-        A brought conversation that ends on another message than an answer gets one as its last turn.
+        A brought conversation that does not end with an answer gets one as its last turn.
         """
         import polars as pl
 
@@ -63,7 +63,7 @@ class Direct(Strategy):
         return _placed(brought, _headed(talks, _answered(talks["messages"], answers.filter(brought))), taught)
 
     def teach_whole(self, *, examples: pl.DataFrame, answers: pl.Series) -> pl.Series:
-        """The same: it asks with no words of its own."""
+        """Teach the same as `teach`, since no words of its own were asked."""
         return self.teach(examples=examples, answers=answers)
 
 
@@ -72,7 +72,7 @@ def _opening(examples: pl.DataFrame) -> list[Turn]:
 
 
 def _placed(brought: pl.Series, talks: pl.Series, others: pl.Series) -> pl.Series:
-    """Both sorts of row, each worked out by itself, back in their places: most collections hold one sort."""
+    """Put both sorts of row, each worked out by itself, back in their places; most collections hold one sort."""
     import polars as pl
 
     if not len(talks) or not len(others):

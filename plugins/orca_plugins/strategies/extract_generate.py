@@ -1,4 +1,4 @@
-"""The teacher takes out of the given text what matters, then answers out of that."""
+"""Extract, then generate: the teacher picks the passages of a given text that matter, then answers from them."""
 
 from typing import Literal
 

@@ -58,14 +58,14 @@ class FewShot(Strategy):
         return pl.select(pl.when(examples["question"].is_not_null()).then(asked).alias("messages")).to_series()
 
     def teach(self, *, examples: pl.DataFrame, answers: pl.Series) -> pl.Series:
-        """What was asked and the answer, which alone is trained."""
+        """Build what was asked and the answer, which alone is trained."""
         import polars as pl
 
         answers = pl.select(pl.coalesce(examples["answer"], answers).alias("answer")).to_series()
         return conversations_of([*self._asked(examples), Turn("assistant", answers, trained=True)])
 
     def teach_whole(self, *, examples: pl.DataFrame, answers: pl.Series) -> pl.Series:
-        """The same: it asks with no words of its own."""
+        """Teach the same as `teach`, since no words of its own were asked."""
         return self.teach(examples=examples, answers=answers)
 
     def _asked(self, examples: pl.DataFrame) -> Iterator[Turn]:

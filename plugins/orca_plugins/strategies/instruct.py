@@ -57,14 +57,14 @@ class Instruct(Strategy):
         return self
 
     def columns(self) -> tuple[str, ...]:
-        """Those that its words name."""
+        """List the columns named in its words, other than the question."""
         named = {name for text in (self.system or "", self.prompt) for _, name in _pieces(text) if name is not None}
         return tuple(sorted(named - {"question"}))
 
     def ask(self, *, examples: pl.DataFrame) -> pl.Series:
-        """The words filled in; null where a row lacks something that they name.
+        """Fill in the words for each example; null where a row lacks a value that they name.
 
-        Raises: SourceError where no row has a column of a name.
+        Raises: SourceError where no row has a column that the words name.
         """
         import polars as pl
 
@@ -79,7 +79,8 @@ class Instruct(Strategy):
         return pl.select(pl.when(sound).then(asked).alias("messages")).to_series()
 
     def teach(self, *, examples: pl.DataFrame, answers: pl.Series) -> pl.Series:
-        """The student's system message, the question, the answer, which alone is trained."""
+        """Build the student's conversation: its system message, the question, and the answer, which alone is
+        trained."""
         turns = [Turn("system", heading(examples["system"])), Turn("user", examples["question"])]
         return conversations_of([*turns, Turn("assistant", answers, trained=True)])
 
@@ -95,7 +96,7 @@ def _pieces(text: str) -> list[tuple[str, str | None]]:
 
 
 def _filled(text: str, examples: pl.DataFrame) -> pl.Series:
-    """The text for each example: String [examples], null where it lacks a value."""
+    """Fill in a text for each example: String [examples], null where it lacks a value."""
     import polars as pl
 
     parts: list[pl.Expr] = []

@@ -1,4 +1,4 @@
-"""The teacher recalls what it knows of the matter, then answers out of that."""
+"""Recall, then generate: the teacher recalls facts that bear on the question, then answers from them."""
 
 from typing import Literal
 

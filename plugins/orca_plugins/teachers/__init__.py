@@ -1,4 +1,4 @@
-"""Who answers."""
+"""Teachers: kinds that answer questions."""
 
 from orca_recipes.contract.hooks import Offers, hookimpl
 

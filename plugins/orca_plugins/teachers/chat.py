@@ -1,6 +1,6 @@
-"""What teachers that chat with a model have in common: how an answer is sampled, and how long it may be.
+"""Base of teachers that chat with a model: the options of sampling, and the length of an answer.
 
-What decides an answer is part of a request's key, so an option that nobody set is left out of it: an option added later
+Options that decide an answer are part of a request's key. Unset ones are left out of it, so an option added later
 changes no key.
 """
 
@@ -59,7 +59,8 @@ class ChatTeacher(Teacher, ABC):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """What decides the answers; not where and how they are fetched, nor what they cost."""
+        """Identify the teacher by the options that decide answers; not by where and how they are fetched, nor by their
+        cost."""
         decisive = super().identity()
         silent = self.only_fetching() | (frozenset() if self.leave_out else {"leave_out"})
         return {name: value for name, value in decisive.items() if name not in silent}
@@ -70,14 +71,14 @@ class ChatTeacher(Teacher, ABC):
 
     @abstractmethod
     def model_name(self) -> str:
-        """The model, as the server is asked for it."""
+        """Return the model's name, as the server is asked for it."""
 
     def limit_name(self) -> str:
-        """What the server calls max_tokens."""
+        """Return the server's name of max_tokens."""
         return "max_tokens"
 
     def sampling(self) -> Mapping[str, Any]:
-        """The model and the options that were set; not max_tokens."""
+        """Return the model and the options that were set, without max_tokens."""
         options: dict[str, Any] = {"model": self.model_name()}
         options |= {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed}
         options["stop"] = None if self.stop is None else list(self.stop)
@@ -85,27 +86,29 @@ class ChatTeacher(Teacher, ABC):
         return {name: value for name, value in options.items() if value is not None}
 
     def lengths(self) -> Lengths:
-        """max_tokens, and where answers that it cuts are asked again up to four times more of it, doubling."""
+        """Return the limits of an answer: max_tokens, and with `ask_again` four doublings of it for answers that were
+        cut."""
         if self.on_length != "ask_again" or self.max_tokens is None:
             return Lengths(limits=(self.max_tokens,), keep_cut=self.on_length == "keep")
         return Lengths(limits=tuple(self.max_tokens * _LONGER**times for times in range(_TIMES + 1)))
 
     def left_out(self) -> frozenset[str]:
-        """As the recipe says."""
+        """Return the fields left out by the recipe."""
         return frozenset(self.leave_out)
 
     def most_empty_retries(self) -> int:
-        """As the recipe says."""
+        """Return how often a run asks again after an empty reply, as the recipe says."""
         return self.empty_retries
 
     def money(self) -> Money:
         return Money(prices=self.prices, budget_usd=self.budget_usd)
 
     def as_sent(self, *, request: Request) -> Mapping[str, Any]:
-        """The body of a request as it goes out."""
+        """Build the body of a request as it goes out."""
         chosen = dict(self.sampling())
         more = chosen.pop("extra_body", {})
         if self.seed is not None:
+            # Else all samples of a question would get the same answer.
             chosen["seed"] = self.seed + request.sample
         if request.max_tokens is not None:
             chosen[self.limit_name()] = request.max_tokens
@@ -113,4 +116,5 @@ class ChatTeacher(Teacher, ABC):
         return {**chosen, "messages": request.sent_messages(), **tools, **more}
 
 
+# Set by this teacher: extra_body may not overwrite them.
 _OWN_NAMES = {"model", "messages", "temperature", "top_p", "max_tokens", "seed", "stop", "n", "stream"}

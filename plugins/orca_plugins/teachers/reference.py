@@ -49,7 +49,7 @@ class Reference(Teacher):
 
 
 def _lacks(answer: pl.Series, messages: pl.Series) -> pl.Series:
-    """Which examples have no answer, and no answer earlier in their conversation that is trained."""
+    """Mark the examples with neither an answer nor a trained answer earlier in their conversation."""
     import polars as pl
 
     none = answer.is_null()

@@ -1,4 +1,4 @@
-"""How a conversation becomes text around control tokens."""
+"""Templates: kinds that turn a conversation into text with control tokens."""
 
 from orca_recipes.contract.hooks import Offers, hookimpl
 

@@ -38,7 +38,7 @@ class ChatML(Template):
         return self
 
     def markup(self, *, vocabulary: Vocabulary) -> Markup:
-        """The markup. Raises: TemplateError where the tokenizer lacks the control tokens."""
+        """Build the markup. Raises: TemplateError where the tokenizer lacks the control tokens."""
         start = control_token(vocabulary, self.start, "start")
         end = control_token(vocabulary, self.end, "end")
         turns = {role: Turn(header=f"{start}{role}\n", footer=f"{end}\n") for role in _ROLES}

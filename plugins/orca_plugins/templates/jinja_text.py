@@ -1,4 +1,4 @@
-"""Values written as jinja source, so that a template that is made here prints them as they are."""
+"""Values as jinja source, so that a template made here prints them unchanged."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,15 +8,16 @@ _ESCAPED = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def quoted(text: str) -> str:
-    """A text as a jinja string: what would end it, and what jinja would change in it (line ends), is escaped.
+    """Write a text as a jinja string, with quotes, backslashes and control characters escaped (jinja would change line
+    ends).
 
-    Other characters stand as they are: JSON's escapes of characters past U+FFFF are two that jinja does not join.
+    Other characters stay as they are: JSON would write one past U+FFFF as two escapes, which jinja does not join.
     """
     return '"' + "".join(_ESCAPED.get(character) or _plain(character) for character in text) + '"'
 
 
 def literal(value: Any) -> str:
-    """A JSON value as jinja source."""
+    """Write a JSON value as jinja source."""
     if isinstance(value, str):
         return quoted(value)
     if isinstance(value, Mapping):

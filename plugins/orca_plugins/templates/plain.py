@@ -42,12 +42,13 @@ class Plain(Template):
     bos: Annotated[bool, Field(description="begin each conversation with the tokenizer's bos")] = False
 
     def markup(self, *, vocabulary: Vocabulary) -> Markup:
-        """The markup. Raises: TemplateError where the tokenizer lacks a token that ends an answer."""
+        """Build the markup. Raises: TemplateError where the tokenizer lacks a token that ends an answer."""
         turns = {"system": self.system, "user": self.user, "assistant": self.assistant}
         if self.tool is not None:
             turns["tool"] = self.tool
         _check_texts(turns, vocabulary)
         opening = opening_token(vocabulary, self.bos)
+        # Control tokens of the footer are part of the end that is learnt; what follows them is not.
         cut = _last_control_end(self.assistant.footer, vocabulary)
         terminator = self._terminator(vocabulary) + self.assistant.footer[:cut]
         turns["assistant"] = Turn(header=self.assistant.header, footer=self.assistant.footer[cut:])
@@ -64,12 +65,12 @@ class Plain(Template):
 
 
 def _last_control_end(text: str, vocabulary: Vocabulary) -> int:
-    """Where the last control token of a text ends, 0 where there is none."""
+    """Find the end of the last control token in a text, 0 where there is none."""
     return max((text.rfind(token) + len(token) for token in vocabulary.control if token in text), default=0)
 
 
 def _check_texts(turns: dict[str, Turn], vocabulary: Vocabulary) -> None:
-    """A control token that a recipe writes into a header is one, unless it changes the text around it."""
+    """Refuse a control token in a recipe's header or footer if it changes the text around it."""
     for role, turn in turns.items():
         for text in sorted(vocabulary.eats_space):
             if text in turn.header or text in turn.footer:

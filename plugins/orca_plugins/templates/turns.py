@@ -14,7 +14,7 @@ from orca_recipes.errors import TemplateError
 
 
 class Turn(BaseModel):
-    """What stands before and after a message; for an assistant the footer comes after the terminator, untrained."""
+    """Texts before and after a message; an assistant's footer comes after the terminator, untrained."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -25,12 +25,12 @@ class Turn(BaseModel):
 def turns_markup(
     turns: Mapping[Role, Turn], *, opening: str, terminator: str, default_system: str | None = None
 ) -> Markup:
-    """The markup of turns in any order.
+    """Build the markup of turns in any order.
 
     Args:
-        opening: what stands before everything (BOS, or nothing).
+        opening: the text before everything (BOS, or nothing).
         terminator: the control token that ends an answer.
-        default_system: what a system message says where the conversation has none.
+        default_system: the system message of a conversation that has none.
     """
     joints = {(START, role): Joint("", opening + turn.header) for role, turn in turns.items()}
     for before, turn in turns.items():
@@ -44,7 +44,8 @@ def turns_markup(
 
 
 def opening_token(vocabulary: Vocabulary, wanted: bool) -> str:
-    """The token that begins every conversation, where one is wanted. Raises: TemplateError where there is none."""
+    """Return the token that begins every conversation, an empty text if none is wanted. Raises: TemplateError where the
+    tokenizer has none."""
     if not wanted:
         return ""
     if vocabulary.bos is None:
@@ -53,7 +54,7 @@ def opening_token(vocabulary: Vocabulary, wanted: bool) -> str:
 
 
 def control_token(vocabulary: Vocabulary, text: str, option: str) -> str:
-    """The text, where it is a control token that a template can use. Raises: TemplateError."""
+    """Check that a text is a control token fit for a template, and return it. Raises: TemplateError."""
     if text not in vocabulary.control:
         raise TemplateError(
             f"template.{option}: {text} is no control token of the tokenizer; "
@@ -68,7 +69,8 @@ def control_token(vocabulary: Vocabulary, text: str, option: str) -> str:
 
 
 def _jinja(turns: Mapping[Role, Turn], opening: str, terminator: str, default_system: str | None) -> str:
-    """The same as jinja; every tag strips the white space around it, so that no setting of jinja matters."""
+    """Write the turns as a jinja template; every tag strips the white space around it, so that no setting of jinja
+    matters."""
     lines = [f"{{{{- {quoted(opening)} -}}}}"] if opening else []
     if default_system is not None:
         lines += ["{%- if not messages or messages[0]['role'] != 'system' -%}"]

@@ -1,4 +1,4 @@
-"""How text becomes ids."""
+"""Tokenizers: kinds that turn text into ids."""
 
 from orca_recipes.contract.hooks import Offers, hookimpl
 

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def texts(path: Path) -> Iterator[str]:
-    """Every text of every row, in order. Raises: ValueError for a line that is no JSON object."""
+    """Yield every text of every row, in order. Raises: ValueError for a line that is no JSON object."""
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             yield from (value for value in _row(line, f"{path}:{number}").values() if isinstance(value, str))
@@ -51,6 +51,7 @@ def trained(corpus: Iterator[str], vocabulary: int) -> str:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
+            # Without its own regex (GPT-2's), which would split the pieces once more.
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -58,6 +59,7 @@ def trained(corpus: Iterator[str], vocabulary: int) -> str:
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=list(CONTROL_TOKENS),
+        # A token for every byte; sorted, since a set's order is not the same in every process.
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )

@@ -1,4 +1,4 @@
-"""How packed rows become files."""
+"""Writers: kinds that store packed rows in files."""
 
 from orca_recipes.contract.hooks import Offers, hookimpl
 

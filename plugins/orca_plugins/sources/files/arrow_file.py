@@ -27,13 +27,13 @@ rows in silence."""
 
 
 def column_names(file: SourceFile) -> list[str]:
-    """The columns of a file, those inside of structs with dotted names."""
+    """List the columns of a file; fields of structs have dotted names."""
     with _opened(file) as (schema, _):
         return names_of_schema(schema)
 
 
 def raw_rows(file: SourceFile, *, at_most: int | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of a file as values of Python."""
+    """Yield the rows of a file as Python values, no more than `at_most`."""
     left = at_most
     with _opened(file) as (_, batches):
         for batch in _pieces(file, batches):
@@ -78,7 +78,7 @@ def _pieces(file: SourceFile, batches: "Iterator[pa.RecordBatch]") -> "Iterator[
 
 @contextlib.contextmanager
 def _opened(file: SourceFile) -> "Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]":
-    """The schema and the batches of a file."""
+    """Open a file and provide its schema and its batches; refuse a stream that was cut off."""
     import pyarrow as pa
 
     with contextlib.ExitStack() as stack:

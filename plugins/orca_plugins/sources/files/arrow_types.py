@@ -30,7 +30,7 @@ def references_type() -> "pa.DataType":
 
 
 def column_type(ours: str, wanted: Wanted) -> "pa.DataType | None":
-    """The type of a column that is made of values of JSON; None: as Arrow finds it."""
+    """Return the type for a column built from JSON values; None lets Arrow infer it."""
     if ours in wanted.sorts:
         return where_type(wanted.sorts[ours])
     types = {**dict.fromkeys(LISTS, references_type), "messages": turns_type}
@@ -38,7 +38,7 @@ def column_type(ours: str, wanted: Wanted) -> "pa.DataType | None":
 
 
 def fits(ours: str, stored: "pa.DataType", wanted: Wanted) -> bool:
-    """Whether a column of a stored type can be one of ours."""
+    """Tell whether a column of a stored type can be read as one of ours."""
     if ours in wanted.sorts:
         return fits_where(wanted.sorts[ours], stored)
     if ours in BESIDE_MESSAGES:
@@ -55,7 +55,7 @@ def fits(ours: str, stored: "pa.DataType", wanted: Wanted) -> bool:
 
 
 def plain(ours: str, array: "pa.Array", wanted: Wanted) -> "pa.Array":
-    """A column whose type fits, in our plain type; no text is checked here."""
+    """Convert a column of a fitting type to our plain type, without checking its text."""
     import pyarrow as pa
 
     if ours in wanted.sorts:
@@ -72,7 +72,7 @@ def plain(ours: str, array: "pa.Array", wanted: Wanted) -> "pa.Array":
 
 
 def beside_texts(ours: str, array: "pa.Array", which: np.ndarray) -> tuple[dict[int, str], dict[int, str]]:
-    """Of some rows, what they bring beside messages as its text, by position; and what is wrong of others.
+    """Read the values that some rows bring beside messages (`tools` and the like): texts by row, and faults by row.
 
     Args:
         which: bool [rows].
@@ -143,12 +143,12 @@ def _called(stored: "pa.DataType") -> str:
 
 
 def is_talk(stored: "pa.DataType") -> bool:
-    """Whether a stored type can be a conversation: a list of messages."""
+    """Tell whether a stored type can be a conversation: a list of messages."""
     return is_list(stored) and not _is_null(stored.value_type) and is_turn(stored.value_type)
 
 
 def _is_spelt(stored: "pa.DataType", wanted: Wanted) -> bool:
-    """Whether a stored type can be a conversation in another manner: text, texts, pairs, items."""
+    """Tell whether a stored type can be a conversation spelt as text, texts, pairs or items."""
     import pyarrow.types as types
 
     if is_list(stored):
@@ -180,7 +180,7 @@ def _plain_messages(array: "pa.Array", wanted: Wanted) -> "pa.Array":
 
 
 def _plain_references(array: "pa.Array") -> "pa.Array":
-    """No references at all are null, so that the row is the same in a format without lists."""
+    """Convert lists of references to our plain type; an empty list becomes null, as in formats without lists."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -211,7 +211,7 @@ def _fraction(value: float | None, stored: "pa.DataType") -> str | None:
 
 
 def _singles(texts: "pa.Array") -> "pa.Array":
-    """Each text as a list of one, null as null."""
+    """Wrap each text in a list of one; null stays null."""
     import pyarrow as pa
 
     offsets = np.concatenate([[0], np.cumsum(texts.is_valid().to_numpy(zero_copy_only=False))])
@@ -230,7 +230,7 @@ def _is_text(stored: "pa.DataType") -> bool:
 
 
 def is_list(stored: "pa.DataType") -> bool:
-    """Whether a stored type is a list."""
+    """Tell whether a stored type is one of Arrow's list types (list, large list, fixed-size list)."""
     import pyarrow.types as types
 
     return any(is_one(stored) for is_one in (types.is_list, types.is_large_list, types.is_fixed_size_list))

@@ -50,15 +50,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Finish:
-    """What every row is given: the recipe's constant task, and which assistant messages are trained; and which rows
-    are chosen, by what is `wanted`."""
+    """The last step from tables to a Reading: give rows the constant task, mark the trained messages, and choose rows
+    by `wanted`."""
 
     task: str | None
     train_on: Literal["all", "last"]
     wanted: Wanted
 
     def reading(self, tables: Sequence[Table]) -> Reading:
-        """The tables' rows that are sound, and all rejections, each in order of place."""
+        """Build a Reading of the tables' sound rows, with all rejections, each in order of place."""
         table = _joined(tables)
         places = table.places
         columns, misread = with_tools_of_system(table.columns, self.wanted)
@@ -98,7 +98,7 @@ class Finish:
 
 
 def _with_extra(frame: "pl.DataFrame") -> "pl.DataFrame":
-    """The columns that are kept as they are, gathered in one."""
+    """Gather the `extra` columns in one list of (name, value) structs."""
     import polars as pl
 
     kept = {ours: name for ours in frame.columns if (name := extra_name(ours)) is not None}
@@ -109,7 +109,7 @@ def _with_extra(frame: "pl.DataFrame") -> "pl.DataFrame":
 
 
 def _incomparable(table: Table, faults: Mapping[int, str]) -> dict[int, str]:
-    """The rows with faults that keep them from being compared with anything."""
+    """Select the faults that prevent a comparison by `where`: text that is not UTF-8, or a value of another sort."""
     found = {row: why for row, why in table.faults.items() if why.startswith("where: ")}
     return found | {row: why for row, why in faults.items() if why == BAD_TEXT}
 
@@ -150,7 +150,7 @@ def _faults(columns: Mapping[str, "pa.Array"], wanted: Wanted) -> dict[int, str]
 
 
 def _rows_of_invalid_text(array: "pa.Array", first: int = 0) -> list[int]:
-    """Rows whose text is not UTF-8, by halving: nearly always one look at the whole column."""
+    """Find rows whose text is not UTF-8 by halving: nearly always one look at the whole column."""
     import pyarrow as pa
 
     try:
@@ -215,7 +215,7 @@ def _stray_replies(array: "pa.Array", wanted: Wanted) -> dict[int, str]:
 
 
 def unknown_role(role: str | None) -> str:
-    """What is said of a message whose role is none of ours."""
+    """Return the reason to reject a message without a role, or with an unknown one."""
     if role is None:
         return NO_ROLE
     meant = f'roles = {{ "{shown(role)}" = "..." }} says which it is'
@@ -223,7 +223,7 @@ def unknown_role(role: str | None) -> str:
 
 
 def _first_texts(array: "pa.Array", texts: "pa.Array", which: "pa.Array") -> dict[int, str | None]:
-    """The rows of a list column in which a flag of its flattened items is set, and the text of the first such item."""
+    """Map each row of a list column with a flagged item to the text of its first flagged item."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -232,13 +232,14 @@ def _first_texts(array: "pa.Array", texts: "pa.Array", which: "pa.Array") -> dic
         return {}
     parents = pc.list_parent_indices(array).to_numpy(zero_copy_only=False)[items]
     rows, first = np.unique(parents, return_index=True)
+    # As bytes, since text that is not UTF-8 cannot be given out as str.
     found = texts.take(pa.array(items[first])).cast(pa.large_binary()).to_pylist()
     said = [None if text is None else text.decode(errors="replace") for text in found]
     return dict(zip(rows.tolist(), said, strict=True))
 
 
 def _rows_where(array: "pa.Array", items: "pa.Array") -> list[int]:
-    """The rows of a list column in which a flag of its flattened items is set."""
+    """List the rows of a list column with a flagged item; flags are of the flattened items."""
     import pyarrow.compute as pc
 
     flags = items.to_numpy(zero_copy_only=False)
@@ -255,9 +256,9 @@ def _only(array: "pa.Array", kept: np.ndarray) -> "pa.Array":
 
 
 def _marked(array: "pa.Array", *, last_only: bool) -> "tuple[pa.Array, list[int]]":
-    """The messages with `trained`, and the rows that end with an answer while their flags leave none to train.
+    """Mark the trained messages, and list the rows that end with an answer while their flags leave none to train.
 
-    Trained are the assistant messages, or the last one of each conversation, whose flags do not say otherwise.
+    Trained are all assistant messages, or only the last one of each conversation, except where a flag says no.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -283,7 +284,7 @@ def _marked(array: "pa.Array", *, last_only: bool) -> "tuple[pa.Array, list[int]
 
 
 def _only_open(answers: "pa.Array", messages: "pa.Array") -> "pa.Array":
-    """The answers of rows without messages, and of those whose messages do not end with one."""
+    """Keep the answers of rows without messages or whose messages do not end with an answer; null the others."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -293,7 +294,7 @@ def _only_open(answers: "pa.Array", messages: "pa.Array") -> "pa.Array":
 
 
 def _untrained(array: "pa.Array", answers: np.ndarray, trained: np.ndarray) -> list[int]:
-    """Rows whose last message is an answer and in which none is trained."""
+    """List the rows that end with an answer and have no trained message."""
     offsets = list_offsets(array).to_numpy()
     filled = np.flatnonzero(offsets[1:] > offsets[:-1])
     counts = np.concatenate([[0], np.cumsum(trained)])

@@ -1,8 +1,8 @@
-"""Which rows are read: what `where` asks of columns, of whatever type a file stores them as.
+"""The choice of rows by `where`: conditions on columns, of whatever type a file stores them as.
 
-A column that only chooses is read beside the others, brought to texts, 64-bit floats or flags, looked at, and dropped.
-A value of another sort than it is compared with is a fault of its row, or of the file where that says its types: never
-a row that is left out in silence.
+A column read only to choose rows is converted to texts, 64-bit floats or flags, compared, and dropped. A value of
+another sort than it is compared with is a fault of its row, or of the file where that declares types; such a row is
+never left out in silence.
 """
 
 from collections.abc import Mapping
@@ -23,14 +23,14 @@ _FLAGS = {"true": True, "false": False}
 
 
 def where_type(sort: Sort) -> "pa.DataType":
-    """The type of a column that rows are chosen by; one that must only be there is a flag: whether it is."""
+    """Return the type in which `where` compares a column; one that must only be there is a flag of whether it is."""
     import pyarrow as pa
 
     return {"text": pa.large_string(), "number": pa.float64()}.get(sort, pa.bool_())
 
 
 def fits_where(sort: Sort, stored: "pa.DataType") -> bool:
-    """Whether a column of a stored type can be compared so."""
+    """Tell whether a column of a stored type can be compared as this sort."""
     import pyarrow.types as types
 
     if sort == "any" or types.is_null(stored):
@@ -45,7 +45,7 @@ def fits_where(sort: Sort, stored: "pa.DataType") -> bool:
 
 
 def plain_where(sort: Sort, array: "pa.Array") -> "pa.Array":
-    """A column whose type fits, in the type that it is compared in."""
+    """Convert a column of a fitting type to the type it is compared in."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -59,7 +59,7 @@ def plain_where(sort: Sort, array: "pa.Array") -> "pa.Array":
 
 
 def where_value(theirs: str, sort: Sort, value: Any) -> Any:
-    """A value of JSON as it is compared.
+    """Convert a JSON value to the form it is compared in; null stays None.
 
     Raises: BadRow for one of another sort.
     """
@@ -104,18 +104,18 @@ def odd_numbers(columns: "Mapping[str, pa.Array]", wanted: Wanted) -> dict[int, 
 
 
 def by_messages(wanted: Wanted) -> bool:
-    """Whether rows are chosen by what their messages are."""
+    """Tell whether `where` looks at the messages of rows."""
     return "messages" in _compared(wanted).values()
 
 
 def chosen_rows(
     columns: "Mapping[str, pa.Array]", wanted: Wanted, faults: Mapping[int, str], *, rows: int
 ) -> tuple[np.ndarray, int]:
-    """Which rows go on, bool [rows], and how many are left out.
+    """Choose rows by `where`: bool [rows] of those kept, and the number left out.
 
     Args:
-        columns: of ours; messages as `turns_type` says. faults: rows that cannot be compared; they go on, because
-            whether they would be chosen cannot be known.
+        columns: ours; messages as in `turns_type`. faults: rows that cannot be compared; they are kept here, because
+            nobody can know whether they would be chosen.
     """
     kept = np.ones(rows, bool)
     if wanted.where is None or not rows:
@@ -136,12 +136,12 @@ def chosen_rows(
 
 
 def without_choosing(columns: "Mapping[str, pa.Array]") -> "dict[str, pa.Array]":
-    """The columns without those that only choose rows."""
+    """Drop the columns that only choose rows."""
     return {ours: array for ours, array in columns.items() if where_name(ours) is None}
 
 
 def _compared(wanted: Wanted) -> dict[str, str]:
-    """The columns that `where` names: theirs to ours."""
+    """Map each column named in `where`, as the file calls it, to ours."""
     asked = wanted.where.sorts() if wanted.where is not None else {}
     return {name: ours if (ours := where_column(name)) in wanted.sorts else "messages" for name in asked}
 

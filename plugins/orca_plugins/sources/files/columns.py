@@ -1,9 +1,9 @@
-"""Which of a file's columns are ours.
+"""The map from our columns to those of a file.
 
-A recipe's `columns` names them one by one. Without it, every column that the file has under one of our own names is
-taken; with it, only what it names is (and `question` and `messages` under their own names where it names neither), so
-that an `answer` which a recipe calls the reference does not come in a second time as the row's own answer. Columns that
-many files have for purposes of their own (`reasoning`, `options`, `language`) are taken only where they are named.
+A recipe's `columns` names them one by one. Without it, every column of the file with one of our names is taken; with
+it, only those it names (and `question` and `messages` under their own names where it names neither), so that an
+`answer` that a recipe calls the reference does not also come in as the row's own answer. Columns that many files have
+for other purposes (`reasoning`, `options`, `language`) are taken only where they are named.
 """
 
 import difflib
@@ -51,12 +51,12 @@ _NAME_CHARS = 100
 
 @dataclass(frozen=True)
 class Shape:
-    """How the rows of a well-known layout are read.
+    """A well-known layout of rows, and how to read it.
 
-    columns: of ours to theirs; may_be: those that not every file of the layout has. needs: columns that rows have, and
-    what they hold. lacks: columns that they have not. pairs, marks: as `Wanted` says. tree: where rows are messages of
-    trees, the keys that hold a message's id, parent, text, role, rank and replies, or the nodes of traces. roles,
-    items, calls_after, system_says: as `Wanted` says. example: a row.
+    columns: ours to theirs; may_be: further ones that not every file of the layout has. needs: columns that rows must
+    have, and what they hold; lacks: columns that rows must not have. tree: where rows are messages of trees, the keys
+    of a message's id, parent, text, role, rank and replies, or those of the nodes of traces. pairs, marks, roles,
+    items, calls_after, system_says: as in `Wanted`. example: a row.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Shape:
 
     @property
     def is_plain(self) -> bool:
-        """Whether `columns` of a recipe could say the same."""
+        """Whether a recipe's `columns` could say the same."""
         return not (self.tree or self.pairs or self.marks or self.items)
 
 
@@ -114,12 +114,12 @@ class Wanted:
         return "answer" not in self.parts
 
     def is_spare(self, ours: str) -> bool:
-        """Whether nobody named a column which a conversation that ends with its answer does without."""
+        """Tell whether nobody named a column that a conversation ending with its answer can do without."""
         return ours in _SPARE and ours not in self.named
 
 
 def require_known(columns: Mapping[str, Theirs]) -> None:
-    """Refuse columns of ours that there are not, and theirs without a name, or several where one is read.
+    """Refuse unknown columns of ours, columns of theirs without a name or named twice, and several where one is read.
 
     Raises: PydanticCustomError.
     """
@@ -139,32 +139,32 @@ def require_known(columns: Mapping[str, Theirs]) -> None:
 
 
 def _whole(ours: str) -> str:
-    """The column of ours that a part is one of."""
+    """Return our column that a part belongs to; any other column as it is."""
     return ours.removeprefix(_PART).rpartition(".")[0] if ours.startswith(_PART) else ours
 
 
 def extra_column(theirs: str) -> str:
-    """How a column that is kept under its own name is called among ours."""
+    """Return our name of a column kept under its own: `extra.NAME`."""
     return _EXTRA + theirs
 
 
 def extra_name(ours: str) -> str | None:
-    """The file's name of a column that is kept as it is, None for one of ours."""
+    """Return the file's name of an `extra` column, None for any other."""
     return ours.removeprefix(_EXTRA) if ours.startswith(_EXTRA) else None
 
 
 def named(theirs: Theirs) -> tuple[str, ...]:
-    """The columns of the file that one of ours is read from."""
+    """List the file's columns that one of ours is read from."""
     return (theirs,) if isinstance(theirs, str) else tuple(theirs)
 
 
 def where_column(theirs: str) -> str:
-    """How a column that only chooses rows is called among ours."""
+    """Return our name of a column that only chooses rows: `where.NAME`."""
     return _WHERE + theirs
 
 
 def where_name(ours: str) -> str | None:
-    """The file's name of a column that only chooses rows, None for any other."""
+    """Return the file's name of a column that only chooses rows, None for any other."""
     return ours.removeprefix(_WHERE) if ours.startswith(_WHERE) else None
 
 
@@ -179,7 +179,8 @@ def wanted_columns(
     shape: Shape | None = None,
     roles: Mapping[str, str] | None = None,
 ) -> Wanted:
-    """What to read; a constant task takes the place of the task column, and columns of the recipe that of a shape's."""
+    """Decide which columns to read; a constant task replaces the task column, and the recipe's columns replace a
+    shape's."""
     of_shape = shape.columns if shape is not None else {}
     may_be: dict[str, Theirs] = dict(shape.may_be) if shape is not None else {}
     if columns is not None or shape is not None:
@@ -219,18 +220,18 @@ def wanted_columns(
 
 
 def is_talk(name: str, sort: Sort, paths: Mapping[str, str]) -> bool:
-    """Whether a column that chooses rows is the one that messages are read from."""
+    """Tell whether a column named in `where` is the column of messages."""
     return sort == "messages" or (sort != "number" and name == paths.get("messages"))
 
 
 def routes(path: str) -> list[tuple[str, ...]]:
-    """The keys that lead to a column, best first: the name as it stands, then its parts where it holds dots."""
+    """List the sequences of keys that may lead to a column, best first: its whole name, then its parts at the dots."""
     parts = tuple(path.split("."))
     return [(path,), parts] if len(parts) > 1 and all(parts) else [(path,)]
 
 
 def columns_in_file(*, file: str, wanted: Wanted, names: Sequence[str]) -> dict[str, str]:
-    """The wanted columns that a file with fixed columns has, ours to theirs.
+    """Map our wanted columns to those that a file with fixed columns has.
 
     Raises: SourceError where a column that the recipe names is missing, or question and messages both are.
     """
@@ -265,7 +266,7 @@ def _what_it_has(sought: str, names: Sequence[str]) -> str:
 
 
 def require_choosing(*, file: str, missing: Sequence[str], names: Sequence[str]) -> None:
-    """Refuse a file whose first rows have none of a column that rows are chosen by.
+    """Refuse a file whose first rows lack a column named in `where`.
 
     Raises: SourceError with the names that they have.
     """
@@ -274,17 +275,17 @@ def require_choosing(*, file: str, missing: Sequence[str], names: Sequence[str])
 
 
 def nearest(sought: str, names: Sequence[str]) -> str | None:
-    """The name most like the one sought, where one is."""
+    """Return the name most like the one sought, None if none is close."""
     return next(iter(difflib.get_close_matches(sought, names, n=1)), None)
 
 
 def shown(name: str) -> str:
-    """A text out of a data set, fit to be printed: short, and without a character that a terminal would act on."""
+    """Shorten and escape a text from a data set for printing, so that no character acts on a terminal."""
     return _printable(name if len(name) <= _NAME_CHARS else name[:_NAME_CHARS] + "...")
 
 
 def shown_path(path: Path) -> str:
-    """A path, fit to be printed; that of a copy as what it is a copy of."""
+    """Escape a path for printing; a copy is shown as its origin."""
     return _printable(origin_of(path) or str(path))
 
 

@@ -58,8 +58,10 @@ class _Texts:
     def __iter__(self) -> Iterator[str]:
         for block in line_blocks(chunks(self.file.path)):
             self.blocks += 1
+            # Bytes that are not UTF-8 become surrogates, so that only their row is rejected.
             text = block.decode(errors="surrogateescape")
             self.clean = self.clean and _is_utf8(text)
+            # Lines end at line feeds alone, as their places are counted.
             yield from io.StringIO(text, newline="\n")
 
 
@@ -132,7 +134,7 @@ def read(
 
 
 def column_names(file: SourceFile, *, delimiter: str, quote: str) -> list[str]:
-    """The columns that the header names; none where it cannot be read."""
+    """List the columns named in the header; empty where it cannot be read."""
     texts = _Texts(file)
     records = _quoted(texts, delimiter, quote) if quote else _unquoted(texts, delimiter)
     first = next(records, None)
@@ -140,7 +142,8 @@ def column_names(file: SourceFile, *, delimiter: str, quote: str) -> list[str]:
 
 
 def _first_row(file: SourceFile, records: Iterator[Record], batch: _Batch, header: bool) -> Record | None:
-    """The first record that has fields; those before it are rejected, unless it should be the header."""
+    """Return the first record with fields, None if there is none; reject those before it, or refuse the file if it
+    should be the header."""
     for record in records:
         if not record.reason:
             return record
@@ -171,6 +174,7 @@ def _positions(file: SourceFile, wanted: Wanted, names: list[str]) -> dict[str, 
 def _quoted(texts: _Texts, delimiter: str, quote: str) -> Iterator[Record]:
     # The limit belongs to the whole process; it is only ever raised, so that nobody who set a larger one is cut short.
     csv.field_size_limit(max(csv.field_size_limit(), FIELD_CHARS))
+    # Without strict, an unclosed quote or text after a closing one would pass in silence.
     reader = csv.reader(texts, delimiter=delimiter, quotechar=quote, strict=True)
     while True:
         first = reader.line_num + 1
@@ -199,8 +203,8 @@ def _reason(error: str) -> str:
 
 
 def _column(ours: str, values: list[str], wanted: Wanted, faults: dict[int, str]) -> "pa.Array":
-    """An empty field is an empty question, and nothing at all in any other column; faults: of rows that cannot be
-    compared, to which such rows are added."""
+    """Convert fields of text to one of our columns: an empty field is an empty question, null elsewhere. Rows that
+    cannot be read or compared are added to faults."""
     import pyarrow as pa
 
     if ours in wanted.sorts:

@@ -1,7 +1,7 @@
-"""What the first rows of files seem to be, and what would go wrong with them: told before anything is built.
+"""A preview of the first rows of files, before anything is built: the layout they look like, and the faults they have.
 
-Nothing here decides what is read. Rows are tried as a build would read them; the layout that they look like is told
-where it would read them better than what the recipe says.
+Nothing here decides what is read. Rows are tried as a build would read them; a layout is suggested where it would read
+them better than the recipe does.
 """
 
 import json
@@ -36,11 +36,12 @@ Heads = Sequence[tuple[SourceFile, list[dict[str, Any]]]]
 
 
 def looked_at(heads: Heads, wanted: Wanted | None, *, named: str | None, chosen_by_hand: bool) -> Look:
-    """What the first rows of some files seem to be.
+    """Guess the layout of some files from their first rows, and find the faults that a build would report.
 
     Args:
-        wanted: what the recipe reads; None: what their shape says, once it is known. named: the shape that it names.
-        chosen_by_hand: whether it names columns.
+        wanted: what the recipe reads; None where the shape is still to be found. named: the shape that the recipe
+            names.
+        chosen_by_hand: whether the recipe names columns.
     """
     rows = [row for _, found in heads for row in found]
     candidates = fitting(rows)
@@ -68,14 +69,15 @@ def looked_at(heads: Heads, wanted: Wanted | None, *, named: str | None, chosen_
 
 
 def said_columns(shape: Shape, found: Sequence[str]) -> dict[str, Any]:
-    """The columns that a recipe would name in place of a shape, of those that rows have."""
+    """Map our columns to theirs as a recipe would write them in place of a shape; optional ones only where rows have
+    them."""
     there = {ours: theirs for ours, theirs in shape.may_be.items() if all(name in found for name in named(theirs))}
     both: dict[str, Theirs] = {**shape.columns, **there}
     return {ours: theirs if isinstance(theirs, str) else list(theirs) for ours, theirs in both.items()}
 
 
 def _misnamed(heads: Heads) -> Iterator[str]:
-    """Files whose first bytes say that they are compressed, or of another format than their names."""
+    """Yield a fault for each file with first bytes of another compression or format than its name's."""
     for file, _ in heads:
         with file.path.open("rb") as stream:
             start = stream.read(4)
@@ -87,7 +89,7 @@ def _misnamed(heads: Heads) -> Iterator[str]:
 
 
 def _unreadable(heads: Heads, wanted: Wanted, *, is_tree: bool) -> Iterator[str]:
-    """What would be said of the first rows, tried as they would be read."""
+    """Yield the faults of the first rows, tried as a build would read them."""
     for file, rows in heads:
         where = shown_path(file.path)
         names = list(dict.fromkeys(name for row in rows for name in names_in(row)))
@@ -108,7 +110,7 @@ def _unreadable(heads: Heads, wanted: Wanted, *, is_tree: bool) -> Iterator[str]
 
 
 def _is_answered(row: Mapping[str, Any], wanted: Wanted) -> bool:
-    """Whether a row brings an answer, in a column or at the end of its messages; one that cannot be read is told so."""
+    """Tell whether a row brings an answer, in a column or as its last message; true for a row that cannot be read."""
     rows = Rows(wanted)
     try:
         rows.add(1, row)
@@ -121,7 +123,7 @@ def _is_answered(row: Mapping[str, Any], wanted: Wanted) -> bool:
 
 
 def _beside(rows: Sequence[Mapping[str, Any]], wanted: Wanted) -> tuple[str, ...]:
-    """What rows that can be read hold beside texts."""
+    """List what the readable rows hold beside texts: calls, tools, thoughts."""
     found = Rows(wanted)
     for row in rows:
         with suppress(BadRow):
@@ -136,7 +138,7 @@ def _beside(rows: Sequence[Mapping[str, Any]], wanted: Wanted) -> tuple[str, ...
 
 
 def _tried(row: Mapping[str, Any], wanted: Wanted) -> str | None:
-    """Why a row cannot be read, None where it can."""
+    """Return the reason why a row cannot be read, None where it can."""
     rows = Rows(wanted)
     try:
         rows.add(1, row)
@@ -147,7 +149,7 @@ def _tried(row: Mapping[str, Any], wanted: Wanted) -> str | None:
 
 
 def _fault_of_turn(turn: Mapping[str, Any] | None) -> str | None:
-    """As whole columns are looked through, in `checked_rows`, a message that was read."""
+    """Return the fault of a message, None if it is sound; the same checks as `checked_rows` makes on whole columns."""
     if turn is None:
         return NOT_A_MESSAGE
     if turn["fault"] is not None:
@@ -160,7 +162,7 @@ def _fault_of_turn(turn: Mapping[str, Any] | None) -> str | None:
 def _better(
     rows: Sequence[Mapping[str, Any]], wanted: Wanted, best: Sequence[str], *, has_faults: bool, chosen_by_hand: bool
 ) -> Iterator[str]:
-    """The layouts that would read rows which the recipe does not read, or not whole."""
+    """Suggest layouts for rows that the recipe cannot read, or does not read whole."""
     for name in best:
         shape = shape_named(name)
         left = [theirs for theirs in _read_by(shape) if theirs not in wanted.paths.values() and _filled(rows, theirs)]
@@ -177,7 +179,7 @@ def _read_by(shape: Shape) -> list[str]:
 
 
 def _is_of_question(shape: Shape, wanted: Wanted) -> bool:
-    """Whether the recipe reads the first part of the question that a shape makes of several."""
+    """Tell whether the recipe's question is one of the columns that a shape joins into its question."""
     theirs = shape.columns.get("question", ())
     return not isinstance(theirs, str) and bool(theirs) and wanted.paths.get("question") in theirs
 

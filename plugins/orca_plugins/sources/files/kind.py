@@ -157,22 +157,22 @@ class Files(Source):
         return quote
 
     def identity(self) -> dict[str, Any]:
-        """As of every kind; unset or "all", the rows that are read are the same."""
+        """Identify the rows that are read: unset options are left out, and an unset `train_on` is the same as "all"."""
         later = ("rows", "config", "split")
         said = super().identity()
         told = identity_of({name: value for name, value in said.items() if name not in later or value})
         return told if self._is_of_plain_lines() else {**told, "reads": _READS}
 
     def trains_history(self) -> bool:
-        """Whether `train_on = "all"` is said."""
+        """Tell whether `train_on = "all"` is set."""
         return self.train_on == "all"
 
     def second_systems(self) -> Literal["reject", "merge", "keep"]:
-        """As `second_system` says."""
+        """Return `second_system`, "reject" where it is unset."""
         return self.second_system or "reject"
 
     def files(self) -> Sequence[SourceFile]:
-        """The files that `path` names, sorted by name; those at an address are copied here first."""
+        """List the files that `path` names, sorted by name; those at an address are copied here first."""
         path = addressed_files.copied(self.path, versions={}, insist=False)
         return find_files(path=path, format=self.format, config=self.config, split=self.split)
 
@@ -205,7 +205,8 @@ class Files(Source):
                 yield from self._delimited(file, layout, wanted, finish)
 
     def slices_of(self, file: SourceFile, *, slice_bytes: int) -> list[Slice]:
-        """One file, cut as `slices` cuts it; of trees whole, because their messages may lie anywhere in it."""
+        """Cut one file as `slices` does; a file of trees stays whole, because a tree's messages may lie anywhere in
+        it."""
         if self._tree is not None:
             return [whole_file(file)]
         match self._layout(file):
@@ -217,7 +218,7 @@ class Files(Source):
                 return [whole_file(file)]
 
     def column_names(self, file: SourceFile) -> list[str]:
-        """The columns that a Parquet or Arrow file has, or that the first rows of JSON lines name."""
+        """List the columns of a Parquet or Arrow file, or those in the first rows of JSON lines."""
         layout = self._layout(file)
         if layout == "arrow":
             return _files_arrow.column_names(file)
@@ -235,7 +236,8 @@ class Files(Source):
         return unused_columns(map(self._names_in, files[:FILES_LOOKED_AT]), self._wanted(), keys)
 
     def declared_rows(self) -> int | None:
-        """The rows that plain Parquet files say they have, where all files are such."""
+        """Sum the row counts that plain Parquet files state; None if any file is another, or rows are trees or chosen
+        by `where`."""
         files = self.files()
         if self._tree is not None or self.where is not None:
             return None
@@ -245,7 +247,8 @@ class Files(Source):
         return None if None in counts else sum(count for count in counts if count is not None)
 
     def _names_in(self, file: SourceFile) -> list[str]:
-        """The columns of a file; of a compressed Parquet file, which would be read whole for them, none."""
+        """List the columns of a file; none of a compressed Parquet or Arrow file, which would be read whole for
+        them."""
         layout = self._layout(file)
         if layout in ("csv", "tsv"):
             return _files_delimited.column_names(file, **self._manner(layout)) if self.header else []
@@ -254,7 +257,8 @@ class Files(Source):
         return [] if layout in ("parquet", "arrow") and compression_of(file.path.name) else self.column_names(file)
 
     def settled(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
-        """The same with the shape that the lock holds, or that the first rows of the first files have."""
+        """Return this source with its files on this machine and its shape known, from the lock or the first rows of the
+        first files."""
         path = addressed_files.copied(self.path, versions=versions, insist=insist)
         found = self if path is self.path else self.model_copy(update={"path": path})
         if found.shape != AUTO:
@@ -265,20 +269,20 @@ class Files(Source):
         return addressed_files.away(self.path, versions=versions)
 
     def looks_to_settle(self, *, versions: Mapping[str, str]) -> bool:
-        """Whether the first rows have to say the shape."""
+        """Tell whether the shape must be found from the first rows."""
         return self.shape == AUTO and not versions.get("shape")
 
     def pins(self) -> Mapping[str, str]:
-        """The shape, so that it is not guessed twice, and the etags of objects."""
+        """Pin the shape, so that it is not guessed twice, and the etags of objects."""
         return addressed_files.etags_of(self.path) | ({} if self.shape is None else {"shape": self.shape})
 
     @classmethod
     def layouts(cls) -> Mapping[str, tuple[str, str]]:
-        """All shapes."""
+        """Describe all shapes: name to (what it is, an example row)."""
         return {name: (shape.about, shape.example) for name, shape in shapes().items()}
 
     def suggested(self) -> Mapping[str, Any]:
-        """The path to the list of rows, where its files are objects that hold one."""
+        """Suggest `rows`, the path to the list of rows, if the files are objects that hold one."""
         if self.rows is not None:
             return {}
         files = [file for file in self.files()[:FILES_LOOKED_AT] if self._named_format(file) == "json"]
@@ -286,14 +290,14 @@ class Files(Source):
         return {"rows": keys.pop()} if len(keys) == 1 else {}
 
     def look(self) -> Look:
-        """The layout that the first rows of the first files seem to have, and what would go wrong with them; nothing of
-        files at an address."""
+        """Guess the layout from the first rows of the first files, and find their faults; nothing for files at an
+        address."""
         if addressed_files.address_in(self.path) is not None:
             return Look()
         return self.look_at(self.files())
 
     def look_at(self, files: Sequence[SourceFile]) -> Look:
-        """The layout that the first rows of some files seem to have, and what would go wrong with them."""
+        """Guess the layout from the first rows of some files, and find their faults."""
         return looked_at(
             self._heads(files),
             self._wanted() if self.shape != AUTO else None,
@@ -302,9 +306,9 @@ class Files(Source):
         )
 
     def shape_of(self, files: Sequence[SourceFile]) -> str:
-        """The shape that the first rows of some files have.
+        """Return the shape that the first rows of some files fit.
 
-        Raises: SourceError where they have none that is known, or several that cannot be told apart.
+        Raises: SourceError where no known shape fits, or several fit equally well.
         """
         rows = [row for _, found in self._heads(files) for row in found]
         names = equally_fitting(rows)
@@ -324,7 +328,7 @@ class Files(Source):
         )
 
     def _heads(self, files: Sequence[SourceFile]) -> list[tuple[SourceFile, list[dict[str, Any]]]]:
-        """The first of some files, each with its first rows."""
+        """Read the first rows of each of the first files (FILES_LOOKED_AT)."""
         found = []
         for file in files[:FILES_LOOKED_AT]:
             layout = self._layout(file)
@@ -380,13 +384,15 @@ class Files(Source):
         )
 
     def _named_format(self, file: SourceFile) -> Format:
-        """The format by the recipe or the name; `find_files` let no other file through."""
+        """Return the format set by the recipe, or else in the file's name; `find_files` let no file without one
+        through."""
         named = self.format or format_of(file.path.name)
         assert named is not None, f"{file.name} came without a format"
         return named
 
     def _layout(self, file: SourceFile) -> Format:
-        """The format, where "json" means one list: a .json file may hold lines as well."""
+        """Return the format of what a file holds: for a .json file, "json" if it is one list of rows, "jsonl" if it
+        holds lines."""
         named = self._named_format(file)
         if self.rows is not None and named != "json":
             raise SourceError(

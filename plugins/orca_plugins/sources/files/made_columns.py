@@ -19,7 +19,7 @@ _BETWEEN = "\n\n"
 
 
 def made_columns(columns: "Mapping[str, pa.Array]", wanted: Wanted) -> "dict[str, pa.Array]":
-    """The columns with the texts that are made of several, and without their parts."""
+    """Join the texts that are made of several columns, and drop those parts."""
     made = dict(columns)
     for ours, parts in wanted.parts.items():
         found = [array for name in (ours, *parts) if (array := made.pop(name, None)) is not None]
@@ -29,7 +29,7 @@ def made_columns(columns: "Mapping[str, pa.Array]", wanted: Wanted) -> "dict[str
 
 
 def with_completion(messages: Any, completion: Any, wanted: Wanted) -> Any:
-    """A conversation and the messages that answer it: the old answers are no longer trained, unless their flags or the
+    """Join a conversation and the messages that answer it; old answers are no longer trained, unless their flags or the
     recipe say so."""
     before = list(messages or ())
     if not wanted.trains_history:
@@ -38,12 +38,12 @@ def with_completion(messages: Any, completion: Any, wanted: Wanted) -> Any:
 
 
 def asked(question: str) -> dict[str, Any]:
-    """A question as a message."""
+    """Turn a question into a user's message."""
     return {"role": "user", "content": question, "train": None, "fault": None, **dict.fromkeys(BESIDE_CONTENT)}
 
 
 def with_completions(columns: "Mapping[str, pa.Array]", wanted: Wanted) -> "dict[str, pa.Array]":
-    """The columns, where answers are lists of messages: these end the conversations."""
+    """Move answers that are lists of messages to the end of their conversations."""
     import pyarrow as pa
 
     made = dict(columns)
@@ -69,7 +69,7 @@ def with_completions(columns: "Mapping[str, pa.Array]", wanted: Wanted) -> "dict
 
 
 def _joined(parts: "list[pa.Array]") -> "pa.Array":
-    """The parts of each row that hold something, a blank line between them; null where none does."""
+    """Join the parts of each row that are not blank, with a blank line between; null where all are."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -119,12 +119,13 @@ _NEW_OF_SHAPES = ("items", "calls_after", "system_says")
 
 
 def identity_of(options: dict[str, Any]) -> dict[str, Any]:
-    """What decides the rows that are read, of all options; unset or "all", `train_on` means the same."""
+    """Select the options that decide the rows read; an unset `train_on` is the same as "all", and newer options count
+    only where set."""
     said = {name: value for name, value in options.items() if name not in _NEW or value}
     meant = {"shape": _meant_by(said["shape"])} if said.get("shape") not in (None, AUTO) else {}
     return {**said, **meant, "train_on": options["train_on"] or "all"}
 
 
 def _meant_by(name: str) -> dict[str, Any]:
-    """All that a shape says; what came later is there only where it says something."""
+    """Return all fields of a shape; newer ones only where they are set."""
     return {key: value for key, value in asdict(shape_named(name)).items() if key not in _NEW_OF_SHAPES or value}

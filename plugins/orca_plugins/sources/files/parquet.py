@@ -57,7 +57,7 @@ def slices(file: SourceFile, *, slice_bytes: int) -> list[Slice]:
 
 
 def count_rows(file: SourceFile) -> int | None:
-    """What the file says of its rows; None for a compressed one, which would have to be unpacked."""
+    """Return the row count in the file's metadata; None for a compressed file, which would have to be unpacked."""
     if compression_of(file.path.name):
         return None
     with _opened(file) as parquet:
@@ -65,13 +65,13 @@ def count_rows(file: SourceFile) -> int | None:
 
 
 def column_names(file: SourceFile) -> list[str]:
-    """The columns of a file, those inside of structs with dotted names."""
+    """List the columns of a file; fields of structs have dotted names."""
     with _opened(file) as parquet:
         return names_of_schema(parquet.schema_arrow)
 
 
 def raw_rows(file: SourceFile, *, at_most: int | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of a file as values of Python."""
+    """Yield the rows of a file as Python values, no more than `at_most`."""
     left = at_most
     with _opened(file) as parquet:
         batches = parquet.iter_batches(batch_size=_BATCH_ROWS if left is None else left, use_threads=False)
@@ -109,7 +109,7 @@ def read(slice: Slice, *, file: SourceFile, wanted: Wanted, finish: Finish) -> I
 
 
 class UnfitType(SourceError):
-    """A column that is wanted has a type that does not fit."""
+    """A wanted column has a type that does not fit."""
 
 
 def columns_of(where: str, schema: "pa.Schema", wanted: Wanted) -> dict[str, list[Route]]:
@@ -136,7 +136,7 @@ def columns_of(where: str, schema: "pa.Schema", wanted: Wanted) -> dict[str, lis
 
 
 def table_of(batch: "pa.RecordBatch", columns: dict[str, list[Route]], place: int, wanted: Wanted) -> Table:
-    """Rows as they lie in a file; place is that of the first."""
+    """Convert a batch of a file to a table; place is that of its first row."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -168,7 +168,7 @@ def table_of(batch: "pa.RecordBatch", columns: dict[str, list[Route]], place: in
 def _beside(
     batch: "pa.RecordBatch", columns: dict[str, list[Route]], brought: np.ndarray, wanted: Wanted
 ) -> "tuple[dict[str, pa.Array], dict[int, str]]":
-    """What rows bring beside messages, as far as any does, and what is wrong with it."""
+    """Read what rows bring beside messages: the columns that any row fills, and the faults by row."""
     import pyarrow as pa
 
     routes = {ours: found for ours, found in columns.items() if ours in BESIDE_MESSAGES}
@@ -207,7 +207,7 @@ def _lost(batch: "pa.RecordBatch", brought: np.ndarray, wanted: Wanted) -> dict[
 
 
 def _watched(schema: "pa.Schema", wanted: Wanted) -> list[Route]:
-    """Routes to the columns that rows must not have beside what is read of them, as far as there are such columns."""
+    """List the routes to columns of the schema that rows must leave empty."""
     names = watched(wanted, with_messages=True)
     routes = [(*holder, name) for holder in holders(wanted) for name in names]
     return [route for route in routes if _has(schema, route)]
@@ -221,12 +221,14 @@ def _opened(file: SourceFile) -> "Iterator[pq.ParquetFile]":
     with contextlib.ExitStack() as stack:
         with sound(file, _FORMAT):
             source = stack.enter_context(seekable(file)) or stack.enter_context(pa.OSFile(str(file.path)))
+            # pyarrow checks no page's checksum unless it is asked to.
             parquet = pq.ParquetFile(source, buffer_size=_BUFFER_BYTES, page_checksum_verification=True)
         yield parquet
 
 
 def _bounds(parquet: "pq.ParquetFile") -> list[int]:
-    """Where row groups begin, and the last ends; a writer that says nothing of their sizes still parts them."""
+    """List the starts of row groups and the end of the last, in bytes; a group of unstated size counts 1, so that
+    groups stay apart."""
     sizes = [parquet.metadata.row_group(group).total_byte_size for group in range(parquet.num_row_groups)]
     return [0, *itertools.accumulate(max(size, 1) for size in sizes)]
 
@@ -238,6 +240,7 @@ def _batches(
         beside = [".".join(route) for route in _watched(parquet.schema_arrow, wanted)]
         names = list(dict.fromkeys([*map(_root, wanted.paths.values()), *beside]))
         rows = _rows_at_once(parquet, groups) if beside else _BATCH_ROWS
+    # One thread: speed comes from workers.
     batches = parquet.iter_batches(batch_size=rows, row_groups=groups, columns=names, use_threads=False)
     while groups:
         with sound(file, _FORMAT):
@@ -248,9 +251,9 @@ def _batches(
 
 
 def _rows_at_once(parquet: "pq.ParquetFile", groups: list[int]) -> int:
-    """How many rows make a batch of bounded size, by what row groups say of all their columns.
+    """Return the rows of a batch of bounded size, by the sizes that row groups state for all their columns.
 
-    What is said of single columns is not asked: in a damaged file pyarrow 26 does not survive the question.
+    Sizes of single columns are not read: in a damaged file pyarrow 26 crashes on them.
     """
     said = [parquet.metadata.row_group(group) for group in groups]
     largest = max((group.total_byte_size // max(group.num_rows, 1) for group in said), default=0)
@@ -258,7 +261,7 @@ def _rows_at_once(parquet: "pq.ParquetFile", groups: list[int]) -> int:
 
 
 def _type(where: str, schema: "pa.Schema", route: Route) -> "pa.DataType | None":
-    """The type at the end of a route, or None where the file has no such column."""
+    """Return the type at the end of a route, None where the file has no such column."""
     import pyarrow as pa
 
     kind: pa.DataType = pa.struct(list(schema))
@@ -276,7 +279,7 @@ def _type(where: str, schema: "pa.Schema", route: Route) -> "pa.DataType | None"
 
 
 def _has(schema: "pa.Schema", route: Route) -> bool:
-    """Whether a schema has a column at the end of a route."""
+    """Tell whether a schema has a column at the end of a route."""
     import pyarrow as pa
 
     kind: pa.DataType = pa.struct(list(schema))
@@ -292,7 +295,7 @@ def _has(schema: "pa.Schema", route: Route) -> bool:
 
 
 def names_of_schema(schema: "pa.Schema") -> list[str]:
-    """All columns, those inside of structs with dotted names."""
+    """List all columns; fields of structs have dotted names."""
     import pyarrow as pa
 
     names, inner = [], [(field.name, field.type) for field in schema]
@@ -313,7 +316,7 @@ def _at(batch: "pa.RecordBatch", route: Route) -> "pa.Array":
 
 
 def _item(lists: "pa.Array", place: int) -> "pa.Array":
-    """The item at a place of each list; null where a list is shorter."""
+    """Take the item at a place of each list; null where a list is shorter."""
     import pyarrow as pa
 
     starts = list_offsets(lists).to_numpy()
@@ -322,7 +325,7 @@ def _item(lists: "pa.Array", place: int) -> "pa.Array":
 
 
 def _root(path: str) -> str:
-    """The column of which a path with an index into a list leads to a part."""
+    """Return the column of a path, cut before its first index into a list."""
     keys = path.split(".")
     at = next((place for place, key in enumerate(keys) if place and key.isdecimal()), len(keys))
     return ".".join(keys[:at])

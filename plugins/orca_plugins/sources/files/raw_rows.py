@@ -44,7 +44,7 @@ def raw_rows(file: SourceFile, layout: Format, *, rows: str | None = None) -> It
 def first_rows(
     file: SourceFile, layout: Format, *, rows: str | None = None, delimiter: str = ",", quote: str = '"'
 ) -> list[dict[str, Any]]:
-    """The first rows of a file that are objects; CSV must name its columns."""
+    """Read the first rows of a file, objects only; CSV must name its columns."""
     match layout:
         case "jsonl":
             return list(objects_in(line for line in _head(file)[:HEAD_ROWS] if line.strip()))
@@ -63,7 +63,8 @@ def first_rows(
 
 
 def _head(file: SourceFile) -> list[bytes]:
-    """The first lines of a file; of gzip without what reads whole files, which takes long to import."""
+    """Read the first lines of a file; gzip by the standard library, because the reader of whole files takes long to
+    import."""
     if compression_of(file.path.name) != "gzip":
         return head_lines(file.path)
     with said_of(file.path), suppress(EOFError, zlib.error), gzip.open(file.path) as stream:

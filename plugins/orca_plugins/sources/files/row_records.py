@@ -72,8 +72,8 @@ class Rows:
             self.columns.setdefault(ours, []).append(value)
 
     def _values(self, record: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
-        """A record's values; where it cannot be used but may be none that is chosen, those that it is chosen by, and
-        why.
+        """Read a record's values, with no fault; where it cannot be used but `where` may leave it out, only the values
+        compared there, and the fault.
 
         Raises: BadRow.
         """
@@ -89,7 +89,7 @@ class Rows:
             return dict.fromkeys(paths) | chosen_by, str(reason)
 
     def _value(self, record: dict[str, Any], ours: str, theirs: str) -> Any:
-        """One column's value; of a column that nobody named, nothing where the row can do without.
+        """Read one column's value; None if it is unreadable, nobody named it, and the row can do without.
 
         Raises: BadRow.
         """
@@ -104,7 +104,7 @@ class Rows:
         self.rejected.append((place, reason))
 
     def table(self) -> Table:
-        """What was gathered."""
+        """Build a table of the rows gathered."""
         filled = [ours for ours in BESIDE_MESSAGES if any(self.columns.get(ours, ()))]
         filled += ["messages"] if any(talk is not None for talk in self.columns.get("messages", ())) else []
         names = dict.fromkeys([*self.wanted.paths, *filled])
@@ -114,7 +114,7 @@ class Rows:
 
 
 def value_of(record: dict[str, Any], ours: str, theirs: str, wanted: Wanted) -> Any:
-    """One column's value of a record: text, references or options (a list of texts) or messages.
+    """Read one column of a record: text, references or options (a list of texts), or messages.
 
     Raises: BadRow.
     """
@@ -131,7 +131,7 @@ def value_of(record: dict[str, Any], ours: str, theirs: str, wanted: Wanted) -> 
 
 
 def found_value(record: dict[str, Any], ours: str, theirs: str) -> Any:
-    """A column's value as it stands, by the first route on which there is one.
+    """Find a column's raw value, on the first route that leads to one; else None.
 
     Raises: BadRow.
     """
@@ -152,7 +152,7 @@ def found_value(record: dict[str, Any], ours: str, theirs: str) -> Any:
 
 
 def has_column(record: dict[str, Any], theirs: str) -> bool:
-    """Whether a record has a column, be it null."""
+    """Tell whether a record has a column, even a null one."""
     for route in routes(theirs):
         current: Any = record
         for key in route:
@@ -168,8 +168,8 @@ def has_column(record: dict[str, Any], theirs: str) -> bool:
 
 
 def look_at_head(where: str, records: Iterable[dict[str, Any]], wanted: Wanted) -> None:
-    """Complain at once of a file whose first rows hold neither questions nor messages under the names asked for, or
-    nothing that they are chosen by.
+    """Refuse a file whose first rows have neither questions nor messages under the names asked for, or lack a column of
+    `where`.
 
     Raises: SourceError.
     """
@@ -189,13 +189,13 @@ def look_at_head(where: str, records: Iterable[dict[str, Any]], wanted: Wanted) 
 
 
 def names_in(record: dict[str, Any]) -> list[str]:
-    """The columns of a record, those inside of objects with dotted names."""
+    """List the columns of a record; fields of its objects have dotted names."""
     inner = [f"{key}.{below}" for key, value in record.items() if isinstance(value, dict) for below in value]
     return [*record, *inner]
 
 
 def _is_answered(record: dict[str, Any], wanted: Wanted) -> bool:
-    """Whether a record's conversation ends with an answer."""
+    """Tell whether a record's conversation ends with an answer."""
     talk = found_value(record, "messages", wanted.paths["messages"]) if "messages" in wanted.paths else None
     last = talk[-1] if isinstance(talk, list) and talk else None
     turn = turn_of(last, wanted)
@@ -203,7 +203,7 @@ def _is_answered(record: dict[str, Any], wanted: Wanted) -> bool:
 
 
 def _lost_columns(record: dict[str, Any], wanted: Wanted, *, with_messages: bool) -> list[str]:
-    """The columns that the row must not have and that hold something."""
+    """List the columns that the row must leave empty and does not."""
     carried = {name for names in carried_of(wanted).values() for name in names}
     names = [name for name in watched(wanted, with_messages=with_messages) if name not in carried]
     lost: list[str] = []
@@ -217,7 +217,7 @@ def _lost_columns(record: dict[str, Any], wanted: Wanted, *, with_messages: bool
 
 
 def _beside(record: dict[str, Any], wanted: Wanted, *, with_messages: bool) -> dict[str, str | None]:
-    """What the row brings beside its messages.
+    """Read what the row brings beside its messages, as texts.
 
     Raises: BadRow.
     """
@@ -235,7 +235,7 @@ def _beside(record: dict[str, Any], wanted: Wanted, *, with_messages: bool) -> d
 
 
 def _held_by(record: dict[str, Any], wanted: Wanted) -> Iterable[dict[str, Any]]:
-    """The objects in which columns beside messages are looked for."""
+    """Yield the objects in which columns beside messages are looked for."""
     for route in holders(wanted):
         holder: Any = record
         for key in route:
@@ -246,6 +246,7 @@ def _held_by(record: dict[str, Any], wanted: Wanted) -> Iterable[dict[str, Any]]
 
 def _text(ours: str, value: Any) -> str:
     if isinstance(value, Digits):
+        # Integers of typed columns have no -0, and a row must be the same in every format.
         return "0" if value == "-0" else str(value)
     if isinstance(value, Unlike) and value.is_number and ours in ("answer", "reference"):
         return _fraction(ours, value)
@@ -255,7 +256,7 @@ def _text(ours: str, value: Any) -> str:
 
 
 def _fraction(ours: str, value: Unlike) -> str:
-    """A number with a fraction as text: the shortest that is the same 64-bit float, as a typed column tells it."""
+    """Write a fraction as the shortest text of the same 64-bit float, as a typed column gives it."""
     number = float(value.spelling)
     if not math.isfinite(number):
         raise BadRow(f"{ours}: a number that is too large")
@@ -263,7 +264,7 @@ def _fraction(ours: str, value: Unlike) -> str:
 
 
 def _completed(values: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
-    """A row's values; an answer that is a list of messages ends its conversation."""
+    """Complete a row's values: an answer that is a list of messages becomes the end of its conversation."""
     answer = values.get("answer")
     if not isinstance(answer, list):
         return values

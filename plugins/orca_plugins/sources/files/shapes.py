@@ -25,7 +25,7 @@ GROUP = "orca_recipes.shapes"
 
 @cache
 def shapes() -> Mapping[str, Shape]:
-    """All shapes by name: ours, then those that other packages offer by entry points of `orca_recipes.shapes`.
+    """Load all shapes by name: ours, then those that other packages offer by entry points of `orca_recipes.shapes`.
 
     Raises: PluginError where a package's shapes cannot be read, or two packages offer one name.
     """
@@ -49,17 +49,17 @@ def _read(told: Mapping[str, Any]) -> dict[str, Shape]:
 
 
 def shape_named(name: str) -> Shape:
-    """A shape that there is."""
+    """Return the shape of a known name."""
     return shapes()[name]
 
 
 def row_keys() -> set[str]:
-    """The columns of all shapes that are lists of objects: an object that holds one of them is a row."""
+    """Collect the columns of all shapes that are lists of objects; an object that holds one is a row."""
     return {name for shape in shapes().values() for name, what in shape.needs.items() if what.startswith("objects")}
 
 
 def fitting(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The shapes that some rows may have, those that ask most of rows first; none where there are no rows."""
+    """List the shapes that some rows may have, the most demanding first; none where there are no rows."""
     found = [shape for shape in shapes().values() if rows and all(_fits(row, shape) for row in rows)]
     most = max((_asked(shape) for shape in found), default=0)
     best = [shape.name for shape in found if _asked(shape) == most]
@@ -67,13 +67,13 @@ def fitting(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def equally_fitting(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The shapes that fit some rows best: one, none, or several that cannot be told apart."""
+    """List the shapes that fit some rows best: one, none, or several of equal fit."""
     names = fitting(rows)
     return [name for name in names if _asked(shape_named(name)) == _asked(shape_named(names[0]))]
 
 
 def _shape(name: str, table: Mapping[str, Any], of_items: Mapping[str, Any]) -> Shape:
-    """A shape; its items may be those of another."""
+    """Build a shape from its table; its items may be those of another shape."""
     pairs = table.get("pairs")
     return Shape(
         name=name,
@@ -99,7 +99,7 @@ def _columns(table: Mapping[str, Any]) -> dict[str, Theirs]:
 
 
 def _asked(shape: Shape) -> int:
-    """How many columns rows must have: what they must not have makes no shape fit better."""
+    """Count the columns that rows must have; those they must lack make no shape fit better."""
     return len(shape.needs)
 
 
@@ -120,7 +120,8 @@ def _value(row: Mapping[str, Any], path: str) -> Any:
 
 
 def _holds(value: Any, what: str) -> bool:
-    """Whether a value is what a shape says: text, texts, messages, or objects with some keys ("objects: a, b")."""
+    """Tell whether a value is as a shape asks: text, plain (text or number), object, texts, or objects with some keys
+    ("objects: a, b")."""
     if what == "text":
         return isinstance(value, str) and not isinstance(value, Digits)
     if what == "plain":
@@ -135,7 +136,7 @@ def _holds(value: Any, what: str) -> bool:
 
 
 def _items(value: Any) -> Sequence[Any]:
-    """The items of a list, or of the text that spells one."""
+    """Return the items of a list, or of a text that spells one in JSON; else none."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = decode(value)

@@ -74,7 +74,8 @@ def _path(leaf: int, parents: list[int | None]) -> list[int]:
 
 
 def _parent(value: Any, place: int) -> int | None:
-    """The place of the node before one; only earlier ones, so that no path leads in a circle."""
+    """Return the place of a node's parent, None for a first node; only an earlier node is allowed, so that no path is a
+    circle."""
     if value is None:
         return None
     if not isinstance(value, Digits) or not 0 <= int(value) < place:
@@ -83,7 +84,7 @@ def _parent(value: Any, place: int) -> int | None:
 
 
 def _message(node: Row, graph: Mapping[str, str], is_trained: bool) -> Row:
-    """A node's message; what no model said in this run, and what an earlier branch trains, is context."""
+    """Return a node's message; an answer not sampled in this run, or trained by an earlier branch, is not trained."""
     message = once(once(node, "traces").get(graph["message"]), "traces")
     if not isinstance(message, dict):
         raise BadRow("traces: a node without a message")
@@ -92,7 +93,7 @@ def _message(node: Row, graph: Mapping[str, str], is_trained: bool) -> Row:
 
 
 def _reward(value: Any) -> float | None:
-    """The sum of all rewards, each times its weight, as verifiers itself adds them up."""
+    """Sum all rewards, each times its weight, as verifiers itself does; None where there are none."""
     if not isinstance(value, dict):
         return None
     scores = [reward for reward in value.values() if isinstance(reward, dict)]

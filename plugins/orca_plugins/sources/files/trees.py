@@ -30,19 +30,19 @@ class Node:
 
     @property
     def is_question(self) -> bool:
-        """Whether it ends no conversation."""
+        """Whether the message is a user's, which ends no conversation."""
         return bool(self.message["role"] == "user")
 
     @property
     def is_answer(self) -> bool:
-        """Whether it may be trained."""
+        """Whether the message is an assistant's, which may be trained."""
         return bool(self.message["role"] == "assistant")
 
 
 @dataclass
 class Conversations:
-    """What trees come to: place and row, with messages at `column`; rows that are in no tree, and why; questions that
-    nobody answered."""
+    """Result of reading trees: place and row of each conversation, with messages at `column`; rows in no tree, and why;
+    the count of unanswered questions."""
 
     rows: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     rejected: list[tuple[int, str]] = field(default_factory=list)
@@ -52,10 +52,10 @@ class Conversations:
 def conversations(
     rows: Iterable[tuple[int, Any]], tree: Mapping[str, str], *, column: str, best: bool
 ) -> Conversations:
-    """The conversations of the trees in some rows.
+    """Collect the conversations of the trees in some rows.
 
     Args:
-        tree: the keys of a shape (`columns.Shape`). column: where a row's conversation is put. best: only the path of
+        tree: the keys of a shape (`columns.Shape`). column: the key for a row's conversation. best: only the path of
             each tree whose messages rank first.
     """
     found = Conversations()
@@ -65,6 +65,7 @@ def conversations(
     roots = _nested(rows, tree, found) if "replies" in tree else _flat(rows, tree, found)
     for root in roots:
         _add_paths(root, found, column, best=best)
+    # Paths come tree by tree, and rows of a collection come by place.
     found.rows.sort(key=lambda pair: pair[0])
     return found
 
@@ -76,13 +77,14 @@ def _add_paths(root: Node, found: Conversations, column: str, *, best: bool) -> 
     while waiting:
         path = waiting.pop()
         last = path[-1]
+        # Reversed, since the last one waiting is taken first: the best reply's path comes first.
         waiting += [(*path, reply) for reply in reversed(last.replies[:1] if best else last.replies)]
         if not last.replies:
             found.rows.append((last.place, {**last.row, column: list(_messages(path))}))
 
 
 def _drop_unanswered(root: Node, found: Conversations) -> None:
-    """Take away the questions that end a path, and those that stood before them alone."""
+    """Remove the questions that end a path, and questions before them without another reply."""
     for node in reversed([root, *_below(root)]):
         kept = [reply for reply in node.replies if reply.replies or not reply.is_question]
         found.unanswered += len(node.replies) - len(kept)
@@ -96,7 +98,7 @@ def _messages(path: Iterable[Node]) -> Iterator[dict[str, Any]]:
 
 
 def _flat(rows: Iterable[tuple[int, Any]], tree: Mapping[str, str], found: Conversations) -> list[Node]:
-    """The first messages of the trees whose messages are rows."""
+    """Link messages that are rows into trees, and return the first message of each."""
     nodes: dict[str, Node] = {}
     parents: dict[str, str | None] = {}
     for place, row in rows:
@@ -130,7 +132,7 @@ def _reject_circles(nodes: Mapping[str, Node], roots: Iterable[Node], found: Con
 
 
 def _below(node: Node) -> Iterator[Node]:
-    """All that hangs on a message, each after what it hangs on; in a circle each message is met once."""
+    """Yield all messages below one, each after its parent; in a circle each comes once."""
     waiting, met = list(node.replies), {id(node)}
     while waiting:
         one = waiting.pop()
@@ -159,7 +161,7 @@ def _id(row: Mapping[str, Any], key: str) -> str | None:
 
 
 def _nested(rows: Iterable[tuple[int, Any]], tree: Mapping[str, str], found: Conversations) -> Iterator[Node]:
-    """The first message of each row's tree."""
+    """Yield the first message of each row's tree."""
     for place, row in rows:
         try:
             if isinstance(row, BadRow):
@@ -171,7 +173,8 @@ def _nested(rows: Iterable[tuple[int, Any]], tree: Mapping[str, str], found: Con
 
 
 def _grown(value: Any, place: int, row: Mapping[str, Any], tree: Mapping[str, str]) -> Node:
-    """A message and all that replies to it; brackets nest no deeper than a row may."""
+    """Build a message and all replies below it; recursion is safe, since brackets of a row nest at most NESTING
+    deep."""
     node, key = _node(place, row, value, tree), tree["replies"]
     replies = value.get(key)
     if replies is not None and not isinstance(replies, list):
@@ -190,7 +193,7 @@ def _node(place: int, row: Mapping[str, Any], value: Any, tree: Mapping[str, str
 
 
 def _rank(value: Any) -> float:
-    """A rank as a number; without one a message comes after those that have one."""
+    """Convert a rank to a number; a message without one sorts after the ranked ones."""
     if isinstance(value, Digits) or (isinstance(value, Unlike) and value.is_number):
         return float(value if isinstance(value, Digits) else value.spelling)
     return float("inf")

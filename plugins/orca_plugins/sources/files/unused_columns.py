@@ -1,4 +1,4 @@
-"""Which columns of files nothing reads, so that a build can say what it left aside."""
+"""Columns of files that nothing reads, so that a build can name them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,11 +10,11 @@ FILES_LOOKED_AT = 20
 
 
 def unused_columns(names: Iterable[Sequence[str]], wanted: Wanted, beside: Iterable[str] = ()) -> list[str]:
-    """The columns that files have and no column of ours is read from, sorted; inside of objects with dotted names.
+    """List the columns of files that nothing is read from, sorted; fields of objects have dotted names.
 
     Args:
-        names: of each file, those inside of objects with dotted names. wanted: what is read, or left out by name.
-        beside: columns that rows are put together by.
+        names: the columns of each file; fields of objects have dotted names. wanted: what is read, or ignored by name.
+        beside: columns by which rows are put together (keys of trees).
     """
     carried = [name for names in carried_of(wanted).values() for name in names]
     held = {".".join([*holder, name]) for holder in holders(wanted) for name in carried}
@@ -25,5 +25,5 @@ def unused_columns(names: Iterable[Sequence[str]], wanted: Wanted, beside: Itera
 
 
 def _is_part(name: str, whole: str) -> bool:
-    """Whether a name is a column or lies inside of it."""
+    """Tell whether a name is a column or lies inside of it."""
     return name == whole or name.startswith(f"{whole}.")

@@ -20,7 +20,7 @@ _LINE = rf"\n[ \t]*{_MARK}\S[^\n]*"
 
 
 def options_in(questions: "pl.Series") -> "pl.Series":
-    """The options of each question: List[String] [questions], null where it shows none."""
+    """Extract the options of each question: List[String] [questions], null where it shows none."""
     import polars as pl
 
     heads = "|".join(re.escape(head) for head in layout()["options"]["heads"])

@@ -1,7 +1,7 @@
-"""What the exports of FLAN-v2 call things: columns, files, submixes.
+"""Names in the exports of FLAN-v2: columns, files, submixes.
 
-The same rows were exported many times over, under two sets of column names, as one data set a submix or as one file for
-each submix and template. What a file's name says of both is believed; what it does not say is looked for in columns.
+The same rows were exported many times, under two sets of column names, as one data set a submix or one file for each
+submix and template. What a file's name says is believed; the rest is looked for in columns.
 """
 
 import json
@@ -24,7 +24,7 @@ _NAMED = re.compile(r"(?:^|[/_-])(cot|dialog|flan2021|flan|niv2|t0)_?(zs|fs)_?(o
 
 @dataclass(frozen=True)
 class Said:
-    """What the name of a file says: submix and template type, None for what it does not say."""
+    """Submix and template type in a file's name, None where it does not say one."""
 
     submix: str | None
     template: str | None
@@ -38,14 +38,16 @@ def layout() -> Mapping[str, Any]:
 
 @cache
 def task_table(submix: str) -> Mapping[str, Any]:
-    """What is published of a submix: rows, and tasks with their rows, both of one zero-shot template setting."""
+    """Load the published sizes of a submix: its rows, and tasks with their rows, both of one zero-shot template
+    setting."""
     path = package_files(__package__) / "tasks" / f"{submix}.json"
     table: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return table
 
 
 def said_by_name(name: str) -> Said:
-    """What a file's name, with its folders, says: "cot_zs_opt_train.jsonl.gz", "t0_fsnoopt_data/part.parquet"."""
+    """Read submix and template type from a file's name and folders: "cot_zs_opt_train.jsonl.gz",
+    "t0_fsnoopt_data/part.parquet"."""
     found = _NAMED.search(name.lower())
     if found is None:
         return Said(None, None)
@@ -54,7 +56,7 @@ def said_by_name(name: str) -> Said:
 
 
 def plain_template(template: str) -> str:
-    """A template type as one word: zs_opt and zsopt are the same."""
+    """Spell a template type as one word: zs_opt and zsopt are the same."""
     return template.lower().replace("_", "")
 
 
@@ -65,5 +67,5 @@ def columns_of(names: Sequence[str]) -> dict[str, str]:
 
 
 def what_it_has(names: Sequence[str]) -> str:
-    """The columns of a file, for a complaint."""
+    """List the columns of a file, for an error message."""
     return "it has: " + (", ".join(shown(name) for name in names[:20]) or "no column at all")

@@ -79,7 +79,7 @@ class Flan(Source):
         return self
 
     def files(self) -> Sequence[SourceFile]:
-        """The files that can hold rows of the submix and the templates, sorted by name."""
+        """List the files that can hold rows of the submix and the templates, sorted by name."""
         if self.path is not None:
             files = [file for file in files_below(self.path) if self._may_hold(file.name)]
             if not files:
@@ -95,7 +95,7 @@ class Flan(Source):
         return away(self.hub, self.hub_revision, locked=versions.get("revision"), wanted=self._may_hold)
 
     def settled(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
-        """The same with the branch of a hub name as the commit that it stands for now."""
+        """Return this source with a hub branch replaced by its commit: the locked one, or its present one."""
         if self.hub is None or is_commit(self.hub_revision):
             return self
         locked = versions.get("revision")
@@ -107,7 +107,7 @@ class Flan(Source):
         return {} if self.hub is None else {"revision": self.hub_revision}
 
     def slices(self, *, slice_bytes: int) -> Sequence[Slice]:
-        """As files of their format are cut."""
+        """Cut each file as its format is cut."""
         return [
             piece for file in self.files() for piece in Files(path=file.path).slices_of(file, slice_bytes=slice_bytes)
         ]
@@ -124,7 +124,8 @@ class Flan(Source):
             yield rows_of_submix(reading, marks=marks, submix=self.submix, wants=self._wants)
 
     def declared_tasks(self) -> Mapping[str, int] | None:
-        """Task to rows as published, where only zero-shot templates are wanted: the others have no published sizes."""
+        """Return the published rows of each task; None unless only zero-shot templates are wanted, since others have no
+        published sizes."""
         settings = self._settings()
         if settings is None or not self.whole:
             return None
@@ -132,12 +133,12 @@ class Flan(Source):
         return {task: told["rows"] * settings for task, told in tasks.items()} if tasks else None
 
     def declared_rows(self) -> int | None:
-        """Rows as published, in all."""
+        """Return the published rows in all; None as in `declared_tasks`."""
         settings = self._settings()
         return None if settings is None or not self.whole else int(task_table(self.submix)["rows"]) * settings
 
     def _settings(self) -> int | None:
-        """In how many zero-shot settings each row stands; None where there may be few-shot ones too."""
+        """Count the zero-shot settings that each row occurs in; None where there may be few-shot ones too."""
         wanted = [template for template in _TEMPLATES if self._wants(template)]
         if any(template.startswith("fs") for template in wanted):
             return None

@@ -1,7 +1,7 @@
-"""Which rows of an export belong to a collection, and what they hold beside what files say.
+"""The rows of an export that belong to a collection, with the options in their questions.
 
-A row of another submix or template type is passed over: it is no row of this collection, as a file that a pattern does
-not match is no file of it. It is counted, never listed.
+Rows of another submix or template type are not part of the collection, as a file that a pattern does not match; they
+are counted, never listed.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _UNMARKED = "template_type: there is none"
 
 
 def rows_of_submix(reading: Reading, *, marks: Mapping[str, str], submix: str, wants: Callable[[str], bool]) -> Reading:
-    """The rows of a submix and of templates that are wanted, with the options that their questions show.
+    """Keep the rows of a submix and of wanted templates, and add the options that their questions show.
 
     Args:
-        marks: "source" and "template", where they are needed, to the columns that rows keep as extra.
+        marks: "source" and "template", where they are needed, to the `extra` columns that hold them.
     """
     import polars as pl
 
@@ -48,7 +48,7 @@ def rows_of_submix(reading: Reading, *, marks: Mapping[str, str], submix: str, w
 
 
 def _value(column: str) -> pl.Expr:
-    """An extra column's value, null where the row has none."""
+    """Select an extra column's value, null where the row has none."""
     import polars as pl
 
     named = pl.element().struct.field("name") == column

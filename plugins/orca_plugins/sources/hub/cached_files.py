@@ -35,15 +35,15 @@ class Unreachable(SourceError):
 
 
 def is_commit(revision: str) -> bool:
-    """Whether a revision is a commit, which never moves."""
+    """Tell whether a revision is a commit, which never moves."""
     return re.fullmatch("[0-9a-f]{40}", revision) is not None
 
 
 def looked_up(name: str, revision: str, *, locked: str | None) -> Listing:
-    """What a revision of a data set stands for now.
+    """Look up the present commit and files of a revision of a data set.
 
     Args:
-        locked: the commit that a lock holds for it; where the hub cannot be reached, that one is looked for first.
+        locked: the commit in the lock; where the hub cannot be reached, it is looked for in the cache first.
     Raises: SourceError where the hub has no such data set or revision, or cannot be reached and the cache has neither.
     """
     try:
@@ -57,7 +57,8 @@ def looked_up(name: str, revision: str, *, locked: str | None) -> Listing:
 
 
 def away(name: str, revision: str, *, locked: str | None, wanted: Callable[[str], bool]) -> str | None:
-    """Why a data set must be loaded first, None where the cache has files of it that are wanted. Asks no one."""
+    """Return the note that a data set must be loaded first; None where the cache has wanted files of it. Makes no
+    request."""
     for one in (locked, revision):
         held = _cached(name, one) if one else None
         if held is not None and any(wanted(file) for file in held.names):
@@ -66,7 +67,7 @@ def away(name: str, revision: str, *, locked: str | None, wanted: Callable[[str]
 
 
 def fetched(name: str, commit: str, names: Sequence[str]) -> list[SourceFile]:
-    """Files of a data set at a commit, downloaded where they are not in the cache, sorted by name.
+    """Return files of a data set at a commit, sorted by name, downloading those that are not in the cache.
 
     Raises: SourceError.
     """
@@ -76,6 +77,7 @@ def fetched(name: str, commit: str, names: Sequence[str]) -> list[SourceFile]:
     if held is not None and all((held / one).is_file() for one in names):
         return [SourceFile(one, held / one) for one in sorted(names)]
     with _said_of(name, commit):
+        # Names may hold brackets, which the hub's client would take for patterns.
         patterns = [glob.escape(one) for one in names]
         folder = Path(snapshot_download(name, repo_type="dataset", revision=commit, allow_patterns=patterns))
     missing = [one for one in names if not (folder / one).is_file()]
@@ -87,7 +89,7 @@ def fetched(name: str, commit: str, names: Sequence[str]) -> list[SourceFile]:
 
 
 def chosen(listing: Listing, name: str, wanted: Callable[[str], bool], what: str) -> list[str]:
-    """The names of a listing that are wanted. Raises: SourceError where there is none."""
+    """Choose the wanted names of a listing. Raises: SourceError where there is none."""
     names = [one for one in listing.names if wanted(one)]
     if not names:
         has = ", ".join(shown(one) for one in listing.names[:10]) or "no file"
@@ -114,9 +116,9 @@ def _cached(name: str, revision: str) -> Listing | None:
 
 
 def _cached_folder(name: str, revision: str) -> Path | None:
-    """Where the hub's cache holds files of a data set at a revision.
+    """Find the folder in the hub's cache of a data set at a revision; None where there is none.
 
-    Its layout is read here, because the hub's client gives out no folder that it does not know to be complete.
+    The cache's layout is read here, because the hub's client returns no folder that it does not know to be complete.
     """
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
@@ -168,6 +170,6 @@ def _said_of(name: str, revision: str) -> Iterator[None]:
 
 
 def _first_line(fault: BaseException) -> str:
-    """What an error says, without addresses: those of files may carry a signature."""
+    """Return the first line of an error without addresses, since those of files may carry a signature."""
     lines = str(fault).strip().splitlines()
     return shown(re.sub(r"https?://\S+", "...", lines[0])) if lines else type(fault).__name__

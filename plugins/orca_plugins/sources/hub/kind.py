@@ -92,19 +92,20 @@ class Hub(Source):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """As of every kind; unset or "all", the rows that are read are the same."""
+        """Identify the rows that are read: options are left out where they change nothing, and an unset `train_on` is
+        the same as "all"."""
         return identity_of(super().identity())
 
     def trains_history(self) -> bool:
-        """Whether `train_on = "all"` is said."""
+        """Tell whether `train_on = "all"` is set."""
         return self.train_on == "all"
 
     def second_systems(self) -> Literal["reject", "merge", "keep"]:
-        """As `second_system` says."""
+        """Return `second_system`, "reject" where it is unset."""
         return self.second_system or "reject"
 
     def settled(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
-        """The same at a commit, and, where it is read as files, with their names and their shape."""
+        """Return this source at a commit and, where it is read as files, with their names and shape."""
         found = self._at_a_commit(files=files, versions=versions, insist=insist)
         if found.shape != AUTO:
             return found
@@ -112,14 +113,15 @@ class Hub(Source):
         return found.model_copy(update={"shape": shape})
 
     def look(self) -> Look:
-        """What the first rows of its first file seem to be; nothing of a stream, nor of a name that may move."""
+        """Guess the layout from the first rows of the first file; nothing for a stream, or for a revision that may
+        move."""
         if self.streaming or not is_commit(self.hub_revision):
             return Look()
         first = self._first_file()
         return self._reader_of_files(first).look_at([first])
 
     def _first_file(self) -> SourceFile:
-        """The first of its files, which is loaded alone where it is not in the cache yet."""
+        """Return its first file, downloading it alone where it is not in the cache."""
         commit = self.hub_revision
         return fetched(self.name, commit, sorted(self._names(commit))[:1])[0]
 
@@ -130,12 +132,13 @@ class Hub(Source):
         if insist and locked and (files or self.streaming):
             return self._at(locked, files)
         listing = looked_up(self.name, self.hub_revision, locked=locked)
+        # The lock's files are still there, so `datasets` need not be asked for them.
         if files and listing.commit == locked and {*files} <= {*listing.names}:
             return self._at(listing.commit, files)
         return self._at(listing.commit, () if self.streaming else self._names(listing.commit))
 
     def files(self) -> Sequence[SourceFile]:
-        """Its files, loaded where they are not in the cache yet; none where it is streamed."""
+        """List its files, downloading those that are not in the cache; none for a stream."""
         if self.streaming:
             return ()
         commit = self.hub_revision
@@ -145,7 +148,7 @@ class Hub(Source):
 
     @classmethod
     def layouts(cls) -> Mapping[str, tuple[str, str]]:
-        """All shapes."""
+        """Describe all shapes, as `Files.layouts` does."""
         return Files.layouts()
 
     def away(self, *, versions: Mapping[str, str]) -> str | None:
@@ -158,7 +161,7 @@ class Hub(Source):
         return versions | {"datasets": _hub_datasets.version()} if self.streaming else versions
 
     def slices(self, *, slice_bytes: int) -> Sequence[Slice]:
-        """As files of their format are cut; a stream is one slice."""
+        """Cut each file as its format is cut; a stream is one slice."""
         if self.streaming:
             return [Slice(file=None, start=0, stop=1)]
         reader = self._reader_of_files
@@ -193,7 +196,7 @@ class Hub(Source):
         )
 
     def _names(self, commit: str) -> list[str]:
-        """The files that are read, by their names in the data set."""
+        """List the files that are read, by their names in the data set."""
         if self.data_files is None:
             return _hub_datasets.file_names(_hub_datasets.Split(self.name, commit, self.config, self.split))
         patterns = self.data_files
@@ -237,6 +240,7 @@ class Hub(Source):
 
 
 def _literal_name(pattern: str) -> str | None:
-    """The one name that a pattern matches, None where it may match several."""
+    """Return the one name that a pattern matches, None where it may match several."""
+    # Undoes glob.escape, with which `_at` writes names as patterns.
     name = re.sub(r"\[([*?\[])\]", r"\1", pattern)
     return name if glob.escape(name) == pattern else None

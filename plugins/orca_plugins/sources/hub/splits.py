@@ -1,4 +1,4 @@
-"""What `datasets` knows of a data set: which files make up a split, and its rows as a stream."""
+"""Access to the library `datasets`: the files that make up a split, and its rows as a stream."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Split:
 
 
 def version() -> str:
-    """The installed version of `datasets`. Raises: PluginError where there is none."""
+    """Return the installed version of `datasets`. Raises: PluginError where there is none."""
     try:
         return metadata.version("datasets")
     except metadata.PackageNotFoundError:
@@ -43,7 +43,7 @@ def version() -> str:
 
 
 def file_names(split: Split) -> list[str]:
-    """The files of a split, by their names in the data set.
+    """List the files of a split, by their names in the data set.
 
     Raises: SourceError where the data set has no such configuration or split, or is not made of files that can be read.
     """
@@ -64,7 +64,7 @@ def file_names(split: Split) -> list[str]:
 
 
 def rows(split: Split, *, wanted: Wanted, finish: Finish) -> Iterator[Reading]:
-    """The rows of a split as they come; their places count from 1.
+    """Yield the rows of a split as they come; their places count from 1.
 
     Raises: SourceError.
     """

@@ -73,7 +73,7 @@ class Niv2(Source):
         return self
 
     def settled(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
-        """The same with copies of what lies at an address."""
+        """Return this source with files of an address copied onto this machine."""
         path = addressed_files.copied(self.path, versions=versions, insist=insist, all_below=True)
         return self if path is self.path else self.model_copy(update={"path": path})
 
@@ -81,11 +81,11 @@ class Niv2(Source):
         return addressed_files.away(self.path, versions=versions)
 
     def pins(self) -> Mapping[str, str]:
-        """The etags of objects."""
+        """Pin the etags of objects; nothing for files of this machine."""
         return addressed_files.etags_of(self.path)
 
     def files(self) -> Sequence[SourceFile]:
-        """The chosen task files. What `tasks_file` names decides which; its own bytes decide nothing else."""
+        """List the chosen task files; `tasks_file` decides which, and its own bytes decide nothing else."""
         found = _task_files(addressed_files.copied(self.path, versions={}, insist=False, all_below=True))
         if self.tasks is not None:
             return _matching(found, self.tasks, self.path)
@@ -94,7 +94,7 @@ class Niv2(Source):
         return [found[task] for task in sorted(found, key=lambda task: found[task].name)]
 
     def slices(self, *, slice_bytes: int) -> Sequence[Slice]:
-        """One file each: a task file is one JSON object, which cannot be cut."""
+        """Make one slice of each file: a task file is one JSON object, which cannot be cut."""
         return [Slice(file=file, start=0, stop=file.path.stat().st_size) for file in self.files()]
 
     def read(self, *, slice: Slice) -> Iterator[Reading]:
@@ -115,7 +115,7 @@ class Niv2(Source):
 
 
 def _unread(reason: str) -> Reading:
-    """A file that cannot be read, as one bad row."""
+    """Turn a file that cannot be read into a Reading of one bad row."""
     import polars as pl
 
     rejected = pl.DataFrame([(1, reason)], schema=rejected_rows_schema(), orient="row")
@@ -129,7 +129,7 @@ def _task_name(path: Path) -> str:
 
 
 def _task_files(path: Path) -> Mapping[str, SourceFile]:
-    """Task name to file; names are relative to the folder that holds the files, however `path` reaches it."""
+    """Map task names to files, named relative to the folder that holds them, however `path` reaches it."""
     if path.is_file():
         if not path.name.endswith(_SUFFIXES):
             raise SourceError(f"{path}: is no task file; give a .json or .json.gz file, or the folder of them")
@@ -154,7 +154,7 @@ def _task_files(path: Path) -> Mapping[str, SourceFile]:
 
 
 def _in_order(folder: Path) -> list[Path]:
-    """The files of a folder; where it holds folders with a train.json each, these."""
+    """List the entries of a folder, with any train.json (or train.json.gz) of the folders in it, sorted."""
     of_folders = [file for name in _OF_A_FOLDER for file in folder.glob(f"*/{name}") if file.is_file()]
     return sorted([*folder.iterdir(), *of_folders])
 
@@ -190,7 +190,7 @@ def _lines(tasks_file: Path) -> Sequence[str]:
 
 
 def _around(task: TaskFile) -> tuple[str, str]:
-    """What every question of a task begins and ends with."""
+    """Return the text before and the text after the instance in every question of a task."""
     layout = tomllib.loads((package_files(__package__) / "layout.toml").read_text(encoding="utf-8"))
     examples = [
         layout["example"].format(number=number, input=shown, output=output)

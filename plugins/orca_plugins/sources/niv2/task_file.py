@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskFile:
-    """What questions need of one task; `instances` are unchecked."""
+    """The fields of one task that its questions need; `instances` are unchecked."""
 
     definition: str
     category: str | None
@@ -146,7 +146,8 @@ def _converted(instances: Sequence[Any]) -> pl.Series | None:
 
 
 def _is_plain(instance: Any) -> bool:
-    """Whether Arrow would not misread it: it takes [] for an object without fields and a text for a list of letters."""
+    """Tell whether Arrow would not misread an instance: it takes [] for an object without fields, and a text for a list
+    of letters."""
     return isinstance(instance, dict) and isinstance(instance.get("output", []), list) and _TWICE not in instance
 
 
@@ -157,7 +158,7 @@ def _rejected(reasons: Sequence[tuple[int, str]]) -> pl.DataFrame:
 
 
 def _misfit(instance: Any) -> str | None:
-    """Why an instance does not fit the type; what is missing or empty is found in columns."""
+    """Return why an instance does not fit the type, None if it does; missing and empty fields are found in columns."""
     if not isinstance(instance, dict):
         return "not an object"
     for name in ("id", "input", "output"):
@@ -174,7 +175,7 @@ def _misfit(instance: Any) -> str | None:
 
 
 def _listed(instance: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """The instance with a list of outputs, or without outputs; whole numbers are their digits."""
+    """Return the instance with its output as a list, if it has one; whole numbers become their digits."""
     output = instance.get("output")
     outputs = output if isinstance(output, list) else [] if output is None else [output]
     told = {name: _digits(value) for name, value in instance.items() if name != "output"}
@@ -190,7 +191,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _empty_fields() -> pl.Expr:
-    """Why an instance that fits the type cannot be used, null where it can."""
+    """Build the reason to reject an instance that fits the type, null where it can be used."""
     import polars as pl
 
     blank = pl.col("references").list.eval(_is_blank(pl.element())).list.all()
@@ -219,7 +220,8 @@ def _field(file: SourceFile, task: Mapping[Any, Any], name: str, wanted: type, w
 
 
 def _first_text(file: SourceFile, task: Mapping[Any, Any], name: str) -> str | None:
-    """The first of a list of texts (old files hold one text), None where the field is missing or an empty list."""
+    """Return the first of a list of texts (old files hold one text), None where the field is missing or an empty
+    list."""
     if name not in task or task[name] == []:
         return None
     value = _field(file, task, name, (str, list), "a list of texts")  # type: ignore[arg-type]
@@ -231,7 +233,7 @@ def _first_text(file: SourceFile, task: Mapping[Any, Any], name: str) -> str | N
 
 
 def _told(task: Mapping[Any, Any], name: str) -> str | None:
-    """The first text of a list that many files have and no question needs; whatever else stands there is nothing."""
+    """Return the first text of a list that no question needs; None for anything else."""
     value = task.get(name)
     first = value[0] if isinstance(value, list) and value else None
     return (

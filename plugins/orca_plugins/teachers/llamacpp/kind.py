@@ -67,7 +67,7 @@ class LlamaCpp(ChatTeacher):
         return super().only_fetching() | {"threads", "package"}
 
     def model_name(self) -> str:
-        """The model by the digest of its file. Raises: TeacherError where there is no such file."""
+        """Return the model's name: the digest of its file. Raises: TeacherError where there is no such file."""
         file = self.file()
         found = file.stat()
         return f"gguf-sha256:{_digest(file, found.st_size, found.st_mtime_ns)}"
@@ -77,7 +77,7 @@ class LlamaCpp(ChatTeacher):
         return {**super().sampling(), "context_tokens": self.context_tokens}
 
     def file(self) -> Path:
-        """The GGUF file. Raises: TeacherError where it is not there, or a package has none or several."""
+        """Find the GGUF file. Raises: TeacherError where it is not there, or a package has none or several."""
         if self.path is not None:
             if not self.path.is_file():
                 raise TeacherError(f"there is no model file {self.path}: write the path of a GGUF file")
@@ -100,7 +100,8 @@ class LlamaCpp(ChatTeacher):
 
 
 def _shipped(package: str) -> Path:
-    """The one GGUF file of an installed package, which is not imported: it may need what only it uses."""
+    """Find the one GGUF file of an installed package without importing it, since it may need packages that only it
+    uses."""
     try:
         spec = find_spec(package) if package.isidentifier() else None
     except (ImportError, ValueError):

@@ -23,6 +23,7 @@ from orca_recipes.errors import TeacherError
 
 LOADING_SECONDS = 600.0
 _STOPPING_SECONDS = 5.0
+# From <sys/prctl.h>: the standard library has no prctl.
 _PR_SET_PDEATHSIG = 1
 
 
@@ -108,7 +109,7 @@ def main() -> None:
 
 
 def _parameters(settings: Mapping[str, Any]) -> Any:
-    """One slot and no cache, so that an answer does not depend on the questions before it."""
+    """Set up one slot and no cache, so that an answer does not depend on the questions before it."""
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()
@@ -116,6 +117,7 @@ def _parameters(settings: Mapping[str, Any]) -> Any:
     parameters.model_alias = {settings["alias"]}
     parameters.n_ctx = settings["context_tokens"]
     parameters.n_parallel = 1
+    # The system picks a port that is free.
     parameters.port = 0
     parameters.cache_prompt = False
     parameters.cache_ram_mib = 0
@@ -133,6 +135,7 @@ def _parameters(settings: Mapping[str, Any]) -> Any:
 def _die_with(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The parent may have died before prctl, and then no signal comes.
     if os.getppid() != parent:
         os._exit(1)
 

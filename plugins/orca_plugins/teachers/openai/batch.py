@@ -17,9 +17,11 @@ from orca_plugins.teachers.openai.endpoint import Endpoint
 from orca_recipes.contract.answers import Collecting, CollectPanel, Request
 from orca_recipes.errors import BudgetSpent, TeacherError
 
+# What OpenAI takes in one batch file: 50,000 questions, 200 MB.
 MOST_QUESTIONS = 50_000
 MOST_BYTES = 200_000_000
 MOST_IN_FLIGHT = 100
+# After so long without a question, a batch goes that is not full.
 STALL_SECONDS = 5.0
 
 
@@ -47,7 +49,7 @@ class Batches:
         self._fault: BaseException | None = None
 
     async def run(self) -> None:
-        """Pick up what earlier runs left, hand over what they did not, and follow all of it to the end.
+        """Follow the batches that earlier runs left, submit the other questions, and wait for all of them to end.
 
         Raises: TeacherError, BudgetSpent, and what `keep` and `requests` raise; batches that were made stay noted.
         """
@@ -149,7 +151,7 @@ async def _feed(requests: AsyncIterator[Request], queue: asyncio.Queue[Request |
 
 
 async def _next(queue: asyncio.Queue[Request | None], seconds: float | None) -> tuple[Request | None, bool]:
-    """The next question, or None after a while without one; and whether there are no more."""
+    """Take the next question, None after `seconds` without one; also tell whether there are no more."""
     try:
         async with asyncio.timeout(seconds):
             request = await queue.get()

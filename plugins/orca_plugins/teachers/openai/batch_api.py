@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CALL_SECONDS = 600.0
 PATIENCE_SECONDS = 1800.0
+# In a batch's metadata: finds a batch whose id never came back.
 MARK = "orca_recipes"
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 60.0
@@ -66,7 +67,7 @@ class BatchApi:
         return None
 
     async def find(self, name: str) -> str | None:
-        """The id of the batch that bears a name, among the latest thousands."""
+        """Find the id of the batch with a name, among the latest 5,000; None if it is not there."""
         page = await self._until_answered(lambda: self.client.batches.list(limit=100))
         for _ in range(_PAGES):
             for batch in page.data:
@@ -78,7 +79,7 @@ class BatchApi:
         return None
 
     async def look(self, batch: str) -> Any:
-        """How a batch stands. Raises: Gone."""
+        """Fetch the state of a batch. Raises: Gone."""
         return await self._until_answered(lambda: self.client.batches.retrieve(batch))
 
     async def download(self, file: str, path: Path) -> None:
@@ -93,7 +94,7 @@ class BatchApi:
         await self.client.close()
 
     def words(self, batch: Any) -> str:
-        """What the server says of a batch that failed."""
+        """Return the server's words on a failed batch: its first three errors, with the key masked."""
         errors = (batch.errors.data if batch.errors is not None else None) or []
         said = "; ".join(f"{error.code}: {error.message}" for error in errors[:3])
         return cleaned(self._mask.text(said, answer=False))
@@ -123,11 +124,12 @@ class BatchApi:
                     f"endpoint {self.endpoint.title()} has not answered for half an hour ({fault.kind}); its batches "
                     "are noted: look at the server and run the same command again"
                 )
+            # Random, so that callers that failed together do not come back together.
             await asyncio.sleep(fault.after if fault.after is not None else delay * random.uniform(0.5, 1.0))
             delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
 
     def _fault(self, reply: Reply | NoReply) -> Again:
-        """A failure that may pass. Raises: Gone; TeacherError for one that will not."""
+        """Read a failure that may pass. Raises: Gone; TeacherError for one that will not."""
         if isinstance(reply, Reply) and reply.status == 404:
             raise Gone
         outcome = read(reply, body={}, input_bytes=0)

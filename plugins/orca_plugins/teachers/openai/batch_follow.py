@@ -26,7 +26,7 @@ _ENDED = ("completed", "failed", "expired", "cancelled")
 
 @dataclass(frozen=True)
 class End:
-    """How a batch ended; words: what the server says of a failure."""
+    """The end of a batch: its status, the server's words on a failure, and the ids of its result files."""
 
     status: str
     words: str = ""
@@ -35,7 +35,7 @@ class End:
 
 @dataclass
 class Following:
-    """What all batches of a collection share. ended: set whenever one of them has ended."""
+    """State shared by all batches of a collection. ended: set whenever one of them has ended."""
 
     teacher: ChatTeacher
     notes: Notes
@@ -70,7 +70,7 @@ class Following:
         return note.usd
 
     async def follow(self, note: Note, reserved: float | None) -> None:
-        """Hand a batch over where that is not done, wait for it, keep its answers, and go on with what it left.
+        """Submit a batch unless that is done, wait for it, keep its answers, and go on with the questions it left.
 
         Raises: TeacherError, BudgetSpent; the note stays where answers are still to come.
         """
@@ -101,7 +101,7 @@ class Following:
             self._something_ended()
 
     async def _made(self, note: Note) -> Note:
-        """Hand a batch over where that is not done, and note its id."""
+        """Submit a batch unless that is done, and note its id."""
         api = self.apis[note.endpoint]
         for tries in range(_MOST_TRIES):
             if note.batch is not None:
@@ -143,6 +143,7 @@ class Following:
             # Its answers are kept. Whoever mends what is wrong asks the others anew: these results never change.
             self.notes.drop(note)
             raise refused
+        # A full queue of tokens empties by itself; any other failure is a refusal.
         if end.status == "failed" and "token_limit" not in end.words:
             self.notes.drop(note)
             raise TeacherError(f"endpoint {note.endpoint} refuses a batch ({end.words or 'no reason given'})")

@@ -1,8 +1,8 @@
-"""What must outlive a run in batch mode: which questions were handed over, and under which ids.
+"""Notes that outlive a run in batch mode: the questions submitted, and the server's ids for them.
 
-A batch is two files in the notes folder, `<name>.jsonl`, its questions as sent, and `<name>.json`, written before each
-step that costs something and replaced as a whole. So a run that is killed at any moment finds every batch it paid for:
-even one that was made but whose id never came back bears its name in its metadata.
+A batch is two files in the notes folder: `<name>.jsonl`, its questions as sent, and `<name>.json`, replaced as a whole
+before each step that costs something. So a run killed at any moment finds every batch it paid for, even one whose id
+never came back: it bears its name in its metadata.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ class Notes:
         self._told = json.dumps(teacher, sort_keys=True)
         self.folder = folder / hashlib.blake2b(self._told.encode(), digest_size=8).hexdigest()
         self.folder.mkdir(parents=True, exist_ok=True)
+        # Fail at once rather than wait: the other run may hold the folder for a day.
         self._lock = FileLock(self.folder / "lock", timeout=0)
 
     def __enter__(self) -> Notes:
@@ -88,7 +89,8 @@ class Notes:
         self._lock.release()
 
     def pending(self) -> list[Note]:
-        """The batches that were left, oldest first; a batch whose missing questions went on in another is done."""
+        """List the batches that earlier runs left, oldest first; drop any whose missing questions went on in
+        another."""
         notes = [_read(path) for path in sorted(self.folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)]
         followed = {note.after for note in notes}
         for note in notes:
@@ -96,6 +98,7 @@ class Notes:
                 self.drop(note)
         known = {note.name for note in notes}
         for path in self.folder.glob("*.jsonl"):
+            # Questions are written before their note: without one, nothing was handed over.
             if path.stem not in known:
                 path.unlink()
         return [note for note in notes if note.name not in followed]
@@ -121,18 +124,18 @@ class Notes:
         self.questions(note).unlink(missing_ok=True)
 
     def questions(self, note: Note) -> Path:
-        """The file of its questions."""
+        """Return the path of its file of questions."""
         return self.folder / f"{note.name}.jsonl"
 
     def lines(self, note: Note) -> Iterator[Line]:
-        """Its questions, one by one."""
+        """Yield its questions one by one."""
         with self.questions(note).open("rb") as file:
             for text in file:
                 told = json.loads(text)
                 yield Line(bytes.fromhex(told["custom_id"]), told["body"])
 
     def begin(self, endpoint: str, lines: Sequence[Line], *, usd: float, before: Note | None = None) -> Note:
-        """A batch of these questions; `before`: the batch that they are left of, which is done with that."""
+        """Note a new batch of these questions; `before`: the batch that left them, which is dropped."""
         name = secrets.token_hex(8)
         after, number = (None, 1) if before is None else (before.name, before.round + 1)
         note = Note(name, endpoint, len(lines), usd, after=after, round=number)

@@ -1,7 +1,7 @@
-"""What a batch that has ended answered, and what it left.
+"""Results of a batch that has ended: its answers, and the questions it left.
 
-Result files come in any order, and the lines that failed in a file of their own. A file that came broken is fetched
-again: a line that is not understood would be paid for twice.
+Result files hold their lines in any order, and failed ones come in a file of their own. A broken file is fetched again:
+a line that cannot be read would be paid for twice.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _FETCHES = 3
 
 @dataclass(frozen=True)
 class Asked:
-    """What is remembered of a question: its size and its limit."""
+    """Size and token limit of a question, kept in place of its text."""
 
     size: Size
     max_tokens: int | None
 
 
 def asked_of(body: Mapping[str, Any], *, limit_name: str) -> Asked:
-    """What is remembered of a question, by its body as sent."""
+    """Measure a question by its body as sent."""
     messages = [(message["role"], message["content"]) for message in body["messages"]]
     more = [message[name] for message in body["messages"] for name in message if name not in ("role", "content")]
     beside = sum(len(json.dumps(one).encode()) for one in (*more, *body.get("tools", ())))
@@ -99,7 +99,7 @@ class Results:
         await _keep_all(rejected, keep, panel)
 
     def left(self) -> list[Line]:
-        """The questions to ask in another batch: those without an answer, and those cut, under a longer limit."""
+        """List the questions to ask in another batch: those without an answer, and those cut, under a longer limit."""
         lines = []
         for line in self._notes.lines(self._note):
             if line.key in self._longer:

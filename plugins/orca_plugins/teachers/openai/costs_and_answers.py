@@ -8,7 +8,7 @@ from orca_recipes.contract.answers import Answer, Prices, Request
 
 
 def answer_of(outcome: Answered, *, request: Request, model: str, endpoint: str, time: float) -> Answer:
-    """The answer to a request; time: seconds since 1970."""
+    """Build the answer to a request from the server's outcome; time: seconds since 1970."""
     return Answer(
         key=request.key,
         text=outcome.text,

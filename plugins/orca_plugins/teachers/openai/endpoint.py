@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from orca_recipes.errors import TeacherError
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# How keys of OpenAI, Hugging Face, Groq, xAI, GitHub, NVIDIA, Google and others begin.
 _KEY_PREFIX = re.compile(
     r"(?:sk|pk|rk|hf|gsk|xai|ghp|github_pat|glpat|nvapi|pplx|fw|tgp|r8)[-_][A-Za-z0-9_-]{12,}|AIza.{20,}"
 )
@@ -75,11 +76,12 @@ class Endpoint(BaseModel):
         return key_env
 
     def title(self) -> str:
-        """Its name in records and on the panel."""
+        """Return its name in records and on the panel: `name`, or else its host."""
         return self.name or urlsplit(self.base_url).netloc
 
     def key(self) -> str | None:
-        """The key, from the environment. Raises: TeacherError where the variable is not set or cannot be a key."""
+        """Read the key from the environment, None where none is sent. Raises: TeacherError where the variable is not
+        set or cannot be a key."""
         if self.key_env is None:
             return None
         key = os.environ.get(self.key_env, "").strip()

@@ -27,14 +27,16 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 MOST_REPLY_BYTES = 64_000_000
+# The openai client cannot be made without a key.
 _NO_KEY = "none"
 _LONGEST_PAUSE_SECONDS = 86_400.0
+# The client then returns replies unparsed: building its objects takes longer than the exchange.
 _RAW: Any = {"headers": {"X-Stainless-Raw-Response": "true"}}
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a server said. retry_after: seconds, where it asks for a pause."""
+    """A server's reply. retry_after: seconds, where it asks for a pause."""
 
     status: int
     body: bytes
@@ -83,7 +85,8 @@ class ClientWire:
 
 
 async def attempt(work: Awaitable[Any], *, mask: Mask, timeout_seconds: float) -> Any | Reply | NoReply:
-    """What a call of an openai client returns, or in place of what it raises the reply or the lack of one."""
+    """Await a call of an openai client and return its result; in place of an exception, the Reply or NoReply behind
+    it."""
     import aiohttp
     import openai
 
@@ -107,7 +110,8 @@ def needed() -> None:
 
 
 def client_of(endpoint: Endpoint, timeout_seconds: float) -> AsyncOpenAI:
-    """A client of the endpoint. Raises: PluginError where its packages are missing, TeacherError for a missing key."""
+    """Make a client of the endpoint. Raises: PluginError where its packages are missing, TeacherError for a missing
+    key."""
     needed()
     import openai
 
@@ -129,7 +133,7 @@ def client_of(endpoint: Endpoint, timeout_seconds: float) -> AsyncOpenAI:
 
 
 def seconds_to_wait(headers: Mapping[str, str], *, now: float) -> float | None:
-    """What Retry-After and its kin say, in seconds, at most a day; None where they say nothing that makes sense.
+    """Read the seconds to wait from Retry-After and its kin, at most a day; None where they make no sense.
 
     Args:
         now: seconds since 1970, for dates.
@@ -145,7 +149,7 @@ def seconds_to_wait(headers: Mapping[str, str], *, now: float) -> float | None:
 
 
 def parsed(body: bytes) -> Any:
-    """The JSON of a reply. Raises: ValueError where it is none."""
+    """Parse the JSON of a reply. Raises: ValueError where it is none."""
     try:
         return json.loads(body)
     except RecursionError:

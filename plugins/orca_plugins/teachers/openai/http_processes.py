@@ -115,9 +115,10 @@ def _framed(told: Any) -> bytes:
 
 
 async def _next(stream: asyncio.StreamReader) -> Any:
-    """The next frame, None where there is no whole one left."""
+    """Read the next frame, None where there is no whole one left."""
     try:
         (length,) = _LENGTH.unpack(await stream.readexactly(_LENGTH.size))
+        # Safe, since the process at the other end is one of ours.
         return pickle.loads(await stream.readexactly(length))
     except (asyncio.IncompleteReadError, ConnectionError):
         return None

@@ -81,11 +81,11 @@ class OpenAI(ChatTeacher):
         return super().only_fetching() | {"endpoints", "mode", "token_limit", "timeout_seconds", "processes"}
 
     def model_name(self) -> str:
-        """The model, as the server is asked for it."""
+        """Return the model's name, as the server is asked for it."""
         return self.model
 
     def limit_name(self) -> str:
-        """What the server calls max_tokens."""
+        """Return the server's name of max_tokens."""
         return self.token_limit
 
     def money(self) -> Money:

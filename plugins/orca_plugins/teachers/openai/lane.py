@@ -1,9 +1,8 @@
-"""How much one endpoint is asked just now.
+"""The load that one endpoint can take just now.
 
-Three things hold a question back: the endpoint's limits a minute, which are known; its concurrency, which shrinks by
-half when it says 429 and grows by one a round of answers; and rest, after it asked for a pause or failed several times
-in a row. A round counts once: of sixty questions in flight that all meet a 429, the first one tells, the others only
-confirm.
+Three things hold a question back: the endpoint's limits a minute; its concurrency, which a 429 halves and each round of
+answers raises by one; and rest, after it asked for a pause or failed several times in a row. A round counts once: of
+sixty questions in flight that all get a 429, only the first halves anything.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _LONGEST_PAUSE_SECONDS = 60.0
 
 @dataclass
 class Ticket:
-    """One try that is in flight, with what it takes of the limits."""
+    """One try in flight, with its shares of the limits."""
 
     started: float
     size: Size
@@ -86,6 +85,7 @@ class Lane:
         changed = self._probing or self._failures > 0
         self._failures = self._rests = self._pauses = 0
         self._probing = False
+        # Grows by one a round of answers.
         self.allowed = min(self.allowed + 1 / self.allowed, float(self.endpoint.concurrency))
         return changed
 
@@ -103,12 +103,13 @@ class Lane:
         self._rested_at = now
         self._rests += 1
         rest = min(_FIRST_REST_SECONDS * 2 ** (self._rests - 1), _LONGEST_REST_SECONDS)
+        # Random, so that several runs do not come back together.
         self.rests_until = max(self.rests_until, now + rest * random.uniform(0.75, 1.25))
         self._probing = True
         return True
 
     def state(self, now: float, why: str = "") -> str:
-        """A few words for the panel."""
+        """Describe the endpoint's state in a few words, for the panel."""
         rest = self.rests_until - now
         if rest > 0:
             return f"resting {rest:.0f} s: {why}" if why else f"resting {rest:.0f} s"

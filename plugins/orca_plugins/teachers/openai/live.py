@@ -27,14 +27,17 @@ from orca_plugins.teachers.openai.token_estimate import InputTokens, OutputToken
 from orca_recipes.contract.answers import CUT, Answer, Collecting, Request
 from orca_recipes.errors import TeacherError
 
+# With delays that double from half a second, about a minute in all.
 MOST_TRIES = 8
 PATIENCE_SECONDS = 1800.0
 FIRST_PATIENCE_SECONDS = 120.0
+# A run that must stop waits on while an answer comes in each such span.
 GRACE_SECONDS = 30.0
 INTERRUPTED_SECONDS = 5.0
 """How long Ctrl-C waits for what is in flight; a second one ends at once."""
 _DOUBTFUL_STATUSES = frozenset({200, 408, 502, 504, 520, 522, 524})
 """Statuses behind which a model may have answered, and counted: gateways gave up waiting, or the reply is garbled."""
+# So many refusals without one answer are the options' fault, not the questions'.
 _MOST_DOUBTFUL = 20
 _MOST_AHEAD = 256
 _FIRST_DELAY_SECONDS = 0.5
@@ -74,6 +77,7 @@ class Live:
         self._most_in_flight = 2 * sum(endpoint.concurrency for endpoint in endpoints)
         self._exact = any(endpoint.input_tokens_per_minute for endpoint in endpoints)
         self._prices = teacher.money().prices
+        # Sooner than later on: before the first answer, a wrong address is likely.
         self._first_patience = max(FIRST_PATIENCE_SECONDS, 3 * timeout_seconds)
         self._fresh: deque[Question] = deque()
         self._later: list[tuple[float, int, Question]] = []
@@ -173,7 +177,7 @@ class Live:
         return None
 
     def _by_weight(self, free: Sequence[Lane]) -> Lane:
-        """The lane whose turn it is; one that rested does not make up for what it missed."""
+        """Choose the lane whose turn it is by weight; one that rested does not make up for what it missed."""
         lane = min(free, key=lambda one: max(one.turn, self._turn))
         self._turn = max(lane.turn, self._turn)
         lane.turn = self._turn + 1 / lane.endpoint.weight
@@ -257,7 +261,8 @@ class Live:
         self._changed.set()
 
     def _settle_doubts(self, *, end: bool) -> None:
-        """Blame the question where others were answered, and the options where none ever was."""
+        """Reject doubtful questions where others were answered; stop the run, blaming the options, where none ever
+        was."""
         if self._succeeded:
             for question, lane, outcome in self._doubtful:
                 self._spawn(self._keep_answer(question, lane, Answered(None, outcome.reason, outcome.reason)))

@@ -84,7 +84,7 @@ class Mask:
 
 
 def _spellings(key: str) -> Iterator[str]:
-    """The ways in which a key is written: as it is, escaped, for addresses, in hexadecimal and base64, backwards."""
+    """Yield the spellings of a key: as it is, escaped, for addresses, in hexadecimal and base64, backwards."""
     yield key
     yield key[::-1]
     yield json.dumps(key)[1:-1]

@@ -14,9 +14,12 @@ from math import sqrt
 
 MINUTE = 60.0
 TRAVEL_SECONDS = 0.75
+# How far sending may be ahead of the even pace.
 _BURST_SECONDS = 2.0
 _DEVIATIONS = 4.0
+# Less than this over a limit is the rounding of sums of floats.
 _NOTHING = 1e-9
+# A wait of 0 would say that the question may go.
 _SHORTEST_SECONDS = 1e-3
 
 
@@ -72,7 +75,8 @@ class Window:
         return share
 
     def settle(self, share: Share, amount: float, now: float) -> None:
-        """The question arrived, and took so much; where its minute is over, only what it took beyond is counted now."""
+        """Replace a share's estimate by the true amount after its reply; where its minute is over, count only the
+        excess, from now."""
         self._flying -= share.amount
         self._squares -= share.amount * share.amount
         share.ends = min(share.ends, now + MINUTE)
@@ -95,5 +99,6 @@ class Window:
             share = self._shares.popleft()
             share.gone = True
             self.taken -= share.amount
+        # Drops the rounding errors that such sums gather.
         if not self._shares:
             self.taken = 0.0

@@ -1,7 +1,7 @@
-"""What a server's reply means: an answer, a question that will never be answered, another try, or the end of the run.
+"""The meaning of a server's reply: an answer, a question without one for good, another try, or the end of the run.
 
-Servers word the same fault in many ways, so what is not understood is tried again rather than believed. Every word of
-a server is cleaned before a person sees it: it may hold terminal escapes (keys were taken out with the bytes).
+Servers word the same fault in many ways, so a reply that is not understood is tried again rather than believed. A
+server's words are cleaned before a person sees them: they may hold terminal escapes (keys were masked in the bytes).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Useless:
     is_about_key: bool = False
 
     def fault(self, endpoint: Endpoint) -> TeacherError:
-        """The sentence that stops a run, with what to do."""
+        """Build the error that stops a run, with what to do."""
         remedy = ""
         if self.is_about_key and endpoint.key_env is None:
             remedy = ": name the environment variable that holds its key as key_env"
@@ -112,7 +112,7 @@ def read(reply: Reply | NoReply, *, body: Mapping[str, Any], input_bytes: int) -
 
 
 def cleaned(text: object, *, most: int = 200) -> str:
-    """A server's words as one short printable line."""
+    """Shorten a server's words to one printable line."""
     line = str(text)
     if not line.isprintable():
         line = "".join(letter if letter.isprintable() else " " for letter in line[: 10 * most])
@@ -150,7 +150,7 @@ def _completion(told: Mapping[str, Any], reply: Reply, body: Mapping[str, Any], 
 
 
 def _reasoning(message: Mapping[str, Any]) -> str | None:
-    """What was thought before the text, under the names that servers give it; None where that is blank."""
+    """Return the thought before the text, under any of the names servers use; None if it is blank."""
     content = message.get("content")
     pieces = content if isinstance(content, list) else []
     inline = [piece.get("thinking") for piece in pieces if isinstance(piece, dict) and piece.get("type") == "thinking"]
@@ -159,7 +159,8 @@ def _reasoning(message: Mapping[str, Any]) -> str | None:
 
 
 def _calls(message: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """The calls of a message (`calls_told`), and why what is there is none; both None where nothing is called."""
+    """Return the calls of a message (`calls_told`), and the reason why they are none; both None if nothing is
+    called."""
     told = message.get("tool_calls")
     if not told:
         told = [{"function": message["function_call"]}] if message.get("function_call") else None
@@ -172,7 +173,8 @@ def _calls(message: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _text(content: object) -> str | None:
-    """The text of a message, which some servers give in pieces; lone surrogates become the replacement character."""
+    """Return the text of a message, None for none; pieces, as some servers give it in, are joined, and lone surrogates
+    become the replacement character."""
     if isinstance(content, list):
         pieces = [piece.get("text") for piece in content if isinstance(piece, dict) and piece.get("type") == "text"]
         content = "".join(piece for piece in pieces if isinstance(piece, str)) if pieces else None
@@ -226,7 +228,7 @@ _NO_MODEL = re.compile(r"model.{0,80}(not exist|not found|unknown|invalid)|(unkn
 
 
 def _refusal(reply: Reply) -> Outcome:
-    """What a status other than 200 means, by it and by the error's code and words."""
+    """Judge a reply of another status than 200, by that and by the error's code and words."""
     error = _error(reply.body)
     code = str(error.get("code") or "").lower()
     kind = str(error.get("type") or "").lower()
@@ -265,7 +267,7 @@ def _bad_request(status: int, code: str, kind: str, words: str, error: Mapping[s
 
 
 def _error(body: bytes) -> Mapping[str, Any]:
-    """The error table of a body, in the wordings of several servers; empty where there is none."""
+    """Read the error table of a body, in the wordings of several servers; empty where there is none."""
     try:
         told = parsed(body)
     except ValueError:

@@ -1,8 +1,8 @@
-"""How many tokens a question will take, before its server says so.
+"""Estimates of the tokens of a question, before its server counts them.
 
-No tokenizer of the teacher is at hand, so each answer teaches. Two measures of a text are kept, its bytes and the
-pieces that tokenizers tend to cut it into, and the one that foretold the last thousand answers better is used. What it
-may be wrong by is known too, so that limits hold by the sum of what is in flight: errors of many questions cancel out.
+The teacher's tokenizer is not at hand, so each answer teaches. Two measures of a text are kept, its bytes and the
+pieces that tokenizers tend to cut it into; the one that predicted the last thousand answers better is used. Its error
+is known too, so that limits hold for the sum of what is in flight: errors of many questions cancel out.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
+# For what a chat template prints around a message.
 _TOKENS_A_MESSAGE = 16
 _TOKENS_A_BYTE = 0.5
 _FIRST_ERROR = 0.5
+# About the last thousand answers count.
 _MEMORY = 1 - 1 / 1000
+# Expected until the first answer is counted.
 _USUAL_ANSWER = 128
 _PIECE = re.compile(r"[A-Za-z]{1,6}|[0-9]{1,3}|[^\sA-Za-z0-9]")
 
@@ -45,7 +48,7 @@ def size_of(messages: Sequence[tuple[str, str]], *, exact: bool, beside: int = 0
 
 
 class InputTokens:
-    """What questions take of input tokens."""
+    """Estimate of the input tokens of questions."""
 
     def __init__(self) -> None:
         self._by_bytes, self._by_pieces = _Ratio(), _Ratio()
@@ -69,7 +72,7 @@ class InputTokens:
 
 
 class OutputTokens:
-    """What answers take of output tokens: as many as those before them did, on average."""
+    """Estimate of the output tokens of an answer: the average of those before it."""
 
     def __init__(self) -> None:
         self._sum = self._count = 0.0

@@ -61,7 +61,7 @@ class Replay(Teacher):
         return _replay_table.write(examples, folder, by=self.by, collection=self.collection)
 
     def answer_prepared(self, *, folder: Path, examples: pl.DataFrame, requests: pl.Series, seed: int) -> pl.DataFrame:
-        """The recorded answer to each example; `requests` and `seed` decide nothing."""
+        """Look up the recorded answer to each example; `requests` and `seed` decide nothing."""
         import polars as pl
 
         answers = pl.DataFrame({"answer": _replay_table.find(examples, folder, by=self.by)})

@@ -32,7 +32,8 @@ REPEATED = "rows that repeat an answer"
 
 @dataclass(frozen=True)
 class _Columns:
-    """What is known of each row: key (two u64), a digest of its answer, and where it stands. Arrays [rows]."""
+    """Index of the recorded answers: arrays [rows] of key (two u64), digest of the answer, and its batch and row on
+    disk."""
 
     hi: np.ndarray
     lo: np.ndarray
@@ -71,7 +72,7 @@ def write(frames: Iterable[pl.DataFrame], folder: Path, *, by: str, collection: 
 
 
 def find(examples: pl.DataFrame, folder: Path, *, by: str) -> pl.Series:
-    """The answer to each example: String [examples], null where there is none."""
+    """Look up the answer to each example: String [examples], null where there is none."""
     import polars as pl
 
     keys = examples.select(key=_key(by))["key"]
@@ -87,7 +88,7 @@ def find(examples: pl.DataFrame, folder: Path, *, by: str) -> pl.Series:
 
 
 def _key(by: str) -> pl.Expr:
-    """What a row is found by, as one text; null where it has none."""
+    """Build the key by which a row is found, as one text; null where it has none."""
     import polars as pl
 
     if by == "id":
@@ -109,7 +110,7 @@ def _question() -> pl.Expr:
 
 
 def _dialogue() -> pl.Expr:
-    """The messages of a conversation up to what is to be answered, as one text, where there are several."""
+    """Join the messages of a conversation, up to the answer sought, to one text; null unless there are several."""
     import polars as pl
 
     message = pl.element().struct
@@ -118,7 +119,7 @@ def _dialogue() -> pl.Expr:
 
 
 def _context() -> pl.Expr:
-    """The messages of a conversation that are not system messages, without the answer that ends it."""
+    """Select the messages of a conversation, without system messages and without the answer that ends it."""
     import polars as pl
 
     role = pl.element().struct.field("role")
@@ -127,14 +128,14 @@ def _context() -> pl.Expr:
 
 
 def _is_answered() -> pl.Expr:
-    """Whether the last message of a conversation is an answer."""
+    """Tell whether the last message of a conversation is an answer."""
     import polars as pl
 
     return (pl.col("messages").list.last().struct.field("role") == "assistant").fill_null(value=False)
 
 
 def _system() -> pl.Expr:
-    """The system message: the one that a conversation begins with, else the row's own."""
+    """Select the system message: the one that a conversation begins with, else the row's own."""
     import polars as pl
 
     first = pl.col("messages").list.first().struct
@@ -142,7 +143,7 @@ def _system() -> pl.Expr:
 
 
 def _answer() -> pl.Expr:
-    """What a row answers, as the teacher `reference` would without a draw; a blank text is no answer."""
+    """Select a row's answer, as the teacher `reference` would without a draw; a blank text is no answer."""
     import polars as pl
 
     last = pl.when(_is_answered()).then(pl.col("messages").list.last().struct.field("content"))
@@ -157,11 +158,13 @@ def _columns_of(rows: pl.DataFrame, batch: int) -> _Columns:
 
 
 def _sorted(columns: list[_Columns], folder: Path, collection: str) -> tuple[_Columns, int]:
-    """All rows in order of their keys, one a key; and how many were left out because they repeat one."""
+    """Sort all rows by key and keep one of each key; also count the repeats left out. Two answers to one key are
+    refused."""
     empty = [np.empty(0, dtype=np.uint64)] * 3 + [np.empty(0, dtype=np.int32)] * 2
     parts = [_Columns(*empty), *columns]
     names = _Columns.__dataclass_fields__
     joined = _Columns(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    # Equal keys stay in the order read, so that the first answer is kept.
     joined = joined.take(np.lexsort((joined.row, joined.batch, joined.lo, joined.hi)))
     same = (joined.hi[1:] == joined.hi[:-1]) & (joined.lo[1:] == joined.lo[:-1])
     differing = np.flatnonzero(same & (joined.answer[1:] != joined.answer[:-1]))
@@ -182,7 +185,7 @@ def _refuse(pair: _Columns, many: int, folder: Path, collection: str) -> None:
 
 
 def _places(hi: np.ndarray, lo: np.ndarray, folder: Path) -> np.ndarray:
-    """Where each key stands among the sorted ones: int64 [keys], -1 where it does not."""
+    """Find each key among the sorted ones: int64 [keys], -1 where it is missing."""
     sorted_hi, sorted_lo = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("hi", "lo"))
     places = np.searchsorted(sorted_hi, hi).astype(np.int64)
     found = np.full(len(hi), -1, dtype=np.int64)
@@ -200,7 +203,7 @@ def _places(hi: np.ndarray, lo: np.ndarray, folder: Path) -> np.ndarray:
 
 
 def _texts(places: np.ndarray, folder: Path) -> pl.Series:
-    """The answers at places of the sorted keys: String [places]."""
+    """Read the answers at places of the sorted keys: String [places]."""
     import polars as pl
     import pyarrow as pa
 

@@ -23,7 +23,8 @@ CANNOT = "the tokenizer's chat template cannot be taken apart: "
 
 
 def take_apart(probes: Probes, vocabulary: Vocabulary) -> Markup:
-    """The markup of plain words: what the shortest conversations show, with all pairs that the template prints.
+    """Derive the markup of plain words from the shortest conversations, with every pair of roles that the template
+    prints.
 
     Raises: TemplateError where a dialogue is not printed message by message, or an answer has no end to learn.
     """
@@ -48,7 +49,8 @@ def take_apart(probes: Probes, vocabulary: Vocabulary) -> Markup:
 
 
 def with_contents(probes: Probes, markup: Markup, vocabulary: Vocabulary) -> Markup:
-    """The markup with what the template does to contents at their ends, to blank ones, and to a missing system message.
+    """Add to the markup what the template does to contents at their ends, to blank ones, and to a missing system
+    message.
 
     Raises: TemplateError where it strips contents in a way that a markup cannot say.
     """
@@ -67,10 +69,10 @@ def _check_dialogue(probes: Probes) -> None:
 
 
 def _terminator(probes: Probes, vocabulary: Vocabulary) -> str:
-    """The text after an answer, through its last control token before the header of the next message.
+    """Return the text after an answer, through its last control token before the header of the next message.
 
-    Where the answer ends the conversation and where a question follows it, the same must be printed: what stands in
-    both before they part is the answer's, white space behind its last control token is nobody's.
+    The same must be printed where the answer ends the conversation and where a question follows it: what both share at
+    their start is the answer's; white space behind its last control token belongs to nobody.
     """
     after = _around(probes, ("user", "assistant"))[-1]
     ends = _control_ends(after, vocabulary)
@@ -94,13 +96,15 @@ def _terminator(probes: Probes, vocabulary: Vocabulary) -> str:
 
 
 def _control_ends(text: str, vocabulary: Vocabulary) -> list[int]:
-    """Where control tokens of a text end, in order."""
+    """List the ends of the control tokens in a text, in order."""
+    # Else a token that begins another would match in its place.
     longest_first = sorted(vocabulary.control, key=lambda text: (-len(text), text))
     return [match.end() for match in re.finditer("|".join(map(re.escape, longest_first)) or "(?!)", text)]
 
 
 def _joint(probes: Probes, pair: Pair, terminator: str) -> tuple[Joint, str] | None:
-    """The text between two neighbours, and for an answer what stands between the prompt and it."""
+    """Derive the joint of two neighbours and, for an answer, the text between the prompt and it; None where the
+    template shows none."""
     for roles, place in probes.where(pair):
         between, context = _around(probes, roles)[place], roles[:place]
         ending = terminator if pair[0] == "assistant" else ""
@@ -117,7 +121,8 @@ def _joint(probes: Probes, pair: Pair, terminator: str) -> tuple[Joint, str] | N
 
 
 def _split(between: str, tail: str, ending: str) -> Joint:
-    """What is printed after the message before in any case is its footer, the rest is the header of the next."""
+    """Split the text between two messages: the footer is printed after the first in any case, the rest is the next
+    one's header."""
     cut = len(tail) if between.startswith(tail) and tail.startswith(ending) else len(ending)
     return Joint(footer=between[len(ending) : cut], header=between[cut:])
 
@@ -135,7 +140,7 @@ def _answer_prefix(probes: Probes, prefixes: Mapping[Role, str]) -> str:
 
 @dataclass
 class _Edges:
-    """Where white space beside a role's contents is kept (True) or stripped (False)."""
+    """White space beside a role's contents, on each side: kept (True) or stripped (False)."""
 
     left: dict[Pair, bool] = field(default_factory=dict)
     right: set[bool] = field(default_factory=set)
@@ -175,13 +180,14 @@ def _edges(probes: Probes, markup: Markup, role: Role) -> _Edges:
 
 
 def _padded(probes: Probes, roles: Roles, place: int) -> tuple[str, str]:
-    """What stands before and after one content that is padded with white space; its neighbours are plain words."""
+    """Render one content padded with white space among plain words, and return the text before and after it."""
     messages = probes.words(roles)
     word = messages[place]["content"]
     messages[place]["content"] = _LEFT + word + _RIGHT
     try:
         text = probes.template.render(messages)
     except Refused:
+        # No template prints this, so both edges come out as odd.
         return "\0", "\0"
     start = text.find(messages[place - 1]["content"]) + len(messages[place - 1]["content"]) if place else 0
     stop = text.find(messages[place + 1]["content"]) if place + 1 < len(messages) else len(text)

@@ -44,7 +44,7 @@ Conversation = Sequence[Message]
 
 
 def lasting(probes: Probes, markup: Markup) -> Markup:
-    """The markup with the pairs that are printed alike in every conversation of plain words.
+    """Keep the pairs that are printed alike in every conversation of plain words.
 
     Raises: TemplateError, with the shortest dialogue on which markup and template differ.
     """
@@ -59,7 +59,8 @@ def lasting(probes: Probes, markup: Markup) -> Markup:
 
 
 def proven(probes: Probes, markup: Markup) -> Markup:
-    """The markup, after contents of all sorts were seen to be printed word for word.
+    """Check that contents of all sorts are printed word for word, and return the markup, without tools' messages if
+    theirs are not.
 
     Raises: TemplateError, with the shortest conversation on which markup and template differ.
     """
@@ -84,14 +85,15 @@ def _only(markup: Markup, pairs: Sequence[Pair]) -> Markup:
 
 
 def _require(probes: Probes, markup: Markup, conversations: Sequence[Conversation]) -> None:
-    """All conversations hold, or the shortest that does not is told."""
+    """Refuse a markup on which a conversation does not hold, with the shortest such conversation."""
     broken = [messages for messages in conversations if not _holds(probes.template, markup, messages)]
     if broken:
         raise TemplateError(_sentence(probes.template, markup, min(broken, key=_size)))
 
 
 def _holds(template: ChatTemplate, markup: Markup, messages: Conversation) -> bool:
-    """Both print the same, up to an answer's end or with the prompt for one; what either refuses is no case."""
+    """Tell whether both print the same, up to an answer's end or with the prompt for one; a conversation refused by
+    either holds."""
     return all(ours == theirs for ours, theirs in _printed(template, markup, messages))
 
 
@@ -117,7 +119,8 @@ def _plain(probes: Probes, pairs: Sequence[Pair]) -> list[Conversation]:
 
 
 def _repeating(roles: Roles) -> Conversation:
-    """The same words in every message, for templates that compare messages to know where they are."""
+    """Make a conversation of the same words in every message, for templates that compare messages to know where they
+    are."""
     return [{"role": role, "content": "ok"} for role in roles]
 
 
@@ -129,7 +132,7 @@ def _without_acting_tools(probes: Probes, markup: Markup) -> Markup:
 
 
 def _odd(probes: Probes, markup: Markup, roles_told: Sequence[Role] = ROLES) -> list[Conversation]:
-    """One odd content in otherwise plain conversations, in every place where it stands between other neighbours."""
+    """Make conversations of plain words but for one odd content, in every place between other neighbours."""
     contents = _contents(markup)
     places = [place for pair in markup.joints if pair[1] in roles_told for place in _shortest(probes, markup, pair)]
     tried = [(roles, place, content) for roles, place in places for content in contents]
@@ -146,7 +149,7 @@ def _odd(probes: Probes, markup: Markup, roles_told: Sequence[Role] = ROLES) -> 
 
 
 def _shortest(probes: Probes, markup: Markup, pair: Pair) -> Iterator[tuple[Roles, int]]:
-    """The shortest sequences with the pair that the markup prints: at their end, and with a message after it."""
+    """Yield the shortest sequences with the pair that the markup prints: at their end, and with a message after it."""
     allowed = set(_printable(markup))
     return islice((found for found in probes.where(pair) if allowed.issuperset(pairs_of(found[0]))), 3)
 
@@ -165,7 +168,8 @@ def _mixed(probes: Probes, markup: Markup) -> list[Conversation]:
 
 
 def _looked_for(template: ChatTemplate) -> list[str]:
-    """The strings of a template that are no plain words, and words that it asks for: it may find them in contents."""
+    """Return the strings of a template that it may look for in contents: those that are no plain words, and words it
+    asks for."""
     texts = {text.strip() for text in literals(template.text) if len(text) <= _LONGEST_LITERAL}
     asked = {match.group(2).strip() for match in _ASKED.finditer(template.text)}
     tags = sorted(text for text in texts if len(text) > 2 and (text in asked or not text.replace("_", "").isalnum()))

@@ -1,4 +1,4 @@
-"""A template as a table of joints, where a table gives character by character what it prints."""
+"""A template as a table of joints, where such a table gives its output character by character."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from orca_recipes.errors import TemplateError
 
 
 def joints_of(probes: Probes, vocabulary: Vocabulary) -> Markup:
-    """The template taken apart. Raises: TemplateError, with the case, where it does more than join texts."""
+    """Take the template apart. Raises: TemplateError, with the case, where it does more than join texts."""
     return proven(probes, with_contents(probes, lasting(probes, take_apart(probes, vocabulary)), vocabulary))
 
 
 def markup_of(probes: Probes, vocabulary: Vocabulary, rendering: Rendering) -> Markup:
-    """The template taken apart, with how it is rendered whole; with no joints where it cannot be taken apart."""
+    """Take the template apart, and add how it is rendered whole; without joints where it cannot be taken apart."""
     whole = Markup(joints={}, terminator=rendering.ends[0], chat_template="", rendering=rendering)
     try:
         markup = joints_of(probes, vocabulary)

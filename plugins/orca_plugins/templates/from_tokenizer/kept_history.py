@@ -1,9 +1,9 @@
-"""A chat template that leaves out the reasoning of earlier turns, changed so that it prints history as it was written.
+"""A chat template changed to print the reasoning of earlier turns, which it would leave out.
 
-Such a template asks, message by message, whether a turn is still being answered, or cuts a thought out of its content.
-What is asked is looked for among the conditions of its text, and given one answer for all turns: nothing else changes.
-The change is kept only if conversations of plain words show that an earlier turn is printed as it was when it was the
-last one, and that everything that has no reasoning is printed as before.
+Such a template asks at each message whether its turn is still being answered, or cuts the thought out of a content.
+That condition is looked for in the template's text and given one answer for all turns; nothing else changes. The change
+is kept only if conversations of plain words show that an earlier turn is printed as it was when it was the last one,
+and all that has no reasoning as before.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from orca_recipes.errors import TemplateError
 _BLOCKS = re.compile(r"\{%[-+]?\s*(?:el)?if\s+(.+?)\s*[-+]?%\}", re.DOTALL)
 _WITHIN = re.compile(r"\sif\s+((?:(?!\sif\s|%\}|\}\}).)+?)\s+else\s", re.DOTALL)
 _OPERANDS = re.compile(r"\s+(?:and|or)\s+")
+# How templates cut a thought out: content.split('</think>')[-1].
 _CUT_OUT = re.compile(r"""\.split\(\s*(["'])[^"']*\1\s*\)\s*\[\s*-1\s*\]""")
 _MOST_PAIRS = 200
 
@@ -31,10 +32,10 @@ Messages = Sequence[Mapping[str, Any]]
 
 
 def keeping_history(text: str, make: Making, rendering: Rendering) -> str:
-    """The text of a template that prints earlier turns with their reasoning.
+    """Change the text of a template so that it prints earlier turns with their reasoning.
 
     Args:
-        make: a template of a text. rendering: of the template as it is.
+        make: builds a template from a text. rendering: of the template as it is.
     Raises: TemplateError where no change of one or two of its conditions does that.
     """
     probe = _Probe(make(text), rendering)
@@ -86,11 +87,11 @@ class _Probe:
         self._moved = _printed(template, [*last, _AGAIN], asked=True)
 
     def is_moved(self, template: ChatTemplate) -> bool:
-        """Whether history is printed otherwise than the template as it is prints it."""
+        """Tell whether history is printed otherwise than by the template as it is."""
         return _printed(template, [_ASKED, self._thinking, _AGAIN], asked=True) != self._moved
 
     def is_kept(self, template: ChatTemplate) -> bool:
-        """Whether an earlier turn is printed as it was when it was the last, and all else as before."""
+        """Tell whether an earlier turn is printed as it was when it was the last, and all else as before."""
         last = _printed(template, [_ASKED, self._thinking], asked=False)
         if last.count(_THOUGHT) != 1 or last.count(_SAID) != 1:
             return False
@@ -123,7 +124,7 @@ def _made(text: str, make: Making) -> ChatTemplate | None:
 
 
 def _printed(template: ChatTemplate, messages: Messages, asked: bool) -> str:
-    """What a template prints; its own words where it refuses."""
+    """Render messages; where the template refuses them, return its own words."""
     try:
         return template.render(messages, generation_prompt=asked)
     except (Refused, TemplateError) as refusal:

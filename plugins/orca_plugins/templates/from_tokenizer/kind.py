@@ -95,7 +95,8 @@ class FromTokenizer(Template):
     ] = None
 
     def markup(self, *, vocabulary: Vocabulary) -> Markup:
-        """The markup. Raises: TemplateError, with the case, where no row can be trained as inference would see it."""
+        """Build the markup. Raises: TemplateError, with the case, where no row can be trained as inference would see
+        it."""
         if vocabulary.chat_template is None:
             raise TemplateError("the tokenizer brings no chat template; use the template kind chatml or plain")
         today = None if self.date is None else datetime.date.fromisoformat(self.date)
@@ -127,7 +128,7 @@ class FromTokenizer(Template):
         return self.expansion_limit
 
     def identity(self) -> dict[str, Any]:
-        """Without the limit, which decides no token."""
+        """Identify the template without `expansion_limit`, which decides no token."""
         return {name: value for name, value in super().identity().items() if name != "expansion_limit"}
 
     def _rendering(
@@ -144,7 +145,8 @@ class FromTokenizer(Template):
 
 
 def _shipped_names(vocabulary: Vocabulary, markup: Markup) -> dict[str, Any]:
-    """What transformers will tell the template of the tokenizer as shipped, whose end is that of answers."""
+    """Return the variables that transformers will give the shipped template: its eos is the end of answers."""
+    # The longest, since a token's text may end with another's.
     end = max((text for text in vocabulary.control if markup.terminator.endswith(text)), key=len)
     shipped = replace(vocabulary, eos=end, pad=vocabulary.pad or vocabulary.eos or end)
     return shipped.told()
@@ -163,7 +165,7 @@ def _check_spaces(template: ChatTemplate, markup: Markup, vocabulary: Vocabulary
 
 
 def _printed(template: ChatTemplate, roles: Sequence[str]) -> list[str]:
-    """A conversation of plain words, without and with the prompt for an answer; nothing where it is refused."""
+    """Render a conversation of plain words, without and with the prompt for an answer; nothing where it is refused."""
     try:
         return [
             template.render([{"role": role, "content": "words"} for role in roles], generation_prompt=prompt)
@@ -174,7 +176,7 @@ def _printed(template: ChatTemplate, roles: Sequence[str]) -> list[str]:
 
 
 def _check_pinned(shipped: ChatTemplate, probes: Probes, markup: Markup) -> None:
-    """The text that is shipped prints the same without clock and variables."""
+    """Check that the shipped text prints the same without clock and variables."""
     for messages in [*samples(probes, markup), *map(probes.words, _ROLES)]:
         for prompt in (False, True):
             try:

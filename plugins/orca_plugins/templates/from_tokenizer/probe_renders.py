@@ -1,4 +1,4 @@
-"""What a template prints around messages, seen by rendering conversations of words that nothing else prints."""
+"""Texts that a template prints around messages, found by rendering conversations of unique words."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Probes:
         self._seen: dict[Roles, Seen | None] = {}
 
     def seen(self, roles: Roles) -> Seen | None:
-        """What was printed; None where the template refuses the sequence (`refusals` has its words)."""
+        """Render a sequence of roles, once; None where the template refuses it (`refusals` has its words)."""
         if roles not in self._seen:
             self._seen[roles] = self._look(roles)
         return self._seen[roles]
 
     def words(self, roles: Roles) -> list[dict[str, str]]:
-        """A conversation of these roles whose contents are words of their own."""
+        """Make a conversation of these roles, each content a unique word."""
         return [{"role": role, "content": self._word(role, place)} for place, role in enumerate(roles)]
 
     def where(self, pair: Pair) -> Iterator[tuple[Roles, int]]:
@@ -76,12 +76,13 @@ class Probes:
     def _word(self, role: Role, place: int) -> str:
         word = f"{role}_{place}_words"
         while word in self.template.text:
+            # A word that the template itself prints could not be told apart.
             word += "_"
         return word
 
 
 def sequences() -> Iterator[Roles]:
-    """Every sequence of few roles, shortest and most usual first, then long dialogues."""
+    """Yield every sequence of few roles, shortest and most usual first, then long dialogues."""
     for length in range(1, _EXHAUSTIVE + 1):
         yield from sorted(product(ROLES, repeat=length), key=_unusual)
     for turns in range(_EXHAUSTIVE + 1, _LONGEST + 1):
@@ -91,7 +92,7 @@ def sequences() -> Iterator[Roles]:
 
 
 def pairs_of(roles: Sequence[Role]) -> list[Pair]:
-    """The neighbours in a sequence, the start included."""
+    """List the neighbours in a sequence, the start included."""
     return list(zip((START, *roles), roles, strict=False))
 
 

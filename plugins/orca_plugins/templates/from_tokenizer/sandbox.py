@@ -10,11 +10,11 @@ __all__ = ["ChatTemplate", "Message", "Refused", "pinned"]
 
 
 def pinned(text: str, names: Mapping[str, Any], variables: Mapping[str, Any], dates: Mapping[str, str]) -> str:
-    """The template's text with names, variables and clock set in its first lines.
+    """Set names, variables and clock in the first lines of a template's text.
 
     Args:
-        names: hold whatever is given. variables: hold where a conversation brings no others.
-        dates: what the clock says, by format; it knows no other.
+        names: set in any case. variables: set where a conversation brings no others.
+        dates: what the clock prints, by format; any other format is refused.
     """
     lines = [f"{{%- set {name} = {literal(value)} %}}" for name, value in sorted(names.items())]
     lines += [

@@ -20,10 +20,10 @@ from orca_recipes.errors import TokenizerError
 
 
 def assemble(definition: Definition, declared: Iterable[DeclaredToken]) -> Definition:
-    """The definition with the declared tokens in it, truncation and padding taken out.
+    """Add the declared tokens to the definition, and take truncation and padding out.
 
-    A declared token that is there becomes special where the declaration says so; one that is not is appended, from
-    the end of the vocabulary on.
+    A declared token that exists becomes special where the declaration says so; any other is appended at the end of the
+    vocabulary.
 
     Raises: TokenizerError where ids do not agree, or the tokenizer puts text before runs in an unknown way.
     """
@@ -49,7 +49,7 @@ def assemble(definition: Definition, declared: Iterable[DeclaredToken]) -> Defin
 
 
 def _next_id(wanted: DeclaredToken, vocabulary: Any, tokens: dict[str, dict[str, Any]]) -> int:
-    """As the tokenizers library counts: the model's own id, else one more than what is there."""
+    """Choose an id as the tokenizers library does: the model's own, else one more than the largest there is."""
     if wanted.content in vocabulary:
         return int(vocabulary[wanted.content])
     return max(len(vocabulary), 1 + max((token["id"] for token in tokens.values()), default=-1))
@@ -83,9 +83,9 @@ def _check_ids(definition: Definition) -> None:
 
 
 def _check_prefix(definition: Definition) -> None:
-    """A run that goes on from text gets nothing before it, now that the steps known to put a prefix are gone.
+    """Check that a run continuing a text gets nothing before it, once the known steps for a prefix are gone.
 
-    What stands before text is there before the model sees it, so that no model is loaded.
+    A prefix is put before the model sees a text, so no model is loaded for this.
     """
     if Reference(for_runs({**definition, "model": EMPTY_MODEL, "added_tokens": []}, opens=False)).puts_before_text():
         raise TokenizerError("the tokenizer puts a space before text in a way that is not known here; use another one")

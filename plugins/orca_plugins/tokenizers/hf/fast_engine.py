@@ -37,6 +37,7 @@ class Fast:
         """Ids uint32 [tokens] and offsets int64 [texts + 1]. Raises: Unsupported."""
         offsets, data = text_buffers(texts)
         if self._encoded_bytes > RELOAD_BYTES:
+            # Freed before the next is loaded, so that memory never holds two.
             del self._engine
             self._engine = _load(self._definition)
             self._encoded_bytes = 0
@@ -72,6 +73,7 @@ def _encode(engine: Any, offsets: np.ndarray, data: np.ndarray) -> tuple[np.ndar
     characters = ak.contents.NumpyArray(data, parameters={"__array__": "char"})
     strings = ak.contents.ListOffsetArray(ak.index.Index64(offsets), characters, parameters={"__array__": "string"})
     try:
+        # One thread: speed comes from workers.
         layout = engine.encode_batch(ak.Array(strings), parallel=False).layout
     except BaseException as fault:
         raise _unsupported(fault) from None
@@ -81,7 +83,7 @@ def _encode(engine: Any, offsets: np.ndarray, data: np.ndarray) -> tuple[np.ndar
 
 
 def _unsupported(fault: BaseException) -> BaseException:
-    """What to raise for a fault: interrupts and want of memory are none of gigatoken's."""
+    """Choose the exception to raise for a fault of gigatoken: interrupts and want of memory stay as they are."""
     if isinstance(fault, (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, TokenizerError)):
         return fault
     lines = str(fault).strip().splitlines()

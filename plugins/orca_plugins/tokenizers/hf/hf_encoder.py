@@ -73,12 +73,12 @@ class HFEncoder(Encoder):
         return ids, offsets
 
     def normalized(self, *, texts: pa.LargeStringArray, opens: bool) -> pa.LargeStringArray:
-        """What decoding gives back, as `Encoder.normalized` says.
+        """Compute the text that decoding gives back, as `Encoder.normalized` says.
 
-        By rule: the text after the normalizer, "▁" as the space that it stands for, less a leading space that the dummy
-        prefix swallows. By reading ids back, for texts with an added token that takes white space along or before which
-        a prefix is put; and for all texts of a tokenizer that cannot spell everything, or that was seen to give back
-        something else than the rule says: there an unknown token is its own text, and what is dropped is not there.
+        By rule: the text after the normalizer, with "▁" as a space, less a leading space that the dummy prefix
+        swallows. By reading ids back: for texts with an added token that takes white space along or gets a prefix
+        before it; and for all texts of a tokenizer that cannot spell everything, or was seen to give back something
+        else than the rule: there an unknown token is its own text, and dropped text is missing.
         """
         rule = self._rule(opens)
         if not rule.holds:
@@ -90,17 +90,17 @@ class HFEncoder(Encoder):
 
     @cached_property
     def spells(self) -> bool:  # type: ignore[override]
-        """Whether ids give every text back as the rule says."""
+        """Tell whether ids give every text back as the rule says."""
         kinds_of_run = (True,) if self._strips else (True, False)
         return all(self._rule(opens).holds for opens in kinds_of_run)
 
     @cached_property
     def drops(self) -> bool:  # type: ignore[override]
-        """Whether what cannot be spelt may leave no id behind."""
+        """Whether unspellable text may leave no id behind."""
         return drops(self._definition) and not spells_everything(self._definition)
 
     def dropped(self, *, texts: pa.LargeStringArray, opens: bool) -> np.ndarray:
-        """Where a part of a text left no id behind, as `Encoder.dropped` says."""
+        """Mark the texts of which a part left no id behind, as `Encoder.dropped` says."""
         if not self.drops:
             return super().dropped(texts=texts, opens=opens)
         if opens not in self._unspelt:
@@ -108,15 +108,14 @@ class HFEncoder(Encoder):
         return self._unspelt[opens].holds(texts)
 
     def changed(self, *, texts: pa.LargeStringArray) -> np.ndarray:
-        """Where the normalizer changes a text, as `Encoder.changed` says."""
+        """Mark the texts that the normalizer changes, as `Encoder.changed` says."""
         return self._normalizer.changes(texts)
 
     def decode_runs(self, *, ids: np.ndarray, offsets: np.ndarray, opens: bool) -> pa.LargeStringArray:
-        """The text of each run, as `Encoder.decode_runs` says; a leading space that Metaspace takes for its prefix is
-        lost, as in the reference.
+        """Decode each run, as `Encoder.decode_runs` says; a leading space that Metaspace takes for its prefix is lost,
+        as in the reference.
 
-        Many ids are read by a table of what each spells, seen to be the reference's; what it does not tell, the
-        reference reads.
+        Many ids are read by a table of what each spells, checked against the reference; the reference reads the rest.
         """
         strips = opens and self._puts_prefix
         spelling = self._spelling_for(len(ids))
@@ -131,9 +130,9 @@ class HFEncoder(Encoder):
         return _replaced(texts, places, found)
 
     def decode(self, *, ids: np.ndarray) -> str:
-        """Text of ids, control tokens included; a run that opens loses the dummy prefix that was put before it.
+        """Decode ids to text, control tokens included; a run that opens loses the dummy prefix that was put before it.
 
-        A leading space that the tokenizer does not tell from its prefix (Metaspace) is lost, as in the reference.
+        A leading space that the tokenizer cannot tell from its prefix (Metaspace) is lost, as in the reference.
         """
         ids = np.asarray(ids, dtype=np.int64)
         is_control = self._forbidden[ids]
@@ -142,7 +141,7 @@ class HFEncoder(Encoder):
         return self._decoded(ids, is_control) if text is None else text
 
     def _opening(self, is_control: np.ndarray) -> np.ndarray:
-        """Where text loses the dummy prefix: behind control tokens, or at the start alone."""
+        """Find the places of ids where text loses the dummy prefix: behind control tokens, or at the start alone."""
         if not self._puts_prefix or not len(is_control):
             return np.empty(0, dtype=np.int64)
         if self.prefix_only_at_start:
@@ -160,17 +159,17 @@ class HFEncoder(Encoder):
         return "".join(piece for pair in zip_longest(texts, controls, fillvalue="") for piece in pair)
 
     def verdict(self) -> str:
-        """Whether the fast tokenizer is used, and if not, why."""
+        """Describe the engine in use: the fast tokenizer, or the reference and why."""
         return f"reference: {self.why}" if self.why else "fast, equal to the reference"
 
     @property
     def fast(self) -> bool:
-        """Whether the fast tokenizer encodes, rather than the reference."""
+        """Tell whether the fast tokenizer encodes, rather than the reference."""
         return not self.why
 
     @property
     def why(self) -> str:
-        """Why the reference encodes; empty where the fast tokenizer does."""
+        """The reason why the reference encodes; empty where the fast tokenizer does."""
         kinds_of_run = (True,) if self._strips else (True, False)
         reasons = dict.fromkeys(self._engines_for(opens).why for opens in kinds_of_run)
         return "; ".join(filter(None, reasons))
@@ -195,7 +194,7 @@ class HFEncoder(Encoder):
         return self.decode_runs(ids=ids, offsets=offsets, opens=opens)
 
     def _read_by_reference(self, ids: np.ndarray, offsets: np.ndarray, runs: np.ndarray, strips: bool) -> list[str]:
-        """The text of some runs; a leading space is taken away where strips."""
+        """Decode some runs by the reference, without their leading space where strips."""
         texts: list[str] = []
         for start in range(0, len(runs), _BATCH):
             chosen = runs[start : start + _BATCH].tolist()
@@ -211,8 +210,9 @@ class HFEncoder(Encoder):
         return self._decoder.decode(parts)
 
     def _spelling_for(self, ids: int) -> Spelling | None:
-        """The table of what ids spell, once so many were read that making it pays."""
+        """Return the table of the bytes of ids, None until enough ids were read for making it to pay."""
         self._read_ids += ids
+        # Making the table decodes every id once: it pays only after as many were read.
         return self._spelling if self._read_ids > self.vocabulary.size else None
 
     def _engines_for(self, opens: bool) -> _Engines:
@@ -244,7 +244,7 @@ class HFEncoder(Encoder):
         return [*self.vocabulary.control, *self.vocabulary.other_added][:_PROBED_TOKENS]
 
     def _refuse_strangers(self, ids: np.ndarray) -> None:
-        """Nothing that text becomes is a control token or past the vocabulary."""
+        """Refuse ids of plain text that are control tokens or past the vocabulary."""
         if not len(ids):
             return
         low, high = int(ids.min()), int(ids.max())
@@ -312,7 +312,7 @@ class _Engines:
 
     @property
     def why(self) -> str:
-        """Why the fast engine may not be used; empty where it may."""
+        """The reason why the fast engine may not be used; empty where it may."""
         return self._state.why
 
     @cached_property
@@ -334,13 +334,13 @@ class _FastState:
 
 
 def _difference(fast: Fast, reference: Reference, texts: Sequence[str]) -> str:
-    """Where the two differ on the texts: a sentence, or nothing."""
+    """Describe the first difference of the two engines on the texts; empty where there is none."""
     place = first_difference(fast.encode(_column(texts)), reference.encode(_column(texts)))
     return "" if place is None else f"the fast tokenizer differs on {texts[place][:40]!r}"
 
 
 def first_difference(ours: tuple[np.ndarray, np.ndarray], theirs: tuple[np.ndarray, np.ndarray]) -> int | None:
-    """The first text that two encodings (ids, offsets) of the same texts differ on."""
+    """Find the first text with different ids in two encodings (ids, offsets); None where they agree."""
     for place in range(len(ours[1]) - 1):
         left, right = (ids[offsets[place] : offsets[place + 1]] for ids, offsets in (ours, theirs))
         if not np.array_equal(left, right):
@@ -361,7 +361,7 @@ def _mask(chosen: np.ndarray) -> pa.BooleanArray:
 
 
 def _replaced(texts: pa.LargeStringArray, places: np.ndarray, found: pa.LargeStringArray) -> pa.LargeStringArray:
-    """The texts, with those at the places replaced by what was found."""
+    """Replace the texts at the places by those found."""
     import pyarrow.compute as pc
 
     return pc.replace_with_mask(texts, _mask(places), found)

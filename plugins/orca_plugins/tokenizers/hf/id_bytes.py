@@ -1,8 +1,8 @@
-"""What every id spells, as a table of bytes: reading many ids back without an object a run.
+"""A table of the bytes that each id spells, to read many ids back without an object a run.
 
-The table is right because the reference says so, id by id: an id that spells whole characters has the text that the
-reference gives for it alone, and one that spells a part of a character is a byte of the byte-level alphabet or of byte
-fallback. There is a table only for decoders that join what their ids spell, whatever stands beside them.
+The table is checked against the reference id by id: an id of whole characters has the text that the reference gives for
+it alone; an id of a part of a character is a byte of the byte-level alphabet or of byte fallback. Only decoders that
+join what their ids spell, whatever the neighbours, get a table.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Spelling:
 
     @classmethod
     def of(cls, definition: Definition, reference: Reference, size: int, control: Mapping[int, str]) -> Spelling | None:
-        """The table for ids below size, None where ids do not spell one by one.
+        """Build the table for ids below size; None where ids do not spell one by one.
 
         Args:
             definition: one whose decoder keeps the start of a text, as the reference was loaded with.
@@ -60,7 +60,7 @@ class Spelling:
         return cls(spelt, control)
 
     def texts(self, *, ids: np.ndarray, offsets: np.ndarray, strips: bool) -> tuple[pa.LargeStringArray, np.ndarray]:
-        """The text of each run, and the runs (int64, rising) that the reference must read: their text is empty here.
+        """Decode each run, and list the runs (int64, rising) that the reference must read: their text is empty here.
 
         Args:
             ids: integers [tokens], below the table's size. offsets: int64 [runs + 1].
@@ -84,7 +84,7 @@ class Spelling:
         return texts if not len(unsure) else _without(texts, unsure), unsure
 
     def whole(self, ids: np.ndarray, opening: np.ndarray) -> str | None:
-        """The text of ids with control tokens among them, None where the reference must read it.
+        """Decode ids with control tokens among them, None where the reference must read them.
 
         Args:
             ids: int64 [tokens]. opening: int64, the places where a leading space of text is taken away.
@@ -100,7 +100,7 @@ class Spelling:
             return None
 
     def text(self, ids: Sequence[int]) -> str | None:
-        """The text of some ids, None where they end within a character."""
+        """Decode some ids, None where they end within a character."""
         try:
             return b"".join(map(self._spelt.__getitem__, ids)).decode()
         except UnicodeDecodeError:
@@ -108,7 +108,7 @@ class Spelling:
 
 
 def _joins(step: dict[str, Any]) -> bool:
-    """Whether a step of a decoder leaves the text of neighbours to join as it is."""
+    """Tell whether a step of a decoder leaves the text of neighbours to join as it is."""
     if step["type"] == "Replace":
         return len(step["pattern"].get("String", "")) == 1
     if step["type"] == "Strip":
@@ -117,7 +117,7 @@ def _joins(step: dict[str, Any]) -> bool:
 
 
 def _partial_bytes(definition: Definition, steps: set[str], wanted: Container[int]) -> dict[int, bytes]:
-    """The bytes of those ids that are wanted, which may spell a part of a character."""
+    """Return the bytes of the wanted ids, which may spell a part of a character."""
     texts = {token: text for text, token in model_vocabulary(definition).items() if token in wanted}
     texts |= {token["id"]: token["content"] for token in added_tokens(definition) if token["id"] in wanted}
     if "ByteLevel" in steps:
@@ -131,8 +131,8 @@ def _partial_bytes(definition: Definition, steps: set[str], wanted: Container[in
 
 
 def _alphabet() -> dict[str, int]:
-    """The signs by which byte-level tokenizers write bytes: printable ones stand for themselves, the others follow from
-    256 on (GPT-2)."""
+    """Return the signs by which byte-level tokenizers write bytes (GPT-2): printable bytes are themselves, the others
+    follow from 256 on."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(plain)]
     return {chr(byte): byte for byte in plain} | {chr(256 + at): byte for at, byte in enumerate(others)}
@@ -146,7 +146,7 @@ def _text_array(bounds: np.ndarray, data: pa.Buffer | None) -> pa.LargeStringArr
 
 
 def _broken(texts: pa.LargeStringArray, first: int) -> np.ndarray:
-    """The texts that are no UTF-8, counted from first: looked for by halves, because there are hardly any."""
+    """Find the texts that are not UTF-8, counted from first, by halving, since there are hardly any."""
     import pyarrow as pa
 
     try:
@@ -160,7 +160,7 @@ def _broken(texts: pa.LargeStringArray, first: int) -> np.ndarray:
 
 
 def _without(texts: pa.LargeStringArray, places: np.ndarray) -> pa.LargeStringArray:
-    """The texts, those at some places empty, whatever their bytes."""
+    """Empty the texts at some places, whatever their bytes."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

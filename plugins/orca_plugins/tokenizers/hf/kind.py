@@ -81,7 +81,7 @@ class HF(Tokenizer):
         return self
 
     def files(self) -> Sequence[SourceFile]:
-        """The tokenizer's files, sorted by name. Raises: TokenizerError."""
+        """List the tokenizer's files, sorted by name. Raises: TokenizerError."""
         path = self.path or (self.model if isinstance(self.model, Path) else None)
         if path is not None:
             return origin.local_files(path)
@@ -126,7 +126,7 @@ class HF(Tokenizer):
 
 
 def _read(contents: dict[str, bytes]) -> tuple[Definition, Settings]:
-    """The definition, and what stands beside it."""
+    """Read the definition, and the settings in the files beside it."""
     name = _definition_name(contents)
     data = contents[name]
     settings = read_settings(contents)
@@ -140,7 +140,7 @@ def _read(contents: dict[str, bytes]) -> tuple[Definition, Settings]:
 
 
 def _definition_name(contents: dict[str, bytes]) -> str:
-    """Which file cuts text: a folder's, under its usual name, or the only one."""
+    """Choose the file that defines the tokenizer: a folder's, under its usual name, or the only one."""
     for name in (origin.DEFINITION, origin.MODEL):
         if name in contents:
             return name
@@ -175,7 +175,7 @@ def _vocabulary(definition: Definition, config: dict[str, str]) -> Vocabulary:
 
 
 def _eaters(tokens: list[dict[str, object]]) -> Iterator[str]:
-    """Control tokens whose match depends on what stands beside them."""
+    """Yield the control tokens that match by the text beside them (lstrip, rstrip, single_word)."""
     for token in tokens:
         if token["special"] and (token.get("lstrip") or token.get("rstrip") or token.get("single_word")):
             yield str(token["content"])

@@ -1,8 +1,8 @@
-"""What decoding gives back of a text, worked out from the text.
+"""The text that decoding gives back, computed from the text itself.
 
-A tokenizer changes a text before it cuts it: it composes accents, lowers case, writes spaces as signs, swallows a
-space where it puts its own. What is left is known without looking at ids, so it can prove them. Where that knowledge
-ends, the rule says so and the caller reads ids back.
+A tokenizer changes a text before cutting it: it composes accents, lowers case, writes spaces as signs, swallows a space
+where it puts its own. The result is known without looking at ids, so it can prove them. Where the rule does not know
+it, the rule says so and the caller reads ids back.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class NormalRule:
     """The rule for runs that open, or for those that go on.
 
     Attributes:
-        holds: the model can spell every text; whoever makes a rule also tries it on texts, and takes this back.
+        holds: the model can spell every text. Whoever makes a rule also tries it on texts, and clears this if it fails.
     """
 
     def __init__(self, definition: Definition, reference: Reference, *, opens: bool) -> None:
@@ -64,7 +64,7 @@ class NormalRule:
         return np.asarray(column.str.contains_any(self._takers).to_numpy(), dtype=bool)
 
     def apply(self, texts: pa.LargeStringArray) -> pa.LargeStringArray:
-        """The texts as they are given back; the same array where nothing changes any text."""
+        """Compute the texts as they are given back; the same array where nothing changes any text."""
         import pyarrow.compute as pc
 
         normal = self._normal(texts) if self._steps else texts
@@ -111,7 +111,7 @@ class NormalRule:
 
 
 def spells_everything(definition: Definition) -> bool:
-    """Whether every byte has a token: the byte-level alphabet, or byte fallback with all of its tokens."""
+    """Tell whether every byte has a token: the byte-level alphabet, or byte fallback with all of its tokens."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     vocabulary = model_vocabulary(definition)
@@ -123,14 +123,14 @@ def spells_everything(definition: Definition) -> bool:
 
 
 def _is_undone(step: dict[str, Any]) -> bool:
-    """Whether the decoder takes the step back: a dummy prefix, and the sign for a space."""
+    """Tell whether the decoder takes a step back: a dummy prefix, or the sign for a space."""
     if step["type"] == "Prepend":
         return True
     return bool(step["type"] == "Replace" and step["pattern"] == {"String": " "} and step["content"] == _SPACE)
 
 
 def _steps(step: Any) -> Iterator[dict[str, Any]]:
-    """The steps of a normalizer or pre-tokenizer, sequences opened."""
+    """Yield the steps of a normalizer or pre-tokenizer, with sequences flattened."""
     if not isinstance(step, dict):
         return
     if step.get("type") != "Sequence":

@@ -1,7 +1,7 @@
-"""Where a tokenizer's files come from: a file, a folder, or the Hugging Face hub.
+"""The origin of a tokenizer's files: a file, a folder, or the Hugging Face hub.
 
-From the hub only the tokenizer's own files are taken. They lie in the hub's cache under the commit that the name stood
-for, so a run without network finds what an earlier one has loaded.
+From the hub only the tokenizer's own files are taken. They stay in the hub's cache under their commit, so a run without
+network finds what an earlier one has loaded.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ _COMPANIONS = (CONFIG, SPECIAL, ADDED, TEMPLATE)
 
 
 def local_files(path: Path) -> list[SourceFile]:
-    """The files of a tokenizer that lies at a path, sorted by name.
+    """List the files of a tokenizer at a path, sorted by name.
 
     Raises: TokenizerError where there is none.
     """
@@ -38,7 +38,7 @@ def local_files(path: Path) -> list[SourceFile]:
 
 
 def hub_files(name: str, revision: str) -> list[SourceFile]:
-    """The files of a tokenizer of the hub, downloaded where they are not there yet, sorted by name.
+    """List the files of a tokenizer of the hub, sorted by name, downloading those that are not there yet.
 
     Raises: TokenizerError where the hub has no such tokenizer, or cannot be reached and nothing is there.
     """

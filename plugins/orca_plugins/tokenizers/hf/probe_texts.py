@@ -17,7 +17,7 @@ from orca_recipes.contract.draws import splitmix64
 
 @dataclass(frozen=True)
 class _Material:
-    """What texts are made of (probes.json)."""
+    """The material of the texts (probes.json)."""
 
     spaces: str
     words: tuple[str, ...]
@@ -25,7 +25,7 @@ class _Material:
 
 
 def probes(token_texts: Iterable[str]) -> list[str]:
-    """The texts, without repeats.
+    """Make the texts, without repeats.
 
     Args:
         token_texts: texts of the tokenizer's own added tokens, tried as users would type them.

@@ -21,6 +21,7 @@ _BATCH = 4096
 _SPACES = ("\u2581", "\u0120", " ")
 """How tokenizers write a space: SentencePiece's, the byte-level alphabet's, and plain."""
 
+# For questions to a normalizer or pre-tokenizer: no model is loaded for them.
 EMPTY_MODEL = {"type": "BPE", "vocab": {}, "merges": []}
 
 
@@ -49,17 +50,17 @@ class Reference:
         return ids if self._renumbered is None else self._renumbered[ids], offsets
 
     def decode(self, batch: Sequence[Sequence[int]]) -> list[str]:
-        """Text of each list of ids, none of a token that the definition lacks."""
+        """Decode each list of ids; a token that the definition lacks gives no text."""
         known = [list(ids) for ids in batch] if self._renumbered is None else [self._given(ids) for ids in batch]
         return list(self._engine.decode_batch(known, skip_special_tokens=False))
 
     def id_of(self, text: str) -> int | None:
-        """The id under which the library knows a token."""
+        """Return the library's id of a token, None for an unknown one."""
         found: int | None = self._engine.token_to_id(text)
         return found
 
     def size(self) -> int:
-        """How many tokens the library counts, added ones included."""
+        """Count the tokens of the library, added ones included."""
         return int(self._engine.get_vocab_size(with_added_tokens=True))
 
     def normal(self, texts: Sequence[str]) -> list[str]:
@@ -67,17 +68,17 @@ class Reference:
         return [self._normal(text) for text in texts]
 
     def puts_before_text(self) -> bool:
-        """Whether the model is given a space before a text that has none."""
+        """Tell whether the model gets a space before a text without one."""
         normal, splitter = self._normal("a"), self._engine.pre_tokenizer
         pieces = [piece for piece, _ in splitter.pre_tokenize_str(normal)] if splitter else [normal]
         return bool(pieces) and pieces[0].startswith(_SPACES)
 
     def strips_ends(self) -> bool:
-        """Whether the normalizer takes white space away at the ends of each text."""
+        """Tell whether the normalizer strips white space at the ends of each text."""
         return len(self._normal(" a ")) - len(self._normal("a")) < 2
 
     def _given(self, ids: Sequence[int]) -> list[int]:
-        """The ids by which the library knows tokens, of true ones."""
+        """Map true ids to the library's."""
         assert self._renumbered is not None
         given = np.arange(len(self._renumbered))
         moved = np.flatnonzero(self._renumbered != given)
@@ -91,6 +92,7 @@ class Reference:
 
     def _batch(self, texts: list[str]) -> list[np.ndarray]:
         try:
+            # The fast variant leaves out offsets into the text, which nobody needs.
             encodings = self._engine.encode_batch_fast(texts, add_special_tokens=False)
         except Exception as fault:  # the library raises bare Exceptions
             raise TokenizerError(f"the tokenizer cannot encode a text: {fault}") from None
@@ -107,7 +109,7 @@ def _load(definition: str) -> Any:
 
 
 def _sharing(definition: Definition, model: Any) -> Any:
-    """The definition around a model that is loaded already."""
+    """Build an engine for the definition around a model that is loaded already."""
     from tokenizers import AddedToken
 
     engine = _load(dump({**definition, "model": EMPTY_MODEL, "added_tokens": []}))
@@ -120,10 +122,10 @@ def _sharing(definition: Definition, model: Any) -> Any:
 
 
 def _renumbered(engine: Any, definition: Definition) -> np.ndarray | None:
-    """True ids by the ids that the library gives, where those differ.
+    """Map the library's ids to the true ones, None where all agree.
 
     The library numbers added tokens in their order, from the end of the model's vocabulary on, whatever the definition
-    says: where control tokens are taken out, what was added after them moves down.
+    says: where control tokens are taken out, later tokens move down.
     """
     moved = {engine.token_to_id(token["content"]): token["id"] for token in added_tokens(definition)}
     moved = {given: true for given, true in moved.items() if given != true}

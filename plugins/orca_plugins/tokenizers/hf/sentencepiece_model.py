@@ -18,6 +18,7 @@ from orca_recipes.errors import TokenizerError
 
 SPACE = "\u2581"
 
+# Field numbers and values of sentencepiece_model.proto.
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
 _UNIGRAM, _BPE = 1, 2
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
@@ -34,7 +35,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Model:
-    """What a `.model` says of how it cuts text, with the defaults of the proto filled in."""
+    """The settings by which a `.model` cuts text, with the defaults of the proto filled in."""
 
     pieces: tuple[Piece, ...]
     type: int
@@ -47,7 +48,7 @@ class Model:
 
 
 def convert(data: bytes, name: str) -> Definition:
-    """The tokenizer.json of a `.model`.
+    """Convert a `.model` to a tokenizer.json.
 
     Raises: TokenizerError where the file is none, or says what a tokenizer.json cannot.
     """
@@ -155,6 +156,7 @@ def _merges(model: Model) -> list[list[str]]:
         for cut in range(1, len(text)):
             left, right = text[:cut], text[cut:]
             if left in places and right in places:
+                # Ties go to the longer left part, as SentencePiece merges a run from the left.
                 order = (-model.pieces[place].score, -len(left), -len(right), place, places[left])
                 ranked.append((order, [left, right]))
     ranked.sort(key=lambda merge: merge[0])
@@ -179,6 +181,7 @@ def _read(data: bytes, name: str) -> Model:
         raise TokenizerError(f"{name} is not a SentencePiece model; name a tokenizer.json or a `.model` file")
     return Model(
         pieces=tuple(pieces),
+        # Field numbers and defaults of TrainerSpec and NormalizerSpec in the proto.
         type=trainer.get(3, _UNIGRAM),
         byte_fallback=bool(trainer.get(35, 0)),
         spaces_behind=bool(trainer.get(24, 0)),

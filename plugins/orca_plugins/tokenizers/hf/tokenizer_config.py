@@ -1,8 +1,8 @@
-"""What the files beside a tokenizer.json say: named tokens, declared added tokens, the chat template.
+"""Settings in the files beside a tokenizer.json: named tokens, declared added tokens, the chat template.
 
-Read as transformers reads them: tokenizer_config.json first, then special_tokens_map.json; chat_template.jinja goes
-before the template in the configuration. Where there is nothing but a tokenizer.json, beginning and end of text are
-taken from its control tokens only where one well-known name is there and no other.
+Read as transformers reads them: tokenizer_config.json first, then special_tokens_map.json; chat_template.jinja wins
+over the template in the configuration. With a tokenizer.json alone, beginning and end of text are guessed from its
+control tokens, each only where just one of its well-known names is there.
 """
 
 import json
@@ -43,7 +43,7 @@ class Settings:
 
 
 def read_settings(files: Mapping[str, bytes]) -> Settings | None:
-    """What the companion files say, by name; None where there is none of them. Raises: TokenizerError."""
+    """Read the settings in the companion files, by name; None where there is none of them. Raises: TokenizerError."""
     tables = {name: _table(name, files[name]) for name in (CONFIG, SPECIAL, ADDED) if name in files}
     template = files[TEMPLATE].decode("utf-8", errors="replace") if TEMPLATE in files else None
     if not tables and template is None:
@@ -57,7 +57,7 @@ def read_settings(files: Mapping[str, bytes]) -> Settings | None:
 
 
 def guessed_names(control: Iterable[str]) -> dict[str, str]:
-    """Beginning and end of text of a tokenizer that names none, where they cannot be mistaken."""
+    """Guess beginning and end of text for a tokenizer without names for them, if they cannot be mistaken."""
     texts = set(control)
     guesses = {
         "bos_token": [text for text in _BEGINS if text in texts],
@@ -67,9 +67,11 @@ def guessed_names(control: Iterable[str]) -> dict[str, str]:
 
 
 def config_text(named: Mapping[str, str], chat_template: str | None) -> str:
-    """The tokenizer_config.json that is shipped: transformers opens it as a plain fast tokenizer."""
+    """Write the tokenizer_config.json that is shipped: transformers opens it as a plain fast tokenizer."""
     table: dict[str, Any] = {
+        # The class that takes a tokenizer.json as it is, with no model family's own rules.
         "tokenizer_class": "PreTrainedTokenizerFast",
+        # Else transformers drops spaces before punctuation when it decodes.
         "clean_up_tokenization_spaces": False,
         **named,
     }
@@ -89,7 +91,7 @@ def _table(name: str, data: bytes) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str | None:
-    """The text of a named token, which is written as a string or as a table."""
+    """Return the text of a named token, written as a string or as a table."""
     content = value.get("content") if isinstance(value, dict) else value
     return content if isinstance(content, str) and content else None
 
@@ -126,7 +128,7 @@ def _added(table: Mapping[str, Any]) -> list[DeclaredToken]:
 
 
 def _template(value: Any) -> str | None:
-    """One template, or the default among named ones."""
+    """Choose the one template, or the default among named ones."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):

@@ -15,7 +15,7 @@ Definition = dict[str, Any]
 
 
 def parse(data: bytes, name: str) -> Definition:
-    """The definition that a file holds. Raises: TokenizerError where it is none, or not a deterministic one."""
+    """Parse the definition in a file. Raises: TokenizerError where it is none, or not a deterministic one."""
     try:
         definition = json.loads(data)
     except ValueError as fault:
@@ -30,12 +30,13 @@ def parse(data: bytes, name: str) -> Definition:
 
 
 def dump(definition: Definition) -> str:
-    """The definition as one line of JSON, the same on every machine."""
+    """Write the definition as one line of JSON, the same on every machine."""
     return json.dumps(definition, ensure_ascii=False, separators=(",", ":"))
 
 
 def dump_with(model: str, definition: Definition) -> str:
-    """As `dump`, the model's JSON at hand: it is nearly all of a definition, and the shapes for runs share one."""
+    """Write the definition as `dump` does, with the model's JSON given: it is nearly all of it, and the shapes for runs
+    share one."""
     rest = dump({name: value for name, value in definition.items() if name != "model"})
     return f'{rest[:-1]},"model":{model}}}'
 
@@ -45,12 +46,12 @@ def added_tokens(definition: Definition) -> list[dict[str, Any]]:
 
 
 def control_tokens(definition: Definition) -> dict[str, int]:
-    """Text to id of the special added tokens."""
+    """Map the texts of the special added tokens to their ids."""
     return {token["content"]: token["id"] for token in added_tokens(definition) if token.get("special")}
 
 
 def model_vocabulary(definition: Definition) -> Mapping[str, int]:
-    """Text to id of the model's own tokens (Unigram lists them in the order of their ids)."""
+    """Map the texts of the model's own tokens to their ids (Unigram lists them in the order of their ids)."""
     vocabulary = definition["model"].get("vocab") or {}
     if isinstance(vocabulary, dict):
         return vocabulary
@@ -58,13 +59,13 @@ def model_vocabulary(definition: Definition) -> Mapping[str, int]:
 
 
 def vocabulary_size(definition: Definition) -> int:
-    """One more than the largest id."""
+    """Return one more than the largest id."""
     ids = [*model_vocabulary(definition).values(), *(token["id"] for token in added_tokens(definition))]
     return max(ids, default=-1) + 1
 
 
 def unknown_token(definition: Definition) -> str | None:
-    """What text that the model cannot spell becomes."""
+    """Return the token for text that the model cannot spell; None without one."""
     model = definition["model"]
     if isinstance(model.get("unk_id"), int):
         return str(model["vocab"][model["unk_id"]][0])
@@ -73,10 +74,10 @@ def unknown_token(definition: Definition) -> str | None:
 
 
 def for_runs(definition: Definition, *, opens: bool) -> Definition:
-    """The definition that encodes runs of text.
+    """Change the definition to encode runs of text.
 
     Args:
-        opens: whether the runs stand where the tokenizer puts its dummy prefix, or go on from text.
+        opens: whether the runs begin where the tokenizer puts its dummy prefix, or go on from text.
     """
     runs = {**without_control(definition), "truncation": None, "padding": None, "post_processor": None}
     if not opens:
@@ -86,7 +87,8 @@ def for_runs(definition: Definition, *, opens: bool) -> Definition:
 
 
 def without_control(definition: Definition) -> Definition:
-    """The definition without its control tokens, so that no text becomes one; of one without any, itself."""
+    """Take the control tokens out of the definition, so that no text becomes one; return the same object if it has
+    none."""
     control = control_tokens(definition)
     if not control:
         return definition
@@ -99,23 +101,24 @@ def without_control(definition: Definition) -> Definition:
 
 
 def for_decoding(definition: Definition) -> Definition:
-    """The definition whose decoder gives text back without guessing which leading space was a dummy prefix."""
+    """Change the decoder to give text back without guessing whether a leading space was a dummy prefix."""
     return {**definition, "truncation": None, "padding": None, "decoder": _keeping_the_start(definition.get("decoder"))}
 
 
 def decoding_steps(definition: Definition) -> list[dict[str, Any]]:
-    """The steps of the decoder, sequences opened."""
+    """List the steps of the decoder, with sequences flattened."""
     return [step for step in _steps(definition.get("decoder")) if step["type"] != "Sequence"]
 
 
 def prefix_schemes(definition: Definition) -> set[str]:
-    """When the tokenizer puts a dummy prefix before text: "always" (so after control tokens too), "first", or never."""
+    """Find when the tokenizer puts a dummy prefix before text: "always" (so after control tokens too), "first", or
+    never."""
     steps = [*_steps(definition.get("normalizer")), *_steps(definition.get("pre_tokenizer"))]
     return {scheme for scheme in map(_prefix_scheme, steps) if scheme is not None}
 
 
 def _steps(step: Any) -> Iterator[dict[str, Any]]:
-    """The steps of a normalizer, pre-tokenizer or decoder, sequences opened."""
+    """Yield the steps of a normalizer, pre-tokenizer or decoder, each sequence followed by its steps."""
     if not isinstance(step, dict):
         return
     if step.get("type") != "Sequence":
@@ -145,7 +148,7 @@ def _prefix_scheme(step: dict[str, Any]) -> str | None:
 
 
 def _without_prefix(step: Any) -> Any:
-    """The step, or None where nothing of it is left."""
+    """Take the dummy prefix out of a step; None where nothing of it is left."""
     if not isinstance(step, dict) or step.get("type") == "Prepend":
         return None
     if step.get("type") == "Sequence":
@@ -176,11 +179,11 @@ def _without_key(step: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _unreachable(model: dict[str, Any], control: Mapping[str, int], unknown: str | None) -> dict[str, Any]:
-    """The model with its control tokens under names that no text reaches, and without the merges that build them.
+    """Rename the model's control tokens, out of reach of any text, and drop the merges that build them.
 
     Unigram models, and BPE models with `ignore_merges`, find a whole word in the vocabulary, control tokens included.
-    A name with NUL and a space is none that the usual pre-tokenizers leave in one piece; what still comes out is
-    refused by the encoder.
+    The usual pre-tokenizers leave no name with NUL and a space in one piece; what still comes out is refused by the
+    encoder.
     """
     vocabulary = model.get("vocab") or {}
     if isinstance(vocabulary, list):
@@ -197,7 +200,7 @@ def _unreachable(model: dict[str, Any], control: Mapping[str, int], unknown: str
 
 
 def _without(merges: list[Any], names: set[str]) -> list[Any]:
-    """The merges that neither take nor make one of the names."""
+    """Drop the merges that take or make one of the names."""
     # Whatever a merge takes is in what it makes. So one look at all of them together spares one at each: there is
     # hardly a tokenizer whose merges make a control token.
     made = "\0".join(map("".join, merges)).replace(" ", "")

@@ -1,7 +1,7 @@
-"""Which texts hold what a vocabulary has no token for, where it leaves no id behind.
+"""Search for texts with parts that a vocabulary cannot spell and drops without an id.
 
-Most models put an unknown token there, and ids tell. A BPE model without one drops such characters in silence: it is
-given one here, under a name that no text has, and asked where that comes out.
+Most models put an unknown token there, which shows in the ids. A BPE model without one drops such characters in
+silence: it is given one here, under a name that no text has, to see where that comes out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BATCH = 4096
 
 
 class Unspelt:
-    """A definition whose model says what it cannot spell."""
+    """A definition with an unknown token added, to see where its model fails to spell a text."""
 
     def __init__(self, definition: Definition) -> None:
         """definition: made for runs of text (`for_runs`)."""
@@ -43,6 +43,6 @@ class Unspelt:
 
 
 def drops(definition: Definition) -> bool:
-    """Whether a model leaves no id behind for what it cannot spell."""
+    """Tell whether a model leaves no id behind for text it cannot spell."""
     model = definition["model"]
     return model.get("type") == "BPE" and model.get("unk_token") is None

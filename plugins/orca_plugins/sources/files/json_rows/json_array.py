@@ -27,7 +27,7 @@ Element = tuple[int, str, Any]
 
 
 def holds_lines(file: SourceFile, row_keys: Sequence[str] | set[str] = ()) -> bool:
-    """Whether a .json file holds one object a line rather than one list of rows, or one row.
+    """Tell whether a .json file holds one object a line, rather than one list of rows or one row.
 
     Args:
         row_keys: an object over several lines that has one of these keys is a row.
@@ -51,7 +51,7 @@ def holds_lines(file: SourceFile, row_keys: Sequence[str] | set[str] = ()) -> bo
 
 
 def _is_a_row(file: SourceFile, row_keys: Sequence[str] | set[str]) -> bool:
-    """Whether the file is one object, with one of these keys, and nothing behind it."""
+    """Tell whether the file is one object, with one of these keys, and nothing behind it."""
     window = Window(shown_path(file.path), chunks(file.path))
     is_row = False
     with suppress(SourceError):
@@ -63,7 +63,7 @@ def _is_a_row(file: SourceFile, row_keys: Sequence[str] | set[str]) -> bool:
 
 
 def require_lines(file: SourceFile, wanted: Wanted) -> None:
-    """Refuse a file of one object that holds its rows in a list, and nothing that is wanted beside.
+    """Refuse a file of one object that holds its rows in a list, without any wanted column beside it.
 
     Raises: SourceError, naming the list.
     """
@@ -73,8 +73,8 @@ def require_lines(file: SourceFile, wanted: Wanted) -> None:
 
 
 def lists_of_object(file: SourceFile, *, unless: Sequence[str] | set[str] = ()) -> list[str]:
-    """The keys under which a file that is one object holds lists of objects; none where it has one of some keys, or is
-    not one object."""
+    """List the keys under which a file of one object holds lists of objects; empty where it has a key of `unless`, or
+    is not one object."""
     window = Window(shown_path(file.path), chunks(file.path))
     found = []
     with suppress(SourceError):
@@ -91,12 +91,13 @@ def lists_of_object(file: SourceFile, *, unless: Sequence[str] | set[str] = ()) 
 
 
 def column_names(file: SourceFile, rows: str | None = None) -> list[str]:
-    """The columns that the first rows of the list have, those inside of objects with dotted names."""
+    """List the columns of the list's first rows; fields of objects have dotted names."""
     return list(dict.fromkeys(name for row in first_rows(file, _HEAD_ROWS, rows) for name in names_in(row)))
 
 
 def first_rows(file: SourceFile, at_most: int, rows: str | None = None) -> list[dict[str, Any]]:
-    """The first rows of the list that are objects; where the list lies deeper, it may begin anywhere."""
+    """Read the first rows of the list, objects only; a list that lies deeper may begin anywhere, so there the whole
+    file may be read."""
     head = chunks(file.path) if rows is not None else itertools.islice(chunks(file.path, size=HEAD_BYTES), 1)
     window = Window(shown_path(file.path), head)
     if rows is None and window.mark() == "{":
@@ -158,7 +159,7 @@ def _checked(text: str, value: Any, clean: bool) -> Any:
 
 
 def _elements(window: Window, path: str | None) -> Iterator[Element]:
-    """The elements of the list that the text is, or that a path leads to."""
+    """Yield the elements of the list at a path, or of the text itself; a file of one object is one element."""
     keys = path.split(".") if path is not None else []
     if not keys and window.mark() == "{":
         text = window.rest()
@@ -188,7 +189,7 @@ def _decoded(text: str) -> Any:
 
 
 def _entered(window: Window, key: str, inside: str) -> Iterator[str]:
-    """The keys of the object that the window stands at, up to one of them."""
+    """Enter the object at the window's place, up to a key, and return the iterator of its keys."""
     place = f'"{shown(inside)}" is' if inside else "the file is"
     if window.mark() != "{":
         raise SourceError(f'{window.where}: no key "{shown(key)}": {place} no object')

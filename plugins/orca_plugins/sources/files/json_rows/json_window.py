@@ -14,19 +14,21 @@ from orca_plugins.sources.files.json_rows.strict_json import BAD_JSON, DECODER, 
 from orca_recipes.errors import SourceError
 
 _SPACE = re.compile(r"[ \t\r\n]*")
+# Possessive (*+), so that a string without an end fails without backtracking.
 _MARKS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},]', re.DOTALL)
 
 
 class Window:
-    """What is held of a text, and the place in it.
+    """A sliding window on a text, and the place in it.
 
-    `passed_chars` counts what lies before the place. `is_clean`: what was read so far is UTF-8.
+    `passed_chars` counts the characters before the place. `is_clean`: all text read so far was UTF-8.
     """
 
     def __init__(self, where: str, pieces: Iterator[bytes]) -> None:
         self.where = where
         self.is_clean = True
         self._pieces = pieces
+        # Bytes that are not UTF-8 become surrogates, so that only their row is rejected.
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._text = ""
         self._at = 0
@@ -39,25 +41,26 @@ class Window:
         return self._dropped + self._at
 
     def line(self) -> int:
-        """The line of the place."""
+        """Return the line number of the place."""
         return self._lines + self._text.count("\n", 0, self._at)
 
     def mark(self) -> str:
-        """The next character that is no space; "" at the end."""
+        """Pass over white space and return the next character, "" at the end."""
         while True:
             self._at = _after_space(self._text, self._at)
             if self._at < len(self._text) or not self._more():
                 return self._text[self._at : self._at + 1]
 
     def begins_with(self, first: str, second: str) -> bool:
-        """Whether these two characters are next, with space between them at most."""
+        """Tell whether these two characters are next, with at most white space between them."""
         while True:
             after = _after_space(self._text, self._at + 1)
             if after < len(self._text) or not self._more():
                 return self._text.startswith(first, self._at) and self._text.startswith(second, after)
 
     def object_keys(self) -> Iterator[str]:
-        """The keys of the object that begins here, the place at the value of each; who asks on has passed that.
+        """Yield the keys of the object that begins here, with the place at the value; the caller passes the value
+        before the next key.
 
         Raises: SourceError where the object is none, or does not end.
         """
@@ -76,7 +79,7 @@ class Window:
                 raise self._broken()
 
     def list_items(self) -> Iterator[tuple[str, Any]]:
-        """Text and value of the items of the list that begins here, a BadRow for one that is no JSON.
+        """Yield text and value of each item of the list that begins here; the value of bad JSON is a BadRow.
 
         Raises: SourceError where the list does not end.
         """
@@ -93,7 +96,7 @@ class Window:
                 return
 
     def rest(self) -> str:
-        """All that is left of the text."""
+        """Read all that is left of the text."""
         while self._more():
             pass
         found, self._at = self._text[self._at :], len(self._text)
@@ -120,7 +123,7 @@ class Window:
                 raise self._broken()
 
     def _key(self) -> str:
-        """The key that begins here; the place is then at its value."""
+        """Read the key that begins here, and move to its value."""
         if self.mark() != '"':
             raise self._broken()
         while True:
@@ -137,7 +140,7 @@ class Window:
         return str(key)
 
     def _item(self) -> tuple[str, Any]:
-        """The item that begins here; a comma or the list's end stands after it."""
+        """Read the item that begins here, up to the comma or the list's end."""
         while True:
             found = _tried(self._text, self._at, self._is_last)
             if found is not None:
@@ -173,7 +176,7 @@ class Window:
 
 
 def has_surrogates(text: str) -> bool:
-    """Whether a decoded text holds bytes that were not UTF-8."""
+    """Tell whether a decoded text holds surrogates, in place of bytes that were not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -182,7 +185,7 @@ def has_surrogates(text: str) -> bool:
 
 
 def _tried(text: str, at: int, is_last: bool) -> tuple[Any, int] | None:
-    """The value at a place and where it ends; None where the text ends first."""
+    """Decode the value at a place, a BadRow if it is no JSON, and find its end; None where the text ends first."""
     value: Any
     try:
         value, end = DECODER.raw_decode(text, at)
@@ -201,7 +204,7 @@ def _tried(text: str, at: int, is_last: bool) -> tuple[Any, int] | None:
 
 
 def _end_of_bad_element(text: str, at: int) -> int | None:
-    """Where an element ends that is no JSON: at the first comma or closing bracket outside of its own brackets."""
+    """Find the end of an element that is no JSON: the first comma or closing bracket outside its own brackets."""
     depth = 0
     for match in _MARKS.finditer(text, at):
         mark = match.group()

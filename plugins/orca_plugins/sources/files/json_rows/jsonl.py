@@ -28,7 +28,7 @@ _COUNTERS = 4
 
 
 def slices(file: SourceFile, *, slice_bytes: int) -> list[Slice]:
-    """A plain file cut after line feeds, each piece with the physical line that it begins on."""
+    """Cut a plain file into slices after line feeds, each with the physical line it begins on."""
     size = whole_file(file).stop
     with said_of(file.path):
         bounds = [0, *_cuts(file.path, max(slice_bytes, 1), size), size]
@@ -50,7 +50,7 @@ def raw_rows(file: SourceFile) -> Iterator[tuple[int, Any]]:
 
 
 def column_names(file: SourceFile) -> list[str]:
-    """The columns that the first rows of a file have, those inside of objects with dotted names."""
+    """List the columns of a file's first rows; fields of objects have dotted names."""
     return list(dict.fromkeys(name for record in _head_records(file) for name in names_in(record)))
 
 
@@ -72,7 +72,7 @@ def read(slice: Slice, *, file: SourceFile, wanted: Wanted, finish: Finish) -> I
 
 
 def _cuts(path: Path, slice_bytes: int, size: int) -> Iterator[int]:
-    """Where each further slice begins: at the first line that begins slice_bytes or more after the last cut."""
+    """Yield the start of each further slice: the first line that begins slice_bytes or more after the last cut."""
     with path.open("rb") as stream:
         cut = 0
         while cut + slice_bytes <= size:

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 _FEW = 256
 _SAMPLE = 32
+# pyarrow's block_size is an int32.
 _LARGEST_SPAN = 1 << 30
 
 
 def read_lines(lines: Lines, wanted: Wanted) -> list[Table]:
-    """The rows of some lines, in tables as large as the fast reader takes them; those that it misses come first."""
+    """Read lines into tables as large as the fast reader takes; lines that it misses come first."""
     sample = list(objects_in(line for _, line in lines.part(0, _SAMPLE)))
     schema = _schema(sample, wanted)
     if schema is None:
@@ -48,7 +49,7 @@ def read_lines(lines: Lines, wanted: Wanted) -> list[Table]:
 
 
 def objects_in(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """The objects among some lines; what cannot be read is passed over."""
+    """Yield the objects among some lines, skipping any line that cannot be read."""
     for line in lines:
         try:
             record = _record(line)
@@ -59,7 +60,7 @@ def objects_in(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _tables(lines: Lines, wanted: Wanted, schema: "pa.Schema") -> Iterator[Table]:
-    """The lines in order, in tables as large as the fast reader takes them."""
+    """Yield the lines in order, in tables as large as the fast reader takes."""
     table = _fast(lines, wanted, schema, others="ignore")
     if table is not None:
         yield table
@@ -72,11 +73,11 @@ def _tables(lines: Lines, wanted: Wanted, schema: "pa.Schema") -> Iterator[Table
 
 
 def _fast(lines: Lines, wanted: Wanted, schema: "pa.Schema", others: Literal["error", "ignore"]) -> Table | None:
-    """The lines by pyarrow, or None where one of them needs a closer look.
+    """Read lines by pyarrow; None where one of them needs a closer look.
 
     Args:
-        others: what to do about columns that are not wanted. Where they are an error, every value that is read has a
-            type, so that none can be misread, and lines need not be sure (`Lines.sure`), which takes as long again.
+        others: what pyarrow does about columns that are not wanted. If they are an error, every value read has a type
+            and none can be misread, so lines need not be sure (`Lines.sure`), a check that takes as long again.
     """
     import pyarrow as pa
     import pyarrow.json
@@ -84,12 +85,14 @@ def _fast(lines: Lines, wanted: Wanted, schema: "pa.Schema", others: Literal["er
     span = lines.span()
     if not lines.plain.all() or len(span) > _LARGEST_SPAN or not _is_utf8(span):
         return None
+    # One block: pyarrow refuses an object that straddles two.
     reading = pyarrow.json.ReadOptions(use_threads=False, block_size=len(span))
     parsing = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=others)
     try:
         table = pyarrow.json.read_json(pa.BufferReader(span), read_options=reading, parse_options=parsing)
     except pa.ArrowException:
         return None
+    # As many rows as plain lines means one a line; pyarrow itself does not look at line ends.
     if table.num_rows != len(lines):
         return None
     columns = {ours: plain(ours, _pick(table, path), wanted) for ours, path in wanted.paths.items()}
@@ -97,7 +100,7 @@ def _fast(lines: Lines, wanted: Wanted, schema: "pa.Schema", others: Literal["er
 
 
 def _slow(lines: Lines, wanted: Wanted) -> Table:
-    """The lines one by one, because only so each bad one gets its reason."""
+    """Read lines one by one, so that each bad one gets its reason."""
     rows = Rows(wanted)
     for place, line in lines:
         try:
@@ -108,7 +111,7 @@ def _slow(lines: Lines, wanted: Wanted) -> Table:
 
 
 def value_of_line(line: bytes) -> Any:
-    """The value that a line is, or the BadRow that it is."""
+    """Decode a line; return a BadRow if it cannot be read."""
     try:
         return _record(line)
     except BadRow as reason:
@@ -126,7 +129,7 @@ def _record(line: bytes) -> Any:
 
 
 def _is_utf8(span: memoryview) -> bool:
-    """Whether all bytes are UTF-8, those of columns that are skipped too; nothing is copied."""
+    """Tell whether all bytes are UTF-8, even in skipped columns, without a copy."""
     import pyarrow as pa
 
     offsets = pa.py_buffer(np.array([0, len(span)], np.int64))
@@ -139,7 +142,7 @@ def _is_utf8(span: memoryview) -> bool:
 
 
 def _pick(table: "pa.Table", path: str) -> "pa.Array":
-    """A column by the first route on which there is a value."""
+    """Take a column, row by row from the first route on which there is a value."""
     import pyarrow.compute as pc
 
     found = []
@@ -186,7 +189,7 @@ def _fields(tree: dict[str, Any]) -> "list[pa.Field]":
 def _guess(
     ours: str, path: str, sample: list[dict[str, Any]], wanted: Wanted, seen: Seen | None
 ) -> "pa.DataType | None":
-    """A column's type by the first lines; None where only one line at a time can tell what it holds."""
+    """Guess a column's type from the first lines; None where only reading line by line can tell."""
     import pyarrow as pa
 
     if ours in wanted.sorts:

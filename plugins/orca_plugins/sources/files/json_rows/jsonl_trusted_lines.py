@@ -1,11 +1,11 @@
-"""Where the lines of a block of JSON lines are, and which of them the fast reader may be trusted with.
+"""An index of the lines in a block of JSON lines, marking those that pyarrow can be trusted with.
 
-pyarrow reads objects, not lines: it joins an object over two lines and takes two from one. In JSON no `}` is ever
-followed by `{` inside of a value, so where each line begins with `{` and ends with `}`, each line holds whole objects,
-and as many rows as lines then means one a line. All of it is done on the bytes at once.
+pyarrow reads objects, not lines: it joins an object over two lines, and reads two from one. In JSON no `}` is ever
+followed by `{` inside of a value; so where each line begins with `{` and ends with `}`, each holds whole objects, and
+as many rows as lines means one a line. All checks run on the bytes of all lines at once.
 
-What it reads otherwise than JSON says stands in columns that it skips, but for NUL; so those looks are taken only where
-it has to skip any (`Lines.sure`).
+But for NUL, pyarrow departs from JSON only in columns that it skips; so the other checks are made only where it skips
+any (`Lines.sure`).
 """
 
 import re
@@ -53,13 +53,13 @@ class Lines:
         )
 
     def sure(self) -> "Lines":
-        """The lines with only those plain in which the fast reader can be trusted with every number that it skips."""
+        """Clear `plain` of lines with a number that pyarrow may misread in a column it skips."""
         plain = self.plain.copy()
         plain[_misread(self)] = False
         return replace(self, plain=plain)
 
     def parted(self) -> "tuple[Lines, Lines]":
-        """The lines that are not plain, and the plain ones, close together where others stood between them."""
+        """Split into the lines that are not plain, and the plain ones, moved together to close the gaps."""
         odd = replace(
             self,
             starts=self.starts[~self.plain],
@@ -79,7 +79,7 @@ class Lines:
         return odd, replace(self, block=b"\n".join(runs), starts=starts, ends=stops, **kept)
 
     def span(self) -> memoryview:
-        """The bytes from the first line to the last."""
+        """Return the bytes from the first line to the last."""
         return memoryview(self.block)[int(self.starts[0]) : int(self.ends[-1])]
 
 
@@ -114,13 +114,13 @@ def count_feeds(data: bytes) -> int:
 
 
 def _look_like_objects(codes: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Whether each line is { ... }, with nothing around but a carriage return."""
+    """Mark the lines that are { ... }, with nothing around but a carriage return."""
     bare = ends - ((ends > starts) & (codes[ends - 1] == ord("\r")))
     return np.asarray((bare > starts) & (codes[starts] == ord("{")) & (codes[bare - 1] == ord("}")))
 
 
 def _misread(lines: Lines) -> np.ndarray:
-    """Lines that pyarrow might read otherwise than JSON says where it skips values: those with numbers of its own."""
+    """Find the lines with numbers unknown to JSON (-NaN, Inf), which pyarrow may misread in columns it skips."""
     block, starts = lines.block, lines.starts
     codes = np.frombuffer(block, np.uint8)
     nan = _places_of(codes, b"NaN")
@@ -130,7 +130,7 @@ def _misread(lines: Lines) -> np.ndarray:
 
 
 def _places_of(codes: np.ndarray, word: bytes) -> np.ndarray:
-    """Where a word stands that begins with a rare letter, int64 [places]: half the time of `bytes.find`."""
+    """Find a word that begins with a rare letter, int64 [places]: half the time of `bytes.find`."""
     found = []
     for start in range(0, len(codes), _IN_CACHE):
         places = np.flatnonzero(codes[start : start + _IN_CACHE] == word[0]) + start
@@ -142,5 +142,5 @@ def _places_of(codes: np.ndarray, word: bytes) -> np.ndarray:
 
 
 def _rows_of(offsets: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """The lines in which bytes stand."""
+    """Return the number of the line in which each byte lies."""
     return np.searchsorted(starts, offsets, side="right") - 1

@@ -1,8 +1,8 @@
-"""Which keys the lines of a block hold, and where: what a reader that skips unknown columns does not say.
+"""Keys in the lines of a block and their places, for a reader that skips unknown columns in silence.
 
-Told from bytes alone, all lines at once: in JSON a quote that is not escaped opens or closes a text, a text before a
-colon is a key, and brackets outside of texts say how deep it stands. A line where that is not sure, or in which a key
-may be lost, is given to the reader that takes one line at a time; so nothing here decides about a row.
+Found by bytes alone, in all lines at once: in JSON an unescaped quote opens or closes a text, a text before a colon is
+a key, and brackets outside of texts give its depth. A line where that is unsure, or where a key may be lost, goes to
+the reader that takes one line at a time; so nothing here decides about a row.
 """
 
 import json
@@ -20,6 +20,7 @@ from orca_plugins.sources.files.turns.message_keys import PARTS, flags_of, holde
 _QUOTE, _BACKSLASH, _COLON = ord('"'), ord("\\"), ord(":")
 _LONGEST_RUN = 1000
 """Backslashes in a row that are counted; a line with more is looked at by itself."""
+# A line with more of it is left to the reader that takes one line at a time.
 _MOST_SPACE = 8
 _ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
 _IN_CACHE = 1 << 17
@@ -30,11 +31,10 @@ _IS_SPACE = np.isin(np.arange(256), list(b" \t\r"))
 
 @dataclass(frozen=True)
 class Seen:
-    """What a block of lines holds.
+    """Keys found in a block of lines.
 
-    lines: with only those plain in which no key is lost and no flag is odd. parts: the keys that messages have of
-    `message_keys.PARTS`, and of those that are carried as texts. flags: their flags, True where the values are
-    booleans, else numbers.
+    lines: `plain` only where no key is lost and no flag is odd. parts: the keys of messages that are among
+    `message_keys.PARTS` or carried as texts. flags: their flags, True where the values are booleans, else numbers.
     """
 
     lines: Lines
@@ -56,7 +56,7 @@ class _Keys:
         return _Keys(self.codes, self.start[which], self.length[which], self.after[which], self.depth[which])
 
     def named(self, name: str) -> np.ndarray:
-        """Which keys are spelt so: bool [keys]. One that is spelt with escapes is another key here."""
+        """Mark the keys spelt like this: bool [keys]. A key written with escapes counts as another."""
         spelt = np.frombuffer(name.encode(), np.uint8)
         found = self.length == len(spelt)
         at = self.start[found]
@@ -78,7 +78,7 @@ class _Keys:
         return np.asarray(counts[ends] > counts[begins])
 
     def values(self) -> tuple[np.ndarray, np.ndarray]:
-        """The first two bytes of each key's value: uint8 [keys] each."""
+        """Return the first two bytes of each key's value: uint8 [keys] each."""
         colon = _past_space(self.codes, self.after + 1)
         value = _past_space(self.codes, colon + 1)
         return self.codes[value], self.codes[np.minimum(value + 1, len(self.codes) - 1)]
@@ -136,7 +136,7 @@ def _keys_of(
 
 
 def _quotes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Quotes that no backslash escapes, and those behind so many backslashes that it was not told."""
+    """Find the quotes that no backslash escapes, and those behind too many backslashes to decide (_LONGEST_RUN)."""
     quotes = np.concatenate([np.flatnonzero(piece == _QUOTE) + start for start, piece in _pieces(codes)])
     behind = np.flatnonzero(codes[quotes - 1] == _BACKSLASH)
     escaped = np.zeros(len(quotes), bool)
@@ -165,7 +165,7 @@ def _brackets(codes: np.ndarray, quotes: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _pieces(codes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Where each piece begins, and its bytes: few enough to stay in the cache while they are looked at."""
+    """Yield each piece's start and bytes: few enough to stay in the cache while they are looked at."""
     for start in range(0, len(codes), _IN_CACHE):
         yield start, codes[start : start + _IN_CACHE]
 
@@ -197,7 +197,7 @@ def _of_messages(
 
 
 def _in_messages(keys: _Keys, wanted: Wanted) -> tuple[tuple[str, ...], dict[str, bool], np.ndarray]:
-    """The parts and flags among the keys of messages, and where a key may be lost or a flag is odd."""
+    """List the parts and flags among the keys of messages, and the places of odd flags and of keys that may be lost."""
     parts, flags, lost = [], {}, [np.empty(0, np.int64)]
     texts = (*PARTS, *texts_of(wanted))
     for name in (*texts, *flags_of(wanted), *sorted(silent_keys(wanted))):
@@ -216,7 +216,7 @@ def _in_messages(keys: _Keys, wanted: Wanted) -> tuple[tuple[str, ...], dict[str
 
 
 def _flag(keys: _Keys) -> tuple[bool, np.ndarray]:
-    """Whether a flag's values are booleans, and where they are neither these nor, else, numbers."""
+    """Tell whether a flag's values are booleans, else numbers, and find the values that are neither that nor null."""
     first, _ = keys.values()
     boolean, number = np.isin(first, list(b"tf")), np.isin(first, list(b"-0123456789"))
     are_booleans = bool(boolean.any())
@@ -225,14 +225,14 @@ def _flag(keys: _Keys) -> tuple[bool, np.ndarray]:
 
 
 def _holding(keys: _Keys) -> np.ndarray:
-    """Where keys may hold more than nothing."""
+    """Return the places of keys with a value other than null, an empty text, list or object."""
     first, second = keys.values()
     pairs = [(first == ord(opening)) & (second == ord(closing)) for opening, closing in ('""', "[]", "{}")]
     return np.asarray(keys.start[~np.logical_or.reduce([first == ord("n"), *pairs])])
 
 
 def _beside(keys: _Keys, talking: np.ndarray, starts: np.ndarray, wanted: Wanted) -> np.ndarray:
-    """Where a row may hold something in a column that it must not have."""
+    """Return the places where a row may hold something in a column it must leave empty."""
     lost = [np.empty(0, np.int64)]
     always, names = watched(wanted, with_messages=False), watched(wanted, with_messages=True)
     begins = np.isin(np.arange(256), [ord(name[0]) for name in names])
@@ -247,7 +247,7 @@ def _beside(keys: _Keys, talking: np.ndarray, starts: np.ndarray, wanted: Wanted
 
 
 def _past_space(codes: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """The places, moved past white space; not past much of it."""
+    """Move places past white space, at most _MOST_SPACE bytes of it."""
     places = np.minimum(places, len(codes) - 1)
     for _ in range(_MOST_SPACE):
         space = _IS_SPACE[codes[places]]
@@ -258,5 +258,5 @@ def _past_space(codes: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def _lines_of(places: Sequence[int] | np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """The lines in which bytes stand."""
+    """Return the number of the line in which each byte lies."""
     return np.searchsorted(starts, places, side="right") - 1

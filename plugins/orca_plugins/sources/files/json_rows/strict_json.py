@@ -1,8 +1,8 @@
-"""JSON read strictly, for the readers that need to know what is wrong.
+"""Strict JSON, for the readers that need to know what is wrong.
 
-The decoder keeps what the standard one hides: integers stay digits, so none is too large; a key given twice is known;
-numbers that are not integers are told apart from text. How deep brackets may nest is a number of ours: Python's own
-limit moves with its stack, and the same row must meet the same end everywhere.
+The decoder keeps what the standard one hides: integers stay digits, so none is too large; keys given twice are known;
+other numbers are told apart from text. The limit of nesting is our own: Python's moves with its stack, and the same row
+must have the same result everywhere.
 """
 
 import json
@@ -23,13 +23,14 @@ FRACTION = "a number with a fraction or exponent"
 CONSTANT = "NaN or Infinity, which JSON does not know"
 GOES_ON = "a line that goes on after its object"
 
+# Possessive (*+), so that a string without an end fails without backtracking.
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _OPENING = np.isin(np.arange(256), list(b"[{"))
 
 
 class BadRow(Exception):
-    """Why one row cannot be read; it ends among the rejected rows, not with the user."""
+    """The reason why one row cannot be read; it ends among the rejected rows, not with the user."""
 
 
 class Digits(str):
@@ -48,7 +49,7 @@ class Unlike:
 
     @property
     def is_number(self) -> bool:
-        """Whether JSON knows such numbers."""
+        """Whether JSON knows such numbers: fractions and exponents, not NaN or Infinity."""
         return self.called == FRACTION
 
 
@@ -60,7 +61,7 @@ class Doubled(dict[str, Any]):
 
 
 def decode(text: str) -> Any:
-    """The one JSON value that a text holds.
+    """Decode the one JSON value that a text holds.
 
     Raises: BadRow.
     """
@@ -73,7 +74,7 @@ def decode(text: str) -> Any:
 
 
 def as_json(value: Any) -> Any:
-    """A value of Python as JSON's are told."""
+    """Convert a Python value to the types of our JSON decoder: integers as Digits, floats as Unlike."""
     if isinstance(value, dict):
         return {key: as_json(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -110,7 +111,7 @@ def like(record: Mapping[str, Any], made: dict[str, Any]) -> dict[str, Any]:
 
 
 def nested_too_deep(text: bytes) -> bool:
-    """Whether brackets outside of strings stand more than NESTING deep; counted without Python's stack."""
+    """Tell whether brackets outside of strings nest deeper than NESTING, counted without Python's stack."""
     if text.count(b"[") + text.count(b"{") <= NESTING:
         return False
     brackets = np.frombuffer(_STRINGS.sub(b"", text).translate(None, _NOT_BRACKETS), np.uint8)

@@ -23,6 +23,7 @@ from orca_recipes.errors import ObjectsError, SourceError
 
 _SCHEME = re.compile(r"(s3|gs|az|hf|https?):")
 _MAGIC = re.compile(r"[*?\[]")
+# A query may be a signature, which must reach neither lock nor messages.
 _QUERY = re.compile(r"\?[^/]*=|#")
 _ETAG = "etag of "
 _ETAGS = "etags.json"
@@ -36,7 +37,7 @@ Etags = Mapping[str, str]
 
 @dataclass(frozen=True)
 class _Place:
-    """What a path asks for: where objects are, how they are called there up to the first pattern, and the pattern."""
+    """An address parsed: its root, the parts of the key up to the first pattern, and the pattern."""
 
     text: str
     root: Address
@@ -49,7 +50,7 @@ class _Place:
 
 
 def address_in(path: Path) -> str | None:
-    """The address that a path is, None where it is none."""
+    """Return the address that a path spells, None for an ordinary path."""
     base = Path(path.anchor)
     parts = path.parts[1:] if path.anchor else path.parts
     for place, part in enumerate(parts):
@@ -67,7 +68,8 @@ def require_address(path: Path) -> None:
 
 
 def away(path: Path, *, versions: Mapping[str, str]) -> str | None:
-    """Why files must first be copied onto this machine, None where they are here."""
+    """Return the note that an address is not copied onto this machine yet; None where it is, or the path is no
+    address."""
     text = address_in(path)
     if text is None or _locked(_place(text), versions) is not None:
         return None
@@ -75,11 +77,12 @@ def away(path: Path, *, versions: Mapping[str, str]) -> str | None:
 
 
 def copied(path: Path, *, versions: Mapping[str, str], insist: bool, all_below: bool = False) -> Path:
-    """The same path among copies on this machine; a path that is no address as it is.
+    """Copy the objects of an address onto this machine and return their path; a path that is no address is returned as
+    it is.
 
     Args:
-        versions: what the lock holds of it (`etags_of`). insist: objects that changed since are a fault.
-        all_below: of a folder, what lies in folders below it is asked for, too.
+        versions: etags of the objects in the lock (`etags_of`). insist: refuse objects that changed since the lock.
+        all_below: for a folder, also copy what lies in the folders below it.
     Raises: BucketError, ObjectsError, SourceError.
     """
     text = address_in(path)
@@ -101,7 +104,7 @@ def copied(path: Path, *, versions: Mapping[str, str], insist: bool, all_below: 
 
 
 def etags_of(path: Path) -> dict[str, str]:
-    """The etags of the objects whose copies a path leads to, for the lock; none of any other path."""
+    """Read the etags of the objects behind a path of copies, for the lock; empty for any other path."""
     folder = copies_of(path)
     told = folder / _ETAGS if folder is not None else None
     if told is None or not told.is_file():
@@ -110,7 +113,7 @@ def etags_of(path: Path) -> dict[str, str]:
 
 
 def _place(text: str) -> _Place:
-    """What an address asks for, as far as it can be told without asking."""
+    """Parse and check an address, without a request to its server."""
     if text.startswith("hf://"):
         raise SourceError(_of_hub(text))
     parts = text.partition("://")[2].split("/")[1:]
@@ -132,7 +135,7 @@ def _place(text: str) -> _Place:
 
 
 def _of_hub(text: str) -> str:
-    """How the source `hub` says an address of the hub."""
+    """Return the error for an address of the hub: the options of source `hub` that read it."""
     parts = text.removeprefix("hf://").removeprefix("datasets/").split("/")
     name, _, revision = "/".join(parts[:2]).partition("@")
     at = f', hub_revision = "{shown(revision)}"' if revision else ""
@@ -141,7 +144,7 @@ def _of_hub(text: str) -> str:
 
 
 def _found(place: _Place, *, all_below: bool) -> list[ObjectFacts]:
-    """The objects that are asked for, sorted by key."""
+    """List the objects that an address asks for, sorted by key."""
     objects, key = place.objects, "/".join(place.plain)
     if not place.pattern and (facts := objects.head(key, hasty=True) if key else None) is not None:
         return [facts]
@@ -174,7 +177,7 @@ def _is_read(key: str) -> bool:
 
 
 def _matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Whether names match a pattern part by part, as files in folders do."""
+    """Tell whether names match a pattern part by part, as files in folders do."""
     if not pattern or not names:
         return not pattern and not names
     if pattern[0] == "**":
@@ -184,7 +187,7 @@ def _matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 
 def _copies(place: _Place, found: Sequence[ObjectFacts]) -> Path:
-    """The path among copies of these objects, which are fetched where they are not here yet."""
+    """Fetch the objects that are not here yet and return the address's path among the copies."""
     etags = {facts.key: _etag(facts) for facts in found}
 
     def make(making: Path) -> None:
@@ -194,6 +197,7 @@ def _copies(place: _Place, found: Sequence[ObjectFacts]) -> Path:
             copy = _local(making, place, facts.key.split("/"))
             copy.parent.mkdir(parents=True, exist_ok=True)
             try:
+                # Linked, so that several sets of objects share one copy on disk.
                 os.link(one / "copy", copy)
             except OSError:  # file systems without links
                 shutil.copy2(one / "copy", copy)
@@ -211,7 +215,7 @@ def _fetch(place: _Place, facts: ObjectFacts, folder: Path) -> None:
 
 
 def _locked(place: _Place, versions: Mapping[str, str]) -> Path | None:
-    """The path among the copies that the lock means; None where there are none on this machine."""
+    """Return the address's path among the copies pinned by the lock; None where they are not on this machine."""
     etags = _etags_in(versions)
     if not etags:
         return None
@@ -244,7 +248,7 @@ def _require_same(place: _Place, old: Etags, found: Sequence[ObjectFacts]) -> No
 
 
 def _etag(facts: ObjectFacts) -> str:
-    """What an object is known by; of a server that tells no etag, its size and time."""
+    """Return an object's etag; its size and time where the server gives none."""
     return facts.etag or f"{facts.bytes} bytes of {facts.modified.isoformat()}"
 
 
@@ -253,6 +257,6 @@ def _local(folder: Path, place: _Place, parts: Sequence[str]) -> Path:
 
 
 def _asked(folder: Path, place: _Place) -> Path:
-    """The path that was asked for, in a folder of copies."""
+    """Return the path of the address inside a folder of copies."""
     asked = place.text.partition("://")[2].split("/")[1:]
     return _local(folder, place, [part for part in asked if part])

@@ -39,7 +39,7 @@ Wish = Callable[[str], bool]
 
 @dataclass
 class _Weighed:
-    """What has been unpacked of an archive, held against what may be."""
+    """Count of the bytes unpacked from an archive; it refuses more than the limits of size and ratio allow."""
 
     where: str
     packed: int
@@ -57,13 +57,13 @@ class _Weighed:
 
 
 def members(archive: Path, name: str, pattern: tuple[str, ...], wish: Wish, *, wished: str) -> list[SourceFile]:
-    """The members of an archive that match a pattern and a wish, sorted by name.
+    """Unpack the members of an archive that match a pattern and a wish, and list them sorted by name.
 
     Args:
-        name: how the archive is called; a member is called by it, a slash and its own name.
+        name: the archive's name; a member's name is that, a slash and its own.
         pattern: parts of names, as of files in folders; empty: all members, in all folders.
-        wish: says of a name whether it is of a format that is read; `wished` tells one such wish from another.
-    Raises: SourceError where there is none, or the archive is damaged or does what no archive of data does.
+        wish: tells whether a name is of a format that is read; `wished` names the wish in the key of the copies.
+    Raises: SourceError where there is none, or the archive is damaged, a bomb, or holds a link or a path out of it.
     """
 
     def wanted(member: str) -> bool:
@@ -104,6 +104,7 @@ def _of_zip(archive: Path, wanted: Wish, weighed: _Weighed) -> Iterator[tuple[st
     with zipfile.ZipFile(archive) as opened:
         for member in opened.infolist():
             _require_inside(where, member.filename)
+            # The Unix file type, 0 where the archive was made by a system that has none.
             kind = member.external_attr >> 16 & 0o170000
             if member.is_dir() or not wanted(member.filename):
                 continue
@@ -116,11 +117,13 @@ def _of_zip(archive: Path, wanted: Wish, weighed: _Weighed) -> Iterator[tuple[st
 
 
 def _of_tar(archive: Path, wanted: Wish, weighed: _Weighed) -> Iterator[tuple[str, IO[bytes]]]:
-    """The wanted members; a tar ends with a block of zeros, and where it does not, rows may be lost."""
+    """Yield the wanted members of a tar; refuse one without a block of zeros at its end, since rows may be lost."""
     where, compression = weighed.where, compression_of_tar(archive.name)
+    # Unpacked by our own reader first, which notices a compressed stream that was cut off.
     with tempfile.TemporaryFile() as plain:
         whole = _Weighed(where, weighed.packed)
         for piece in unpacked(archive, compression):
+            # Only a compressed tar can unpack to more than its own size.
             whole.add(len(piece) if compression is not None else 0)
             plain.write(piece)
         plain.seek(0)
@@ -150,7 +153,7 @@ def _require_inside(where: str, member: str) -> None:
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a name matches part by part; a leading dot must be asked for."""
+    """Tell whether a member's name matches part by part; a leading dot must be in the pattern too."""
     if not pattern:
         return not parts
     head, rest = pattern[0], pattern[1:]

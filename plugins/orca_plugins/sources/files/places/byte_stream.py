@@ -26,17 +26,17 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def whole_file(file: SourceFile) -> Slice:
-    """A file in one slice, of the bytes that it has."""
+    """Return the whole file as one slice, by its size now."""
     with said_of(file.path):
         return Slice(file, 0, file.path.stat().st_size)
 
 
 @contextlib.contextmanager
 def said_of(path: Path, compression: Compression | None = None) -> Iterator[None]:
-    """Turns what goes wrong while a file is opened or read into a sentence about that file.
+    """Turn an OSError while a file is opened or read into a SourceError that names the file.
 
     Args:
-        compression: where its name does not say it.
+        compression: given where the file's name does not say it.
     """
     try:
         yield
@@ -46,10 +46,10 @@ def said_of(path: Path, compression: Compression | None = None) -> Iterator[None
 
 
 def chunks(path: Path, *, start: int = 0, stop: int | None = None, size: int = BLOCK_BYTES) -> Iterator[bytes]:
-    """The file's bytes, decompressed, a byte order mark at its start taken off; empty pieces never come.
+    """Yield the file's bytes in pieces, never empty, decompressed and without a byte order mark.
 
-    A range that is little more than one piece comes in one: a slice ends with its last line, and what follows on a
-    piece's heels would be a piece of a few rows.
+    A range little longer than one piece comes in one: a slice ends with its last line, and the remainder would be a
+    piece of a few rows.
 
     Args:
         start, stop: a range of bytes, of plain files only.
@@ -71,7 +71,7 @@ def chunks(path: Path, *, start: int = 0, stop: int | None = None, size: int = B
 
 
 def unpacked(path: Path, compression: Compression | None) -> Iterator[bytes]:
-    """All bytes of a file, decompressed, whatever they are.
+    """Yield all bytes of a file, decompressed, whatever they hold.
 
     Raises: SourceError where the file cannot be opened, is damaged, or ends too early.
     """
@@ -81,7 +81,7 @@ def unpacked(path: Path, compression: Compression | None) -> Iterator[bytes]:
 
 
 def line_blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The pieces joined and cut anew after line feeds; a line longer than a piece comes whole."""
+    """Join the pieces and cut them again after line feeds; a line longer than a piece comes whole."""
     held: list[bytes] = []
     for piece in pieces:
         cut = piece.rfind(b"\n") + 1
@@ -95,7 +95,7 @@ def line_blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def head_lines(path: Path) -> list[bytes]:
-    """The whole lines within the first HEAD_BYTES, or all lines of a file that ends before."""
+    """Read the whole lines within the first HEAD_BYTES, or all lines of a shorter file."""
     held = b""
     for piece in chunks(path, size=HEAD_BYTES):
         held += piece
@@ -106,6 +106,7 @@ def head_lines(path: Path) -> list[bytes]:
 
 def _opened(path: Path, compression: Compression | None) -> IO[bytes]:
     if compression is None:
+        # Reads are megabytes long: a buffer would only copy them once more.
         return path.open("rb", buffering=0)
     if path.stat().st_size == 0:
         raise SourceError(f"{shown_path(path)}: the {compression} data ends too early: the file is empty")

@@ -1,7 +1,7 @@
-"""Folders that say themselves what they hold: what `save_to_disk` wrote, and clones of data sets of the hub.
+"""Folders that describe their own rows: output of `save_to_disk`, and clones of data sets of the hub.
 
-What such a folder says is honoured, and its notes are no rows. Of several splits, `train` is the one that is meant: an
-expert trains on no test set unasked.
+The folder's own description decides, and its notes are not rows. Of several splits `train` is read unless the recipe
+names others: an expert trains on no test set unasked.
 """
 
 import os
@@ -31,12 +31,12 @@ _CLONE_SIGNS = (".gitattributes", "dataset_infos.json", "README.md")
 
 
 def files_of(base: Path, *, config: str | None, split: Sequence[str], matching: Matching) -> list[str] | None:
-    """The names of the files of a folder that says what it holds; None of any other folder.
+    """List the files of a folder that describes its own rows; None for any other folder.
 
     Args:
-        config, split: what the recipe asks for; nothing: the folder's own, and `train`.
-        matching: gives the names below a folder that match the parts of a pattern.
-    Raises: SourceError where the folder does not have what is asked for, or says what cannot be understood.
+        config, split: as the recipe asks; unset: the folder's own configuration, and `train`.
+        matching: yields the names below a folder that match the parts of a pattern.
+    Raises: SourceError where the folder does not have what is asked for, or its description cannot be understood.
     """
     saved = _saved(base)
     where = shown_path(base)
@@ -54,7 +54,8 @@ def files_of(base: Path, *, config: str | None, split: Sequence[str], matching: 
 
 
 def _saved(base: Path) -> Splits | None:
-    """The files that `save_to_disk` wrote, by split; "" where there is but one, without a name."""
+    """List the files written by `save_to_disk`, by split (a single one without a name is ""); None for another
+    folder."""
     if (base / "dataset_dict.json").is_file():
         names = _json(base / "dataset_dict.json").get("splits")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -78,7 +79,7 @@ def _of_state(folder: Path) -> list[str]:
 
 
 def _configurations(base: Path) -> list[dict[str, Any]]:
-    """What README.md says between its first lines of dashes, as the hub reads it."""
+    """Read the configurations in the YAML head of README.md, as the hub reads them; empty where there are none."""
     readme = base / "README.md"
     if not readme.is_file():
         return []
@@ -100,7 +101,7 @@ def _configurations(base: Path) -> list[dict[str, Any]]:
 
 
 def _one(where: str, told: Sequence[dict[str, Any]], config: str | None) -> dict[str, Any]:
-    """The configuration that is meant."""
+    """Choose the configuration asked for, or else the default or only one."""
     named = {str(one.get("config_name", "default")): one for one in told}
     if config is not None:
         if config not in named:
@@ -138,8 +139,8 @@ def _told_files(base: Path, told: Mapping[str, Any], matching: Matching) -> Spli
 
 
 def _named_splits(base: Path, matching: Matching) -> Splits | None:
-    """Files of `data/` (where no file of rows lies above it) by the split that their names begin with, as the hub
-    parts them; None where one says no split."""
+    """Group files of `data/` by the split in their names, as the hub does; None where a name says no split, or files of
+    rows lie above `data/`."""
     if not (base / "data").is_dir() or any(_is_of_rows(name) for name in matching(base, ("*",))):
         return None
     splits: dict[str, list[str]] = {}

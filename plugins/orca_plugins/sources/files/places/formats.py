@@ -1,4 +1,4 @@
-"""What the names of files say of their format, and of how they are compressed."""
+"""Formats and compressions of files, by their names."""
 
 from pathlib import Path
 from typing import Literal
@@ -30,36 +30,36 @@ _TARS: dict[str, Compression | None] = {
 
 
 def format_of(name: str) -> Format | None:
-    """The format that a file's name says, under its .gz, .zst, .xz or .bz2."""
+    """Return the format in a file's name, under its .gz, .zst, .xz or .bz2; None if unknown."""
     path = Path(name.lower())
     return FORMATS.get(Path(path.stem).suffix if path.suffix in _COMPRESSIONS else path.suffix)
 
 
 def compression_of(name: str) -> Compression | None:
-    """How a file's name says that it is compressed."""
+    """Return the compression in a file's name, None for a plain file."""
     return _COMPRESSIONS.get(Path(name).suffix.lower())
 
 
 def is_zip(name: str) -> bool:
-    """Whether a name is a zip's."""
+    """Tell whether a name ends in .zip."""
     return name.lower().endswith(".zip")
 
 
 def is_tar(name: str) -> bool:
-    """Whether a name is a tar's, plain or compressed."""
+    """Tell whether a name is a tar's, plain or compressed."""
     return name.lower().endswith(tuple(_TARS))
 
 
 def is_archive(name: str) -> bool:
-    """Whether a name is that of an archive whose members may be read."""
+    """Tell whether a name is that of a zip or tar, the archives with members to read."""
     return is_zip(name) or is_tar(name)
 
 
 def compression_of_tar(name: str) -> Compression | None:
-    """How a tar's name says that it is compressed."""
+    """Return the compression in a tar's name, None for a plain tar."""
     return next(how for end, how in _TARS.items() if name.lower().endswith(end))
 
 
 def said_formats() -> str:
-    """The names of files that are read, for a sentence."""
+    """List the file name endings that are read, for a message."""
     return f"{', '.join(FORMATS)}, also .gz, .zst, .xz and .bz2"

@@ -1,7 +1,7 @@
-"""Which files a path names, and what their names say of their format.
+"""The files that a path names, and their formats by name.
 
-A path is taken literally as far as it exists; what is left is a pattern. So a folder whose own name holds brackets is
-still a folder, and the folder that records count from is the part before the pattern.
+A path is taken literally as far as it exists; the rest is a pattern. So a folder with brackets in its name is still a
+folder, and files are named relative to the part before the pattern.
 """
 
 import fnmatch
@@ -23,7 +23,7 @@ _MAGIC = re.compile(r"[*?\[]")
 def find_files(
     *, path: Path, format: Format | None, config: str | None = None, split: Sequence[str] = ()
 ) -> list[SourceFile]:
-    """The files that a path names, sorted by name.
+    """List the files that a path names, sorted by name.
 
     Args:
         path: a file, a folder (its files of a known format), a pattern with *, ?, [...] and **, or an archive, whose
@@ -56,7 +56,7 @@ def find_files(
 
 
 def _files_of_name(base: Path, name: str, format: Format | None) -> list[SourceFile]:
-    """The file that a name stands for, or the members of the archive."""
+    """List the one file of this name, or the members of the archive of this name."""
     if is_archive(name):
         return _members(_checked(base, name, "jsonl").path, name, (), format)
     return [_checked(base, name, format)]
@@ -75,13 +75,13 @@ def _members(archive: Path, name: str, pattern: tuple[str, ...], format: Format 
 
 
 def _held(folder: Path) -> str:
-    """What is said of archives in a folder, which are read only where they are named."""
+    """Return the hint that archives in a folder are read only if named; empty where there are none."""
     name = next((name for name in _entries(folder, "*") if is_archive(name)), None)
     return f"; to read the members of archives, name them: {shown(name)}" if name is not None else ""
 
 
 def files_below(path: Path) -> list[SourceFile]:
-    """A file, or the files of known formats in a folder and the folders below it, sorted by name.
+    """List a file, or the files of known formats in a folder and the folders below it, sorted by name.
 
     Raises: SourceError where there is none, or where one is not a file that may be read.
     """
@@ -94,7 +94,7 @@ def files_below(path: Path) -> list[SourceFile]:
 
 
 def _literal_part(path: Path) -> tuple[Path, tuple[str, ...]]:
-    """The longest part of the path that exists, and the pattern after it."""
+    """Split a path into its longest existing part and the pattern after it."""
     base = Path(path.anchor)
     parts = path.parts[1:] if path.anchor else path.parts
     for place, part in enumerate(parts):
@@ -131,7 +131,7 @@ def _matches(base: Path, pattern: tuple[str, ...]) -> Iterator[str]:
 
 
 def _folders(base: Path) -> Iterator[str]:
-    """Every folder below base with a slash at its end, base itself first, as "".
+    """Yield every folder below base with a slash at its end, base itself first, as "".
 
     Links to folders are not followed: they may be loops.
     """
@@ -151,14 +151,14 @@ def _entries(folder: Path, pattern: str) -> list[str]:
 
 
 def _is_of_format(name: str, format: Format | None) -> bool:
-    """Whether a name is of a known format, and of the one that is asked for."""
+    """Tell whether a name is of a known format, and of the one asked for, if any; json and jsonl count as the same."""
     said = format_of(name)
     json = ("json", "jsonl")
     return said is not None and (format is None or said == format or (said in json and format in json))
 
 
 def _is_plain_folder(path: Path) -> bool:
-    """A folder that a pattern matches by the way; one that is named like a data file is complained of instead."""
+    """Tell whether a matched path is a folder to skip; one named like a data file is left to be refused."""
     return path.is_dir() and format_of(path.name) is None
 
 

@@ -17,7 +17,7 @@ _UNPACKED_BYTES = 1 << 20
 
 
 class _Unpacking(Protocol):
-    """What the standard library's two decompressors have in common."""
+    """The interface that the standard library's lzma and bz2 decompressors share."""
 
     eof: bool
     needs_input: bool
@@ -30,7 +30,7 @@ _DECOMPRESSORS = {"xz": lzma.LZMADecompressor, "bz2": bz2.BZ2Decompressor}
 
 
 def opened(path: Path, compression: str) -> IO[bytes]:
-    """The unpacked bytes of an xz or bzip2 file.
+    """Open an xz or bzip2 file as a stream of unpacked bytes.
 
     Raises, when it is read: OSError, which says that the stream is truncated where the file ends too early.
     """
@@ -73,7 +73,8 @@ class _Joined(io.RawIOBase):
         super().close()
 
     def _next(self) -> bool:
-        """Begin the stream that follows one that is over; xz may stand apart by zeros."""
+        """Begin the stream after one that ended, False at the end of the file; xz streams may have zeros between
+        them."""
         held = self._stream.unused_data
         while not (held := held.lstrip(self._padding)):
             held = self._packed.read(_READ_BYTES)

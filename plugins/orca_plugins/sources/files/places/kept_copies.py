@@ -14,23 +14,26 @@ from pathlib import Path
 import platformdirs
 
 _PLACES = "places"
+# 128 bits of the digest: no two keys meet by chance.
 _KEY_CHARS = 32
 
 
 def kept(key: tuple[str, ...], make: Callable[[Path], None]) -> Path:
-    """The folder that a key names; `make` fills it where it is not there.
+    """Return the folder of copies that a key names; `make` fills it if it is missing.
 
-    Raises: OSError where this machine refuses, and what `make` raises; then nothing is left.
+    Raises: OSError where this machine refuses, and whatever `make` raises; then nothing is left behind.
     """
     root = _root()
     folder = root / hashlib.blake2b("\0".join(key).encode(errors="surrogateescape")).hexdigest()[:_KEY_CHARS]
     if folder.is_dir():
         return folder
     root.mkdir(parents=True, exist_ok=True)
+    # Beside the folder, so that the rename stays within one file system and is atomic.
     making = Path(tempfile.mkdtemp(prefix="making-", dir=root))
     try:
         make(making)
         for path in making.rglob("*"):
+            # Read-only, because later builds share the copy.
             path.chmod(0o755 if path.is_dir() else 0o444)
         try:
             making.rename(folder)
@@ -43,7 +46,7 @@ def kept(key: tuple[str, ...], make: Callable[[Path], None]) -> Path:
 
 
 def origin_of(path: Path) -> str | None:
-    """What a copy is a copy of, as people call it; None for a file that is none."""
+    """Return the path or address that a copy was made of, as people call it; None for any other file."""
     folder = copies_of(path)
     inner = path.relative_to(folder).parts if folder is not None else ()
     if not inner:
@@ -52,7 +55,7 @@ def origin_of(path: Path) -> str | None:
 
 
 def copies_of(path: Path) -> Path | None:
-    """The folder of copies that a path leads into; None where it leads into none."""
+    """Return the folder of copies that a path lies in; None for a path outside of them."""
     parts, root = path.parts, _root().parts
     return Path(*parts[: len(root) + 1]) if parts[: len(root)] == root and len(parts) > len(root) else None
 

@@ -1,4 +1,5 @@
-"""What the two formats that pyarrow reads from their end share: unpacking first, and its faults as sentences."""
+"""Access to Parquet and Arrow files, which pyarrow reads from their end: unpacked first, with pyarrow's faults as
+sentences."""
 
 import contextlib
 import tempfile
@@ -23,6 +24,7 @@ def seekable(file: SourceFile) -> "Iterator[pa.NativeFile | None]":
     if not compression_of(file.path.name):
         yield None
         return
+    # On disk: a file may unpack to more than fits in memory.
     with tempfile.TemporaryFile() as unpacked:
         unpacked.writelines(chunks(file.path))
         unpacked.seek(0)

@@ -1,6 +1,7 @@
-"""What a shape says of the items of a trajectory: which of them are messages, whose, and where in them what is said.
+"""Rules of a shape for the items of a trajectory: the message that each becomes, its role, and the paths to its
+content.
 
-Rules are data of `shapes.toml`; the first that fits an item makes it. `items_as_messages` follows them.
+Rules are data in `shapes.toml`; the first that fits an item makes its message. `items_as_messages` follows them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,10 @@ Asked = str | bool | tuple[str, ...]
 
 @dataclass(frozen=True)
 class CallRule:
-    """Where the calls of an item are.
+    """Paths to the tool calls of an item.
 
-    of: the path to the call or the list of them, empty: the item itself. id, name, arguments: paths in a call. named:
-    the name of all such calls, in place of a path. given: arguments that are gathered one by one, each from its path.
+    of: path to the call or the list of calls; empty: the item itself. id, name, arguments: paths in a call. named: the
+    fixed name of all such calls, in place of a path. given: arguments gathered one by one, each from its path.
     """
 
     of: str = ""
@@ -27,15 +28,15 @@ class CallRule:
     given: Mapping[str, str] = field(default_factory=dict)
 
     def paths(self) -> tuple[str, ...]:
-        """The paths in a call that are read."""
+        """List the paths read in a call."""
         return (self.id, *(() if self.named else (self.name,)), *(self.given.values() or (self.arguments,)))
 
 
 @dataclass(frozen=True)
 class ReplyRule:
-    """Where the replies of tools are that stand in the item of their calls.
+    """Paths to the tool replies that lie in the same item as their calls.
 
-    of: the path to the list. id, content: paths in a reply. without_id: whose a reply is that answers no call.
+    of: path to the list. id, content: paths in a reply. without_id: the role of a reply that answers no call.
     """
 
     of: str
@@ -46,14 +47,14 @@ class ReplyRule:
 
 @dataclass(frozen=True)
 class ItemRule:
-    """Which items a rule is of, and the message that each becomes.
+    """A condition on items, and the message that a matching item becomes.
 
-    when: paths to what is asked there. at: the only place in the list where such an item may stand. role: None: the
-    item is left out. content: paths to texts, joined by a blank line; of one path also parts of text. reasoning, name,
-    reply_to (the call that a tool's message answers): paths. train: a path to whether it is trained; context: it is
-    not; untrained: a path to whether it is not. once: a path to a value of which only the first item becomes a message.
-    joins: a path to a value; the calls of an item join the message just before that was made of the same value. reads:
-    keys that are read otherwise, or say again what others say.
+    when: paths, each with the value asked for there. at: the only place in the list where such an item may be. role:
+    None leaves the item out. content: paths to texts, joined by a blank line; a single path may also lead to parts of
+    text. reasoning, name, reply_to (the call that a tool's message answers): paths. train: path to whether the message
+    is trained; untrained: path to whether it is not; context: it is never trained. once: path to a value of which only
+    the first item becomes a message. joins: path to a value; an item's calls join the message just before it if that
+    was made of the same value. reads: keys that are read in another way, or repeat others.
     """
 
     when: Mapping[str, Asked]
@@ -73,7 +74,7 @@ class ItemRule:
     reads: tuple[str, ...] = ()
 
     def read_keys(self) -> set[str]:
-        """The keys of an item that are read."""
+        """Collect the top-level keys of an item that the rule reads."""
         paths = [self.reasoning, self.name, self.reply_to, self.train, self.untrained, self.once, self.joins]
         of_calls = self.calls.paths() if self.calls is not None and not self.calls.of else ()
         held = [one.of for one in (self.calls, self.replies) if one is not None]
@@ -82,7 +83,7 @@ class ItemRule:
 
 
 def rules(tables: Sequence[Mapping[str, Any]]) -> tuple[ItemRule, ...]:
-    """The rules that a shape's tables say."""
+    """Parse the tables of a shape into rules."""
     return tuple(_rule(dict(table)) for table in tables)
 
 

@@ -20,7 +20,7 @@ _SAID_BESIDE_CALLS = ("content", "reasoning_content")
 
 
 def messages_of_items(items: Sequence[Any], wanted: Wanted) -> list[dict[str, Any]]:
-    """The messages that items are, as OpenAI writes them, up to the last answer.
+    """Convert items to messages in OpenAI's format, up to the last answer.
 
     Raises: BadRow.
     """
@@ -95,7 +95,7 @@ def _message(item: Mapping[str, Any], rule: ItemRule, wanted: Wanted) -> dict[st
 
 
 def _trained(item: Mapping[str, Any], rule: ItemRule) -> Any:
-    """What the message's flag is; None where nothing is said."""
+    """Return whether the message is trained, by the rule; None where nothing says so."""
     if rule.context or (rule.untrained is not None and _value(item, rule.untrained) is True):
         return False
     return _value(item, rule.train)
@@ -117,7 +117,7 @@ def _calls(item: Mapping[str, Any], rule: CallRule | None, wanted: Wanted) -> li
 
 
 def _call(value: Any, rule: CallRule, wanted: Wanted) -> dict[str, Any]:
-    """A call as OpenAI writes it."""
+    """Convert a call to OpenAI's format."""
     if not isinstance(value, Mapping):
         raise BadRow("messages: a call that is no object")
     if rule.of:
@@ -148,7 +148,7 @@ def _replies(item: Mapping[str, Any], rule: ReplyRule | None, wanted: Wanted) ->
 
 
 def _value(item: Any, path: str | None) -> Any:
-    """What a path leads to; None where it leads nowhere."""
+    """Follow a path into an item; None where it leads nowhere."""
     if not path:
         return None
     for key in routes(path)[-1]:

@@ -1,8 +1,8 @@
-"""Which keys of messages and rows are read, and what is said of the others.
+"""Keys of messages and rows: those that are read, and the faults of the others.
 
-What templates may print is carried (thoughts, calls, names, tools). A key that is not carried to the model is never
-dropped in silence: the row is rejected, and the sentence holds the line that reads it without the key. Null and empty
-values are nothing, so they are lost without loss.
+Keys that templates may print are carried (thoughts, calls, names, tools). A key that is not carried is never dropped in
+silence: its row is rejected, and the reason holds the recipe line that reads the row without it. Null and empty values
+count as nothing.
 """
 
 import tomllib
@@ -39,13 +39,14 @@ SAYS_NO, SAYS_YES, SAYS_ELSE = 0, 1, 2
 """What a flag says of its turn: not to be trained, to be trained, something that is neither."""
 
 _NAMES_SAID = 8
+# `is_of_what_is_lost` knows such faults by these words.
 _LOST = " would be lost; "
 _ONLY_TEXT = ", and only text is read"
 
 
 @dataclass(frozen=True)
 class Known:
-    """What `message_keys_known.toml` says."""
+    """The contents of `message_keys_known.toml`."""
 
     flags: tuple[str, ...]
     names: tuple[str, ...]
@@ -61,7 +62,7 @@ class Known:
 
 @cache
 def known() -> Known:
-    """The keys that are known."""
+    """Load `message_keys_known.toml`, once."""
     told = tomllib.loads((package_files(__package__) / "message_keys_known.toml").read_text(encoding="utf-8"))
     message, row = told["message"], told["row"]
     return Known(
@@ -75,7 +76,7 @@ def known() -> Known:
 
 
 def require_ignorable(keys: Sequence[str]) -> None:
-    """Refuse keys to ignore that are given twice, or without which nothing is read.
+    """Refuse keys to ignore that are empty, given twice, or needed to read a message.
 
     Raises: PydanticCustomError.
     """
@@ -88,35 +89,36 @@ def require_ignorable(keys: Sequence[str]) -> None:
 
 
 def flags_of(wanted: Wanted) -> tuple[str, ...]:
-    """The keys that say whether a turn is trained."""
+    """List the keys that flag a turn as trained or not, less the ignored ones."""
     return tuple(flag for flag in known().flags if flag not in wanted.ignored)
 
 
 def texts_of(wanted: Wanted) -> tuple[str, ...]:
-    """The keys beside content that are carried as texts: who speaks, thoughts, which call is answered."""
+    """List the keys beside content that are carried as texts (speaker, thoughts, the call answered), less the ignored
+    ones."""
     named = known()
     return tuple(name for name in (*named.names, *named.reasoning, *named.answers) if name not in wanted.ignored)
 
 
 def reasoning_of(wanted: Wanted) -> tuple[str, ...]:
-    """The keys of an assistant's thoughts."""
+    """List the keys of an assistant's thoughts, less the ignored ones."""
     return tuple(name for name in known().reasoning if name not in wanted.ignored)
 
 
 def calls_of(wanted: Wanted) -> tuple[str, ...]:
-    """The keys of an assistant's calls."""
+    """List the keys of an assistant's calls, less the ignored ones."""
     return tuple(name for name in known().calls if name not in wanted.ignored)
 
 
 def carried_of(wanted: Wanted) -> dict[str, tuple[str, ...]]:
-    """What a row brings beside messages without being asked: ours to the names under which it may stand."""
+    """Map our columns that rows bring beside messages unasked to the names they may have in a file."""
     free = watched(wanted, with_messages=True)
     found = {ours: tuple(name for name in names if name in free) for ours, names in known().carried.items()}
     return {ours: names for ours, names in found.items() if names and ours not in wanted.paths}
 
 
 def plain_role(role: str | None, wanted: Wanted) -> str | None:
-    """A role as we call it; one that nobody knows as it stands."""
+    """Translate a role to ours; an unknown one stays as it is."""
     if role is None or role in wanted.roles:
         return role and wanted.roles[role]
     return known().roles.get(role.casefold(), role)
@@ -134,12 +136,12 @@ def require_roles(roles: Mapping[str, str]) -> None:
 
 
 def silent_keys(wanted: Wanted) -> frozenset[str]:
-    """The keys of a message that are left out without a word."""
+    """Return the keys of a message that are left out without a fault."""
     return known().harmless | wanted.ignored
 
 
 def watched(wanted: Wanted, *, with_messages: bool) -> tuple[str, ...]:
-    """The columns that a row must not have beside what is read of it, but empty."""
+    """List the columns that a row must leave empty, because they would be lost."""
     taken = {name for path in wanted.paths.values() for route in routes(path) for name in (path, route[0])}
     names = known().seen + (known().with_messages if with_messages else ())
     return tuple(name for name in names if name not in taken | wanted.ignored)
@@ -152,50 +154,50 @@ def holders(wanted: Wanted) -> list[tuple[str, ...]]:
 
 
 def lost_of_message(names: Iterable[str], wanted: Wanted) -> str:
-    """What is said of a message with keys that nobody carries."""
+    """Return the reason to reject a message with keys that are not carried."""
     said = sorted(names)[:_NAMES_SAID]
     return f"messages: {_listed(said)}{_LOST}{_without(said, wanted)}"
 
 
 def lost_of_row(names: Iterable[str], wanted: Wanted) -> str:
-    """What is said of a row with columns that it must not have, each with the object that holds it."""
+    """Return the reason to reject a row with columns it must leave empty, each with the object that holds it."""
     said = sorted(names)[:_NAMES_SAID]
     they = "it" if len(said) == 1 else "they"
     return f"{', '.join(said)}: {they}{_LOST}{_without([name.rpartition('.')[2] for name in said], wanted)}"
 
 
 def is_of_what_is_lost(reason: str) -> bool:
-    """Whether a reason says that a sound row holds what is not carried."""
+    """Tell whether a fault is only that a sound row holds something not carried."""
     return _LOST in reason or reason.endswith(_ONLY_TEXT)
 
 
 def given_twice(ours: str) -> str:
-    """What is said of a row that brings one thing beside its messages under two names."""
+    """Return the reason to reject a row that brings one thing beside its messages under two names."""
     return f"{ours}: the row has them twice, and they differ"
 
 
 def differing(names: Sequence[str]) -> str:
-    """What is said of a message with two roles or two texts."""
+    """Return the reason to reject a message with two roles or two texts."""
     return f"messages: {_listed(names)} of a message differ"
 
 
 def odd_flag(name: str, wanted: Wanted) -> str:
-    """What is said of a flag that is neither yes nor no."""
+    """Return the reason to reject a flag that is neither yes nor no."""
     return f'messages: "{name}" of a turn is neither 0 nor 1, true nor false; {_without([name], wanted)}'
 
 
 def flags_disagree(names: Sequence[str], wanted: Wanted) -> str:
-    """What is said of a turn whose flags contradict each other."""
+    """Return the reason to reject a turn with flags that contradict each other."""
     return f"messages: {_listed(names)} of a turn disagree; {_without(names, wanted)}"
 
 
 def flag_of_another(name: str, wanted: Wanted) -> str:
-    """What is said of a flag that would train what is no answer."""
+    """Return the reason to reject a flag that would train a turn other than an assistant's."""
     return f'messages: "{name}" would train a turn that is not the assistant\'s; {_without([name], wanted)}'
 
 
 def odd_part(kind: str | None) -> str:
-    """What is said of a part of a content that is no text."""
+    """Return the reason to reject a content with a part that is no text."""
     return f"messages: content has a part {_quoted(kind)}{_ONLY_TEXT}" if kind else NOT_PARTS
 
 
@@ -203,7 +205,8 @@ NOT_PARTS = "messages: content is a list of something else than parts of text"
 
 
 def holds(value: Any) -> bool:
-    """Whether a value of JSON is more than nothing: null, blank text, or a list or an object of nothing else."""
+    """Tell whether a JSON value holds anything; null, blank text, "[]" or "{}", and lists and objects of only these
+    hold nothing."""
     if value is None:
         return False
     if isinstance(value, str):
@@ -214,7 +217,7 @@ def holds(value: Any) -> bool:
 
 
 def said_by(value: Any) -> int | None:
-    """What a flag of JSON says; None: nothing."""
+    """Read a flag of JSON: SAYS_YES, SAYS_NO or SAYS_ELSE; None for null."""
     if value is None:
         return None
     if isinstance(value, bool):
@@ -231,7 +234,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _without(names: Sequence[str], wanted: Wanted) -> str:
-    """The line of the recipe that reads rows without some keys, those that it leaves out already included."""
+    """Return the recipe line that ignores these keys, along with those it ignores already."""
     keys = ", ".join(_quoted(name) for name in sorted({*(wanted.ignored - wanted.ignored_by_shape), *names}))
     return f"ignore_keys = [{keys}] reads such rows without {'it' if len(names) == 1 else 'them'}"
 

@@ -34,13 +34,13 @@ _END = re.compile(r"\s*<\|endoftext\|>\s*$")
 
 
 def is_spelt(value: Any) -> bool:
-    """Whether a value of JSON may be a conversation in another manner than as a list of messages."""
+    """Tell whether a JSON value may be a conversation in another form than a list of messages."""
     is_text = isinstance(value, str) and not isinstance(value, Digits)
     return is_text or (isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value))
 
 
 def turns_spelt(value: Any, wanted: Wanted) -> list[dict[str, Any] | None]:
-    """The messages that a value of JSON is.
+    """Convert a conversation in another form, as a JSON value, to messages.
 
     Raises: BadRow.
     """
@@ -58,7 +58,8 @@ def turns_spelt(value: Any, wanted: Wanted) -> list[dict[str, Any] | None]:
 
 
 def spelt_column(array: "pa.Array", wanted: Wanted) -> "pa.Array":
-    """A column of conversations in another manner as lists of messages; one that cannot be read is its own fault."""
+    """Convert a column of conversations in another form to lists of messages; an unreadable one becomes a message with
+    its fault."""
     import pyarrow as pa
 
     return pa.array([None if value is None else _read(value, wanted) for value in array.to_pylist()], turns_type())
@@ -97,11 +98,12 @@ def _parted(pair: Any, question: str, answer: str, wanted: Wanted) -> Iterator[A
 
 
 def _marked(text: str, wanted: Wanted) -> Iterator[dict[str, Any]]:
-    """The turns of a text in which a mark stands before each.
+    """Yield the turns of a text with a mark before each.
 
     Raises: BadRow where something stands before the first.
     """
     marks = wanted.marks
+    # The longest first, or a mark that begins another would win over it.
     pattern = re.compile("|".join(rf"(?:^|(?<=\s)){re.escape(mark)}" for mark in sorted(marks, key=len, reverse=True)))
     found = list(pattern.finditer(text))
     if not found or text[: found[0].start()].strip():
@@ -114,12 +116,13 @@ def _marked(text: str, wanted: Wanted) -> Iterator[dict[str, Any]]:
 
 
 def _with_call(text: str, mark: str | None) -> dict[str, Any]:
-    """A turn's content, and the call that it ends with."""
+    """Split a turn into its content and the call at its end."""
     said, is_call, spelt = text.partition(mark) if mark is not None else (text, "", "")
     if not is_call:
         return {"content": text}
     quoted = _QUOTED.search(spelt)
     if quoted is not None:
+        # Inside single quotes apostrophes are escaped, which JSON does not allow.
         arguments = quoted["arguments"].replace("\\'", "'")
         spelt = f"{spelt[: quoted.start()]}: {arguments}{spelt[quoted.end() :]}"
     return {"content": said.strip(), "tool_calls": spelt.strip()}

@@ -24,7 +24,7 @@ _BETWEEN = re.compile(r"[\s,]*")
 def with_tools_of_system(
     columns: "Mapping[str, pa.Array]", wanted: Wanted
 ) -> "tuple[dict[str, pa.Array], dict[int, str]]":
-    """The columns, with the tools of system messages apart; and what is wrong with some rows."""
+    """Move the tools spelt in system messages to column `tools`; return the columns, and the faults by row."""
     import pyarrow as pa
 
     found = dict(columns)

@@ -1,8 +1,8 @@
-"""What rows hold beside texts, from values of JSON: calls of tools, tools, variables of the chat template.
+"""Calls of tools, tools and variables of the chat template, converted from JSON values.
 
-Each is brought to one form, which templates are given: calls and tools as OpenAI writes them, arguments as objects with
-their keys in the order of the file. Values of Arrow's structs are taken without their nulls: a struct has the fields of
-all rows, so that a null there says that the row has none.
+Each is converted to the one form that templates are given: calls and tools as OpenAI writes them, arguments as objects
+with their keys in the order of the file. Null fields of Arrow's structs are left out: a struct has the fields of all
+rows, so a null means that the row has none.
 """
 
 import json
@@ -28,7 +28,8 @@ _SAID_CHARS = 60
 
 
 def calls_text(value: Any, wanted: Wanted) -> str:
-    """The calls of a message, one or a list, also as the text of JSON: canonical JSON as `frames.messages_type` says.
+    """Convert the calls of a message (one, a list, or their JSON text) to canonical JSON, as `frames.messages_type`
+    says.
 
     Raises: BadRow.
     """
@@ -40,7 +41,7 @@ def calls_text(value: Any, wanted: Wanted) -> str:
 
 
 def tools_text(value: Any) -> str | None:
-    """The tools of a row, also as the text of JSON: canonical JSON of OpenAI's list of them; None where it is empty.
+    """Convert the tools of a row, or their JSON text, to canonical JSON of OpenAI's list; None where it is empty.
 
     Raises: BadRow.
     """
@@ -50,7 +51,8 @@ def tools_text(value: Any) -> str | None:
 
 
 def variables_text(value: Any) -> str | None:
-    """The variables of the chat template that a row sets, also as the text of JSON: canonical JSON of an object.
+    """Convert the chat template's variables that a row sets, or their JSON text, to canonical JSON of an object; None
+    where it is empty.
 
     Raises: BadRow.
     """
@@ -61,7 +63,7 @@ def variables_text(value: Any) -> str | None:
 
 
 def beside_text(ours: str, value: Any) -> str | None:
-    """A column beside messages (`frames.BESIDE_MESSAGES`) as its text; None where it holds nothing.
+    """Convert a column beside messages (`frames.BESIDE_MESSAGES`) to its text; None where it holds nothing.
 
     Raises: BadRow.
     """
@@ -71,7 +73,7 @@ def beside_text(ours: str, value: Any) -> str | None:
 
 
 def without_nulls(value: Any) -> Any:
-    """A value of Arrow as one of JSON; fields of structs that are null are absent."""
+    """Convert a value of Arrow to one of JSON, leaving out null fields of structs."""
     if isinstance(value, Mapping):
         return like(value, {key: without_nulls(inner) for key, inner in value.items() if inner is not None})
     if isinstance(value, list) and value and all(isinstance(item, tuple) for item in value):
@@ -100,7 +102,7 @@ def _call(value: Any, wanted: Wanted) -> dict[str, Any]:
 
 
 def _arguments(name: str, function: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call, parsed where they are text."""
+    """Return the arguments of a call, parsed if they are text."""
     value: Any = next((function[key] for key in _ARGUMENTS if function.get(key) is not None), {})
     if isinstance(value, str) and not value.strip():
         return {}
@@ -112,7 +114,7 @@ def _arguments(name: str, function: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tool(value: Any) -> dict[str, Any]:
-    """A tool as OpenAI writes it; one that stands without its wrapper gets it."""
+    """Convert a tool to OpenAI's format, adding the wrapper where it lacks one."""
     tool = _spelt(value, _OF_TOOLS)
     if not isinstance(tool, dict):
         raise BadRow(f"{_OF_TOOLS}: a tool that is no object")
@@ -127,7 +129,7 @@ def _tool(value: Any) -> dict[str, Any]:
 
 
 def _spelt(value: Any, what: str) -> Any:
-    """A value as JSON of Python knows it; where it is text, what that spells."""
+    """Convert a value to Python's JSON types, parsing it first if it is text."""
     if isinstance(value, str) and not isinstance(value, Digits):
         if nested_too_deep(value.encode(errors="replace")):
             raise BadRow(f"{what}: brackets nested too deep")
@@ -140,7 +142,7 @@ def _spelt(value: Any, what: str) -> Any:
 
 
 def _plain(value: Any, what: str) -> Any:
-    """A value with numbers as numbers.
+    """Convert the numbers in a value to Python numbers.
 
     Raises: BadRow for what JSON does not know, and for keys that are given twice.
     """

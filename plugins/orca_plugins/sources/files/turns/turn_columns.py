@@ -95,7 +95,7 @@ def plain_turns(flat: "pa.Array", wanted: Wanted) -> "pa.Array":
 
 
 def is_turn(stored: "pa.DataType") -> bool:
-    """Whether a stored type can be a message: a struct with a role and a text, or parts of text."""
+    """Tell whether a stored type can be a message: a struct with a role, and a text or parts of text."""
     import pyarrow as pa
 
     if not pa.types.is_struct(stored):
@@ -109,7 +109,7 @@ def is_turn(stored: "pa.DataType") -> bool:
 
 
 def holding(array: "pa.Array") -> np.ndarray:
-    """Which values are more than nothing, as `holds` says it of JSON: bool [values]."""
+    """Mark the values that hold something, by the rule of `holds` for JSON: bool [values]."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -141,7 +141,7 @@ def holding(array: "pa.Array") -> np.ndarray:
 
 
 def list_offsets(array: "pa.Array") -> "pa.Array":
-    """Where each row's items start among the flattened ones: int64 [rows + 1]."""
+    """Compute where each row's items start among the flattened ones: int64 [rows + 1]."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -160,7 +160,7 @@ def is_answered(messages: "pa.Array") -> np.ndarray:
 
 
 def _texts_of_parts(array: "pa.Array", wanted: Wanted) -> "tuple[pa.Array, pa.Array]":
-    """As `_text_of_parts`, of a column of lists."""
+    """Join the parts of contents as `turn_values._content` does, for a column of lists; return texts and faults."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -175,6 +175,7 @@ def _texts_of_parts(array: "pa.Array", wanted: Wanted) -> "tuple[pa.Array, pa.Ar
     kind = _text(fields["type"])
     odd = ~pc.equal(kind, "text").fill_null(False).to_numpy(zero_copy_only=False)
     for place in np.flatnonzero(odd).tolist():  # parts of text are what nearly all parts are
+        # As bytes, since text that is not UTF-8 cannot be given out as str.
         named = kind[place].cast(pa.large_binary()).as_py()
         faults.setdefault(int(parents[place]), odd_part(named and named.decode(errors="replace")))
     lost = _lost(fields, len(parts), silent_keys(wanted) | {*PART_KEYS}, wanted)
@@ -187,7 +188,7 @@ def _texts_of_parts(array: "pa.Array", wanted: Wanted) -> "tuple[pa.Array, pa.Ar
 
 
 def _without_calls(role: "pa.Array") -> "tuple[pa.Array, np.ndarray]":
-    """The roles, those of texts that spell calls as an assistant's; and where these stand: bool [messages]."""
+    """Give texts that spell calls the assistant's role, and mark them: bool [messages]."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -201,8 +202,8 @@ def _without_calls(role: "pa.Array") -> "tuple[pa.Array, np.ndarray]":
 def _beside(
     fields: "Mapping[str, pa.Array]", role: "pa.Array", content: "pa.Array", spelt: np.ndarray, wanted: Wanted
 ) -> "tuple[dict[str, pa.Array], dict[str, pa.Array], pa.Array]":
-    """As `turn_values._beside`, of columns: what messages hold beside content, what of their fields is not read, and
-    what is wrong."""
+    """Read what messages hold beside content as `turn_values._beside` does, for columns; also return the fields left
+    unread, and the faults."""
     import pyarrow as pa
 
     count = len(role)
@@ -246,7 +247,8 @@ def _beside(
 def _parted(
     array: "pa.Array", role: "pa.Array", speaker: str | None, *, is_of_others: bool = True
 ) -> "tuple[pa.Array, pa.Array]":
-    """The values that hold something and are a speaker's, None for anyone's; and those of all others, or else his."""
+    """Select the values that hold something and are the speaker's (None: anyone's), and those of all others, or again
+    the speaker's if not is_of_others."""
     held = holding(array)
     mine = np.ones(len(array), bool) if speaker is None else _is_role(role, speaker)
     return _where(array, held & mine), _where(array, held & ~mine if is_of_others else held & mine)
@@ -259,7 +261,7 @@ def _is_role(role: "pa.Array", which: str) -> np.ndarray:
 
 
 def _where(array: "pa.Array", kept: np.ndarray) -> "pa.Array":
-    """The values that are kept, null in place of the others."""
+    """Keep the marked values, null in place of the others."""
     import pyarrow as pa
 
     return array if kept.all() else array.take(pa.array(np.arange(len(array)), mask=~kept))
@@ -274,7 +276,7 @@ def _without(content: "pa.Array", spelt: np.ndarray) -> "pa.Array":
 
 
 def _differing_any(texts: "Sequence[pa.Array]", names: Sequence[str], count: int) -> "pa.Array":
-    """What is said where the texts of several keys are there and differ."""
+    """Build the reasons to reject messages with texts under several of the keys that differ."""
     faults: dict[int, str] = {}
     if len(texts) > 1:
         there = np.sum([~np.asarray(array.is_null()) for array in texts], axis=0)
@@ -287,7 +289,7 @@ def _differing_any(texts: "Sequence[pa.Array]", names: Sequence[str], count: int
 
 
 def _flags_of_turns(fields: "Mapping[str, pa.Array]", role: "pa.Array", wanted: Wanted) -> "tuple[pa.Array, pa.Array]":
-    """As `_flags_of_turn`, of columns."""
+    """Read the flags of messages as `turn_values._flags` does, for columns."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -311,7 +313,7 @@ def _flags_of_turns(fields: "Mapping[str, pa.Array]", role: "pa.Array", wanted: 
 
 
 def _said_by_all(array: "pa.Array") -> np.ndarray:
-    """What each value of a flag says: int8 [messages]."""
+    """Read each value of a flag: int8 [messages], SAYS_NO, SAYS_YES or SAYS_ELSE, -1 for null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -329,13 +331,14 @@ def _said_by_all(array: "pa.Array") -> np.ndarray:
 
 
 def _lost(fields: "Mapping[str, pa.Array]", count: int, silent: frozenset[str], wanted: Wanted) -> "pa.Array":
-    """What each message or part would lose with the fields that nobody carries: large_string [count]."""
+    """Build the reason to reject each message or part with fields that are not carried: large_string [count]."""
     import pyarrow as pa
 
     held = {name: holding(array) for name, array in fields.items() if name not in silent}
     names = [name for name, found in held.items() if found.any()]
     if not names:
         return pa.nulls(count, pa.large_string())
+    # Few combinations of lost fields occur: each sentence is made once.
     which, reason_of = np.unique(np.stack([held[name] for name in names]), axis=1, return_inverse=True)
     lost = [[name for name, flag in zip(names, column, strict=True) if flag] for column in which.T]
     reasons = pa.array([lost_of_message(keys, wanted) if keys else None for keys in lost], pa.large_string())
@@ -343,7 +346,7 @@ def _lost(fields: "Mapping[str, pa.Array]", count: int, silent: frozenset[str], 
 
 
 def _differing(pair: "Sequence[pa.Array]", names: Sequence[str]) -> "pa.Array":
-    """What is said where both texts are there and differ."""
+    """Build the reasons to reject messages with two texts that differ."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -383,7 +386,7 @@ def _spelt(count: int, faults: Mapping[int, str]) -> "pa.Array":
 
 
 def _first(arrays: "Sequence[pa.Array]", count: int) -> "pa.Array":
-    """The first text that is there; columns of nothing cost nothing."""
+    """Take the first text that is there, at no cost for columns of nulls."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

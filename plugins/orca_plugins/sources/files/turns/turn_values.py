@@ -36,7 +36,7 @@ from orca_plugins.sources.files.turns.tool_values import calls_text
 
 
 def turn_of(value: Any, wanted: Wanted) -> dict[str, Any] | None:
-    """A message; what is missing or no text is null, which the table's own check finds.
+    """Convert a message; a role or content that is missing or no text is null, which the table's own check finds.
 
     Raises: BadRow.
     """
@@ -66,7 +66,7 @@ def turn_of(value: Any, wanted: Wanted) -> dict[str, Any] | None:
 def _beside(
     value: dict[str, Any], role: str | None, spelt: str | None, wanted: Wanted
 ) -> tuple[dict[str, str | None], frozenset[str], str | None]:
-    """What a message holds beside its content, the keys that it is read from, and what is wrong with it.
+    """Read what a message holds beside its content, the keys read for it, and the fault.
 
     Args:
         spelt: the text of calls, where the message is such a text.
@@ -96,7 +96,8 @@ def _beside(
 
 
 def called(calls: Mapping[str, Any], spelt: str | None, wanted: Wanted) -> tuple[str | None, str | None]:
-    """The calls of an assistant's message, by the key that holds them or as its text spells them, and what is wrong.
+    """Read the calls of an assistant's message, under the keys that hold them or as its text spells them, and the
+    fault.
 
     Raises: BadRow.
     """
@@ -107,14 +108,14 @@ def called(calls: Mapping[str, Any], spelt: str | None, wanted: Wanted) -> tuple
 
 
 def _carried(value: Any) -> str | None:
-    """A text that is carried, a number as its digits; None for what is nothing, and for anything else."""
+    """Return a text that is carried, a number as its digits; None for blank text and anything else."""
     if isinstance(value, str) and holds(value):
         return sound("messages", str(value))
     return None
 
 
 def sound(ours: str, text: str) -> str:
-    """A text that can be written as UTF-8. Raises: BadRow for any other."""
+    """Return a text that can be written as UTF-8. Raises: BadRow for any other."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -123,7 +124,7 @@ def sound(ours: str, text: str) -> str:
 
 
 def value_under(record: dict[str, Any], ours: str, key: str) -> Any:
-    """A record's value under a key. Raises: BadRow where the key is given twice."""
+    """Return a record's value under a key. Raises: BadRow where the key is given twice."""
     if isinstance(record, Doubled) and key in record.keys_twice:
         raise BadRow(f"{ours}: a key given twice")
     return record.get(key)
@@ -138,7 +139,7 @@ def _text(value: Any) -> str | None:
 
 
 def _content(value: Any, wanted: Wanted) -> tuple[str | None, str | None]:
-    """A content's text, and the fault of one in parts that cannot be read."""
+    """Read a content's text, and the fault of one in parts that cannot be read."""
     if not isinstance(value, list):
         return _text(value), None
     if not all(isinstance(part, dict) and _may_be_text(_get(part, "text")) for part in value):
@@ -158,7 +159,7 @@ def _may_be_text(value: Any) -> bool:
 
 
 def _flags(value: dict[str, Any], role: str | None, wanted: Wanted) -> tuple[bool | None, str | None]:
-    """What a message's flags say, and what is wrong with them."""
+    """Read what a message's flags say of training, and their fault."""
     said = {flag: says for flag in flags_of(wanted) if (says := said_by(_get(value, flag))) is not None}
     odd = _first(flag for flag, says in said.items() if says == SAYS_ELSE)
     if odd is not None:
@@ -177,7 +178,7 @@ def _lost(value: Mapping[str, Any], silent: frozenset[str], wanted: Wanted) -> s
 
 
 def _first(values: Any) -> Any:
-    """The first value that is not null."""
+    """Return the first value that is not None."""
     return next((value for value in values if value is not None), None)
 
 
