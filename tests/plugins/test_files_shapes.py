@@ -84,7 +84,7 @@ def test_a_shape_is_recognised_once_and_pinned(tmp_path: Path):
     found = settled(tmp_path, [example("alpaca")])
     assert found.shape == "alpaca"
     assert found.pins() == {"shape": "alpaca"}
-    assert found.identity() == Files(path=found.path, shape="alpaca").identity()
+    assert found.identity() == Files(path=tmp_path, shape="alpaca").identity()
     assert settled(tmp_path, [example("dolly")], shape="alpaca").shape == "alpaca"
 
 

@@ -54,10 +54,6 @@ def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
-_READS = 2
-"""Raised where other files than plain JSON lines are read otherwise; `revision`, where all are."""
-
-
 class Files(Source):
     """Read examples from files; the format is said by their names, the columns by `columns` or by their own names.
 
@@ -80,7 +76,7 @@ class Files(Source):
     """
 
     kind: Literal["files"] = "files"
-    revision: ClassVar[int] = 5
+    revision: ClassVar[int] = 6
     path: Annotated[
         Place,
         Field(
@@ -160,8 +156,7 @@ class Files(Source):
         """Identify the rows that are read: unset options are left out, and an unset `train_on` is the same as "all"."""
         later = ("rows", "config", "split")
         said = super().identity()
-        told = identity_of({name: value for name, value in said.items() if name not in later or value})
-        return told if self._is_of_plain_lines() else {**told, "reads": _READS}
+        return identity_of({name: value for name, value in said.items() if name not in later or value})
 
     def trains_history(self) -> bool:
         """Tell whether `train_on = "all"` is set."""
@@ -362,14 +357,6 @@ class Files(Source):
         reading = finish.reading([found.table()])
         unanswered = {UNANSWERED: talks.unanswered} if talks.unanswered else {}
         yield replace(reading, passed_over={**reading.passed_over, **unanswered})
-
-    def _is_of_plain_lines(self) -> bool:
-        """Whether rows are lines of JSON that say their own questions and answers, and all of them are read."""
-        shape, wanted = self._shape, self._wanted()
-        is_made = shape is not None and bool(shape.tree or shape.pairs or shape.items)
-        is_completed = "answer" in wanted.named and "messages" in wanted.paths
-        is_lines = (self.format or format_of(self.path.name)) == "jsonl"
-        return is_lines and self.where is None and not is_made and not is_completed
 
     def _wanted(self) -> Wanted:
         return wanted_columns(

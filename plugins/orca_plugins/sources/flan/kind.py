@@ -49,7 +49,7 @@ class Flan(Source):
     """
 
     kind: Literal["flan"] = "flan"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     submix: Annotated[Submix, Field(description="which part of FLAN-v2 this collection is")]
     path: Annotated[
         Place | None, Field(description="a folder of an export, searched with the folders below it, or one file")
