@@ -173,7 +173,6 @@ def with_line(context: click.Context, sentence: str) -> str:
 
 def ask(loaded: LoadedRecipe, **options: Any) -> Asked:
     """Resolve the options of a command to a request for a build; a process that does nothing else goes on in a fork.
-    Not where answers are bought: an interrupt that came twice would not wait for those under way.
 
     Not where answers are bought: an interrupt that came twice would not wait for those under way.
     """

@@ -286,7 +286,7 @@ def request_key(
     tools: str | None = None,
 ) -> bytes:
     """Digest a request to its identity: BLAKE2b-256 over its messages, the model with its sampling options, and the
-    sample. Not of endpoint, recipe, collection, order or max_tokens.
+    sample.
 
     Not of endpoint, recipe, collection, order or max_tokens.
 

@@ -55,8 +55,7 @@ class RangedFile:
 
 
 def ranged_file(path: Path) -> RangedFile | None:
-    """Open a file of a copy for reading by ranges; None if it is here, or of no copy. Raises: BucketError, ObjectsError
-    where it cannot be asked for, is missing or has another size than is promised.
+    """Open a file of a copy for reading by ranges; None if it is here, or of no copy.
 
     Raises: BucketError, ObjectsError where it cannot be asked for, is missing or has another size than is promised.
     """
@@ -85,8 +84,7 @@ def is_elsewhere(path: Path) -> bool:
 
 
 def sizes_at_address(folder: Path) -> dict[str, int] | None:
-    """Map the files at the address of a copy to their bytes; None if the folder is no copy. Raises: BucketError,
-    ObjectsError.
+    """Map the files at the address of a copy to their bytes; None if the folder is no copy.
 
     Raises: BucketError, ObjectsError.
     """

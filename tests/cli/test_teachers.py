@@ -263,7 +263,7 @@ def test_a_collection_that_is_killed_again_and_again_loses_nothing_and_asks_noth
         found = killed(tmp_path, base_url, 240, random.Random(3), most=3, latest=1.0)
     assert not found.faults
     assert found.kills >= 1
-    assert found.in_flight_again <= found.told <= 32 * found.kills
+    assert found.in_flight_again <= found.told <= found.asked.total()
 
 
 def test_what_was_in_flight_when_a_run_was_stopped_may_be_billed_twice_and_is_told(desk: Desk) -> None:

@@ -77,6 +77,40 @@ def test_a_table_of_conversations_answers_too(tmp_path):
     assert answered(teacher(), [table], asked, tmp_path)["answer"].to_list() == ["4", "four", None, "d", None]
 
 
+CALLS = '[{"id":"c1","type":"function","function":{"name":"now","arguments":{}}}]'
+
+
+def test_thoughts_and_calls_of_an_answer_are_found_with_it(tmp_path):
+    def talk(question: str, answer: str, **beside: str) -> dict[str, Any]:
+        told = {"role": "assistant", "content": answer, "trained": False, **beside}
+        return {"messages": [{"role": "user", "content": question, "trained": False}, told]}
+
+    table = examples(
+        talk("2+2?", "4", reasoning="Two and two."),
+        talk("When?", "", tool_calls=CALLS),
+        {"question": "plain", "answer": "text"},
+    )
+    asked = examples({"question": "When?"}, {"question": "plain"}, {"question": "2+2?"}, {"question": "?"})
+    found = answered(teacher(), [table], asked, tmp_path)
+    assert found.select("answer", "reasoning", "tool_calls").rows() == [
+        ("", None, CALLS),
+        ("text", None, None),
+        ("4", "Two and two.", None),
+        (None, None, None),
+    ]
+    assert found["reason"].is_null().to_list() == [True, True, True, False]
+
+
+def test_answers_that_differ_in_their_thoughts_are_two(tmp_path):
+    talks = [
+        [{"role": "user", "content": "2+2?", "trained": False}, {"role": "assistant", "content": "4", "reasoning": why}]
+        for why in ("Two and two.", "Counting.")
+    ]
+    table = examples(*({"messages": talk} for talk in talks))
+    with pytest.raises(SourceError, match="answer one question in two ways"):
+        teacher().prepare(examples=iter([table]), folder=tmp_path)
+
+
 def test_an_answer_that_a_conversation_holds_before_its_question_answers_nothing(tmp_path):
     talk = [{"role": "assistant", "content": "Hello!", "trained": True}, {"role": "user", "content": "Why?"}]
     table = examples({"messages": [{"trained": False, **message} for message in talk]})

@@ -178,7 +178,6 @@ def told(messages: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
 
 def beside(messages: Sequence[Mapping[str, Any]]) -> tuple[str | None, ...]:
     """Return the fields beside content of a frame's messages, as a request has them; none if no message holds any.
-    Thoughts of earlier turns are not sent: a model that thinks is not shown them again.
 
     Thoughts of earlier turns are not sent: a model that thinks is not shown them again.
     """

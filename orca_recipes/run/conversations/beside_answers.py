@@ -22,8 +22,7 @@ _CALLS_ALONE = "a tool call in place of an answer"
 
 
 def answer_columns(answers: pl.DataFrame, left_out: Set[str]) -> pl.DataFrame:
-    """Select the columns of `frames.ANSWERS`, and those of `frames.BESIDE_ANSWER` that are there and not left out. An
-    answer without its calls that says nothing else gets a reason.
+    """Select the columns of `frames.ANSWERS`, and those of `frames.BESIDE_ANSWER` that are there and not left out.
 
     An answer whose calls are left out and that says nothing else gets a reason.
     """

@@ -44,8 +44,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Known:
-    """The rows of one part of an earlier stage, for some slices in a row. at, start, rejected_at: the first of its
-    slices, rows and rejected rows. given: of each slice.
+    """The rows of one part of an earlier stage, for some slices in a row.
 
     at, start, rejected_at: the first of its slices, rows and rejected rows. given: of each slice.
     """

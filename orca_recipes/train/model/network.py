@@ -55,9 +55,7 @@ _LAYER = re.compile(r"^(decoder\.layers\.)(\d+)\.")
 
 
 class Rows(Protocol):
-    """A batch as the model needs it: int64 [B, T] tokens and labels, and int32 [spans + 1] bounds of each row. Bounds
-    are on the host, whatever device the tensors are on. wanted: int64 [n], the places, counted through all rows, whose
-    losses are asked for; None for all.
+    """A batch as the model needs it: int64 [B, T] tokens and labels, and int32 [spans + 1] bounds of each row.
 
     Bounds are on the host, whatever device the tensors are on. wanted: int64 [n], the places, counted through all rows,
     whose losses are asked for; None for all.
@@ -246,9 +244,7 @@ def rows_here(tokens: int, width: int) -> int:
 
 
 def stage_output(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
-    """Run a batch through this stage: float [1, N, v] logits if it is the last, else the input of the next one. Where
-    the batch asks for some places alone, the logits are of these: most of a row's places carry no loss, and the output
-    layer is a large part of a small model.
+    """Run a batch through this stage: float [1, N, v] logits if it is the last, else the input of the next one.
 
     Where the batch asks for some places alone, the logits are of these: most of a row's places carry no loss, and the
     output layer is a large part of a small model.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from orca_plugins.teachers.replay import replay_table as _replay_table
-from orca_recipes.contract.frames import answers_schema, completed
+from orca_recipes.contract.frames import BESIDE_ANSWER, answers_schema, completed
 from orca_recipes.contract.kinds import Teacher
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Replay(Teacher):
     """
 
     kind: Literal["replay"] = "replay"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     reads_requests: ClassVar[bool] = False
     collection: Annotated[str, Field(description="the table of [collections] that holds the answers")]
     model: Annotated[str, Field(min_length=1, description="the model that gave them, for the manifest to tell")]
@@ -64,10 +64,11 @@ class Replay(Teacher):
         """Look up the recorded answer to each example; `requests` and `seed` decide nothing."""
         import polars as pl
 
-        answers = pl.DataFrame({"answer": _replay_table.find(examples, folder, by=self.by)})
+        answers = _replay_table.find(examples, folder, by=self.by)
+        beside = [answers[name] for name in BESIDE_ANSWER if answers[name].is_not_null().any()]
         found = pl.col("answer").is_not_null()
         answers = answers.with_columns(
             finish_reason=pl.when(found).then(pl.lit("stop")),
             reason=pl.when(~found).then(pl.lit(_FOUND_BY[self.by])),
         )
-        return completed(answers, answers_schema())
+        return completed(answers, answers_schema()).with_columns(beside)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orca_recipes.contract.draws import canonical, text_digests
+from orca_recipes.contract.frames import BESIDE_ANSWER, completed_messages
 from orca_recipes.errors import SourceError
 
 if TYPE_CHECKING:
     import polars as pl
-    import pyarrow as pa
 
 ANSWERS = "answers.arrow"
 _KEYS = ("hi", "lo", "batch", "row")
@@ -50,15 +50,17 @@ def write(frames: Iterable[pl.DataFrame], folder: Path, *, by: str, collection: 
 
     Raises: SourceError where one question has two answers.
     """
-    import polars as pl
     import pyarrow as pa
 
     counts: Counter[str] = Counter(answers=0)
     columns = []
-    schema = pa.schema([(name, pa.large_string()) for name in ("answer", "file")] + [("place", pa.int64())])
+    texts = ("answer", *BESIDE_ANSWER, "file")
+    schema = pa.schema([(name, pa.large_string()) for name in texts] + [("place", pa.int64())])
     with pa.OSFile(str(folder / ANSWERS), "wb") as file, pa.ipc.new_file(file, schema) as writer:
         for number, frame in enumerate(frames):
-            told = frame.select(key=_key(by), answer=_answer(), file=pl.col("file"), place=pl.col("place"))
+            frame = frame.with_columns(completed_messages(frame["messages"]))
+            beside = {name: _beside(name) for name in BESIDE_ANSWER}
+            told = frame.select("file", "place", key=_key(by), answer=_answer(), **beside)
             whole = told.drop_nulls(["key", "answer"])
             counts[NO_ANSWER] += int(told["answer"].is_null().sum())
             counts[NO_KEY] += int((told["key"].is_null() & told["answer"].is_not_null()).sum())
@@ -71,8 +73,8 @@ def write(frames: Iterable[pl.DataFrame], folder: Path, *, by: str, collection: 
     return dict(counts | {"answers": len(kept.hi), REPEATED: repeated})
 
 
-def find(examples: pl.DataFrame, folder: Path, *, by: str) -> pl.Series:
-    """Look up the answer to each example: String [examples], null where there is none."""
+def find(examples: pl.DataFrame, folder: Path, *, by: str) -> pl.DataFrame:
+    """Look up the answer to each example: String [examples], null where there is none; and what it holds beside."""
     import polars as pl
 
     keys = examples.select(key=_key(by))["key"]
@@ -84,7 +86,7 @@ def find(examples: pl.DataFrame, folder: Path, *, by: str) -> pl.Series:
     order = np.full(examples.height, -1, dtype=np.int64)
     order[found] = np.arange(len(found))
     rows = pl.Series(order).replace(-1, None)
-    return texts.gather(rows).alias("answer")
+    return texts[rows] if texts.height else texts.clear(examples.height)
 
 
 def _key(by: str) -> pl.Expr:
@@ -143,18 +145,46 @@ def _system() -> pl.Expr:
 
 
 def _answer() -> pl.Expr:
-    """Select a row's answer, as the teacher `reference` would without a draw; a blank text is no answer."""
+    """Select a row's answer, as the teacher `reference` would without a draw; a blank text is no answer, unless it
+    calls tools."""
     import polars as pl
 
-    last = pl.when(_is_answered()).then(pl.col("messages").list.last().struct.field("content"))
-    texts = [pl.col("answer"), last, pl.col("references").list.first()]
-    return pl.coalesce(pl.when(text.str.strip_chars() != "").then(text) for text in texts)
+    last = pl.when(_is_last()).then(pl.col("messages").list.last().struct.field("content").fill_null(""))
+    return pl.coalesce(_said(pl.col("answer")), last, _said(pl.col("references").list.first()))
+
+
+def _said(text: pl.Expr) -> pl.Expr:
+    import polars as pl
+
+    return pl.when(text.str.strip_chars() != "").then(text)
+
+
+def _is_last() -> pl.Expr:
+    """Tell whether the answer is the last message of the conversation."""
+    import polars as pl
+
+    last = pl.col("messages").list.last().struct
+    says = _said(last.field("content")).is_not_null() | last.field("tool_calls").is_not_null()
+    return _said(pl.col("answer")).is_null() & _is_answered() & says.fill_null(value=False)
+
+
+def _beside(name: str) -> pl.Expr:
+    """Select what the answer holds beside its text, null where it is no message."""
+    import polars as pl
+
+    return pl.when(_is_last()).then(pl.col("messages").list.last().struct.field(name))
 
 
 def _columns_of(rows: pl.DataFrame, batch: int) -> _Columns:
+    import polars as pl
+
     hi, lo = text_digests(rows["key"])
     places = np.arange(rows.height, dtype=np.int32)
-    return _Columns(hi, lo, text_digests(rows["answer"])[0], np.full(rows.height, batch, dtype=np.int32), places)
+    beside = [pl.col(name).fill_null("") for name in BESIDE_ANSWER]
+    has_more = pl.any_horizontal(pl.col(name).is_not_null() for name in BESIDE_ANSWER)
+    whole = pl.when(has_more).then(canonical(pl.col("answer"), *beside)).otherwise("answer")
+    answers = text_digests(rows.select(answer=whole)["answer"])[0]
+    return _Columns(hi, lo, answers, np.full(rows.height, batch, dtype=np.int32), places)
 
 
 def _sorted(columns: list[_Columns], folder: Path, collection: str) -> tuple[_Columns, int]:
@@ -202,24 +232,25 @@ def _places(hi: np.ndarray, lo: np.ndarray, folder: Path) -> np.ndarray:
     return found
 
 
-def _texts(places: np.ndarray, folder: Path) -> pl.Series:
-    """Read the answers at places of the sorted keys: String [places]."""
+def _texts(places: np.ndarray, folder: Path) -> pl.DataFrame:
+    """Read the answers at places of the sorted keys, with what they hold beside: String [places] each."""
     import polars as pl
     import pyarrow as pa
 
+    names = ["answer", *BESIDE_ANSWER]
     batches, rows = (np.load(folder / f"{name}.npy", mmap_mode="r")[places] for name in ("batch", "row"))
     order = np.argsort(batches, kind="stable")
     bounds = np.flatnonzero(np.append(True, np.diff(batches[order]) != 0)) if len(order) else np.empty(0, np.int64)
-    pieces: list[pa.Array] = [pa.array([], pa.large_string())]
+    pieces = [pa.schema([(name, pa.large_string()) for name in names]).empty_table()]
     with pa.memory_map(str(folder / ANSWERS)) as file:
         reader = pa.ipc.open_file(file)
         for chosen in np.split(order, bounds[1:]) if len(order) else []:
-            answers = reader.get_batch(int(batches[chosen[0]])).column("answer")
-            pieces.append(answers.take(pa.array(rows[chosen])))
-        texts: Any = pl.from_arrow(pa.concat_arrays(pieces))
+            batch = reader.get_batch(int(batches[chosen[0]])).select(names)
+            pieces.append(pa.Table.from_batches([batch]).take(pa.array(rows[chosen])))
+        texts = pl.DataFrame(pl.from_arrow(pa.concat_tables(pieces)))
     back = np.empty(len(order), dtype=np.int64)
     back[order] = np.arange(len(order))
-    return pl.Series(texts).gather(back)
+    return texts[pl.Series(back)]
 
 
 def _row(folder: Path, batch: int, row: int) -> Mapping[str, Any]:
