@@ -303,11 +303,14 @@ def _is_answer(oracle: Oracle, row: Mapping[str, Any], place: int, prompt: str, 
     before, found, after = whole.rpartition(body.rstrip())
     begun = re.sub(r"(<think>)?\s*</think>\n*\Z", "", before)
     is_last = not after.replace(end, "").strip() or not oracle.control.isdisjoint(_controls(after, oracle))
-    return bool(found) and is_last and (prompt.startswith(before) or prompt.startswith(begun))
+    return bool(found) and is_last and (prompt.startswith(before.rstrip()) or prompt.startswith(begun))
 
 
 def _without_thought(message: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in message.items() if key != "reasoning_content"}
+    told = {key: value for key, value in message.items() if key != "reasoning_content"}
+    if message["role"] == "assistant" and "</think>" in (message.get("content") or ""):
+        told["content"] = message["content"].split("</think>")[-1].strip()
+    return told
 
 
 def _controls(text: str, oracle: Oracle) -> set[str]:
