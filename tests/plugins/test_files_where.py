@@ -41,7 +41,7 @@ def test_the_same_rows_are_chosen_whatever_the_format(name, where, kept):
 
 def test_fields_of_csv_are_compared_as_what_they_spell(tmp_path):
     path = tmp_path / "rows.csv"
-    path.write_text("question,answer,score,good\none,1,0.9,true\ntwo,2,0.1,False\nthree,3,,\nfour,4,high,true\n")
+    path.write_text("question,answer,score,good\none,1,0.9,true\ntwo,2,0.1,False\nthree,3,,\nfour,4,1_0,true\n")
     source = Files(path=path, where={"score": {"gt": 0.05}, "good": True})
     (reading,) = [reading for piece in source.slices(slice_bytes=1 << 20) for reading in source.read(slice=piece)]
     assert reading.rows["question"].to_list() == ["one"]

@@ -162,6 +162,9 @@ def _only(array: "pa.Array", kept: np.ndarray) -> "pa.Array":
 
 def _of_field(text: str, sort: Sort) -> Any:
     if sort == "number":
+        # Python reads "1_0" as 10, and digits of any script.
+        if "_" in text or not text.isascii():
+            raise ValueError
         return float(text)
     if sort == "flag":
         return _FLAGS[text.strip().lower()]
