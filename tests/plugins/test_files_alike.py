@@ -160,10 +160,3 @@ def test_tools_beside_a_question_are_read_from_csv(tmp_path):
     (reading,) = [one for piece in source.slices(slice_bytes=1 << 20) for one in source.read(slice=piece)]
     assert reading.rows["tools"].to_list() == ['[{"type": "function", "function": {"name": "f"}}]', None]
     assert reading.rejected.rows() == [(4, "tools: a tool that is no object")]
-
-
-def test_plain_lines_are_known_by_what_they_were_known_by(tmp_path):
-    assert "reads" not in Files(path=tmp_path / "*.jsonl.gz").identity()
-    assert "reads" in Files(path=tmp_path / "rows.parquet").identity()
-    assert "reads" in Files(path=tmp_path / "rows.jsonl", where={"a": 1}).identity()
-    assert "reads" in Files(path=tmp_path / "rows.jsonl", shape="capybara").identity()

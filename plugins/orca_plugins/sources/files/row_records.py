@@ -278,8 +278,11 @@ def _completed(values: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
 
 
 def _is_completion(value: Any, wanted: Wanted) -> bool:
-    """Whether an answer is a list of messages."""
-    return wanted.takes_completions and isinstance(value, list) and all(isinstance(one, dict | None) for one in value)
+    """Tell whether an answer is a list of messages."""
+    if not (wanted.takes_completions and isinstance(value, list)):
+        return False
+    # An empty list is no conversation; where the recipe names the column, its type says so.
+    return all(isinstance(one, dict | None) for one in value) and (bool(value) or "answer" in wanted.named)
 
 
 def _item(ours: str, value: Any) -> str | None:
