@@ -7,7 +7,7 @@ one row, tasks and rules are said and not refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ import numpy as np
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.counted import counted
 from orca_recipes.plan.compile import matching_rules, taken_collections
+from orca_recipes.recipe.rules import Rule
 from orca_recipes.run.conversations.matching_rule import UNMATCHED, QuestionCounter, first_matching, looked_at
 from orca_recipes.run.conversations.rule_coverage import in_words
 from orca_recipes.run.conversations.system_messages import expanded_ids
@@ -43,10 +44,10 @@ _NO_LOSS = ("keep", "best of")
 
 @dataclass(frozen=True)
 class Emptied:
-    """A collection, task or rule that ended without an example. name: as in `allow_empty`; None for a rule, which has
-    an option of its own. what: for people. reasons: stage and reason to rows.
+    """A collection, task or rule that ended without an example.
 
-    what: for people. reasons: stage and reason to rows.
+    name: as in `allow_empty`; None for a rule, which has an option of its own. what: for people. reasons: stage and
+    reason to rows.
     """
 
     what: str
@@ -139,8 +140,7 @@ class _Search:
             return
         rows = self._drawn(collection, ["task"], pl.col("task").is_in(list(tasks)))
         lost = self._lost(collection).select("id_hi", "stage", "reason").unique()
-        # Repeats share the high half of their example's id.
-        joined = rows.join(lost, on="id_hi", how="inner")
+        joined = _lost_of(self._made_of(matching_rules(self._recipe, collection), rows), lost)
         for (task,), group in sorted(joined.group_by("task"), key=lambda item: str(item[0])):
             number = rows.filter(pl.col("task") == task).height
             what = f"task {quoted(f'{collection}/{task}')}"
@@ -160,7 +160,8 @@ class _Search:
                     break
                 for place in np.unique(places[places != UNMATCHED]).tolist():
                     mine = rows.filter(places == place)
-                    if place in alive or self._made_of(place, mine["id_hi"]).is_in(left).any():
+                    made = self._made_of([self._recipe.rules[place]], mine)
+                    if place in alive or made["id_hi"].is_in(left).any():
                         alive.add(place)
                         missing.pop(place, None)
                     else:
@@ -176,20 +177,17 @@ class _Search:
         rule, mine = self._recipe.rules[place], pl.concat(rows)
         lost = pl.concat([self._lost(name).select("id_hi", "stage", "reason") for name in self._accounts]).unique()
         what = f"rule {place + 1} ({in_words(rule.when)}; strategy {quoted(rule.strategy)})"
-        made = self._made_of(place, mine["id_hi"]).to_frame()
-        return Emptied(what, None, mine.height, _reasons(made.join(lost, on="id_hi", how="inner")))
+        return Emptied(what, None, mine.height, _reasons(_lost_of(self._made_of([rule], mine), lost)))
 
-    def _made_of(self, place: int, ids: pl.Series) -> pl.Series:
-        """Return the rows' id_hi, and those of the copies that the rule makes of each if it expands."""
+    def _made_of(self, rules: Iterable[Rule], rows: pl.DataFrame) -> pl.DataFrame:
+        """Return rows with the copies that rules may make of each; `row` is the id_hi of the row, `id_hi` its own or
+        the copy's."""
         import polars as pl
 
-        rule = self._recipe.rules[place]
-        if rule.expand != "each":
-            return ids
-        names = self._recipe.system_message_texts(rule.system_messages)
-        numbers = ids.to_numpy()
-        copies = [expanded_ids(numbers, numbers, name)[0] for name in names]
-        return pl.concat([ids, *(pl.Series("id_hi", copy) for copy in copies)])
+        expanding = [name for rule in rules if rule.expand == "each" for name in rule.system_messages]
+        rows, numbers = rows.with_columns(row="id_hi"), rows["id_hi"].to_numpy()
+        copies = [expanded_ids(numbers, numbers, name)[0] for name in self._recipe.system_message_texts(expanding)]
+        return pl.concat([rows, *(rows.with_columns(id_hi=pl.Series(copy)) for copy in copies)])
 
     def _by_rule(self, collection: str) -> Iterator[tuple[np.ndarray, pl.DataFrame]]:
         """Yield the drawn rows batch by batch: the rule of each (its place in the recipe), and its id."""
@@ -233,6 +231,11 @@ class _Search:
         parts = self._bench.folder(f"pack {self._dataset}").parts()
         shards = [part.file(".order.arrow") for part in parts if "shard" in part.report]
         return pl.concat([read_frame(path, columns=["id_hi"])["id_hi"] for path in shards])
+
+
+def _lost_of(made: pl.DataFrame, lost: pl.DataFrame) -> pl.DataFrame:
+    """Return what rows were lost for, each once a reason; repeats share the high half of their example's id."""
+    return made.join(lost, on="id_hi", how="inner").unique(["row", "stage", "reason"])
 
 
 def _is_allowed(name: str | None, patterns: tuple[str, ...]) -> bool:

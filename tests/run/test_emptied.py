@@ -91,6 +91,17 @@ def test_a_task_and_a_rule_that_lose_every_row_are_refused_with_the_reason(recip
     assert not (recipe.parent / "out").exists()
 
 
+def test_a_task_that_loses_every_copy_under_several_system_messages_is_refused_too(recipe: Path):
+    overrides = (
+        'rules=[{ strategy = "direct", replace = true, system_messages = ["s"], expand = "each" }]',
+        'system_messages={ s = { messages = { a = "You are A.", b = "You are B." } } }',
+        'datasets.main.filters=[{ kind = "where", where = { not = { task = "easy" } } }]',
+    )
+    sentence, task, _ = refused(recipe, *overrides)
+    assert sentence.endswith("nothing is left of")
+    assert task == '  task "sums/easy": 54 of 54 rows lost: 54 filter where: where: it does not hold'
+
+
 def test_the_recipe_allows_it_by_the_lines_that_the_sentence_prints(recipe: Path):
     text = recipe.read_text()
     recipe.write_text(text.replace('strategy = "step_by_step"', 'strategy = "step_by_step"\nallow_empty = true'))
