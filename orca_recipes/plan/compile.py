@@ -390,7 +390,7 @@ def rule_decisive(recipe: Recipe, rule: Rule) -> dict[str, Any]:
         "expand": rule.expand,
         "replace": rule.replace,
         **({} if rule.train_on is None else {"train_on": rule.train_on.decisive()}),
-        **({"shots": "never of its own row"} if strategy.shots()[1] else {}),
+        **({"shots": "never of its own question"} if strategy.shots()[1] else {}),
         **({"heads": "conversations too"} if strategy.asks_conversations and rule.system_messages else {}),
     }
 

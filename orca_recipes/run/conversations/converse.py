@@ -253,11 +253,13 @@ def _asked(examples: pl.DataFrame, number: int, rule: BoundRule, course: Course)
 
     if rule.replace:
         examples = examples.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in ("system", "answer"))
-    examples, open_to_words = _open_to_words(examples.with_columns(row_hi="id_hi"), rule)
+    examples, open_to_words = _open_to_words(examples, rule)
     examples = headed(
         examples, rule.messages, seed=course.seed, is_expanded=rule.is_expanded, open_to_words=open_to_words
     )
-    examples = with_shots(examples, rule.strategy.shots(), course.shots, seed=course.seed)
+    wanted = rule.strategy.shots()
+    questions = (asked_by_question(examples, rule)[0] if wanted[1] else examples)["question"]
+    examples = with_shots(examples, questions, wanted, course.shots, seed=course.seed)
     able = examples["lacks"].is_null()
     talks = examples["messages"].is_not_null() & examples["question"].is_null()
     requests = repeated(None, messages_type(), examples.height)

@@ -1,7 +1,8 @@
 """Answered examples that are shown before a question, drawn from the same task under the same system message.
 
 The pool of a task is the beginning of its keyed order, of bounded size, so one pass over a collection finds it and any
-number of workers can read it. Only examples that the mixture drew are in it: what is held out is never shown.
+number of workers can read it. Only examples that the mixture drew are in it: what is held out is never shown. Of equal
+questions one is in it, and no example is shown its own question: the answer would stand before it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ POOL = 64
 """Answered examples of one task and system message that are drawn from."""
 
 _GROUP = ["task", "system"]
+_ASKED = [*_GROUP, "question"]
 _ORDER = [*_GROUP, "key", "id_hi", "id_lo"]
 
 
@@ -42,16 +44,19 @@ def write_pool(path: Path, *, batches: Sequence[Batch], ids: Path, selected: np.
         rows = read_frame(batch.path).with_columns(of_batch["id_hi"], of_batch["id_lo"])
         found = _answered(rows.filter(pl.Series(selected[batch.start : batch.stop])), seed)
         pool = pl.concat([pool, found]) if pool.width else found
-        pool = pool.sort(_ORDER, nulls_last=True).group_by(_GROUP, maintain_order=True).head(POOL)
+        pool = pool.sort(_ORDER, nulls_last=True).unique(_ASKED, keep="first", maintain_order=True)
+        pool = pool.group_by(_GROUP, maintain_order=True).head(POOL)
     write_frame(path, pool)
 
 
-def with_shots(examples: pl.DataFrame, wanted: tuple[int, int], pool: Path | None, *, seed: int) -> pl.DataFrame:
-    """Give examples shots of their own, drawn by key, never themselves; `lacks` says why some cannot have them.
+def with_shots(
+    examples: pl.DataFrame, questions: pl.Series, wanted: tuple[int, int], pool: Path | None, *, seed: int
+) -> pl.DataFrame:
+    """Give examples shots of their own, drawn by key, never of their question; `lacks` says why some cannot have them.
 
     Args:
-        examples: columns of `frames.EXAMPLES`, message_id, "" where `system` is the row's own, and row_hi: `id_hi` of
-            the row that each is, or is a copy of.
+        examples: columns of `frames.EXAMPLES`, and message_id, "" where `system` is the row's own.
+        questions: String [examples], what each asks: its question, or the last user's turn of its conversation.
         wanted: the fewest and the most (`Strategy.shots`); (0, 0): none. pool: what `write_pool` wrote.
     """
     import polars as pl
@@ -60,7 +65,7 @@ def with_shots(examples: pl.DataFrame, wanted: tuple[int, int], pool: Path | Non
         return examples.with_columns(lacks=pl.lit(None, dtype=pl.String))
     assert pool is not None, "strategies that show examples have a pool"
     known = read_frame(pool).with_row_index("at")
-    places, lengths = _places(examples, known, wanted, seed)
+    places, lengths = _places(examples, questions, known, wanted, seed)
     few = pl.lit(f"its task has fewer than {wanted[0]} other answered examples under the same system message")
     return examples.with_columns(
         _lists(known.select("question", "answer"), places, lengths),
@@ -84,17 +89,17 @@ def _answered(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
 
 
 def _places(
-    examples: pl.DataFrame, pool: pl.DataFrame, wanted: tuple[int, int], seed: int
+    examples: pl.DataFrame, questions: pl.Series, pool: pl.DataFrame, wanted: tuple[int, int], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the places in the pool of each example's shots, int64 [examples, most], and the number of its shots."""
     import polars as pl
 
-    own = examples.select("task", pl.when(pl.col("message_id") == "").then("system").alias("system"), "id_hi", "id_lo")
+    system = pl.when(pl.col("message_id") == "").then("system").alias("system")
+    own = examples.select("task", system, questions.alias("question"), "id_hi", "id_lo")
     groups = pool.group_by(_GROUP).agg(first=pl.col("at").min(), size=pl.len())
     found = own.join(groups, on=_GROUP, how="left", nulls_equal=True, maintain_order="left")
-    # Repeats share the high half with their row, copies under other system messages neither: they are their row, too.
-    itself = examples.select("row_hi").join(
-        pool.select("at", row_hi="id_hi"), on="row_hi", how="left", maintain_order="left"
+    itself = own.select(_ASKED).join(
+        pool.select("at", *_ASKED), on=_ASKED, how="left", nulls_equal=True, maintain_order="left"
     )
     first, size = (found[name].fill_null(0).cast(pl.Int64).to_numpy() for name in ("first", "size"))
     inside = itself["at"].is_not_null().to_numpy()
@@ -104,7 +109,7 @@ def _places(
     spread = np.full(len(keys), wanted[1] - wanted[0] + 1, dtype=np.int64)
     lengths = np.minimum(wanted[0] + draw_below(keys=keys, bounds=spread), others)
     chosen = _distinct(keys, others, wanted[1])
-    # Steps over the example itself, where the pool holds it.
+    # Steps over the example's own question, where the pool holds it.
     return first[:, None] + chosen + (chosen >= self_at[:, None]), lengths
 
 

@@ -21,7 +21,7 @@ _MOST = 16
 
 
 class FewShot(Strategy):
-    """Show answered examples of the same task under the same system message, never the example itself.
+    """Show answered examples of the same task under the same system message, never the question itself.
 
         [strategies.shown]
         kind = "few_shot"

@@ -236,6 +236,13 @@ def test_the_last_users_turn_is_the_question_and_history_stands_before_it(world:
     assert world.context[10].endswith(history + "<|im_start|>user\nand now?<|im_end|>\n<|im_start|>assistant\n")
 
 
+def test_a_chat_is_not_shown_its_last_question_with_an_answer(world: World) -> None:
+    rows = [{"question": f"{n}?", "reference": str(n)} for n in range(4)]
+    says = '\n[[rules]]\nstrategy = "shown"\n[strategies.shown]\nkind = "few_shot"\nfewest = 3\nmost = 4\n'
+    world.build(*rows, {"messages": turns("hi", "hello", "0?", "0")}, says=says)
+    assert world.context[5].count("<|im_start|>user\n0?<|im_end|>") == 1
+
+
 def test_a_teacher_is_asked_a_chats_last_question_behind_its_history_in_the_strategys_words(world: World) -> None:
     headed = {"messages": [{"role": "system", "content": "OLD"}, *CLOSED["messages"]]}
     rule = '\n[[rules]]\nstrategy = "step_by_step"\nreplace = true\nsystem_messages = ["kind/one"]\n'

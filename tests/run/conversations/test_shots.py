@@ -43,8 +43,7 @@ def pool_of(folder: Path, frame: pl.DataFrame, *, selected: np.ndarray | None = 
 
 
 def shots(frame: pl.DataFrame, pool: Path, wanted: tuple[int, int] = (3, 5)) -> pl.DataFrame:
-    frame = frame if "row_hi" in frame.columns else frame.with_columns(row_hi="id_hi")
-    return with_shots(frame.with_columns(message_id=pl.lit("")), wanted, pool, seed=1)
+    return with_shots(frame.with_columns(message_id=pl.lit("")), frame["question"], wanted, pool, seed=1)
 
 
 def test_shots_are_others_of_the_same_task_with_their_answers(tmp_path: Path):
@@ -88,11 +87,20 @@ def test_examples_under_another_system_message_of_their_own_are_not_shown(tmp_pa
 
 def test_repeats_and_copies_under_other_ids_are_never_shown_their_own_row(tmp_path: Path):
     frame = rows(12, tasks=1)
-    copies = frame.with_columns(row_hi="id_hi", id_hi=~pl.col("id_hi"), id_lo=~pl.col("id_lo"))
+    copies = frame.with_columns(id_hi=~pl.col("id_hi"), id_lo=~pl.col("id_lo"))
     made = shots(copies, pool_of(tmp_path, frame), (5, 11))
     assert made["lacks"].null_count() == 12
     for question, shown in made.select("question", "shots").iter_rows():
         assert question not in {shot["question"] for shot in shown}
+
+
+def test_rows_that_ask_the_same_are_not_shown_to_each_other(tmp_path: Path):
+    frame = pl.concat([rows(6, tasks=1)] * 3)
+    frame = frame.with_columns(pl.Series("id_hi", splitmix64(np.arange(18, dtype=np.uint64))))
+    made = shots(frame, pool_of(tmp_path, frame, cuts=3), (5, 11))
+    assert made["lacks"].null_count() == 18
+    for question, shown in made.select("question", "shots").iter_rows():
+        assert sorted([question, *(shot["question"] for shot in shown)]) == [f"q{n}" for n in range(6)]
 
 
 @pytest.mark.parametrize(("count", "kept"), [(3, 0), (4, 4)])
