@@ -14,8 +14,8 @@ from orca_recipes.archive.tar_file import FORMAT, write_archive
 from orca_recipes.archive.tree import Read, files_read, portable, root_of
 from orca_recipes.archive.wheels import lacking, packed_wheels
 from orca_recipes.errors import BuildError
-from orca_recipes.plan.compile import collects
 from orca_recipes.plan.pins import differences
+from orca_recipes.plan.used_parts import collects
 from orca_recipes.progress import Progress
 from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.run.build import Asked, Prepared, bench_of, made, prepare

@@ -15,7 +15,7 @@ from typing import Any
 import tomli_w
 
 from orca_recipes.contract.kinds import Kind
-from orca_recipes.plan.compile import used_collections
+from orca_recipes.plan.used_parts import used_collections
 from orca_recipes.recipe.load import LoadedRecipe
 
 

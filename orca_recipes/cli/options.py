@@ -177,7 +177,7 @@ def ask(loaded: LoadedRecipe, **options: Any) -> Asked:
     Not where answers are bought: an interrupt that came twice would not wait for those under way.
     """
     from orca_recipes.front.recipe import asked_of
-    from orca_recipes.plan.compile import collects
+    from orca_recipes.plan.used_parts import collects
 
     is_own = click.get_current_context().find_root().obj == OWN_PROCESS
     if is_own and not any(collects(loaded.recipe, name) for name in loaded.recipe.datasets):

@@ -78,7 +78,7 @@ def ask_where_new(recipe: Recipe) -> None:
     Elsewhere nothing is asked: sending is refused with a sentence when it comes to that.
     """
     from orca_recipes import trust as allowing
-    from orca_recipes.plan.compile import collects
+    from orca_recipes.plan.used_parts import collects
 
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return

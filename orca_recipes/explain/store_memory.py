@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orca_recipes.contract.draws import id_text
-from orca_recipes.plan.compile import compared_questions
+from orca_recipes.plan.comparisons import compared_questions
 from orca_recipes.plan.stages import Stage
 from orca_recipes.run.comparisons.compare import verdict_part
 from orca_recipes.run.comparisons.compared_texts import EXAMPLE, compared_texts

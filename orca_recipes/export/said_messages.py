@@ -19,8 +19,9 @@ import numpy as np
 
 from orca_recipes.contract.exporter import Said, SaidMessage
 from orca_recipes.contract.rendering import Rendering
+from orca_recipes.contract.templates.dialogues import Dialogue, calls_of, dialogue_of, thought_of
 from orca_recipes.contract.templates.template_ends import rendering_of
-from orca_recipes.contract.templates.turn_texts import Dialogue, TurnWriter, calls_of, dialogue_of, thought_of
+from orca_recipes.contract.templates.turn_texts import TurnWriter
 from orca_recipes.errors import ExportError
 from orca_recipes.export.row_blocks import Teller
 from orca_recipes.prove.given_check import rendering_options

@@ -8,19 +8,25 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from orca_recipes.contract.comparison import Comparison
 from orca_recipes.contract.kinds import Kind
-from orca_recipes.errors import MixtureError
+from orca_recipes.plan.comparisons import add_comparison, add_comparison_of_questions
 from orca_recipes.plan.fingerprint import digest_of
-from orca_recipes.plan.mixing import add_mixtures, is_kept_apart, mixture_collections, needed_mixtures, questions_stage
+from orca_recipes.plan.mixing import add_mixtures, is_kept_apart, questions_stage
 from orca_recipes.plan.pins import Pins, SourcePin
 from orca_recipes.plan.stages import REVISIONS, Plan, PlanBuilder
+from orca_recipes.plan.used_parts import (
+    collects,
+    compares_questions,
+    decisive,
+    has_reserve,
+    matching_rules,
+    prepared_teachers,
+    taken_collections,
+    used_collections,
+)
 from orca_recipes.recipe.message_digests import text_digest
 from orca_recipes.recipe.model import Dataset, Recipe
 from orca_recipes.recipe.rules import Rule
-
-QUESTIONS = "questions"
-"""What is compared before answers are bought: the end of that stage's subject."""
 
 
 def compile_plan(recipe: Recipe, pins: Pins, *, limit: int | None = None) -> Plan:
@@ -68,58 +74,6 @@ def add_student(plan: PlanBuilder, recipe: Recipe, tokenizer: SourcePin) -> tupl
     return first, second
 
 
-def used_collections(recipe: Recipe) -> tuple[str, ...]:
-    """List in recipe order the collections that datasets draw from, are kept apart from, compared with or answered
-    from."""
-    taken = {found for name in needed_mixtures(recipe) for found in mixture_collections(recipe, name)}
-    taken |= {found for name in prepared_teachers(recipe) for found in recipe.teachers[name].collections()}
-    taken |= {
-        found for dataset in recipe.datasets.values() for kind in dataset.comparisons for found in kind.collections()
-    }
-    return tuple(name for name in recipe.collections if name in taken)
-
-
-def prepared_teachers(recipe: Recipe) -> tuple[str, ...]:
-    """List the teachers of datasets that take their answers from collections."""
-    chosen = dict.fromkeys(dataset.teacher for dataset in recipe.datasets.values())
-    return tuple(name for name in chosen if recipe.teachers[name].collections())
-
-
-def taken_collections(recipe: Recipe, dataset: str) -> tuple[str, ...]:
-    """List the collections of one dataset, in recipe order."""
-    return mixture_collections(recipe, recipe.datasets[dataset].mixture)
-
-
-def has_reserve(recipe: Recipe, dataset: str, collection: str) -> bool:
-    """Tell whether more rows of a collection are drawn than kept, so filters may take some."""
-    take = recipe.mixtures[recipe.datasets[dataset].mixture].take.get(collection)
-    return take is not None and take.reserve is not None
-
-
-def used_kinds(recipe: Recipe) -> tuple[Kind, ...]:
-    """List every kind that decides bytes of a stage."""
-    return (
-        *(recipe.collections[name] for name in used_collections(recipe)),
-        *(recipe.strategies[rule.strategy] for rule in recipe.rules),
-        *(kind for chosen in recipe.datasets.values() for kind in (recipe.teachers[chosen.teacher], *chosen.filters)),
-        recipe.tokenizer,
-        recipe.template,
-        recipe.packing,
-        recipe.output,
-    )
-
-
-def decisive(kind: Kind) -> dict[str, Any]:
-    """Return the facts of a kind that decide its output: package, options without places, revision."""
-    package = type(kind).__module__.partition(".")[0]
-    return {"package": package, "revision": type(kind).revision, **kind.identity()}
-
-
-def matching_rules(recipe: Recipe, collection: str) -> tuple[Rule, ...]:
-    """List the rules that can match examples of a collection, in order."""
-    return tuple(rule for rule in recipe.rules if rule.when.may_match_collection(collection))
-
-
 def _compile_teacher(plan: PlanBuilder, recipe: Recipe, name: str) -> None:
     teacher = recipe.teachers[name]
     plan.add(
@@ -146,11 +100,6 @@ def _measure(plan: PlanBuilder, recipe: Recipe, student: tuple[str, str], datase
         inputs=(f"read {collection}", *told, *student),
         kinds=_conversing(recipe, recipe.datasets[dataset], collection),
     )
-
-
-def collects(recipe: Recipe, dataset: str) -> bool:
-    """Tell whether a dataset's answers are bought, and not at hand."""
-    return recipe.teachers[recipe.datasets[dataset].teacher].collects
 
 
 def course_seed(recipe: Recipe, dataset: str) -> int:
@@ -200,10 +149,10 @@ def add_answers(
 
 def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tuple[str, str]) -> None:
     dataset = recipe.datasets[name]
-    early = (_compare_questions(plan, recipe, name),) if compares_questions(recipe, name) else ()
+    early = (add_comparison_of_questions(plan, recipe, name),) if compares_questions(recipe, name) else ()
     converse = partial(_converse, plan, recipe, name, student, early)
     collections = taken_collections(recipe, name)
-    compare = _compare(plan, recipe, name, tuple(map(converse, collections))) if dataset.comparisons else None
+    compare = add_comparison(plan, recipe, name, tuple(map(converse, collections))) if dataset.comparisons else None
     tokens = []
     for collection in collections:
         subject = f"{name}/{collection}"
@@ -263,73 +212,6 @@ def _converse(
         inputs=inputs,
         kinds=_conversing(recipe, dataset, collection),
     )
-
-
-def compares_questions(recipe: Recipe, name: str) -> bool:
-    """Tell whether a dataset's questions are compared before answers to them are bought."""
-    return collects(recipe, name) and bool(recipe.datasets[name].comparisons_of_questions)
-
-
-def compared_questions(name: str) -> str:
-    """Name the stage that compares a dataset's questions before they are asked."""
-    return f"compare {name}/{QUESTIONS}"
-
-
-def _compare_questions(plan: PlanBuilder, recipe: Recipe, name: str) -> str:
-    mixture = recipe.datasets[name].mixture
-    drawn = [f"{verb}{found}" for found in taken_collections(recipe, name) for verb in ("read ", f"mix {mixture}/")]
-    kinds = recipe.datasets[name].comparisons_of_questions
-    return plan.add(
-        "compare",
-        f"{name}/{QUESTIONS}",
-        kind=" ".join(f"filters:{kind.kind}" for kind in kinds),
-        decisive={**_compare_decisive(recipe, name, kinds), "of": QUESTIONS},
-        inputs=tuple(dict.fromkeys([*drawn, *_compared(recipe, name, kinds)])),
-        kinds=kinds,
-    )
-
-
-def _compare(plan: PlanBuilder, recipe: Recipe, name: str, conversations: tuple[str, ...]) -> str:
-    """Add the stage that compares a dataset's conversations with each other and with the collections and mixtures of
-    its filters."""
-    kinds = recipe.datasets[name].comparisons
-    return plan.add(
-        "compare",
-        name,
-        kind=" ".join(f"filters:{kind.kind}" for kind in kinds),
-        decisive=_compare_decisive(recipe, name, kinds),
-        inputs=(*conversations, *dict.fromkeys(_compared(recipe, name, kinds))),
-        kinds=kinds,
-    )
-
-
-def _compare_decisive(recipe: Recipe, name: str, kinds: tuple[Comparison, ...]) -> dict[str, Any]:
-    return {
-        "filters": [decisive(kind) for kind in kinds],
-        "collections": list(taken_collections(recipe, name)),
-        "seed": recipe.seed,
-    }
-
-
-def _compared(recipe: Recipe, name: str, kinds: tuple[Comparison, ...]) -> list[str]:
-    """List the stages of the collections and mixtures that filters compare a dataset with.
-
-    Raises: MixtureError where that is the dataset itself.
-    """
-    for kind in kinds:
-        if own := [found for found in kind.collections() if found in taken_collections(recipe, name)]:
-            raise MixtureError(
-                f"datasets.{name}.filters: {kind.kind} compares with collection {own[0]}, which the dataset itself is "
-                "made of: all of its rows are like themselves; take it out of `against`, or out of the mixture"
-            )
-    compared = [f"read {found}" for kind in kinds for found in kind.collections()]
-    return compared + [
-        f"{verb}{found}"
-        for kind in kinds
-        for mixture in kind.mixtures()
-        for found in mixture_collections(recipe, mixture)
-        for verb in ("read ", f"mix {mixture}/")
-    ]
 
 
 def conversations_stage(recipe: Recipe, dataset: str, collection: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orca_recipes.contract.spelling import quoted
-from orca_recipes.plan.compile import taken_collections
+from orca_recipes.plan.used_parts import taken_collections
 from orca_recipes.recipe.model import Recipe
 
 

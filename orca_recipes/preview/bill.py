@@ -14,7 +14,7 @@ from typing import Any
 from orca_recipes.contract.answers import Lengths, Money
 from orca_recipes.contract.destination import Destination
 from orca_recipes.contract.kinds import Teacher
-from orca_recipes.plan.compile import collects
+from orca_recipes.plan.used_parts import collects
 from orca_recipes.progress import progress_for
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.answers.collecting import questions_of

@@ -14,7 +14,7 @@ import numpy as np
 
 from orca_recipes.contract.frames import completed, stored_conversations_schema
 from orca_recipes.counted import counted
-from orca_recipes.plan.compile import collects, prepared_teachers, taken_collections
+from orca_recipes.plan.used_parts import collects, prepared_teachers, taken_collections
 from orca_recipes.run.conversations.converse import ask, conversed, passing
 from orca_recipes.run.conversations.course import ConverseTask, Course, course_of, selected_examples
 from orca_recipes.run.conversations.matching_rule import UNMATCHED, first_matching

@@ -15,7 +15,7 @@ import numpy as np
 from orca_recipes.contract.markup import Markup
 from orca_recipes.contract.rendering import History
 from orca_recipes.errors import TemplateError
-from orca_recipes.plan.compile import taken_collections
+from orca_recipes.plan.used_parts import taken_collections
 from orca_recipes.preview.first_rows import first_conversations
 from orca_recipes.run.renderers.last_exchange import trained_as
 from orca_recipes.run.renderers.student_renderer import StudentRenderer

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from orca_recipes.counted import counted
-from orca_recipes.plan.compile import taken_collections, used_collections
 from orca_recipes.plan.paper import WHOLE, PaperTable, paper_table
 from orca_recipes.plan.stages import Stage
+from orca_recipes.plan.used_parts import taken_collections, used_collections
 from orca_recipes.plan.why import why
 from orca_recipes.preview.first_rows import Trial, trial_lines
 from orca_recipes.preview.histories import HistoryView, history_table

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from orca_recipes.counted import counted
-from orca_recipes.plan.compile import taken_collections
 from orca_recipes.plan.mixture import largest_remainder
+from orca_recipes.plan.used_parts import taken_collections
 from orca_recipes.preview.mixture_counts import MixtureView
 from orca_recipes.recipe.mixtures import Take
 from orca_recipes.recipe.model import Recipe

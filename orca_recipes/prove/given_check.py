@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from orca_recipes.contract.kinds import Encoder
+from orca_recipes.contract.templates.dialogues import dialogue_of
 from orca_recipes.contract.templates.template_ends import rendering_of
-from orca_recipes.contract.templates.turn_texts import dialogue_of
 from orca_recipes.contract.trained_parts import TrainedParts
 from orca_recipes.errors import TemplateError
 from orca_recipes.run.renderers.inference import Inference

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from orca_recipes.counted import counted
-from orca_recipes.plan.compile import collects, taken_collections
+from orca_recipes.plan.used_parts import collects, taken_collections
 from orca_recipes.run.answers.collecting import Collecting
 from orca_recipes.run.answers.converse_answered import summed
 from orca_recipes.run.answers.session import Bought

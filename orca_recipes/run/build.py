@@ -11,11 +11,12 @@ from typing import Any
 
 from orca_recipes import trust
 from orca_recipes.errors import DamagedShard, LockError
-from orca_recipes.plan.compile import compile_plan, used_collections
+from orca_recipes.plan.compile import compile_plan
 from orca_recipes.plan.lock_changes import LockChange, lock_changes
 from orca_recipes.plan.pins import FilePin, Pins, differences
 from orca_recipes.plan.plugins import PluginPin, plugin_differences
 from orca_recipes.plan.stages import Plan
+from orca_recipes.plan.used_parts import used_collections
 from orca_recipes.progress import Progress
 from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.recipe.model import Recipe

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from orca_recipes.counted import counted
 from orca_recipes.errors import BuildError
-from orca_recipes.plan.compile import collects, taken_collections
+from orca_recipes.plan.used_parts import collects, taken_collections
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.answers.ask import asked_parts, keys_of
 from orca_recipes.run.answers.collecting import Collecting, questions_of

@@ -16,7 +16,7 @@ import numpy as np
 
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.counted import counted
-from orca_recipes.plan.compile import matching_rules, taken_collections
+from orca_recipes.plan.used_parts import matching_rules, taken_collections
 from orca_recipes.recipe.rules import Rule
 from orca_recipes.run.conversations.matching_rule import UNMATCHED, QuestionCounter, first_matching, looked_at
 from orca_recipes.run.conversations.rule_coverage import in_words

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Collection
 from importlib import import_module
 
-from orca_recipes.plan.compile import QUESTIONS, collects
+from orca_recipes.plan.comparisons import QUESTIONS
 from orca_recipes.plan.mixing import MIXING
 from orca_recipes.plan.stages import Stage
+from orca_recipes.plan.used_parts import collects
 from orca_recipes.progress import SharedProgress
 from orca_recipes.run import VERBS
 from orca_recipes.run.answers import converse_answered

@@ -17,8 +17,8 @@ from orca_recipes.contract.ending import without_added_end
 from orca_recipes.contract.frames import completed
 from orca_recipes.counted import counted
 from orca_recipes.errors import BuildError
-from orca_recipes.plan.compile import taken_collections
 from orca_recipes.plan.plugins import PluginPin
+from orca_recipes.plan.used_parts import taken_collections
 from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.answer_counts import answer_counts

@@ -171,8 +171,8 @@ def records_schema(*, also: Collection[str] = ()) -> pa.Schema:
     teacher_view: the teacher's prompt as references to the student's messages (JSON, see docs/format.md).
     kept_question_digest: of the last question as the tokenizer keeps it. Both are null where the student sees what the
     teacher saw.
-    given: the conversation with its tools and variables (JSON, `contract.turn_texts`), where the template rendered it
-    whole; null where its messages are told by the tokens. window: see WINDOW, BY_PART and TRAIN_ON.
+    given: the conversation with its tools and variables (JSON, `contract.templates.dialogues`), where the template
+    rendered it whole; null where its messages are told by the tokens. window: see WINDOW, BY_PART and TRAIN_ON.
     """
     import pyarrow as pa
 

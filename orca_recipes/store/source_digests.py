@@ -26,7 +26,7 @@ _SETTLED_NS = 2_000_000_000
 """How long ago a file must have changed for its digest to be remembered: within one tick of the file system's clock it
 can change again and be told the same."""
 _REFUSALS = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
-"""What SQLite says of a disk that refuses to be written, in the system's words, which `run/disk` tells."""
+"""What SQLite says of a disk that refuses to be written, in the system's words, which `disk_faults` tells."""
 
 
 @dataclass(frozen=True)

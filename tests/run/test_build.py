@@ -52,7 +52,7 @@ def test_workers_part_sizes_and_places_never_change_a_byte(
     elsewhere = tmp_path / "another place"
     shutil.copytree(recipe.parent, elsewhere, ignore=shutil.ignore_patterns("store", "out", "*.lock"))
     monkeypatch.setattr("orca_recipes.run.examples.read.SLICE_BYTES", 700)
-    monkeypatch.setattr("orca_recipes.run.examples.read.BATCH_BYTES", 500)
+    monkeypatch.setattr("orca_recipes.run.examples.read_part.BATCH_BYTES", 500)
     small_parts = made(elsewhere / recipe.name)
     assert promised(elsewhere / "out") == promised(recipe.parent / "out")
     assert small_parts.digest == one.digest

@@ -93,7 +93,7 @@ def test_a_damaged_stage_is_made_again_and_the_build_says_so(recipe: Path, name:
 
 
 def test_only_the_damaged_part_of_a_stage_is_made_again(recipe: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("orca_recipes.run.examples.read.BATCH_BYTES", 500)
+    monkeypatch.setattr("orca_recipes.run.examples.read_part.BATCH_BYTES", 500)
     monkeypatch.setattr("orca_recipes.run.examples.read.SLICE_BYTES", 700)
     made(recipe)
     before = promised_and_tables(recipe.parent / "out")

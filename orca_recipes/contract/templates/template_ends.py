@@ -12,7 +12,7 @@ from typing import Any, Literal
 from orca_recipes.contract.encoder import Vocabulary
 from orca_recipes.contract.rendering import EmptyThought, History, Rendering
 from orca_recipes.contract.templates.chat_template import ChatTemplate, Refused
-from orca_recipes.contract.templates.turn_texts import parts_of
+from orca_recipes.contract.templates.dialogues import parts_of
 from orca_recipes.errors import TemplateError
 
 # Words that no template prints of itself, so that they mark places in what is rendered.

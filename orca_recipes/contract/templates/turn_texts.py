@@ -10,13 +10,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from orca_recipes.contract.rendering import Rendering
 from orca_recipes.contract.templates.chat_template import ChatTemplate, Refused
+from orca_recipes.contract.templates.dialogues import (
+    Dialogue,
+    Message,
+    Unfit,
+    calls_of,
+    leaves_of,
+    name_of_tool,
+    parts_of,
+    texts_of,
+    thought_of,
+)
+from orca_recipes.contract.templates.printed_texts import ends_alike, is_printed, print_each, shared_start, stand_in
 from orca_recipes.contract.trained_parts import PartSpan, part_spans
 from orca_recipes.errors import TemplateError
 
@@ -26,41 +37,9 @@ _OTHERWISE = "the chat template prints the answer otherwise than after its own p
 _SWITCHES = ("enable_thinking", "thinking")
 """Variables by which templates are asked not to think."""
 
-Message = Mapping[str, Any]
-
-
-class Unfit(Exception):
-    """A conversation cannot be trained on with this template; the reason groups well."""
-
 
 class _Otherwise(Unfit):
     """A conversation's own prompt is not what stands before its answer."""
-
-
-@dataclass(frozen=True)
-class Dialogue:
-    """A conversation as it is stored.
-
-    messages: `frames.MESSAGES`, as dicts; keys that are null or missing are none. tools: the definitions of tools.
-    variables: of the template, by the row. is_cut: whether its last trained answer is not finished.
-    """
-
-    messages: Sequence[Message]
-    tools: Sequence[Any] = ()
-    variables: Mapping[str, Any] = field(default_factory=dict)
-    is_cut: bool = False
-
-    def as_json(self) -> str:
-        """Canonical JSON, without what is null."""
-        messages = [{key: value for key, value in message.items() if value is not None} for message in self.messages]
-        told = {"messages": messages, "tools": list(self.tools), "variables": dict(self.variables)}
-        return json.dumps({key: value for key, value in told.items() if value}, ensure_ascii=False)
-
-
-def dialogue_of(text: str, *, is_cut: bool) -> Dialogue:
-    """Read a dialogue back from `as_json`."""
-    told = json.loads(text)
-    return Dialogue(told["messages"], told.get("tools", ()), told.get("variables", {}), is_cut)
 
 
 @dataclass(frozen=True)
@@ -180,8 +159,8 @@ class TurnWriter:
                 parted, answer = self._parted(bare, printed_bare, thought)
             except _Otherwise:
                 continue
-            opening, kept = _alike(bare, printed_bare), _alike(bare, parted)
-            if whole.endswith(printed_bare[opening:]) and _ends_alike(prompt, bare, messages[place - 1]):
+            opening, kept = shared_start(bare, printed_bare), shared_start(bare, parted)
+            if whole.endswith(printed_bare[opening:]) and ends_alike(prompt, bare, messages[place - 1]):
                 return prompt.removesuffix(bare[kept:]) + parted[kept:], answer
         raise Unfit(_OTHERWISE)
 
@@ -277,7 +256,7 @@ class TurnWriter:
 
     def _continued(self, prompt: str, whole: str, thought: str) -> str:
         """Return the text after a prompt that ends in words of its own, if the answer's thought can follow them."""
-        same = _alike(prompt, whole)
+        same = shared_start(prompt, whole)
         rest, words = whole[same:], prompt[same:].strip()
         # Words that stand behind the thought, too, are what closes it.
         if not thought or not rest.startswith(thought.strip()) or not words or words in rest:
@@ -333,14 +312,14 @@ class TurnWriter:
     def _check_answer(self, message: Message, thought: str, said: str, answer: str) -> None:
         """Whatever the answer holds is printed."""
         body = next((answer.removesuffix(end) for end in self._rendering.ends if answer.endswith(end)), answer)
-        if not _stand_in(self._words(message, said), answer):
+        if not stand_in(self._words(message, said), answer):
             raise Unfit("the chat template does not print the answer's content word for word")
         if thought.strip() not in answer:
             raise Unfit("reasoning: the chat template prints none")
         for call in calls_of(message):
-            if not all(_is_printed(text, answer) for text in _leaves(call["function"])):
+            if not all(is_printed(text, answer) for text in leaves_of(call["function"])):
                 raise Unfit("tool_calls: the chat template does not print all of a call")
-        if not _print_each(calls_of(message), answer):
+        if not print_each(calls_of(message), answer):
             raise Unfit("tool_calls: the chat template does not print all of them")
         if not body.strip():
             raise Unfit("its answer is empty")
@@ -359,9 +338,9 @@ class TurnWriter:
         """Whatever inference is told stands in the prompt, but for thoughts of earlier turns."""
         for place, message in enumerate(messages):
             _, said = thought_of(message, self._open, self._close)
-            if not _is_printed(said.strip(), prompt) and not self._is_thought(messages, told, place, variables):
+            if not is_printed(said.strip(), prompt) and not self._is_thought(messages, told, place, variables):
                 raise Unfit(f"the chat template does not print a message of role {message['role']} word for word")
-            if not all(_is_printed(call["function"]["name"], prompt) for call in calls_of(message)):
+            if not all(is_printed(call["function"]["name"], prompt) for call in calls_of(message)):
                 raise Unfit("tool_calls: the chat template does not print an earlier call")
 
     def _is_thought(
@@ -373,7 +352,7 @@ class TurnWriter:
         for at in range(place + 1, len(messages)):
             if messages[at]["role"] == "assistant" and not calls_of(messages[at]):
                 _, said = thought_of(messages[place], self._open, self._close)
-                return _is_printed(said.strip(), self._print(told[:at], variables, asked=True))
+                return is_printed(said.strip(), self._print(told[:at], variables, asked=True))
         return False
 
     def _check_tools(self, told: Sequence[Message], variables: Mapping[str, Any]) -> None:
@@ -381,7 +360,7 @@ class TurnWriter:
         prompt = self._print(told, variables, asked=True)
         bare = {name: value for name, value in variables.items() if name != "tools"}
         for tool in variables["tools"]:
-            if not _is_printed(_name_of(tool), prompt):
+            if not is_printed(name_of_tool(tool), prompt):
                 raise Unfit("tools: the chat template prints none")
         try:
             if self._template.render(told, generation_prompt=True, variables=bare) == prompt:
@@ -391,7 +370,7 @@ class TurnWriter:
 
     def _check_texts(self, messages: Sequence[Message], dialogue: Dialogue) -> None:
         """Refuse a row's texts if one holds a control token's text, and thoughts that are left open."""
-        for what, text in _texts(messages, dialogue):
+        for what, text in texts_of(messages, dialogue):
             if found := self.control.search(text):
                 raise Unfit(f"{what}: it holds the text of the control token {found.group()}")
         for message in messages:
@@ -400,95 +379,3 @@ class TurnWriter:
                 continue
             if self._rendering.reasoning or (message.get("trained") and content.lstrip().startswith(self._open)):
                 raise Unfit("content: a thought begins and never ends")
-
-
-def _stand_in(pieces: Sequence[str], text: str) -> bool:
-    """Tell whether texts stand in another one after the other, but for white space at their ends."""
-    at = 0
-    for piece in map(str.strip, pieces):
-        at = text.find(piece, at)
-        if at < 0:
-            return False
-        at += len(piece)
-    return True
-
-
-def _print_each(calls: Sequence[Mapping[str, Any]], answer: str) -> bool:
-    """Tell whether an answer names each function as often as it is called."""
-    names = Counter(str(call["function"]["name"]) for call in calls)
-    repeated = [(name, count) for name, count in names.items() if count > 1]
-    return all(max(answer.count(name), answer.count(json.dumps(name)[1:-1])) >= count for name, count in repeated)
-
-
-def _alike(text: str, other: str) -> int:
-    """Count the characters with which both texts begin."""
-    shorter = min(len(text), len(other))
-    return next((at for at in range(shorter) if text[at] != other[at]), shorter)
-
-
-def _ends_alike(prompt: str, other: str, last: Message) -> bool:
-    """Tell whether two prompts are the same text from their last message on."""
-    alike = _alike(prompt[::-1], other[::-1])
-    return alike > 0 and _is_printed((last.get("content") or "").strip(), prompt[-alike:])
-
-
-def parts_of(content: str) -> list[dict[str, str]]:
-    """Convert a content to the list of parts that templates for pictures want."""
-    return [{"type": "text", "text": content}] if content else []
-
-
-def calls_of(message: Message) -> Sequence[Mapping[str, Any]]:
-    """Parse the calls of a message; arguments are objects."""
-    calls: Sequence[Mapping[str, Any]] = json.loads(message["tool_calls"]) if message.get("tool_calls") else ()
-    return calls
-
-
-def thought_of(message: Message, opening: str, closing: str) -> tuple[str, str]:
-    """Part an answer into its thought, "" if it has none, and the words after it."""
-    content = message.get("content") or ""
-    if reasoning := message.get("reasoning"):
-        return str(reasoning), content
-    if message["role"] != "assistant" or closing not in content:
-        return "", content
-    thought, said = content.split(closing)[0].split(opening)[-1], content.split(closing)[-1]
-    return thought.strip("\n") if thought.strip() else "", said
-
-
-def _texts(messages: Sequence[Message], dialogue: Dialogue) -> Iterator[tuple[str, str]]:
-    for message in messages:
-        for key in ("content", "reasoning", "name", "tool_call_id"):
-            if message.get(key):
-                yield key, str(message[key])
-        for call in calls_of(message):
-            yield from (("tool_calls", text) for text in _leaves(call))
-    yield from (("tools", text) for text in _leaves(dialogue.tools))
-    yield from (("template_kwargs", text) for text in _leaves(dialogue.variables))
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    """Yield the texts of a JSON value, its keys included, except those of the schema of calls."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            if key not in ("name", "arguments", "function", "type", "id"):
-                yield str(key)
-            yield from _leaves(inner)
-    elif isinstance(value, Sequence):
-        for inner in value:
-            yield from _leaves(inner)
-
-
-def _is_printed(text: str, whole: str) -> bool:
-    """Tell whether a text occurs in another, as it is or as JSON writes it."""
-    if text in whole:
-        return True
-    return any(json.dumps(text, ensure_ascii=escapes)[1:-1] in whole for escapes in (False, True))
-
-
-def _name_of(tool: Any) -> str:
-    function = tool.get("function", tool) if isinstance(tool, Mapping) else {}
-    name = function.get("name") if isinstance(function, Mapping) else None
-    if not isinstance(name, str):
-        raise Unfit("tools: a tool has no name")
-    return name

@@ -15,7 +15,8 @@ import numpy as np
 
 from orca_recipes.contract.answers import Request, request_key
 from orca_recipes.contract.frames import completed
-from orca_recipes.plan.compile import compared_questions, compares_questions
+from orca_recipes.plan.comparisons import compared_questions
+from orca_recipes.plan.used_parts import compares_questions
 from orca_recipes.run.comparisons.compare import verdict_part
 from orca_recipes.run.conversations.converse import ask, asked_schema, keep_part
 from orca_recipes.run.conversations.course import ConverseTask, Course, batches, selected_examples

@@ -13,7 +13,7 @@ from typing import TypeVar
 from orca_recipes.contract.kinds import Teacher
 from orca_recipes.counted import counted
 from orca_recipes.errors import LockError, TraceError
-from orca_recipes.plan.compile import collects, taken_collections
+from orca_recipes.plan.used_parts import collects, taken_collections
 from orca_recipes.run.answers.best_of import Rounds
 from orca_recipes.run.answers.panel import panel_for
 from orca_recipes.run.answers.session import Bought, Questions, Session, spent_before, writing_traces

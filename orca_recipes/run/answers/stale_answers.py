@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from orca_recipes.contract.answers import Lengths
 from orca_recipes.errors import StoreError
-from orca_recipes.plan.compile import collects, taken_collections
 from orca_recipes.plan.stages import Plan
+from orca_recipes.plan.used_parts import collects, taken_collections
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.answers.stored_answers import answers_frame, answers_of
 from orca_recipes.run.work.account import ACCOUNT, read_account

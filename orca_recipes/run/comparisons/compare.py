@@ -20,8 +20,9 @@ from orca_recipes.contract.comparison import Comparison
 from orca_recipes.contract.draws import draw_keys
 from orca_recipes.counted import counted
 from orca_recipes.errors import MixtureError
-from orca_recipes.plan.compile import QUESTIONS, taken_collections
+from orca_recipes.plan.comparisons import QUESTIONS
 from orca_recipes.plan.mixing import mixture_collections
+from orca_recipes.plan.used_parts import taken_collections
 from orca_recipes.run.comparisons.greedy import Verdicts, first_stays
 from orca_recipes.run.comparisons.likeness import LikenessTask, Side, likeness_part
 from orca_recipes.run.comparisons.meeting import Met, meetings

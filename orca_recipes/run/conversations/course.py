@@ -12,8 +12,9 @@ import numpy as np
 
 from orca_recipes.contract.frames import completed, examples_schema
 from orca_recipes.contract.kinds import Filter, Teacher
-from orca_recipes.plan.compile import course_seed, matching_rules, prepared_teachers, used_collections
+from orca_recipes.plan.compile import course_seed
 from orca_recipes.plan.mixing import is_kept_apart
+from orca_recipes.plan.used_parts import matching_rules, prepared_teachers, used_collections
 from orca_recipes.run.conversations.matching_rule import BoundRule, Message, QuestionCounter
 from orca_recipes.run.conversations.rule_coverage import check_patterns
 from orca_recipes.run.conversations.shots import write_pool

@@ -17,7 +17,7 @@ import numpy as np
 
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.errors import RuleError
-from orca_recipes.plan.compile import taken_collections, used_collections
+from orca_recipes.plan.used_parts import taken_collections, used_collections
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.recipe.rules import Rule, When
 from orca_recipes.run.conversations.matching_rule import UNMATCHED, QuestionCounter, first_matching, looked_at, meets

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from orca_recipes.contract.kinds import Source
 from orca_recipes.errors import SourceError
-from orca_recipes.plan.compile import used_collections
 from orca_recipes.plan.pins import SourcePin
+from orca_recipes.plan.used_parts import used_collections
 from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.pinning.lock_file import Lock

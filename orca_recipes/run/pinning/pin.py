@@ -10,11 +10,12 @@ from functools import partial
 from orca_recipes.contract.ending import Ending
 from orca_recipes.contract.markup import markup_from_json
 from orca_recipes.errors import TemplateError, TokenizerError
-from orca_recipes.plan.compile import add_student, used_collections, used_kinds
+from orca_recipes.plan.compile import add_student
 from orca_recipes.plan.fingerprint import digest_of
 from orca_recipes.plan.pins import MessagePin, Pins, SourcePin
 from orca_recipes.plan.plugins import PluginPin, kind_key
 from orca_recipes.plan.stages import PlanBuilder
+from orca_recipes.plan.used_parts import used_collections, used_kinds
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.pinning.template import Dissecting, take_apart
 from orca_recipes.run.pinning.tokenizer import Resolving, resolve

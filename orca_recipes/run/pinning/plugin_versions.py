@@ -9,9 +9,9 @@ from types import ModuleType
 
 from orca_recipes.contract.kinds import Kind, SourceFile
 from orca_recipes.contract.pieces import Offer
-from orca_recipes.plan.compile import used_kinds
 from orca_recipes.plan.fingerprint import digest_of
 from orca_recipes.plan.plugins import PluginPin, class_name, kind_key
+from orca_recipes.plan.used_parts import used_kinds
 from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.run.pinning.plugin_files import plugin_files
 from orca_recipes.store.source_digests import FileDigests

@@ -17,7 +17,7 @@ import numpy as np
 from orca_recipes.contract.ending import ending_of
 from orca_recipes.contract.kinds import Encoder
 from orca_recipes.contract.markup import Markup
-from orca_recipes.contract.templates.turn_texts import Dialogue
+from orca_recipes.contract.templates.dialogues import Dialogue
 from orca_recipes.errors import TemplateError
 from orca_recipes.run.renderers.inference import Inference
 from orca_recipes.run.renderers.turn_renderer import TurnRenderer

@@ -20,7 +20,8 @@ import numpy as np
 
 from orca_recipes.contract.markup import START, Joint, Markup
 from orca_recipes.contract.templates.chat_template import literals
-from orca_recipes.contract.templates.turn_texts import Dialogue, TurnWriter, Unfit
+from orca_recipes.contract.templates.dialogues import Dialogue, Unfit
+from orca_recipes.contract.templates.turn_texts import TurnWriter
 from orca_recipes.run.renderers.turn_examples import TurnExample, spans_of
 from orca_recipes.run.segments.flat_messages import PYTHON_SPACE
 from orca_recipes.shards.layout import ROLES

@@ -14,8 +14,8 @@ from orca_recipes.contract.ending import ending_of
 from orca_recipes.contract.frames import BESIDE_CONTENT, BESIDE_MESSAGES, TRAIN_ON
 from orca_recipes.contract.kinds import Encoder
 from orca_recipes.contract.markup import Markup
+from orca_recipes.contract.templates.dialogues import Dialogue
 from orca_recipes.contract.templates.template_ends import rendering_of
-from orca_recipes.contract.templates.turn_texts import Dialogue
 from orca_recipes.contract.trained_parts import TrainedParts, parts_told
 from orca_recipes.run.renderers.inference import Inference
 from orca_recipes.run.renderers.last_exchange import last_alone, without_trained

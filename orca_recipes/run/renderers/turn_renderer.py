@@ -1,7 +1,8 @@
 """Conversations that no table of joints renders, one at a time, as inference would render each of their turns.
 
-Each trained turn is written out by the template itself (`contract.turn_texts`), cut at control tokens, and encoded as
-any other run of text. The prompt's ids are held against those of inference: a row where they differ is unfit.
+Each trained turn is written out by the template itself (`contract.templates.turn_texts`), cut at control tokens, and
+encoded as any other run of text. The prompt's ids are held against those of inference: a row where they differ is
+unfit.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import numpy as np
 
 from orca_recipes.contract.kinds import Encoder
 from orca_recipes.contract.rendering import Rendering
-from orca_recipes.contract.templates.turn_texts import Dialogue, TurnText, TurnWriter, Unfit
+from orca_recipes.contract.templates.dialogues import Dialogue, Unfit
+from orca_recipes.contract.templates.turn_texts import TurnText, TurnWriter
 from orca_recipes.contract.trained_parts import TrainedParts
 from orca_recipes.run.renderers.inference import Inference
 from orca_recipes.run.renderers.masked_parts import masked

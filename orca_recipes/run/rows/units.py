@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orca_recipes.plan.compile import taken_collections
+from orca_recipes.plan.used_parts import taken_collections
 from orca_recipes.run.tokens.ledger import LEDGER, read_ledger
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.shards.records import ALL_TURNS, WINDOW

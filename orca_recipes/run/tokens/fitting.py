@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from orca_recipes.contract.templates.turn_texts import Dialogue
+from orca_recipes.contract.templates.dialogues import Dialogue
 from orca_recipes.run.renderers.last_exchange import with_cut
 from orca_recipes.run.renderers.student_renderer import Made, StudentRenderer, given_of
 from orca_recipes.run.renderers.turn_renderer import dialogues_of

@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 from orca_recipes.counted import counted
 from orca_recipes.errors import Failure
-from orca_recipes.plan.compile import collects, used_collections
 from orca_recipes.plan.stages import Plan
+from orca_recipes.plan.used_parts import collects, used_collections
 from orca_recipes.progress import Progress
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.work.account import Account, joined_counts, keep_account

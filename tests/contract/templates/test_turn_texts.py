@@ -10,8 +10,9 @@ from transformers import PreTrainedTokenizerFast
 
 from orca_recipes.contract.encoder import Vocabulary
 from orca_recipes.contract.templates.chat_template import ChatTemplate
+from orca_recipes.contract.templates.dialogues import Dialogue, Unfit
 from orca_recipes.contract.templates.template_ends import rendering_of
-from orca_recipes.contract.templates.turn_texts import Dialogue, TurnText, TurnWriter, Unfit, dialogue_of
+from orca_recipes.contract.templates.turn_texts import TurnText, TurnWriter
 
 QWEN3 = (
     "{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}"
@@ -255,13 +256,6 @@ def test_a_template_that_raises_or_loops_is_quoted() -> None:
 def test_the_last_exchange_alone_is_trained_where_the_recipe_says_so() -> None:
     messages = talk("user: One?", "assistant: 1", "user: Two?", "assistant: 2")
     assert answers(turns(CHATML, messages, history="last")) == ["2<|im_end|>"]
-
-
-def test_a_dialogue_is_told_and_read_back() -> None:
-    dialogue = Dialogue(talk("user: One?", "assistant: 1"), TOOLS, {"enable_thinking": False})
-    again = dialogue_of(dialogue.as_json(), is_cut=False)
-    assert again == dialogue
-    assert list(again.tools[0]["function"]["parameters"]) == ["zz", "aa"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from orca_recipes.contract.frames import rows_schema
 from orca_recipes.run.examples import read
 from orca_recipes.run.examples.identity import with_identity
 from orca_recipes.run.examples.read import batches_of, index_examples
+from orca_recipes.run.examples.read_part import joined_rejections
 from orca_recipes.run.mixtures import pools
 from orca_recipes.run.mixtures.mix import limited
 from orca_recipes.run.mixtures.pools import Collection
@@ -34,7 +35,7 @@ def read_stage(folder: Path) -> StageFolder:
         frame = pl.DataFrame([{"question": text, "task": f"t-{text}"} for text in questions], schema=rows_schema())
         frame = frame.with_columns(file=pl.lit("f", dtype=pl.String))
         write_table(writer.path("-0.arrow"), with_identity(frame, "c"))
-        write_frame(writer.path(".rejected.arrow"), read._joined_rejections([]))
+        write_frame(writer.path(".rejected.arrow"), joined_rejections([]))
         report = {"batches": [{"suffix": "-0.arrow", "rows": len(questions)}], "rejected": 0, "passed_over": {}}
         writer.keep(["-0.arrow", ".rejected.arrow"], report)
         names.append(writer.name)

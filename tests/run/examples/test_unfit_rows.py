@@ -15,7 +15,7 @@ from orca_recipes.contract.kinds import Reading, Slice, Source, SourceFile
 from orca_recipes.errors import SourceError
 from orca_recipes.progress import Progress
 from orca_recipes.run.build import build
-from orca_recipes.run.examples.read import ReadTask, read_part
+from orca_recipes.run.examples.read_part import ReadTask, read_part
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.show.show_lines import example_lines
 from orca_recipes.shards.show.spans import SpanDecoder

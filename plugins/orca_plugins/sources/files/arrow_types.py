@@ -1,6 +1,6 @@
 """Arrow columns as files store them, brought to three plain types.
 
-Text is large_string, references and options are lists of it, messages are lists of `_files_turns`. Integers become
+Text is large_string, references and options are lists of it, messages are lists of `turn_columns`. Integers become
 their digits here, so that a number means the same in every format.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 from orca_plugins.sources.files.chosen_rows import fits_where, plain_where, where_type
 from orca_plugins.sources.files.columns import LISTS, Wanted, shown
 from orca_plugins.sources.files.json_rows.strict_json import CONSTANT, FRACTION, BadRow
+from orca_plugins.sources.files.turns.arrow_texts import is_list
 from orca_plugins.sources.files.turns.spelt_messages import spelt_column
 from orca_plugins.sources.files.turns.tool_values import beside_text, without_nulls
 from orca_plugins.sources.files.turns.turn_columns import is_turn, list_offsets, plain_turns, turns_type
@@ -227,13 +228,6 @@ def _is_text(stored: "pa.DataType") -> bool:
         return bool(stored.scale == 0)
     texts = (types.is_string, types.is_large_string, types.is_string_view, types.is_integer, types.is_null)
     return any(is_one(stored) for is_one in texts)
-
-
-def is_list(stored: "pa.DataType") -> bool:
-    """Tell whether a stored type is one of Arrow's list types (list, large list, fixed-size list)."""
-    import pyarrow.types as types
-
-    return any(is_one(stored) for is_one in (types.is_list, types.is_large_list, types.is_fixed_size_list))
 
 
 def _is_null(stored: "pa.DataType") -> bool:

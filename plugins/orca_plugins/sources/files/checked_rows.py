@@ -37,7 +37,7 @@ NOT_TRAINED = "messages: their flags leave no turn to train"
 class Table:
     """Rows as read.
 
-    places: int64 [rows]. columns: ours to arrays [rows] of the plain types of `_files_arrow`.
+    places: int64 [rows]. columns: ours to arrays [rows] of the plain types of `arrow_types`.
     rejected: place and reason of rows that did not come this far.
     faults: rows among these, by position, that cannot be used, and why.
     """

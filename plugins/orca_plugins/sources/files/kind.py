@@ -1,8 +1,8 @@
 """Rows that lie in files: JSON lines, JSON lists, CSV, TSV, Parquet and Arrow, plain, compressed or in archives.
 
 The same rows give the same examples whatever the format. The formats differ only in how their bytes become columns
-(`_files_jsonl`, `_files_array`, `_files_delimited`, `_files_parquet`); what makes a row sound is said once, in
-`_files_tables` and `_files_records`.
+(`json_rows`, `csv_tsv`, `parquet`, `arrow_file`); what makes a row sound is said once, in `checked_rows` and
+`row_records`.
 """
 
 import json
@@ -14,14 +14,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from orca_plugins.sources.files import arrow_file as _files_arrow
-from orca_plugins.sources.files import csv_tsv as _files_delimited
-from orca_plugins.sources.files import parquet as _files_parquet
+from orca_plugins.sources.files import arrow_file, csv_tsv, parquet
 from orca_plugins.sources.files.checked_rows import Finish
-from orca_plugins.sources.files.columns import Shape, Wanted, shown, shown_path, wanted_columns
+from orca_plugins.sources.files.columns import Shape, Wanted, shown_path, wanted_columns
 from orca_plugins.sources.files.first_look import looked_at
-from orca_plugins.sources.files.json_rows import json_array as _files_array
-from orca_plugins.sources.files.json_rows import jsonl as _files_jsonl
+from orca_plugins.sources.files.json_rows import json_array, jsonl
 from orca_plugins.sources.files.json_rows.strict_json import BadRow
 from orca_plugins.sources.files.options import (
     Columns,
@@ -41,7 +38,7 @@ from orca_plugins.sources.files.places.formats import Format, compression_of, fo
 from orca_plugins.sources.files.places.found_files import find_files
 from orca_plugins.sources.files.raw_rows import first_rows, raw_rows
 from orca_plugins.sources.files.row_records import Rows
-from orca_plugins.sources.files.shapes import AUTO, equally_fitting, row_keys, shape_named, shapes
+from orca_plugins.sources.files.shapes import AUTO, only_fitting, row_keys, shape_named, shapes
 from orca_plugins.sources.files.trees import UNANSWERED, conversations
 from orca_plugins.sources.files.unused_columns import FILES_LOOKED_AT, unused_columns
 from orca_recipes.contract.conditions import Where
@@ -186,16 +183,16 @@ class Files(Source):
             return
         layout = self._layout(file)
         if layout == "jsonl" and slice.start == 0 and self._named_format(file) == "json":
-            _files_array.require_lines(file, wanted)
+            json_array.require_lines(file, wanted)
         match layout:
             case "parquet":
-                yield from _files_parquet.read(slice, file=file, wanted=wanted, finish=finish)
+                yield from parquet.read(slice, file=file, wanted=wanted, finish=finish)
             case "jsonl":
-                yield from _files_jsonl.read(slice, file=file, wanted=wanted, finish=finish)
+                yield from jsonl.read(slice, file=file, wanted=wanted, finish=finish)
             case "json":
-                yield from _files_array.read(file=file, wanted=wanted, finish=finish, path=self.rows)
+                yield from json_array.read(file=file, wanted=wanted, finish=finish, path=self.rows)
             case "arrow":
-                yield from _files_arrow.read(file=file, wanted=wanted, finish=finish)
+                yield from arrow_file.read(file=file, wanted=wanted, finish=finish)
             case "csv" | "tsv":
                 yield from self._delimited(file, layout, wanted, finish)
 
@@ -206,9 +203,9 @@ class Files(Source):
             return [whole_file(file)]
         match self._layout(file):
             case "parquet":
-                return _files_parquet.slices(file, slice_bytes=slice_bytes)
+                return parquet.slices(file, slice_bytes=slice_bytes)
             case "jsonl" if compression_of(file.path.name) is None:
-                return _files_jsonl.slices(file, slice_bytes=slice_bytes)
+                return jsonl.slices(file, slice_bytes=slice_bytes)
             case _:
                 return [whole_file(file)]
 
@@ -216,10 +213,10 @@ class Files(Source):
         """List the columns of a Parquet or Arrow file, or those in the first rows of JSON lines."""
         layout = self._layout(file)
         if layout == "arrow":
-            return _files_arrow.column_names(file)
+            return arrow_file.column_names(file)
         if layout == "parquet":
-            return _files_parquet.column_names(file)
-        return _files_jsonl.column_names(file)
+            return parquet.column_names(file)
+        return jsonl.column_names(file)
 
     def unused_columns(self) -> list[str]:
         """Columns of the files that nothing reads, by the first rows of the first files."""
@@ -238,7 +235,7 @@ class Files(Source):
             return None
         if any(self._named_format(file) != "parquet" for file in files):
             return None
-        counts = [_files_parquet.count_rows(file) for file in files]
+        counts = [parquet.count_rows(file) for file in files]
         return None if None in counts else sum(count for count in counts if count is not None)
 
     def _names_in(self, file: SourceFile) -> list[str]:
@@ -246,9 +243,9 @@ class Files(Source):
         them."""
         layout = self._layout(file)
         if layout in ("csv", "tsv"):
-            return _files_delimited.column_names(file, **self._manner(layout)) if self.header else []
+            return csv_tsv.column_names(file, **self._manner(layout)) if self.header else []
         if layout == "json":
-            return _files_array.column_names(file, self.rows)
+            return json_array.column_names(file, self.rows)
         return [] if layout in ("parquet", "arrow") and compression_of(file.path.name) else self.column_names(file)
 
     def settled(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
@@ -281,7 +278,7 @@ class Files(Source):
         if self.rows is not None:
             return {}
         files = [file for file in self.files()[:FILES_LOOKED_AT] if self._named_format(file) == "json"]
-        keys = {key for file in files for key in _files_array.lists_of_object(file, unless=row_keys())}
+        keys = {key for file in files for key in json_array.lists_of_object(file, unless=row_keys())}
         return {"rows": keys.pop()} if len(keys) == 1 else {}
 
     def look(self) -> Look:
@@ -306,21 +303,9 @@ class Files(Source):
         Raises: SourceError where no known shape fits, or several fit equally well.
         """
         rows = [row for _, found in self._heads(files) for row in found]
-        names = equally_fitting(rows)
         where = shown_path(self.path if len(files) > 1 else files[0].path)
-        if len(names) == 1:
-            return names[0]
-        if names:
-            told = " and ".join(f'"{name}"' for name in names)
-            raise SourceError(f"{where}: its first rows fit the shapes {told} equally well; name the one that is meant")
-        columns = ", ".join(shown(name) for name in dict.fromkeys(name for row in rows for name in row))
         is_table = any(self._layout(file) in ("csv", "tsv") for file in files[:FILES_LOOKED_AT])
-        headless = ", and header = false where its first row is one of them" if is_table else ""
-        raise SourceError(
-            f"{where}: its first rows have no shape that is known (columns: {columns or 'none'}); "
-            "say which columns are read: columns = { question = ..., answer = ... }, which init takes as "
-            f"--column question=... --column answer=...{headless}"
-        )
+        return only_fitting(rows, where=where, is_table=is_table)
 
     def _heads(self, files: Sequence[SourceFile]) -> list[tuple[SourceFile, list[dict[str, Any]]]]:
         """Read the first rows of each of the first files (FILES_LOOKED_AT)."""
@@ -389,14 +374,12 @@ class Files(Source):
 
     def _holds_lines(self, file: SourceFile) -> bool:
         keys = row_keys() if self.shape == AUTO else {path.partition(".")[0] for path in self._wanted().paths.values()}
-        return _files_array.holds_lines(file, keys)
+        return json_array.holds_lines(file, keys)
 
     def _delimited(
         self, file: SourceFile, layout: Literal["csv", "tsv"], wanted: Wanted, finish: Finish
     ) -> Iterator[Reading]:
-        return _files_delimited.read(
-            file=file, **self._manner(layout), header=self.header, wanted=wanted, finish=finish
-        )
+        return csv_tsv.read(file=file, **self._manner(layout), header=self.header, wanted=wanted, finish=finish)
 
     def _manner(self, layout: Format) -> dict[str, str]:
         usual = '"' if layout == "csv" else ""

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_plugins.sources.files.arrow_types import beside_texts, fits, is_list, no_numbers, plain, unfit_values
+from orca_plugins.sources.files.arrow_types import beside_texts, fits, no_numbers, plain, unfit_values
 from orca_plugins.sources.files.checked_rows import Finish, Table
 from orca_plugins.sources.files.columns import LISTS, Wanted, columns_in_file, routes, shown, shown_path
 from orca_plugins.sources.files.made_columns import with_completions
 from orca_plugins.sources.files.places.byte_stream import BLOCK_BYTES, whole_file
 from orca_plugins.sources.files.places.formats import compression_of
 from orca_plugins.sources.files.places.seekable_files import seekable, sound
+from orca_plugins.sources.files.turns.arrow_texts import is_list
 from orca_plugins.sources.files.turns.message_keys import carried_of, given_twice, holders, lost_of_row, watched
 from orca_plugins.sources.files.turns.turn_columns import holding, is_answered, list_offsets
 from orca_recipes.contract.conditions import told

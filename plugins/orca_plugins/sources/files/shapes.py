@@ -16,7 +16,7 @@ from orca_plugins.sources.files.columns import Shape, Theirs, routes, shown
 from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Unlike, decode
 from orca_plugins.sources.files.turns.item_rules import rules
 from orca_recipes.contract.spelling import quoted
-from orca_recipes.errors import PluginError
+from orca_recipes.errors import PluginError, SourceError
 
 AUTO = "auto"
 GROUP = "orca_recipes.shapes"
@@ -70,6 +70,28 @@ def equally_fitting(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """List the shapes that fit some rows best: one, none, or several of equal fit."""
     names = fitting(rows)
     return [name for name in names if _asked(shape_named(name)) == _asked(shape_named(names[0]))]
+
+
+def only_fitting(rows: Sequence[Mapping[str, Any]], *, where: str, is_table: bool) -> str:
+    """Return the one shape that some rows fit best.
+
+    Args:
+        where: the file or files, as an error names them. is_table: whether it is CSV or TSV, which may lack a header.
+    Raises: SourceError where no known shape fits, or several fit equally well.
+    """
+    names = equally_fitting(rows)
+    if len(names) == 1:
+        return names[0]
+    if names:
+        told = " and ".join(f'"{name}"' for name in names)
+        raise SourceError(f"{where}: its first rows fit the shapes {told} equally well; name the one that is meant")
+    columns = ", ".join(shown(name) for name in dict.fromkeys(name for row in rows for name in row))
+    headless = ", and header = false where its first row is one of them" if is_table else ""
+    raise SourceError(
+        f"{where}: its first rows have no shape that is known (columns: {columns or 'none'}); "
+        "say which columns are read: columns = { question = ..., answer = ... }, which init takes as "
+        f"--column question=... --column answer=...{headless}"
+    )
 
 
 def _shape(name: str, table: Mapping[str, Any], of_items: Mapping[str, Any]) -> Shape:

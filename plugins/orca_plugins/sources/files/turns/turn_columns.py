@@ -12,6 +12,8 @@ import numpy as np
 
 from orca_plugins.sources.files.columns import Wanted
 from orca_plugins.sources.files.json_rows.strict_json import BadRow
+from orca_plugins.sources.files.turns.arrow_texts import first_text, is_list, is_text, plain_text, texts_at
+from orca_plugins.sources.files.turns.message_flags import flags_of_turns
 from orca_plugins.sources.files.turns.message_keys import (
     ASSISTANT,
     CALL,
@@ -20,20 +22,14 @@ from orca_plugins.sources.files.turns.message_keys import (
     PART_KEYS,
     PARTS,
     ROLE_KEYS,
-    SAYS_ELSE,
-    SAYS_NO,
-    SAYS_YES,
     SPACE,
     TEXT_KEYS,
     TOOL,
     calls_of,
     differing,
-    flag_of_another,
-    flags_disagree,
     flags_of,
     known,
     lost_of_message,
-    odd_flag,
     odd_part,
     plain_role,
     reasoning_of,
@@ -47,8 +43,6 @@ from orca_recipes.shards.layout import ROLES
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_SAYS_NOTHING = -1
 
 
 def turns_type() -> "pa.DataType":
@@ -69,24 +63,26 @@ def plain_turns(flat: "pa.Array", wanted: Wanted) -> "pa.Array":
     if pa.types.is_null(flat.type):
         return pa.nulls(len(flat), turns_type().value_type)
     fields = {field.name: pc.struct_field(flat, [place]) for place, field in enumerate(flat.type.fields)}
-    roles = [_plain_roles(_text(fields[name]), wanted) for name in ROLE_KEYS if name in fields]
+    roles = [_plain_roles(plain_text(fields[name]), wanted) for name in ROLE_KEYS if name in fields]
     contents: list[pa.Array] = []
     odd: list[pa.Array] = []
     for name in TEXT_KEYS:
-        if name in fields and _is_list(fields[name].type):
+        if name in fields and is_list(fields[name].type):
             text, fault = _texts_of_parts(fields[name], wanted)
             contents, odd = [*contents, text], [*odd, fault]
         elif name in fields:
-            contents.append(_text(fields[name]))
-    role, content = _first(roles, len(flat)), _first(contents, len(flat))
+            contents.append(plain_text(fields[name]))
+    role, content = first_text(roles, len(flat)), first_text(contents, len(flat))
     role, spelt = _without_calls(role)
-    train, flagged = _flags_of_turns(fields, role, wanted)
+    train, flagged = flags_of_turns(fields, role, wanted)
     differ = [_differing(pair, names) for pair, names in ((roles, ROLE_KEYS), (contents, TEXT_KEYS)) if len(pair) > 1]
     silent = silent_keys(wanted) | {*PARTS, *flags_of(wanted)}
     beside, left, misread = _beside(fields, role, content, spelt, wanted)
     if (calls := beside["tool_calls"]).null_count < len(flat):
         content = pc.if_else(calls.is_valid(), _without(content.fill_null(""), spelt), content)
-    fault = _first([_lost({**fields, **left}, len(flat), silent, wanted), *differ, *odd, flagged, misread], len(flat))
+    fault = first_text(
+        [_lost({**fields, **left}, len(flat), silent, wanted), *differ, *odd, flagged, misread], len(flat)
+    )
     return pa.StructArray.from_arrays(
         [role, content, train, fault, *beside.values()],
         ["role", "content", "train", "fault", *beside],
@@ -104,8 +100,8 @@ def is_turn(stored: "pa.DataType") -> bool:
     if len(set(names)) != len(names) or not all(set(names) & set(keys) for keys in (ROLE_KEYS, TEXT_KEYS)):
         return False
     kinds = {field.name: field.type for field in stored.fields}
-    are_texts = all(_is_text(kinds[name]) for name in ROLE_KEYS if name in kinds)
-    return are_texts and all(_is_text(kinds[name]) or _is_list(kinds[name]) for name in TEXT_KEYS if name in kinds)
+    are_texts = all(is_text(kinds[name]) for name in ROLE_KEYS if name in kinds)
+    return are_texts and all(is_text(kinds[name]) or is_list(kinds[name]) for name in TEXT_KEYS if name in kinds)
 
 
 def holding(array: "pa.Array") -> np.ndarray:
@@ -129,7 +125,7 @@ def holding(array: "pa.Array") -> np.ndarray:
         return np.asarray(valid & (pc.binary_length(array).fill_null(0).to_numpy(zero_copy_only=False) > 0))
     if pa.types.is_map(kind):
         return np.asarray(valid & (np.diff(array.offsets.to_numpy()) > 0))
-    if _is_list(kind):
+    if is_list(kind):
         found = np.zeros(len(array), bool)
         parents = pc.list_parent_indices(array).to_numpy(zero_copy_only=False)
         found[parents[holding(pc.list_flatten(array))]] = True
@@ -169,10 +165,10 @@ def _texts_of_parts(array: "pa.Array", wanted: Wanted) -> "tuple[pa.Array, pa.Ar
     parts, parents = pc.list_flatten(array), pc.list_parent_indices(array).to_numpy(zero_copy_only=False)
     faults: dict[int, str] = {}
     kinds = {field.name: field.type for field in parts.type.fields} if pa.types.is_struct(parts.type) else {}
-    if not all(name in kinds and _is_text(kinds[name]) for name in PART_KEYS):
-        return nothing, _spelt(len(array), dict.fromkeys(np.flatnonzero(counts).tolist(), NOT_PARTS))
+    if not all(name in kinds and is_text(kinds[name]) for name in PART_KEYS):
+        return nothing, texts_at(len(array), dict.fromkeys(np.flatnonzero(counts).tolist(), NOT_PARTS))
     fields = {field.name: pc.struct_field(parts, [place]) for place, field in enumerate(parts.type.fields)}
-    kind = _text(fields["type"])
+    kind = plain_text(fields["type"])
     odd = ~pc.equal(kind, "text").fill_null(False).to_numpy(zero_copy_only=False)
     for place in np.flatnonzero(odd).tolist():  # parts of text are what nearly all parts are
         # As bytes, since text that is not UTF-8 cannot be given out as str.
@@ -181,10 +177,10 @@ def _texts_of_parts(array: "pa.Array", wanted: Wanted) -> "tuple[pa.Array, pa.Ar
     lost = _lost(fields, len(parts), silent_keys(wanted) | {*PART_KEYS}, wanted)
     for place in np.flatnonzero(lost.is_valid().to_numpy(zero_copy_only=False)).tolist():
         faults.setdefault(int(parents[place]), lost[place].as_py())
-    texts = pa.LargeListArray.from_arrays(list_offsets(array), _text(fields["text"]))
+    texts = pa.LargeListArray.from_arrays(list_offsets(array), plain_text(fields["text"]))
     joined = pc.binary_join(texts, pa.scalar("", pa.large_string()))  # null where a part is
     unread = (counts == 0) | np.isin(np.arange(len(array)), list(faults))
-    return pc.if_else(pa.array(unread), pa.scalar(None, pa.large_string()), joined), _spelt(len(array), faults)
+    return pc.if_else(pa.array(unread), pa.scalar(None, pa.large_string()), joined), texts_at(len(array), faults)
 
 
 def _without_calls(role: "pa.Array") -> "tuple[pa.Array, np.ndarray]":
@@ -215,12 +211,12 @@ def _beside(
             continue
         ours = "reasoning" if name in thoughts else "name" if name in known().names else "tool_call_id"
         speaker = {"reasoning": ASSISTANT, "tool_call_id": TOOL, "name": None}[ours]
-        if _is_text(fields[name].type) or pa.types.is_integer(fields[name].type):
-            text, left[name] = _parted(_text(fields[name]), role, speaker)
+        if is_text(fields[name].type) or pa.types.is_integer(fields[name].type):
+            text, left[name] = _parted(plain_text(fields[name]), role, speaker)
             found[ours].append(text)
         elif ours == "name":
             _, left[name] = _parted(fields[name], role, TOOL, is_of_others=False)
-    columns = {name: _first(found.get(name, []), count) for name in BESIDE_CONTENT}
+    columns = {name: first_text(found.get(name, []), count) for name in BESIDE_CONTENT}
     differ = _differing_any(found["reasoning"], [name for name in thoughts if name in left], count)
     held = {name: fields[name] for name in calls_of(wanted) if name in fields and fields[name].null_count < count}
     if not held and not spelt.any():
@@ -240,8 +236,8 @@ def _beside(
             odd = str(reason) if isinstance(reason, BadRow) else None
         if odd is not None:
             faults[place] = odd
-    columns["tool_calls"] = _spelt(count, {place: text for place, text in texts.items() if text is not None})
-    return columns, left, _first([differ, _spelt(count, faults)], count)
+    columns["tool_calls"] = texts_at(count, {place: text for place, text in texts.items() if text is not None})
+    return columns, left, first_text([differ, texts_at(count, faults)], count)
 
 
 def _parted(
@@ -285,49 +281,7 @@ def _differing_any(texts: "Sequence[pa.Array]", names: Sequence[str], count: int
             told = {name: text for name, text in said.items() if text is not None}
             if len({*told.values()}) > 1:
                 faults[place] = differing(list(told))
-    return _spelt(count, faults)
-
-
-def _flags_of_turns(fields: "Mapping[str, pa.Array]", role: "pa.Array", wanted: Wanted) -> "tuple[pa.Array, pa.Array]":
-    """Read the flags of messages as `turn_values._flags` does, for columns."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    count = len(role)
-    columns = {flag: fields[flag] for flag in flags_of(wanted) if flag in fields and fields[flag].null_count < count}
-    if not columns:
-        return pa.nulls(count, pa.bool_()), pa.nulls(count, pa.large_string())
-    said = np.stack([_said_by_all(array) for array in columns.values()])
-    names = list(columns)
-    answers = pc.equal(role, "assistant").fill_null(False).to_numpy(zero_copy_only=False)
-    yes, no = (said == SAYS_YES).any(axis=0), (said == SAYS_NO).any(axis=0)
-    faults: dict[int, str] = {}
-    for place in np.flatnonzero((said == SAYS_ELSE).any(axis=0)).tolist():
-        faults[place] = odd_flag(names[int(np.argmax(said[:, place] == SAYS_ELSE))], wanted)
-    for place in np.flatnonzero(yes & no).tolist():
-        told = [name for name, says in zip(names, said[:, place], strict=True) if says != _SAYS_NOTHING]
-        faults.setdefault(place, flags_disagree(told, wanted))
-    for place in np.flatnonzero(yes & ~answers).tolist():
-        faults.setdefault(place, flag_of_another(names[int(np.argmax(said[:, place] == SAYS_YES))], wanted))
-    return pa.array(yes, mask=~(yes ^ no)), _spelt(count, faults)
-
-
-def _said_by_all(array: "pa.Array") -> np.ndarray:
-    """Read each value of a flag: int8 [messages], SAYS_NO, SAYS_YES or SAYS_ELSE, -1 for null."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    valid = array.is_valid().to_numpy(zero_copy_only=False)
-    if pa.types.is_boolean(array.type):
-        says = array.fill_null(False).to_numpy(zero_copy_only=False).astype(np.int8)
-    elif any(is_one(array.type) for is_one in (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)):
-        number = pc.cast(array, pa.float64(), safe=False).fill_null(0).to_numpy(zero_copy_only=False)
-        says = np.where(number == 0, SAYS_NO, np.where(number == 1, SAYS_YES, SAYS_ELSE)).astype(np.int8)
-    else:
-        says = np.full(len(array), SAYS_ELSE, np.int8)
-    return np.asarray(np.where(valid, says, _SAYS_NOTHING))
+    return texts_at(count, faults)
 
 
 def _lost(fields: "Mapping[str, pa.Array]", count: int, silent: frozenset[str], wanted: Wanted) -> "pa.Array":
@@ -370,51 +324,3 @@ def _plain_roles(role: "pa.Array", wanted: Wanted) -> "pa.Array":
     except UnicodeDecodeError:
         return role  # the row's text is refused as a whole
     return pa.array(meant, pa.large_string()).take(pc.index_in(role, theirs))
-
-
-def _spelt(count: int, faults: Mapping[int, str]) -> "pa.Array":
-    """Faults by position as a column."""
-    import pyarrow as pa
-
-    if not faults:
-        return pa.nulls(count, pa.large_string())
-    texts = list(dict.fromkeys(faults.values()))
-    number = {text: place for place, text in enumerate(texts)}
-    places = np.full(count, -1)
-    places[list(faults)] = [number[text] for text in faults.values()]
-    return pa.array(texts, pa.large_string()).take(pa.array(places, mask=places < 0))
-
-
-def _first(arrays: "Sequence[pa.Array]", count: int) -> "pa.Array":
-    """Take the first text that is there, at no cost for columns of nulls."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    filled = [array for array in arrays if array.null_count < count]
-    if not filled:
-        return pa.nulls(count, pa.large_string())
-    return pc.coalesce(*filled) if len(filled) > 1 else filled[0]
-
-
-def _text(array: "pa.Array") -> "pa.Array":
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    return array if pa.types.is_large_string(array.type) else array.cast(pa.large_string())
-
-
-def _is_text(stored: "pa.DataType") -> bool:
-    import pyarrow.types as types
-
-    if types.is_dictionary(stored):
-        return _is_text(stored.value_type)
-    return any(
-        is_one(stored) for is_one in (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
-    )
-
-
-def _is_list(stored: "pa.DataType") -> bool:
-    import pyarrow.types as types
-
-    return any(is_one(stored) for is_one in (types.is_list, types.is_large_list, types.is_fixed_size_list))

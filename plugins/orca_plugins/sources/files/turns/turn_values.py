@@ -1,4 +1,4 @@
-"""A message as JSON holds it, brought to the one plain type of `_files_turns`."""
+"""A message as JSON holds it, brought to the one plain type of `turn_columns`."""
 
 from collections.abc import Mapping
 from typing import Any
