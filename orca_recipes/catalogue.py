@@ -84,12 +84,12 @@ class Catalogue:
 
     @property
     def broken(self) -> tuple[BrokenPlugin, ...]:
-        """The plugins that could not be loaded or asked."""
+        """Return the plugins that could not be loaded or asked."""
         return tuple(self._broken)
 
     @property
     def loaded(self) -> tuple[LoadedPlugin, ...]:
-        """Entry points found, in order, with the import time of each; broken ones too."""
+        """Return entry points found, in order, with the import time of each; broken ones too."""
         return tuple(self._loaded)
 
     def offers(self, hook: str) -> tuple[Offer, ...]:

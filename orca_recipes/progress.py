@@ -29,7 +29,7 @@ class Progress(AbstractContextManager["Progress"]):
         """Begin a stage; total is in `unit` ("B", "examples", "shards")."""
 
     def advance(self, amount: int) -> None:
-        """So much of the stage was done."""
+        """Hear that so much of the stage was done."""
 
     def end(self, summary: str) -> None:
         """End the stage, with a summary."""
@@ -39,11 +39,11 @@ class Progress(AbstractContextManager["Progress"]):
 
     @property
     def is_live(self) -> bool:
-        """True where `board` is seen."""
+        """Tell whether `board` is seen."""
         return False
 
     def board(self, lines: Lines | None) -> None:
-        """Lines that stand below the bars and are asked for again and again, None for none any more."""
+        """Show lines below the bars, asked for again and again; None: none any more."""
 
     def __enter__(self) -> Self:
         return self
@@ -55,7 +55,7 @@ class Progress(AbstractContextManager["Progress"]):
 
 
 def progress_for(stream: TextIO = sys.stderr) -> Progress:
-    """Bars where the stream is a terminal, lines elsewhere."""
+    """Choose bars where the stream is a terminal, lines elsewhere."""
     return _BarProgress() if stream.isatty() else _LineProgress(stream)
 
 

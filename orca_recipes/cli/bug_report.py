@@ -72,7 +72,7 @@ def _version(name: str) -> str | None:
 
 
 def _plugins() -> dict[str, str]:
-    """Packages other than ours that offer kinds."""
+    """Return packages other than ours that offer kinds."""
     from importlib.metadata import entry_points
 
     found = {point.dist.name for point in entry_points(group="orca_recipes") if point.dist is not None}

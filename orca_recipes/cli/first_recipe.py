@@ -117,7 +117,7 @@ def _named(text: str) -> str:
 
 
 def _columns(said: Sequence[str]) -> dict[str, str]:
-    """Columns as they are named. Raises: SourceError."""
+    """Return columns as they are named. Raises: SourceError."""
     named = {}
     for told in said:
         ours, equals, theirs = told.partition("=")

@@ -234,7 +234,7 @@ def stdout_as_stderr() -> Iterator[None]:
 
 
 def need_the_trainer() -> None:
-    """Before what the trainer stands on is imported: is it there? Its warnings about itself are not shown.
+    """Check that what the trainer stands on is installed, before it is imported, and silence its warnings about itself.
 
     Raises: PluginError where it is not installed.
     """

@@ -73,7 +73,7 @@ def list_command(as_json: bool) -> None:
 
 
 def ask_where_new(recipe: Recipe) -> None:
-    """On a terminal, ask for each pair of host and variable that the recipe's teachers and engine need, if it is new.
+    """Ask, on a terminal, for each pair of host and variable that the recipe's teachers and engine need, if it is new.
 
     Elsewhere nothing is asked: sending is refused with a sentence when it comes to that.
     """

@@ -95,7 +95,7 @@ class Answer:
 
     @property
     def is_empty(self) -> bool:
-        """True for a reply without text or tool call, also under the reasons that older traces gave it."""
+        """Tell whether a reply has neither text nor tool call, also under the reasons that older traces gave it."""
         if self.reason is not None:
             return self.reason in (EMPTY, _EMPTY_BEFORE) or self.finish_reason == _NO_CONTENT_BEFORE
         return self.finish_reason != CUT and self.tool_calls is None and not (self.text or "").strip()
@@ -148,13 +148,13 @@ class Prices(BaseModel):
     batch_discount: Annotated[float, Field(ge=0, le=1, description="share that batches are cheaper by (0.5)")] = 0.0
 
     def cost(self, *, input_tokens: float, output_tokens: float, cached: float = 0, batch: bool = False) -> float:
-        """USD of so many tokens; cached: those of the input tokens that the server had cached."""
+        """Compute the USD of so many tokens; cached: those of the input tokens that the server had cached."""
         kept = self.input if self.cached_input is None else self.cached_input
         whole = (input_tokens - cached) * self.input + cached * kept + output_tokens * self.output
         return whole / 1e6 * (1 - self.batch_discount if batch else 1)
 
     def cost_of(self, answer: Answer, *, batch: bool = False) -> float | None:
-        """USD of an answer, None where its server did not count."""
+        """Compute the USD of an answer, None where its server did not count."""
         if answer.input_tokens is None or answer.output_tokens is None:
             return None
         cached = min(answer.cached_input_tokens or 0, answer.input_tokens)

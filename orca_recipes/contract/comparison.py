@@ -99,7 +99,7 @@ class Comparison(Filter, ABC):
         """
 
     def reasons(self, *, conversations: pl.DataFrame) -> pl.Series:
-        """None: no conversation is rejected for itself."""
+        """Return None: no conversation is rejected for itself."""
         import polars as pl
 
         return pl.repeat(None, conversations.height, dtype=pl.String, eager=True)

@@ -48,7 +48,7 @@ class Condition:
 
     @property
     def sort(self) -> Sort:
-        """The type of column that the condition needs."""
+        """Return the type of column that the condition needs."""
         if self.operation in ("turns", "role"):
             return "messages"
         if self.operation == "null":

@@ -11,7 +11,7 @@ import tomllib
 
 
 def parted(docstring: str | None) -> tuple[str, str]:
-    """Prose and example: the longest run of paragraphs that is TOML and sets something; "" where there is none."""
+    """Part prose and example, the longest run of paragraphs that is TOML and sets something; "" where there is none."""
     paragraphs = re.split(r"\n[ \t]*\n", inspect.cleandoc(docstring or ""))
     runs = [(start, stop) for start in range(len(paragraphs)) for stop in range(start + 1, len(paragraphs) + 1)]
     for start, stop in sorted(runs, key=lambda run: run[0] - run[1]):

@@ -51,7 +51,7 @@ def draw_below(*, keys: np.ndarray, bounds: np.ndarray) -> np.ndarray:
 
 
 def digests(values: Iterable[bytes | memoryview], *, person: bytes = b"") -> tuple[np.ndarray, np.ndarray]:
-    """BLAKE2b-128 of each value as two uint64 arrays (high, low)."""
+    """Digest each value by BLAKE2b-128: two uint64 arrays (high, low)."""
     # No function of ours is called for a value, and a copied state is cheaper than one made anew: each would cost as
     # much as the hash of a short text.
     fresh, found = hashlib.blake2b(digest_size=16, person=person), []
@@ -67,7 +67,7 @@ def digests(values: Iterable[bytes | memoryview], *, person: bytes = b"") -> tup
 def binary_digests(
     values: pa.LargeBinaryArray | pa.LargeStringArray, *, person: bytes = b""
 ) -> tuple[np.ndarray, np.ndarray]:
-    """BLAKE2b-128 of each value, [n] to two uint64 [n]; nulls hash as what their offsets span."""
+    """Digest each value by BLAKE2b-128, [n] to two uint64 [n]; nulls hash as what their offsets span."""
     _, offsets, data = values.buffers()
     if not len(values) or offsets is None:
         return digests([], person=person)
@@ -77,7 +77,7 @@ def binary_digests(
 
 
 def text_digests(texts: pl.Series, *, person: bytes = b"") -> tuple[np.ndarray, np.ndarray]:
-    """BLAKE2b-128 of the UTF-8 of each text (nulls hash as empty): String [n] to two uint64 [n]."""
+    """Digest the UTF-8 of each text by BLAKE2b-128 (nulls hash as empty): String [n] to two uint64 [n]."""
     import pyarrow as pa
 
     column = texts.fill_null("").rechunk().to_arrow()

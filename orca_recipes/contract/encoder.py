@@ -83,7 +83,7 @@ class Encoder(ABC):
         """
 
     def dropped(self, *, texts: pa.LargeStringArray, opens: bool) -> np.ndarray:
-        """bool [texts]: of which runs of text a part is neither in the ids nor told by the unknown token.
+        """Return bool [texts]: of which runs of text a part is neither in the ids nor told by the unknown token.
 
         Args: as for `encode`.
         """
@@ -92,7 +92,8 @@ class Encoder(ABC):
         return np.zeros(len(texts), dtype=bool)
 
     def changed(self, *, texts: pa.LargeStringArray) -> np.ndarray:
-        """bool [texts]: which contents of messages are other texts once the tokenizer's normalizer has been at them."""
+        """Return bool [texts]: which contents of messages are other texts once the tokenizer's normalizer has been
+        at them."""
         import numpy as np
 
         return np.zeros(len(texts), dtype=bool)

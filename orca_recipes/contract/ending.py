@@ -34,7 +34,7 @@ class Ending:
 
     @property
     def terminators(self) -> tuple[tuple[int, ...], ...]:
-        """The ids that end complete trained turns, in each of their ways."""
+        """Return the ids that end complete trained turns, in each of their ways."""
         return (self.ids, *((token,) for token in self.others))
 
     def named(self, vocabulary: Vocabulary) -> Vocabulary:

@@ -107,7 +107,8 @@ class RowBlock:
 
     @cached_property
     def labelled(self) -> np.ndarray:
-        """bool [tokens]: which tokens are labels (of themselves, not shifted), an example's first token never."""
+        """Return bool [tokens]: which tokens are labels (of themselves, not shifted), an example's first token
+        never."""
         import numpy as np
 
         from orca_recipes.shards.layout import is_trained
@@ -118,12 +119,12 @@ class RowBlock:
 
     @property
     def example_bounds(self) -> np.ndarray:
-        """int64 [examples + 1] into tokens."""
+        """Return int64 [examples + 1] into tokens."""
         return self.segments.example_bounds
 
     @cached_property
     def row_bounds(self) -> np.ndarray:
-        """int64 [rows + 1] into tokens."""
+        """Return int64 [rows + 1] into tokens."""
         bounds: np.ndarray = self.segments.token_starts[self.segments.row_starts]
         return bounds
 

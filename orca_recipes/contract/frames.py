@@ -26,7 +26,7 @@ BESIDE_MESSAGES = ("tools", "template_kwargs")
 
 
 def messages_type() -> Any:
-    """MESSAGES: a conversation, oldest message first; `trained` marks what carries loss.
+    """Return the type MESSAGES: a conversation, oldest message first; `trained` marks what carries loss.
 
     content: "" where a message only calls tools. reasoning: an assistant's thoughts before its content. tool_calls:
     canonical JSON of a list of {"id", "type", "function": {"name", "arguments"}}, where arguments is an object and id
@@ -48,14 +48,15 @@ def messages_type() -> Any:
 
 
 def extra_type() -> Any:
-    """EXTRA: other columns that a source was asked to keep, by name; a value is null where the row has none."""
+    """Return the type EXTRA: other columns that a source was asked to keep, by name; a value is null where the row
+    has none."""
     import polars as pl
 
     return pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
 
 
 def rows_schema() -> dict[str, Any]:
-    """ROWS: what a source reads; a row has a question or messages.
+    """Return the schema ROWS: what a source reads; a row has a question or messages.
 
     place: where in the file (1-based physical line of a text file, 1-based row of a Parquet file or array).
     id: the row's own id, where it has one. references: its reference answers, one of which is trained.
@@ -86,21 +87,22 @@ def rows_schema() -> dict[str, Any]:
 
 
 def shots_type() -> Any:
-    """SHOTS: answered examples that are shown before a question."""
+    """Return the type SHOTS: answered examples that are shown before a question."""
     import polars as pl
 
     return pl.List(pl.Struct({"question": pl.String, "answer": pl.String}))
 
 
 def rejected_rows_schema() -> dict[str, Any]:
-    """REJECTED_ROWS: rows that a source could not read."""
+    """Return the schema REJECTED_ROWS: rows that a source could not read."""
     import polars as pl
 
     return {"place": pl.Int64, "reason": pl.String}
 
 
 def examples_schema() -> dict[str, Any]:
-    """EXAMPLES: rows with their identity, two u64 beside the id of their own, and with source file and place.
+    """Return the schema EXAMPLES: rows with their identity, two u64 beside the id of their own, and with source file
+    and place.
 
     shots: answered examples of the same task, where the strategy asks for some (`Strategy.shots`).
     question_hi, question_lo: digest of the question, null where nobody has to be kept apart from it.
@@ -113,14 +115,14 @@ def examples_schema() -> dict[str, Any]:
 
 
 def answers_schema() -> dict[str, Any]:
-    """ANSWERS: a teacher's answers; reason is null where there is one."""
+    """Return the schema ANSWERS: a teacher's answers; reason is null where there is one."""
     import polars as pl
 
     return {"answer": pl.String, "finish_reason": pl.String, "reason": pl.String}
 
 
 def conversations_schema() -> dict[str, Any]:
-    """CONVERSATIONS: what the student is trained on, as filters see it.
+    """Return the schema CONVERSATIONS: what the student is trained on, as filters see it.
 
     question, references, options, language, extra: the example's. answer, finish_reason: the teacher's. instruction:
     what the teacher saw beside the question (system message and the strategy's words), null where nothing was asked.
@@ -141,7 +143,7 @@ def conversations_schema() -> dict[str, Any]:
 
 
 def stored_conversations_schema() -> dict[str, Any]:
-    """STORED_CONVERSATIONS: conversations as they are kept, with the provenance that records tell.
+    """Return the schema STORED_CONVERSATIONS: conversations as they are kept, with the provenance that records tell.
 
     strategy, system_message and teacher are the recipe's names ("" where there is none); cut marks an answer that
     its teacher did not finish. teacher_view: what the teacher was asked, told by the student's messages (`run/views`),
@@ -200,7 +202,7 @@ def _one(value: Any, dtype: Any) -> pl.Series:
 
 
 def completed_messages(messages: pl.Series) -> pl.Series:
-    """Conversations with all fields of `MESSAGES`; those that are missing are null."""
+    """Return conversations with all fields of `MESSAGES`; those that are missing are null."""
     import polars as pl
 
     whole = _cast(pl.col(messages.name), messages.dtype, messages_type())

@@ -40,7 +40,7 @@ class Kind(BaseModel):
 
     @classmethod
     def methods_missing(cls) -> tuple[str, ...]:
-        """Names of the methods that a class still needs to be a kind; of a finished one none."""
+        """Return names of the methods that a class still needs to be a kind; of a finished one none."""
         return tuple(sorted(getattr(cls, "__abstractmethods__", ())))
 
     def identity(self) -> dict[str, Any]:

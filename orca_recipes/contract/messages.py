@@ -55,7 +55,7 @@ def conversations_of(turns: Sequence[Turn]) -> pl.Series:
 
 
 def _of_one_shape(turns: Sequence[Turn], count: int) -> pl.Series:
-    """Conversations of these turns, none of them null."""
+    """Return conversations of these turns, none of them null."""
     import polars as pl
 
     width = len(turns)
@@ -75,14 +75,14 @@ def _of_one_shape(turns: Sequence[Turn], count: int) -> pl.Series:
 
 
 def _plain_messages_type() -> Any:
-    """MESSAGES that have nothing beside content, as a list: `reshape` makes an array."""
+    """Return the type of MESSAGES that have nothing beside content, as a list: `reshape` makes an array."""
     import polars as pl
 
     return pl.List(pl.Struct({"role": pl.String, "content": pl.String, "trained": pl.Boolean}))
 
 
 def lists_of(flat: pl.Series, lengths: np.ndarray) -> pl.Series:
-    """Messages one after the other, cut into conversations.
+    """Return messages one after the other, cut into conversations.
 
     Args:
         flat: structs [messages] as in `frames.MESSAGES`. lengths: integers [conversations].
@@ -109,7 +109,7 @@ def flat_messages(messages: pl.Series) -> pl.DataFrame:
 
 
 def heading(system: pl.Series) -> pl.Series:
-    """System messages as turns: an empty one is none."""
+    """Return system messages as turns: an empty one is none."""
     import polars as pl
 
     return pl.select(pl.when(system.str.len_bytes() > 0).then(system).alias("system")).to_series()
@@ -132,7 +132,7 @@ def ends_with_answer(messages: pl.Series) -> pl.Series:
 
 
 def without_last_answer(messages: pl.Series) -> pl.Series:
-    """Conversations up to the answer that ends them; those that end on another message stay as they are."""
+    """Return conversations up to the answer that ends them; those that end on another message stay as they are."""
     import polars as pl
 
     answered = ends_with_answer(messages)

@@ -23,7 +23,7 @@ class Piece:
 
     @property
     def is_of_recipe(self) -> bool:
-        """True for a piece that a recipe chooses in a table of its own."""
+        """Tell whether a recipe chooses the piece in a table of its own."""
         return self.table.startswith("[")
 
 

@@ -59,12 +59,12 @@ def quoted_runs(text: str, source: str, *, fewest_words: int = FEWEST_WORDS) -> 
 
 
 def _plain(text: str) -> str:
-    """Words in small letters, one space apart. Only ASCII letters are made small, as the fast search does."""
+    """Return words in small letters, one space apart. Only ASCII letters are made small, as the fast search does."""
     return " ".join("".join(chr(ord(char) + 32) if "A" <= char <= "Z" else char for char in text).split())
 
 
 def _spaced(texts: pl.Series) -> pl.Series:
-    """Texts whose words stand one space apart; most do already, and are looked at and no more."""
+    """Return texts whose words stand one space apart; most do already, and are looked at and no more."""
     import polars as pl
 
     # polars' regex is Rust's, where [a--b] means a without b.

@@ -27,7 +27,7 @@ SYSTEM_MESSAGES = (None, "", "You are a helpful assistant.")
 
 
 def sample_examples() -> pl.DataFrame:
-    """`frames.EXAMPLES` with a question and one or several references, with and without a system message."""
+    """Return `frames.EXAMPLES` with a question and one or several references, with and without a system message."""
     import polars as pl
 
     rows = [
@@ -42,7 +42,7 @@ def sample_examples() -> pl.DataFrame:
 
 
 def sample_conversations() -> pl.DataFrame:
-    """`frames.CONVERSATIONS`: one turn and several, with and without a system message, empty, with a tool."""
+    """Return `frames.CONVERSATIONS`: one turn and several, with and without a system message, empty, with a tool."""
     import polars as pl
 
     schema = conversations_schema()

@@ -173,7 +173,8 @@ class Source(Kind, ABC):
         return {}
 
     def suggested(self) -> Mapping[str, Any]:
-        """Options that a recipe needs to read it, as far as its data tell; for a first recipe, never for a build."""
+        """Return options that a recipe needs to read it, as far as its data tell; for a first recipe, never for a
+        build."""
         return {}
 
     def look(self) -> Look:
@@ -184,7 +185,7 @@ class Source(Kind, ABC):
         return Look()
 
     def unused_columns(self) -> Sequence[str]:
-        """Columns that its files have and it does not read, for people to see; nothing where that is not known.
+        """Return columns that its files have and it does not read, for people to see; nothing where that is not known.
 
         Called once a reading, after it; what it says decides nothing.
         """

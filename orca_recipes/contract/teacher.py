@@ -53,7 +53,8 @@ class Teacher(Kind):
         raise NotImplementedError(f"teacher {self.kind} does not answer at once")
 
     def collections(self) -> Sequence[str]:
-        """Collections of the recipe whose rows tell it its answers, handed to `prepare`; of most teachers none."""
+        """Return collections of the recipe whose rows tell it its answers, handed to `prepare`; of most teachers
+        none."""
         return ()
 
     def prepare(self, *, examples: Iterator[pl.DataFrame], folder: Path) -> Mapping[str, int]:
@@ -106,7 +107,7 @@ class Teacher(Kind):
         return 1
 
     def money(self) -> Money:
-        """Prices and budget."""
+        """Return prices and budget."""
         return Money()
 
     def as_sent(self, *, request: Request) -> Mapping[str, Any]:

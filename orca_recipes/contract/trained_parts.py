@@ -26,7 +26,7 @@ class TrainedParts:
         return bool(getattr(self, part))
 
     def told(self) -> str:
-        """Their names with + between them."""
+        """Join their names by +."""
         return "+".join(part for part in PARTS if self.has(part))
 
 

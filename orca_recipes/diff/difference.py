@@ -39,7 +39,7 @@ class Difference:
 
     @property
     def is_equal(self) -> bool:
-        """True where nothing differs."""
+        """Tell whether nothing differs."""
         changed = 0 if self.rows is None else sum(self.rows.values()) - self.rows["same"]
         counts = None if self.tokens is None else self.tokens["datasets"]
         return not (self.recipe or self.pins or changed or counts)

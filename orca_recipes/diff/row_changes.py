@@ -147,7 +147,7 @@ def _stand_apart(before: ExampleColumns, after: ExampleColumns, old: np.ndarray,
 
 
 def _matched(before: list[np.ndarray], after: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs whose columns are all equal, each example in one pair at most: int64 [pairs] into either side."""
+    """Match pairs whose columns are all equal, each example in one pair at most: int64 [pairs] into either side."""
     count = len(before[0])
     columns = [np.concatenate(pair) for pair in zip(before, after, strict=True)]
     order = np.lexsort(columns)

@@ -87,7 +87,7 @@ def _pins_of(manifest: Manifest) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """TOML's values as JSON has them: dates become text."""
+    """Convert TOML's values to what JSON has: dates become text."""
     if isinstance(value, Mapping):
         return {key: _plain(held) for key, held in value.items()}
     if isinstance(value, list | tuple):

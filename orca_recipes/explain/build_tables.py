@@ -86,7 +86,7 @@ class BuildTables:
         return kept, lost
 
     def files(self) -> set[tuple[str, str]]:
-        """(collection, file) of all lines."""
+        """Return (collection, file) of all lines."""
         tables = [self._records(shard) for shard in self.shards()]
         tables += [self._rejected(dataset) for dataset in self.manifest.datasets]
         pairs = (table.group_by(["collection", "file"]).aggregate([]) for table in tables)
@@ -176,14 +176,15 @@ class BuildTables:
 
 
 def begins(prefix: str) -> Condition:
-    """Whose id begins so."""
+    """Return the condition that an id begins so."""
     import pyarrow.compute as pc
 
     return lambda table: pc.starts_with(table["id"], prefix)
 
 
 def stands_at(files: Sequence[str | None], line: int) -> Condition:
-    """Whose row stands at this line of a file of one of these names; None: is this item of those that are generated."""
+    """Return the condition that a row stands at this line of a file of one of these names; None: is this item of
+    those that are generated."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -98,7 +98,7 @@ class StoreMemory:
         return []
 
     def text(self, collection: str, wanted: str) -> str | None:
-        """Question and answer of a row as it was read; None where the store does not hold it."""
+        """Return question and answer of a row as it was read; None where the store does not hold it."""
         if not self.holds(collection):
             return None
         hi, lo, keep = self._ids(collection)

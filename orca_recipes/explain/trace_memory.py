@@ -71,7 +71,7 @@ class AnswerMemory:
 
 
 def _rows(asked: StageFolder, answers: StageFolder, example: str) -> Iterator[dict[str, Any]]:
-    """sample, key, answer and finish_reason of an example's requests."""
+    """Yield sample, key, answer and finish_reason of an example's requests."""
     import polars as pl
 
     hi, lo = halves(example)

@@ -182,8 +182,8 @@ class _Teller:
 
 
 def _marked(before: Sequence[Mapping[str, str]], modes: np.ndarray) -> list[SaidMessage] | None:
-    """Messages before the last answer, each marked trained or not, as their segments are; None where of answers in a
-    row some are trained."""
+    """Return messages before the last answer, each marked trained or not, as their segments are; None where of
+    answers in a row some are trained."""
     trained = is_trained(modes)
     last = int(np.flatnonzero(trained)[-1])
     parts = zip((role_codes(modes[:last]) == ROLES.index("assistant")).tolist(), trained[:last].tolist(), strict=True)

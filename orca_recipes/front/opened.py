@@ -71,12 +71,12 @@ class Build:
 
     @property
     def digest(self) -> str:
-        """The digest of the data alone: equal where two builds hold the same, whatever was asked."""
+        """Return the digest of the data alone: equal where two builds hold the same, whatever was asked."""
         return self.manifest.data_digest
 
     @cached_property
     def datasets(self) -> dict[str, Dataset]:
-        """Its datasets by name, in the order of the manifest."""
+        """Return its datasets by name, in the order of the manifest."""
         return {name: Dataset(self, name) for name in self.manifest.datasets}
 
     def examples(self) -> Iterator[Example]:
@@ -145,7 +145,7 @@ class Dataset:
 
     @property
     def rows(self) -> int:
-        """The number of packed rows."""
+        """Return the number of packed rows."""
         return self.counts.rows
 
     def examples(self) -> Iterator[Example]:

@@ -113,7 +113,7 @@ class Recipe:
 
     @cached_property
     def loaded(self) -> LoadedRecipe:
-        """The recipe, read. Raises: RecipeError with all its faults."""
+        """Return the recipe, read. Raises: RecipeError with all its faults."""
         from orca_recipes.catalogue import Catalogue
         from orca_recipes.recipe.load import load_recipe
 

@@ -31,12 +31,12 @@ class Address:
 
     @property
     def name(self) -> str:
-        """The last part of the path."""
+        """Return the last part of the path."""
         return self.path.rpartition("/")[2]
 
     @property
     def parent(self) -> Address:
-        """The place without the last part of its path."""
+        """Return the place without the last part of its path."""
         return replace(self, path=self.path.rpartition("/")[0])
 
 

@@ -53,7 +53,7 @@ class Tested:
 
     @property
     def is_sound(self) -> bool | None:
-        """True if it keeps its promises, None where no failure was found and not all was tried."""
+        """Tell whether it keeps its promises; None where no failure was found and not all was tried."""
         return False if self.failures else None if self.untried else True
 
     def as_json(self) -> dict[str, Any]:

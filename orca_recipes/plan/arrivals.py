@@ -28,7 +28,7 @@ _MARGIN_SIGMAS = 6
 def arrival_counts(
     *, collection: str, tasks: Sequence[str], capacities: np.ndarray, rows: int, seed: int
 ) -> np.ndarray:
-    """Draws from each task among the first `rows`: int64 [tasks].
+    """Count the draws from each task among the first `rows`: int64 [tasks].
 
     Args:
         capacities: int64 [tasks], how often each task can be drawn from.
@@ -62,7 +62,7 @@ def _task_keys(collection: str, tasks: Sequence[str]) -> np.ndarray:
 
 
 def _first_reach(capacities: np.ndarray, rows: int) -> np.ndarray:
-    """About how many arrivals of each task have to be looked at: the water level and some more."""
+    """Guess how many arrivals of each task have to be looked at: the water level and some more."""
     ordered = np.sort(capacities)
     alive = len(ordered) - np.arange(len(ordered))
     drawn = np.cumsum(ordered) + ordered * (alive - 1)  # by the time that each is drawn whole
@@ -83,7 +83,8 @@ def _arrivals(key: int, number: int, seed: int) -> np.ndarray:
 
 
 def _minus_log(values: np.ndarray) -> np.ndarray:
-    """-ln of float64 in (0, 1), by its series: additions, products and quotients round alike on every machine."""
+    """Compute -ln of float64 in (0, 1), by its series: additions, products and quotients round alike on every
+    machine."""
     mantissa, exponent = np.frexp(values)
     low = mantissa < _SQRT_HALF
     mantissa = np.where(low, mantissa * 2, mantissa)
@@ -109,7 +110,7 @@ def _time_of(arrivals: Sequence[np.ndarray], rows: int) -> int:
 
 
 def _counts_at(arrivals: Sequence[np.ndarray], keys: np.ndarray, time: int, rows: int) -> np.ndarray:
-    """Counts by task; of rows that arrive at the very time, those of the tasks with the largest keys come last."""
+    """Count by task; of rows that arrive at the very time, those of the tasks with the largest keys come last."""
     counts = np.array([np.searchsorted(times, time, side="right") for times in arrivals], dtype=np.int64)
     before = np.array([np.searchsorted(times, time, side="left") for times in arrivals], dtype=np.int64)
     excess = int(counts.sum()) - rows

@@ -21,7 +21,7 @@ def canonical_json(value: Any) -> str:
 
 
 def digest_of(value: Any) -> str:
-    """BLAKE2b-256 of the canonical JSON, as 64 hexadecimal digits."""
+    """Return BLAKE2b-256 of the canonical JSON, as 64 hexadecimal digits."""
     return hashlib.blake2b(canonical_json(value).encode(), digest_size=32).hexdigest()
 
 

@@ -89,7 +89,7 @@ def _why_of_stage(old: str | None, new: str | None, pinned: list[str]) -> str:
 
 
 def _by_name(value: Any) -> Any:
-    """Lists of files as tables by name, so that one file more is one change."""
+    """Return lists of files as tables by name, so that one file more is one change."""
     if isinstance(value, Mapping):
         return {key: _by_name(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -80,7 +80,7 @@ def fixed_target(mixture: Mixture, collection: str) -> int | None:
 
 
 def fixed_targets(mixture: Mixture) -> dict[str, int | None]:
-    """As `fixed_target`, of each collection of a mixture at once: all of its shares are divided together."""
+    """Return `fixed_target` of each collection of a mixture at once: all of its shares are divided together."""
     divides = any(take.share is not None for take in mixture.take.values())
     divided = divided_counts(mixture, {}) if divides else {}
     return {name: divided.get(name, take.rows) for name, take in mixture.take.items()}

@@ -30,7 +30,7 @@ class Cut:
 
 
 def largest_remainder(total: int, weights: Sequence[Fraction | Decimal | int]) -> list[int]:
-    """Parts of a total in proportion to weights, as integers that sum to it.
+    """Part a total in proportion to weights, as integers that sum to it.
 
     Each gets its quota rounded down, and what is left goes to the largest remainders, of equal ones to the first.
     Args:
@@ -61,7 +61,7 @@ def task_rates(sizes: Iterable[int], *, cap: int | None, temperature: Decimal | 
 
 
 def proportional_counts(total: int, rates: Sequence[Fraction], capacities: Sequence[int]) -> list[int]:
-    """Counts by rate where none may exceed its capacity: what a full one cannot take goes to the others, by rate.
+    """Count by rate where none may exceed its capacity: what a full one cannot take goes to the others, by rate.
 
     Returns: counts that sum to total, or to all capacities (of tasks with a rate) where that is less.
     """
@@ -150,7 +150,8 @@ def with_reserve(count: int, reserve: Decimal | None) -> int:
 
 
 def _root(size: int, temperature: Decimal) -> Decimal:
-    """size ** (1 / temperature); logarithm and exponential of the decimal module are rounded correctly everywhere."""
+    """Compute size ** (1 / temperature); logarithm and exponential of the decimal module are rounded correctly
+    everywhere."""
     if size == 0:
         return Decimal(0)
     return _PRECISE.exp(_PRECISE.divide(_PRECISE.ln(Decimal(size)), temperature))

@@ -225,8 +225,8 @@ def _tokens_per_char(bench: Bench, texts: Sequence[str]) -> float:
 
 
 def _length_range(calls: int, known: Sequence[int], lengths: Lengths) -> tuple[int, int | None]:
-    """Tokens of so many answers: between the quartiles of those that are known (the mean within), else up to the
-    limit."""
+    """Estimate the tokens of so many answers: between the quartiles of those that are known (the mean within), else
+    up to the limit."""
     if known:
         ordered = sorted(known)
         low, high = ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
@@ -239,7 +239,7 @@ def _length_range(calls: int, known: Sequence[int], lengths: Lengths) -> tuple[i
 def _usd_range(
     tokens_in: tuple[int, int], out: tuple[int, int | None], money: Money
 ) -> tuple[float, float | None] | None:
-    """USD of the least and the most."""
+    """Write the USD of the least and the most."""
     if money.prices is None:
         return None
     low, high = (

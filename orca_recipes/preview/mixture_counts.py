@@ -131,14 +131,14 @@ def _from_sizes(
 
 
 def _short(targets: Mapping[str, int | None], taken: Mapping[str, TakenView]) -> dict[str, int]:
-    """Collections that have fewer rows than are asked of them, with how many fewer."""
+    """Return collections that have fewer rows than are asked of them, with how many fewer."""
     pairs = ((name, asked, taken[name].rows) for name, asked in targets.items())
     known = ((name, asked, rows) for name, asked, rows in pairs if asked is not None and rows is not None)
     return {name: asked - rows for name, asked, rows in known if asked > rows}
 
 
 def _target_by_rate(recipe: Recipe, name: str, found: str, known: Mapping[str, Known]) -> int | None:
-    """Rows asked of a collection whose tasks' rates decide, None where sizes that are not known do."""
+    """Count the rows asked of a collection whose tasks' rates decide, None where sizes that are not known do."""
     mixture = recipe.mixtures[name]
     rates: dict[str, Fraction] = {}
     for other in by_rate(recipe, name):
@@ -204,7 +204,7 @@ def _rows(mixture: Mixture, take: Take, known: Known, target: int | None) -> tup
 
 
 def _less_holdout(mixture: Mixture, taken: Mapping[str, TakenView]) -> dict[str, TakenView]:
-    """Takes of everything, without what is held out of them; each other take still has its rows."""
+    """Lessen takes of everything by what is held out of them; each other take still has its rows."""
     counts = [view.rows for view in taken.values()]
     if mixture.holdout is None or any(count is None for count in counts):
         return dict(taken)

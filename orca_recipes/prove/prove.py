@@ -339,7 +339,7 @@ def _rejects_unknown(promised: Manifest | None, dataset: str) -> bool:
 
 
 def _drawn(keys: np.ndarray, share: float) -> np.ndarray:
-    """bool [keys]: about this share of them."""
+    """Return bool [keys]: about this share of them."""
     # 2**64 itself does not fit into a uint64.
     if share >= 1:
         return np.ones(len(keys), dtype=np.bool_)

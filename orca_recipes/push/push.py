@@ -183,7 +183,7 @@ def _check_all_there(api: HfApi, repo: str, commit: str, uploads: Mapping[str, i
 
 @contextmanager
 def _said_of(repo: str, endpoint: str) -> Iterator[None]:
-    """Turns what the hub's client raises into a sentence."""
+    """Turn what the hub's client raises into a sentence."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     # Errors of the connection stand among those of the HTTP library, which is another one from version to version;

@@ -178,7 +178,7 @@ def _of_tag(context: Mapping[str, Any]) -> str:
 
 
 def _requoted(shown: Any) -> str:
-    """Names as pydantic quotes them, quoted as we do."""
+    """Quote names as we do where pydantic quotes them."""
     return str(shown).replace("'", '"') if "'" in str(shown) else quoted(str(shown))
 
 

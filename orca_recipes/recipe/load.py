@@ -56,17 +56,17 @@ class LoadedRecipe:
 
     @property
     def decisive(self) -> Mapping[str, Any]:
-        """The part of `resolved` that may change the built bytes: all but the engine, which only decides how."""
+        """Return the part of `resolved` that may change the built bytes: all but the engine, which only decides how."""
         return {key: value for key, value in self.resolved.items() if key != "engine"}
 
     @property
     def decisive_overrides(self) -> tuple[str, ...]:
-        """The overrides, as given, without those of the engine."""
+        """Return the overrides, as given, without those of the engine."""
         return tuple(text for text in self.overrides if not _is_of_engine(text))
 
     @property
     def engine_overrides(self) -> tuple[str, ...]:
-        """The overrides of the engine, as given."""
+        """Return the overrides of the engine, as given."""
         return tuple(text for text in self.overrides if _is_of_engine(text))
 
     def origins(self) -> Iterator[tuple[str, Any, Origin]]:
@@ -82,7 +82,7 @@ class LoadedRecipe:
                 yield dotted(path), value, self.layers.origin(path)
 
     def fault(self, found: Sequence[tuple[toml_lines.Path, str]]) -> RecipeError:
-        """Faults of the recipe, path and sentence each, with their lines."""
+        """Make the error of a recipe's faults, path and sentence each, with their lines."""
         return RecipeError(_in_order(_faults(found, self.layers, self.path), self.path))
 
     def with_line(self, sentence: str) -> str:

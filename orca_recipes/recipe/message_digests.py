@@ -18,7 +18,7 @@ DIGEST_RULE = "must be a SHA-256: 64 hexadecimal digits, in lower case"
 
 
 def text_digest(text: str) -> str:
-    """SHA-256 of a text in UTF-8, 64 hexadecimal digits."""
+    """Return SHA-256 of a text in UTF-8, 64 hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

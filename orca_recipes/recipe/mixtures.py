@@ -56,17 +56,17 @@ class Take(Grammar):
 
     @property
     def most(self) -> int:
-        """The most copies of one row in the mixture."""
+        """Return the most copies of one row in the mixture."""
         return max(self.repeat, self.max_repeat or 1)
 
     @property
     def divides(self) -> bool:
-        """True if its amount is a part of the mixture's (a share, or by the rates of its tasks)."""
+        """Tell whether its amount is a part of the mixture's (a share, or by the rates of its tasks)."""
         return self.share is not None or self.is_by_rate
 
     @property
     def is_by_rate(self) -> bool:
-        """True if it has no amount of its own, so that the rates of its tasks decide its part."""
+        """Tell whether it has no amount of its own, so that the rates of its tasks decide its part."""
         return self.draw == "proportional" and self.share is None and self.rows is None
 
     @model_validator(mode="after")

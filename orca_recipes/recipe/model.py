@@ -86,17 +86,17 @@ class Dataset(Grammar):
 
     @property
     def own_filters(self) -> tuple[Filter, ...]:
-        """The filters that look at one conversation alone."""
+        """Return the filters that look at one conversation alone."""
         return tuple(kind for kind in self.filters if not isinstance(kind, Comparison))
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """The filters that compare conversations; they are asked after the others."""
+        """Return the filters that compare conversations; they are asked after the others."""
         return tuple(kind for kind in self.filters if isinstance(kind, Comparison))
 
     @property
     def comparisons_of_questions(self) -> tuple[Comparison, ...]:
-        """The filters on questions alone; they run before answers are bought."""
+        """Return the filters on questions alone; they run before answers are bought."""
         return tuple(found for kind in self.comparisons if (found := kind.of_questions()) is not None)
 
 
@@ -134,14 +134,14 @@ class Phase(Grammar):
 
     @property
     def weights(self) -> dict[str, str | None]:
-        """Its datasets, each with its weight as a decimal; None where it is gone through whole."""
+        """Return its datasets, each with its weight as a decimal; None where it is gone through whole."""
         if isinstance(self.datasets, Mapping):
             return {name: format(weight, "f") for name, weight in self.datasets.items()}
         return dict.fromkeys(self.datasets or (str(self.dataset),))
 
     @property
     def passes(self) -> int | None:
-        """Its epochs, None where it goes by tokens."""
+        """Return its epochs, None where it goes by tokens."""
         return self.epochs or (1 if self.tokens is None else None)
 
 

@@ -43,7 +43,7 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
 
 
 def _syntax_fault(said: str, text: str) -> tuple[str, int]:
-    """tomllib's sentence and line, taken apart."""
+    """Take tomllib's sentence and line apart."""
     found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", said, re.DOTALL)
     if found is None:
         return said, 0

@@ -109,7 +109,7 @@ def _without_holdout(full: Mapping[str, Any], name: str, whole: Any) -> Faults:
 
 
 def _cycles(full: Mapping[str, Any]) -> Faults:
-    """Mixtures that need each other to be drawn first; each circle is told where its first mixture closes it."""
+    """Yield mixtures that need each other to be drawn first; each circle is told where its first mixture closes it."""
     edges = {name: list(_mixtures_named(name, mixture)) for name, mixture in _tables(full, "mixtures")}
     told: set[str] = set()
     for start in edges:
@@ -136,7 +136,7 @@ def _way_back(edges: Mapping[str, list[tuple[str, Path]]], start: str) -> tuple[
 
 
 def _in_system_messages(full: Mapping[str, Any]) -> Faults:
-    """Sets whose texts stand in the recipe; those of the others are held against their digests while pinning."""
+    """Yield sets whose texts stand in the recipe; those of the others are held against their digests while pinning."""
     for name, table in _tables(full, "system_messages"):
         yield from _one(
             full, "collections", "collection", table.get("collection"), ("system_messages", name, "collection")
@@ -184,7 +184,7 @@ def _in_datasets(full: Mapping[str, Any], kinds: Kinds) -> Faults:
 
 
 def _allowed_empty(full: Mapping[str, Any], patterns: Any, path: Path) -> Faults:
-    """Patterns that fit no collection; which tasks there are only the data say."""
+    """Yield patterns that fit no collection; which tasks there are only the data say."""
     collections = [name for name, _ in _tables(full, "collections")]
     for item, pattern in enumerate(patterns if isinstance(patterns, list) else ()):
         head = pattern.partition("/")[0] if isinstance(pattern, str) else "*"

@@ -138,7 +138,7 @@ class When(Grammar):
 
     @property
     def counts_tokens(self) -> bool:
-        """True if questions must be tokenized to evaluate the conditions."""
+        """Tell whether questions must be tokenized to evaluate the conditions."""
         return self.min_tokens is not None or self.max_tokens is not None
 
 

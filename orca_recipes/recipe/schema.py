@@ -32,7 +32,7 @@ _HAS_MODEL: Schema = {
 
 
 def json_schema(catalogue: Kinds) -> Schema:
-    """JSON Schema 2020-12 of a whole recipe; kinds that cannot be loaded are left out."""
+    """Return JSON Schema 2020-12 of a whole recipe; kinds that cannot be loaded are left out."""
     recipe, definitions = _taken_apart(Recipe, prefix="")
     recipe["required"] = [name for name in recipe["required"] if name not in {*FILLED, "template"}]
     del definitions["Dataset"]["required"]
@@ -143,7 +143,8 @@ def _taken_apart(model: type[BaseModel], *, prefix: str) -> tuple[Schema, dict[s
 
 
 def _tidied(node: Any) -> Any:
-    """pydantic's schema as people write TOML: without null (TOML has none), titles, or names that break the rule."""
+    """Return pydantic's schema as people write TOML: without null (TOML has none), titles, or names that break the
+    rule."""
     if isinstance(node, list):
         return [_tidied(item) for item in node]
     if not isinstance(node, dict):

@@ -66,7 +66,7 @@ class Asked:
 
     @property
     def is_variant(self) -> bool:
-        """True if this is another build than the one described by the lock next to the recipe."""
+        """Tell whether this is another build than the one described by the lock next to the recipe."""
         return bool(self.loaded.decisive_overrides) or self.limit is not None or not self.loaded.is_file
 
 

@@ -205,7 +205,7 @@ def _notes(lines: Sequence[CollectionLine], *, several: bool) -> list[str]:
 
 
 def _pack_notes(manifest: Manifest) -> list[str]:
-    """Packing looks at a dataset whole."""
+    """Write the notes on packing, which looks at a dataset whole."""
     packs = [(name, stage) for name, counts in manifest.datasets.items() for stage in counts.stages]
     return [
         f"  packing {visible(name)}: {sum(stage.rejected.values()):,} rejected: {_reasons(stage.rejected)}"

@@ -12,7 +12,7 @@ import numpy as np
 
 
 def ids_digests(tokens: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Digests of consecutive examples.
+    """Digest consecutive examples.
 
     Args:
         tokens: uint16 or int32 [tokens], as shards store them. bounds: int64 [examples + 1] into tokens.

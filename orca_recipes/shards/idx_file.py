@@ -52,7 +52,7 @@ class Index:
 
 
 def contiguous_offsets(lengths: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """int64 [segments]: byte offsets of segments that follow one another."""
+    """Return int64 [segments]: byte offsets of segments that follow one another."""
     ends = np.cumsum(lengths, dtype=np.int64) * dtype.itemsize
     return np.asarray(ends - lengths.astype(np.int64) * dtype.itemsize)
 
@@ -162,7 +162,7 @@ def _check_size(path: Path, size: int, segments: int, bounds: int) -> None:
 
 
 def _guarded(index: Index) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Lengths, offsets, row starts and modes with the guards behind the first segment."""
+    """Put the guards behind the first segment into lengths, offsets, row starts and modes."""
     columns = (index.lengths, index.offsets, index.row_starts, index.modes)
     if not index.guards or not len(index.lengths):
         return columns

@@ -76,7 +76,7 @@ def refuse_in_use(directory: Path) -> None:
 
 @contextmanager
 def replacing(directory: Path) -> Iterator[None]:
-    """Nobody begins to read a build meanwhile.
+    """Keep everybody from beginning to read a build meanwhile.
 
     Raises: BuildError where it is being read, naming by whom as far as this machine knows.
     """
@@ -114,7 +114,7 @@ def _is_named(path: Path, manifest: BinaryIO) -> bool:
 
 
 def _readers(manifest: BinaryIO) -> str:
-    """Processes of this machine that hold a file, as the kernel lists them: id and command."""
+    """Return processes of this machine that hold a file, as the kernel lists them: id and command."""
     inode = f":{os.fstat(manifest.fileno()).st_ino}"
     try:
         lines = [line.split() for line in Path("/proc/locks").read_text(encoding="utf-8").splitlines()]

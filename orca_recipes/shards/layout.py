@@ -63,7 +63,7 @@ def guards_of(tokens: int) -> int:
 
 
 def segment_modes(*, trained: np.ndarray, starts: np.ndarray, roles: np.ndarray) -> np.ndarray:
-    """Modes from their parts.
+    """Join modes from their parts.
 
     Args:
         trained, starts: bool [segments].
@@ -75,17 +75,17 @@ def segment_modes(*, trained: np.ndarray, starts: np.ndarray, roles: np.ndarray)
 
 
 def is_trained(modes: np.ndarray) -> np.ndarray:
-    """bool [segments]: which segments are targets of the loss."""
+    """Return bool [segments]: which segments are targets of the loss."""
     return np.asarray(modes & TRAINED, dtype=np.bool_)
 
 
 def starts_example(modes: np.ndarray) -> np.ndarray:
-    """bool [segments]: which segments are the first of an example."""
+    """Return bool [segments]: which segments are the first of an example."""
     return np.asarray(modes & STARTS, dtype=np.bool_)
 
 
 def role_codes(modes: np.ndarray) -> np.ndarray:
-    """int8 [segments]: codes of ROLES."""
+    """Return int8 [segments]: codes of ROLES."""
     return np.asarray(modes >> ROLE_SHIFT, dtype=np.int8)
 
 

@@ -321,7 +321,7 @@ def inspect_manifest(directory: Path) -> tuple[Manifest, str | None]:
 
 
 def manifest_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of `manifest.json`."""
+    """Return JSON Schema (2020-12) of `manifest.json`."""
     schema = Manifest.model_json_schema(mode="serialization", by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
@@ -369,7 +369,8 @@ def _edit(found: dict[str, Any], data: bytes) -> str | None:
 
 
 def _joined(written: Mapping[str, str], *, without: Sequence[str] = ()) -> bytes:
-    """`canonical_json` of a table, from what it gives of each value; no text of JSON holds a line break of its own."""
+    """Join `canonical_json` of a table from what it gives of each value; no text of JSON holds a line break of its
+    own."""
     lines = [
         f" {json.dumps(key, ensure_ascii=False)}: " + text.rstrip("\n").replace("\n", "\n ")
         for key, text in sorted(written.items())

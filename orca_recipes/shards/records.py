@@ -90,7 +90,7 @@ class Records:
 
     @cached_property
     def ids(self) -> np.ndarray:
-        """uint64 [examples, 2], high and low half."""
+        """Return uint64 [examples, 2], high and low half."""
         return self._halves("id")
 
     def column(self, name: str) -> np.ndarray:
@@ -98,7 +98,7 @@ class Records:
         return numbers(self.table[name].combine_chunks())
 
     def parts(self) -> np.ndarray:
-        """int64 [examples]: the same number for the same turns and window of a conversation alone."""
+        """Return int64 [examples]: the same number for the same turns and window of a conversation alone."""
         turns = self.column("turn").astype(np.int64)
         if WINDOW not in self.table.column_names:
             return turns
@@ -110,12 +110,12 @@ class Records:
         return "".join(f"{half:016x}" for half in self.ids[example].tolist())
 
     def is_cut(self) -> np.ndarray:
-        """bool [examples]: whose last answer has no end."""
+        """Return bool [examples]: whose last answer has no end."""
         return np.asarray(self.column("flags") & (CUT | TRUNCATED), dtype=np.bool_)
 
     @cached_property
     def text_digests(self) -> np.ndarray:
-        """uint64 [examples, 2], high and low half."""
+        """Return uint64 [examples, 2], high and low half."""
         return self._halves("text_digest")
 
     @cached_property
@@ -128,7 +128,7 @@ class Records:
         return readable(self.table)
 
     def counts(self) -> Mapping[tuple[str, str], tuple[int, int, int]]:
-        """(collection, task) to examples, tokens and trained tokens."""
+        """Map (collection, task) to examples, tokens and trained tokens."""
         import pyarrow as pa
 
         (collections, of_collection), (tasks, of_task) = self._coded("collection"), self._coded("task")
@@ -283,7 +283,7 @@ def read_records(path: Path) -> tuple[Records | None, list[str]]:
 
 
 def read_columns(path: Path, names: Sequence[str]) -> Records:
-    """Some columns of records whose digest was held against the manifest; texts are read as dictionaries. Of the
+    """Read some columns of records whose digest was held against the manifest; texts are read as dictionaries. Of the
     columns SOMETIMES, those that are there.
 
     Raises: as `read_records`; DamagedShard too where a column has nulls that may have none.

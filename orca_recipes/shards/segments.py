@@ -40,48 +40,51 @@ class Segments:
 
     @cached_property
     def token_starts(self) -> np.ndarray:
-        """int64 [segments + 1]: place of each segment's first token, counted over all stored tokens in row order."""
+        """Return int64 [segments + 1]: place of each segment's first token, counted over all stored tokens in row
+        order."""
         return _running_total(self.lengths)
 
     @cached_property
     def example_starts(self) -> np.ndarray:
-        """int64 [examples + 1] into segments."""
+        """Return int64 [examples + 1] into segments."""
         return np.append(np.flatnonzero(starts_example(self.modes)), len(self.modes))
 
     @cached_property
     def row_examples(self) -> np.ndarray:
-        """int64 [rows + 1]: the first example of each row."""
+        """Return int64 [rows + 1]: the first example of each row."""
         return np.searchsorted(self.example_starts, self.row_starts)
 
     @cached_property
     def example_bounds(self) -> np.ndarray:
-        """int64 [examples + 1]: place of each example's first token, counted over all stored tokens in row order."""
+        """Return int64 [examples + 1]: place of each example's first token, counted over all stored tokens in row
+        order."""
         return np.asarray(self.token_starts[self.example_starts])
 
     @cached_property
     def example_tokens(self) -> np.ndarray:
-        """int64 [examples]."""
+        """Count the tokens of each example: int64 [examples]."""
         return np.diff(self.example_bounds)
 
     @cached_property
     def example_trained_tokens(self) -> np.ndarray:
-        """int64 [examples]: the sum of the loss mask, so an example's first token, which is no label, never counts."""
+        """Return int64 [examples]: the sum of the loss mask, so an example's first token, which is no label, never
+        counts."""
         trained = is_trained(self.modes)
         starts = self.example_starts[:-1]
         return np.asarray(_sums(np.where(trained, self.lengths, 0), starts) - trained[starts])
 
     @cached_property
     def example_rows(self) -> np.ndarray:
-        """int64 [examples]: the row of each example."""
+        """Return int64 [examples]: the row of each example."""
         return np.repeat(np.arange(self.rows), np.diff(self.row_examples))
 
     @cached_property
     def example_places(self) -> np.ndarray:
-        """int64 [examples]: tokens stored before each example in its row (padding is never stored)."""
+        """Return int64 [examples]: tokens stored before each example in its row (padding is never stored)."""
         return np.asarray(self.example_bounds[:-1] - self.token_starts[self.row_starts[:-1]][self.example_rows])
 
     def rooms(self, align: int) -> np.ndarray:
-        """int64 [examples]: tokens each example takes in a training row, rounded up to `align`."""
+        """Return int64 [examples]: tokens each example takes in a training row, rounded up to `align`."""
         return -(-self.example_tokens // align) * align
 
     def row(self, row: int) -> Self:

@@ -22,7 +22,7 @@ _DIGITS = np.frombuffer(bytes(range(256)).hex().encode(), dtype=np.uint16)
 
 
 def text_lengths(values: pa.LargeBinaryArray) -> np.ndarray:
-    """int64 [values]: bytes of each, -1 for a null."""
+    """Return int64 [values]: bytes of each, -1 for a null."""
     offsets = values.buffers()[1]
     if not len(values) or offsets is None:
         lengths = np.zeros(len(values), dtype="<i8")
@@ -34,7 +34,8 @@ def text_lengths(values: pa.LargeBinaryArray) -> np.ndarray:
 
 
 def is_null(values: pa.Array[Any]) -> np.ndarray:
-    """bool [values]: taken from the bits as they are, because Arrow's own way imports pandas where there is one."""
+    """Return bool [values], taken from the bits as they are, because Arrow's own way imports pandas where there is
+    one."""
     bits = values.buffers()[0]
     if bits is None or not values.null_count:
         return np.zeros(len(values), dtype=np.bool_)
@@ -42,7 +43,8 @@ def is_null(values: pa.Array[Any]) -> np.ndarray:
 
 
 def numbers(values: pa.Array[Any]) -> np.ndarray:
-    """Numbers without nulls, little-endian, as they lie in memory; booleans, which lie there as bits, one byte each.
+    """Return numbers without nulls, little-endian, as they lie in memory; booleans, which lie there as bits, one byte
+    each.
 
     Arrow's own names for numpy's types are not asked: before pyarrow 26 they cannot be told without pandas.
     """
@@ -68,7 +70,7 @@ def text_bytes(values: pa.LargeBinaryArray) -> memoryview:
 
 
 def binary_of(high: np.ndarray, low: np.ndarray, *, there: np.ndarray | None = None) -> pa.FixedSizeBinaryArray:
-    """Ids or digests as they are stored: two uint64 [n] to 16 bytes each; there: bool [n], null where it is false."""
+    """Store ids or digests: two uint64 [n] to 16 bytes each; there: bool [n], null where it is false."""
     import pyarrow as pa
 
     data = pa.py_buffer(np.stack([high, low], axis=1).astype(">u8"))
@@ -77,14 +79,14 @@ def binary_of(high: np.ndarray, low: np.ndarray, *, there: np.ndarray | None = N
 
 
 def halves_of(values: pa.FixedSizeBinaryArray) -> np.ndarray:
-    """uint64 [values, 2], high and low, of ids or digests as they are stored, without nulls."""
+    """Return uint64 [values, 2], high and low, of ids or digests as they are stored, without nulls."""
     _, data = values.buffers()
     found = np.frombuffer(data, dtype=">u8")[2 * values.offset : 2 * (values.offset + len(values))]
     return found.astype(np.uint64).reshape(-1, 2)
 
 
 def digits_of(values: pa.FixedSizeBinaryArray) -> pa.LargeStringArray:
-    """Ids or digests as people read them; nulls stay."""
+    """Write ids or digests as people read them; nulls stay."""
     import pyarrow as pa
 
     _, data = values.buffers()
@@ -95,7 +97,7 @@ def digits_of(values: pa.FixedSizeBinaryArray) -> pa.LargeStringArray:
 
 
 def binary_of_digits(values: pa.LargeBinaryArray) -> pa.FixedSizeBinaryArray | None:
-    """Texts of 32 lower-case hexadecimal digits as 16 bytes each; nulls stay. None where a text is not that."""
+    """Convert texts of 32 lower-case hexadecimal digits to 16 bytes each; nulls stay. None where a text is not that."""
     halves = hex_halves(cast("pa.LargeBinaryArray", values.drop_null()) if values.null_count else values)
     if halves is None:
         return None
@@ -108,7 +110,8 @@ def binary_of_digits(values: pa.LargeBinaryArray) -> pa.FixedSizeBinaryArray | N
 
 
 def hex_halves(values: pa.LargeBinaryArray) -> np.ndarray | None:
-    """uint64 [values, 2], high and low, of texts of 32 lower-case hexadecimal digits; None where one is not that."""
+    """Return uint64 [values, 2], high and low, of texts of 32 lower-case hexadecimal digits; None where one is not
+    that."""
     if (text_lengths(values) != 32).any():
         return None
     text = bytes(text_bytes(values))
@@ -118,14 +121,14 @@ def hex_halves(values: pa.LargeBinaryArray) -> np.ndarray | None:
 
 
 def _bits(bits: pa.Buffer, offset: int, count: int) -> np.ndarray:
-    """uint8 [count]: bits of a bitmap from an offset, 0 or 1 each."""
+    """Unpack the bits of a bitmap from an offset, 0 or 1 each: uint8 [count]."""
     byte, bit = divmod(offset, 8)
     found = np.unpackbits(np.frombuffer(bits, dtype=np.uint8)[byte:], count=bit + count, bitorder="little")
     return found[bit:]
 
 
 def _bitmap(there: np.ndarray | None) -> pa.Buffer | None:
-    """bool [n] as Arrow tells which values are there."""
+    """Return bool [n] as Arrow tells which values are there."""
     import pyarrow as pa
 
     return None if there is None else pa.py_buffer(np.packbits(there, bitorder="little"))

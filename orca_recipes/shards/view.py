@@ -73,7 +73,7 @@ def training_view(*, stored: np.ndarray, segments: Segments, row_tokens: int, al
 
 
 def _bounds(rooms: np.ndarray, row_tokens: int) -> np.ndarray:
-    """int64 [spans + 1]: of each example with its pads, then of the rest of the row where there is one."""
+    """Return int64 [spans + 1]: of each example with its pads, then of the rest of the row where there is one."""
     ends = np.cumsum(rooms)
     rest = [row_tokens] if ends[-1] < row_tokens else []
     return np.concatenate([[0], ends, rest]).astype(np.int64)

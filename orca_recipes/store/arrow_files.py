@@ -76,12 +76,12 @@ def one_piece(column: pa.ChunkedArray) -> pa.Array:
 
 
 def indices(places: np.ndarray) -> pa.Int64Array:
-    """Positions [n] as `take` wants them."""
+    """Return positions [n] as `take` wants them."""
     return cast("pa.Int64Array", column_of(places.astype(np.int64, copy=False)))
 
 
 def column_of(values: np.ndarray) -> pa.Array[Any]:
-    """Numbers [n] as a column. Made of the memory as it is: `pa.array` imports pandas where there is one."""
+    """Return numbers [n] as a column, made of the memory as it is: `pa.array` imports pandas where there is one."""
     import pyarrow as pa
 
     flat = np.ascontiguousarray(values)
@@ -89,14 +89,15 @@ def column_of(values: np.ndarray) -> pa.Array[Any]:
 
 
 def different(values: pa.Array[Any]) -> np.ndarray:
-    """int32 [n]: the same number for the same value, counted from 0 as values are first met; values: without nulls."""
+    """Number values, int32 [n]: the same for the same value, counted from 0 as they are first met; values: without
+    nulls."""
     codes = values.dictionary_encode().indices
     _, data = codes.buffers()
     return np.frombuffer(data, dtype=np.int32, count=len(codes)) if len(codes) else np.empty(0, dtype=np.int32)
 
 
 def string_buffers(texts: pa.LargeStringArray | pa.LargeBinaryArray) -> tuple[np.ndarray, pa.Buffer]:
-    """Offsets int64 [texts + 1] of an array of texts, and the bytes that they point into."""
+    """Return offsets int64 [texts + 1] of an array of texts, and the bytes that they point into."""
     _, offsets, data = texts.buffers()
     bounds = np.frombuffer(offsets, dtype=np.int64) if offsets is not None else np.zeros(1, dtype=np.int64)
     return bounds[texts.offset : texts.offset + len(texts) + 1], data
@@ -114,7 +115,7 @@ class _NoPandas(MetaPathFinder):
 
 
 def hexadecimal(high: pl.Series, low: pl.Series) -> pl.Series:
-    """Ids or digests as people read them: two UInt64 [n] to String [n] of 32 hexadecimal digits."""
+    """Write ids or digests as people read them: two UInt64 [n] to String [n] of 32 hexadecimal digits."""
     import polars as pl
 
     return pl.Series(digits_of(binary_of(high.to_numpy(), low.to_numpy())))

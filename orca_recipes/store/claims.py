@@ -74,7 +74,7 @@ class Claims:
 
 
 def quiet(sentence: str) -> None:
-    """Says nothing."""
+    """Say nothing."""
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def passed_rows(part: Part) -> np.ndarray | None:
 
 
 def passed_mask(part: Part) -> np.ndarray | None:
-    """bool [rows of the file]: those that passed; None: all of them."""
+    """Return bool [rows of the file]: those that passed; None: all of them."""
     passed = passed_rows(part)
     if passed is None:
         return None

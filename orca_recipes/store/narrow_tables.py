@@ -28,7 +28,7 @@ def narrow(table: pa.Table) -> pa.Table:
 
 
 def whole(conversations: pa.Table) -> pa.Table:
-    """Stored conversations with all optional columns and fields; those that are missing are null."""
+    """Widen stored conversations to all optional columns and fields; those that are missing are null."""
     import pyarrow as pa
 
     for name in (*BESIDE_MESSAGES, TRAIN_ON):
@@ -41,7 +41,7 @@ def whole(conversations: pa.Table) -> pa.Table:
 
 
 def whole_messages(messages: Any) -> Any:
-    """Conversations as Arrow holds them, with all fields of `frames.MESSAGES`; those that are missing are null."""
+    """Widen conversations as Arrow holds them to all fields of `frames.MESSAGES`; those that are missing are null."""
     import pyarrow as pa
 
     struct = messages.values

@@ -59,7 +59,7 @@ def write_json(path: Path, value: Mapping[str, Any], *, flushed: bool = True) ->
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """JSON of the store. Raises: StoreError where it cannot be read or is no table."""
+    """Read JSON of the store. Raises: StoreError where it cannot be read or is no table."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -76,7 +76,7 @@ def write_sealed(path: Path, value: Mapping[str, Any], *, flushed: bool = True) 
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
-    """JSON with its seal. Raises: StoreError where it cannot be read, or is not what was written."""
+    """Read JSON with its seal. Raises: StoreError where it cannot be read, or is not what was written."""
     value = read_json(path)
     seal = value.pop(SEAL, None)
     if seal != json_digest(value):

@@ -53,7 +53,7 @@ class Remote:
         self._changing = RLock()
 
     def published(self) -> Mapping[str, datetime]:
-        """Finished stages by the name of their folder, with the time when they were finished."""
+        """Return finished stages by the name of their folder, with the time when they were finished."""
         with self._changing:
             if self._published is None:
                 self.refresh()

@@ -41,7 +41,7 @@ class Store:
 
     @property
     def name(self) -> str:
-        """The user's name for the store: its folder, or its address."""
+        """Return the user's name for the store: its folder, or its address."""
         return str(self.root)
 
     def folder(self, stage: Stage) -> StageFolder:

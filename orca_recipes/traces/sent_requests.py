@@ -96,7 +96,7 @@ class SentRequests:
         self._append(_closed(key, twice))
 
     def tell(self, key: bytes) -> int:
-        """Sendings of an answered request that may be billed beside the first, told once. Raises: OSError."""
+        """Return, once, how many sendings of an answered request may be billed beside the first. Raises: OSError."""
         twice = self.untold.pop(key, 0)
         if twice:
             self._append(_closed(key, 0))

@@ -150,7 +150,7 @@ class Index:
         return bool(self._memory.execute("SELECT EXISTS (SELECT 1 FROM drops)").fetchone()[0])
 
     def claim(self, keys: Sequence[bytes], owner: str) -> set[bytes]:
-        """Keys that from now on are the owner's to ask: those that nobody else claims."""
+        """Claim the keys that nobody else claims, and return them: from now on the owner asks them."""
         with self._writing() as memory:
             memory.executemany("INSERT OR IGNORE INTO claims VALUES (?, ?)", [(key, owner) for key in keys])
             mine = set()
@@ -162,7 +162,7 @@ class Index:
             return mine
 
     def owners(self) -> set[str]:
-        """Everyone who claims something."""
+        """Return everyone who claims something."""
         return {owner for (owner,) in self._memory.execute("SELECT DISTINCT owner FROM claims")}
 
     def release(self, owner: str) -> None:

@@ -88,7 +88,7 @@ def decode(line: bytes) -> Trace | None:
 
 
 def digest_of(data: bytes) -> str:
-    """BLAKE2b-128 of a line's JSON."""
+    """Return BLAKE2b-128 of a line's JSON."""
     return hashlib.blake2b(data, digest_size=DIGEST_DIGITS // 2).hexdigest()
 
 

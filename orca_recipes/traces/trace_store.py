@@ -118,12 +118,12 @@ class TraceStore:
             self.refresh()
 
     def counts(self) -> tuple[int, int, int]:
-        """Segments, answers, and damaged lines, as of the last refresh."""
+        """Count segments, answers, and damaged lines, as of the last refresh."""
         return self._index.counts()
 
     @property
     def index(self) -> Index:
-        """The local index: claims of builds that run at once lie in it too."""
+        """Return the local index: claims of builds that run at once lie in it too."""
         return self._index
 
     def close(self) -> None:

@@ -72,7 +72,7 @@ class Rates:
         return schedule.rate(step - (ends[place] - steps), steps)
 
     def _spans(self) -> list[tuple[Schedule, int]]:
-        """Phases joined where one carries on the schedule of the phase before."""
+        """Return phases joined where one carries on the schedule of the phase before."""
         spans: list[tuple[Schedule, int]] = []
         for schedule, steps in self.phases:
             if schedule.carried_on and spans:

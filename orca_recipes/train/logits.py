@@ -107,7 +107,7 @@ def write_logits(
 
 
 def read_ids(path: Path, architecture: Architecture) -> np.ndarray:
-    """Texts as ids of a model's tokens.
+    """Read texts as ids of a model's tokens.
 
     Raises: ModelError where the file holds anything else.
     """

@@ -164,7 +164,7 @@ class Trainer:
     def _gone_through(
         self, batches: MicroBatches, mean_over: Normalization, *, learn: bool, also: Hear | None = None
     ) -> Totals:
-        """Forward, and backward where it learns, over this rank's micro-batches.
+        """Go forward, and backward where it learns, over this rank's micro-batches.
 
         Losses stay on the device until all are made: reading one would halt it while the next micro-batch is read.
         """

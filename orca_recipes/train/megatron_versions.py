@@ -51,7 +51,7 @@ def stand_in_for_triton() -> None:
 
 @contextmanager
 def standing_in_for_cuda() -> Iterator[None]:
-    """Inside, megatron-core's CUDA device is the CPU, which has one stream and never lags behind."""
+    """Let the CPU, which has one stream and never lags behind, be megatron-core's CUDA device while inside."""
     import torch
 
     with replaced(
@@ -65,7 +65,7 @@ def standing_in_for_cuda() -> Iterator[None]:
 
 @contextmanager
 def standing_in_for_cuda_by_name() -> Iterator[None]:
-    """Inside, tensors that are made on device 'cuda', or sent there, lie on the CPU."""
+    """Lay tensors that are made on device 'cuda', or sent there, on the CPU while inside."""
     import torch
 
     def on_cpu(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -82,7 +82,7 @@ def standing_in_for_cuda_by_name() -> Iterator[None]:
 
 @contextmanager
 def norms_of_its_own(config: Any, *, has_some: bool) -> Iterator[None]:
-    """Inside, layers may be built with norms of queries and keys that their configuration does not switch on."""
+    """Let layers be built with norms of queries and keys that their configuration does not switch on."""
     asked = config.qk_layernorm
     config.qk_layernorm = asked or has_some
     try:
@@ -93,7 +93,7 @@ def norms_of_its_own(config: Any, *, has_some: bool) -> Iterator[None]:
 
 @contextmanager
 def reporting_to_this_process() -> Iterator[None]:
-    """Inside, what writes a checkpoint reports to this process alone, of faults too, and measures no memory."""
+    """Have what writes a checkpoint report to this process alone, of faults too, and measure no memory."""
     from megatron.core.dist_checkpointing.strategies import filesystem_async
 
     with (
@@ -115,14 +115,14 @@ def keep_numbers_for_older(folder: Path) -> None:
 
 @contextmanager
 def reading_what_older_read() -> Iterator[None]:
-    """Inside, nobody is warned of a checkpoint that older versions can read too."""
+    """Warn nobody of a checkpoint that older versions can read too."""
     with _silent("megatron.core.dist_checkpointing.strategies.common", logging.ERROR):
         yield
 
 
 @contextmanager
 def replaced(module: ModuleType | type, **names: Any) -> Iterator[None]:
-    """Inside, names of a module or a class mean something else."""
+    """Let names of a module or a class mean something else while inside."""
     kept = {name: getattr(module, name) for name in names}
     for name, value in names.items():
         setattr(module, name, value)
@@ -135,7 +135,7 @@ def replaced(module: ModuleType | type, **names: Any) -> Iterator[None]:
 
 @contextmanager
 def _silent(log: str, below: int) -> Iterator[None]:
-    """Inside, a log says nothing that weighs less."""
+    """Let a log say nothing that weighs less."""
     asked = logging.getLogger(log)
     level = asked.level
     asked.setLevel(below)

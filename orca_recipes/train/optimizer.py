@@ -106,7 +106,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def weights_changed(self) -> None:
-        """To be called when weights were loaded behind the optimizer's back."""
+        """Take in weights that were loaded behind the optimizer's back."""
 
     @abstractmethod
     def _norm(self) -> float:
@@ -163,7 +163,7 @@ class _OnCpu(Optimizer):
                 own[moment].copy_(state["moments"][place][moment])
 
     def weights_changed(self) -> None:
-        """Nothing: it steps on the weights themselves."""
+        """Do nothing: it steps on the weights themselves."""
 
     def _begin(self) -> None:
         for weight in self._weights:

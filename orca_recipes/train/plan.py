@@ -76,7 +76,7 @@ def plan_json(settings: Settings, start: Start, layout: Layout) -> dict[str, Any
 
 
 def known_row_seconds(run: Path) -> float | None:
-    """Seconds a row in the last steps that a run has logged; None where it logged none."""
+    """Return seconds a row in the last steps that a run has logged; None where it logged none."""
     steps = [line for line in read_log(run / LOG) if "seconds" in line][-_RECENT_STEPS:]
     return median(line["seconds"] / line["rows"] for line in steps) if steps else None
 
@@ -93,7 +93,7 @@ def _phase_line(settings: Settings, phase: TrainingPhase) -> str:
 
 
 def _tokens(settings: Settings, phase: TrainingPhase) -> tuple[int, int]:
-    """Tokens and trained tokens of a phase's rows."""
+    """Count the tokens and trained tokens of a phase's rows."""
     held = {name: settings.manifest.datasets[name] for name in phase.taken}
     tokens = sum(held[name].tokens * rows // held[name].rows for name, rows in phase.taken.items())
     trained = sum(held[name].trained_tokens * rows // held[name].rows for name, rows in phase.taken.items())
@@ -125,7 +125,8 @@ def _seconds(settings: Settings) -> float | None:
 
 
 def _held_bytes(architecture: Architecture, layout: Layout) -> float:
-    """Weights, gradients, AdamW's two moments; on a GPU bfloat16 weights beside float32 that ranks share."""
+    """Count the bytes of weights, gradients, AdamW's two moments; on a GPU bfloat16 weights beside float32 that
+    ranks share."""
     here = architecture.parameters / layout.tensor_parallel / layout.pipeline_parallel
     # Bytes: float32 four times; on a GPU bf16 weight, fp32 gradient, and 12 shared by the copies.
     return here * (16 if layout.device == "cpu" else 6 + 12 / layout.data_parallel)

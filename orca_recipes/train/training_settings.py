@@ -45,7 +45,7 @@ class Request:
 
     @property
     def run(self) -> Path:
-        """The folder of the run: log, settings, checkpoints."""
+        """Return the folder of the run: log, settings, checkpoints."""
         return self.out if self.out is not None else Path("runs") / self.build.resolve().name
 
 
@@ -63,13 +63,13 @@ class Settings:
 
     @property
     def steps(self) -> int:
-        """Steps of the run, over its phases."""
+        """Count the steps of the run, over its phases."""
         whole = sum(phase.steps for phase in self.chosen)
         return whole if self.request.steps is None else min(whole, self.request.steps)
 
     @property
     def fewer_steps(self) -> str | None:
-        """Says so where more steps were asked for than the phases have."""
+        """Say so where more steps were asked for than the phases have."""
         asked = self.request.steps
         if asked is None or asked <= self.steps:
             return None
@@ -81,12 +81,12 @@ class Settings:
 
     @property
     def chosen(self) -> tuple[TrainingPhase, ...]:
-        """The phases that are trained."""
+        """Return the phases that are trained."""
         return self.phases[self.request.first_phase - 1 :]
 
     @property
     def rates(self) -> str:
-        """Learning rates and schedules of the phases, for a person."""
+        """Return learning rates and schedules of the phases, for a person."""
         return ", ".join(f"{phase.training.learning_rate:g} {phase.training.schedule}" for phase in self.chosen)
 
     def as_json(self) -> dict[str, Any]:

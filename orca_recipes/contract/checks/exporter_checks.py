@@ -140,7 +140,7 @@ def _block(number: int) -> RowBlock:
 
 
 def _records(segments: Segments) -> pa.Table:
-    """Records of made-up examples, with ids as people read them."""
+    """Return records of made-up examples, with ids as people read them."""
     import pyarrow as pa
 
     count = segments.examples

@@ -97,7 +97,7 @@ def sample_vocabulary() -> Vocabulary:
 
 
 def _conversations(markup: Markup) -> Iterator[list[dict[str, str]]]:
-    """Questions, with and without a system message and a turn before them, that the joints can print."""
+    """Yield questions, with and without a system message and a turn before them, that the joints can print."""
     turns = (("user",), ("system", "user"), ("user", "assistant", "user"), ("system", "user", "assistant", "user"))
     for roles in turns:
         if all(pair in markup.joints for pair in zip((START, *roles), (*roles, "assistant"), strict=True)):

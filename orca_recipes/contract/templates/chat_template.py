@@ -43,7 +43,7 @@ class ChatTemplate:
 
     @property
     def dates(self) -> Mapping[str, str]:
-        """The dates printed by the clock so far: strftime format to text."""
+        """Return the dates printed by the clock so far: strftime format to text."""
         return dict(self._clock.said)
 
     def ask_dates(self) -> None:
@@ -156,5 +156,5 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON without the escapes for HTML that jinja's own filter makes."""
+    """Write JSON without the escapes for HTML that jinja's own filter makes."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

@@ -28,7 +28,7 @@ class Dialogue:
     is_cut: bool = False
 
     def as_json(self) -> str:
-        """Canonical JSON, without what is null."""
+        """Write canonical JSON, without what is null."""
         messages = [{key: value for key, value in message.items() if value is not None} for message in self.messages]
         told = {"messages": messages, "tools": list(self.tools), "variables": dict(self.variables)}
         return json.dumps({key: value for key, value in told.items() if value}, ensure_ascii=False)

@@ -61,7 +61,8 @@ class Work:
         return value
 
     def of_call(self, arguments: Iterable[Any]) -> None:
-        """Something works on arguments. Two texts may be multiplied with each other, integers may be widths."""
+        """Bound the work of a call by its arguments. Two texts may be multiplied with each other, integers may be
+        widths."""
         sizes = [0, 0]
         for value in arguments:
             self.spend(1 + _integer(value) // 10)
@@ -83,7 +84,7 @@ class Work:
 
 
 def size(value: Any, *, limit: int) -> int:
-    """Characters of a value with all that it holds, counted up to about `limit`; an item is worth a hundred."""
+    """Count the characters of a value with all that it holds, up to about `limit`; an item is worth a hundred."""
     total, waiting = 0, [value]
     while waiting and total <= limit:
         here = waiting.pop()
@@ -231,7 +232,7 @@ def _integer(value: Any) -> int:
 
 
 def _widths(text: str) -> list[int]:
-    """Integers in a text that may be a format's widths."""
+    """Return integers in a text that may be a format's widths."""
     # Twelve digits are beyond any budget, and int() refuses texts of more than 4,300.
     return [int(found[:12]) for found in _WIDTHS.findall(text)] if "%" in text or "{" in text else []
 

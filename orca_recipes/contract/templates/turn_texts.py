@@ -310,7 +310,7 @@ class TurnWriter:
         raise Unfit("reasoning: it has none, and the chat template has no prompt without a thought")
 
     def _check_answer(self, message: Message, thought: str, said: str, answer: str) -> None:
-        """Whatever the answer holds is printed."""
+        """Check that whatever the answer holds is printed."""
         body = next((answer.removesuffix(end) for end in self._rendering.ends if answer.endswith(end)), answer)
         if not stand_in(self._words(message, said), answer):
             raise Unfit("the chat template does not print the answer's content word for word")
@@ -335,7 +335,7 @@ class TurnWriter:
     def _check_context(
         self, messages: Sequence[Message], told: Sequence[Message], variables: Mapping[str, Any], prompt: str
     ) -> None:
-        """Whatever inference is told stands in the prompt, but for thoughts of earlier turns."""
+        """Check that whatever inference is told stands in the prompt, but for thoughts of earlier turns."""
         for place, message in enumerate(messages):
             _, said = thought_of(message, self._open, self._close)
             if not is_printed(said.strip(), prompt) and not self._is_thought(messages, told, place, variables):

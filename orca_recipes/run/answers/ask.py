@@ -173,7 +173,7 @@ def requests_of(part: Part, limits: Mapping[bytes, int | None]) -> Iterator[Requ
 
 
 def told(messages: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
-    """Messages of a frame as a request holds them."""
+    """Return messages of a frame as a request holds them."""
     return tuple((message["role"], message["content"] or "") for message in messages)
 
 
@@ -201,7 +201,7 @@ def _keys(asked: pl.DataFrame, course: Course, samples: int) -> list[list[bytes 
 
 
 def _told(asked: pl.DataFrame, course: Course, samples: int) -> dict[str, list[int]]:
-    """Strategy to requests and their characters, for the estimate of what they cost."""
+    """Map strategies to requests and their characters, for the estimate of what they cost."""
     import polars as pl
 
     chars = pl.col("request").list.eval(pl.element().struct.field("content").str.len_chars()).list.sum()

@@ -74,7 +74,8 @@ class Rounds:
         return mask
 
     def _are_open(self, part: Part, traces: TraceStore, lengths: Lengths) -> np.ndarray:
-        """bool [open questions]: those whose answer was refused; a row that brings its own answer has no other."""
+        """Return bool [open questions]: those whose answer was refused; a row that brings its own answer has no
+        other."""
         import polars as pl
 
         asked = whole(read_frame(part.file(".arrow"))).filter(pl.Series(self._mask(part)))

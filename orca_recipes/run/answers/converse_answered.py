@@ -89,7 +89,7 @@ def answered_part(task: AnsweredTask) -> int:
 
 
 def summed(parts: Iterable[Mapping[str, Sequence[int]]]) -> dict[str, list[int]]:
-    """Counts by strategy, added up."""
+    """Add up counts by strategy."""
     sums: dict[str, list[int]] = {}
     for part in parts:
         for strategy, counts in part.items():
@@ -99,7 +99,7 @@ def summed(parts: Iterable[Mapping[str, Sequence[int]]]) -> dict[str, list[int]]
 
 
 def _earned(asked: pl.DataFrame, answers: pl.DataFrame, kept: pl.DataFrame, course: Course) -> dict[str, list[int]]:
-    """Strategy to answers, those kept, and the tokens in and out of all of them."""
+    """Map strategies to answers, those kept, and the tokens in and out of all of them."""
     import polars as pl
 
     names = pl.Series([rule.strategy_name for rule in course.rules], dtype=pl.String)
@@ -114,7 +114,7 @@ def _earned(asked: pl.DataFrame, answers: pl.DataFrame, kept: pl.DataFrame, cour
 
 
 def added(parts: Iterable[Iterable[Sequence[Any]]]) -> list[list[Any]]:
-    """Lines that end in a number, those with equal beginnings as one, in order."""
+    """Add up lines that end in a number, those with equal beginnings as one, in order."""
     sums: dict[tuple[Any, ...], int] = {}
     for part in parts:
         for *names, number in part:
@@ -123,7 +123,7 @@ def added(parts: Iterable[Iterable[Sequence[Any]]]) -> list[list[Any]]:
 
 
 def _by_task(asked: pl.DataFrame, rejected: Sequence[pl.DataFrame], course: Course) -> list[list[Any]]:
-    """Task, strategy, stage, reason, and how many answers were rejected so."""
+    """Count the answers that were rejected, by task, strategy, stage and reason."""
     import polars as pl
 
     ids = ["id_hi", "id_lo"]
@@ -137,7 +137,7 @@ def _by_task(asked: pl.DataFrame, rejected: Sequence[pl.DataFrame], course: Cour
 
 
 def _without(made: pl.DataFrame, kept: list[pl.DataFrame]) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """Conversations of examples that have none yet."""
+    """Return conversations of examples that have none yet."""
     import polars as pl
 
     there = pl.concat(kept).select(IDENTITY)

@@ -146,7 +146,7 @@ class Session:
         await self.teacher.collect(Collecting(requests, keep, self.panel, budget, notes, self))
 
     async def _as_sent(self, requests: AsyncIterator[Request]) -> AsyncIterator[Request]:
-        """Requests that count as sent when they are handed over."""
+        """Yield requests that count as sent when they are handed over."""
         async for request in requests:
             self.begin(request, self.name)
             yield request
@@ -188,7 +188,8 @@ class Session:
         return keep
 
     def _not_streamed(self, key: bytes) -> tuple[str | None, Question | None]:
-        """What a key answers that was not handed over yet: a run before this one sent it (a batch that it left)."""
+        """Return what a key answers that was not handed over yet: a run before this one sent it (a batch that it
+        left)."""
         if self._unsent is None:
             self._unsent = {}
             for each in self.questions:
@@ -271,7 +272,7 @@ def writing_traces(root: Path) -> AbstractContextManager[None]:
 
 
 def spent_before(questions: Sequence[Questions], teacher: Teacher, traces: TraceStore) -> float:
-    """USD that the stored answers to these questions cost, as far as prices and usage are known."""
+    """Sum the USD that the stored answers to these questions cost, as far as prices and usage are known."""
     money, seen, usd = teacher.money(), set[bytes](), 0.0
     if money.prices is None:
         return 0.0

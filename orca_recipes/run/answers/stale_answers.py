@@ -77,7 +77,7 @@ def holds_other_answers(made: Manifest, plan: Plan, store: Store, traces: Path |
 
 
 def answers_used(recipe: Recipe, plan: Plan, store: Store, dataset: str) -> dict[str, str]:
-    """Collection to the digest of the answers that a dataset's tokens were made of; none where it buys none."""
+    """Map collections to the digest of the answers that a dataset's tokens were made of; none where it buys none."""
     if not collects(recipe, dataset):
         return {}
     accounts = {

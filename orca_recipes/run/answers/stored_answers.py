@@ -41,7 +41,7 @@ class Digest:
         self._seen.add(hashlib.blake2b(repr(told).encode("utf-8", "surrogatepass"), digest_size=16).digest())
 
     def text(self) -> str:
-        """ "blake2b:<64 hex>"."""
+        """Write it as "blake2b:<64 hex>"."""
         return "blake2b:" + hashlib.blake2b(b"".join(sorted(self._seen)), digest_size=32).hexdigest()
 
 
@@ -99,7 +99,7 @@ def answers_of(keys: list[bytes], traces: TraceStore, lengths: Lengths) -> dict[
 
 
 def answers_frame(keys: pl.Series, answers: dict[bytes, Answer], lengths: Lengths) -> pl.DataFrame:
-    """Columns of `frames.ANSWERS`, key, and the tokens that were counted; null where nothing was asked.
+    """Return columns of `frames.ANSWERS`, key, and the tokens that were counted; null where nothing was asked.
 
     Columns of `frames.BESIDE_ANSWER` follow where some answer holds such a thing.
     """

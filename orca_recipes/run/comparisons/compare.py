@@ -242,7 +242,7 @@ class _Comparing:
         verdicts.add(number, twin, share, rejects=kind.action == "reject")
 
     def _leaders(self, number: int, own: int, standing: _Standing, alive: np.ndarray) -> np.ndarray:
-        """int64 [own]: of rows with one signature the first in order, who meets others for all of them."""
+        """Return int64 [own]: of rows with one signature the first in order, who meets others for all of them."""
         import polars as pl
 
         path = self._folder.file(f"{self.own[0].name}-{number}-alike.npy") if self.own else None
@@ -262,7 +262,7 @@ class _Comparing:
         common: np.ndarray,
         shared: dict[tuple[str, bool], str | None],
     ) -> np.ndarray:
-        """float64 [pairs]: how alike they are, NaN where they are not."""
+        """Return float64 [pairs]: how alike they are, NaN where they are not."""
         bounds = range(0, len(pairs), _PAIRS)
         tasks = [
             LikenessTask(

@@ -20,7 +20,7 @@ EXAMPLE = ["question", "references", "system", "answer", "messages"]
 
 
 def compared_texts(frame: pl.DataFrame, *, shared: str | None) -> pl.DataFrame:
-    """Question and answer of each row, String, never null.
+    """Return question and answer of each row, String, never null.
 
     Args:
         frame: columns of CONVERSATION, or of EXAMPLE. shared: the system message of the whole collection.

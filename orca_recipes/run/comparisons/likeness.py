@@ -30,7 +30,7 @@ class Side:
     places: np.ndarray
 
     def texts(self) -> pl.DataFrame:
-        """Question and answer of each row; a row that stands in many pairs is read once."""
+        """Return question and answer of each row; a row that stands in many pairs is read once."""
         import polars as pl
 
         found, rows = [], []

@@ -41,7 +41,7 @@ class Known:
         self._first[keys >> np.uint64(64 - _BITS)] = True
 
     def holds(self, keys: np.ndarray) -> np.ndarray:
-        """bool [keys]; most are told by a small table, which the processor keeps at hand."""
+        """Return bool [keys]; most are told by a small table, which the processor keeps at hand."""
         found = self._first[keys >> np.uint64(64 - _BITS)]
         maybe = np.flatnonzero(found)
         found[maybe] = is_among(keys[maybe], self._keys)
@@ -55,14 +55,15 @@ def rising(values: np.ndarray) -> np.ndarray:
 
 
 def is_among(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """bool [keys]: which stand among the known ones, which rise."""
+    """Return bool [keys]: which stand among the known ones, which rise."""
     if not len(known):
         return np.zeros(len(keys), dtype=np.bool_)
     return np.asarray(known[np.minimum(np.searchsorted(known, keys), len(known) - 1)] == keys)
 
 
 def widely_shared(keys: np.ndarray, rows: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Keys that are a sign of no row: uint64, rising, those of more than `most` rows; and bool [keys], which to keep.
+    """Return keys that are a sign of no row: uint64, rising, those of more than `most` rows; and bool [keys], which to
+    keep.
 
     A row all of whose keys are such keeps them.
     """
@@ -107,7 +108,7 @@ def meetings(
 def _in_slice(
     parts: Sequence[Met], number: int, bits: int, order: np.ndarray, own: int, among: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of rows, the later and the earlier one in order, that share a key of one slice."""
+    """Yield pairs of rows, the later and the earlier one in order, that share a key of one slice."""
     keys, rows = _crowded(*_gathered(parts, number, bits))
     sorting = np.lexsort((order[rows], keys))
     keys, rows = keys[sorting], rows[sorting]
@@ -163,7 +164,7 @@ class _Signatures:
         self._known = [None if part.signatures is None else np.load(part.signatures, mmap_mode="r") for part in parts]
 
     def estimate(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """float64 [pairs]: the share of equal numbers; 1 where there are none."""
+        """Estimate float64 [pairs]: the share of equal numbers; 1 where there are none."""
         if not self._known or any(known is None for known in self._known):
             return np.ones(len(rows))
         return np.asarray((self._of(rows) == self._of(others)).mean(axis=1))

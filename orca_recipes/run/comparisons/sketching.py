@@ -47,11 +47,11 @@ class Pool:
 
     @property
     def is_other(self) -> bool:
-        """True if its rows are not the dataset's own."""
+        """Tell whether its rows are not the dataset's own."""
         return self.is_example and not self.is_asked
 
     def ids(self) -> pl.DataFrame:
-        """id_hi and id_lo of its rows, with their collection, file and place."""
+        """Return id_hi and id_lo of its rows, with their collection, file and place."""
         import polars as pl
 
         frame = self.frame(["file", "place"] if self.is_example else ["id_hi", "id_lo", "file", "place"])
@@ -69,7 +69,7 @@ class Pool:
         return frame if self.rows is None else frame.filter(pl.Series(self.rows))
 
     def texts(self, shared: str | None, places: np.ndarray | None = None) -> pl.DataFrame:
-        """Question and answer of its rows, or of those at some places."""
+        """Return question and answer of its rows, or of those at some places."""
         import polars as pl
 
         frame = self.frame() if places is None else self.frame()[places]
@@ -190,7 +190,7 @@ def without_widely_shared(parts: Sequence[Met], most: int | None) -> tuple[list[
 
 
 def _numbers(signatures: np.ndarray) -> np.ndarray:
-    """uint64 [rows]: one number for each signature, equal for equal ones; 0 for none."""
+    """Return uint64 [rows]: one number for each signature, equal for equal ones; 0 for none."""
     wide = np.ascontiguousarray(signatures).view(np.uint64)
     made = np.zeros(len(wide), dtype=np.uint64)
     for column in range(wide.shape[1]):

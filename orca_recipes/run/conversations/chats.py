@@ -100,7 +100,7 @@ def without_answer(examples: pl.DataFrame, answers: pl.Series, rule: BoundRule) 
 
 
 def with_history(told: pl.Series, history: pl.Series) -> pl.Series:
-    """Conversations with the history of chats before their last user's turn.
+    """Return conversations with the history of chats before their last user's turn.
 
     Args:
         told: `frames.MESSAGES` [examples], null for none. history: the same, null where there is none.

@@ -355,7 +355,7 @@ def _only(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:
 
 
 def _stacked(frames: Sequence[pl.DataFrame], schema: dict[str, Any]) -> pl.DataFrame:
-    """Frames of a schema one under the other; a single one, as nearly always, as it is."""
+    """Stack frames of a schema one under the other; a single one, as nearly always, stays as it is."""
     import polars as pl
 
     return frames[0] if len(frames) == 1 else pl.concat([pl.DataFrame(schema=schema), *frames])

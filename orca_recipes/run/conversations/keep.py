@@ -68,7 +68,8 @@ def keep_first(
 
 
 def _kept(ids: list[pl.DataFrame], mix: StageFolder, messages: Collection[str], where: str) -> tuple[np.ndarray, int]:
-    """bool [conversations]: those of the first questions of each group, up to its count; and how many questions."""
+    """Return bool [conversations]: those of the first questions of each group, up to its count; and how many
+    questions."""
     import polars as pl
 
     part = mix.part(ORDER)

@@ -72,7 +72,7 @@ class QuestionCounter:
     folder: Path
 
     def tokens(self, examples: pl.DataFrame) -> np.ndarray:
-        """int64 [examples]: tokens of the question, or of what users say in a conversation that a row brings."""
+        """Return int64 [examples]: tokens of the question, or of what users say in a conversation that a row brings."""
         import polars as pl
         import pyarrow as pa
 
@@ -132,7 +132,7 @@ def looked_at(whens: Sequence[When]) -> list[str]:
 
 
 def _chosen(examples: pl.DataFrame, when: When) -> np.ndarray:
-    """bool [examples]: where what a rule asks of columns holds."""
+    """Return bool [examples]: where what a rule asks of columns holds."""
     assert when.where is not None, "only rules that ask something of columns come here"
     return np.asarray(chosen(parsed(when.where), examples).to_numpy())
 
@@ -151,7 +151,7 @@ def _combinations(examples: pl.DataFrame, whens: Sequence[When]) -> tuple[np.nda
 
 
 def _holding(when: When, words: pl.DataFrame) -> np.ndarray:
-    """bool [combinations]: where a rule's conditions on words hold; each distinct word is looked at once."""
+    """Return bool [combinations]: where a rule's conditions on words hold; each distinct word is looked at once."""
     holds = np.ones(words.height, dtype=bool)
     for name in WORDS:
         if getattr(when, name):

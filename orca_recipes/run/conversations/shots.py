@@ -114,7 +114,7 @@ def _places(
 
 
 def _distinct(keys: np.ndarray, sizes: np.ndarray, count: int) -> np.ndarray:
-    """Numbers below each size, no two of a row alike as long as there are so many: int64 [rows, count], as drawn."""
+    """Draw numbers below each size, no two of a row alike as long as there are so many: int64 [rows, count]."""
     chosen = np.zeros((len(keys), count), dtype=np.int64)
     for draw in range(count):
         keys = splitmix64(keys)

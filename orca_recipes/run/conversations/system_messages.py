@@ -69,7 +69,7 @@ def expanded_ids(id_hi: np.ndarray, id_lo: np.ndarray, name: str) -> tuple[np.nd
 def _drawn(
     examples: pl.DataFrame, messages: Sequence[Message], *, seed: int, purpose: str
 ) -> tuple[pl.Series, pl.Series]:
-    """Names and texts: a message of weight w stands w times in the urn."""
+    """Draw names and texts: a message of weight w stands w times in the urn."""
     import polars as pl
 
     ends = np.cumsum([message.weight for message in messages])

@@ -73,7 +73,7 @@ def taught(asked: pl.DataFrame, answers: pl.DataFrame, rule: BoundRule, course: 
 
 
 def _as_taught(messages: pl.Series, given: pl.Series, rule: BoundRule, course: Course) -> pl.Series:
-    """Brought conversations as the strategy teaches them.
+    """Return brought conversations as the strategy teaches them.
 
     One that gets an answer ends before it, and that answer alone is trained, unless the recipe trains all of them.
 
@@ -113,7 +113,8 @@ def _answer(given: pl.Series, messages: pl.Series) -> pl.Series:
 
 
 def _refuse_altered(messages: pl.Series, examples: pl.DataFrame, answers: pl.Series, rule: BoundRule) -> None:
-    """Erasing takes away what was asked beside, and nothing of question and answer."""
+    """Refuse strategies that alter question or answer: erasing takes away what was asked beside, and nothing of
+    them."""
     import polars as pl
 
     said = pl.element().struct

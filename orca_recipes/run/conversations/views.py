@@ -89,7 +89,7 @@ def _filled(piece: str | int, system: str, spoken: Sequence[str]) -> str:
 
 
 def without_system(messages: pl.Series) -> pl.Series:
-    """Conversations without their system messages."""
+    """Return conversations without their system messages."""
     import polars as pl
 
     if messages.null_count() == len(messages):
@@ -118,7 +118,8 @@ def _around(texts: pl.Series) -> pl.Series:
 
 
 def _spelt_out(asked: pl.DataFrame, lengths: np.ndarray) -> tuple[pl.Series, pl.Series]:
-    """Exchanges as JSON, and the texts in them that are not the student's, a line each; null where there are none."""
+    """Return exchanges as JSON, and the texts in them that are not the student's, a line each; null where there are
+    none."""
     import polars as pl
 
     told = _joined(asked.select(told=_told(asked))["told"], lengths, ",")
@@ -195,7 +196,7 @@ def _told(asked: pl.DataFrame) -> pl.Expr:
 
 
 def _spelt(texts: pl.Series) -> pl.Series:
-    """Texts as JSON; each distinct one is spelt once."""
+    """Return texts as JSON; each distinct one is spelt once."""
     import polars as pl
 
     distinct = texts.drop_nulls().unique()
@@ -214,7 +215,7 @@ def _numbers(rows: np.ndarray) -> np.ndarray:
 
 
 def _joined(texts: pl.Series, lengths: np.ndarray, separator: str) -> pl.Series:
-    """Texts one after the other, so many for each row, joined."""
+    """Return texts one after the other, so many for each row, joined."""
     import polars as pl
     import pyarrow as pa
 

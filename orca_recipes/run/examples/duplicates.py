@@ -74,7 +74,7 @@ def no_duplicates() -> pl.DataFrame:
 
 
 def duplicate_rows(found: pl.DataFrame) -> np.ndarray:
-    """int64: the rows of what `duplicates` found."""
+    """Return int64: the rows of what `duplicates` found."""
     return found["row"].to_numpy()
 
 

@@ -231,7 +231,7 @@ def _measured(column: Any, *, before: str = "", null: str = "-") -> list[_Piece]
 
 
 def _spelt(*texts: str) -> str:
-    """Texts that are the same for all rows, as `_measured` tells them."""
+    """Return texts that are the same for all rows, as `_measured` tells them."""
     return "".join(f"{len(text.encode())}:{text}" for text in texts)
 
 

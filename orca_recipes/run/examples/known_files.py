@@ -148,7 +148,7 @@ def known_slices(
 
 
 def runs_of(slices: Sequence[Slice], known: Sequence[Known | None]) -> Iterator[tuple[Sequence[Slice], Known | None]]:
-    """Slices that are taken over together or read, in their order.
+    """Yield slices that are taken over together or read, in their order.
 
     A part that is damaged by now is not taken over.
     """

@@ -168,7 +168,7 @@ def _everywhere(pinned: Mapping[str, Pinned], tasks: Sequence[ReadTask]) -> set[
 
 
 def _knowing(tasks: Sequence[ReadTask], pinned: Mapping[str, Pinned], earlier: Sequence[StageFolder]) -> list[ReadTask]:
-    """Tasks with what earlier stages gave for their slices."""
+    """Give tasks what earlier stages gave for their slices."""
     known = known_slices([piece for task in tasks for piece in task.slices], pinned, earlier)
     ends = list(accumulate(len(task.slices) for task in tasks))
     return [

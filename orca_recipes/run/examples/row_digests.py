@@ -72,13 +72,13 @@ def _shared(mine: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _is_among(values: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """bool [values]: which are among the shared ones, but for their last bit."""
+    """Return bool [values]: which are among the shared ones, but for their last bit."""
     even = values & ~_SIDE
     return np.asarray(shared[np.minimum(np.searchsorted(shared, even), len(shared) - 1)] == even)
 
 
 def _members(mine: Digests, others: Digests) -> np.ndarray:
-    """int64: the places of those that stand among the others."""
+    """Return int64: the places of those that stand among the others."""
     import polars as pl
 
     left = pl.DataFrame({"hi": mine[0], "lo": mine[1], "row": np.arange(len(mine[0]))})

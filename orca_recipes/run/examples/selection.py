@@ -89,7 +89,7 @@ def report_of(selection: np.ndarray, facts: Mapping[str, Any] | None = None) -> 
 
 
 def mixture_keys(*, id_hi: np.ndarray, id_lo: np.ndarray, seed: int) -> np.ndarray:
-    """uint64 [examples]: what a draw orders examples by, then by id."""
+    """Return uint64 [examples]: what a draw orders examples by, then by id."""
     return draw_keys(id_hi=id_hi, id_lo=id_lo, seed=seed, purpose="mixture")
 
 

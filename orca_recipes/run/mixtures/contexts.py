@@ -98,7 +98,7 @@ def _digests(frame: pl.DataFrame, columns: tuple[str, ...] | None) -> pl.DataFra
 
 
 def _questions(frame: pl.DataFrame) -> pl.DataFrame:
-    """Questions: one (String), alone; several (String), under a system message, as one text."""
+    """Return questions: one (String), alone; several (String), under a system message, as one text."""
     import polars as pl
 
     system = frame["system"].replace("", None)

@@ -94,7 +94,7 @@ def read_tokens(folder: StageFolder, *, trained: bool = False) -> np.ndarray:
 
 
 def _tokens(frame: pl.DataFrame, encoder: Encoder) -> np.ndarray:
-    """int64 [rows]."""
+    """Count the tokens of each row: int64 [rows]."""
     import polars as pl
 
     content = pl.element().struct.field("content")

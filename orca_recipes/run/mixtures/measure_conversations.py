@@ -69,7 +69,7 @@ def measure_conversations(task: MeasureConversations) -> int:
 
 
 def _tokens(conversations: pl.DataFrame, task: MeasureConversations) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens, and trained ones, of each conversation; none of those that the template cannot render."""
+    """Count the tokens, and trained ones, of each conversation; none of those that the template cannot render."""
     train_on, told = task.train_on, conversations.to_arrow()
     student = StudentRenderer(
         task.markup,

@@ -45,7 +45,7 @@ class Collection:
 
     @cached_property
     def names(self) -> tuple[str | None, ...]:
-        """The groups in order of their names, rows without one first."""
+        """Return the groups in order of their names, rows without one first."""
         if self.grouping is None:
             return ("",)
         found: set[str | None] = set()
@@ -66,7 +66,7 @@ class Collection:
             yield Chunk(hi, lo, drawable, None if self.weight is None else self.weight[start:stop])
 
     def _groups(self) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Spans of rows with the group of each: int32 [rows]."""
+        """Yield spans of rows with the group of each: int32 [rows]."""
         if self.grouping is None:
             for start in range(0, self.ids.height, _CHUNK_ROWS):
                 stop = min(start + _CHUNK_ROWS, self.ids.height)

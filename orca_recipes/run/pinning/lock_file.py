@@ -29,7 +29,7 @@ class Lock:
 
 
 def lock_path(recipe: Path, profile: str | None) -> Path:
-    """`<stem>.lock`, or `<stem>.<profile>.lock`."""
+    """Name `<stem>.lock`, or `<stem>.<profile>.lock`."""
     return recipe.with_name(f"{recipe.stem}.{profile}.lock" if profile else f"{recipe.stem}.lock")
 
 

@@ -127,8 +127,8 @@ def _of_file(name: str, path: Path) -> dict[str, str]:
 
 
 def _chosen(name: str, chosen: SystemMessages, values: list[str]) -> dict[str, str]:
-    """Ids for the texts of a column: those of the digests, else the first digits of each text's own digest, or all
-    of them where two texts begin alike."""
+    """Return ids for the texts of a column: those of the digests, else the first digits of each text's own digest,
+    or all of them where two texts begin alike."""
     by_digest = {text_digest(text): text for text in values}
     if not chosen.digests:
         begun = Counter(digest[:_ID_DIGITS] for digest in by_digest)

@@ -24,7 +24,7 @@ class Resolving:
 
     @property
     def named(self) -> str:
-        """The files, as a sentence begins with them."""
+        """Return the files, as a sentence begins with them."""
         return ", ".join(str(found.file.path) for found in self.pinned)
 
 

@@ -32,7 +32,7 @@ class Conversation:
 
     @property
     def answers(self) -> list[int]:
-        """Places of the trained messages."""
+        """Return places of the trained messages."""
         return [place for place, message in enumerate(self.messages) if message["trained"]]
 
     def innocent(self) -> tuple[Mapping[str, Any], ...]:
@@ -89,7 +89,7 @@ def _shapes(markup: Markup) -> Iterator[Shape]:
 
 
 def _unusual(shape: Shape) -> tuple[int, int]:
-    """Dialogues come first: tools, late system messages and repeated roles are rarely what a template is for."""
+    """Sort dialogues first: tools, late system messages and repeated roles are rarely what a template is for."""
     strange = sum(role == "tool" or (role == "system" and place > 0) for place, role in enumerate(shape))
     repeated = sum(left == right for left, right in pairwise(shape))
     return strange + repeated + (shape[0] == "assistant") + ("user" not in shape), len(shape)
@@ -117,7 +117,7 @@ def _may_follow(markup: Markup, before: Shape, role: Role) -> bool:
 
 
 def _contents(markup: Markup, vocabulary: Vocabulary) -> tuple[list[str], list[str]]:
-    """Contents without and with the text of a control token; the template's own texts are among them."""
+    """Return contents without and with the text of a control token; the template's own texts are among them."""
     listed: list[str] = json.loads(resources.files(__package__).joinpath("odd_contents.json").read_bytes())
     own = {text.strip() for joint in markup.joints.values() for text in (joint.footer, joint.header)}
     own |= {markup.terminator.strip(), markup.answer_prefix.strip(), *markers(markup)}

@@ -49,7 +49,7 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 @lru_cache(maxsize=2)
 def _load(path: Path, stamp: tuple[int, ...]) -> Tokenizer:
-    """Loaded once a process for the trial of a template and for all that is rendered with it."""
+    """Load it once a process for the trial of a template and for all that is rendered with it."""
     from tokenizers import Tokenizer
 
     try:

@@ -63,7 +63,7 @@ class PlainExchanges:
     cut: tuple[str, str] | None = None
 
     def fit(self, conversations: pa.Table) -> np.ndarray:
-        """bool [conversations]: which are single exchanges of plain text.
+        """Return bool [conversations]: which are single exchanges of plain text.
 
         Args:
             conversations: `narrow_tables.whole`, of conversations that hold nothing beside plain messages.
@@ -95,7 +95,7 @@ class PlainExchanges:
         return np.asarray(found & finished)
 
     def printed(self, messages: pa.Array) -> pa.Array:
-        """Conversations that fit, their answers as they are printed."""
+        """Return conversations that fit, their answers as they are printed."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -246,7 +246,8 @@ def _odd_contents(exchanges: PlainExchanges) -> list[str]:
 def _prints_white_space(
     exchanges: PlainExchanges, writer: TurnWriter, role: str, cut: tuple[str, str] = ("", "")
 ) -> bool:
-    """Whether contents of a role with white space around them are printed in their place, but for what is cut off."""
+    """Tell whether contents of a role with white space around them are printed in their place, but for what is cut
+    off."""
     shapes = [shape for shape in _SHAPES if role in shape]
     return all(
         _stands_in_place(exchanges.markup, writer, shape, _WORDS | {role: before + text + behind}, cut)
@@ -259,7 +260,7 @@ def _prints_white_space(
 def _stands_in_place(
     markup: Markup, writer: TurnWriter, shape: Sequence[str], texts: Mapping[str, str], cut: tuple[str, str]
 ) -> bool:
-    """Whether contents are printed as words are, white space with the role that said it."""
+    """Tell whether contents are printed as words are, white space with the role that said it."""
     before, behind = (f"[{re.escape(space)}]*" if space else "" for space in cut)
     answer = re.sub(rf"\A{before}|{behind}\Z", "", texts["assistant"])
     wanted: list[tuple[str, bool, str]] = []
@@ -277,7 +278,7 @@ def _stands_in_place(
 
 
 def _joined(spans: Iterable[tuple[str, bool, str]]) -> list[tuple[str, bool, str]]:
-    """Texts with their roles, those that follow one of the same role joined to it."""
+    """Return texts with their roles, those that follow one of the same role joined to it."""
     groups = groupby((span for span in spans if span[2]), key=lambda span: span[:2])
     return [(role, trained, "".join(text for _, _, text in group)) for (role, trained), group in groups]
 

@@ -197,7 +197,7 @@ def ahead(of: int) -> int:
 
 
 def sampled(conversations: pa.Table, of: int) -> np.ndarray:
-    """bool [conversations]: those that are looked at whatever they hold, of so many of a stage."""
+    """Return bool [conversations]: those that are looked at whatever they hold, of so many of a stage."""
     hi, lo = (np.asarray(conversations[name]) for name in ("id_hi", "id_lo"))
     if of <= PROMPTS_CHECKED:
         return np.ones(len(hi), dtype=bool)

@@ -107,8 +107,8 @@ class Renderer:
         return Held.of(flat.example[hits], flat.trained[hits], flat.examples)
 
     def _marked(self, runs: Runs, flat: FlatMessages) -> np.ndarray:
-        """bool [examples]: where a run holds what control tokens look like (a content is a part of a run), or a content
-        something else that the template prints or looks for."""
+        """Return bool [examples]: where a run holds what control tokens look like (a content is a part of a run), or
+        a content something else that the template prints or looks for."""
         found = np.zeros(flat.examples, dtype=bool)
         in_runs, in_contents = self._markers
         if len(runs.text):
@@ -119,7 +119,8 @@ class Renderer:
 
     @cached_property
     def _markers(self) -> tuple[list[str], list[str]]:
-        """Texts that make an example worth a look: for runs those that no fixed text holds, for contents the others."""
+        """Return texts that make an example worth a look: for runs those that no fixed text holds, for contents the
+        others."""
         control, others = sorted(self.encoder.vocabulary.control), markers(self.markup)
         fixed = "\0".join(self.tables.texts)
         return (
@@ -135,7 +136,7 @@ class Renderer:
 
 
 def _holding(texts: pa.LargeStringArray, patterns: list[str]) -> np.ndarray:
-    """bool [texts]: which hold one of the patterns."""
+    """Return bool [texts]: which hold one of the patterns."""
     import polars as pl
 
     if not patterns:

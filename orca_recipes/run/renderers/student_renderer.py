@@ -219,8 +219,8 @@ class StudentRenderer:
 
     @cached_property
     def _exchanges(self) -> tuple[PlainExchanges, Renderer] | None:
-        """The template's text around single exchanges, and its renderer; None if that text depends on more than
-        roles."""
+        """Return the template's text around single exchanges, and its renderer; None if that text depends on more
+        than roles."""
         found = plain_exchanges(self._turns.writer, self.markup.chat_template, list(self.encoder.vocabulary.control))
         return None if found is None else (found, Renderer(markup=found.markup, encoder=self.encoder))
 
@@ -310,7 +310,7 @@ class StudentRenderer:
 
 
 def _rows(conversations: pa.Table, rows: np.ndarray) -> pa.Table:
-    """Some rows, rising; all of them without a copy."""
+    """Return some rows, rising; all of them without a copy."""
     return conversations if len(rows) == conversations.num_rows else conversations.take(indices(rows))
 
 
@@ -337,7 +337,7 @@ def _given(dialogue: Dialogue, last: int) -> str:
 
 
 def _holds_more(conversations: pa.Table) -> np.ndarray:
-    """bool [conversations]: which hold more than plain messages."""
+    """Return bool [conversations]: which hold more than plain messages."""
     import pyarrow.compute as pc
 
     messages = one_piece(conversations["messages"])

@@ -32,7 +32,7 @@ class TurnExample:
 
     @property
     def text(self) -> str:
-        """All of the example."""
+        """Return all of the example."""
         return self.turns[-1].prompt + self.turns[-1].answer
 
 

@@ -189,7 +189,7 @@ class TurnRenderer:
 
 
 def dialogues_of(conversations: pa.Table, positions: Sequence[int]) -> dict[int, Dialogue]:
-    """Some conversations of a table (`frames.STORED_CONVERSATIONS`) as they are stored, by their position."""
+    """Return some conversations of a table (`frames.STORED_CONVERSATIONS`) as they are stored, by their position."""
     names = [name for name in ("messages", "tools", "template_kwargs", "cut") if name in conversations.column_names]
     rows = conversations.select(names).take(indices(np.array(positions, dtype=np.int64))).to_pylist()
     return {position: _dialogue(row) for position, row in zip(positions, rows, strict=True)}

@@ -94,7 +94,7 @@ def _told(order: pa.Table, units: Sequence[Unit]) -> dict[str, pa.Array[Any]]:
 
 
 def _uncut(counts: pa.Array[Any], order: pa.Table) -> pa.Array[Any]:
-    """Counts of tokens by part, null where packing took some of the tokens away."""
+    """Return counts of tokens by part, null where packing took some of the tokens away."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -136,7 +136,7 @@ def _gathered(stored: Sequence[Columns], fitted: Sequence[Fitted], placed: Seque
 
 
 def _piece(columns: Columns, fitted: Fitted, rows: np.ndarray) -> Columns:
-    """Some examples of a unit, which rise, as they fit."""
+    """Return some examples of a unit, which rise, as they fit."""
     piece = {name: columns[name][rows] for name in (*STORED, TURN)}
     at = np.searchsorted(rows, fitted.cut["index"])
     here = np.flatnonzero(np.append(rows, -1)[at] == fitted.cut["index"])

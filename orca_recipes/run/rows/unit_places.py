@@ -47,7 +47,8 @@ class Places:
 
 
 def _order(values: np.ndarray) -> np.ndarray:
-    """int64 [n]: what sorts numbers that are not negative. Joined with their places they sort several times faster."""
+    """Return int64 [n]: what sorts numbers that are not negative. Joined with their places they sort several times
+    faster."""
     bits = len(values).bit_length()
     if int(values.max(initial=0)).bit_length() + bits > 63:
         return np.argsort(values)

@@ -45,7 +45,7 @@ class Unit:
         return self.prefix.with_name(self.prefix.name + RECORDS)
 
     def columns(self) -> Columns:
-        """STORED and TURN, mapped."""
+        """Return STORED and TURN, mapped."""
         table = read_table(self.records)
         columns = {name: numbers(one_piece(table[name])) for name in STORED}
         is_told = TURN in table.column_names

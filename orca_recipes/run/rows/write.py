@@ -126,7 +126,7 @@ def _write_tokens(task: WriteTask, order: pa.Table, rows: np.ndarray) -> Sequenc
 
 @lru_cache(maxsize=1)
 def _opened(prefixes: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> tuple[Shard, ...]:
-    """Opened and checked once a process, whatever the number of shards: each shard takes rows of nearly all pairs.
+    """Open and check it once a process, whatever the number of shards: each shard takes rows of nearly all pairs.
 
     Args:
         stamps: of the files, because a pair that is made again has the name of the one before.

@@ -24,7 +24,7 @@ PYTHON_SPACE = "".join(chr(code) for code in range(0x3001) if chr(code).isspace(
 
 
 def flatten(messages: pa.LargeListArray) -> FlatMessages:
-    """Conversations (`frames.MESSAGES`) as flat columns; only assistants are ever trained."""
+    """Flatten conversations (`frames.MESSAGES`) into columns; only assistants are ever trained."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -84,7 +84,7 @@ class FlatMessages:
         return FlatMessages(self.role, self.trained, self.example, contents, place, self.examples)
 
     def blank(self, roles: frozenset[str]) -> np.ndarray:
-        """Positions of messages of these roles that hold nothing but white space."""
+        """Return positions of messages of these roles that hold nothing but white space."""
         import pyarrow.compute as pc
 
         if not roles:
@@ -94,7 +94,7 @@ class FlatMessages:
         return np.flatnonzero(empty & np.isin(self.role, [ROLES.index(role) for role in roles]))
 
     def different(self, mask: np.ndarray) -> np.ndarray:
-        """int32 [chosen]: the same number for the same text, of the contents of some messages."""
+        """Number the contents of some messages, int32 [chosen]: the same number for the same text."""
         return different(self.contents.take(indices(self.place[mask])))
 
     def last_trained(self) -> np.ndarray:
@@ -113,7 +113,7 @@ class FlatMessages:
         )
 
     def neighbours(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Role before each message, its role, and the code of the joint between them."""
+        """Return role before each message, its role, and the code of the joint between them."""
         begins = np.append(True, self.example[1:] != self.example[:-1])[: len(self.role)]
         before = np.where(begins, START_CODE, np.roll(self.role, 1))
         before_trained = np.where(begins, False, np.roll(self.trained, 1))

@@ -12,7 +12,7 @@ from orca_recipes.store.arrow_files import indices
 
 
 def joined(parts: Sequence[tuple[Rendered, np.ndarray]], order: np.ndarray) -> Rendered:
-    """Some examples of each part, in a given order.
+    """Join some examples of each part, in a given order.
 
     Args:
         parts: a rendering, and int64 the examples that are taken of it.

@@ -44,7 +44,7 @@ def _with_marks(flat: pl.DataFrame, answers: np.ndarray, trained: np.ndarray) ->
 
 
 def _last_alone(trained: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """bool [messages]: of each conversation the last trained one."""
+    """Return bool [messages]: of each conversation the last trained one."""
     places = np.flatnonzero(trained)
     last = places[np.append(rows[places][1:] != rows[places][:-1], True)[: len(places)]]
     return np.isin(np.arange(len(trained)), last)
@@ -55,7 +55,7 @@ def _found(texts: pl.Series, pattern: str) -> np.ndarray:
 
 
 def _failed(flat: pl.DataFrame, rows: np.ndarray, pattern: str) -> np.ndarray:
-    """bool [messages]: those that a tool answers, before any other message, in words that hold the pattern."""
+    """Return bool [messages]: those that a tool answers, before any other message, in words that hold the pattern."""
     replies = (flat["role"] == "tool").fill_null(value=False).to_numpy()
     # Of replies in a row all answer the last message that is no reply.
     callers = np.maximum.accumulate(np.where(replies, -1, np.arange(len(rows))))

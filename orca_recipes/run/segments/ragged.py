@@ -14,7 +14,7 @@ def ragged(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def gathered_rows(values: np.ndarray, starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Some rows of values, one row after the other, each copied whole: [sum of their lengths].
+    """Gather rows of values, one row after the other, each copied whole: [sum of their lengths].
 
     Args:
         values: one row after the other. starts: int64 [rows there are + 1] into them. rows: integers [rows wanted].

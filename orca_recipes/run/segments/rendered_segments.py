@@ -137,7 +137,7 @@ class _Elements:
 
 
 def _changes(column: np.ndarray) -> np.ndarray:
-    """bool [n]: where a value is not the one before it; the first is not."""
+    """Return bool [n]: where a value is not the one before it; the first is not."""
     changes = np.ones(len(column), dtype=bool)
     changes[1:] = column[1:] != column[:-1]
     return changes

@@ -48,7 +48,7 @@ class Runs:
     trained: tuple[int, int]
 
     def opens(self, texts: np.ndarray) -> np.ndarray:
-        """bool [n]: which of some texts open."""
+        """Return bool [n]: which of some texts open."""
         return np.asarray(texts < self.opening)
 
 
@@ -130,7 +130,8 @@ class _Found:
         return opens
 
     def roles(self) -> np.ndarray:
-        """int8 [runs]: the role of each run's text, 0 where it holds two; a content without text holds no role."""
+        """Return int8 [runs]: the role of each run's text, 0 where it holds two; a content without text holds no
+        role."""
         role = self.items.role[self.position]
         differs = role[1:] != role[:-1]
         differs[self.first[1:] - 1] = False
@@ -141,7 +142,8 @@ class _Found:
         return np.asarray(np.where(low == high, low, 0), dtype=np.int8)
 
     def same_text(self, flat: FlatMessages, opens: np.ndarray, trained: np.ndarray) -> np.ndarray:
-        """int64 [runs]: the first run that is known to have the same text and to be encoded as it is; often itself.
+        """Return int64 [runs]: the first run that is known to have the same text and to be encoded as it is; often
+        itself.
 
         Known are runs that are not trained and hold no content, or no other than one system message.
         """
@@ -180,7 +182,7 @@ class _Found:
 
 
 def _first_alike(keys: np.ndarray) -> np.ndarray:
-    """int64 [n]: the first place that holds the same key; hashed, because there are few different ones."""
+    """Return int64 [n]: the first place that holds the same key; hashed, because there are few different ones."""
     codes = different(indices(keys))
     first = np.empty(codes.max(initial=-1) + 1, dtype=np.int64)
     first[codes[::-1]] = np.arange(len(codes))[::-1]

@@ -45,7 +45,7 @@ class Encoded:
 
     @property
     def counts(self) -> np.ndarray:
-        """int64 [rows]: tokens of each."""
+        """Return int64 [rows]: tokens of each."""
         return np.diff(self.starts)
 
     def gathered(self, rows: np.ndarray) -> np.ndarray:
@@ -53,14 +53,14 @@ class Encoded:
         return gathered_rows(self.tokens, self.starts, rows)
 
     def holding(self, token: int, rows: int) -> np.ndarray:
-        """bool [rows]: which of our first rows hold a token."""
+        """Return bool [rows]: which of our first rows hold a token."""
         places = np.flatnonzero(self.tokens[: self.starts[rows]] == token)
         found = np.zeros(rows, dtype=bool)
         found[np.searchsorted(self.starts, places, side="right") - 1] = True
         return found
 
     def differs(self, other: Encoded, rows: np.ndarray) -> np.ndarray:
-        """bool [n]: where our first n rows are not those rows of the other."""
+        """Return bool [n]: where our first n rows are not those rows of the other."""
         counts = self.counts[: len(rows)]
         differs = counts != other.counts[rows]
         same = np.flatnonzero(~differs)

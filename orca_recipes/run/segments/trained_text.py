@@ -71,7 +71,7 @@ def context_texts(
 
 
 def control_table(encoder: Encoder) -> np.ndarray:
-    """bool [vocabulary]: the control tokens, but for the one that stands for text that cannot be spelt."""
+    """Return bool [vocabulary]: the control tokens, but for the one that stands for text that cannot be spelt."""
     vocabulary = encoder.vocabulary
     table = np.zeros(vocabulary.size, dtype=np.bool_)
     table[[token for text, token in vocabulary.control.items() if text != vocabulary.unknown]] = True
@@ -136,7 +136,7 @@ def _joined(texts: pa.LargeStringArray, owners: np.ndarray, examples: int) -> pa
 
 
 def blocks(example_starts: np.ndarray, block_tokens: int) -> Iterator[tuple[int, int]]:
-    """Spans of examples [start, stop) of about so many tokens, so that memory is bounded."""
+    """Yield spans of examples [start, stop) of about so many tokens, so that memory is bounded."""
     start, examples = 0, len(example_starts) - 1
     while start < examples:
         limit = example_starts[start] + block_tokens

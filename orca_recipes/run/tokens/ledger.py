@@ -106,12 +106,12 @@ class Ledger:
 
     @property
     def is_rendered(self) -> np.ndarray:
-        """bool [conversations]."""
+        """Return bool [conversations]: those that are rendered."""
         return np.asarray((self.way & RENDERED) > 0)
 
     @property
     def is_turned(self) -> np.ndarray:
-        """bool [conversations]: those that the template itself rendered."""
+        """Return bool [conversations]: those that the template itself rendered."""
         return np.asarray((self.way & TURNED) > 0)
 
     def put(self, rows: np.ndarray, lines: Ledger) -> None:
@@ -120,19 +120,21 @@ class Ledger:
             getattr(self, field.name)[rows] = getattr(lines, field.name)
 
     def at(self, rows: np.ndarray) -> Ledger:
-        """Some lines, copied."""
+        """Return some lines, copied."""
         return Ledger(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def unchecked(self, sampled: np.ndarray) -> np.ndarray:
-        """bool [conversations]: those that a build looks at which draws these, and that no build looked at before."""
+        """Return bool [conversations]: those that a build looks at which draws these, and that no build looked at
+        before."""
         return np.asarray(self.checks(sampled) & ((self.way & CHECKED) == 0))
 
     def checks(self, sampled: np.ndarray) -> np.ndarray:
-        """bool [conversations]: whose prompts a build looks at that draws these; those rendered one at a time apart."""
+        """Return bool [conversations]: whose prompts a build looks at that draws these; those rendered one at a time
+        apart."""
         return np.asarray(((self.way & PRINTED) > 0) & (((self.way & TELLING) > 0) | sampled))
 
     def examples_of(self, unit: int) -> np.ndarray:
-        """int64, rising: the examples of a unit that conversations here have."""
+        """Return int64, rising: the examples of a unit that conversations here have."""
         rows = np.flatnonzero(self.unit == unit)
         return np.sort(ragged(self.first[rows], self.examples[rows].astype(np.int64)))
 

@@ -183,7 +183,8 @@ def _told(earlier: StageFolder, stages: Path, *, exact: bool) -> Iterator[tuple[
 
 
 def _places(table: pa.Table, missing: np.ndarray, lines: Ledger, known: Known) -> np.ndarray:
-    """int64 [conversations]: the line of each that is missing, and was rendered as the very same; -1 for others."""
+    """Return int64 [conversations]: the line of each that is missing, and was rendered as the very same; -1 for
+    others."""
     if known.conversations is None:
         places = np.arange(len(missing)) if len(lines) == len(missing) else np.full(len(missing), -1)
     else:
@@ -208,7 +209,7 @@ def _places_of_same(table: pa.Table, missing: np.ndarray, path: Path, digest: st
 
 
 def _chosen(table: pa.Table, rows: np.ndarray) -> pa.Table:
-    """Some rows; what is a run of rows is not copied."""
+    """Return some rows; what is a run of rows is not copied."""
     if len(rows) and int(rows[-1]) - int(rows[0]) + 1 == len(rows) and (np.diff(rows) == 1).all():
         return table.slice(int(rows[0]), len(rows))
     return table.take(indices(rows))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def same_rows(one: pa.Table, other: pa.Table) -> np.ndarray:
-    """bool [rows]: where two tables of equal length hold the same; a column that one lacks is null there."""
+    """Return bool [rows]: where two tables of equal length hold the same; a column that one lacks is null there."""
     names = dict.fromkeys([*one.column_names, *other.column_names])
     same = np.ones(one.num_rows, dtype=bool)
     for name in names:
@@ -24,7 +24,7 @@ def same_rows(one: pa.Table, other: pa.Table) -> np.ndarray:
 
 
 def places_by_id(wanted: pa.Table, there: pa.Table) -> np.ndarray:
-    """int64 [wanted]: where a row of the same id stands, -1 where none does."""
+    """Return int64 [wanted]: where a row of the same id stands, -1 where none does."""
     (hi, lo), (their_hi, their_lo) = ((_numbers(table, "id_hi"), _numbers(table, "id_lo")) for table in (wanted, there))
     if not len(their_hi):
         return np.full(len(hi), -1)
@@ -45,7 +45,7 @@ def _column(table: pa.Table, name: str) -> Any:
 
 
 def _same(one: Any, other: Any) -> np.ndarray:
-    """bool [rows] of two arrays of equal length, one of which may be missing: all of it null."""
+    """Compare two arrays of equal length, one of which may be missing, all of it null: bool [rows]."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -73,7 +73,7 @@ def _field(struct: Any, name: str) -> Any:
 
 
 def _same_lists(one: Any, other: Any) -> np.ndarray:
-    """Lists are the same where they are as long and their elements are the same."""
+    """Return bool [rows]: lists are the same where they are as long and their elements are the same."""
     import pyarrow.compute as pc
 
     lengths = [numbers(pc.list_value_length(lists).fill_null(-1)) for lists in (one, other)]

@@ -82,7 +82,7 @@ def _counts_of_fitting(made: Made, keep: np.ndarray) -> dict[str, int]:
 
 
 def has_tail(conversations: pa.Table) -> np.ndarray:
-    """bool [conversations]: which go on behind their last answer, with turns that nobody answers."""
+    """Return bool [conversations]: which go on behind their last answer, with turns that nobody answers."""
     pieces = [_ends_unanswered(messages) for messages in conversations["messages"].chunks]
     return np.concatenate([np.zeros(0, dtype=bool), *pieces])
 
@@ -164,7 +164,7 @@ def _records(
 
 
 def _flags(made: Made, has_tail: np.ndarray, cut: np.ndarray) -> np.ndarray:
-    """int8 [examples]: the flags of examples that are made to fit; has_tail, cut: bool [examples]."""
+    """Return int8 [examples]: the flags of examples that are made to fit; has_tail, cut: bool [examples]."""
     is_last = np.append(made.owner[1:] != made.owner[:-1], True) if len(made.owner) else has_tail
     flags = np.zeros(len(cut), dtype=np.int8) if made.flags is None else made.flags
     trimmed = (has_tail & is_last).astype(np.int8) * np.int8(TAIL_TRIMMED)

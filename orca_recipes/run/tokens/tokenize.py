@@ -215,7 +215,8 @@ class Tokenized:
 
 
 def together(parts: Sequence[Part]) -> list[list[Part]]:
-    """Neighbouring parts of conversations in groups that are tokenized at once, the same for any number of workers."""
+    """Return neighbouring parts of conversations in groups that are tokenized at once, the same for any number of
+    workers."""
     sizes = np.array([part.file(".arrow").stat().st_size for part in parts], dtype=np.int64)
     before = np.cumsum(sizes) - sizes
     group = before // max(min(GROUP_BYTES, int(sizes.sum()) // FEWEST_GROUPS), 1)
@@ -275,7 +276,7 @@ def _made(task: TokenizeTask, conversations: pa.Table) -> tuple[Made, Expansion]
 
 
 def _wanted(part: Part, rows: int) -> np.ndarray:
-    """bool [rows]: the conversations of a part that passed the filters."""
+    """Return bool [rows]: the conversations of a part that passed the filters."""
     mask = passed_mask(part)
     return np.ones(rows, dtype=bool) if mask is None else mask
 
@@ -367,7 +368,7 @@ class _Once:
 
 @lru_cache(maxsize=2)
 def _student(tokenizer: Tokenizer, folder: Path, markup: _Once, parts: TrainedParts | None) -> StudentRenderer:
-    """Loaded once a process: a tokenizer takes up to seconds to load."""
+    """Load it once a process: a tokenizer takes up to seconds to load."""
     return StudentRenderer(markup.markup, opened(tokenizer, folder), folder / TOKENIZER_FILES[0], parts)
 
 
@@ -378,7 +379,7 @@ def _sample(conversations: pa.Table) -> np.ndarray:
 
 
 def _unspelt_answers(rendered: Rendered) -> list[int]:
-    """Positions of the examples with an answer that the vocabulary cannot spell."""
+    """Return positions of the examples with an answer that the vocabulary cannot spell."""
     return [int(position) for position in np.flatnonzero(rendered.unspelt.answers)]
 
 

@@ -88,7 +88,7 @@ class Cutting:
 
 
 def cut(rendered: Rendered, windows: Sequence[tuple[int, Window]], cutting: Cutting, encoder: Encoder) -> Rendered:
-    """Windows of examples as examples of their own.
+    """Return windows of examples as examples of their own.
 
     Args:
         windows: each with the position of its example.
@@ -119,7 +119,7 @@ def cut(rendered: Rendered, windows: Sequence[tuple[int, Window]], cutting: Cutt
 
 
 def masked(window: Window, trained: np.ndarray) -> np.ndarray:
-    """bool [tokens of the window without its lead]: which it trains; trained: bool [tokens of the example]."""
+    """Return bool [tokens of the window without its lead]: which it trains; trained: bool [tokens of the example]."""
     places = np.arange(window.begin, window.stop)
     return np.asarray(trained[window.begin : window.stop] & (places >= window.fresh))
 

@@ -81,7 +81,7 @@ def count_reasons(reasons: pl.Series) -> dict[str, int]:
 
 
 def joined_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Counts by reason, added up."""
+    """Add up counts by reason."""
     total: dict[str, int] = {}
     for part in counts:
         for reason, number in part.items():

@@ -137,7 +137,7 @@ class Limited:
             server.end()
 
     def expect(self, tokenizer: object, folder: object) -> None:
-        """Parts are coming; who makes them loads what it needs."""
+        """Hear that parts are coming; who makes them loads what it needs."""
 
 
 LIMITED = Limited()

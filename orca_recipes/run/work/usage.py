@@ -12,7 +12,8 @@ _STATUS = Path("/proc/self/status")
 
 
 def main_process() -> dict[str, float | int]:
-    """CPU seconds of this process without its children, and the most memory that it held at once, in bytes."""
+    """Measure the CPU seconds of this process without its children, and the most memory that it held at once, in
+    bytes."""
     return {"cpu_seconds": round(time.process_time(), 3), "peak_bytes": peak_bytes()}
 
 

@@ -91,7 +91,7 @@ class Watched:
         """Do nothing: no process is held that could be let go of."""
 
     def expect(self, tokenizer: object, folder: object) -> None:
-        """Parts are coming; this process loads what it needs."""
+        """Hear that parts are coming, whose tokenizer this process loads."""
 
     def tell_end(self, status: int) -> None:
         """End this process as the fork ended.

@@ -137,7 +137,7 @@ def _other_size(file: FileDigest, size: int) -> Finding:
 
 
 def _check_lists(promised: Manifest) -> Iterator[Finding]:
-    """Whatever a build consists of is promised by digest."""
+    """Check that whatever a build consists of is promised by digest."""
     files = {file.path for file in promised.files}
     tables = {table.path for table in promised.tables}
     for path in sorted(_needed_files(promised) - files) + sorted(_needed_tables(promised) - tables):

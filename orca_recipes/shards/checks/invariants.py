@@ -36,7 +36,8 @@ class Breach:
 
 
 def segment_breaches(segments: Segments) -> Iterator[Breach]:
-    """Segments are maximal; every example has a label that is trained, and ends where its last trained turn ends."""
+    """Yield breaches: segments are maximal; every example has a label that is trained, and ends where its last
+    trained turn ends."""
     kinds = segments.modes & ~np.int8(STARTS)
     split = np.flatnonzero((kinds[1:] == kinds[:-1]) & ~starts_example(segments.modes[1:])) + 1
     yield from _of_segments(segments, split, lambda at: f"segment {at} has role and mask of the one before it")
@@ -114,13 +115,13 @@ def ids_breaches(segments: Segments, tokens: np.ndarray, *, digests: np.ndarray)
 
 
 def absence_breaches(segments: Segments, tokens: np.ndarray, *, token_id: int) -> Iterator[Breach]:
-    """BOS is nowhere where inference's prompt does not begin with it."""
+    """Yield breaches: BOS is nowhere where inference's prompt does not begin with it."""
     places = _places(tokens, lambda part: part == token_id)
     yield from _of_tokens(segments, places, lambda _: f"BOS {token_id} stands where no prompt of inference has it")
 
 
 def of_examples(segments: Segments, examples: np.ndarray, sentence: Callable[[int], str]) -> Iterator[Breach]:
-    """Breaches at these examples, the first few by name."""
+    """Yield breaches at these examples, the first few by name."""
     for example, words in first_few(examples, sentence):
         yield Breach(int(segments.example_rows[example]), example, words)
 
@@ -146,7 +147,7 @@ def _of_tokens(segments: Segments, places: np.ndarray, sentence: Callable[[int],
 
 
 def _places(tokens: np.ndarray, wanted: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """int64 [found]: places of the tokens that are wanted, looked for in passes of bounded size."""
+    """Return int64 [found]: places of the tokens that are wanted, looked for in passes of bounded size."""
     passes = range(0, len(tokens), _TOKENS_A_PASS)
     found = [begin + np.flatnonzero(wanted(tokens[begin : begin + _TOKENS_A_PASS])) for begin in passes]
     return np.concatenate([np.zeros(0, dtype=np.int64), *found])
@@ -157,7 +158,7 @@ def _segments_at(segments: Segments, places: np.ndarray) -> np.ndarray:
 
 
 def _end_with_any(segments: Segments, tokens: np.ndarray, turns: np.ndarray, terminators: Terminators) -> np.ndarray:
-    """bool [turns]: whether the segment's last tokens are those of a terminator."""
+    """Return bool [turns]: whether the segment's last tokens are those of a terminator."""
     found = np.zeros(len(turns), dtype=np.bool_)
     for ids in terminators:
         found |= _end_with(segments, tokens, turns, ids)
@@ -165,7 +166,7 @@ def _end_with_any(segments: Segments, tokens: np.ndarray, turns: np.ndarray, ter
 
 
 def _end_with(segments: Segments, tokens: np.ndarray, turns: np.ndarray, ids: tuple[int, ...]) -> np.ndarray:
-    """bool [turns]: whether the segment's last tokens are these ids."""
+    """Return bool [turns]: whether the segment's last tokens are these ids."""
     ends = segments.token_starts[turns + 1]
     matches = segments.lengths[turns] >= len(ids)
     for back, token in enumerate(reversed(ids), start=1):

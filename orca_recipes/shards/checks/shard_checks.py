@@ -144,7 +144,7 @@ def _count_findings(check: ShardCheck, counts: ShardCounts) -> Iterator[Finding]
 
 
 def _guard_findings(check: ShardCheck, shard: Shard, promised: Manifest) -> Iterator[Finding]:
-    """Readers that take segments for documents fail on the pair, as on every one since format 2."""
+    """Check the guards: readers that take segments for documents fail on the pair, as on every one since format 2."""
     guards = guards_of(check.tokens) if promised.format > 1 else 0
     if shard.index.guards != guards:
         file = index_path(Path(check.prefix)).as_posix()

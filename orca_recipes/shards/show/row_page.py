@@ -40,7 +40,7 @@ class Piece:
         return f"bold {_STYLES[self.role]}" if self.is_trained else f"dim {_STYLES[self.role]}"
 
     def lines(self) -> list[str]:
-        """Lines that are safe to print; each but the last ends in the sign of its line break."""
+        """Return lines that are safe to print; each but the last ends in the sign of its line break."""
         *broken, last = visible(self.text, keep="\n\t").split("\n")
         return [f"{line}↵" for line in broken] + ([last] if last or not broken else [])
 
@@ -122,7 +122,7 @@ def _print_plain(section: Section, console: Console) -> None:
 
 
 def _print_lines(text: str, console: Console) -> None:
-    """Lines, and an empty one after them, whatever the output can spell."""
+    """Print lines, and an empty one after them, whatever the output can spell."""
     text = text.rstrip("\n") + "\n\n"
     encoding = getattr(console.file, "encoding", None) or "utf-8"
     console.file.write(text.encode(encoding, "backslashreplace").decode(encoding))

@@ -337,7 +337,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _last_line(error: BaseException) -> str:
-    """Torch tells of all ranks' tracebacks; what went wrong is at the end."""
+    """Return the end of what torch tells of all ranks' tracebacks: what went wrong."""
     return str(error).strip().rpartition("\n")[2] or type(error).__name__
 
 

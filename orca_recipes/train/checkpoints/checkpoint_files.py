@@ -62,7 +62,7 @@ def clear(folder: Path) -> None:
 
 
 def digests_by_all_ranks(folder: Path) -> dict[str, str]:
-    """Digests of all files of a folder, equal on every rank; every rank calls it."""
+    """Digest all files of a folder, equal on every rank; every rank calls it."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     own = {name: file_digest(folder / name) for name in _share(names)}
     return dict(sorted(item for digests in _gathered(own) for item in digests.items()))

@@ -63,7 +63,7 @@ def refuse_strangers(checkpoint: Path) -> None:
 
 @contextmanager
 def reading_data_alone() -> Iterator[None]:
-    """Inside, pickles of a checkpoint are read as data, whoever reads them."""
+    """Read pickles of a checkpoint as data while inside, whoever reads them."""
     load = torch.load
 
     def load_data(*arguments: Any, **more: Any) -> Any:

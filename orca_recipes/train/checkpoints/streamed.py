@@ -134,7 +134,7 @@ def _with_weight(described: Shards, weight: torch.Tensor) -> list[ShardedTensor]
 
 
 def _pieces(weight: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-    """Some rows at a time: the first, and the piece."""
+    """Yield some rows at a time: the first, and the piece."""
     rows = max(1, _PIECE_BYTES * len(weight) // max(weight.nbytes, 1))
     for first in range(0, len(weight), rows):
         yield first, weight[first : first + rows]

@@ -50,7 +50,7 @@ class Batch:
         return int(self.loss_mask_BT.sum().item())
 
     def span_targets(self) -> tuple[np.ndarray, ...]:
-        """For each row int64 [spans], how many target tokens each span has; ask it on the host."""
+        """Count for each row how many target tokens each span has, int64 [spans]; ask it on the host."""
         masks_BT = self.loss_mask_BT.numpy()
         return tuple(
             np.add.reduceat(mask, bounds[:-1]).astype(np.int64)
@@ -122,7 +122,7 @@ class MicroBatches:
 
     @property
     def tokens(self) -> int:
-        """Tokens of each micro-batch, pads included."""
+        """Count the tokens of each micro-batch, pads included."""
         return self.share.micro_rows * self.rows.manifest.row_tokens
 
     def __iter__(self) -> Iterator[Batch]:

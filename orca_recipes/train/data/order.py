@@ -109,7 +109,8 @@ class PhaseOrder:
 
     @cached_property
     def _orders(self) -> dict[str, tuple[int, KeyedOrder]]:
-        """The order of each dataset's present epoch: derived, kept because its keys cost more than a row does."""
+        """Return the order of each dataset's present epoch: derived, kept because its keys cost more than a row
+        does."""
         return {}
 
 

@@ -67,7 +67,7 @@ def pinned(settings: Settings) -> Pinned:
 
 
 def refuse_different_builds(settings: Settings) -> None:
-    """That all ranks read the same build; every rank calls it.
+    """Check that all ranks read the same build; every rank calls it.
 
     Raises: BuildError.
     """

@@ -23,7 +23,7 @@ _NAMED_EXAMPLES = 6
 
 
 def describe(rows: Rows, places: Sequence[RowPlace]) -> str:
-    """Shard and row of each place, and of its examples collection, file and line.
+    """Describe the shard and row of each place, and of its examples collection, file and line.
 
     Raises: DamagedShard where the records cannot be read.
     """

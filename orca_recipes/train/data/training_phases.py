@@ -38,14 +38,14 @@ class TrainingPhase:
 
     @property
     def steps(self) -> int:
-        """The last one is short where rows do not divide."""
+        """Count the steps; the last one is short where rows do not divide."""
         return -(-self.rows // self.training.batch_rows)
 
     def order(self) -> PhaseOrder:
         return PhaseOrder(seed=self.training.seed, phase=self.number, held=self.held, taken=self.taken)
 
     def step_rows(self, step: int) -> tuple[int, int]:
-        """First and one past the last position of a step's rows; step: from 0."""
+        """Return the first and one past the last position of a step's rows; step: from 0."""
         start = step * self.training.batch_rows
         return start, min(start + self.training.batch_rows, self.rows)
 

@@ -85,7 +85,7 @@ def read_groups(rows: Rows, order: PhaseOrder) -> Groups:
 def _told(
     known: Mapping[str, int], codes: Mapping[tuple[str, int], np.ndarray], at: int
 ) -> tuple[list[str], np.ndarray]:
-    """Names in order, and for each code of reading its place among them."""
+    """Return names in order, and for each code of reading its place among them."""
     counts = Counter[int]()
     for found in codes.values():
         counts.update(found[:, at].tolist())
@@ -98,7 +98,7 @@ def _told(
 
 
 def _examples(rows: Rows, dataset: str, order: PhaseOrder) -> Iterator[tuple[int, Sequence[str]]]:
-    """Row of the dataset and names of its groups, for every example of the rows in the order."""
+    """Yield row of the dataset and names of its groups, for every example of the rows in the order."""
     wanted: dict[str, dict[int, int]] = defaultdict(dict)
     for position in range(order.rows):
         place = order[position]

@@ -158,7 +158,7 @@ def _refuse_strangers(config: Mapping[str, Any], family: Family, where: str) -> 
 
 
 def _rope(config: Mapping[str, Any], family: Family) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Base and scaling of all layers, and of those with a window where theirs is another.
+    """Return base and scaling of all layers, and of those with a window where theirs is another.
 
     transformers 5 keeps them in one table, and older versions in two places.
     """
@@ -253,7 +253,7 @@ def _windows(config: Mapping[str, Any], family: Family, layers: int) -> tuple[in
 
 
 def _unplaced(config: Mapping[str, Any], layers: int) -> tuple[int, ...]:
-    """Layers without RoPE."""
+    """Return layers without RoPE."""
     listed = config.get("no_rope_layers")
     interval = int(config["no_rope_layer_interval"])
     return tuple(n for n in range(layers) if not (listed[n] if listed else (n + 1) % interval))

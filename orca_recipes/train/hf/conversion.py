@@ -188,7 +188,7 @@ def _write_model(
 
 
 def added_tokens(build: Path) -> set[int]:
-    """Ids of the tokens that a build's tokenizer has beside its vocabulary.
+    """Return ids of the tokens that a build's tokenizer has beside its vocabulary.
 
     Raises: ModelError where the tokenizer cannot be read.
     """

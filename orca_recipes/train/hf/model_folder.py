@@ -63,7 +63,7 @@ class SafetensorFiles:
             raise ModelError(f"{folder}: its weights cannot be read ({error}): fetch them again") from error
 
     def check(self, expected: Mapping[str, Shape], *, title: str, may_be_there: Iterable[str] = ()) -> None:
-        """That the folder holds these tensors and no others.
+        """Check that the folder holds these tensors and no others.
 
         Args:
             title: what their family is called. may_be_there: names that are ignored where they stand beside them.
@@ -105,7 +105,7 @@ class SafetensorFiles:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` of a model.
+    """Read `config.json` of a model.
 
     Raises: ModelError where there is none.
     """
@@ -115,7 +115,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_generation_settings(folder: Path) -> dict[str, Any]:
-    """`generation_config.json` of a folder, empty where there is none."""
+    """Read `generation_config.json` of a folder, empty where there is none."""
     path = folder / GENERATION
     return _read_json(path) if path.is_file() else {}
 
@@ -125,7 +125,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def copy_chat_files(source: Path, target: Path) -> None:
-    """Tokenizer, chat template and generation settings, as far as they are there."""
+    """Copy tokenizer, chat template and generation settings, as far as they are there."""
     target.mkdir(parents=True, exist_ok=True)
     for name in CHAT_FILES:
         if (source / name).is_file():
@@ -188,7 +188,7 @@ class _SafetensorsFile:
 
 
 def _files(sizes: Mapping[str, int], file_bytes: int) -> dict[str, list[str]]:
-    """Names of files, and of the tensors in each, in order."""
+    """Return names of files, and of the tensors in each, in order."""
     groups: list[list[str]] = [[]]
     held = 0
     for name, size in sizes.items():

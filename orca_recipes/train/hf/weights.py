@@ -40,7 +40,7 @@ class Weight(ABC):
 
     @abstractmethod
     def whole(self, parts: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Their tensors, from the parts of all ranks in order."""
+        """Join their tensors from the parts of all ranks in order."""
 
 
 def weights_of(architecture: Architecture) -> Iterator[Weight]:
@@ -103,7 +103,7 @@ def _named(names: Sequence[str], shape: Shape) -> dict[str, Shape]:
 
 
 def _stacked(names: Sequence[str], heights: Sequence[int], tail: Shape) -> dict[str, Shape]:
-    """Shapes of tensors that hold parts of these heights, a part each or all in one."""
+    """Return shapes of tensors that hold parts of these heights, a part each or all in one."""
     shared = (sum(heights),) if len(names) == 1 else heights
     return {name: (height, *tail) for name, height in zip(names, shared, strict=True)}
 
@@ -218,7 +218,7 @@ class _QueryKeyValue(_Stack):
 
 
 def _joined(parts: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
-    """Parts end to end; nothing is copied where there is one."""
+    """Join parts end to end; nothing is copied where there is one."""
     return torch.cat(list(parts), dim=dim) if len(parts) > 1 else parts[0]
 
 

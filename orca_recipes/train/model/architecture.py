@@ -90,7 +90,7 @@ class Architecture:
 
     @property
     def traits(self) -> Family:
-        """Features of the model's family."""
+        """Return features of the model's family."""
         return family_named(self.family)
 
     @property
@@ -105,7 +105,7 @@ class Architecture:
 
     @property
     def longest_example(self) -> int:
-        """Tokens of the longest example that it can be trained on."""
+        """Return tokens of the longest example that it can be trained on."""
         scaling = self.rope_scaling
         if scaling is not None and scaling.kind == "longrope" and scaling.original_max_positions is not None:
             # Beyond, every angle of an example would change with its length.
@@ -114,7 +114,7 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
-        """Weights, without the padding of the vocabulary."""
+        """Return weights, without the padding of the vocabulary."""
         traits, queries, keys = self.traits, self.heads * self.head_dim, self.kv_heads * self.head_dim
         attention = 2 * self.hidden * (queries + keys) + (queries + 2 * keys if traits.qkv_bias else 0)
         qk_norms = {"nothing": 0, "each head": 2 * self.head_dim, "all heads": queries + keys}[traits.qk_norm]

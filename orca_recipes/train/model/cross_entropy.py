@@ -20,7 +20,7 @@ _AT_ONCE = 1 << 22
 
 
 def cross_entropy(logits_nv: torch.Tensor, labels_n: torch.Tensor) -> torch.Tensor:
-    """float32 [n], the loss of each label; the ranks of a tensor parallel group call it together.
+    """Compute float32 [n], the loss of each label; the ranks of a tensor parallel group call it together.
 
     Args:
         logits_nv: minus infinity beyond the vocabulary. labels_n: int64, tokens of the whole vocabulary.

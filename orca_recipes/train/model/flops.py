@@ -17,7 +17,7 @@ from orca_recipes.train.model.architecture import Architecture
 
 
 def step_flops(architecture: Architecture, bounds: Iterable[Sequence[int]], *, predicted: int | None = None) -> float:
-    """Floating-point operations of forward and backward over some rows.
+    """Count the floating-point operations of forward and backward over some rows.
 
     Args:
         bounds: of each row, its spans' bounds from 0 to row_tokens.
@@ -35,7 +35,7 @@ def step_flops(architecture: Architecture, bounds: Iterable[Sequence[int]], *, p
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """FLOP/s that the maker of a GPU states for bfloat16; None on a CPU and for a GPU that nobody listed."""
+    """Return FLOP/s that the maker of a GPU states for bfloat16; None on a CPU and for a GPU that nobody listed."""
     if device.type != "cuda":
         return None
     known: dict[str, float] = tomllib.loads((files("orca_recipes.train") / "peaks.toml").read_text(encoding="utf-8"))

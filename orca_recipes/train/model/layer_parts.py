@@ -168,7 +168,7 @@ class Cache:
     def joined(
         self, layer: torch.nn.Module, key_ngd: torch.Tensor, value_ngd: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of all tokens, those of the next ones among them, which are kept."""
+        """Join the keys and values of all tokens to those of the next ones, and keep them."""
         if layer in self.held:
             before = self.held[layer]
             key_ngd, value_ngd = torch.cat([before[0], key_ngd]), torch.cat([before[1], value_ngd])
@@ -283,7 +283,7 @@ def _window_table(rope: _WindowRope, table: torch.Tensor, before: int) -> torch.
 
 
 def _plain(architecture: Architecture, n: int, rope: Callable[[torch.Tensor, int], torch.Tensor] | None) -> ModuleSpec:
-    """Layer n: with the window, the RoPE and the norms that are its own."""
+    """Specify layer n with the window, the RoPE and the norms that are its own."""
     traits, is_windowed = architecture.traits, n in architecture.windowed_layers
     has_own_rope = is_windowed and rope is not None
     core = partial(

@@ -112,7 +112,7 @@ class Network(GPTModel):  # type: ignore[misc]
         return given if self.places is None else (given[0].index_select(0, self.places), *given[1:])
 
     def _later(self, module: object, asked: object, table: torch.Tensor) -> torch.Tensor:
-        """Angles of RoPE from the first position on that is handed in."""
+        """Return angles of RoPE from the first position on that is handed in."""
         return table[self.before :]
 
     def whole_names(self) -> dict[str, str]:
@@ -195,7 +195,7 @@ def losses_of(model: torch.nn.Module, found: torch.Tensor, batch: Rows) -> torch
 
 
 def logits(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
-    """float [B, T, V] on every rank, minus infinity beyond the vocabulary."""
+    """Return float [B, T, V] on every rank, minus infinity beyond the vocabulary."""
     rows, row_tokens = batch.tokens_BT.shape
     assert batch.wanted is None, "logits are of all places"
     full = gather_from_tensor_model_parallel_region(_masked(model, stage_output(model, batch)))
@@ -203,7 +203,8 @@ def logits(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
 
 
 def next_logits(network: Network, tokens: Sequence[int], cache: Cache) -> torch.Tensor:
-    """float [V] on every rank: logits behind a text, of which some tokens are handed in and earlier ones are kept.
+    """Return float [V] on every rank: logits behind a text, of which some tokens are handed in and earlier ones are
+    kept.
 
     Args:
         network: of one stage, without TransformerEngine's layers and sequence parallel.
@@ -268,7 +269,7 @@ def _places(model: torch.nn.Module, batch: Rows) -> torch.Tensor | None:
 
 
 def _masked(model: torch.nn.Module, found_1Nv: torch.Tensor) -> torch.Tensor:
-    """Logits, float [N, 1, v], minus infinity beyond the vocabulary."""
+    """Return logits, float [N, 1, v], minus infinity beyond the vocabulary."""
     logits_N1v = found_1Nv.transpose(0, 1)
     first_pad = rows_here(network_of(model).architecture.vocabulary_size, logits_N1v.shape[-1])
     if first_pad < logits_N1v.shape[-1]:
@@ -278,7 +279,7 @@ def _masked(model: torch.nn.Module, found_1Nv: torch.Tensor) -> torch.Tensor:
 
 
 def _packed(cu_seqlens: Sequence[np.ndarray], device: torch.device) -> PackedSpans:
-    """Bounds of all rows laid end to end."""
+    """Return bounds of all rows laid end to end."""
     ends, so_far = [np.zeros(1, dtype=np.int32)], 0
     for bounds in cu_seqlens:
         ends.append(bounds[1:] + np.int32(so_far))
@@ -300,7 +301,7 @@ def _packed(cu_seqlens: Sequence[np.ndarray], device: torch.device) -> PackedSpa
 
 @torch.no_grad()
 def _take_drawn(network: Network, layout: Layout, dtype: torch.dtype, *, fused: bool) -> None:
-    """Weights of a stage as the whole model would draw them."""
+    """Take the weights of a stage as the whole model would draw them."""
     architecture = network.architecture
     whole = Network(architecture, _config(architecture, layout, dtype, initialize=True, fused=fused), fused=fused)
     drawn = dict(whole.named_parameters())

@@ -50,7 +50,7 @@ def _factor(scaling: RopeScaling, architecture: Architecture) -> float:
 
 
 def _llama3(angles_D: torch.Tensor, scaling: RopeScaling, architecture: Architecture) -> torch.Tensor:
-    """Low frequencies divided by the factor, high ones kept, a ramp between them."""
+    """Divide low frequencies by the factor, keep high ones, with a ramp between them."""
     low_factor, high_factor = scaling.low_freq_factor or 1.0, scaling.high_freq_factor or 4.0
     factor = _factor(scaling, architecture)
     wavelengths = 2 * math.pi / angles_D
@@ -70,7 +70,7 @@ def _dynamic(angles_D: torch.Tensor, scaling: RopeScaling, architecture: Archite
 
 
 def _yarn(angles_D: torch.Tensor, scaling: RopeScaling, architecture: Architecture) -> torch.Tensor:
-    """Divided by the factor, but for those that turn often within the positions it was trained at first; a ramp."""
+    """Divide by the factor, but for those that turn often within the positions it was trained at first; a ramp."""
     width, base, original = 2 * len(angles_D), architecture.rope_base, _original(scaling, architecture)
 
     def place(turns: float) -> float:

@@ -16,7 +16,7 @@ _NONE = "does not have a deterministic implementation"
 
 @contextmanager
 def deterministic(*, asked: bool) -> Iterator[None]:
-    """Inside, where it is asked for, nothing is computed otherwise.
+    """Let nothing be computed otherwise while inside, where it is asked for.
 
     Raises: TrainingError, naming what has no such algorithm on this device.
     """

@@ -145,7 +145,7 @@ def _train(prepared: Prepared, build: Pinned, place: Place, stop_requested: Call
 
 
 def _fill(prepared: Prepared, model: Network, optimizer: Optimizer) -> None:
-    """Weights, and where the run is gone on with, the optimizer's state."""
+    """Fill in the weights, and where the run is gone on with, the optimizer's state."""
     start = prepared.start
     if start.resumed is not None:
         resume(start.resumed, model, optimizer, manifest_digest=prepared.settings.manifest.digest)

@@ -90,7 +90,7 @@ class Pool:
     def _results(
         self, function: Callable[[Task], Result], tasks: Sequence[Task], running: dict[Connection, tuple[_Worker, int]]
     ) -> Generator[tuple[int, Result], None, BaseException | None]:
-        """Yields results; returns the exception of a task. What is in flight is in `running`."""
+        """Yield results; return the exception of a task. What is in flight is in `running`."""
         stops, begun = self._stops, 0
         error: BaseException | None = None
         found: list[tuple[int, Any]] = []
@@ -116,7 +116,7 @@ class Pool:
                     found.append((position, outcome))
 
     def _ended(self, running: dict[Connection, tuple[_Worker, int]]) -> list[tuple[_Worker, int]]:
-        """Waits; the workers that have something to say of their tasks."""
+        """Wait for the workers that have something to say of their tasks, and return them."""
         ready = wait(list(running))
         return [
             (worker, position)

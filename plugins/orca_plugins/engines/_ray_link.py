@@ -253,7 +253,7 @@ class Link:
             return True
 
     def _most(self) -> int:
-        """Twice what runs at once: nobody waits for an order, and a cluster that grows sees a reason to."""
+        """Return twice what runs at once: nobody waits for an order, and a cluster that grows sees a reason to."""
         return self._settings.parts_in_flight or max(2, 2 * self._slots)
 
     def _give_room(self, parts: int = 1) -> None:

@@ -125,6 +125,6 @@ def _told(shard: ShardToExport, written: Written) -> Iterator[Said]:
 
 
 def _beside(said: Said) -> dict[str, Any]:
-    """Tools, and variables of the template, under the names by which trainers look for them."""
+    """Return tools, and variables of the template, under the names by which trainers look for them."""
     found = {"tools": list(said.tools), "chat_template_kwargs": dict(said.variables)}
     return {name: value for name, value in found.items() if value}

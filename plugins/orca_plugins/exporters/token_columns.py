@@ -30,14 +30,14 @@ JOINED = "examples joined to the one before"
 
 
 def ids_of(block: RowBlock, bounds: np.ndarray) -> pa.ListArray[Any]:
-    """list<int32>: the tokens of examples, or of rows, whose bounds these are."""
+    """Return list<int32>: the tokens of examples, or of rows, whose bounds these are."""
     import pyarrow as pa
 
     return list_of(block.tokens, bounds, pa.int32())
 
 
 def labels_of(block: RowBlock, bounds: np.ndarray) -> pa.ListArray[Any]:
-    """list<int32>: each token is its own label where it carries loss (trainers shift), IGNORED elsewhere."""
+    """Return list<int32>: each token is its own label where it carries loss (trainers shift), IGNORED elsewhere."""
     import pyarrow as pa
 
     return list_of(np.where(block.labelled, block.tokens, np.int32(IGNORED)), bounds, pa.int32())
@@ -49,14 +49,15 @@ def file_of(shard: ShardToExport, suffix: str) -> str:
 
 
 def mask_of(block: RowBlock, bounds: np.ndarray) -> pa.ListArray[Any]:
-    """list<int8>: 1 for each token that is a label (of itself, not shifted), 0 elsewhere."""
+    """Return list<int8>: 1 for each token that is a label (of itself, not shifted), 0 elsewhere."""
     import pyarrow as pa
 
     return list_of(block.labelled, bounds, pa.int8())
 
 
 def attended(block: RowBlock) -> Mapping[str, pa.Array[Any]]:
-    """Columns of a block's examples for trainers that ask for `attention_mask`: without pads, all tokens are seen."""
+    """Return the columns of a block's examples for trainers that ask for `attention_mask`: without pads, all tokens
+    are seen."""
     import pyarrow as pa
 
     bounds = block.example_bounds
@@ -98,7 +99,7 @@ def write_parquet(path: Path, schema: pa.Schema, blocks: Iterable[Mapping[str, p
 
 
 def configs_of(build: BuildToExport, pattern: str) -> list[dict[str, Any]]:
-    """Lines of a dataset card: each dataset is a configuration with the files of its folder."""
+    """Return lines of a dataset card: each dataset is a configuration with the files of its folder."""
 
     def config(dataset: DatasetToExport) -> dict[str, Any]:
         return {
@@ -119,11 +120,11 @@ def sizes_category(build: BuildToExport) -> str:
 
 
 def others(build: BuildToExport) -> str:
-    """Words for a build of several datasets, where settings name the first; none for a build of one."""
+    """Return words for a build of several datasets, where settings name the first; none for a build of one."""
     names = " and ".join(f"`{dataset.name}`" for dataset in build.datasets[1:])
     return f" (`{build.datasets[0].name}` there; {names} likewise)" if names else ""
 
 
 def said_lines(said: Said) -> list[dict[str, Any]]:
-    """Messages as a chat template is given them."""
+    """Return messages as a chat template is given them."""
     return [{"role": one.role, "content": one.content, **one.beside} for one in said.messages]

@@ -34,7 +34,8 @@ class Number:
     factor: Fraction = Fraction(1)
 
     def equals(self, other: Number) -> bool:
-        """Equal in value, in units of one kind where both have one; where one has none, the numbers count."""
+        """Tell whether two are equal in value, in units of one kind where both have one; where one has none, the
+        numbers count."""
         if self.dimension and other.dimension:
             return self.dimension == other.dimension and self.value * self.factor == other.value * other.factor
         return self.value == other.value

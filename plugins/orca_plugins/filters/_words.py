@@ -138,7 +138,7 @@ def _block(data: np.ndarray, bounds: np.ndarray, letters: np.ndarray) -> tuple[n
 
 @lru_cache
 def _letters(manner: Manner) -> np.ndarray:
-    """bool [256]: the bytes that words are made of."""
+    """Return bool [256]: the bytes that words are made of."""
     word = re.compile(_WORD[manner])
     return np.array([byte > 127 or word.fullmatch(chr(byte)) is not None for byte in range(256)])
 
@@ -204,20 +204,21 @@ def jaccard(runs: Words, one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def is_among(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """bool [values]: which stand among the known ones, which rise."""
+    """Return bool [values]: which stand among the known ones, which rise."""
     if not len(known):
         return np.zeros(len(values), dtype=np.bool_)
     return np.asarray(known[np.minimum(np.searchsorted(known, values), len(known) - 1)] == values)
 
 
 def places_of(runs: Words, asked: np.ndarray) -> np.ndarray:
-    """int64: the places of the runs of some texts, text after text."""
+    """Return int64: the places of the runs of some texts, text after text."""
     counts = np.diff(runs.starts)[asked]
     return np.asarray(np.arange(counts.sum()) + np.repeat(runs.starts[asked] - (np.cumsum(counts) - counts), counts))
 
 
 def covered_words(there: np.ndarray, pair: np.ndarray, pairs: int, size: int) -> np.ndarray:
-    """int64 [pairs]: how many words stand in the runs of so many words that are there; as `Runs.hold` answers."""
+    """Return int64 [pairs]: how many words stand in the runs of so many words that are there; as `Runs.hold`
+    answers."""
     at = np.flatnonzero(there)
     added = np.full(len(at), size)
     is_same = pair[at[1:]] == pair[at[:-1]]
@@ -243,7 +244,7 @@ def _joined(numbers: list[int]) -> np.uint64:
 
 @lru_cache(maxsize=2)
 def _powers(length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Powers of the base and of its inverse, modulo 2**64."""
+    """Return powers of the base and of its inverse, modulo 2**64."""
     inverse = np.uint64(pow(int(_BASE), -1, 1 << 64))
     return tuple(  # type: ignore[return-value]
         np.concatenate([[np.uint64(1)], np.cumprod(np.full(length - 1, base, dtype=np.uint64))])

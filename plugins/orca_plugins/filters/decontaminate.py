@@ -122,7 +122,7 @@ class Decontaminate(Comparison):
         return self.fraction if is_sure else (1 + self.fraction) / 2
 
     def _is_promising(self, mine: _Side, theirs: _Side, shared: np.ndarray) -> np.ndarray:
-        """bool [pairs]: whether an item may be told of, by numbers alone; most pairs share a run and no more."""
+        """Return bool [pairs]: whether an item may be told of, by numbers alone; most pairs share a run and no more."""
         is_own = ~np.isin(theirs.runs.numbers, shared)
         in_texts = Runs.of(theirs.runs, mine.runs, is_among(mine.runs.numbers, once(theirs.runs.numbers)))
         in_items = Runs.of(mine.runs, theirs.runs, is_own)
@@ -209,7 +209,7 @@ class _Text:
 
     @cached_property
     def lines(self) -> list[tuple[list[str], str]]:
-        """The words of the whole text and of each of its lines, with what they are made of."""
+        """Return the words of the whole text and of each of its lines, with what they are made of."""
         import polars as pl
 
         texts = [self.text, *self.text.splitlines()]

@@ -101,7 +101,7 @@ class NearDuplicates(Comparison):
 
 
 def _digests(numbers: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """uint32 [texts, 128]: the signatures of texts, some at a time.
+    """Return uint32 [texts, 128]: the signatures of texts, some at a time.
 
     rensa 0.5.0 gives them out as Python's numbers alone: few at a time stay in the cache and wake no garbage collector.
     """

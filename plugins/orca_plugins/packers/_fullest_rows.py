@@ -46,7 +46,7 @@ def count_rows(fills: list[Fill]) -> int:
 
 
 def rows_longest_first(fills: list[Fill]) -> np.ndarray:
-    """int64 [examples]: the row of each example, when examples come longest first."""
+    """Return int64 [examples]: the row of each example, when examples come longest first."""
     first_rows, row_counts, repeats = np.array(fills, dtype=np.int64).reshape(-1, 3).T
     runs = np.repeat(first_rows, row_counts)
     inside = np.arange(len(runs)) - np.repeat(np.cumsum(row_counts) - row_counts, row_counts)

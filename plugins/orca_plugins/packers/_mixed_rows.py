@@ -68,7 +68,7 @@ def _counted(rows: np.ndarray) -> int:
 
 
 def _dealt(members: np.ndarray, salt: int) -> np.ndarray:
-    """Members in another order."""
+    """Deal members in another order."""
     places = np.arange(len(members), dtype=np.uint64)
     return members[np.argsort(splitmix64(splitmix64(places) + np.uint64(salt)))]
 
@@ -88,7 +88,7 @@ class _Deal:
         self._empty = most * row_tokens - int(sums[-1])
 
     def filled(self) -> np.ndarray:
-        """int32 [examples]: the row of each, numbered from 0, or -1 where it is left to be dealt again."""
+        """Return int32 [examples]: the row of each, numbered from 0, or -1 where it is left to be dealt again."""
         count = len(self._free)
         if count <= self._most:
             return self._rows
@@ -168,7 +168,7 @@ class _Deal:
 
 
 def _row_starts(sums: np.ndarray, row_tokens: int) -> np.ndarray:
-    """int64 [rows]: where each row starts when examples are dealt one after the other, in lanes side by side."""
+    """Return int64 [rows]: where each row starts when examples are dealt one after the other, in lanes side by side."""
     lanes = 1 + int(sums[-1]) // (ROWS_A_LANE * row_tokens)
     at = np.arange(lanes + 1) * (len(sums) - 1) // lanes
     at, ends = at[:-1], at[1:]

@@ -52,7 +52,7 @@ class BestFit(Packer):
 
 
 def _keyed_order(lengths: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """int64 [examples]: positions by key; where two keys are equal, by length, so that arrival never decides.
+    """Return int64 [examples]: positions by key; where two keys are equal, by length, so that arrival never decides.
 
     Sorts the high bits of keys joined with positions, which is several times faster than an argsort, and then the few
     whose high bits are equal by themselves.
@@ -90,7 +90,7 @@ def _in_keyed_order(rows: np.ndarray, by_key: np.ndarray, keys: np.ndarray) -> P
 
 
 def _order(values: np.ndarray) -> np.ndarray:
-    """int64 [n]: positions by value, equal ones in order; they hardly ever are, and need the slower sort."""
+    """Return int64 [n]: positions by value, equal ones in order; they hardly ever are, and need the slower sort."""
     order = np.argsort(values)
     rising = values[order]
     return np.argsort(values, kind="stable") if (rising[1:] == rising[:-1]).any() else order

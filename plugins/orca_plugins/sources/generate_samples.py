@@ -103,7 +103,7 @@ def sample_files() -> dict[str, bytes]:
 
 
 def _task_files(texts: Mapping[str, Any]) -> dict[str, bytes]:
-    """Natural Instructions' layout: one file a task, with definition, examples and instances."""
+    """Lay out files as Natural Instructions does: one a task, with definition, examples and instances."""
     found: dict[str, list[Item]] = {}
     for item in _items(texts, "niv2"):
         found.setdefault(item.family, []).append(item)
@@ -156,7 +156,7 @@ def _math(item: Item) -> dict[str, Any]:
 
 
 def _chats(texts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Conversations of two to five exchanges, the later questions about what was said before."""
+    """Yield conversations of two to five exchanges, the later questions about what was said before."""
     said = texts["conversation"]
     items = _items(texts, "chat")
     for number in range(_CONVERSATIONS):

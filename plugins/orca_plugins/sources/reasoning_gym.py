@@ -72,11 +72,11 @@ class ReasoningGym(Source):
         return self
 
     def files(self) -> Sequence[SourceFile]:
-        """None: everything is generated."""
+        """Return None: everything is generated."""
         return []
 
     def pins(self) -> Mapping[str, str]:
-        """Versions of reasoning-gym and of what else writes items of these families.
+        """Return versions of reasoning-gym and of what else writes items of these families.
 
         Raises: PluginError where reasoning-gym is not installed.
         """
@@ -88,7 +88,8 @@ class ReasoningGym(Source):
             raise _missing() from error
 
     def slices(self, *, slice_bytes: int) -> Sequence[Slice]:
-        """Spans of items, counted over all families in their order; an item's place is its number in that count."""
+        """Return spans of items, counted over all families in their order; an item's place is its number in that
+        count."""
         span = min(max(1, slice_bytes // _ITEM_BYTES), _SPAN_ITEMS)
         items = self.declared_rows()
         return [
@@ -144,7 +145,7 @@ def _missing() -> PluginError:
 
 
 def _item_seeds(family: str, seed: int, indices: range) -> Sequence[int]:
-    """Seeds of 64 bits, no two of one family alike: draw_keys maps indices one to one."""
+    """Draw seeds of 64 bits, no two of one family alike: draw_keys maps indices one to one."""
     index = np.arange(indices.start, indices.stop, dtype=np.uint64)
     keys = draw_keys(id_hi=np.zeros_like(index), id_lo=index, seed=seed, purpose=f"reasoning_gym {family}")
     return [int(key) for key in keys]
@@ -190,7 +191,7 @@ def _creator(family: str, options: Mapping[str, JsonValue]) -> Callable[[int], A
 
 
 def _item(make: Callable[[int], Mapping[str, Any]], seed: int) -> tuple[str, str] | str:
-    """Question and answer, or why there are none."""
+    """Return question and answer, or why there are none."""
     try:
         with redirect_stdout(StringIO()):  # some families print as they go
             item = make(seed)

@@ -50,7 +50,8 @@ class Instructing(Strategy):
         return tuple(word for table, word in zip(_TABLES, ("task", "category"), strict=True) if self._table.get(table))
 
     def ask(self, *, examples: pl.DataFrame) -> pl.Series:
-        """System message and words, then the question. A row that brings a conversation has no question to ask."""
+        """Ask with system message and words, then the question. A row that brings a conversation has no question to
+        ask."""
         import polars as pl
 
         told = examples.with_columns(self._words(examples).alias("words"))

@@ -82,7 +82,7 @@ def _placed(brought: pl.Series, talks: pl.Series, others: pl.Series) -> pl.Serie
 
 
 def _headed(talks: pl.DataFrame, messages: pl.Series) -> pl.Series:
-    """Conversations headed by the row's system message, where they begin with none, or an empty one, of their own."""
+    """Head conversations by the row's system message, where they begin with none, or an empty one, of their own."""
     import polars as pl
 
     if talks["system"].null_count() == talks.height:
@@ -98,7 +98,7 @@ def _headed(talks: pl.DataFrame, messages: pl.Series) -> pl.Series:
 
 
 def _answered(messages: pl.Series, answers: pl.Series) -> pl.Series:
-    """Conversations with an answer at the end, where they end on something else and there is an answer."""
+    """Put an answer at the end of conversations, where they end on something else and there is an answer."""
     import polars as pl
 
     is_open = ~ends_with_answer(messages) & answers.is_not_null() & (messages.list.len() > 0)

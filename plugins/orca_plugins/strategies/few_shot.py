@@ -44,14 +44,14 @@ class FewShot(Strategy):
         return self
 
     def columns(self) -> tuple[str, ...]:
-        """Shots are drawn for an example, and no part of its row."""
+        """Return none: shots are drawn for an example, and no part of its row."""
         return ()
 
     def shots(self) -> tuple[int, int]:
         return self.fewest, self.most
 
     def ask(self, *, examples: pl.DataFrame) -> pl.Series:
-        """System message, shots, question. A row that brings a conversation has no question to ask."""
+        """Ask with system message, shots, question. A row that brings a conversation has no question to ask."""
         import polars as pl
 
         asked = conversations_of(list(self._asked(examples)))

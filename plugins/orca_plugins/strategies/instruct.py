@@ -86,7 +86,8 @@ class Instruct(Strategy):
 
 
 def _pieces(text: str) -> list[tuple[str, str | None]]:
-    """Text, and the name that stands after it. Raises: ValueError for braces that hold no name."""
+    """Part a text into pieces, each with the name that stands after it. Raises: ValueError for braces that hold no
+    name."""
     found = []
     for before, name, form, conversion in string.Formatter().parse(text):
         if name is not None and (not name.strip() or form or conversion):
@@ -126,7 +127,7 @@ def _value(name: str, examples: pl.DataFrame) -> pl.Expr:
 
 
 def _listed(options: pl.Series) -> pl.Series:
-    """Options one a line, each with its letter (a number after the last letter)."""
+    """Write options one a line, each with its letter (a number after the last letter)."""
     import polars as pl
 
     count = int(options.list.len().fill_null(0).to_numpy().max(initial=0))

@@ -66,7 +66,7 @@ class ChatTeacher(Teacher, ABC):
         return {name: value for name, value in decisive.items() if name not in silent}
 
     def only_fetching(self) -> frozenset[str]:
-        """Names of the options that decide no answer."""
+        """Return names of the options that decide no answer."""
         return frozenset({"prices", "budget_usd", "empty_retries"})
 
     @abstractmethod

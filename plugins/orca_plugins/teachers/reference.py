@@ -32,7 +32,7 @@ class Reference(Teacher):
     gives_own_words: ClassVar[bool] = True
 
     def answer(self, *, examples: pl.DataFrame, requests: pl.Series, seed: int) -> pl.DataFrame:
-        """`requests` decide nothing: what an example brings is kept."""
+        """Keep what an example brings; `requests` decide nothing."""
         import polars as pl
 
         messages = examples["messages"]

@@ -44,7 +44,7 @@ def texts(path: Path) -> Iterator[str]:
 
 
 def trained(corpus: Iterator[str], vocabulary: int) -> str:
-    """tokenizer.json of a tokenizer with at most `vocabulary` tokens, control tokens included."""
+    """Train the tokenizer.json of a tokenizer with at most `vocabulary` tokens, control tokens included."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

@@ -64,7 +64,8 @@ def read(*, file: SourceFile, wanted: Wanted, finish: Finish) -> Iterator[Readin
 
 
 def _pieces(file: SourceFile, batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
-    """Batches of bounded size, in order; a damaged one is looked through first, since Arrow trusts what it reads."""
+    """Yield batches of bounded size, in order; a damaged one is looked through first, since Arrow trusts what it
+    reads."""
     while True:
         with sound(file, _FORMAT):
             batch = next(batches, None)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def references_type() -> "pa.DataType":
-    """references, options: a list of texts."""
+    """Return the type of references and options: a list of texts."""
     import pyarrow as pa
 
     return pa.large_list(pa.large_string())
@@ -117,7 +117,7 @@ def no_numbers(ours: str, array: "pa.Array") -> dict[int, str]:
 
 
 def _rows_with(array: "pa.Array", ours: str, told: "Callable[[pa.Array], pa.Array]") -> list[int]:
-    """The rows in whose value, or in one of whose items, something is told."""
+    """Return the rows in whose value, or in one of whose items, something is told."""
     import pyarrow.compute as pc
 
     if not (ours in LISTS and is_list(array.type)):
@@ -131,7 +131,7 @@ def _flags(array: "pa.Array") -> np.ndarray:
 
 
 def _called(stored: "pa.DataType") -> str:
-    """What a sentence calls values of a type that is no text."""
+    """Return what a sentence calls values of a type that is no text."""
     import pyarrow.types as types
 
     if types.is_boolean(stored):
@@ -202,7 +202,7 @@ def _plain_text(array: "pa.Array") -> "pa.Array":
 
 
 def _fraction(value: float | None, stored: "pa.DataType") -> str | None:
-    """A fraction as text, the shortest that is the same number of its width; None for what is no number."""
+    """Write a fraction as text, the shortest that is the same number of its width; None for what is no number."""
     import pyarrow as pa
 
     if value is None or not isfinite(value):

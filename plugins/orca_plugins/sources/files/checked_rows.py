@@ -139,7 +139,7 @@ def _column(table: Table, ours: str, stored: "pa.DataType") -> "pa.Array":
 
 
 def _faults(columns: Mapping[str, "pa.Array"], wanted: Wanted) -> dict[int, str]:
-    """Row to the first reason against it."""
+    """Map rows to the first reason against each."""
     faults = {row: BAD_TEXT for array in columns.values() for row in _rows_of_invalid_text(array)}
     for ours in LISTS:
         if ours in columns:

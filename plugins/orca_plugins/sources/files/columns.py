@@ -77,7 +77,7 @@ class Shape:
 
     @property
     def is_plain(self) -> bool:
-        """Whether a recipe's `columns` could say the same."""
+        """Tell whether a recipe's `columns` could say the same."""
         return not (self.tree or self.pairs or self.marks or self.items)
 
 
@@ -110,7 +110,7 @@ class Wanted:
 
     @property
     def takes_completions(self) -> bool:
-        """Whether an answer may be a list of messages: where it is part of nothing."""
+        """Tell whether an answer may be a list of messages: where it is part of nothing."""
         return "answer" not in self.parts
 
     def is_spare(self, ours: str) -> bool:

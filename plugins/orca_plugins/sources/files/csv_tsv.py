@@ -156,7 +156,7 @@ def _first_row(file: SourceFile, records: Iterator[Record], batch: _Batch, heade
 
 
 def _positions(file: SourceFile, wanted: Wanted, names: list[str]) -> dict[str, int]:
-    """Ours to the position of their column."""
+    """Map ours to the position of their column."""
     where = shown_path(file.path)
     twice = [name for name, times in Counter(names).items() if times > 1 and name]
     if twice:
@@ -217,7 +217,7 @@ def _column(ours: str, values: list[str], wanted: Wanted, faults: dict[int, str]
 
 
 def _texts_beside(ours: str, values: list[str], faults: dict[int, str]) -> dict[int, str]:
-    """What fields bring beside a question, by row."""
+    """Read what fields bring beside a question, by row."""
     import pyarrow as pa
 
     fields = pa.array([value or None for value in values], pa.large_string())
@@ -227,7 +227,7 @@ def _texts_beside(ours: str, values: list[str], faults: dict[int, str]) -> dict[
 
 
 def _tools(columns: list[list[str]], faults: dict[int, str]) -> "pa.Array":
-    """The tools that fields of one or more columns hold; those that differ are a fault."""
+    """Read the tools that fields of one or more columns hold; those that differ are a fault."""
     import pyarrow as pa
 
     texts: dict[int, str] = {}

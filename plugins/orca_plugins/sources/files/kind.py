@@ -169,7 +169,7 @@ class Files(Source):
         return find_files(path=path, format=self.format, config=self.config, split=self.split)
 
     def slices(self, *, slice_bytes: int) -> Sequence[Slice]:
-        """Plain JSON lines are cut at line ends, Parquet between row groups; any other file is one slice."""
+        """Cut plain JSON lines at line ends and Parquet between row groups; any other file is one slice."""
         return [piece for file in self.files() for piece in self.slices_of(file, slice_bytes=slice_bytes)]
 
     def read(self, *, slice: Slice) -> Iterator[Reading]:
@@ -219,11 +219,11 @@ class Files(Source):
         return jsonl.column_names(file)
 
     def unused_columns(self) -> list[str]:
-        """Columns of the files that nothing reads, by the first rows of the first files."""
+        """Return columns of the files that nothing reads, by the first rows of the first files."""
         return self.unused_columns_of(self.files())
 
     def unused_columns_of(self, files: Sequence[SourceFile]) -> list[str]:
-        """Columns of some files that nothing reads, by the first rows of the first ones."""
+        """Return columns of some files that nothing reads, by the first rows of the first ones."""
         keys = self._tree.values() if self._tree is not None else ()
         return unused_columns(map(self._names_in, files[:FILES_LOOKED_AT]), self._wanted(), keys)
 
@@ -318,7 +318,7 @@ class Files(Source):
 
     @property
     def _tree(self) -> Mapping[str, str] | None:
-        """The keys of the shape's trees, None where its rows are none."""
+        """Return the keys of the shape's trees, None where its rows are none."""
         shape = self._shape
         return shape.tree if shape is not None and shape.tree else None
 

@@ -42,7 +42,7 @@ _WANTS = {"messages": "a list of {role, content}", **dict.fromkeys(LISTS, "text,
 
 
 def slices(file: SourceFile, *, slice_bytes: int) -> list[Slice]:
-    """Groups of row groups of about slice_bytes; start and stop count the bytes of all row groups, uncompressed."""
+    """Group row groups of about slice_bytes; start and stop count the bytes of all row groups, uncompressed."""
     if compression_of(file.path.name):
         return [whole_file(file)]
     with _opened(file) as parquet:
@@ -114,7 +114,7 @@ class UnfitType(SourceError):
 
 
 def columns_of(where: str, schema: "pa.Schema", wanted: Wanted) -> dict[str, list[Route]]:
-    """Ours to the routes on which rows of this schema have their column.
+    """Map ours to the routes on which rows of this schema have their column.
 
     A column that nobody named and that conversations do without may have a type that does not fit (`table_of`).
 

@@ -168,5 +168,5 @@ def _items(value: Any) -> Sequence[Any]:
 
 
 def described(names: Iterable[str]) -> str:
-    """Shapes with what they are, a line each."""
+    """Describe shapes with what they are, a line each."""
     return "\n".join(f"{name}: {shape_named(name).about}" for name in names)

@@ -30,12 +30,12 @@ class Node:
 
     @property
     def is_question(self) -> bool:
-        """Whether the message is a user's, which ends no conversation."""
+        """Tell whether the message is a user's, which ends no conversation."""
         return bool(self.message["role"] == "user")
 
     @property
     def is_answer(self) -> bool:
-        """Whether the message is an assistant's, which may be trained."""
+        """Tell whether the message is an assistant's, which may be trained."""
         return bool(self.message["role"] == "assistant")
 
 

@@ -61,7 +61,7 @@ def plain_template(template: str) -> str:
 
 
 def columns_of(names: Sequence[str]) -> dict[str, str]:
-    """Ours ("question", "reference", "task", "source", "template") to the columns of a file that has them."""
+    """Map ours ("question", "reference", "task", "source", "template") to the columns of a file that has them."""
     known: Mapping[str, list[str]] = layout()["columns"]
     return {ours: next(one for one in theirs if one in names) for ours, theirs in known.items() if {*theirs} & {*names}}
 

@@ -159,7 +159,7 @@ class Flan(Source):
         return f"submix {self.submix}{templates} (JSON lines or Parquet)"
 
     def _columns(self, file: SourceFile) -> dict[str, str]:
-        """Ours to the file's, with what marks submix and template, as far as they are needed.
+        """Map ours to the file's, with what marks submix and template, as far as they are needed.
 
         Raises: SourceError where a column that is needed is missing.
         """

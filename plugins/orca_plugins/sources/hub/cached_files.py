@@ -131,14 +131,14 @@ def _cached_folder(name: str, revision: str) -> Path | None:
 
 
 def _sound(names: Iterator[str]) -> tuple[str, ...]:
-    """Names that stay inside of a folder; others are no names of ours."""
+    """Return the names that stay inside of a folder; others are no names of ours."""
     inside = (name for name in names if not {"..", ""} & {*PurePosixPath(name).parts} and not name.startswith("/"))
     return tuple(sorted(inside))
 
 
 @contextmanager
 def _said_of(name: str, revision: str) -> Iterator[None]:
-    """Turns what the hub's client raises into a sentence.
+    """Turn what the hub's client raises into a sentence.
 
     Its errors stand among those of the HTTP library that it uses, which is another one from version to version.
     """

@@ -216,7 +216,7 @@ class Hub(Source):
         return format_of(name) is not None and any(fnmatchcase(name, pattern) for pattern in patterns)
 
     def unused_columns(self) -> Sequence[str]:
-        """Columns that nothing reads; not told of rows that are streamed."""
+        """Return columns that nothing reads; not told of rows that are streamed."""
         found: list[str] = []
         if not self.streaming:
             for file in self.files()[:FILES_LOOKED_AT]:

@@ -107,7 +107,7 @@ def _asked(split: Split, question: str, more: dict[str, Any]) -> Any:
 
 @contextmanager
 def _said_of(split: Split) -> Iterator[None]:
-    """Turns what `datasets` raises of a data set into a sentence."""
+    """Turn what `datasets` raises of a data set into a sentence."""
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -56,7 +56,7 @@ def read_task(file: SourceFile, *, examples: int) -> TaskFile:
 
 
 def read_instances(instances: Sequence[Any], *, first_place: int) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-    """Instances as columns, and those that are none.
+    """Read instances as columns, and those that are none.
 
     Returns: place, id (null in files of the old schema), input (without white space at its ends), references (all
         outputs that are not empty, as they are); `frames.REJECTED_ROWS`; and how many empty outputs were left out.
@@ -115,7 +115,7 @@ def _bytes(file: SourceFile) -> bytes:
 
 
 def _as_column(placed: Sequence[tuple[int, Any]]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """place and instance {id, input, output} of those that fit the type, and reasons for the others."""
+    """Return place and instance {id, input, output} of those that fit the type, and reasons for the others."""
     import polars as pl
 
     reasons: list[tuple[int, str]] = []
@@ -131,7 +131,7 @@ def _as_column(placed: Sequence[tuple[int, Any]]) -> tuple[pl.DataFrame, pl.Data
 
 
 def _converted(instances: Sequence[Any]) -> pl.Series | None:
-    """Instances as one column, None where any of them does not fit."""
+    """Return instances as one column, None where any of them does not fit."""
     import polars as pl
     import pyarrow as pa
 

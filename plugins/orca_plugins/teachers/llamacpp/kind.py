@@ -63,7 +63,7 @@ class LlamaCpp(ChatTeacher):
         return self
 
     def only_fetching(self) -> frozenset[str]:
-        """Names of the options that decide no answer; the file behind `package` is known by its digest."""
+        """Return names of the options that decide no answer; the file behind `package` is known by its digest."""
         return super().only_fetching() | {"threads", "package"}
 
     def model_name(self) -> str:
@@ -117,7 +117,7 @@ def _shipped(package: str) -> Path:
 
 @lru_cache(maxsize=16)
 def _digest(file: Path, size: int, mtime_ns: int) -> str:
-    """SHA-256 of a file that has this size and time."""
+    """Return the SHA-256 of a file that has this size and time."""
     state = hashlib.sha256()
     with file.open("rb") as opened:
         while block := opened.read(_BLOCK_BYTES):

@@ -47,7 +47,7 @@ class Following:
     standing: dict[str, tuple[str, int, int]] = field(default_factory=dict)
 
     def cost(self, line: Line) -> float:
-        """USD that a question of a batch can cost at most."""
+        """Bound the USD that a question of a batch can cost."""
         prices = self.teacher.money().prices
         if prices is None:
             return 0.0

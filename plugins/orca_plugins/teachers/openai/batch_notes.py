@@ -179,7 +179,7 @@ class Left:
             raise _unfetched(folder)
 
     async def none_of(self, requests: AsyncIterator[Request]) -> AsyncIterator[Request]:
-        """The requests. Raises: TeacherError for one whose answer such a batch may hold."""
+        """Yield the requests. Raises: TeacherError for one whose answer such a batch may hold."""
         async for request in requests:
             if (folder := self.folders.get(request.key)) is not None:
                 raise _unfetched(folder)

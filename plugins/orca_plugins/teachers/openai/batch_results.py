@@ -109,7 +109,7 @@ class Results:
         return lines
 
     def _outcomes(self, path: Path) -> Iterator[tuple[bytes, Outcome]]:
-        """Outcomes of the questions of a result file, each once."""
+        """Yield outcomes of the questions of a result file, each once."""
         for told in _lines(path):
             key = _key(told.get("custom_id"))
             if key is None or key not in self._asked or key in self._done:

@@ -29,12 +29,13 @@ def answer_of(outcome: Answered, *, request: Request, model: str, endpoint: str,
 
 
 def most_cost(prices: Prices, size: Size, max_tokens: int | None, *, batch: bool = False) -> float:
-    """USD that a question can cost at most; without max_tokens, which a budget needs, its answer counts nothing."""
+    """Bound the USD that a question can cost; without max_tokens, which a budget needs, its answer counts nothing."""
     return prices.cost(input_tokens=size.most_tokens, output_tokens=max_tokens or 0, batch=batch)
 
 
 def cost_of(prices: Prices, outcome: Outcome, *, at_most: float, batch: bool = False) -> float:
-    """USD that an exchange cost; where the server did not count, or broke off while at work, the most it can have."""
+    """Compute the USD that an exchange cost; where the server did not count, or broke off while at work, the most it
+    can have."""
     if isinstance(outcome, Again):
         return at_most if outcome.billed else 0.0
     if not isinstance(outcome, Answered):

@@ -77,7 +77,7 @@ class OpenAI(ChatTeacher):
         return self
 
     def only_fetching(self) -> frozenset[str]:
-        """Names of the options that decide no answer."""
+        """Return names of the options that decide no answer."""
         return super().only_fetching() | {"endpoints", "mode", "token_limit", "timeout_seconds", "processes"}
 
     def model_name(self) -> str:
@@ -89,7 +89,7 @@ class OpenAI(ChatTeacher):
         return self.token_limit
 
     def money(self) -> Money:
-        """Prices and budget; batches have their discount."""
+        """Return prices and budget; batches have their discount."""
         return Money(prices=self.prices, budget_usd=self.budget_usd, batch=self.mode == "batch")
 
     def destinations(self) -> tuple[Destination, ...]:

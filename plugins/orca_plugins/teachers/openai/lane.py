@@ -54,7 +54,8 @@ class Lane:
         self._probing = False
 
     def wait(self, size: Size, max_tokens: int | None, now: float) -> float | None:
-        """Seconds until a question may go; None where it must wait for one in flight, however long that takes."""
+        """Return the seconds until a question may go; None where it must wait for one in flight, however long that
+        takes."""
         if self.in_flight >= (1 if self._probing else int(self.allowed)):
             return None
         seconds = max(self.rests_until - now, 0.0)

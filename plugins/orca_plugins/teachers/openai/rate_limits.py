@@ -49,7 +49,7 @@ class Window:
         self._free_at = float("-inf")
 
     def wait(self, amount: float, now: float) -> float:
-        """Seconds until so much may be taken; 0 where it may now.
+        """Return the seconds until so much may be taken; 0 where it may now.
 
         What is more than a whole limit goes alone: it never fits otherwise.
         """
@@ -90,7 +90,7 @@ class Window:
             self._free_at += more * self._seconds_each
 
     def _doubt(self, amount: float) -> float:
-        """Room for what the amounts in flight may be wrong by."""
+        """Return the room for what the amounts in flight may be wrong by."""
         each, all_ = self.error
         return _DEVIATIONS * (each * sqrt(max(self._squares, 0.0) + amount * amount) + all_ * (self._flying + amount))
 

@@ -199,7 +199,7 @@ def _why_no_answer(
 
 
 def _usage(usage: object, text: str, body: Mapping[str, Any], input_bytes: int) -> Usage:
-    """Counts that can be: whole numbers, not more than bytes allow, and not none for a text."""
+    """Return counts that can be: whole numbers, not more than bytes allow, and not none for a text."""
     if not isinstance(usage, dict):
         return Usage()
     read_tokens = _count(usage.get("prompt_tokens"), most=2 * input_bytes + 1000)

@@ -54,7 +54,7 @@ class InputTokens:
         self._by_bytes, self._by_pieces = _Ratio(), _Ratio()
 
     def expected(self, size: Size) -> float:
-        """Tokens to count for a question that is not answered yet."""
+        """Estimate the tokens to count for a question that is not answered yet."""
         if not self._by_bytes.count:
             return size.bytes * _TOKENS_A_BYTE
         if self._by_pieces.error < self._by_bytes.error:
@@ -62,7 +62,8 @@ class InputTokens:
         return self._by_bytes.value * size.bytes
 
     def error(self) -> tuple[float, float]:
-        """Standard deviation of a question's tokens from `expected`, and of the expectation itself, relative."""
+        """Return the standard deviation of a question's tokens from `expected`, and of the expectation itself,
+        relative."""
         best = min(self._by_bytes, self._by_pieces, key=lambda ratio: ratio.error)
         return best.error, best.error / sqrt(best.count or 1)
 

@@ -196,7 +196,7 @@ def _padded(probes: Probes, roles: Roles, place: int) -> tuple[str, str]:
 
 
 def _filled(probes: Probes, markup: Markup) -> Iterator[Role]:
-    """Roles whose blank messages are not printed as others are."""
+    """Yield roles whose blank messages are not printed as others are."""
     for role in ROLES:
         if not all(_is_printed(probes, markup, messages) for messages in _blank(probes, markup, role)):
             yield role

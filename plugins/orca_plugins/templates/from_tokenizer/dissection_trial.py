@@ -70,12 +70,12 @@ def proven(probes: Probes, markup: Markup) -> Markup:
 
 
 def samples(probes: Probes, markup: Markup) -> list[Conversation]:
-    """Conversations of plain words that the markup prints."""
+    """Return conversations of plain words that the markup prints."""
     return _plain(probes, _printable(markup))
 
 
 def _printable(markup: Markup) -> list[Pair]:
-    """Pairs that conversations may have: a default system message lets a question begin."""
+    """Return pairs that conversations may have: a default system message lets a question begin."""
     begins = [(START, "user")] if markup.default_system is not None else []
     return [*begins, *markup.joints]
 
@@ -98,7 +98,7 @@ def _holds(template: ChatTemplate, markup: Markup, messages: Conversation) -> bo
 
 
 def _printed(template: ChatTemplate, markup: Markup, messages: Conversation) -> Iterator[tuple[str, str]]:
-    """Ours and theirs. After an answer, what the template prints beyond its terminator is nobody's."""
+    """Yield ours and theirs; after an answer, what the template prints beyond its terminator is nobody's."""
     answered = bool(messages) and messages[-1]["role"] == "assistant"
     try:
         ours = assemble_text(markup, messages, generation_prompt=not answered)
@@ -112,7 +112,7 @@ def _printed(template: ChatTemplate, markup: Markup, messages: Conversation) -> 
 
 
 def _plain(probes: Probes, pairs: Sequence[Pair]) -> list[Conversation]:
-    """Conversations of plain words whose neighbours are all among the pairs."""
+    """Return conversations of plain words whose neighbours are all among the pairs."""
     allowed = set(pairs)
     found = [roles for roles in sequences() if allowed.issuperset(pairs_of(roles)) and probes.seen(roles) is not None]
     return [messages for roles in found for messages in (probes.words(roles), _repeating(roles))]
@@ -155,7 +155,7 @@ def _shortest(probes: Probes, markup: Markup, pair: Pair) -> Iterator[tuple[Role
 
 
 def _mixed(probes: Probes, markup: Markup) -> list[Conversation]:
-    """Conversations of odd contents only, in drawn order."""
+    """Return conversations of odd contents only, in drawn order."""
     contents = [*_contents(markup), *_looked_for(probes.template)]
     shapes = [tuple(message["role"] for message in messages) for messages in samples(probes, markup)]
     draws = splitmix64(np.arange(_MIXED * 16, dtype=np.uint64)).reshape(_MIXED, 16) >> np.uint64(16)
@@ -177,7 +177,7 @@ def _looked_for(template: ChatTemplate) -> list[str]:
 
 
 def _contents(markup: Markup) -> list[str]:
-    """Texts that a template might take for more than text, its own tags among them."""
+    """Return texts that a template might take for more than text, its own tags among them."""
     listed = json.loads(resources.files(__package__).joinpath("odd_contents.json").read_bytes())
     own = {text.strip() for joint in markup.joints.values() for text in (joint.footer, joint.header)}
     own |= {markup.terminator.strip(), markup.answer_prefix.strip(), markup.default_system or ""}

@@ -103,7 +103,7 @@ class _Probe:
 
 
 def _changes(text: str) -> Iterator[tuple[int, int, str]]:
-    """Places of a template's text, each with what may stand there instead."""
+    """Yield places of a template's text, each with what may stand there instead."""
     spans = [match.span(1) for pattern in (_BLOCKS, _WITHIN) for match in pattern.finditer(text)]
     for begin, stop in spans:
         parts = [begin, *(begin + bound for match in _OPERANDS.finditer(text[begin:stop]) for bound in match.span())]

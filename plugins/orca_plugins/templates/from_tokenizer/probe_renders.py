@@ -49,7 +49,7 @@ class Probes:
         return [{"role": role, "content": self._word(role, place)} for place, role in enumerate(roles)]
 
     def where(self, pair: Pair) -> Iterator[tuple[Roles, int]]:
-        """Sequences in which a pair of neighbours is printed, shortest first, and the place of the second."""
+        """Yield sequences in which a pair of neighbours is printed, shortest first, and the place of the second."""
         for roles in sequences():
             for place in range(len(roles)):
                 before = roles[place - 1] if place else START
@@ -97,7 +97,8 @@ def pairs_of(roles: Sequence[Role]) -> list[Pair]:
 
 
 def _unusual(roles: Roles) -> tuple[int, tuple[int, ...]]:
-    """Dialogues first: tools, system messages in the middle and repeated roles are rarely what a template is for."""
+    """Sort dialogues first: tools, system messages in the middle and repeated roles are rarely what a template is
+    for."""
     strange = sum(role == "tool" or (role == "system" and place > 0) for place, role in enumerate(roles))
     repeated = sum(left == right for left, right in pairwise(roles))
     return strange + repeated + (roles[0] == "assistant"), tuple(ROLES.index(role) for role in roles)

@@ -34,7 +34,7 @@ class Fast:
         self._encoded_bytes = 0
 
     def encode(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-        """Ids uint32 [tokens] and offsets int64 [texts + 1]. Raises: Unsupported."""
+        """Encode texts: ids uint32 [tokens] and offsets int64 [texts + 1]. Raises: Unsupported."""
         offsets, data = text_buffers(texts)
         if self._encoded_bytes > RELOAD_BYTES:
             # Freed before the next is loaded, so that memory never holds two.
@@ -46,7 +46,8 @@ class Fast:
 
 
 def text_buffers(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets int64 [texts + 1], the first 0, and the bytes between them: uint8. Nothing is copied but the offsets.
+    """Return offsets int64 [texts + 1], the first 0, and the bytes between them: uint8. Nothing is copied but the
+    offsets.
 
     An array may be a slice of its buffers, and an empty one may have none.
     """

@@ -96,7 +96,7 @@ class HFEncoder(Encoder):
 
     @cached_property
     def drops(self) -> bool:  # type: ignore[override]
-        """Whether unspellable text may leave no id behind."""
+        """Tell whether unspellable text may leave no id behind."""
         return drops(self._definition) and not spells_everything(self._definition)
 
     def dropped(self, *, texts: pa.LargeStringArray, opens: bool) -> np.ndarray:
@@ -169,14 +169,14 @@ class HFEncoder(Encoder):
 
     @property
     def why(self) -> str:
-        """The reason why the reference encodes; empty where the fast tokenizer does."""
+        """Return the reason why the reference encodes; empty where the fast tokenizer does."""
         kinds_of_run = (True,) if self._strips else (True, False)
         reasons = dict.fromkeys(self._engines_for(opens).why for opens in kinds_of_run)
         return "; ".join(filter(None, reasons))
 
     @cached_property
     def _normalizer(self) -> NormalRule:
-        """The rule for text that goes on, of the normalizer alone: no model is loaded for it."""
+        """Return the rule for text that goes on, of the normalizer alone: no model is loaded for it."""
         alone = for_runs({**self._runs, "model": EMPTY_MODEL, "added_tokens": []}, opens=False)
         return NormalRule(self._runs, Reference(alone), opens=False)
 
@@ -265,7 +265,7 @@ class HFEncoder(Encoder):
 
     @cached_property
     def _forbidden(self) -> np.ndarray:
-        """bool [vocabulary]: control tokens, but for the one that stands for what the model cannot spell."""
+        """Return bool [vocabulary]: control tokens, but for the one that stands for what the model cannot spell."""
         forbidden = np.zeros(self.vocabulary.size, dtype=bool)
         forbidden[self._control_ids] = True
         return forbidden
@@ -276,7 +276,7 @@ class HFEncoder(Encoder):
 
     @cached_property
     def _control_ids(self) -> np.ndarray:
-        """int64: ids of control tokens, but for the one that stands for what the model cannot spell."""
+        """Return int64: ids of control tokens, but for the one that stands for what the model cannot spell."""
         unknown = unknown_token(self._definition)
         return np.array(sorted(token for token, text in self._control_texts.items() if text != unknown), dtype=np.int64)
 
@@ -312,7 +312,7 @@ class _Engines:
 
     @property
     def why(self) -> str:
-        """The reason why the fast engine may not be used; empty where it may."""
+        """Return the reason why the fast engine may not be used; empty where it may."""
         return self._state.why
 
     @cached_property

@@ -108,7 +108,7 @@ class HF(Tokenizer):
         return HFEncoder(definition, _vocabulary(definition, config))
 
     def _named(self, whole: Definition, settings: Settings) -> dict[str, str]:
-        """Named tokens as shipped, the recipe's choice before the files'."""
+        """Return named tokens as shipped, the recipe's choice before the files'."""
         control = control_tokens(whole)
         named = {**settings.named}
         unknown = unknown_token(whole)

@@ -55,7 +55,7 @@ class NormalRule:
         ]
 
     def doubtful(self, texts: pa.LargeStringArray) -> np.ndarray:
-        """bool [texts]: where the rule does not say what is given back."""
+        """Return bool [texts]: where the rule does not say what is given back."""
         if not self._takers or not len(texts):
             return np.zeros(len(texts), dtype=bool)
         import polars as pl
@@ -75,7 +75,7 @@ class NormalRule:
         return normal
 
     def changes(self, texts: pa.LargeStringArray) -> np.ndarray:
-        """bool [texts]: what the normalizer makes another text of, the sign for a space among it."""
+        """Return bool [texts]: what the normalizer makes another text of, the sign for a space among it."""
         import polars as pl
 
         found = np.zeros(len(texts), dtype=bool)
@@ -90,7 +90,7 @@ class NormalRule:
         return found
 
     def _changeable(self, column: Any) -> np.ndarray:
-        """bool [texts]: which the normalizer must be asked about; forms of Unicode are known without it."""
+        """Return bool [texts]: which the normalizer must be asked about; forms of Unicode are known without it."""
         forms = {step["type"] for step in self._steps}
         if len(forms) == 1 and forms <= _FORMS:
             foreign = (column.str.len_bytes() != column.str.len_chars()).to_numpy()

@@ -37,7 +37,7 @@ def probes(token_texts: Iterable[str]) -> list[str]:
 
 
 def _lengths() -> Iterator[str]:
-    """Runs of one character, as long as merges and splits of digits and spaces care for, and beyond."""
+    """Yield runs of one character, as long as merges and splits of digits and spaces care for, and beyond."""
     for length in (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 35, 64, 97):
         yield from (character * length for character in " \n\t")
         yield "1234567890"[: length % 10] + "7" * length
@@ -61,7 +61,7 @@ def _around(token_texts: Iterable[str]) -> Iterator[str]:
 
 
 def _mixed(material: _Material, count: int) -> Iterator[str]:
-    """Words, spaces and single characters in drawn order."""
+    """Yield words, spaces and single characters in drawn order."""
     alphabet = [
         *material.words,
         *material.spaces,

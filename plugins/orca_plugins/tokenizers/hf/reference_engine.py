@@ -41,7 +41,7 @@ class Reference:
         self._renumbered = _renumbered(self._engine, definition)
 
     def encode(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-        """Ids uint32 [tokens] and offsets int64 [texts + 1]. Raises: TokenizerError."""
+        """Encode texts: ids uint32 [tokens] and offsets int64 [texts + 1]. Raises: TokenizerError."""
         parts: list[np.ndarray] = []
         for start in range(0, len(texts), _BATCH):
             parts += self._batch(texts[start : start + _BATCH].to_pylist())
@@ -64,7 +64,7 @@ class Reference:
         return int(self._engine.get_vocab_size(with_added_tokens=True))
 
     def normal(self, texts: Sequence[str]) -> list[str]:
-        """Texts as the normalizer leaves them."""
+        """Return the texts as the normalizer leaves them."""
         return [self._normal(text) for text in texts]
 
     def puts_before_text(self) -> bool:

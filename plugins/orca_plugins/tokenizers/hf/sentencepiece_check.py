@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def sentencepiece_names(data: bytes, definition: Definition, name: str) -> dict[str, str]:
-    """Named tokens of a `.model`, after its conversion was seen to give SentencePiece's ids.
+    """Return the named tokens of a `.model`, after its conversion was seen to give SentencePiece's ids.
 
     Raises: TokenizerError, with the text that shows the difference.
     """

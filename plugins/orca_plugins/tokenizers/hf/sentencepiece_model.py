@@ -107,7 +107,8 @@ def _decoders(model: Model) -> list[dict[str, Any]]:
 
 
 def _is_added(piece: Piece) -> bool:
-    """Control pieces, and user-defined ones that text can reach: spaces are escaped before those are looked for."""
+    """Tell whether a piece is a control piece, or a user-defined one that text can reach: spaces are escaped before
+    those are looked for."""
     return piece.type in (_UNKNOWN, _CONTROL) or (piece.type == _USER_DEFINED and " " not in piece.text)
 
 
@@ -149,7 +150,7 @@ def _bpe(model: Model) -> dict[str, Any]:
 
 
 def _merges(model: Model) -> list[list[str]]:
-    """Only normal pieces are merged: control, unknown and byte pieces are never made of text."""
+    """List the merges of normal pieces alone: control, unknown and byte pieces are never made of text."""
     places = {piece.text: place for place, piece in enumerate(model.pieces) if piece.type == _NORMAL}
     ranked = []
     for text, place in places.items():

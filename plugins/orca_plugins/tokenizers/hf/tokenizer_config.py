@@ -122,7 +122,7 @@ def _decoder_token(place: str, entry: Any) -> DeclaredToken | None:
 
 
 def _added(table: Mapping[str, Any]) -> list[DeclaredToken]:
-    """added_tokens.json: text to id, as slow tokenizers keep them; whether one is special stands elsewhere."""
+    """Read added_tokens.json: text to id, as slow tokenizers keep them; whether one is special stands elsewhere."""
     tokens = [DeclaredToken(text, special=False, id=place) for text, place in table.items() if isinstance(place, int)]
     return sorted(tokens, key=lambda token: token.id or 0)
 

@@ -33,7 +33,7 @@ class Unspelt:
         self._unknown = self._engine.token_to_id(_NAME)
 
     def holds(self, texts: pa.LargeStringArray) -> np.ndarray:
-        """bool [texts]: where something is dropped."""
+        """Return bool [texts]: where something is dropped."""
         found = np.zeros(len(texts), dtype=bool)
         for start in range(0, len(texts), _BATCH):
             batch = texts[start : start + _BATCH].to_pylist()

@@ -85,7 +85,7 @@ def _cuts(path: Path, slice_bytes: int, size: int) -> Iterator[int]:
 
 
 def _feeds(path: Path, span: tuple[int, int]) -> int:
-    """Line feeds in a span of bytes."""
+    """Return line feeds in a span of bytes."""
     found, (start, stop) = 0, span
     with path.open("rb", buffering=0) as stream:
         stream.seek(start)

@@ -156,7 +156,7 @@ def _pick(table: "pa.Table", path: str) -> "pa.Array":
 
 
 def _schema(sample: list[dict[str, Any]], wanted: Wanted, seen: Seen | None = None) -> "pa.Schema | None":
-    """Types for the wanted columns, guessed from the first lines; None where names contradict each other.
+    """Return types for the wanted columns, guessed from the first lines; None where names contradict each other.
 
     Args:
         seen: what all lines hold, where they were looked at: then messages get all that is read of them.

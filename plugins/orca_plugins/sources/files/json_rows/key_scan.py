@@ -64,13 +64,13 @@ class _Keys:
         return np.asarray(found)
 
     def spelt(self, name: str) -> np.ndarray:
-        """Which keys are spelt so, or with the escapes of writers that keep to ASCII: bool [keys]."""
+        """Tell which keys are spelt so, or with the escapes of writers that keep to ASCII: bool [keys]."""
         escaped = json.dumps(name)[1:-1]
         names = {name, escaped, _ESCAPE.sub(lambda found: f"\\u{found[1].upper()}", escaped)}
         return np.asarray(np.logical_or.reduce([self.named(one) for one in names]))
 
     def are_escaped(self) -> np.ndarray:
-        """Which keys are spelt with escapes: bool [keys]."""
+        """Tell which keys are spelt with escapes: bool [keys]."""
         ends = np.cumsum(self.length)
         begins = ends - self.length
         places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(self.start - begins, self.length)
@@ -152,7 +152,7 @@ def _quotes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _brackets(codes: np.ndarray, quotes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Brackets outside of texts, and how deep what follows each stands."""
+    """Return brackets outside of texts, and how deep what follows each stands."""
     found = []
     for start, piece in _pieces(codes):
         low = piece | _TO_BRACES

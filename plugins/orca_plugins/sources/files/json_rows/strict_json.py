@@ -49,7 +49,7 @@ class Unlike:
 
     @property
     def is_number(self) -> bool:
-        """Whether JSON knows such numbers: fractions and exponents, not NaN or Infinity."""
+        """Tell whether JSON knows such numbers: fractions and exponents, not NaN or Infinity."""
         return self.called == FRACTION
 
 
@@ -95,7 +95,7 @@ def once(value: Any, ours: str) -> Any:
 
 
 def values_given(record: Mapping[str, Any], key: str) -> list[Any]:
-    """All values that an object gives a key, which are several where the key is given twice."""
+    """Return all values that an object gives a key, which are several where the key is given twice."""
     if isinstance(record, Doubled) and key in record.keys_twice:
         return [value for name, value in record.given if name == key]
     return [record.get(key)]

@@ -63,7 +63,7 @@ def _files_of_name(base: Path, name: str, format: Format | None) -> list[SourceF
 
 
 def _members(archive: Path, name: str, pattern: tuple[str, ...], format: Format | None) -> list[SourceFile]:
-    """Members of an archive; where it is named whole or by a pattern, those of a format that is read."""
+    """Return members of an archive; where it is named whole or by a pattern, those of a format that is read."""
     is_named = bool(pattern) and not _MAGIC.search(pattern[-1])
     if is_named and format is None and format_of(pattern[-1]) is None:
         raise SourceError(
@@ -114,7 +114,7 @@ def _missing(path: Path, base: Path, part: str) -> str:
 
 
 def _matches(base: Path, pattern: tuple[str, ...]) -> Iterator[str]:
-    """Names under base, with forward slashes, that match the pattern part by part."""
+    """Yield names under base, with forward slashes, that match the pattern part by part."""
     if not base.is_dir():
         return
     head, rest = pattern[0], pattern[1:]
@@ -142,7 +142,7 @@ def _folders(base: Path) -> Iterator[str]:
 
 
 def _entries(folder: Path, pattern: str) -> list[str]:
-    """Names in a folder that match, as a shell sees them: a leading dot must be asked for."""
+    """Return names in a folder that match, as a shell sees them: a leading dot must be asked for."""
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:

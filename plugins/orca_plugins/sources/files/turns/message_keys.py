@@ -148,7 +148,7 @@ def watched(wanted: Wanted, *, with_messages: bool) -> tuple[str, ...]:
 
 
 def holders(wanted: Wanted) -> list[tuple[str, ...]]:
-    """Routes to the objects in which watched columns are looked for: the row, and what holds its messages."""
+    """Return routes to the objects in which watched columns are looked for: the row, and what holds its messages."""
     inner = routes(wanted.paths["messages"])[1:] if "messages" in wanted.paths else []
     return [(), *(route[:-1] for route in inner)]
 

@@ -66,7 +66,7 @@ def _parted(value: "pa.Scalar", pattern: "re.Pattern[str]") -> tuple[str | None,
 
 
 def _listed(text: str) -> str:
-    """Objects of JSON that stand one behind the other, as a list of them.
+    """Return objects of JSON that stand one behind the other, as a list of them.
 
     Raises: BadRow.
     """

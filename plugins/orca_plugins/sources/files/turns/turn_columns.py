@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 
 
 def turns_type() -> "pa.DataType":
-    """messages as they are read: `train` is what its flags say, `fault` why the message cannot be used."""
+    """Return the type of messages as they are read: `train` is what its flags say, `fault` why the message cannot be
+    used."""
     import pyarrow as pa
 
     text = pa.large_string()
@@ -56,7 +57,7 @@ def turns_type() -> "pa.DataType":
 
 
 def plain_turns(flat: "pa.Array", wanted: Wanted) -> "pa.Array":
-    """Messages of any stored type that fits (`is_turn`), in the type of `turns_type`'s items."""
+    """Convert messages of any stored type that fits (`is_turn`) to the type of `turns_type`'s items."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -264,7 +265,7 @@ def _where(array: "pa.Array", kept: np.ndarray) -> "pa.Array":
 
 
 def _without(content: "pa.Array", spelt: np.ndarray) -> "pa.Array":
-    """Contents, none where they were the texts of calls."""
+    """Empty the contents that were the texts of calls."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -311,7 +312,7 @@ def _differing(pair: "Sequence[pa.Array]", names: Sequence[str]) -> "pa.Array":
 
 
 def _plain_roles(role: "pa.Array", wanted: Wanted) -> "pa.Array":
-    """Roles as we call them; nearly all are called so already."""
+    """Translate roles to ours; nearly all are called so already."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
