@@ -124,7 +124,8 @@ def answers_schema() -> dict[str, Any]:
 def conversations_schema() -> dict[str, Any]:
     """Return the schema CONVERSATIONS: what the student is trained on, as filters see it.
 
-    question, references, options, language, extra: the example's. answer, finish_reason: the teacher's. instruction:
+    messages are trained as the dataset's `train_on` says. question, references, options, language, extra: the
+    example's. answer: the teacher's, or the last of a conversation. finish_reason: the teacher's. instruction:
     what the teacher saw beside the question (system message and the strategy's words), null where nothing was asked.
     """
     import polars as pl

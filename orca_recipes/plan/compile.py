@@ -229,7 +229,15 @@ def _converse_decisive(recipe: Recipe, name: str, collection: str) -> dict[str, 
         "student": _student(recipe, dataset),
         "seed": course_seed(recipe, name),
         **({"trains_history": True} if recipe.collections[collection].trains_history() else {}),
+        **_seen_by_filters(dataset),
     }
+
+
+def _seen_by_filters(dataset: Dataset) -> dict[str, Any]:
+    """Return the options of a dataset that decide which answers its filters see as trained."""
+    if dataset.train_on is None or not dataset.own_filters or not dataset.train_on.chooses_turns:
+        return {}
+    return {"filters_see": dataset.train_on.decisive()}
 
 
 def _training(dataset: Dataset) -> dict[str, Any]:

@@ -47,6 +47,11 @@ class TrainOn(Grammar):
             raise ValueError("no part is trained; leave one of reasoning, content and tool_calls on")
         return self
 
+    @property
+    def chooses_turns(self) -> bool:
+        """True if some answers that are trained otherwise stay untrained."""
+        return self.turns != "all" or self.except_replies is not None or self.except_answers is not None
+
     def decisive(self) -> dict[str, Any]:
         """Return the options that decide the loss mask, with the revision of the split into parts."""
         return {"revision": 4, **self.model_dump(mode="json", exclude_none=True)}

@@ -17,7 +17,7 @@ from orca_plugins.filters.contains_prompt import ContainsPrompt
 from orca_plugins.filters.finish import Finish
 from orca_plugins.filters.refusal import Refusal
 from orca_plugins.filters.repetition import Repetition
-from orca_recipes.contract.frames import completed, conversations_schema
+from orca_recipes.contract.frames import completed, conversations_schema, messages_type
 from orca_recipes.contract.kinds import Filter
 from orca_recipes.contract.samples import sample_conversations
 from orca_recipes.contract.testing import check_kind
@@ -220,3 +220,39 @@ def test_an_answer_that_goes_in_circles_is_rejected() -> None:
     assert reason(Repetition(), answer=plain) is None
     assert reason(Repetition(), answer="no no no no") is None
     assert reason(Repetition(max_share=1.0), answer=circle) is None
+
+
+def chat(*turns: tuple[str, str, bool]) -> pl.DataFrame:
+    """One conversation that a row brings: (role, content, trained)."""
+    messages = [{"role": role, "content": text, "trained": trained} for role, text, trained in turns]
+    answer = [text for role, text, _ in turns if role == "assistant"][-1]
+    frame = pl.DataFrame({"messages": pl.Series([messages], dtype=messages_type()), "answer": [answer]})
+    return completed(frame, conversations_schema())
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        (Refusal(), "I'm sorry, but I can't help with that."),
+        (Repetition(min_words=6, run_words=2), "on and on and on and on and on"),
+        (ContainsPrompt(min_words=3), "You ask: how far is it? It is far."),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Filter) else "",
+)
+def test_an_earlier_answer_of_a_conversation_is_judged_where_it_is_trained(kind: Filter, answer: str) -> None:
+    asked, last = ("user", "How far is it?", False), [("user", "And now?", False), ("assistant", "Two miles.", True)]
+    assert kind.reasons(conversations=chat(asked, ("assistant", answer, True), *last)).null_count() == 0
+    assert kind.reasons(conversations=chat(asked, ("assistant", answer, False), *last)).null_count() == 1
+    assert kind.reasons(conversations=chat(asked, ("assistant", answer, True))).null_count() == 0
+
+
+def test_every_conversation_of_several_gets_its_own_verdict() -> None:
+    asked, no, yes = (
+        ("user", "How far is it?", False),
+        ("assistant", "I cannot help with that.", True),
+        ("assistant", "Two miles.", True),
+    )
+    talks = [chat(asked, yes), chat(asked, no, asked, yes), chat(asked, yes, asked, yes), chat(asked, yes, asked, no)]
+    rows = completed(pl.DataFrame({"question": ["?"] * 2, "answer": ["I cannot help.", "4"]}), conversations_schema())
+    found = Refusal().reasons(conversations=pl.concat([rows, *talks]))
+    assert found.is_not_null().to_list() == [True, False, False, True, False, True]

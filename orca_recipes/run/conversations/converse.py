@@ -38,6 +38,7 @@ from orca_recipes.run.conversations.shots import with_shots
 from orca_recipes.run.conversations.system_messages import headed
 from orca_recipes.run.conversations.teaching import taught
 from orca_recipes.run.examples.drawn_account import account_of_drawing
+from orca_recipes.run.segments.less_training import less_trained
 from orca_recipes.run.work.account import count_reasons
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.blame import placed
@@ -109,6 +110,7 @@ def _judged(conversations: pl.DataFrame, course: Course) -> tuple[np.ndarray, li
     """Find the rows kept by all filters, rising, and the rejections; each filter sees only the rows kept by those
     before it."""
     rows, rejected = np.arange(conversations.height), []
+    conversations = _as_trained(conversations, course)
     for kind in course.filters:
         reasons = kind.reasons(conversations=conversations)
         rejected.append(rejections(conversations, reasons, f"filter {kind.kind}"))
@@ -116,6 +118,17 @@ def _judged(conversations: pl.DataFrame, course: Course) -> tuple[np.ndarray, li
         rows = rows[kept.to_numpy()]
         conversations = _only(conversations, kept)
     return rows, rejected
+
+
+def _as_trained(conversations: pl.DataFrame, course: Course) -> pl.DataFrame:
+    """Untrain the turns that the dataset leaves untrained, as filters are to see them."""
+    import polars as pl
+
+    if not course.filters or course.train_on is None or not course.train_on.chooses_turns:
+        return conversations
+    less = less_trained(conversations["messages"], course.train_on)
+    of_rule = pl.col("train_on").is_not_null()
+    return conversations.with_columns(messages=pl.when(of_rule).then("messages").otherwise(pl.lit(less)))
 
 
 def keep_part(

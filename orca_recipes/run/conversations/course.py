@@ -15,6 +15,7 @@ from orca_recipes.contract.kinds import Filter, Teacher
 from orca_recipes.plan.compile import course_seed
 from orca_recipes.plan.mixing import is_kept_apart
 from orca_recipes.plan.used_parts import matching_rules, prepared_teachers, used_collections
+from orca_recipes.recipe.train_on import TrainOn
 from orca_recipes.run.conversations.matching_rule import BoundRule, Message, QuestionCounter
 from orca_recipes.run.conversations.rule_coverage import check_patterns
 from orca_recipes.run.conversations.shots import write_pool
@@ -54,6 +55,7 @@ class Course:
     counter: QuestionCounter | None = None
     shots: Path | None = None
     trains_history: bool = False
+    train_on: TrainOn | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def course_of(bench: Bench, dataset: str, collection: str) -> Course:
         seed=course_seed(bench.recipe, dataset),
         trains_history=bench.recipe.collections[collection].trains_history(),
         counter=QuestionCounter(bench.recipe.tokenizer, bench.student.folder),
+        train_on=chosen.train_on,
     )
 
 

@@ -20,7 +20,7 @@ def less_trained(messages: pl.Series, train_on: TrainOn) -> pl.Series:
     Args:
         messages: `frames.MESSAGES` [conversations].
     """
-    if train_on.turns == "all" and train_on.except_replies is None and train_on.except_answers is None:
+    if not train_on.chooses_turns:
         return messages
     flat = flat_messages(messages)
     rows = flat["row"].to_numpy()

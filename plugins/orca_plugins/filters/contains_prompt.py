@@ -5,10 +5,11 @@ Only the whole question counts: an explanation may well quote a piece of it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from orca_plugins.filters._exchanges import exchanges, reasons_of
 from orca_recipes.contract.kinds import Filter
 
 if TYPE_CHECKING:
@@ -22,19 +23,23 @@ class ContainsPrompt(Filter):
         kind = "contains_prompt"
         min_words = 8
 
-    Questions of fewer words than `min_words` are not looked for: short ones stand in good answers by chance.
+    Each answer that a conversation trains is held against the user's turn before it. Questions of fewer words than
+    `min_words` are not looked for: short ones stand in good answers by chance.
     """
 
     kind: Literal["contains_prompt"] = "contains_prompt"
+    revision: ClassVar[int] = 2
     min_words: Annotated[int, Field(gt=0, description="fewest words of a question that is looked for")] = 8
 
     def reasons(self, *, conversations: pl.DataFrame) -> pl.Series:
         import polars as pl
 
-        said = conversations.select(question=_plain(pl.col("question")), answer=_plain(pl.col("answer")))
+        told = exchanges(conversations)
+        said = told.select(question=_plain(pl.col("question")), answer=_plain(pl.col("answer")))
         long = pl.col("question").str.count_matches(" ", literal=True) + 1 >= self.min_words
         again = long & pl.col("answer").str.contains(pl.col("question"), literal=True)
-        return said.select(found=pl.when(again).then(pl.lit("it repeats the question")))["found"]
+        found = said.select(found=again)["found"]
+        return reasons_of(found, told["row"], conversations.height, "it repeats the question")
 
 
 def _plain(text: pl.Expr) -> pl.Expr:

@@ -6,11 +6,12 @@ which the text holds more than once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
+from orca_plugins.filters._exchanges import exchanges, reasons_of
 from orca_recipes.contract.kinds import Filter
 
 if TYPE_CHECKING:
@@ -26,10 +27,12 @@ class Repetition(Filter):
         max_share = 0.5
         min_words = 30
 
-    Answers shorter than `min_words` are kept: in short ones a repeated phrase weighs too much.
+    Each answer that a conversation trains is looked at. Those shorter than `min_words` are kept: in short ones a
+    repeated phrase weighs too much.
     """
 
     kind: Literal["repetition"] = "repetition"
+    revision: ClassVar[int] = 2
     run_words: Annotated[int, Field(ge=2, description="words of a run")] = 6
     max_share: Annotated[float, Field(ge=0, le=1, description="largest share of repeated words that is kept")] = 0.5
     min_words: Annotated[int, Field(ge=1, description="fewest words of an answer that is judged")] = 30
@@ -37,14 +40,15 @@ class Repetition(Filter):
     def reasons(self, *, conversations: pl.DataFrame) -> pl.Series:
         import polars as pl
 
+        told = exchanges(conversations)
         # Words split by polars, runs counted answer by answer: some 20 microseconds each.
-        words = conversations["answer"].fill_null("").str.to_lowercase().str.extract_all(r"\S+")
+        words = told["answer"].fill_null("").str.to_lowercase().str.extract_all(r"\S+")
         repeated = [
             len(row) >= self.min_words and repeated_share(row, self.run_words) > self.max_share
             for row in words.to_list()
         ]
         found = pl.Series("found", repeated, dtype=pl.Boolean)
-        return pl.select(found=pl.when(found).then(pl.lit("it repeats itself")))["found"]
+        return reasons_of(found, told["row"], conversations.height, "it repeats itself")
 
 
 def repeated_share(words: list[str], run_words: int) -> float:

@@ -85,6 +85,19 @@ def test_the_last_turn_alone_is_trained(tmp_path: Path) -> None:
     assert proof(built).findings == ()
 
 
+@pytest.mark.parametrize(("limit", "kept"), [("min", [2]), ("max", [1])])
+def test_filters_see_as_trained_what_the_dataset_trains(tmp_path: Path, limit: str, kept: list[int]) -> None:
+    long, short = "It is a long story, and I will tell it.", "Yes."
+    rows = [
+        talk("user: a", f"assistant: {first}", "user: b", f"assistant: {last}")
+        for first, last in ((long, short), (short, long))
+    ]
+    number = len(long) if limit == "min" else len(short)
+    filters = f'[[datasets.main.filters]]\nkind = "length"\n{limit}_answer_chars = {number}\n'
+    built = make(tmp_path / "b", CHATML, rows, more=table(turns='"last"') + filters)
+    assert [one["place"] for one in example_lines(built.directory)] == kept
+
+
 def test_weights_between_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"(?s)train_on.reasoning.*there are no weights, and 0.5 is one"):
         make(tmp_path / "b", QWEN3, [talk(*TWO)], more=table(reasoning=0.5))
