@@ -66,6 +66,9 @@ class Training(PhaseTraining):
     ] = "token"
     recompute: Annotated[bool, Field(description="recompute activations: less memory, a third more work")] = False
     deterministic: Annotated[bool, Field(description="the same bits in every run at one layout, or a refusal")] = False
+    async_checkpoints: Annotated[
+        bool, Field(description="write checkpoints while the training goes on; a copy of them is held on the host")
+    ] = False
     keep_checkpoints: Annotated[int, Field(ge=1, description="newest ones kept, beside those at phases' ends")] = 2
 
 

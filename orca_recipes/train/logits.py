@@ -88,7 +88,8 @@ def write_logits(
     """
     import torch
 
-    from orca_recipes.train.checkpoints.checkpoint import load_weights, read_checkpoint
+    from orca_recipes.train.checkpoints.checkpoint import load_weights
+    from orca_recipes.train.checkpoints.description import read_checkpoint
     from orca_recipes.train.model.network import build_model, logits
     from orca_recipes.train.processes.parallel_layout import Layout, running
     from orca_recipes.train.sample import Text
@@ -134,7 +135,7 @@ def read_ids(path: Path, architecture: Architecture) -> np.ndarray:
 def _answer(
     run: Path, file: Path, out: Path, ranks: int, device: Literal["cpu", "cuda"], *, as_json: bool, is_rank: bool
 ) -> None:
-    from orca_recipes.train.checkpoints.checkpoint import newest_checkpoint, read_checkpoint
+    from orca_recipes.train.checkpoints.description import newest_checkpoint, read_checkpoint
     from orca_recipes.train.processes.launch import start_ranks
     from orca_recipes.train.processes.parallel_layout import Layout, checked
     from orca_recipes.train.sample import checkpoint_at

@@ -46,6 +46,9 @@ class Keeper(Protocol):
 
     def save(self, position: Position, *, ended: TrainingPhase | None) -> None: ...
 
+    def settle(self, *, wait: bool) -> None:
+        """Publish a checkpoint that is still being written if it can be, or when it can be."""
+
 
 @dataclass(frozen=True)
 class Totals:
@@ -108,8 +111,14 @@ class Trainer:
         """
         saved = position
         while self._goes_on(position) and not self._told_to_stop():
+            self.keeper.settle(wait=False)
             phase = self.settings.phases[position.phase - 1]
-            position = self._step(phase, position)
+            try:
+                position = self._step(phase, position)
+            except NonFiniteLoss:
+                # All ranks raise it, and a checkpoint on its way is of a step before it.
+                self.keeper.settle(wait=True)
+                raise
             ended = position.row >= phase.rows
             if ended or position.step % phase.training.validate_every == 0:
                 self._validate(phase.training, position)
@@ -120,6 +129,7 @@ class Trainer:
                 saved = position
         if saved != position:
             self.keeper.save(position, ended=None)
+        self.keeper.settle(wait=True)
         return position, self._goes_on(position)
 
     def _goes_on(self, position: Position) -> bool:

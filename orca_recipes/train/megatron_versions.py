@@ -8,6 +8,8 @@
 |       | two stages hold are sent there by `.cuda()`                             |                                |
 | 0.16  | a checkpoint's writers report to a manager, which runs the main module  | `reporting_to_this_process`    |
 |       | anew, and measure their memory with psutil, which is not required       |                                |
+| 0.17  | checkpoints are written in the background by another package, which is  | `begin_to_save`                |
+|       | not required, unless megatron-core's own writers are asked for by name  |                                |
 | 0.18  | `import triton`, unguarded, for kernels of experts; torch for CPUs      | `stand_in_for_triton`          |
 |       | brings none                                                             |                                |
 | 0.19  | a checkpoint's numbers that are no tensors lie among the tensors, where | `keep_numbers_for_older`,      |
@@ -23,6 +25,7 @@ A name that a version does not have yet is answered all the same: nobody asks fo
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import logging
 import queue
 import sys
@@ -92,15 +95,30 @@ def norms_of_its_own(config: Any, *, has_some: bool) -> Iterator[None]:
 
 
 @contextmanager
-def reporting_to_this_process() -> Iterator[None]:
-    """Have what writes a checkpoint report to this process alone, of faults too, and measure no memory."""
+def reporting_to_this_process(results: Any = None) -> Iterator[None]:
+    """Have what writes a checkpoint report to this process alone, of faults too, and measure no memory.
+
+    Args:
+        results: a queue that other processes reach, where one of them writes; None where this one does.
+    """
     from megatron.core.dist_checkpointing.strategies import filesystem_async
 
+    queue_of_results = queue.Queue() if results is None else results
     with (
-        replaced(filesystem_async, _results_queue=queue.Queue(), _process_memory=lambda: 0),
+        replaced(filesystem_async, _results_queue=queue_of_results, _process_memory=lambda: 0),
         _silent("megatron.core.dist_checkpointing.strategies.filesystem_async", logging.CRITICAL),
+        _silent("megatron.core.dist_checkpointing.strategies.torch", logging.ERROR),
     ):
         yield
+
+
+def begin_to_save(state: dict[str, Any], folder: str) -> Any:
+    """Plan a checkpoint and return megatron-core's request to write it, by its own writers in every version."""
+    from megatron.core import dist_checkpointing
+
+    is_named = "async_strategy" in inspect.signature(dist_checkpointing.save).parameters
+    named = {"async_strategy": "mcore"} if is_named else {}
+    return dist_checkpointing.save(state, folder, async_sharded_save=True, **named)
 
 
 def keep_numbers_for_older(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from orca_recipes.train.checkpoints.checkpoint import newest_checkpoint
+from orca_recipes.train.checkpoints.description import newest_checkpoint
 from orca_recipes.train.journal import LOG, read_log
 from orca_recipes.train.start import CHECKPOINTS
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orca_recipes.errors import TrainingError
-from orca_recipes.train.checkpoints.checkpoint import NAME as CHECKPOINT
 from orca_recipes.train.checkpoints.checkpoint_files import checkpoints
+from orca_recipes.train.checkpoints.description import NAME as CHECKPOINT
 from orca_recipes.train.journal import LOG, TENSORBOARD
 from orca_recipes.train.start import CHECKPOINTS
 from orca_recipes.train.trackio_scalars import TRACKIO

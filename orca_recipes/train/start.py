@@ -17,8 +17,8 @@ from typing import Any
 from orca_recipes.errors import CheckpointError, ModelError, TrainingError
 from orca_recipes.json_text import json_value
 from orca_recipes.shards.digests import canonical_json
-from orca_recipes.train.checkpoints import checkpoint as checkpoints
-from orca_recipes.train.checkpoints.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
+from orca_recipes.train.checkpoints import description as checkpoints
+from orca_recipes.train.checkpoints.description import Checkpoint, newest_checkpoint, read_checkpoint
 from orca_recipes.train.checkpoints.position import Position
 from orca_recipes.train.data.vocabulary import what_is_unknown
 from orca_recipes.train.hf.configuration import architecture_from_hf

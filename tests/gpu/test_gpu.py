@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from orca_recipes.train.checkpoints.checkpoint import Checkpoint, resume, save_checkpoint
+from orca_recipes.train.checkpoints.checkpoint import resume, save_checkpoint
+from orca_recipes.train.checkpoints.description import Checkpoint
 from orca_recipes.train.model.layer_parts import transformer_engine_is_installed
 from orca_recipes.train.model.network import Network, build_model, losses
 from orca_recipes.train.optimizer import AdamW, Optimizer, Step, build_optimizer

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from orca_recipes.train.checkpoints.checkpoint import newest_checkpoint
+from orca_recipes.train.checkpoints.description import newest_checkpoint
 from orca_recipes.train.journal import read_log
 from tests.train.builds import make_build, read_steps, run_command
 

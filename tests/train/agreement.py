@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from orca_recipes.errors import ModelError
-from orca_recipes.train.checkpoints.checkpoint import load_weights, read_checkpoint
+from orca_recipes.train.checkpoints.checkpoint import load_weights
+from orca_recipes.train.checkpoints.description import read_checkpoint
 from orca_recipes.train.hf.conversion import export_hf, import_hf
 from orca_recipes.train.model.network import build_model, logits
 from orca_recipes.train.processes.parallel_layout import Layout, running

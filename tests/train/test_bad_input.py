@@ -20,7 +20,7 @@ from orca_recipes.errors import (
 )
 from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.train import start
-from orca_recipes.train.checkpoints.checkpoint import NAME, read_checkpoint
+from orca_recipes.train.checkpoints.description import NAME, read_checkpoint
 from orca_recipes.train.data.examine import examine
 from orca_recipes.train.data.vocabulary import tokens_of
 from orca_recipes.train.hf.model_folder import read_config

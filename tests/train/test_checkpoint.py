@@ -15,15 +15,8 @@ from megatron.core import dist_checkpointing
 
 from orca_recipes.errors import CheckpointError, StoreError
 from orca_recipes.shards.digests import file_digest
-from orca_recipes.train.checkpoints.checkpoint import (
-    Checkpoint,
-    load_weights,
-    newest_checkpoint,
-    read_checkpoint,
-    read_weights,
-    resume,
-    save_checkpoint,
-)
+from orca_recipes.train.checkpoints.checkpoint import load_weights, read_weights, resume, save_checkpoint
+from orca_recipes.train.checkpoints.description import Checkpoint, newest_checkpoint, read_checkpoint
 from orca_recipes.train.checkpoints.pickles import reading_data_alone
 from orca_recipes.train.model.network import Network, build_model, hollow_model, logits
 from orca_recipes.train.optimizer import Optimizer, build_optimizer

@@ -16,7 +16,8 @@ from orca_recipes.cli.main import main
 from orca_recipes.errors import BuildError, ModelError
 from orca_recipes.shards.reader import Shard
 from orca_recipes.train.checkpoints import streamed
-from orca_recipes.train.checkpoints.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from orca_recipes.train.checkpoints.checkpoint import save_checkpoint
+from orca_recipes.train.checkpoints.description import Checkpoint, read_checkpoint
 from orca_recipes.train.hf.configuration import architecture_from_hf
 from orca_recipes.train.hf.conversion import export_hf, import_hf, load_hf
 from orca_recipes.train.hf.model_folder import write_safetensors

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from orca_recipes.train import optimizer as optimizers
-from orca_recipes.train.checkpoints.checkpoint import Checkpoint, resume, save_checkpoint
+from orca_recipes.train.checkpoints.checkpoint import resume, save_checkpoint
+from orca_recipes.train.checkpoints.description import Checkpoint
 from orca_recipes.train.model.network import Network, build_model
 from orca_recipes.train.optimizer import Optimizer
 from orca_recipes.train.processes.parallel_layout import Layout, Place

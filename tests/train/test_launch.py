@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orca_recipes.errors import LayoutError, ModelError, TrainingError, UserError
-from orca_recipes.train.checkpoints.checkpoint import newest_checkpoint
+from orca_recipes.train.checkpoints.description import newest_checkpoint
 from orca_recipes.train.journal import read_log
 from orca_recipes.train.processes import launch
 from orca_recipes.train.training_settings import Request

@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from orca_recipes.errors import ModelError
-from orca_recipes.train.checkpoints.checkpoint import newest_checkpoint, read_checkpoint
+from orca_recipes.train.checkpoints.description import newest_checkpoint, read_checkpoint
 from orca_recipes.train.logits import read_ids
 from tests.train.builds import run_command
 

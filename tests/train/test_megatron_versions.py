@@ -21,7 +21,14 @@ from tests.train.builds import HOME, read_steps
 
 VERSION = os.environ.get("ORCA_MEGATRON", "0.19.2")
 
-ESSENTIAL = ["test_network.py", "test_sample.py", "test_optimizer.py", "test_checkpoint.py", "test_gpu_optimizer.py"]
+ESSENTIAL = [
+    "test_network.py",
+    "test_sample.py",
+    "test_optimizer.py",
+    "test_checkpoint.py",
+    "test_background.py",
+    "test_gpu_optimizer.py",
+]
 
 # A large epsilon keeps AdamW from turning rounding of tiny gradients into steps of full size.
 CALM = ["--epsilon", "1e-3", "--learning-rate", "1e-3", "--batch-rows", "8", "--checkpoint-every", "2"]

@@ -13,7 +13,7 @@ import pytest
 from orca_recipes.errors import BuildError, DamagedShard, NonFiniteLoss
 from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.train import journal, passes
-from orca_recipes.train.checkpoints.checkpoint import newest_checkpoint
+from orca_recipes.train.checkpoints.description import newest_checkpoint
 from orca_recipes.train.journal import read_log
 from orca_recipes.train.processes import rank
 from orca_recipes.train.processes.rank import train_as_rank

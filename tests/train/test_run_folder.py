@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from orca_recipes.errors import TrainingError
-from orca_recipes.train.checkpoints.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from orca_recipes.train.checkpoints.checkpoint import save_checkpoint
+from orca_recipes.train.checkpoints.description import Checkpoint, newest_checkpoint
 from orca_recipes.train.hf.conversion import export_hf
 from orca_recipes.train.model.network import build_model
 from orca_recipes.train.processes.parallel_layout import Layout, Place

@@ -14,7 +14,7 @@ from orca_recipes.errors import NonFiniteLoss
 from orca_recipes.shards.curriculum import read_curriculum
 from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.train import journal, passes
-from orca_recipes.train.checkpoints.checkpoint import newest_checkpoint, read_checkpoint
+from orca_recipes.train.checkpoints.description import newest_checkpoint, read_checkpoint
 from orca_recipes.train.data.order import RowPlace
 from orca_recipes.train.processes.rank import prepare, train_as_rank
 from orca_recipes.train.sample import Manner, sample

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from orca_recipes.cli.main import main
 from orca_recipes.errors import ModelError
-from orca_recipes.train.checkpoints.checkpoint import read_checkpoint
+from orca_recipes.train.checkpoints.description import read_checkpoint
 from orca_recipes.train.data.vocabulary import tokens_of, what_is_unknown
 from orca_recipes.train.hf.conversion import import_hf
 from orca_recipes.train.processes.rank import prepare, train_as_rank

@@ -8,13 +8,9 @@ another model or other data.
 
 from __future__ import annotations
 
-import errno
-import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +20,14 @@ from megatron.core.dist_checkpointing.core import CheckpointingException
 from megatron.core.dist_checkpointing.mapping import ShardedObject
 from torch.distributed.checkpoint.api import CheckpointException
 
-from orca_recipes.errors import CheckpointError, StoreError
-from orca_recipes.json_text import json_value
-from orca_recipes.shards.files import write_whole
-from orca_recipes.shards.publishing import foreign_files
-from orca_recipes.train.checkpoints.checkpoint_files import (
-    checkpoints,
-    clear,
-    damage_found_by_all_ranks,
-    digests_by_all_ranks,
-    folder_name,
-    keep_apart,
-    publish,
-    remove,
-)
+from orca_recipes.errors import CheckpointError
+from orca_recipes.train.checkpoints.background import Writing
+from orca_recipes.train.checkpoints.checkpoint_files import clear, damage_found_by_all_ranks
+from orca_recipes.train.checkpoints.description import Checkpoint, read_checkpoint
 from orca_recipes.train.checkpoints.pickles import reading_data_alone, refuse_strangers
+from orca_recipes.train.checkpoints.publication import Publication, is_first, last_line
 from orca_recipes.train.checkpoints.streamed import Weights, write_weights
-from orca_recipes.train.checkpoints.writers import ending_with_their_rank
+from orca_recipes.train.checkpoints.writers import ending_with_their_rank, writing_alike
 from orca_recipes.train.hf.new_embeddings import grow
 from orca_recipes.train.megatron_versions import (
     keep_numbers_for_older,
@@ -50,42 +37,6 @@ from orca_recipes.train.megatron_versions import (
 from orca_recipes.train.model.architecture import Architecture
 from orca_recipes.train.model.network import Network
 from orca_recipes.train.optimizer import Optimizer
-
-NAME = "checkpoint.json"
-TOKENIZER = "tokenizer"
-"""The student's tokenizer, chat template and generation settings, copied from the build."""
-
-_CUT_SHORT = "unexpected pos"
-"""What torch says of a file that took fewer bytes than it was given, and leaves out why."""
-
-_LITTLE_ROOM = 16_000_000
-"""What a disk has left, in bytes, on which a checkpoint found no room."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint's description of itself, as in `checkpoint.json`.
-
-    step: how many were taken. manifest_digest: of the build it was trained on, None where it was imported and not yet
-    trained. position: where in the data the run stands, as the loop wrote it. ends_phase: the phase that ended here;
-    such a checkpoint is never removed. settings: what the run was told, for people. optimizer: whose state it holds.
-    tensor_parallel, data_parallel, pipeline_parallel: how it was written; it can be read at any other layout.
-    files: a digest of each.
-    tokenizer_is_known: False where a model that brought no tokenizer was imported for a build, whose tokenizer it has.
-    """
-
-    architecture: Architecture
-    step: int = 0
-    manifest_digest: str | None = None
-    position: Mapping[str, Any] = field(default_factory=dict)
-    ends_phase: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    optimizer: str | None = None
-    tensor_parallel: int = 1
-    data_parallel: int = 1
-    files: Mapping[str, str] = field(default_factory=dict)
-    tokenizer_is_known: bool = True
-    pipeline_parallel: int = 1
 
 
 def save_checkpoint(
@@ -105,8 +56,25 @@ def save_checkpoint(
         tokenizer: files of the student's tokenizer, written into the checkpoint so that it can be exported alone.
     Returns: the folder of the checkpoint.
     """
-    described = _as_written(checkpoint, optimizer)
-    return _published(folder, described, lambda aside: _write_state(aside, model, optimizer), keep, tokenizer)
+    publication = Publication(folder, _as_written(checkpoint, optimizer), keep, tokenizer)
+    return _published(publication, lambda aside: _write_state(aside, _state(model, optimizer)))
+
+
+def begin_checkpoint(
+    folder: Path,
+    checkpoint: Checkpoint,
+    model: Network,
+    optimizer: Optimizer,
+    *,
+    keep: int,
+    tokenizer: Mapping[str, bytes] | None = None,
+) -> Writing:
+    """Begin to publish a checkpoint as `save_checkpoint` does, by processes of their own.
+
+    Every rank calls it. Model and optimizer may change as soon as it returns.
+    """
+    publication = Publication(folder, _as_written(checkpoint, optimizer), keep, tokenizer)
+    return Writing(publication, _state(model, optimizer))
 
 
 def save_weights(
@@ -125,7 +93,8 @@ def save_weights(
     """
     weights = _weights_of(model)
     try:
-        return _published(folder, checkpoint, lambda aside: write_weights(aside, weights, weight_of), 1, tokenizer)
+        publication = Publication(folder, checkpoint, 1, tokenizer)
+        return _published(publication, lambda aside: write_weights(aside, weights, weight_of))
     except BaseException:
         clear(folder)
         raise
@@ -149,63 +118,6 @@ def read_weights(path: Path, model: Network) -> Callable[[str], torch.Tensor]:
             return weights.read(shards[name])
 
     return read
-
-
-def _published(
-    folder: Path,
-    checkpoint: Checkpoint,
-    write: Callable[[Path], None],
-    keep: int,
-    tokenizer: Mapping[str, bytes] | None,
-) -> Path:
-    published = folder / folder_name(checkpoint.step)
-    aside = folder / f".{published.name}.partial"
-    if _is_first():
-        clear(folder)
-        # Through links, also where what one leads to is still to be made.
-        aside.resolve().mkdir(parents=True)
-    torch.distributed.barrier()
-    # Into an empty folder: megatron-core takes one that holds anything for a damaged checkpoint, and says so.
-    with _written(aside):
-        write(aside)
-        if _is_first() and tokenizer is not None:
-            (aside / TOKENIZER).mkdir()
-            for name, data in tokenizer.items():
-                write_whole(aside / TOKENIZER / name, data)
-        torch.distributed.barrier()
-        files = digests_by_all_ranks(aside)
-        if _is_first():
-            _describe(aside, replace(checkpoint, files=files))
-    if _is_first():
-        if published.exists() and _holds_foreign(published):
-            keep_apart(published)
-        publish(aside, published)
-        _keep_last(folder, keep)
-    torch.distributed.barrier()
-    return published
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the checkpoint with the most steps under a folder, None without one. Half-written ones are not seen."""
-    found = checkpoints(folder)
-    return found[-1] if found else None
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint's description from its `checkpoint.json`.
-
-    Raises: CheckpointError where it is none.
-    """
-    try:
-        found = json_value((path / NAME).read_bytes())
-        return Checkpoint(**{**found, "architecture": Architecture.from_json(found["architecture"])})
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path} is not a checkpoint: it has no {NAME}; name a folder step-... of a run, "
-            "or make one with orca-recipe import-hf"
-        ) from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path / NAME}: it cannot be read ({error}); use the checkpoint before it") from error
 
 
 def resume(path: Path, model: Network, optimizer: Optimizer, *, manifest_digest: str) -> Checkpoint:
@@ -247,10 +159,6 @@ def load_weights(path: Path, model: Network, optimizer: Optimizer | None = None)
     return checkpoint
 
 
-def _is_first() -> bool:
-    return torch.distributed.get_rank() == 0
-
-
 def _sizes() -> tuple[int, int, int]:
     return (
         parallel_state.get_tensor_model_parallel_world_size(),
@@ -270,36 +178,26 @@ def _as_written(checkpoint: Checkpoint, optimizer: Optimizer | None) -> Checkpoi
     )
 
 
-def _write_state(aside: Path, model: Network, optimizer: Optimizer | None) -> None:
+def _published(publication: Publication, write: Callable[[Path], None]) -> Path:
+    publication.begin()
+    with publication.writing():
+        write(publication.aside)
+    return publication.end()
+
+
+def _state(model: Network, optimizer: Optimizer | None) -> dict[str, Any]:
     weights = _weights_of(model)
     state: dict[str, Any] = {"model": weights, "random": _random_state()}
     if optimizer is not None:
         state["optimizer"] = optimizer.sharded_state(weights, loading=False)
-    with reporting_to_this_process(), ending_with_their_rank():
+    return state
+
+
+def _write_state(aside: Path, state: dict[str, Any]) -> None:
+    with reporting_to_this_process(), ending_with_their_rank(), writing_alike():
         dist_checkpointing.save(state, str(aside))
-    if _is_first():
+    if is_first():
         keep_numbers_for_older(aside)
-
-
-@contextmanager
-def _written(aside: Path) -> Iterator[None]:
-    """Say why a checkpoint cannot be written, and leave nothing of it."""
-    try:
-        yield
-    except (CheckpointException, OSError, RuntimeError) as error:
-        why = _last_line(error)
-        if isinstance(error, RuntimeError) and _CUT_SHORT not in why:
-            raise
-        told = any(words in why for words in (_CUT_SHORT, os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)))
-        # megatron-core 0.19 does not say what its writers met.
-        has_no_room = told or shutil.disk_usage(aside.parent).free < _LITTLE_ROOM
-        if _is_first():
-            shutil.rmtree(aside, ignore_errors=True)
-        fault = "there is no room left on its disk" if has_no_room else f"it cannot be written ({why})"
-        raise StoreError(
-            f"{aside.parent}: {fault} for the checkpoint {aside.name.strip('.').removesuffix('.partial')}; nothing is "
-            "left of it, and the checkpoint before it stands: make room, and run the same command again"
-        ) from error
 
 
 def _weights_of(model: Network) -> dict[str, Any]:
@@ -332,13 +230,8 @@ def _readable(path: Path) -> Iterator[None]:
         with reading_what_older_read(), reading_data_alone():
             yield
     except (CheckpointException, CheckpointingException, OSError, RuntimeError, KeyError, ValueError) as error:
-        why = _last_line(error)
+        why = last_line(error)
         raise CheckpointError(f"{path}: it cannot be read ({why}); use the checkpoint before it") from error
-
-
-def _last_line(error: BaseException) -> str:
-    """Return the end of what torch tells of all ranks' tracebacks: what went wrong."""
-    return str(error).strip().rpartition("\n")[2] or type(error).__name__
 
 
 def _take_weights(model: Network, weights: Mapping[str, Any]) -> None:
@@ -374,19 +267,3 @@ def _another_model(path: Path, theirs: Architecture, ours: Architecture) -> str:
 
 def _with_vocabulary_of(theirs: Architecture, ours: Architecture) -> Architecture:
     return replace(theirs, vocabulary_size=ours.vocabulary_size, padded_vocabulary_size=ours.padded_vocabulary_size)
-
-
-def _describe(aside: Path, checkpoint: Checkpoint) -> None:
-    write_whole(aside / NAME, (json.dumps(asdict(checkpoint), indent=1) + "\n").encode())
-
-
-def _keep_last(folder: Path, keep: int) -> None:
-    passing = [place for place in checkpoints(folder) if read_checkpoint(place).ends_phase is None]
-    for place in passing[: max(0, len(passing) - keep)]:
-        if not _holds_foreign(place):
-            remove(place)
-
-
-def _holds_foreign(place: Path) -> bool:
-    """Tell whether a checkpoint holds a user's files; it is not removed then."""
-    return next(foreign_files(place, {NAME, *read_checkpoint(place).files}), None) is not None

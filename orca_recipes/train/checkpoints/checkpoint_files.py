@@ -61,11 +61,16 @@ def clear(folder: Path) -> None:
         shutil.rmtree(left)
 
 
-def digests_by_all_ranks(folder: Path) -> dict[str, str]:
-    """Digest all files of a folder, equal on every rank; every rank calls it."""
+def digests_by_all_ranks(folder: Path, known: Mapping[str, str]) -> dict[str, str]:
+    """Digest all files of a folder, equal on every rank; every rank calls it.
+
+    Args:
+        known: digests that this rank has already.
+    """
+    found = _joined(known)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    own = {name: file_digest(folder / name) for name in _share(names)}
-    return dict(sorted(item for digests in _gathered(own) for item in digests.items()))
+    unknown = [name for name in names if name not in found]
+    return dict(sorted({**found, **_joined({name: file_digest(folder / name) for name in _share(unknown)})}.items()))
 
 
 def damage_found_by_all_ranks(folder: Path, files: Mapping[str, str]) -> str | None:
@@ -76,6 +81,10 @@ def damage_found_by_all_ranks(folder: Path, files: Mapping[str, str]) -> str | N
 
 def _share(names: list[str]) -> list[str]:
     return names[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
+
+
+def _joined(own: Mapping[str, str]) -> dict[str, str]:
+    return {name: digest for digests in _gathered(dict(own)) for name, digest in digests.items()}
 
 
 def _gathered(own: dict[str, str]) -> list[dict[str, str]]:

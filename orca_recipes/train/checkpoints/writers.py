@@ -11,6 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.util import register_after_fork
 
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.storage import WriteResult
+
+from orca_recipes.train.megatron_versions import replaced
 from orca_recipes.train.processes.parent import end_with, loaded_prctl
 
 
@@ -32,5 +37,26 @@ def ending_with_their_rank() -> Iterator[None]:
     del rank
 
 
+@contextmanager
+def writing_alike() -> Iterator[None]:
+    """Have torch describe equal checkpoints by equal bytes.
+
+    Its own descriptions hold their folder, a random number, and a rank's files in the order in which they were written.
+    """
+    end = FileSystemWriter.finish
+
+    def end_in_order(writer: FileSystemWriter, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        end(writer, metadata, [sorted(of_rank, key=_place) for of_rank in results])
+
+    with replaced(FileSystemWriter, storage_meta=lambda writer: None, finish=end_in_order):
+        yield
+
+
+def _place(result: WriteResult) -> tuple[str, int]:
+    return result.storage_data.relative_path, result.storage_data.offset
+
+
 def _end_with(rank: _Rank) -> None:
     end_with(rank.pid, rank.prctl)
+    # One that is forked from here in turn ends with this process.
+    rank.pid = os.getpid()

@@ -19,7 +19,7 @@ from orca_recipes.shards.digests import bytes_digest
 from orca_recipes.shards.files import damage, read_whole
 from orca_recipes.shards.in_use import Reading
 from orca_recipes.shards.layout import TOKENIZER as TOKENIZER_FILE
-from orca_recipes.train.checkpoints.checkpoint import TOKENIZER
+from orca_recipes.train.checkpoints.description import TOKENIZER
 from orca_recipes.train.data.rows import Rows
 from orca_recipes.train.data.validation_groups import Groups, read_groups, validation_order
 from orca_recipes.train.training_settings import Settings

@@ -21,14 +21,8 @@ from orca_recipes.json_text import json_value
 from orca_recipes.shards import publishing
 from orca_recipes.shards.layout import TOKENIZER as TOKENIZER_FILE
 from orca_recipes.shards.manifest import read_manifest
-from orca_recipes.train.checkpoints.checkpoint import (
-    TOKENIZER,
-    Checkpoint,
-    newest_checkpoint,
-    read_checkpoint,
-    read_weights,
-    save_weights,
-)
+from orca_recipes.train.checkpoints.checkpoint import read_weights, save_weights
+from orca_recipes.train.checkpoints.description import TOKENIZER, Checkpoint, newest_checkpoint, read_checkpoint
 from orca_recipes.train.data.vocabulary import what_is_unknown
 from orca_recipes.train.hf.configuration import architecture_from_hf, architecture_to_hf
 from orca_recipes.train.hf.model_folder import (

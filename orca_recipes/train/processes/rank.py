@@ -10,10 +10,9 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 import torch
@@ -23,14 +22,15 @@ from orca_recipes.errors import DamagedShard, Failure, OrcaError
 from orca_recipes.shards.in_use import begin_to_read
 from orca_recipes.shards.show.visible import visible
 from orca_recipes.shards.training import Training
-from orca_recipes.train.checkpoints.checkpoint import NAME as CHECKPOINT
-from orca_recipes.train.checkpoints.checkpoint import Checkpoint, load_weights, resume, save_checkpoint
+from orca_recipes.train.checkpoints.checkpoint import load_weights, resume
+from orca_recipes.train.checkpoints.checkpoint_files import clear
+from orca_recipes.train.checkpoints.description import NAME as CHECKPOINT
 from orca_recipes.train.checkpoints.position import Position
 from orca_recipes.train.data.examine import examine
 from orca_recipes.train.data.pinned import Pinned, of_one_build, pinned, refuse_different_builds
-from orca_recipes.train.data.training_phases import TrainingPhase
 from orca_recipes.train.hf.conversion import load_hf
 from orca_recipes.train.journal import Silence, open_journal
+from orca_recipes.train.keeper import RunKeeper
 from orca_recipes.train.learning_rate import Rates, Schedule
 from orca_recipes.train.loop import Trainer
 from orca_recipes.train.model.network import Network, build_model
@@ -39,7 +39,7 @@ from orca_recipes.train.processes.determinism import deterministic
 from orca_recipes.train.processes.parallel_layout import Layout, Place, checked, running
 from orca_recipes.train.processes.spread import layout_of
 from orca_recipes.train.run_folder import make_run_folder, refuse_foreign_run
-from orca_recipes.train.start import CHECKPOINTS, Start, begun_with, starting_point
+from orca_recipes.train.start import CHECKPOINTS, Start, starting_point
 from orca_recipes.train.training_settings import Request, Settings, resolve
 
 
@@ -123,10 +123,13 @@ def _train(prepared: Prepared, build: Pinned, place: Place, stop_requested: Call
     if first:
         # Before the log: it tells that what else is in the folder is a training's.
         settings.write()
+        # Of a run all of whose ranks were killed while they wrote.
+        clear(run / CHECKPOINTS)
     with open_journal(run, after_step=position.step) if first else nullcontext(Silence()) as journal:
         if first:
             for sentence in _opening(prepared):
                 journal.say(sentence)
+        keeper = RunKeeper(settings, model, optimizer, run / CHECKPOINTS, build.tokenizer)
         trainer = Trainer(
             settings=settings,
             layout=prepared.layout,
@@ -135,11 +138,12 @@ def _train(prepared: Prepared, build: Pinned, place: Place, stop_requested: Call
             groups=build.groups,
             optimizer=optimizer,
             rates=_rates(settings),
-            keeper=_Keeper(settings, model, optimizer, run / CHECKPOINTS, build.tokenizer),
+            keeper=keeper,
             journal=journal,
             stop_requested=stop_requested,
         )
-        position, stopped = trainer.run(position)
+        with keeper.abandoning():
+            position, stopped = trainer.run(position)
         journal.say(_closing(settings, position, stopped))
     return stopped
 
@@ -154,35 +158,6 @@ def _fill(prepared: Prepared, model: Network, optimizer: Optimizer) -> None:
     elif start.weights is not None:
         load_hf(start.weights, model)
         optimizer.weights_changed()
-
-
-@dataclass(frozen=True)
-class _Keeper:
-    """Writes checkpoints of a run."""
-
-    settings: Settings
-    model: Network
-    optimizer: Optimizer
-    folder: Path
-    tokenizer: Mapping[str, bytes]
-
-    def save(self, position: Position, *, ended: TrainingPhase | None) -> None:
-        checkpoint = Checkpoint(
-            architecture=self.model.architecture,
-            step=position.step,
-            manifest_digest=self.settings.manifest.digest,
-            position=position.as_json(),
-            ends_phase=None if ended is None else str(ended.number),
-            settings={**self.settings.as_json(), **begun_with(self.settings)},
-        )
-        save_checkpoint(
-            self.folder,
-            checkpoint,
-            self.model,
-            self.optimizer,
-            keep=self.settings.chosen[0].training.keep_checkpoints,
-            tokenizer=self.tokenizer,
-        )
 
 
 def _adamw(training: Training) -> AdamW:
