@@ -65,6 +65,10 @@ class Training(PhaseTraining):
         Field(description="the loss is the mean over target tokens, or over examples of the mean over theirs"),
     ] = "token"
     recompute: Annotated[bool, Field(description="recompute activations: less memory, a third more work")] = False
+    recompute_modules: Annotated[
+        Literal["none", "core_attn", "mlp", "both"],
+        Field(description="recompute activations of these parts of each layer alone; not together with recompute"),
+    ] = "none"
     deterministic: Annotated[bool, Field(description="the same bits in every run at one layout, or a refusal")] = False
     async_checkpoints: Annotated[
         bool, Field(description="write checkpoints while the training goes on; a copy of them is held on the host")

@@ -138,13 +138,17 @@ def _activation_bytes(settings: Settings, architecture: Architecture, layout: La
     tokens = training.micro_batch_rows * settings.manifest.row_tokens
     width = 4 if layout.device == "cpu" else 2
     whole = 4 * architecture.hidden / (layout.tensor_parallel if layout.sequence_parallel else 1)
-    cut = (
-        2 * architecture.head_dim * (architecture.heads + architecture.kv_heads) + 3 * architecture.mlp_hidden
-    ) / layout.tensor_parallel
-    layer = tokens * width * (whole + cut)
+    attention = 2 * architecture.head_dim * (architecture.heads + architecture.kv_heads) / layout.tensor_parallel
+    mlp = 3 * architecture.mlp_hidden / layout.tensor_parallel
     here = architecture.layers / layout.pipeline_parallel
-    layers = layer + here * tokens * width * architecture.hidden
-    kept = layers if training.recompute else here * layer
+    # What is recomputed is there for one layer at a time.
+    if training.recompute:
+        kept = whole + attention + mlp + here * architecture.hidden
+    elif training.recompute_modules in ("mlp", "both"):
+        kept = mlp + here * (whole + attention)
+    else:
+        kept = here * (whole + attention + mlp)
+    kept *= tokens * width
     # The first stage holds the activations of as many micro-batches as there are stages.
     kept *= layout.pipeline_parallel
     return kept + tokens * 8 * architecture.padded_vocabulary_size / layout.tensor_parallel

@@ -11,6 +11,7 @@ import torch
 
 from orca_recipes.train.model import cross_entropy
 from orca_recipes.train.model.network import build_model, logits, losses
+from orca_recipes.train.model.recomputation import Recomputed
 from orca_recipes.train.processes.parallel_layout import Layout, Place
 from tests.train.rows import Packed, packed, small
 
@@ -75,21 +76,51 @@ def test_what_pads_the_vocabulary_is_never_predicted_and_costs_no_loss(run_layou
         assert torch.allclose(loss[0], expected, atol=1e-5)
 
 
-def test_running_layers_again_for_their_gradients_changes_no_gradient(run_layout: Callable[..., list[Any]]):
-    batch = packed([7, 20, 5], [16, 16], vocabulary=500)
-    layout = Layout(tensor_parallel=2, sequence_parallel=True)
+KINDS: tuple[Recomputed, ...] = ("none", "core_attn", "mlp", "both", "layers")
 
-    def gradients(place: Place) -> list[list[torch.Tensor]]:
+
+@pytest.mark.parametrize("layout", [Layout(), Layout(tensor_parallel=2, sequence_parallel=True)], ids=str)
+def test_running_parts_of_layers_again_changes_no_loss_and_no_gradient(
+    run_layout: Callable[..., list[Any]], layout: Layout
+):
+    batch = packed([7, 20, 5], [16, 16], vocabulary=500)
+
+    def computed(place: Place) -> list[list[torch.Tensor]]:
         found = []
-        for recompute in (False, True):
+        for what in KINDS:
             torch.manual_seed(3)
-            model = build_model(small(), layout, recompute=recompute)
-            losses(model, batch).sum().backward()
-            found.append([weight.grad for weight in model.parameters()])
+            model = build_model(small(), layout, recompute=what)
+            loss_BT = losses(model, batch)
+            loss_BT.sum().backward()
+            found.append([loss_BT.detach(), *(weight.grad for weight in model.parameters())])
         return found
 
-    for kept, run_again in run_layout(layout, gradients):
-        assert all(torch.equal(one, other) for one, other in zip(kept, run_again, strict=True))
+    for kept, *others in run_layout(layout, computed):
+        for run_again in others:
+            assert all(torch.equal(one, other) for one, other in zip(kept, run_again, strict=True))
+
+
+def test_what_is_run_again_is_not_kept(run_layout: Callable[..., list[Any]]):
+    batch = packed([7, 20, 5], [16, 16], vocabulary=500)
+
+    def measured(place: Place) -> list[int]:
+        found = []
+        for what in KINDS:
+            model, kept = build_model(small(), Layout(), recompute=what), {}
+
+            def keep(tensor: torch.Tensor, kept: dict[int, int] = kept) -> torch.Tensor:
+                kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+                return tensor
+
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                loss = losses(model, batch).sum()
+            loss.backward()
+            found.append(sum(kept.values()))
+        return found
+
+    [(none, attention, mlp, both, layers)] = run_layout(Layout(), measured)
+    assert none > attention > both > layers
+    assert none > mlp > both
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)

@@ -16,6 +16,7 @@ from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.train import journal, passes
 from orca_recipes.train.checkpoints.description import newest_checkpoint, read_checkpoint
 from orca_recipes.train.data.order import RowPlace
+from orca_recipes.train.model import recomputation
 from orca_recipes.train.processes.rank import prepare, train_as_rank
 from orca_recipes.train.sample import Manner, sample
 from orca_recipes.train.training_settings import Request
@@ -73,6 +74,23 @@ def test_every_target_token_of_every_epoch_is_trained_on_once(undisturbed: Path,
     held = read_manifest(sums_build).datasets
     steps = read_steps(undisturbed)
     assert sum(step["target_tokens"] for step in steps) == 2 * held["sums"].trained_tokens + held["odds"].trained_tokens
+
+
+def test_layers_are_recomputed_as_asked_and_the_losses_stay(
+    undisturbed: Path, sums_build: Path, tmp_path: Path, fork_ranks: Fork, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+
+    def note(layers: Any, what: str) -> None:
+        asked.append(what)
+        recompute(layers, what)
+
+    recompute = recomputation.recompute
+    monkeypatch.setattr(recomputation, "recompute", note)
+    request = Request(build=sums_build, out=tmp_path / "run", steps=3, training={**CALM, "recompute_modules": "both"})
+    [told] = fork_ranks(1, lambda rendezvous: (train_as_rank(request, rendezvous=rendezvous), asked)[1])
+    assert told == ["both"]
+    assert curve(tmp_path / "run") == curve(undisturbed)[:3]
 
 
 def test_a_checkpoint_stands_at_the_end_of_each_phase(undisturbed: Path):

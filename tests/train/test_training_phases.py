@@ -69,6 +69,12 @@ def test_a_setting_that_cannot_be_meant_is_answered_with_its_place(
         phases_of(manifest, changed, flags)
 
 
+def test_layers_are_recomputed_whole_or_in_parts(manifest: Manifest, curriculum: Curriculum):
+    both = {"recompute": True, "recompute_modules": "mlp"}
+    with pytest.raises(TrainingError, match=r'recompute recomputes whole layers, and recompute_modules "mlp" parts of'):
+        phases_of(manifest, curriculum, both)
+
+
 def test_the_resolved_settings_say_what_a_run_does(sums_build: Path, tmp_path: Path):
     settings = resolve(Request(build=sums_build, out=tmp_path, training={"seed": 5}))
     settings.write()
@@ -97,6 +103,8 @@ def test_a_phase_that_is_not_there_is_refused(sums_build: Path):
             "schedule": st.sampled_from(["constant", "linear", "cosine"]),
             "restart_schedule": st.booleans(),
             "recompute": st.booleans(),
+            "recompute_modules": st.sampled_from(["none", "core_attn", "mlp", "both"]),
+            "async_checkpoints": st.booleans(),
             "deterministic": st.booleans(),
             "seed": st.integers(0, 1000),
             "validation": st.just("held-out"),

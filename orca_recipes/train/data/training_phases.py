@@ -91,7 +91,7 @@ def _training(common: Mapping[str, Any], own: Mapping[str, Any], flags: Mapping[
             f"phase {number} sets {shared[0]}, which holds for all phases; set it in the recipe's [training]"
         )
     try:
-        return Training.model_validate({**common, **own, **flags})
+        training = Training.model_validate({**common, **own, **flags})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(step) for step in first["loc"])
@@ -100,6 +100,12 @@ def _training(common: Mapping[str, Any], own: Mapping[str, Any], flags: Mapping[
         if name in flags:
             raise TrainingError(f"--{name.replace('_', '-')} {flags[name]}: {words}; give another value") from error
         raise TrainingError(f"training.{name} of phase {number}: {words}; correct it in the recipe") from error
+    if training.recompute and training.recompute_modules != "none":
+        raise TrainingError(
+            f'phase {number}: recompute recomputes whole layers, and recompute_modules "{training.recompute_modules}" '
+            "parts of them alone; choose one of the two"
+        )
+    return training
 
 
 def _check(manifest: Manifest, taken: Mapping[str, int], training: Training, number: int) -> None:

@@ -28,9 +28,9 @@ from megatron.core.tensor_parallel import (
     set_tensor_model_parallel_attributes,
 )
 from megatron.core.transformer.transformer_config import TransformerConfig
-from torch.utils.checkpoint import checkpoint
 
 from orca_recipes.train.megatron_versions import norms_of_its_own, standing_in_for_cuda_by_name
+from orca_recipes.train.model import recomputation
 from orca_recipes.train.model.architecture import Architecture
 from orca_recipes.train.model.cross_entropy import cross_entropy
 from orca_recipes.train.model.layer_parts import (
@@ -131,7 +131,7 @@ def build_model(
     layout: Layout,
     *,
     precision: torch.dtype | None = None,
-    recompute: bool = False,
+    recompute: recomputation.Recomputed = "none",
     initialize: bool = True,
     plain: bool = False,
 ) -> Network:
@@ -142,7 +142,7 @@ def build_model(
 
     Args:
         precision: of the weights; float32 on CPU and bfloat16 on GPU where none is named.
-        recompute: keep only what enters each layer, and run the layer again for its gradient.
+        recompute: parts of each layer, or whole layers, of which only what enters them is kept.
         initialize: False where weights are loaded next. plain: no TransformerEngine although it is installed.
     """
     dtype = precision or (torch.float32 if layout.device == "cpu" else torch.bfloat16)
@@ -159,10 +159,7 @@ def build_model(
         _clear_padding(network)
     if is_cut or not initialize:
         _mark_parts(network)
-    if recompute:
-        for layer in network.decoder.layers:
-            # Nothing is drawn inside a layer (dropout is 0), so no generator's state need be kept.
-            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+    recomputation.recompute(network.decoder.layers, recompute)
     return network
 
 

@@ -110,7 +110,7 @@ def _train(prepared: Prepared, build: Pinned, place: Place, stop_requested: Call
     model = build_model(
         start.architecture,
         prepared.layout,
-        recompute=training.recompute,
+        recompute="layers" if training.recompute else training.recompute_modules,
         initialize=start.resumed is None and start.weights is None,
     )
     optimizer = build_optimizer(model, prepared.layout, _adamw(training))
