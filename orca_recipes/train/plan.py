@@ -35,7 +35,7 @@ def plan_text(settings: Settings, start: Start, layout: Layout) -> str:
         *(_phase_line(settings, phase) for phase in phases),
         f"in all: {counted(settings.steps, 'step')}" + _cut(settings),
         _time_line(settings),
-        *(sentence for sentence in (settings.fewer_steps, start.unknown) if sentence is not None),
+        *(sentence for sentence in (settings.fewer_steps, start.unknown, start.changed) if sentence is not None),
     ]
     return "\n".join(lines)
 

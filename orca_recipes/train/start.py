@@ -34,13 +34,15 @@ CHECKPOINTS = "checkpoints"
 class Start:
     """resumed: the checkpoint of this run that is gone on with. weights: a checkpoint or a Hugging Face folder whose
     weights the run begins with. Where both are None, weights are drawn from the seed. unknown: a sentence on what could
-    not be checked."""
+    not be checked. model: as it was named when the run began. changed: a sentence on settings that are others now."""
 
     architecture: Architecture
     position: Position
     resumed: Path | None = None
     weights: Path | None = None
     unknown: str | None = None
+    model: str = ""
+    changed: str | None = None
 
 
 def starting_point(settings: Settings) -> Start:
@@ -70,7 +72,7 @@ def _begun(settings: Settings) -> Start:
     else:
         known = named_architecture(settings.model)
     fitted = known.with_vocabulary(settings.manifest.vocabulary_size, added=added_tokens(build))
-    return Start(fitted, position, weights=place if place.is_dir() else None, unknown=unknown)
+    return Start(fitted, position, weights=place if place.is_dir() else None, unknown=unknown, model=settings.model)
 
 
 def _resumed(settings: Settings, newest: Path) -> Start:
@@ -84,7 +86,14 @@ def _resumed(settings: Settings, newest: Path) -> Start:
         _check_same_model(settings, newest, found)
     _check_same_run(settings, newest, found)
     unknown = unknown_tokens(newest, found, settings.request.build)
-    return Start(found.architecture, Position.from_json(found.position), resumed=newest, unknown=unknown)
+    return Start(
+        found.architecture,
+        Position.from_json(found.position),
+        resumed=newest,
+        unknown=unknown,
+        model=str(found.settings.get("model", settings.model)),
+        changed=_changed(settings, found),
+    )
 
 
 def unknown_tokens(place: Path, found: Checkpoint, build: Path) -> str | None:
@@ -114,6 +123,18 @@ def _check_same_run(settings: Settings, newest: Path, found: Checkpoint) -> None
                 f"{newest} began with {name.replace('_', ' ')} {json.dumps(found.settings.get(name))}, and "
                 f"{json.dumps(value)} is asked for now; name another --out, or go on as it began"
             )
+
+
+def _changed(settings: Settings, found: Checkpoint) -> str | None:
+    """Name the settings of the phases still to come that are not those of the checkpoint; a flag may be forgotten."""
+    before = {phase["phase"]: phase["training"] for phase in found.settings.get("phases", ())}
+    position, differ = Position.from_json(found.position), dict[str, None]()
+    for phase in settings.chosen[position.phase - settings.request.first_phase :]:
+        had, has = before.get(phase.number, {}), phase.training.model_dump(mode="json")
+        # Checkpoints of older versions know fewer settings.
+        for name in (name for name in has if name in had and had[name] != has[name]):
+            differ[f"{name} {json.dumps(has[name])} where it had {json.dumps(had[name])}"] = None
+    return f"goes on with {', '.join(differ)}" if differ else None
 
 
 def begun_with(settings: Settings) -> dict[str, object]:

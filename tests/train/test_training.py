@@ -76,6 +76,24 @@ def test_every_target_token_of_every_epoch_is_trained_on_once(undisturbed: Path,
     assert sum(step["target_tokens"] for step in steps) == 2 * held["sums"].trained_tokens + held["odds"].trained_tokens
 
 
+def test_a_run_that_goes_on_has_the_model_it_began_with_and_tells_of_settings_that_are_others_now(
+    sums_build: Path, tmp_path: Path, fork_ranks: Fork
+):
+    config, run = tmp_path / "config.json", tmp_path / "run"
+    config.write_text(json.dumps(SMALL))
+    begun = Request(build=sums_build, out=run, model=str(config), steps=1, training=CALM)
+    train(fork_ranks, begun)
+    assert prepare(replace(begun, steps=2), 1).start.changed is None
+    forgotten = Request(
+        build=sums_build, out=run, training={**CALM, "loss_normalization": "example", "clip_gradient": 2.0}
+    )
+    found = prepare(forgotten, 1)
+    assert found.settings.as_json()["model"] == str(config)
+    assert found.start.changed == (
+        'goes on with clip_gradient 2.0 where it had 1.0, loss_normalization "example" where it had "token"'
+    )
+
+
 def test_layers_are_recomputed_as_asked_and_the_losses_stay(
     undisturbed: Path, sums_build: Path, tmp_path: Path, fork_ranks: Fork, monkeypatch: pytest.MonkeyPatch
 ):

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 
 import torch
@@ -66,7 +66,7 @@ def prepare(request: Request, ranks: int) -> Prepared:
         row_tokens=settings.manifest.row_tokens,
         align=settings.manifest.align,
     )
-    return Prepared(settings, start, layout)
+    return Prepared(replace(settings, model=start.model), start, layout)
 
 
 def train_as_rank(request: Request, *, rendezvous: str = "env://") -> bool:
@@ -196,7 +196,7 @@ def _opening(prepared: Prepared) -> Iterator[str]:
         f"{settings.request.build}: {start.architecture.parameters:,} parameters, {prepared.layout}, "
         f"{counted(settings.steps, 'step')} at learning rate {settings.rates}; {begins}"
     )
-    yield from filter(None, (settings.fewer_steps, start.unknown))
+    yield from filter(None, (settings.fewer_steps, start.unknown, start.changed))
     phase = start.position.phase
     if prepared.layout.device == "cpu" and start.position.step < settings.steps and phase <= len(settings.phases):
         # It may take minutes, in which nothing else would be said.
