@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.progress import Progress as Bars
 
+# Where output is a file every line stays: a build of hours must not fill the log.
 _LINE_EVERY_SECONDS = 10.0
 
 Lines = Callable[[], Sequence[str]]

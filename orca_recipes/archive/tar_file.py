@@ -21,6 +21,7 @@ from orca_recipes.store.disk_faults import writing
 FORMAT = 1
 MANIFEST = "manifest.json"
 TREE = "tree"
+# It is read whole into memory, and an archive may come from anybody: a member that says it is larger is no manifest.
 _MOST_MANIFEST_BYTES = 1 << 28
 
 

@@ -21,6 +21,7 @@ from orca_recipes.shards.files import write_whole
 from orca_recipes.shards.show.visible import visible
 
 _FILES = ("README.md", "croissant.json")
+# The hub's own classes: it filters data sets by these words and takes no others.
 _SIZES = (
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),

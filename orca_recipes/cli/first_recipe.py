@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orca_recipes.contract.source import Look
 
 _CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
+# A wide table has hundreds of columns, and these stand in a comment that a person reads.
 _COLUMNS_SHOWN = 20
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FILE_NAME = re.compile(r"\.(jsonl?|ndjson|[ct]sv|parquet|arrow|zip|t?gz|tar|zst|xz|bz2)$")

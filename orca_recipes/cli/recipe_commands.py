@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from orca_recipes.recipe.load import LoadedRecipe
     from orca_recipes.recipe.model import Recipe
 
+# A value is a line of a table: the whole text of a system message would push the origins out of sight.
 _SHOWN = 60
 
 

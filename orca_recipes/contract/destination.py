@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 NO_VARIABLE = "-"
 """In place of a variable, where no secret is sent."""
 
+# A port that is the scheme's own is left out, or one host, written in two ways, would have to be allowed twice.
 _DEFAULT_PORT = {"https": 443, "http": 80}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+# There may be thousands of tasks, and a sentence that lists them all is not read.
 _LISTED = 12
 _ALIKE = 0.61
 """How alike two names are, from 0 to 1, where one may be meant by the other; "nope" and "openai" are 0.6."""

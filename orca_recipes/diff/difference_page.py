@@ -27,6 +27,7 @@ MEANINGS = {
 """What each class of examples means, in few words."""
 
 _PINS = {"build": "pins and stages", "lock": "pins and outcomes", "recipe": "pins and outcomes"}
+# A page for a terminal: what these cut is whole in --json.
 _MOST_CHANGES = 40
 _VALUE_CHARS = 100
 _TEXT_CHARS = 300

@@ -22,6 +22,7 @@ from orca_recipes.shards.segments import Segments
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Bounds the memory of an export, however large a shard is; an exporter sees one row at least.
 BLOCK_TOKENS = 1 << 20
 
 Teller = Callable[[np.ndarray, Segments, "pa.Table"], list[Said]]

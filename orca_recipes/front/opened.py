@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from orca_recipes.shards.reader import Shard
     from orca_recipes.shards.show.show import ShownBuild
 
+# Examples wait as dicts for their batch: a whole build of them would not fit into memory.
 _EXAMPLES_A_BATCH = 4096
 
 

@@ -34,6 +34,7 @@ _FIRST_TRIES = 3
 """How often the first request to a place is tried again: a name that is wrong is told within a second."""
 _WHOLE_TRIES = 3
 """How often a whole transfer is begun anew, when it broke beyond what the library tries again by itself."""
+# S3 takes no part below 5 MiB but the last. Parts on their way are held in memory: these two bound it.
 _PART_BYTES = 8 * 2**20
 _PARTS_AT_ONCE = 4
 

@@ -32,6 +32,8 @@ def add_comparison_of_questions(plan: PlanBuilder, recipe: Recipe, name: str) ->
         f"{name}/{QUESTIONS}",
         kind=" ".join(f"filters:{kind.kind}" for kind in kinds),
         decisive={**_compare_decisive(recipe, name, kinds), "of": QUESTIONS},
+        # A mixture may share collections with the dataset: an input that stands twice would change the fingerprint for
+        # nothing.
         inputs=tuple(dict.fromkeys([*drawn, *_compared(recipe, name, kinds)])),
         kinds=kinds,
     )

@@ -12,6 +12,7 @@ from fractions import Fraction
 
 from orca_recipes.recipe.mixtures import Mixture, Take
 
+# Decimal, since pow of floats comes from the machine's C library, and its last bit could give a row to another task.
 _PRECISE = Context(prec=40)
 
 

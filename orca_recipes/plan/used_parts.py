@@ -51,6 +51,7 @@ def used_kinds(recipe: Recipe) -> tuple[Kind, ...]:
 
 def decisive(kind: Kind) -> dict[str, Any]:
     """Return the facts of a kind that decide its output: package, options without places, revision."""
+    # The package, since two plugins may offer kinds of one name and options.
     package = type(kind).__module__.partition(".")[0]
     return {"package": package, "revision": type(kind).revision, **kind.identity()}
 

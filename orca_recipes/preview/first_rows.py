@@ -29,6 +29,7 @@ from orca_recipes.store.stage_folder import StageFolder
 if TYPE_CHECKING:
     import polars as pl
 
+# Enough that a systematic fault shows, and few enough that every `plan` may try them.
 ROWS = 256
 _REASONS_SHOWN = 3
 

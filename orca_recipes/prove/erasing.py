@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 QUESTIONS_CHECKED = 2048
 """About how many questions of a shard are held against their digests, drawn by key."""
 
+# Texts of a block are decoded and held at once: this bounds the memory for any size of shard.
 _BLOCK_TOKENS = 1 << 22
 _SHOWN = 60
 

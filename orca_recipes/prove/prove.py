@@ -45,6 +45,7 @@ from orca_recipes.store.arrow_files import indices, keep_pandas_out
 PROMPTS_CHECKED = 2048
 """About how many examples of a dataset have their prompts encoded again, drawn by key: the reference is slow."""
 
+# Texts of a block are decoded and held at once: this bounds the memory for any size of shard.
 _BLOCK_TOKENS = 1 << 20
 _SHOWN = 60
 

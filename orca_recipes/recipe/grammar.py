@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]*$"
+# File systems take 255 bytes, and a stage's folder puts verb and fingerprint around a name.
 _LONGEST_NAME = 100
 NAME_RULE = (
     'names become folders: letters, digits, ".", "_" and "-", the first a letter or a digit, '

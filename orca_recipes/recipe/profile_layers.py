@@ -16,6 +16,7 @@ from orca_recipes.recipe.toml_lines import Path
 from orca_recipes.recipe.wording import described, dotted, is_kind_place
 
 _DEEPEST = 40
+# TOML promises 64 bits and tomllib reads any number: a longer one would fail far behind, in an array of int64.
 _BITS = 63
 # No list is so long, and int() raises for texts of over 4,300 digits.
 _DIGITS = 10

@@ -41,6 +41,8 @@ class Claims:
                 self.of_others()  # removes what builds that were killed left
                 self._held = FileLock(self._folder / f"{secrets.token_hex(8)}.lock")
                 self._held.acquire()
+                # A build in a notebook ends without its process: the claim goes with the object, or its stages stayed
+                # for ever.
                 self._forget = weakref.finalize(self, _forget, self._held)
             write_json(_list_of(Path(self._held.lock_file)), {"folders": sorted(wanted)})
             self._names = wanted
@@ -61,6 +63,7 @@ class Claims:
         """Return the fingerprints claimed by other live builds, delete claims of dead ones; hold `door` meanwhile."""
         found: set[str] = set()
         for path in sorted(self._folder.glob("*.lock")):
+            # Opened once more, the own lock is held by somebody: our stages would count as another's.
             if self._held is not None and path == Path(self._held.lock_file):
                 continue
             lock = FileLock(path)
@@ -82,6 +85,7 @@ def patiently(lock_file: Path, say: Say, sentence: str) -> Iterator[FileLock]:
     """Hold a lock; where another holds it for long, say a sentence and wait on."""
     lock = FileLock(lock_file)
     try:
+        # Most waits are shorter than a blink, and a sentence about each would make people look for a fault.
         lock.acquire(timeout=PATIENCE_SECONDS)
     except Timeout:
         say(sentence)

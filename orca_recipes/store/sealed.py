@@ -40,6 +40,7 @@ def flush(path: Path) -> None:
 def write_text(path: Path, text: str, *, flushed: bool = True) -> None:
     """Write a file aside, bring it to the disk unless that may wait, rename; what was not written to the end is
     removed."""
+    # By thread, since two threads that write one file would else fill each other's.
     aside = path.with_name(f".{path.name}.{get_native_id()}")
     try:
         with aside.open("w", encoding="utf-8") as file:
@@ -71,6 +72,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_sealed(path: Path, value: Mapping[str, Any], *, flushed: bool = True) -> None:
     """Write JSON with its seal, as `write_text` does."""
+    # The seal is of what will be read: JSON makes lists of tuples and texts of keys.
     plain = json.loads(json.dumps(value))
     write_json(path, {**plain, SEAL: json_digest(plain)}, flushed=flushed)
 

@@ -99,6 +99,7 @@ class SharedStore(Store):
     def hold(self, folders: Iterable[StageFolder], say: Say = quiet) -> None:
         names = {folder.path.name for folder in folders}
         super().hold([StageFolder(self.root / "stages" / name) for name in sorted(names)], say)
+        # Another host may have finished stages, or removed them, since this one looked.
         if self._leases.add(names, say):
             self._remote.refresh()
 
@@ -114,6 +115,7 @@ class SharedStore(Store):
             if shared.is_published:
                 yield folder
                 return
+            # The lock of this machine is taken first: two builds here must not stand in each other's lease.
             waiting = f"waiting for another build, which makes {stage.name}"
             with self._leases.claimed(folder.path.name, say, waiting):
                 shared.pull()
@@ -121,6 +123,7 @@ class SharedStore(Store):
 
     def remove(self, stages: Iterable[Stage], say: Say = quiet) -> bool:
         names = {self.folder(stage).path.name for stage in stages}
+        # Behind the door no other host claims: between the look and the removal nobody can begin to need a stage.
         with self._leases.door(say):
             if names & self._leases.of_others() or not super().remove(stages, say):
                 return False
@@ -154,6 +157,7 @@ class SharedStore(Store):
                 name = one.key.split("/")[1]
                 sizes[name] = sizes.get(name, 0) + one.bytes
             for name in sorted(sizes):
+                # What is not named as we name stages was put there by somebody else, and is left alone.
                 if name not in living and STAGE.fullmatch(name):
                     self._remove_shared(name)
                     removed, freed = removed + 1, freed + sizes[name]
@@ -193,6 +197,7 @@ class SharedStore(Store):
                 record = json_value(self._remote.objects.get(one.key))
                 folders, lives = set(record["folders"]), _lives(str(record["directory"]), str(record["host"]))
             except (ObjectsError, ValueError, KeyError, TypeError):
+                # A record that cannot be read names nothing that could be kept, and goes with the next cleaning.
                 folders, lives = set(), False
             if lives and not forget:
                 found |= folders

@@ -24,6 +24,7 @@ from orca_recipes.store.sealed import read_json, write_json
 from orca_recipes.store.stage_folder import StageFolder
 from orca_recipes.store.store_marker import STAGE, open_store
 
+# 80 bits tell all stages of a store apart, and leave room for a name in what a file system takes.
 _FINGERPRINT_DIGITS = 20
 _STAGE_NAME = re.compile(r".+-[0-9a-f]{20}", re.DOTALL)
 

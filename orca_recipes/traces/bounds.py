@@ -10,7 +10,10 @@ from typing import Any
 
 from orca_recipes.traces.trace_lines import BESIDE_TEXT, COUNTS, EARLIEST_TIME, LATEST_TIME, MOST_COUNT
 
+# Clocks of machines that share answers differ, by hours where a time zone was taken for another.
 _DAY_SECONDS = 86_400.0
+# Answers come from servers and from files of others: bounds far above any real one keep a line from filling memory or a
+# column's type.
 _TEXT_CHARS = 64 << 20
 _NAME_CHARS = 1_000
 _MESSAGES = 100_000

@@ -19,6 +19,7 @@ from orca_recipes.train.processes.parallel_layout import Layout
 from orca_recipes.train.start import Start
 from orca_recipes.train.training_settings import Settings
 
+# The first steps compile and fill caches; an estimate from them would be too long.
 _RECENT_STEPS = 50
 
 

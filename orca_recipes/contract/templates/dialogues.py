@@ -80,6 +80,7 @@ def leaves_of(value: Any) -> Iterator[str]:
         yield value
     elif isinstance(value, Mapping):
         for key, inner in value.items():
+            # Templates print these keys' values and not the keys, so that nobody finds them in the text.
             if key not in ("name", "arguments", "function", "type", "id"):
                 yield str(key)
             yield from leaves_of(inner)

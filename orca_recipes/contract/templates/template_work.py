@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 ALLOWED = 200_000
 """Units of one rendering; each character of the conversation adds one."""
 
+# Copying text is that much cheaper than a step, and counting each character would refuse templates that print long
+# conversations.
 _CHARACTERS = 100
+# A width in a format ("%999999999d") makes a text as long as it says: short ones cost nothing worth counting.
 _WIDTHS = re.compile(r"\d{3,}")
+# A template computes with places and counts; squaring a number again and again takes all memory within a few steps.
 _LONGEST_INTEGER_BITS = 4096
 _DRAWN = ("random", "lipsum")
 """What jinja offers and would print other texts each time."""

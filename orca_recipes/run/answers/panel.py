@@ -15,6 +15,7 @@ from orca_recipes.contract.answers import Answer, Money
 from orca_recipes.counted import counted
 from orca_recipes.progress import Progress
 
+# Where output is a file every line stays: days of collecting must not fill the log.
 _LINE_EVERY_SECONDS = 10.0
 _WINDOW_SECONDS = 60
 

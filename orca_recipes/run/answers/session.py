@@ -30,6 +30,7 @@ from orca_recipes.traces.trace_store import DurableAnswers, TraceStore
 _CHUNK = 256
 """Requests that are claimed together."""
 
+# Another run asks what is waited for: its answers take seconds, and each look reads the store's index.
 _WAIT_SECONDS = 0.5
 _TICK_SECONDS = 1.0
 

@@ -66,6 +66,7 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
     dataset, _, collection = subject.partition("/")
     read, mix = bench.folder(f"read {collection}"), bench.mixed(dataset, collection)
     earlier = bench.store.earlier(bench.plan[f"converse {subject}"])[:_STAGES_COMPARED]
+    # Else `clean` could remove the earlier stages between the look and the taking over.
     bench.store.hold(earlier, bench.progress.say)
     tasks = [
         replace(task, earlier=tuple(stage.path / f"{task.name}{MADE}" for stage in earlier))
@@ -149,6 +150,7 @@ def keep_part(
 
     out = _joined(rejected)
     if twins is not None:
+        # Only comparisons name a twin: other rejections have no such columns.
         out = pl.concat([out, twins], how="diagonal")
     write_table(writer.path(".arrow"), narrow(made.rechunk().to_arrow()))
     write_frame(writer.path(".rejected.arrow"), out)
@@ -174,6 +176,7 @@ def ask(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.D
     asked, rejected = [], []
     for number, rule in enumerate(course.rules):
         group = _only(examples, pl.Series(rule_of == number))
+        # A strategy of a plugin may not know an empty frame, and most batches meet few of the rules.
         if group.height:
             stage = f"strategy {rule.strategy_name}"
             refused = _refused(group, rule)
@@ -197,6 +200,7 @@ def teach(asked: pl.DataFrame, answers: pl.DataFrame, course: Course) -> tuple[p
     reasons = answers["reason"]
     rejected = [rejections(asked, reasons, f"teacher {course.teacher_name}")]
     answered = reasons.is_null()
+    # Strategies see answered rows alone, so that none has to think of a null.
     asked, answers = _only(asked, answered), _only(answers, answered)
     made = []
     for number, rule in enumerate(course.rules):
@@ -274,6 +278,7 @@ def _asked(examples: pl.DataFrame, number: int, rule: BoundRule, course: Course)
     questions = (asked_by_question(examples, rule)[0] if wanted[1] else examples)["question"]
     examples = with_shots(examples, questions, wanted, course.shots, seed=course.seed)
     able = examples["lacks"].is_null()
+    # Rows that bring a whole conversation fail for another reason than rows that lack a column, and are told so.
     talks = examples["messages"].is_not_null() & examples["question"].is_null()
     requests = repeated(None, messages_type(), examples.height)
     if course.teacher.reads_requests or course.erase:
@@ -311,6 +316,7 @@ def _requests(examples: pl.DataFrame, able: pl.Series, rule: BoundRule) -> pl.Se
     if able.all():
         return _asked_of(examples, rule)
     asked = _asked_of(examples.filter(able), rule)
+    # Requests are made of those that can be asked alone, and put back to their places: the others stay null.
     places = pl.select(pl.when(able).then(able.cum_sum() - 1)).to_series()
     return asked.gather(places)
 

@@ -101,6 +101,7 @@ class Known:
         promised = {suffix: earlier.digest(self.part, suffix) for suffix in suffixes}
         for suffix, digest in promised.items():
             writer.take(suffix, part.file(suffix))
+            # The link was made after the look: what changed between the two must not become this stage's.
             if promise(writer.path(suffix)) != digest:
                 writer.path(suffix).unlink()
                 return False
@@ -114,6 +115,7 @@ def reader_of(stage: Stage, everywhere: Sequence[Pinned]) -> str:
     Args:
         everywhere: the files that no slice names, which decide every row.
     """
+    # A list of splits or an index decides every row and stands in no slice: where it changed, nothing is known.
     pin = {**stage.decisive["pin"], "files": sorted([one.pin.name, one.pin.digest] for one in everywhere)}
     return digest_of({"revision": REVISIONS["read"], "decisive": {**stage.decisive, "pin": pin}})
 
@@ -136,6 +138,7 @@ def known_slices(
     held = [frame for place, folder in enumerate(earlier) for frame in _held(folder, place)]
     if not held:
         return [None] * len(slices)
+    # Earlier stages come newest first, and the newest is the likeliest to stay.
     first = pl.concat(held).unique(subset=_KEY, keep="first", maintain_order=True)
     found = _keys(slices, pinned).join(first, on=_KEY, how="left", maintain_order="left")
     columns = ("stage", "part", "at", "row", "rejected_row", "rows", "rejected", "passed_over")
@@ -156,6 +159,7 @@ def runs_of(slices: Sequence[Slice], known: Sequence[Known | None]) -> Iterator[
     sound: dict[tuple[Path, str], bool] = {}
     for piece, one in zip(slices, known, strict=True):
         if one is not None and (one.folder, one.part) not in sound:
+            # Every byte is read for it, so each part is looked at once, however many slices stand in it.
             sound[one.folder, one.part] = one.is_sound()
         found = one if one is not None and sound[one.folder, one.part] else None
         pieces, before = runs[-1] if runs else ([], [])

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _BY_CONTENT = "leave `id` out of `columns`, so that rows are known by their content"
 """What to do where a file's ids are none: its rows need no mending."""
+# A batch of ids is held and copied once: this bounds the memory for collections of any size.
 _IDS_AT_ONCE = 1 << 19
 
 
@@ -66,6 +67,8 @@ def _read_all(bench: Bench, folder: StageFolder, collection: str) -> None:
         name.encode("utf-8", "backslashreplace").decode("utf-8") for name in source.unused_columns()
     ]
     report["reader"] = reader
+    # Once more behind the reading: the stage's fingerprint is of the files as they were pinned, whatever lies there
+    # now.
     _pinned(bench, collection)
     folder.finish([*names, IDS], report)
     bench.end(report, "example")

@@ -54,10 +54,12 @@ def read_part(task: ReadTask) -> int:
     writer = PartWriter(task.folder, task.name)
     runs = list(runs_of(task.slices, task.known or [None] * len(task.slices)))
     taken = sum(known.rows for _, known in runs if known is not None)
+    # Where all of a part is known and nothing else stands in it, its files are linked and not even read.
     if len(runs) == 1 and runs[0][1] is not None and runs[0][1].linked(writer):
         return taken
     part = _Reading(task)
     batches: list[dict[str, Any]] = []
+    # Around all reading: a file that is written meanwhile would give rows under the digest of what it held before.
     with unchanged(task.pinned):
         for table in _few(part.tables(runs)):
             suffix = f"-{len(batches):05d}.arrow"
@@ -113,7 +115,9 @@ class _Reading:
             unfit = rows.select("place").with_columns(reasons.alias("reason")).filter(reasons.is_not_null())
             unread = completed(reading.rejected, rejected_rows_schema())
             for frame, bad in ((unread, strict | carried), (unfit, strict | answered)):
+                # Most slices reject nothing, and thousands of empty frames would be joined at the end.
                 self.rejected.extend([frame.with_columns(file, bad.alias("bad"))] if frame.height else [])
+            # Filtering copies all rows: nearly always none is unfit.
             kept = rows.filter(reasons.is_null()) if unfit.height else rows
             count += kept.height
             yield kept
@@ -142,6 +146,7 @@ def _few(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
     waiting: list[pa.Table] = []
     for table in tables:
+        # Half of a batch, since what follows may be as large again, and batches are the unit of work behind.
         if waiting and (table.schema != waiting[0].schema or sum(one.nbytes for one in waiting) >= BATCH_BYTES // 2):
             yield pa.concat_tables(waiting).combine_chunks()
             waiting = []

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Digests = tuple[np.ndarray, np.ndarray]
 """uint64 [rows] twice, high and low half."""
+# Digests are held a slice at a time: this bounds the memory for any number of rows.
 _HELD_AT_ONCE = 1 << 21
 _NONE = np.empty(0, dtype=np.uint64)
 _SIDE = np.uint64(1)

@@ -33,6 +33,7 @@ from orca_recipes.store.stage_folder import StageFolder
 if TYPE_CHECKING:
     import polars as pl
 
+# Bounds the memory of a draw over many millions of rows.
 _CHUNK_ROWS = 1 << 20
 
 

@@ -19,6 +19,7 @@ from orca_recipes.plan.mixture import Cut
 _SIGMAS = 6.0
 # Rows more: the deviation is 0 where a share is 0 or 1, and small groups are not normal.
 _SPARE = 16.0
+# A row's key is below or equal to it: the bound of a group that is taken whole.
 _LAST = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 

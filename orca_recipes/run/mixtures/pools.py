@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Grouping = Literal["task", "category"] | None
 
+# Bounds the memory of a draw over many millions of rows.
 _CHUNK_ROWS = 1 << 19
 
 

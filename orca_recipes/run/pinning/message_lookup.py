@@ -37,6 +37,7 @@ from orca_recipes.store.sealed import read_sealed, write_sealed
 from orca_recipes.store.source_digests import FileDigests
 from orca_recipes.store.store import Store
 
+# Short enough to type, and two texts of a column that begin alike are told by all digits.
 _ID_DIGITS = 8
 
 Faults = list[tuple[toml_lines.Path, str]]

@@ -30,6 +30,7 @@ from orca_recipes.run.segments.trained_text import control_table, trained_texts
 from orca_recipes.shards.layout import is_trained
 from orca_recipes.store.arrow_files import keep_pandas_out
 
+# The place where two texts part is what helps: whole conversations would bury it.
 _SHOWN = 40
 
 

@@ -15,6 +15,7 @@ from orca_recipes.run.renderers.markers import markers
 from orca_recipes.shards.layout import ROLES
 
 _ROLES = ROLES[1:]
+# Sequences grow fourfold with each turn: all short ones are tried, and of long ones only the usual dialogue.
 _EXHAUSTIVE = 3
 _SHAPES = 40
 _TURNS = 4

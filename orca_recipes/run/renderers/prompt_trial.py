@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 PROMPTS_CHECKED = 256
 """About how many conversations of a stage are looked at, drawn by key, beside those whose text is telling."""
 
+# The place where two texts part is what helps: whole conversations would bury it.
 _SHOWN = 60
 _MARKED = "its text makes the chat template print another prompt than the one that is trained"
 
@@ -83,10 +84,14 @@ class PromptTrial:
                 found[position] = str(parted)
         for piece, ids in zip(pieces, self._inference.ids([piece.text for piece in pieces]), strict=True):
             if ids != piece.ids:
+                # The first difference of a conversation explains those behind it.
                 found.setdefault(piece.position, self._other_ids(piece.ids, ids))
         for position in sorted(found):
+            # Nothing in its text explains the difference, so that it may hold for all rows that were not looked at.
             if not rendered.marked[position]:
                 raise TemplateError(_refusal(conversations, position, found[position]))
+        # More were looked at than the sample (see `ahead`); only the sample is counted, so that the number is the same
+        # wherever rows come from.
         counted = given & (rendered.marked | sampled(conversations, of))
         return Tried(int(counted.sum()), dict.fromkeys(found, _MARKED))
 
@@ -104,6 +109,7 @@ class PromptTrial:
             answered = assemble_text(self._markup, told.messages[: place + 1])
             ended = len(answered) - len(self._ending.token)
         spans = _spans(rendered, position)
+        # Answers that touch each other leave no span between them: texts and spans would be paired wrongly.
         if len(spans) == len(texts) and not self._spells_control(told):
             for text, (start, stop) in zip(texts, spans, strict=True):
                 yield _Piece(position, text, rendered.tokens[start:stop].tolist())

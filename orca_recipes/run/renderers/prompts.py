@@ -71,6 +71,8 @@ class PromptChecker:
             return
         for (begin, stop), expected in zip(pieces, self._inference.ids(texts), strict=True):
             if expected != ids[begin:stop].tolist():
+                # A tokenizer that changes its own output has no one spelling to hold ours against: that is no fault of
+                # the build.
                 if not self._is_settled(texts):
                     found.not_checked[CANNOT_BE_SPELT] += 1
                 else:
@@ -94,6 +96,7 @@ class PromptChecker:
         unknown = self._encoder.vocabulary.unknown
         for (begin, stop), text in zip(pieces, texts, strict=True):
             printed = sum(match.group() != unknown for match in self._control_text.finditer(text))
+            # A control token's text in a content was encoded as text; decoded, nobody can tell the two apart.
             if printed != int(self._is_control[ids[begin:stop]].sum()):
                 return HOLDS_CONTROL_TEXT
         return None if self._encoder.spells else CANNOT_BE_SPELT
@@ -143,6 +146,7 @@ class PromptChecker:
             printed = self._inference.prompt(messages)
         except (Refused, TemplateError):
             return None
+        # Another text with the same ids is the same to the model: normalizers make such texts.
         same = printed == text or self._inference.ids([printed]) == self._inference.ids([text])
         return messages if same else None
 
@@ -169,6 +173,8 @@ def prompt_spans(ends: list[int], trained: np.ndarray) -> Iterator[tuple[int, in
         if answers:
             if start > begin:
                 yield begin, start
+            # With the answer's last token, since what follows an answer is encoded behind its end and not behind its
+            # words.
             begin = stop - 1
 
 

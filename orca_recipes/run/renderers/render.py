@@ -87,12 +87,15 @@ class Renderer:
         """Keep messages up to the last trained one, and only of conversations that the template can render."""
         reasons: dict[int, str] = {}
         last = flat.last_trained()
+        # What follows the last trained answer is never learned from, and would only take room in a row.
         flat = flat.keep(np.arange(len(flat.role)) <= last[flat.example])
         for example in np.flatnonzero(last < 0):
             reasons[int(example)] = "no message is trained"
         before, after, codes = flat.neighbours()
+        # Backwards, so that of several faults the first one of a conversation is the one that stays.
         for position in np.flatnonzero(self.tables.missing[codes])[::-1]:
             reasons[int(flat.example[position])] = _missing_joint(int(before[position]), int(after[position]))
+        # Templates print words of their own in place of nothing ("No content"), and those are in no markup.
         for position in flat.blank(self.markup.filled)[::-1]:
             role = ROLES[flat.role[position]]
             reasons[int(flat.example[position])] = f"the template has no form for a blank message of role {role}"
@@ -122,6 +125,7 @@ class Renderer:
         """Return texts that make an example worth a look: for runs those that no fixed text holds, for contents the
         others."""
         control, others = sorted(self.encoder.vocabulary.control), markers(self.markup)
+        # A marker that fixed text holds stands in every run: there only contents tell which example is worth a look.
         fixed = "\0".join(self.tables.texts)
         return (
             control + [text for text in others if text not in fixed and text not in control],

@@ -112,10 +112,13 @@ class StudentRenderer:
         if not self.markup.joints:
             return self._by_exchanges(conversations, check, exact, wanted)
         is_plain = np.full(conversations.num_rows, bool(self.markup.joints)) & ~_holds_more(conversations)
+        # A thought without an end is content to the table of joints, and a fault to the template's own reading.
         is_plain &= ~with_thoughts(conversations).never_end
         is_plain &= [parts is None for parts in wanted]
         if is_plain.all():
             fast = self._by_joints(conversations, check, exact, of, tried, {})
+            # A disagreement makes the caller render everything again by the reference: more work on this pass would be
+            # thrown away.
             if fast.disagreeing or not fast.reasons:
                 return fast
         plain = np.flatnonzero(is_plain)
@@ -123,6 +126,7 @@ class StudentRenderer:
             fast = self._by_joints(conversations.take(indices(plain)), check[plain], exact, of, tried, {})
         if fast.disagreeing:
             return fast
+        # What the table of joints cannot print the template itself may print: such conversations get a second chance.
         lost = plain[list(fast.reasons)]
         left = np.union1d(np.flatnonzero(~is_plain), lost)
         return self._with_turns(conversations, fast, plain, left, check, exact, wanted)
@@ -173,8 +177,10 @@ class StudentRenderer:
         What is compared with the reference tokenizer is rendered in both ways: where they differ anywhere, all
         conversations are rendered by turns.
         """
+        # Calls, tools and thoughts are printed by template code that depends on more than the roles around a content.
         simple = ~_holds_more(conversations) & np.array([parts is None for parts in wanted], dtype=bool)
         plain = np.empty(0, dtype=np.int64)
+        # Learning the text around exchanges renders the template many times, which pays for many conversations alone.
         if simple.sum() >= WORTH and self._exchanges is not None:
             plain = np.flatnonzero(simple)
             plain = plain[self._exchanges[0].fit(_rows(conversations, plain))]
@@ -286,6 +292,7 @@ class StudentRenderer:
         given_fast, places_fast = ([column[at] for at in kept.tolist()] for column in ready)
         given = [*given_fast, *(_given(dialogues[one.owner], one.turns[-1].place) for one in slow.examples)]
         places = [*places_fast, *([turn.place for turn in one.turns] for one in slow.examples)]
+        # Stable, so that the turns of one conversation keep their order.
         order = np.argsort(owner, kind="stable")
         way = np.zeros(conversations.num_rows, dtype=np.int8)
         way[plain] = fast.way

@@ -50,6 +50,7 @@ class Skeletons:
         return self._around(tuple(roles))
 
     def _look(self, roles: tuple[Role, ...]) -> Around | None:
+        # Words that no template has of its own, and that no `trim` changes.
         words = [f"{role}_{place}_words" for place, role in enumerate(roles)]
         messages = [{"role": role, "content": word} for role, word in zip(roles, words, strict=True)]
         try:
@@ -57,6 +58,7 @@ class Skeletons:
         except (Refused, TemplateError):
             return None
         places = [text.find(word) for word in words]
+        # A template that prints a message twice, or moves it, cannot be read back from its text.
         if any(text.count(word) != 1 for word in words) or places != sorted(places):
             return None
         ends = [0, *(place + len(word) for place, word in zip(places, words, strict=True))]

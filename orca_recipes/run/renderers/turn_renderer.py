@@ -89,6 +89,7 @@ class TurnRenderer:
                 turns[owner] = self.writer.turns(dialogue)
             except Unfit as unfit:
                 reasons[owner] = str(unfit)
+        # Each pair of texts is asked about once: the same header stands before thousands of answers.
         parted = self._parted({one for told in turns.values() for one in joinings(told, self._control)}, exact)
         examples = [
             example for owner, told in turns.items() for example in examples_of(owner, told, self._control, parted)
@@ -141,6 +142,7 @@ class TurnRenderer:
         import pyarrow as pa
 
         found = {one: False for one in wanted if not one.before or not one.after}
+        # Sets have another order in each process: sorted, texts are encoded in one order everywhere.
         rest = sorted(wanted - found.keys(), key=lambda one: (one.before, one.after, one.is_start))
         for opens in (True, False):
             told = [one for one in rest if opens == (one.is_start or not self._encoder.prefix_only_at_start)]

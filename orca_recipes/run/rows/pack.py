@@ -152,6 +152,7 @@ def _pack_shard(folder: StageFolder, shard: int, examples: Columns, packer: Pack
     ids = {name: examples[name] for name in ("id_hi", "id_lo")}
     keys = _keys(examples, seed)
     order = keyed_order(**ids, keys=keys)
+    # Examples begin at multiples of align in a row: what they take is rounded up before they are placed.
     room = -(-examples["tokens"][order] // packer.align) * packer.align
     packing = packer.pack(lengths=room.astype(np.int32), keys=keys[order], row_tokens=packer.row_tokens)
     order = order[packing.order]

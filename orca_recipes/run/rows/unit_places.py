@@ -34,6 +34,7 @@ class Places:
     def of(cls, order: pa.Table) -> Places:
         """Read the places from a packed order."""
         unit, row = (numbers(one_piece(order[name])).astype(np.int64) for name in ("unit", "index"))
+        # Unit above row in one number: sorted, each unit is read from front to back.
         by_place = _order(unit << int(row.max(initial=0)).bit_length() | row)
         rank = np.empty_like(by_place)
         rank[by_place] = np.arange(len(by_place))
@@ -50,6 +51,7 @@ def _order(values: np.ndarray) -> np.ndarray:
     """Return int64 [n]: what sorts numbers that are not negative. Joined with their places they sort several times
     faster."""
     bits = len(values).bit_length()
+    # Joined they would spill into the sign, and sort to the front.
     if int(values.max(initial=0)).bit_length() + bits > 63:
         return np.argsort(values)
     joined = values << bits | np.arange(len(values))

@@ -84,6 +84,7 @@ def write_half(task: WriteTask) -> Written:
 
     Files get their names when they are whole: two workers may be at one half, where one was taken for dead.
     """
+    # A random name beside, since two workers at one half would write into each other's file.
     aside = task.prefix.with_name(f".{secrets.token_hex(6)}.{task.prefix.name}")
     written = _written(replace(task, prefix=aside))
     names = {path: path.with_name(path.name.replace(aside.name, task.prefix.name, 1)) for path in written.digests}
@@ -155,6 +156,7 @@ def _segments(pairs: Sequence[Shard], places: Places, tokens: np.ndarray) -> _Se
         gathered_rows(column, stored.row_starts, places.rank) for column in (stored.lengths, stored.modes)
     )
     held = np.add.reduceat(lengths, starts[:-1]) if len(tokens) else tokens
+    # Nearly always nothing was cut, and then nothing need be computed token by token.
     if np.array_equal(held, tokens):
         return _Segments(lengths, modes, starts)
     owner = np.repeat(np.arange(len(tokens)), counts)

@@ -34,9 +34,11 @@ def flatten(messages: pa.LargeListArray) -> FlatMessages:
     known = np.asarray(pc.index_in(role, value_set=pa.array(ROLES, type=role.type)).fill_null(UNKNOWN)).astype(np.int64)
     return FlatMessages(
         role=known,
+        # A mark on any other role's message would train the model to speak for the user or the tool.
         trained=np.asarray(trained.fill_null(False)) & (known == ASSISTANT),
         example=np.repeat(np.arange(len(messages), dtype=np.int64), counts),
         contents=content.cast(pa.large_string()).fill_null(""),
+        # Contents are most of a part's memory: whoever keeps fewer messages keeps positions, and copies no text.
         place=np.arange(len(known)),
         examples=len(messages),
     )
@@ -68,6 +70,7 @@ class FlatMessages:
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        # Most templates trim nothing, and trimming copies all text.
         if not markup.trimmed:
             return self
         before, _, _ = self.neighbours()

@@ -37,6 +37,7 @@ def joined(parts: Sequence[tuple[Rendered, np.ndarray]], order: np.ndarray) -> R
         segment_starts=_starts(segments[order]),
         trained_tokens=np.concatenate([one.trained_tokens for one in kept])[order],
         trained_texts=texts.take(indices(order)),
+        # Who joins has put the reasons beside: examples without tokens are not among those that are taken.
         reasons={},
         disagreeing=np.sort(place[disagreeing.astype(np.int64)]),
         unspelt=_held([one.unspelt for one in kept], order),

@@ -23,6 +23,7 @@ def gathered_rows(values: np.ndarray, starts: np.ndarray, rows: np.ndarray) -> n
 
     size = values.itemsize
     buffers = [None, pa.py_buffer(starts * size), pa.py_buffer(values)]
+    # Arrow copies each row as one piece of memory; numpy would compute and gather a position for every token.
     column = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(starts) - 1, buffers)
     offsets, data = string_buffers(column.take(indices(rows)))
     return np.frombuffer(data if data is not None else b"", dtype=values.dtype, count=int(offsets[-1]) // size)

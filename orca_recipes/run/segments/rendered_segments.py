@@ -123,6 +123,7 @@ class _Elements:
     @classmethod
     def of(cls, items: Items, runs: Runs, encoded: Encoded) -> _Elements:
         is_element = items.what == CONTROL
+        # A run stands for all of its items: its first one keeps its place among the control tokens.
         is_element[runs.first_item] = True
         item = np.flatnonzero(is_element)
         is_run = items.what[item] != CONTROL
@@ -132,6 +133,7 @@ class _Elements:
         role[is_run] = runs.role
         lengths = encoded.counts[rows]
         columns = (rows, lengths, items.example[item], role, items.trained[item])
+        # A text of which the tokenizer kept nothing is no segment: shards hold none without tokens.
         present = lengths > 0
         return cls(*columns) if present.all() else cls(*(column[present] for column in columns))
 

@@ -56,6 +56,8 @@ class RunEncoder:
         bad = np.zeros(len(texts), dtype=bool)
         if vocabulary.unknown_id is not None:
             bad |= encoded.holding(vocabulary.unknown_id, len(texts))
+        # Only tokenizers without an unknown token and without bytes drop text without a trace: others need no second
+        # look.
         if self.encoder.drops:
             bad[:opening] |= self.encoder.dropped(texts=texts[:opening], opens=True)
             bad[opening:] |= self.encoder.dropped(texts=texts[opening:], opens=False)
@@ -65,6 +67,8 @@ class RunEncoder:
     def disagreeing(self, runs: Runs, encoded: Encoded, suspects: np.ndarray) -> np.ndarray:
         """Find the examples among the suspects with a run that the reference encodes otherwise."""
         checked = np.flatnonzero(suspects[runs.example])
+        # A text that many examples share is encoded by the slow reference once; rising, so that those that open come
+        # first.
         texts = np.unique(runs.text[checked])
         if not len(texts):
             return np.empty(0, dtype=np.int64)

@@ -92,11 +92,15 @@ class PieceTables:
         if joint is None:
             return None
         pieces: list[Piece] = []
+        # An answer's end is the assistant's own, and is trained as its answer is; the footer behind it is the
+        # template's.
         if before == ASSISTANT:
             pieces += self._cut(self.markup.terminator, before, before_trained)
         pieces += self._cut(joint.footer, before, False)
         pieces += self._cut(joint.header, after, False)
         if after == ASSISTANT:
+            # Inference encodes a prompt and the model's answer apart: text that was encoded across this place would be
+            # other tokens.
             if after_trained:
                 pieces.append(Piece(CUT, 0, after, True))
             pieces += self._cut(self.markup.answer_prefix, after, after_trained)

@@ -106,6 +106,7 @@ class _Found:
         begins[1:] &= ~is_text[:-1] | (items.example[1:] != items.example[:-1])
         position = np.flatnonzero(is_text)
         pooled = items.payload[position] + np.int64(len(flat.contents))
+        # Contents and fixed texts stand in one pool, so that one gather takes both.
         pooled[items.what[position] == CONTENT] = flat.place  # each message has one, in their order
         size = np.concatenate([np.diff(string_buffers(texts)[0]) for texts in (flat.contents, fixed)])[pooled]
         return cls(items, position, np.flatnonzero(begins[position]), np.flatnonzero(begins), pooled, size)
@@ -120,6 +121,7 @@ class _Found:
         after_cut = (before >= 0) & (items.what[before] == CUT) & (items.example[before] == items.example[first])
         previous = np.flatnonzero(after_cut)
         item_before_cut = first[previous] - 2
+        # Behind a cut without text before it stands a control token or nothing: the text there opens as any other.
         goes_on = (
             (item_before_cut >= 0)
             & (items.what[item_before_cut] <= CONTENT)
@@ -158,6 +160,7 @@ class _Found:
         last = np.append(self.first[1:], len(self.position))[known] - 1
         begins = items.source[self.first_item[known]].astype(np.int64)
         ends = items.source[self.position[last]].astype(np.int64)
+        # One number for the three facts: numbers are compared and hashed many times faster than rows of them.
         widths = (int(ends.max(initial=0)) + 1, int(system.max(initial=0)) + 1, 2)
         keys = ((begins * widths[0] + ends) * widths[1] + system[known]) * widths[2] + opens[known]
         same = np.arange(len(self.first))
@@ -185,5 +188,6 @@ def _first_alike(keys: np.ndarray) -> np.ndarray:
     """Return int64 [n]: the first place that holds the same key; hashed, because there are few different ones."""
     codes = different(indices(keys))
     first = np.empty(codes.max(initial=-1) + 1, dtype=np.int64)
+    # Of several writes to one place numpy keeps the last: backwards, that is the first run.
     first[codes[::-1]] = np.arange(len(codes))[::-1]
     return np.asarray(first[codes])

@@ -32,6 +32,7 @@ class Encoded:
     ) -> Encoded:
         """Put encodings (ids uint32, offsets int64) and control tokens one after the other."""
         narrow = token_dtype(vocabulary_size)
+        # A fast tokenizer may give an id beyond its own vocabulary: cut to two bytes it would be another, valid token.
         fits = all(ids.max(initial=0) <= np.iinfo(narrow).max for ids, _ in parts)
         total = sum(len(ids) for ids, _ in parts)
         tokens = np.empty(total + len(controls), dtype=narrow if fits else np.uint32)
@@ -56,6 +57,7 @@ class Encoded:
         """Return bool [rows]: which of our first rows hold a token."""
         places = np.flatnonzero(self.tokens[: self.starts[rows]] == token)
         found = np.zeros(rows, dtype=bool)
+        # Side right skips rows without tokens, which start where the row that holds the token does.
         found[np.searchsorted(self.starts, places, side="right") - 1] = True
         return found
 

@@ -52,6 +52,8 @@ def trained_texts(
     runs = _runs(tokens, lengths, modes, is_control)
     owners = np.searchsorted(example_starts, runs.starts, side="right") - 1
     at_start = runs.starts == example_starts[owners]
+    # The place before the first token does not exist; what stands at 0 instead does no harm, since that run opens
+    # anyway.
     after_control = is_control[tokens[np.maximum(runs.starts - 1, 0)]]
     opens = at_start | (after_control & (not encoder.prefix_only_at_start))
 
@@ -65,6 +67,7 @@ def context_texts(
     *, tokens: np.ndarray, lengths: np.ndarray, modes: np.ndarray, example_starts: np.ndarray, encoder: Encoder
 ) -> list[str]:
     """Decode the untrained segments of each example without control tokens; arguments as in `trained_texts`."""
+    # With the mark turned over, what decodes trained text decodes the rest.
     turned = (modes ^ TRAINED).astype(modes.dtype)
     texts = trained_texts(tokens=tokens, lengths=lengths, modes=turned, example_starts=example_starts, encoder=encoder)
     return [text.decode() for text in texts.to_pylist()]
@@ -97,6 +100,7 @@ def _runs(tokens: np.ndarray, lengths: np.ndarray, modes: np.ndarray, is_control
     text = ~is_control.take(ids)
     bounds = np.ones(len(ids) + 1, dtype=np.bool_)
     bounds[1:-1] = text[1:] != text[:-1]
+    # Trained spans that touch each other are of different answers, and were encoded apart.
     bounds[np.cumsum(counts)] = True
     starts, stops = np.flatnonzero(text & bounds[:-1]), np.flatnonzero(text & bounds[1:]) + 1
     offsets = np.concatenate([[0], np.cumsum(stops - starts)])

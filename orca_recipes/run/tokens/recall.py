@@ -81,6 +81,7 @@ def known_parts(
     ours = {part.name: conversations.digest(part.name, MADE) for part in parts}
     found: dict[str, list[Known]] = {name: [] for name in ours}
     stages = earlier_stages(bench.store, bench.plan, stage)
+    # Else `clean` could remove the earlier stages between the look and the taking over.
     bench.store.hold(stages, bench.progress.say)
     for earlier in stages:
         for name, known in _told(earlier, bench.store.root / "stages", exact=exact):
@@ -173,6 +174,8 @@ def _told(earlier: StageFolder, stages: Path, *, exact: bool) -> Iterator[tuple[
     except StoreError:
         return
     for part in parts:
+        # Once one example disagrees, a whole stage is encoded by the reference: what the fast tokenizer made is no help
+        # there.
         if part.report.get("exact") is not exact:
             continue
         start = 0
@@ -186,6 +189,7 @@ def _places(table: pa.Table, missing: np.ndarray, lines: Ledger, known: Known) -
     """Return int64 [conversations]: the line of each that is missing, and was rendered as the very same; -1 for
     others."""
     if known.conversations is None:
+        # The digests of both files are equal, so line is line, and nothing is read.
         places = np.arange(len(missing)) if len(lines) == len(missing) else np.full(len(missing), -1)
     else:
         places = _places_of_same(table, missing, known.conversations, known.digest)
@@ -198,6 +202,7 @@ def _places_of_same(table: pa.Table, missing: np.ndarray, path: Path, digest: st
     places = np.full(len(missing), -1)
     if not at_hand(path).is_file() or not is_promised(path, digest):
         return places
+    # Files leave out columns that are null throughout: without them again, equal conversations would look different.
     theirs = whole(read_table(path))
     rows = np.flatnonzero(missing)
     ids = ["id_hi", "id_lo"]

@@ -57,6 +57,7 @@ class Cutting:
             fresh, whole = next((max(begin, done), stop) for begin, stop in answers if stop > done)
             begin = self._begin(fresh, last, begins) if found or whole > self.row_tokens else 0
             stop = min(last, begin + self._room(begin))
+            # The context before the answer fills the row: a window that trains nothing would follow itself for ever.
             if stop <= fresh:
                 return []
             stop = max((end for _, end in answers if fresh < end <= stop), default=stop)
@@ -69,6 +70,7 @@ class Cutting:
         held = tokens[window.begin : window.stop]
         if self.lead is None or not window.begin:
             return held
+        # Models that were trained with BOS at the start of each sequence answer worse where it is missing.
         return np.concatenate([np.array([self.lead], dtype=held.dtype), held])
 
     def _room(self, begin: int) -> int:
@@ -81,6 +83,8 @@ class Cutting:
             return 0
         begin = fresh - room
         if last - begin <= self._room(begin):
+            # The last window would leave room in its row: it begins earlier instead, for more context, but not at 0,
+            # which is the example's own beginning.
             begin = max(last - self._room(begin), 1)
         # With a message, where that leaves at least half of the context.
         latest = fresh - (fresh - begin) // 2
@@ -140,6 +144,7 @@ def _piece(rendered: Rendered, example: int, window: Window, cutting: Cutting) -
     roles = np.repeat(role_codes(modes), lengths)[window.begin : window.stop]
     trained = masked(window, np.repeat(is_trained(modes), lengths))
     lead = len(tokens) - len(roles)
+    # The lead takes the role of the token behind it, so that it makes no segment of its own.
     roles, trained = np.pad(roles, (lead, 0), mode="edge"), np.pad(trained, (lead, 0))
     changes = np.flatnonzero((roles[1:] != roles[:-1]) | (trained[1:] != trained[:-1])) + 1
     bounds = np.concatenate([[0], changes])

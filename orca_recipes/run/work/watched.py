@@ -33,6 +33,7 @@ _HEARING_SECONDS = 0.3
 """How long a fork has to hear an interrupt of its group, before it is passed the one of the process that watches."""
 _TIME = struct.Struct("d")
 _CURSOR_SHOWN = b"\x1b[?25h"
+# What libraries print is passed on or quoted in an error; a library in a loop must not fill memory.
 _MOST_SAID = 1 << 20
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 _ROUNDS = 6
+# Python's integers grow without end: products are cut to the 64 bits that the algorithm is defined on.
 _WORD = (1 << 64) - 1
 
 

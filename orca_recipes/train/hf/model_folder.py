@@ -37,6 +37,7 @@ CHAT_FILES = (
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+# As transformers cuts models: hubs and readers cope with files of this size.
 _FILE_BYTES = 5_000_000_000
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 _LEFT_OUT = "rotary_emb.inv_freq"

@@ -154,6 +154,8 @@ class _Table(Weight):
         [(name, (tokens, width))] = self.theirs.items()
         mine = _share(self.padded, r, R)
         held = source.read(name, rows=slice(min(mine.start, tokens), min(mine.stop, tokens)))
+        # megatron-core pads the vocabulary to divide among ranks; those rows are no tokens, and their logits are
+        # masked.
         padding = held.new_zeros(mine.stop - mine.start - len(held), width)
         return torch.cat([held, padding]) if len(padding) else held
 
@@ -173,6 +175,7 @@ class _Stack(Weight):
         held, start = [], 0
         for name, height in zip(self._names(), self.heights, strict=True):
             mine = _share(height, r, R)
+            # Some families keep query, key and value in one tensor: there each part begins below the one before.
             first = start if len(self.theirs) == 1 else 0
             held.append(source.read(name, rows=slice(first + mine.start, first + mine.stop)))
             start += height
@@ -208,6 +211,7 @@ class _QueryKeyValue(_Stack):
     def part(self, source: Source, r: int, R: int) -> torch.Tensor:
         held = self._shares(source, r, R)
         here, tail = self.groups // R, held[0].shape[1:]
+        # megatron-core keeps the projections of a group together, so that cutting between groups cuts all three.
         return torch.cat([tensor.view(here, -1, *tail) for tensor in held], dim=1).view(-1, *tail)
 
     def whole(self, parts: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -43,6 +43,7 @@ _JOINING_SECONDS = 120.0
 """For a cluster that runs already to answer at all: seconds on a machine with something to spare."""
 _STARTING_SECONDS = 900.0
 """For one of this machine: three nodes take 20 seconds on two cores, and many times that on busy ones."""
+# A driver that hangs (its cluster is gone) must not hang the build that is already over.
 _ENDING_SECONDS = 10.0
 _HOST = "from orca_plugins.engines._ray_host import main; main({})"
 _OURS = "orca-recipes"

@@ -17,6 +17,7 @@ from orca_recipes.contract.answers import Lengths, Money, Prices, Request
 from orca_recipes.contract.kinds import Teacher
 
 _LONGER = 2
+# A model that never stops would be paid for again and again: sixteen times the tokens are the end.
 _TIMES = 4
 
 

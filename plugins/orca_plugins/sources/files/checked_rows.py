@@ -68,12 +68,14 @@ class Finish:
         if "messages" in columns:
             columns["messages"], untrained = _marked(columns["messages"], last_only=self.train_on == "last")
             faults = dict.fromkeys(untrained, NOT_TRAINED) | faults
+        # A row that `where` leaves out is none of the collection, whatever else is wrong with it.
         faults = {row: why for row, why in (dict(table.faults) | faults).items() if kept[row]}
         if self.wanted.is_spare("answer") and "messages" in columns and "answer" in columns:
             columns["answer"] = _only_open(columns["answer"], columns["messages"])
         kept[list(faults)] = False
         rejected = table.rejected + [(int(places[row]), reason) for row, reason in faults.items()]
         columns = made_columns(without_choosing(columns), self.wanted)
+        # Filtering copies all text, and nearly all batches keep every row.
         if faults or left_out:
             columns = {ours: _only(array, kept) for ours, array in columns.items()}
         return Reading(
@@ -90,6 +92,7 @@ class Finish:
         names = ["references" if ours == "reference" else ours for ours in columns]
         table = pa.table([pa.array(places), *columns.values()], names=["place", *names])
         frame = _with_extra(pl.DataFrame(pl.from_arrow(table)))
+        # Only where the fast reader missed lines, which come first, are rows out of order: sorting copies all text.
         if (places[1:] < places[:-1]).any():
             frame = frame.sort("place")
         if self.task is not None:
@@ -154,6 +157,7 @@ def _rows_of_invalid_text(array: "pa.Array", first: int = 0) -> list[int]:
     import pyarrow as pa
 
     try:
+        # Files may hold any bytes as text, and polars trusts Arrow: invalid UTF-8 would end the process far behind.
         array.validate(full=True)
     except pa.ArrowInvalid:
         if len(array) == 1:
@@ -181,6 +185,7 @@ def _message_faults(array: "pa.Array", wanted: Wanted) -> dict[int, str]:
     role, content, fault = (pc.struct_field(flat, name) for name in ("role", "content", "fault"))
     known = pc.is_in(role, pa.array(ROLES[1:], pa.large_string()))
     faults = _stray_replies(array, wanted)
+    # Later ones overwrite: a message that is no object also lacks a content, and the deeper fault is the one to tell.
     faults |= dict.fromkeys(_rows_where(array, content.is_null()), NO_CONTENT)
     faults |= {row: unknown_role(named) for row, named in _first_texts(array, role, pc.invert(known)).items()}
     faults |= {row: str(told) for row, told in _first_texts(array, fault, fault.is_valid()).items()}
@@ -199,6 +204,7 @@ def _stray_replies(array: "pa.Array", wanted: Wanted) -> dict[int, str]:
     for row in _rows_where(array, answered.is_valid()):
         made: set[str] = set()
         try:
+            # Python values only for rows with replies: few conversations have any.
             messages = array[row].as_py()
         except UnicodeDecodeError:
             continue  # refused as a whole
@@ -277,6 +283,7 @@ def _marked(array: "pa.Array", *, last_only: bool) -> "tuple[pa.Array, list[int]
         trained = trained & train.fill_null(True).to_numpy(zero_copy_only=False)
         untrained = _untrained(array, answers, trained)
     beside = {name: pc.struct_field(flat, name) for name in BESIDE_CONTENT}
+    # Most files have plain messages: columns of nulls would be carried through every stage.
     held = {name: texts for name, texts in beside.items() if texts.null_count < len(flat)}
     fields = {"role": role, "content": content, "trained": pa.array(trained), **held}
     messages = pa.StructArray.from_arrays(list(fields.values()), list(fields))
@@ -305,4 +312,5 @@ def _untrained(array: "pa.Array", answers: np.ndarray, trained: np.ndarray) -> l
 def _rejected_frame(rejected: Rejections) -> "pl.DataFrame":
     import polars as pl
 
+    # By place, so that the account of rejected rows is the same whatever batch or reader found them.
     return pl.DataFrame(sorted(rejected), schema=rejected_rows_schema(), orient="row")

@@ -45,6 +45,7 @@ _SPARE = ("question", "answer", "reference")
 _EXTRA = "extra."
 _WHERE = "where."
 _PART = "part."
+# A wide table has hundreds of columns, and a sentence that lists them all is not read.
 _NAMES_SHOWN = 20
 _NAME_CHARS = 100
 

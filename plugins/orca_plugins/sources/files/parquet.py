@@ -37,6 +37,7 @@ _BATCH_ROWS = 2048
 _BATCH_BYTES = 64 << 20
 """Of a batch's rows, about: pictures beside a question, which only reject it, may hold megabytes each."""
 
+# Without a buffer pyarrow reads a whole column of a row group at once, which may be larger than memory.
 _BUFFER_BYTES = 1 << 20
 _WANTS = {"messages": "a list of {role, content}", **dict.fromkeys(LISTS, "text, or a list of texts")}
 

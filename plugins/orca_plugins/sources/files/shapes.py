@@ -86,6 +86,7 @@ def only_fitting(rows: Sequence[Mapping[str, Any]], *, where: str, is_table: boo
         told = " and ".join(f'"{name}"' for name in names)
         raise SourceError(f"{where}: its first rows fit the shapes {told} equally well; name the one that is meant")
     columns = ", ".join(shown(name) for name in dict.fromkeys(name for row in rows for name in row))
+    # A table without a header has its first row for names, which fit no shape.
     headless = ", and header = false where its first row is one of them" if is_table else ""
     raise SourceError(
         f"{where}: its first rows have no shape that is known (columns: {columns or 'none'}); "

@@ -26,6 +26,7 @@ from orca_recipes.errors import SourceError
 _SUFFIXES = (".json", ".json.gz")
 _OF_A_FOLDER = ("train.json", "train.json.gz")
 """Files that a task's own folder holds: then the folder names the task."""
+# Each row of a task repeats its definition and examples: counted in rows alone, a batch could be of any size.
 _BATCH_BYTES = 16 << 20
 _EMPTY_OUTPUT = "output: an empty one beside others"
 

@@ -24,6 +24,7 @@ from orca_recipes.contract.answers import Collecting
 from orca_recipes.contract.kind import Place
 from orca_recipes.errors import PluginError, TeacherError
 
+# A long answer on a CPU takes many minutes, and no gateway stands between.
 _TIMEOUT_SECONDS = 3600.0
 _BLOCK_BYTES = 1 << 22
 

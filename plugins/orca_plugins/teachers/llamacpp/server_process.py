@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from orca_recipes.errors import TeacherError
 
+# Gigabytes of a model come from a disk or a network before the first word.
 LOADING_SECONDS = 600.0
 _STOPPING_SECONDS = 5.0
 # From <sys/prctl.h>: the standard library has no prctl.

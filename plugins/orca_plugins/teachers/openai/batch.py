@@ -19,6 +19,7 @@ from orca_recipes.errors import BudgetSpent, TeacherError
 
 # What OpenAI takes in one batch file: 50,000 questions, 200 MB.
 MOST_QUESTIONS = 50_000
+# OpenAI's bound for the file of a batch.
 MOST_BYTES = 200_000_000
 MOST_IN_FLIGHT = 100
 # After so long without a question, a batch goes that is not full.

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 CALL_SECONDS = 600.0
+# Batches go on at the server meanwhile: an outage shorter than this loses nothing but time.
 PATIENCE_SECONDS = 1800.0
 # In a batch's metadata: finds a batch whose id never came back.
 MARK = "orca_recipes"
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 60.0
+# Batches come newest first: one that was just made is among these, and an account may have made any number before.
 _PAGES = 50
 _CHUNK_BYTES = 1 << 20
 

@@ -17,6 +17,7 @@ from orca_recipes.errors import BudgetSpent, TeacherError
 
 FIRST_LOOK_SECONDS = 1.0
 LONGEST_LOOK_SECONDS = 60.0
+# Each round asks and may be billed again; a server that leaves whole batches unanswered does not get better by asking.
 MOST_ROUNDS = 5
 _QUEUE_SECONDS = 30.0
 _FIRST_DELAY_SECONDS = 0.5

@@ -24,7 +24,9 @@ from orca_plugins.teachers.openai.token_estimate import Size, size_of
 from orca_recipes.contract.answers import CUT, Answer, CollectPanel, Request
 from orca_recipes.errors import TeacherError
 
+# Answers are kept many at a time, since each keeping waits for the disk.
 _TOGETHER = 256
+# A download may break off between lines and look whole to HTTP; what is missing would be asked, and paid for, again.
 _FETCHES = 3
 
 

@@ -25,10 +25,13 @@ from orca_recipes.errors import PluginError
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+# Apart from the time for an answer, which may be an hour: a host that is not there is known at once.
 CONNECT_SECONDS = 10.0
+# A reply is parsed in memory, and hundreds are in flight: a server gone wild must not take all of it.
 MOST_REPLY_BYTES = 64_000_000
 # The openai client cannot be made without a key.
 _NO_KEY = "none"
+# A server may say any number, a year too, and a run would sleep and look alive.
 _LONGEST_PAUSE_SECONDS = 86_400.0
 # The client then returns replies unparsed: building its objects takes longer than the exchange.
 _RAW: Any = {"headers": {"X-Stainless-Raw-Response": "true"}}

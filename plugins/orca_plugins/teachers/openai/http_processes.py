@@ -24,6 +24,7 @@ from orca_plugins.teachers.openai.http import ClientWire, NoReply, Reply, needed
 from orca_recipes.errors import Failure
 
 _LENGTH = struct.Struct("<Q")
+# asyncio's own 64 KiB would pause the stream again and again within one long reply.
 _BUFFER_BYTES = 1 << 20
 
 

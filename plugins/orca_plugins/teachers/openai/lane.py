@@ -15,8 +15,10 @@ from orca_plugins.teachers.openai.rate_limits import Share, Window
 from orca_plugins.teachers.openai.replies import Again, Usage
 from orca_plugins.teachers.openai.token_estimate import InputTokens, OutputTokens, Size
 
+# One failure is a question's bad luck; some in a row are the endpoint's, and it is not asked for a while.
 _FAILURES_BEFORE_REST = 3
 _FIRST_REST_SECONDS = 2.0
+# An endpoint that comes back is found within five minutes, and asking a dead one costs the others little.
 _LONGEST_REST_SECONDS = 300.0
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0

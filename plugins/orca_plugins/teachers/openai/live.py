@@ -29,6 +29,7 @@ from orca_recipes.errors import TeacherError
 
 # With delays that double from half a second, about a minute in all.
 MOST_TRIES = 8
+# An outage of a server that has answered before passes; giving up sooner would end a run that nobody watches at night.
 PATIENCE_SECONDS = 1800.0
 FIRST_PATIENCE_SECONDS = 120.0
 # A run that must stop waits on while an answer comes in each such span.
@@ -39,6 +40,7 @@ _DOUBTFUL_STATUSES = frozenset({200, 408, 502, 504, 520, 522, 524})
 """Statuses behind which a model may have answered, and counted: gateways gave up waiting, or the reply is garbled."""
 # So many refusals without one answer are the options' fault, not the questions'.
 _MOST_DOUBTFUL = 20
+# What is taken from the queue is held in memory, and would be claimed from other runs.
 _MOST_AHEAD = 256
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 60.0

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from math import sqrt
 
 MINUTE = 60.0
+# The server counts a request when it comes, later than it was sent: a window of our minute alone would end too early.
 TRAVEL_SECONDS = 0.75
 # How far sending may be ahead of the even pace.
 _BURST_SECONDS = 2.0
+# Estimates are wrong to both sides: this much room and a limit is hardly ever overstepped, which the server answers
+# with 429.
 _DEVIATIONS = 4.0
 # Less than this over a limit is the rounding of sums of floats.
 _NOTHING = 1e-9

@@ -14,6 +14,8 @@ from math import sqrt
 
 # For what a chat template prints around a message.
 _TOKENS_A_MESSAGE = 16
+# High for a first guess (English has about a quarter): too low a one would overstep a limit with the first hundred
+# questions.
 _TOKENS_A_BYTE = 0.5
 _FIRST_ERROR = 0.5
 # About the last thousand answers count.

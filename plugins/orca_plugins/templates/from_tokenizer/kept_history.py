@@ -21,6 +21,7 @@ _WITHIN = re.compile(r"\sif\s+((?:(?!\sif\s|%\}|\}\}).)+?)\s+else\s", re.DOTALL)
 _OPERANDS = re.compile(r"\s+(?:and|or)\s+")
 # How templates cut a thought out: content.split('</think>')[-1].
 _CUT_OUT = re.compile(r"""\.split\(\s*(["'])[^"']*\1\s*\)\s*\[\s*-1\s*\]""")
+# Each pair renders the template anew, and pairs grow with the square of the places: a long template would take minutes.
 _MOST_PAIRS = 200
 
 _ASKED, _AGAIN = {"role": "user", "content": "first_words"}, {"role": "user", "content": "second_words"}

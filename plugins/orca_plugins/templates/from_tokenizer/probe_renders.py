@@ -13,6 +13,7 @@ ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 Pair = tuple[Role, Role]
 Roles = tuple[Role, ...]
 
+# Sequences grow fourfold with each turn: all short ones are tried, and of long ones only the usual dialogue.
 _EXHAUSTIVE = 4
 _LONGEST = 9
 

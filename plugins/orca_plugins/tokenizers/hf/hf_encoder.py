@@ -37,6 +37,7 @@ from orca_recipes.errors import TokenizerError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Each is probed in many texts, and a vocabulary may have hundreds of reserved tokens that are all treated alike.
 _PROBED_TOKENS = 40
 _BATCH = 1 << 14
 _FEW = 2048
@@ -91,6 +92,7 @@ class HFEncoder(Encoder):
     @cached_property
     def spells(self) -> bool:  # type: ignore[override]
         """Tell whether ids give every text back as the rule says."""
+        # A tokenizer that strips the ends of text cannot go on from text: asked for that kind, it refuses.
         kinds_of_run = (True,) if self._strips else (True, False)
         return all(self._rule(opens).holds for opens in kinds_of_run)
 
@@ -177,6 +179,7 @@ class HFEncoder(Encoder):
     @cached_property
     def _normalizer(self) -> NormalRule:
         """Return the rule for text that goes on, of the normalizer alone: no model is loaded for it."""
+        # Loading a model takes seconds, and the normalizer needs none.
         alone = for_runs({**self._runs, "model": EMPTY_MODEL, "added_tokens": []}, opens=False)
         return NormalRule(self._runs, Reference(alone), opens=False)
 
@@ -185,6 +188,8 @@ class HFEncoder(Encoder):
             rule = NormalRule(self._runs, self._engines_for(opens).reference, opens=opens)
             texts = _column(probes(self._probed_tokens))
             sure = texts.filter(_mask(~rule.doubtful(texts)))
+            # The rule was read off the definition: a tokenizer that gives back something else is read back text by
+            # text.
             rule.holds = rule.holds and rule.apply(sure).equals(self._read_back(sure, opens))
             self._rules[opens] = rule
         return self._rules[opens]
@@ -223,6 +228,8 @@ class HFEncoder(Encoder):
             )
         if opens not in self._engines:
             other = self._engines.get(not opens)
+            # Without a dummy prefix a run encodes alike wherever it stands: one engine does for both, and a model is
+            # loaded once.
             same = other is not None and not self._puts_prefix
             self._engines[opens] = other if other is not None and same else self._loaded(opens, other)
         return self._engines[opens]
@@ -247,6 +254,8 @@ class HFEncoder(Encoder):
         """Refuse ids of plain text that are control tokens or past the vocabulary."""
         if not len(ids):
             return
+        # Two numbers tell of nearly all texts that they hold no control token: a gather over millions of ids is left
+        # out.
         low, high = int(ids.min()), int(ids.max())
         if high >= self.vocabulary.size:
             raise TokenizerError(f"the tokenizer gave id {high}, past its vocabulary of {self.vocabulary.size}")
@@ -318,6 +327,7 @@ class _Engines:
     @cached_property
     def _state(self) -> _FastState:
         try:
+            # Tried in every process, since the fast engine's code differs between processors.
             fast = Fast(dump_with(self._model, self._definition))
             why = _difference(fast, self.reference, probes(self._probed_tokens))
         except Unsupported as fault:

@@ -17,6 +17,7 @@ from orca_recipes.errors import TokenizerError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# An encoding of tokenizers holds many times its ids: this bounds the memory at any number of texts.
 _BATCH = 4096
 _SPACES = ("\u2581", "\u0120", " ")
 """How tokenizers write a space: SentencePiece's, the byte-level alphabet's, and plain."""

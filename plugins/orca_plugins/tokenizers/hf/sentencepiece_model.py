@@ -21,6 +21,7 @@ SPACE = "\u2581"
 # Field numbers and values of sentencepiece_model.proto.
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
 _UNIGRAM, _BPE = 1, 2
+# The numbers of sentencepiece_model.proto: the file is read without its library.
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _NAME = "\0 cannot be spelt"
+# An encoding of tokenizers holds many times its ids: this bounds the memory at any number of texts.
 _BATCH = 4096
 
 

@@ -20,6 +20,7 @@ from orca_plugins.sources.files.places.formats import compression_of
 from orca_plugins.sources.files.row_records import look_at_head, names_in
 from orca_recipes.contract.kinds import Reading, Slice, SourceFile
 
+# Columns are named before anything is read; a file whose first hundred rows lack one is hardly meant to have it.
 _HEAD_ROWS = 100
 _COUNTED_BYTES = 1 << 19
 """Bytes whose lines are counted at a time: they stay in the cache between being read and being looked at."""

@@ -23,6 +23,8 @@ from orca_recipes.contract.frames import BESIDE_MESSAGES
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Where the fast reader misses, halves are tried until they are this small: below it the slow reader costs less than
+# another try.
 _FEW = 256
 _SAMPLE = 32
 # pyarrow's block_size is an int32.

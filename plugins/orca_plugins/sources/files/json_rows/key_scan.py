@@ -23,6 +23,7 @@ _LONGEST_RUN = 1000
 # A line with more of it is left to the reader that takes one line at a time.
 _MOST_SPACE = 8
 _ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
+# A piece is looked at several times: larger ones would come from memory each time.
 _IN_CACHE = 1 << 17
 _TO_BRACES = np.uint8(0x20)
 """The bit that makes braces of square brackets."""

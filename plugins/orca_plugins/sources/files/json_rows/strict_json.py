@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+# Python's parser calls itself for each level; deep nesting would end its stack, and no data of people nests so deep.
 NESTING = 100
 BAD_JSON = "bad JSON"
 BAD_TEXT = "invalid UTF-8"

@@ -107,6 +107,7 @@ def _one(where: str, told: Sequence[dict[str, Any]], config: str | None) -> dict
         if config not in named:
             raise SourceError(f"{where}: {_has_none('configuration', config, named)}")
         return named[config]
+    # As `load_dataset` chooses, so that a clone and the hub give the same rows.
     marked = [one for one in told if one.get("default") is True]
     usual = [*marked, *(one for name, one in named.items() if name == "default" or len(named) == 1)]
     if usual:
@@ -141,6 +142,7 @@ def _told_files(base: Path, told: Mapping[str, Any], matching: Matching) -> Spli
 def _named_splits(base: Path, matching: Matching) -> Splits | None:
     """Group files of `data/` by the split in their names, as the hub does; None where a name says no split, or files of
     rows lie above `data/`."""
+    # Beside files of rows above it, `data/` is a folder as any other, and names no splits.
     if not (base / "data").is_dir() or any(_is_of_rows(name) for name in matching(base, ("*",))):
         return None
     splits: dict[str, list[str]] = {}
@@ -175,6 +177,7 @@ def _chosen(where: str, splits: Splits, wanted: Sequence[str]) -> list[str]:
     for name in wanted:
         if name not in splits:
             raise SourceError(f"{where}: {_has_none('split', name, splits)}")
+    # A README may name one file under two splits: its rows are read once.
     return list(dict.fromkeys(file for name in wanted for file in splits[name]))
 
 
@@ -197,5 +200,6 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _require_inside(where: Path, name: str) -> None:
+    # A README is written by a stranger: it must not make a build read a file of the machine.
     if os.path.isabs(name) or ".." in re.split(r"[/\\]", name):
         raise SourceError(f"{shown_path(where)}: it names {shown(name)}, which is not in its folder")

@@ -15,6 +15,7 @@ def texts_at(count: int, found: Mapping[int, str]) -> "pa.Array":
 
     if not found:
         return pa.nulls(count, pa.large_string())
+    # Many positions share few texts: each is stored once and gathered.
     texts = list(dict.fromkeys(found.values()))
     number = {text: place for place, text in enumerate(texts)}
     places = np.full(count, -1)
@@ -27,6 +28,7 @@ def first_text(arrays: "Sequence[pa.Array]", count: int) -> "pa.Array":
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    # coalesce copies whole columns, and nearly all of these hold nothing.
     filled = [array for array in arrays if array.null_count < count]
     if not filled:
         return pa.nulls(count, pa.large_string())

@@ -20,6 +20,7 @@ from orca_plugins.sources.files.turns.message_keys import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Apart from SAYS_NO: a flag that is missing leaves the turn to `train_on`.
 _SAYS_NOTHING = -1
 
 
@@ -42,6 +43,7 @@ def flags_of_turns(fields: "Mapping[str, pa.Array]", role: "pa.Array", wanted: W
     for place in np.flatnonzero(yes & no).tolist():
         told = [name for name, says in zip(names, said[:, place], strict=True) if says != _SAYS_NOTHING]
         faults.setdefault(place, flags_disagree(told, wanted))
+    # Training another's words is nothing that a recipe can mean; in silence it would teach the model to ask itself.
     for place in np.flatnonzero(yes & ~answers).tolist():
         faults.setdefault(place, flag_of_another(names[int(np.argmax(said[:, place] == SAYS_YES))], wanted))
     return pa.array(yes, mask=~(yes ^ no)), texts_at(count, faults)
