@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+_PLAIN = frozenset((str, int, bool, type(None)))
+
 
 def canonical_json(value: Any) -> str:
     """Write the one canonical JSON text of a value.
@@ -26,7 +28,7 @@ def digest_of(value: Any) -> str:
 
 
 def _refuse_what_varies(value: Any) -> None:
-    if value is None or isinstance(value, str | bool | int):
+    if type(value) in _PLAIN or isinstance(value, str | int):
         return
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -35,9 +37,10 @@ def _refuse_what_varies(value: Any) -> None:
         for key, inner in value.items():
             if not isinstance(key, str):
                 raise TypeError(f"the key {key!r} is no text")
-            _refuse_what_varies(inner)
+            if type(inner) not in _PLAIN:
+                _refuse_what_varies(inner)
     elif isinstance(value, list | tuple):
-        if set(map(type, value)) <= {str}:
+        if set(map(type, value)) <= _PLAIN:
             return  # the inputs of a stage, thousands of them: no look at each
         for inner in value:
             _refuse_what_varies(inner)

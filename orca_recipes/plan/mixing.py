@@ -5,10 +5,13 @@ collection depends on is all that its stage takes in: of other collections only 
 hold), so that a collection added at the end reruns only its own stages.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
+from orca_recipes.plan.fingerprint import digest_of
 from orca_recipes.plan.mixture import divided_counts
+from orca_recipes.plan.stage_inputs import LISTED, Stretch, each_once, inputs_of
 from orca_recipes.plan.stages import PlanBuilder
 from orca_recipes.recipe.measured import counts_answers, datasets_taking
 from orca_recipes.recipe.mixtures import Mixture, Take
@@ -165,8 +168,8 @@ class _Stages:
         self._plan, self._recipe, self._name, self._mixture = plan, recipe, name, mixture
         self._tokenizer, self._measure = tokenizer, measure
         self._collections = mixture_collections(recipe, name)
-        self._reads = [f"read {found}" for found in self._collections]
-        self._contexts: list[str] = []
+        self._reads = plan.line(f"read {found}" for found in self._collections)
+        self._contexts = plan.line()
         self._targets = fixed_targets(mixture)
 
     def add_takes(self, limit: int | None) -> None:
@@ -184,13 +187,15 @@ class _Stages:
         """Add the stages of a part of another mixture, decided for all collections at once, because one order goes
         through them all."""
         outer = self._mixture.from_
-        inputs = [f"{verb}{found}" for found in self._collections for verb in ("read ", f"mix {outer}/")]
-        inputs += self._of_excluded()
+        inputs: list[str | Stretch] = [
+            f"{verb}{found}" for found in self._collections for verb in ("read ", f"mix {outer}/")
+        ]
         if self._mixture.exclude:
+            inputs.append(self._of_excluded)
             inputs += [questions_stage(self._plan, found) for found in self._collections]
         decisive = {"part": self._mixture.rows, "exclude": len(self._mixture.exclude), "seed": self._recipe.seed}
-        decisive |= self._reserved()
-        allot = self._plan.add("allot", self._name, kind="", decisive=decisive, inputs=tuple(dict.fromkeys(inputs)))
+        decisive |= self._reserved
+        allot = self._plan.add("allot", self._name, kind="", decisive=decisive, inputs=inputs_of(inputs))
         for collection in self._collections:
             self._mix(collection, self._of_allotment(collection, limit), [f"read {collection}", allot])
 
@@ -202,15 +207,15 @@ class _Stages:
     def _add_holdout(self) -> str:
         """Add the stage that sets rows aside, drawn as the mixture is: how many of each collection depends on all of
         them."""
-        inputs = [stage for place in range(len(self._collections)) for stage in self._inputs(place)]
+        drawn = [stage for place in range(len(self._collections)) for stage in self._inputs(place)]
+        inputs: list[str | Stretch] = [*each_once(drawn)]
         inputs += [questions_stage(self._plan, found) for found in self._collections]
         takes = {found: self._of_take(found) for found in self._collections}
         decisive = {"holdout": self._mixture.holdout, "takes": takes, "seed": self._recipe.seed}
-        return self._plan.add("allot", self._name, kind="", decisive=decisive, inputs=tuple(dict.fromkeys(inputs)))
+        return self._plan.add("allot", self._name, kind="", decisive=decisive, inputs=inputs_of(inputs))
 
-    def _mix(self, collection: str, decisive: Mapping[str, Any], inputs: list[str]) -> None:
-        subject = f"{self._name}/{collection}"
-        self._plan.add("mix", subject, kind="", decisive=decisive, inputs=tuple(dict.fromkeys(inputs)))
+    def _mix(self, collection: str, decisive: Mapping[str, Any], inputs: Sequence[str | Stretch]) -> None:
+        self._plan.add("mix", f"{self._name}/{collection}", kind="", decisive=decisive, inputs=inputs_of(inputs))
 
     def _of_take(self, collection: str) -> dict[str, Any]:
         take = self._mixture.take[collection]
@@ -220,45 +225,47 @@ class _Stages:
         if take.divides and self._mixture.tokens is not None:
             decisive["unit"] = "tokens" if not counts_answers(self._mixture) else f"{self._mixture.tokens_of} tokens"
         if take.is_by_rate:
-            decisive |= {"of": self._mixture.rows, "rates": self._rates()}
+            decisive |= {"of": self._mixture.rows, "rates": self._rates}
         # Taking all draws nothing, so that another seed need not rerun it.
         if not take.all or self._mixture.holdout is not None:
             decisive["seed"] = self._recipe.seed
         # Arrival times are keyed by collection and task.
         if take.draw == "uniform_tasks":
             decisive["collection"] = collection
-        return decisive | self._reserved()
+        return decisive | self._reserved
 
+    @cached_property
     def _reserved(self) -> dict[str, Any]:
         """Mark draws that exclude a mixture with a reserve: older ones counted rows of the reserve as any others of
         that mixture."""
         takes = [take for other in self._mixture.exclude for take in self._recipe.mixtures[other].take.values()]
         return {"reserved": "apart"} if any(take.reserve is not None for take in takes) else {}
 
-    def _rates(self) -> dict[str, Any]:
+    @cached_property
+    def _rates(self) -> Any:
         """Return the options that decide the parts of collections without an amount, beside the sizes of their
-        tasks."""
+        tasks; of thousands of collections their digest, as each of them is told by all."""
         takes: Mapping[str, Take] = self._mixture.take
-        rates = {found: takes[found].model_dump(mode="json", exclude_defaults=True) for found in self._by_rate()}
-        return {"takes": rates, "shares": [str(take.share) for take in takes.values() if take.share is not None]}
+        by_rate = {found: takes[found].model_dump(mode="json", exclude_defaults=True) for found in self._by_rate}
+        shares = [str(take.share) for take in takes.values() if take.share is not None]
+        rates = {"takes": by_rate, "shares": shares}
+        return rates if len(takes) <= LISTED else digest_of(rates)
 
     def _of_allotment(self, collection: str, limit: int | None) -> dict[str, Any]:
         decisive: dict[str, Any] = {"allotted": collection}
         return decisive if limit is None else decisive | {"limit": limit, "seed": self._recipe.seed}
 
-    def _inputs(self, place: int) -> list[str]:
+    def _inputs(self, place: int) -> list[str | Stretch]:
         """List the input stages for a draw of a collection; place: among those of the mixture."""
         collection = self._collections[place]
         take = self._mixture.take[collection]
-        inputs = [self._reads[place]]
+        inputs: list[str | Stretch] = [f"read {collection}"]
         if place and self._mixture.duplicates != "keep":
-            inputs += self._contexts_to(place)
-            inputs += self._reads[:place]
+            inputs += [self._contexts_to(place), self._reads.stretch(place)]
         if self._mixture.exclude:
-            inputs.append(questions_stage(self._plan, collection))
-        inputs += self._of_excluded()
+            inputs += [questions_stage(self._plan, collection), self._of_excluded]
         if take.is_by_rate:
-            inputs += [f"read {found}" for found in self._by_rate()]
+            inputs.append(self._reads_by_rate)
         if take.divides and self._mixture.tokens is not None:
             inputs.append(self._measured(collection))
         return inputs
@@ -270,25 +277,31 @@ class _Stages:
         inputs = (f"read {collection}", self._tokenizer)
         return self._plan.add("measure", collection, kind="", decisive={}, inputs=inputs)
 
-    def _contexts_to(self, place: int) -> list[str]:
+    def _contexts_to(self, place: int) -> Stretch:
         """List the stages that digest the context of each answer, of the collections up to one, and add those not yet
         there."""
         for found in self._collections[len(self._contexts) : place + 1]:
             inputs = (f"read {found}",)
             self._contexts.append(self._plan.once("contexts", found, decisive=self._of_contexts, inputs=inputs))
-        return self._contexts[: place + 1]
+        return self._contexts.stretch(place + 1)
 
     def _of_contexts(self) -> dict[str, Any]:
         columns = context_columns(self._recipe)
         return {"columns": None if columns is None else list(columns)}
 
-    def _of_excluded(self) -> list[str]:
-        return [
+    @cached_property
+    def _of_excluded(self) -> Stretch:
+        return self._plan.line(
             stage
             for other in self._mixture.exclude
             for found in mixture_collections(self._recipe, other)
             for stage in (f"mix {other}/{found}", questions_stage(self._plan, found))
-        ]
+        ).stretch()
 
+    @cached_property
     def _by_rate(self) -> tuple[str, ...]:
         return by_rate(self._recipe, self._name)
+
+    @cached_property
+    def _reads_by_rate(self) -> Stretch:
+        return self._plan.line(f"read {found}" for found in self._by_rate).stretch()

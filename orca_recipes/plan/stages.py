@@ -7,6 +7,7 @@ from typing import Any
 from orca_recipes.contract.kinds import Kind
 from orca_recipes.plan.fingerprint import digest_of
 from orca_recipes.plan.plugins import PluginPin, plugins_of
+from orca_recipes.plan.stage_inputs import Line, ManyInputs, told_by
 
 REVISIONS = {
     "tokenizer": 1,
@@ -46,7 +47,7 @@ class Stage:
     subject: str
     kind: str
     decisive: Mapping[str, Any]
-    inputs: tuple[str, ...]
+    inputs: tuple[str, ...] | ManyInputs
     fingerprint: str
 
     @property
@@ -88,7 +89,7 @@ class PlanBuilder:
         *,
         kind: str,
         decisive: Mapping[str, Any],
-        inputs: tuple[str, ...] = (),
+        inputs: tuple[str, ...] | ManyInputs = (),
         kinds: Iterable[Kind] = (),
     ) -> str:
         """Add a stage and return its name.
@@ -102,7 +103,7 @@ class PlanBuilder:
             "verb": verb,
             "verb_revision": REVISIONS[verb],
             "decisive": decisive,
-            "inputs": list(map(self._fingerprints.__getitem__, inputs)),
+            "inputs": told_by(inputs, self._fingerprints),
         }
         stage = Stage(verb, subject, kind, decisive, inputs, digest_of(identity))
         self._stages[stage.name] = stage
@@ -115,6 +116,10 @@ class PlanBuilder:
         """Return the name of a stage that many ask for, and add it for the first; decisive: gives what decides it."""
         name = f"{verb} {subject}"
         return name if name in self._stages else self.add(verb, subject, kind="", decisive=decisive(), inputs=inputs)
+
+    def line(self, names: Iterable[str] = ()) -> Line:
+        """Begin a line of stages, which others take in up to a place; names: of those that are there."""
+        return Line(self._fingerprints, names)
 
     def plan(self) -> Plan:
         return Plan(dict(self._stages))

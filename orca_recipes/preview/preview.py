@@ -96,8 +96,9 @@ def preview(
     reasons: dict[str, str] = {}
     views = []
     stale = stale_answers(prepared.recipe, prepared.plan, store, asked.traces, asks_empty=True)
+    finished = store.finished(prepared.plan)
     for stage in prepared.plan:
-        here = built.get(stage.name) == stage.fingerprint if stage.verb == "write" else store.folder(stage).finished
+        here = built.get(stage.name) == stage.fingerprint if stage.verb == "write" else stage.name in finished
         here = here and stage.name not in stale
         reasons[stage.name] = why(stage, before.get(stage.name), reasons)
         reason = (
@@ -111,11 +112,15 @@ def preview(
         views.append(
             StageView(stage.name, stage.kind, stage.fingerprint, "cached" if here else "will run", reason, again)
         )
-    known = {name: _scanned(store, prepared, recipe, name) for name in used_collections(recipe)}
+    known = {
+        name: _scanned(store, prepared, name) if f"read {name}" in finished else _declared(recipe, name)
+        for name in used_collections(recipe)
+    }
 
     def report(mixture: str, collection: str) -> Mapping[str, Any] | None:
-        folder = store.folder(prepared.plan[f"mix {mixture}/{collection}"])
-        return folder.receipt["report"] if asked.limit is None and folder.finished else None
+        name = f"mix {mixture}/{collection}"
+        is_known = asked.limit is None and name in finished
+        return store.folder(prepared.plan[name]).receipt["report"] if is_known else None
 
     mixtures = mixture_views(recipe, known, report)
     packed = {name: _packed(store, prepared, name) for name in recipe.datasets}
@@ -174,11 +179,8 @@ def _built(asked: Asked) -> dict[str, str]:
     return {stage.name: stage.fingerprint for stage in manifest.plan}
 
 
-def _scanned(store: Store, prepared: Prepared, recipe: Recipe, collection: str) -> Known:
-    folder = store.folder(prepared.plan[f"read {collection}"])
-    if not folder.finished:
-        return _declared(recipe, collection)
-    report = folder.receipt["report"]
+def _scanned(store: Store, prepared: Prepared, collection: str) -> Known:
+    report = store.folder(prepared.plan[f"read {collection}"]).receipt["report"]
     return Known(report["out"], report["tasks"], EXACT)
 
 

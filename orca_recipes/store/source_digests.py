@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from orca_recipes.contract.kinds import SourceFile
 from orca_recipes.contract.spelling import printable
@@ -21,10 +22,14 @@ from orca_recipes.plan.pins import FilePin
 from orca_recipes.shards.digests import file_digest
 from orca_recipes.store.disk_faults import writing_store
 
+Held = TypeVar("Held")
+
 _TABLE = "create table if not exists digests (path text primary key, stamp text not null, digest text not null)"
 _SETTLED_NS = 2_000_000_000
 """How long ago a file must have changed for its digest to be remembered: within one tick of the file system's clock it
 can change again and be told the same."""
+_KEPT_SECONDS = 1.0
+"""How long digests wait to be written: a build that is killed takes no more than those of a second with it."""
 _REFUSALS = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
 """What SQLite says of a disk that refuses to be written, in the system's words, which `disk_faults` tells."""
 
@@ -69,6 +74,35 @@ class FileDigests:
         self._purpose = purpose
 
     def pin(self, files: Sequence[SourceFile]) -> tuple[FilePin, ...]:
+        """Pin files, in their order. Raises: as `Pinning.stamped`."""
+        return tuple(found.pin for found in self.stamped(files))
+
+    def stamped(self, files: Sequence[SourceFile]) -> tuple[Pinned, ...]:
+        """Pin files with their stamps, in their order. Raises: as `Pinning.stamped`."""
+        with self.together() as pinning:
+            return pinning.stamped(files)
+
+    @contextmanager
+    def together(self) -> Iterator["Pinning"]:
+        """Pin the files of many sources: the memory is opened once, and written when they are done."""
+        pinning = Pinning(self._path, self._digest, self._purpose, rehash=self._rehash)
+        try:
+            yield pinning
+        finally:
+            pinning.end()
+
+
+class Pinning:
+    """A memory of digests while it is open, by the thread that opened it."""
+
+    def __init__(self, path: Path, digest: Callable[[Path], str], purpose: str, *, rehash: bool) -> None:
+        self._path, self._digest, self._purpose, self._rehash = path, digest, purpose, rehash
+        self._held: sqlite3.Connection | None = None
+        self._folders: dict[str, str] = {}
+        self._found: list[tuple[str, str, str]] = []
+        self._kept_at = time.monotonic()
+
+    def pin(self, files: Sequence[SourceFile]) -> tuple[FilePin, ...]:
         """Pin files, in their order. Raises: as `stamped`."""
         return tuple(found.pin for found in self.stamped(files))
 
@@ -78,56 +112,105 @@ class FileDigests:
         Raises: SourceError where one cannot be read, or changes meanwhile; StoreError where the memory cannot be
         written. A memory that is damaged is begun anew.
         """
+        return tuple(map(self._pin, files))
+
+    def end(self) -> None:
+        """Write what was found, and close the memory. Raises: StoreError where it cannot be written."""
+        self._keep()
+        self._close()
+
+    def _pin(self, file: SourceFile) -> Pinned:
+        with _readable(file.path):
+            status = file.path.stat()
+            key = f"{self._purpose}{self._real(file.path)}"
+        size, stamp = status.st_size, _stamp(status)
+        known = None if self._rehash else self._ask(lambda memory: _known(memory, key, stamp))
+        if known is not None:
+            return Pinned(file, FilePin(file.name, size, known), stamp)
+        with _readable(file.path):
+            found = Pinned(file, FilePin(file.name, size, self._digest(file.path)), stamp)
+        found.check()
+        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS:
+            self._found.append((key, stamp, found.pin.digest))
+            if time.monotonic() - self._kept_at > _KEPT_SECONDS:
+                self._keep()
+        return found
+
+    def _real(self, path: Path) -> str:
+        """Return the path without links; that of a folder is found once for all of its files."""
+        folder, name = os.path.split(path)
+        if name in ("", "..") or path.is_symlink():
+            return os.path.realpath(path)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], name)
+
+    def _keep(self) -> None:
+        """Write what was found so far: in one go, as another build may wait for the memory."""
+        found, self._found, self._kept_at = self._found, [], time.monotonic()
+        if found:
+            self._ask(lambda memory: _write(memory, found))
+
+    def _ask(self, work: Callable[[sqlite3.Connection], Held]) -> Held:
+        """Do some work on the memory; one that is damaged is begun anew."""
         try:
             with writing_store(self._path.parent), _told_by_the_disk(self._path):
-                return self._stamped(files)
+                return work(self._opened())
         except sqlite3.OperationalError as error:
             raise StoreError(
                 f"the store cannot be written: {self._path}: {error}; mend this and run the same command again, or "
                 "choose another with --store or ORCA_STORE"
             ) from error
         except sqlite3.DatabaseError:
+            self._close()
             self._path.unlink(missing_ok=True)
-            return self._stamped(files)
-
-    def _stamped(self, files: Sequence[SourceFile]) -> tuple[Pinned, ...]:
-        memory = self._opened()
-        try:
-            with memory:
-                memory.execute(_TABLE)
-                return tuple(self._pin(memory, file) for file in files)
-        finally:
-            memory.close()
+            return work(self._opened())
 
     def _opened(self) -> sqlite3.Connection:
         """Open the SQLite file of digests; in a read-only store, a copy in memory, which forgets new entries."""
-        folder = self._path.parent
-        if not folder.is_dir() or os.access(folder, os.W_OK):
-            # Another build may hold the database while it reads large files.
-            return sqlite3.connect(self._path, timeout=60)
-        memory = sqlite3.connect(":memory:")
-        with suppress(sqlite3.Error):
-            # immutable: SQLite then needs no lock or journal, which a read-only folder cannot take.
-            held = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
-            with closing(held):
-                held.backup(memory)
-        return memory
+        if self._held is None:
+            folder = self._path.parent
+            if not folder.is_dir() or os.access(folder, os.W_OK):
+                # Another build may hold the database while it writes.
+                self._held = sqlite3.connect(self._path, timeout=60)
+            else:
+                self._held = _copied(self._path)
+            with self._held:
+                self._held.execute(_TABLE)
+        return self._held
 
-    def _pin(self, memory: sqlite3.Connection, file: SourceFile) -> Pinned:
-        try:
-            status = file.path.stat()
-            size, stamp = status.st_size, _stamp(status)
-            key = f"{self._purpose}{file.path.resolve()}"
-            known = memory.execute("select digest from digests where path = ? and stamp = ?", (key, stamp)).fetchone()
-            if known and not self._rehash:
-                return Pinned(file, FilePin(file.name, size, known[0]), stamp)
-            found = Pinned(file, FilePin(file.name, size, self._digest(file.path)), stamp)
-        except OSError as error:
-            raise SourceError(f"{printable(str(file.path))}: it cannot be read ({error.strerror})") from error
-        found.check()
-        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS:
-            memory.execute("insert or replace into digests values (?, ?, ?)", (key, stamp, found.pin.digest))
-        return found
+    def _close(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(f"{printable(str(path))}: it cannot be read ({error.strerror})") from error
+
+
+def _copied(path: Path) -> sqlite3.Connection:
+    memory = sqlite3.connect(":memory:")
+    with suppress(sqlite3.Error):
+        # immutable: SQLite then needs no lock or journal, which a read-only folder cannot take.
+        held = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        with closing(held):
+            held.backup(memory)
+    return memory
+
+
+def _known(memory: sqlite3.Connection, key: str, stamp: str) -> str | None:
+    found = memory.execute("select digest from digests where path = ? and stamp = ?", (key, stamp)).fetchone()
+    return found[0] if found else None
+
+
+def _write(memory: sqlite3.Connection, found: Sequence[tuple[str, str, str]]) -> None:
+    with memory:
+        memory.executemany("insert or replace into digests values (?, ?, ?)", found)
 
 
 @contextmanager

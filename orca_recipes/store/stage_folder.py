@@ -58,8 +58,7 @@ class StageFolder:
     @property
     def finished(self) -> bool:
         """Tell whether the stage is whole by its receipts and the sizes of its files; `faults` reads their bytes. At an
-        address its receipt is believed: files are compared with their digests when fetched.
-        is finished at an address, the address is believed: what is fetched is held against its digest then."""
+        address its receipt is believed: files are compared with their digests when fetched."""
         if self._shared is not None:
             return self._shared.is_published
         try:

@@ -34,7 +34,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         """Raises: NoStore where the folder holds something else; StoreError where it cannot be written."""
-        self.root = root
+        self.root, self._stages = root, root / "stages"
         open_store(root)
         self._claims = Claims(root / "running")
         self._is_frozen = not os.access(root / "stages", os.W_OK)
@@ -46,8 +46,12 @@ class Store:
         return str(self.root)
 
     def folder(self, stage: Stage) -> StageFolder:
-        label = stage.label.replace(" ", "-")
-        return StageFolder(self.root / "stages" / f"{label}-{stage.fingerprint[:_FINGERPRINT_DIGITS]}")
+        return StageFolder(self._stages / _folder_name(stage))
+
+    def finished(self, stages: Iterable[Stage]) -> set[str]:
+        """Return the names of the stages that are finished; the folder of stages is listed once for all."""
+        here = {name for names in self._by_label().values() for name in names}
+        return {stage.name for stage in stages if _folder_name(stage) in here and self.folder(stage).finished}
 
     def earlier(self, stage: Stage) -> list[StageFolder]:
         """Return the other finished stages with the label of a stage, the newest first."""
@@ -197,3 +201,7 @@ def _record(path: Path) -> Mapping[str, Any] | None:
         return record if {"directory", "folders"} <= record.keys() else None
     except StoreError:
         return None
+
+
+def _folder_name(stage: Stage) -> str:
+    return f"{stage.label.replace(' ', '-')}-{stage.fingerprint[:_FINGERPRINT_DIGITS]}"

@@ -193,3 +193,14 @@ def test_a_file_that_may_not_be_opened_is_a_sentence(tmp_path: Path):
     source = Files(path=tmp_path / "a.jsonl")
     with pytest.raises(SourceError, match=r"a.jsonl: cannot be read \(Permission denied\)"):
         [*source.read(slice=source.slices(slice_bytes=100)[0])]
+
+
+def test_plain_files_of_a_folder_are_found_without_a_look_along_the_way_to_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    place(tmp_path, *(f"{number}.jsonl" for number in range(50)))
+    looked: list[Path] = []
+    resolve = Path.resolve
+    monkeypatch.setattr(Path, "resolve", lambda path, **options: looked.append(path) or resolve(path, **options))
+    assert len(names(tmp_path)) == 50
+    assert looked == []

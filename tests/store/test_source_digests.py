@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -205,3 +206,63 @@ def test_a_file_that_only_was_touched_between_two_builds_is_read_no_second_time(
     reads = sorted(stages.glob("read*"))
     assert built(recipe) == first
     assert sorted(stages.glob("read*")) == reads
+
+
+def old(path: Path) -> SourceFile:
+    """A file that was written long enough ago for its digest to be remembered."""
+    path.write_bytes(path.name.encode())
+    os.utime(path, (1, 1))
+    return SourceFile(path.name, path)
+
+
+@pytest.fixture
+def settled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Change times cannot be set back."""
+    monkeypatch.setattr("orca_recipes.store.source_digests._SETTLED_NS", -1_000_000_000)
+
+
+@pytest.mark.usefixtures("settled_at_once")
+def test_the_files_of_many_sources_are_remembered_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    opened: list[Path] = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path, **options: opened.append(path) or connect(path, **options))
+    taken: list[Path] = []
+    digests = FileDigests(tmp_path / "digests.sqlite", digest=lambda path: taken.append(path) or file_digest(path))
+    files = [old(tmp_path / f"{place}.jsonl") for place in range(20)]
+    for _ in range(2):
+        with digests.together() as pinning:
+            pins = [pinning.pin([file]) for file in files]
+    assert len(opened) == 2
+    assert taken == [file.path for file in files]
+    assert [pin.digest for (pin,) in pins] == [file_digest(file.path) for file in files]
+
+
+@pytest.mark.usefixtures("settled_at_once")
+def test_what_was_read_before_a_file_that_cannot_be_is_remembered(tmp_path: Path):
+    taken: list[Path] = []
+    digests = FileDigests(tmp_path / "digests.sqlite", digest=lambda path: taken.append(path) or file_digest(path))
+    file = old(tmp_path / "rows.jsonl")
+    with pytest.raises(SourceError, match="it cannot be read"), digests.together() as pinning:
+        pinning.pin([file, SourceFile("gone.jsonl", tmp_path / "gone.jsonl")])
+    digests.pin([file])
+    assert taken == [file.path]
+
+
+@pytest.mark.usefixtures("settled_at_once")
+def test_a_file_is_remembered_by_the_place_that_links_lead_to(tmp_path: Path):
+    taken: list[Path] = []
+    digests = FileDigests(tmp_path / "digests.sqlite", digest=lambda path: taken.append(path) or file_digest(path))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    file = old(folder / "rows.jsonl")
+    (tmp_path / "link").symlink_to(folder)
+    (tmp_path / "rows.jsonl").symlink_to(file.path)
+    for path in (file.path, tmp_path / "link" / "rows.jsonl", tmp_path / "rows.jsonl"):
+        digests.pin([SourceFile("rows.jsonl", path)])
+    assert taken == [file.path]
+
+
+def test_a_damaged_memory_is_begun_anew(tmp_path: Path):
+    (tmp_path / "digests.sqlite").write_bytes(b"no database, but long enough to be looked at as one" * 40)
+    file = old(tmp_path / "rows.jsonl")
+    assert FileDigests(tmp_path / "digests.sqlite").pin([file])[0].digest == file_digest(file.path)

@@ -217,3 +217,16 @@ def test_a_damaged_record_of_a_build_costs_time_and_nothing_else(tmp_path: Path)
     assert store.last_build(tmp_path / "build") is None
     assert store.clean()[0] == 1
     assert not record.exists()
+
+
+def test_stages_of_which_the_store_holds_nothing_cost_no_look_at_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    looked: list[Path] = []
+    asked = vars(StageFolder)["finished"].fget
+    monkeypatch.setattr(StageFolder, "finished", property(lambda folder: looked.append(folder.path) or asked(folder)))
+    store = Store(tmp_path)
+    made = finished(store, "cot")
+    looked.clear()
+    assert store.finished([stage("cot"), *(stage(f"c{place}") for place in range(20))]) == {"read cot"}
+    assert looked == [made.path]

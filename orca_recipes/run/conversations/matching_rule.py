@@ -7,7 +7,8 @@ is, however many rows have it; questions are tokenized only where a rule that co
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ WORDS = ("task", "category", "language", "reasoning")
 """Conditions that are patterns of a column's words."""
 
 UNMATCHED = -1
+
+_MAGIC = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,15 @@ def meets(when: When, values: Mapping[str, Any]) -> bool:
     return when.options is None or when.options == values.get("options")
 
 
+def fitting(globs: Iterable[str], words: Collection[str]) -> Iterator[str]:
+    """Yield the words that some pattern fits; words: found by their text, as those of a set or a table are."""
+    for glob in globs:
+        if not _MAGIC.search(glob):
+            yield from [glob] if glob in words else []
+        else:
+            yield from filter(re.compile(fnmatch.translate(glob)).match, words)
+
+
 def first_matching(examples: pl.DataFrame, whens: Sequence[When], counter: QuestionCounter | None) -> np.ndarray:
     """Find the position of the first rule that matches each example, UNMATCHED if none does.
 
@@ -104,14 +116,17 @@ def first_matching(examples: pl.DataFrame, whens: Sequence[When], counter: Quest
     if not whens:
         return np.full(examples.height, UNMATCHED, dtype=np.int64)
     groups, words = _combinations(examples, whens)
-    holds = np.stack([_holding(when, words) for when in whens])
-    certain = holds & ~np.array([when.counts_tokens or when.where is not None for when in whens])[:, None]
-    found = np.where(certain.any(axis=0), certain.argmax(axis=0), len(whens))[groups]
+    held = _Words(words)
+    first = np.full(words.height, len(whens), dtype=np.int64)
+    for rule in reversed(range(len(whens))):
+        if not (whens[rule].counts_tokens or whens[rule].where is not None):
+            first[held.where(whens[rule])] = rule
+    found = first[groups]
     chosen = {rule: _chosen(examples, when) for rule, when in enumerate(whens) if when.where is not None}
     for rule in reversed([rule for rule in chosen if not whens[rule].counts_tokens]):
-        found[chosen[rule] & holds[rule][groups] & (found > rule)] = rule
+        found[chosen[rule] & held.holds(whens[rule])[groups] & (found > rule)] = rule
     counting = [rule for rule, when in enumerate(whens) if when.counts_tokens]
-    could = [holds[rule][groups] & (found > rule) & chosen.get(rule, True) for rule in counting]
+    could = [held.holds(whens[rule])[groups] & (found > rule) & chosen.get(rule, True) for rule in counting]
     rows = np.flatnonzero(np.any(could, axis=0)) if counting else np.empty(0, dtype=np.int64)
     if len(rows):
         assert counter is not None, "rules that count tokens have a counter"
@@ -150,17 +165,46 @@ def _combinations(examples: pl.DataFrame, whens: Sequence[When]) -> tuple[np.nda
     return groups, words[firsts] if columns else pl.DataFrame({"none": firsts})
 
 
-def _holding(when: When, words: pl.DataFrame) -> np.ndarray:
-    """Return bool [combinations]: where a rule's conditions on words hold; each distinct word is looked at once."""
-    holds = np.ones(words.height, dtype=bool)
-    for name in WORDS:
-        if getattr(when, name):
-            only = When.model_validate({name: getattr(when, name)})
-            known = [word for word in words[name].unique() if meets(only, {name: word})]
-            holds &= words[name].is_in(known).fill_null(value=False).to_numpy()
-    if when.options is not None:
-        holds &= words["options"].to_numpy() == when.options
-    return holds
+class _Words:
+    """Combinations of words, and the places of each word in them: a rule for one of thousands of tasks looks at that
+    task alone."""
+
+    def __init__(self, words: pl.DataFrame) -> None:
+        self._words = words
+        self._places: dict[str, Mapping[str, np.ndarray]] = {}
+
+    def holds(self, when: When) -> np.ndarray:
+        """Return bool [combinations]: where a rule's conditions on words hold."""
+        holds = np.zeros(self._words.height, dtype=bool)
+        holds[self.where(when)] = True
+        return holds
+
+    def where(self, when: When) -> np.ndarray:
+        """Return int64: the combinations in which a rule's conditions on words hold."""
+        parts = [self._fitting(name, getattr(when, name)) for name in WORDS if getattr(when, name)]
+        if when.options is not None:
+            parts.append(np.flatnonzero(self._words["options"].to_numpy() == when.options))
+        if not parts:
+            return np.arange(self._words.height)
+        found, *others = parts
+        for other in others:
+            found = np.intersect1d(found, other)
+        return found
+
+    def _fitting(self, name: str, globs: Sequence[str]) -> np.ndarray:
+        places = self._of_words(name)
+        known = {word: places[word] for word in fitting(globs, places)}
+        return np.concatenate(list(known.values())) if known else np.empty(0, dtype=np.int64)
+
+    def _of_words(self, name: str) -> Mapping[str, np.ndarray]:
+        if name not in self._places:
+            column = self._words[name].to_list()
+            found: dict[str, list[int]] = {}
+            for place, word in enumerate(column):
+                if word is not None:
+                    found.setdefault(word, []).append(place)
+            self._places[name] = {word: np.array(places, dtype=np.int64) for word, places in found.items()}
+        return self._places[name]
 
 
 def _within(when: When, tokens: np.ndarray) -> np.ndarray:

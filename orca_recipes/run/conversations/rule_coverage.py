@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from orca_recipes.errors import RuleError
 from orca_recipes.plan.used_parts import taken_collections, used_collections
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.recipe.rules import Rule, When
-from orca_recipes.run.conversations.matching_rule import UNMATCHED, QuestionCounter, first_matching, looked_at, meets
+from orca_recipes.run.conversations.matching_rule import UNMATCHED, QuestionCounter, first_matching, fitting, looked_at
 from orca_recipes.run.examples.read import batches_of
 from orca_recipes.store.arrow_files import IDS, read_frame
 
@@ -74,12 +73,15 @@ def coverage(recipe: Recipe, matched: Mapping[tuple[str, str], Matched | None]) 
         for part in known:
             total.update(part.counts)
         state = EXACT if len(known) == len(parts) and all(part.state == EXACT for part in known) else DECLARED
-        places = [*range(len(recipe.rules)), *([UNMATCHED] if any(rule == UNMATCHED for rule, _ in total) else [])]
-        for place in places:
-            counts = Counter({task: number for (rule, task), number in total.items() if rule == place})
-            is_known = all(matched[dataset, name] is not None for name in _open_to(recipe, dataset, place))
-            number = sum(counts.values()) if is_known else None
-            views.append(_view(recipe, dataset, place, counts, number, state))
+        by_rule: dict[int, dict[str, int]] = {}
+        for (rule, task), number in total.items():
+            by_rule.setdefault(rule, {})[task] = number
+        unknown = [name for name in taken_collections(recipe, dataset) if matched[dataset, name] is None]
+        for place in [*range(len(recipe.rules)), *([UNMATCHED] if UNMATCHED in by_rule else [])]:
+            counts = by_rule.get(place, {})
+            is_known = not any(_is_open_to(recipe, place, name) for name in unknown)
+            examples = sum(counts.values()) if is_known else None
+            views.append(_view(recipe, dataset, place, counts, examples, state))
     return tuple(views)
 
 
@@ -113,10 +115,11 @@ def exact_matches(
 def declared_matches(recipe: Recipe, collection: str, tasks: Mapping[str, int]) -> Matched | None:
     """Count by rule and task from declared tasks and the rows taken of each; None if a rule that may be the first has
     more conditions than collection and task."""
+    firsts = _first_by_task(recipe.rules, collection, tasks)
     counts: Counter[tuple[int, str]] = Counter()
     for task, number in tasks.items():
-        place = _first_by_task(recipe.rules, collection, task)
-        if place is None:
+        place = firsts.get(task, UNMATCHED)
+        if place != UNMATCHED and not _asks_of_the_task_alone(recipe.rules[place].when):
             return None
         counts[place, task] += number
     return Matched(counts, DECLARED)
@@ -129,23 +132,26 @@ def check_patterns(recipe: Recipe, tasks: Mapping[str, Sequence[str]]) -> None:
         tasks: of each collection that some dataset takes; a collection that was not read is missing.
     Raises: RuleError.
     """
+    used = used_collections(recipe)
+    known: dict[tuple[str, ...], dict[str, None]] = {}
     for place, rule in enumerate(recipe.rules):
-        collections = [name for name in used_collections(recipe) if rule.when.may_match_collection(name)]
-        if any(name not in tasks for name in collections):
+        chosen = rule.when.collection
+        collections = tuple(name for name in used if name in chosen) if chosen else used
+        if not rule.when.task or any(name not in tasks for name in collections):
             continue
-        there = [task for name in collections for task in tasks[name]]
+        if collections not in known:
+            known[collections] = dict.fromkeys(task for name in collections for task in tasks[name])
+        there = known[collections]
         for pattern in rule.when.task:
-            if not any(fnmatchcase(task, pattern) for task in there):
+            if next(fitting([pattern], there), None) is None:
                 where = ", ".join(collections) or "no collection that is taken"
                 near = hint(pattern, there)
                 raise RuleError(f"rules.{place}.when.task: no task of {where} fits {quoted(pattern)}{near}")
 
 
-def _open_to(recipe: Recipe, dataset: str, place: int) -> Iterator[str]:
-    """Yield the collections of a dataset that a rule may match."""
-    for name in taken_collections(recipe, dataset):
-        if place != UNMATCHED and recipe.rules[place].when.may_match_collection(name):
-            yield name
+def _is_open_to(recipe: Recipe, place: int, collection: str) -> bool:
+    """Tell whether a rule may match examples of a collection."""
+    return place != UNMATCHED and recipe.rules[place].when.may_match_collection(collection)
 
 
 def _view(
@@ -186,10 +192,17 @@ def _value(value: Any) -> str:
     return str(value).lower()
 
 
-def _first_by_task(rules: Sequence[Rule], collection: str, task: str) -> int | None:
+def _first_by_task(rules: Sequence[Rule], collection: str, tasks: Mapping[str, int]) -> dict[str, int]:
+    """Map tasks to the place of the first rule whose conditions on collection and task they meet."""
+    found: dict[str, int] = {}
     for place, rule in enumerate(rules):
-        by_task = When.model_construct(collection=rule.when.collection, task=rule.when.task)
-        if rule.when.may_match_collection(collection) and meets(by_task, {"task": task}):
-            # Equal only if the rule has no other condition.
-            return place if rule.when == by_task else None
-    return UNMATCHED
+        if len(found) == len(tasks):
+            break
+        if rule.when.may_match_collection(collection):
+            for task in fitting(rule.when.task, tasks) if rule.when.task else tasks:
+                found.setdefault(task, place)
+    return found
+
+
+def _asks_of_the_task_alone(when: When) -> bool:
+    return when == When.model_construct(collection=when.collection, task=when.task)

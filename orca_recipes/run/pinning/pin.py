@@ -76,10 +76,11 @@ def pin_recipe(
 
 def _pin_sources(recipe: Recipe, digests: FileDigests) -> dict[str, SourcePin]:
     found = {}
-    for name in used_collections(recipe):
-        source = recipe.collections[name]
-        with placed(f"collections.{name}"):
-            found[name] = SourcePin(digests.pin(source.files()), dict(source.pins()))
+    with digests.together() as pinning:
+        for name in used_collections(recipe):
+            source = recipe.collections[name]
+            with placed(f"collections.{name}"):
+                found[name] = SourcePin(pinning.pin(source.files()), dict(source.pins()))
     return found
 
 

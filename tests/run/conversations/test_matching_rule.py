@@ -1,6 +1,7 @@
 """Which rule an example falls under."""
 
 import fnmatch
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from orca_recipes.contract.frames import completed, examples_schema
 from orca_recipes.recipe.rules import When
-from orca_recipes.run.conversations.matching_rule import UNMATCHED, QuestionCounter, first_matching
+from orca_recipes.run.conversations.matching_rule import UNMATCHED, QuestionCounter, first_matching, fitting
 
 
 class Words(QuestionCounter):
@@ -147,3 +148,32 @@ def test_columns_at_once_find_what_a_look_at_each_row_finds(rows: list[dict[str,
 
     expected = [next((n for n, when in enumerate(whens) if fits(row, when)), UNMATCHED) for row in rows]
     assert rules(rows, *whens, counter=Words()) == expected
+
+
+class Looked(dict[str, int]):
+    """Words that count how often they were gone through."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.times += 1
+        return super().__iter__()
+
+
+def test_a_rule_for_one_of_thousands_of_tasks_does_not_go_through_all_of_them():
+    words = Looked({f"task {number}": number for number in range(100)})
+    assert list(fitting(["task 7", "gone", "task 99"], words)) == ["task 7", "task 99"]
+    assert words.times == 0
+    assert list(fitting(["task ?7", "task [12]"], words)) == [
+        *(f"task {ten}7" for ten in range(1, 10)),
+        "task 1",
+        "task 2",
+    ]
+    assert words.times == 2
+
+
+def test_a_rule_for_each_of_many_tasks_gives_each_row_its_own():
+    tasks = [f"task {number}" for number in range(300)]
+    whens = [When(task=(task,)) for task in tasks]
+    rows = [{"task": task} for task in reversed(tasks)]
+    assert rules([*rows, {"task": None}], *whens) == [*reversed(range(300)), UNMATCHED]

@@ -51,6 +51,8 @@ class _Place:
 
 def address_in(path: Path) -> str | None:
     """Return the address that a path spells, None for an ordinary path."""
+    if ":" not in str(path):
+        return None  # of thousands of collections, nearly all
     base = Path(path.anchor)
     parts = path.parts[1:] if path.anchor else path.parts
     for place, part in enumerate(parts):

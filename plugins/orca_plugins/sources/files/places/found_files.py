@@ -7,6 +7,7 @@ folder, and files are named relative to the part before the pattern.
 import fnmatch
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -164,22 +165,32 @@ def _is_plain_folder(path: Path) -> bool:
 
 def _checked(base: Path, name: str, format: Format | None) -> SourceFile:
     path = base / name
-    where = shown_path(path)
     if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
-        raise SourceError(f"{where}: the file's name is not UTF-8; rename it")
+        raise SourceError(f"{shown_path(path)}: the file's name is not UTF-8; rename it")
     try:
-        target = path.resolve(strict=True)
+        kind = _kind_within(base, path)
     except (OSError, RuntimeError) as error:
-        raise SourceError(f"{where}: this leads to no file that can be read") from error
-    if not target.is_relative_to(base.resolve()):
-        out = f"this is a link out of {shown_path(base)}, to {shown_path(target)}"
-        raise SourceError(f"{where}: {out}; name the file that it leads to instead")
-    if target.is_dir():
-        raise SourceError(f"{where}: this is a folder, not a file; to read what it holds, add /*")
-    if not target.is_file():
-        raise SourceError(f"{where}: this is neither a file nor a folder")
+        raise SourceError(f"{shown_path(path)}: this leads to no file that can be read") from error
+    if stat.S_ISDIR(kind):
+        raise SourceError(f"{shown_path(path)}: this is a folder, not a file; to read what it holds, add /*")
+    if not stat.S_ISREG(kind):
+        raise SourceError(f"{shown_path(path)}: this is neither a file nor a folder")
     if format is None and format_of(name) is None:
         raise SourceError(
-            f'{where}: the name does not say the format; set format = "jsonl", json, csv, tsv, parquet or arrow'
+            f'{shown_path(path)}: the name does not say the format; set format = "jsonl", json, csv, tsv, parquet or '
+            "arrow"
         )
     return SourceFile(name=name, path=path)
+
+
+def _kind_within(base: Path, path: Path) -> int:
+    """Return what the system calls a path's kind. Raises: SourceError where links lead out of base; OSError."""
+    if path.parent == base:
+        kind = os.lstat(path).st_mode
+        if not stat.S_ISLNK(kind):
+            return kind  # of thousands of files, most are no links
+    target = path.resolve(strict=True)
+    if not target.is_relative_to(base.resolve()):
+        out = f"this is a link out of {shown_path(base)}, to {shown_path(target)}"
+        raise SourceError(f"{shown_path(path)}: {out}; name the file that it leads to instead")
+    return os.stat(target).st_mode

@@ -56,7 +56,10 @@ def origin_of(path: Path) -> str | None:
 
 def copies_of(path: Path) -> Path | None:
     """Return the folder of copies that a path lies in; None for a path outside of them."""
-    parts, root = path.parts, _root().parts
+    parts = path.parts
+    if _PLACES not in parts:
+        return None  # of thousands of files, nearly all
+    root = _root().parts
     return Path(*parts[: len(root) + 1]) if parts[: len(root)] == root and len(parts) > len(root) else None
 
 
