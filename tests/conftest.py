@@ -8,10 +8,16 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+from blake3 import blake3
 from hypothesis import HealthCheck, settings
 
+from orca_plugins.tokenizers.hf.hf_encoder import HFEncoder
+from orca_recipes.contract.kinds import Encoder
+from orca_recipes.contract.markup import Markup
+from orca_recipes.run.pinning import template, template_trial
 from tests.servers.objects import CREDENTIALS, new_bucket, serving_objects
 
 # The same examples on every run, and no clock: the suite says what holds, the campaigns look for what does not.
@@ -24,17 +30,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist puts groups into names in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the trainer's modules, the longest: at the end no process waits for the other."""
+    items.sort(key=lambda item: "train" not in item.path.parts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Have one process run all tests that share what is dear to make: those of a module, and those of the documents.
 
-    The trainer's modules, the longest, come first: at the end no process waits for the other.
+    Not by marks of groups, which xdist 3.8 writes into names that pytest 9.1 and newer do not read.
     """
-    items.sort(key=lambda item: "train" not in item.path.parts)
-    for item in items:
-        folder = item.path.parent
-        group = folder if folder.name == "docs" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(group.relative_to(Path(__file__).parent))))
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class ByModule(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder, _, _ = (path := nodeid.partition("::")[0]).rpartition("/")
+            return folder if folder.endswith("/docs") else path
+
+    return ByModule(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +63,30 @@ def safe_path_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 def cache_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """What archives hold is unpacked into a cache that the next test does not see."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def verdicts() -> dict[tuple[object, ...], str]:
+    """What trials of templates found, by markup and tokenizer."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def templates_tried_once(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, verdicts: dict[tuple[object, ...], str]
+) -> None:
+    """Builds of one process share the trials of our own tokenizers, a third of what a small build takes; the tests of
+    the trial try each time."""
+
+    def conform(*, markup: Markup, encoder: Encoder, tokenizer: Path) -> str:
+        digests = [blake3(file.read_bytes()).digest() for file in sorted(tokenizer.parent.iterdir()) if file.is_file()]
+        key = (repr(markup), repr(encoder.vocabulary), *digests)
+        if key not in verdicts or type(encoder) is not HFEncoder:
+            verdicts[key] = template_trial.conform(markup=markup, encoder=encoder, tokenizer=tokenizer)
+        return verdicts[key]
+
+    if request.path.parent.name != "pinning":
+        monkeypatch.setattr(template, "conform", conform)
 
 
 @pytest.fixture(scope="session")

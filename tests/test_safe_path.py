@@ -75,11 +75,21 @@ def spare_what_python_needs(begins: list[str]) -> None:
             Path(f"{name}.py").unlink(missing_ok=True)
 
 
-def quickstart() -> str:
-    """A copy of the quickstart in the current folder, because its lock is written beside it."""
+def quickstart(folder: Path = Path()) -> str:
+    """A copy of the quickstart in a folder, because its lock is written beside it."""
     text = (HOME / "recipes" / "quickstart.toml").read_text(encoding="utf-8")
-    Path("recipe.toml").write_text(text.replace('"quickstart/', f'"{(HOME / "recipes" / "quickstart").as_posix()}/'))
-    return "recipe.toml"
+    recipe = folder / "recipe.toml"
+    recipe.write_text(text.replace('"quickstart/', f'"{(HOME / "recipes" / "quickstart").as_posix()}/'))
+    return str(recipe)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small build of the quickstart, made where no module lies."""
+    folder = tmp_path_factory.mktemp("small")
+    places = ("--out", str(folder / "built"), "--store", str(folder / "store"))
+    command(script("orca-recipe"), "build", quickstart(folder), "--limit", "60", *places)
+    return folder / "built"
 
 
 def test_planted_modules_do_run_where_python_is_asked_to_look_there(tmp_path: Path):
@@ -115,7 +125,9 @@ def test_workers_still_look_where_the_user_says(beside: Path, monkeypatch: pytes
 @pytest.mark.parametrize("begins", [[script("orca-recipe")], [sys.executable, "-m", "orca_recipes.cli"]])
 def test_a_build_with_workers(beside: Path, begins: list[str]):
     spare_what_python_needs(begins)
-    told = command(*begins, "build", quickstart(), "--workers", "2", "--out", "built")
+    # So many shards are worth workers.
+    words = ("--workers", "2", "--set", "output.shard_tokens=50000")
+    told = command(*begins, "build", quickstart(), *words, "--out", "built")
     assert "built, data blake2b:" in told
 
 
@@ -149,11 +161,10 @@ def test_a_process_that_serves_a_model(beside: Path):
     ],
     ids=["orca-recipe", "python -m", "torchrun"],
 )
-def test_ranks_of_a_training_and_the_writers_of_its_checkpoint(beside: Path, begins: list[str]):
+def test_ranks_of_a_training_and_the_writers_of_its_checkpoint(beside: Path, built: Path, begins: list[str]):
     words = ("--tensor-parallel", "2", "--steps", "1", "--out", "run", "--device", "cpu")
-    command(script("orca-recipe"), "build", quickstart(), "--limit", "60", "--out", "built")
     spare_what_python_needs(begins)
-    command(*begins, "built", *words)
+    command(*begins, str(built), *words)
     assert list((beside / "run" / "checkpoints").glob("step-*"))
 
 

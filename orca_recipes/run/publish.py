@@ -40,6 +40,9 @@ from orca_recipes.store.arrow_files import read_frame
 VERSIONED = ("orca-recipes", "gigatoken", "numpy", "polars", "pyarrow", "tokenizers")
 """Packages whose versions a manifest tells, apart from what is hashed."""
 
+_TOKENS_WORTH_WORKERS = 1 << 25
+"""Fewer tokens than this are written in half a second, which a worker takes to start."""
+
 
 @dataclass(frozen=True)
 class Publication:
@@ -79,7 +82,7 @@ class Publication:
         bench.progress.begin(f"write {name}", total=len(tasks), unit="files")
         written: dict[int, Written] = {}
         bench.mapped[f"write {name}"] = len(tasks)
-        for number, result in bench.run(write_half, tasks, workers=bench.workers, build=folder):
+        for number, result in bench.run(write_half, tasks, workers=self._writers(name, tasks), build=folder):
             written[number] = result
             bench.progress.advance(1)
         self._write_rejected(name, folder / records.REJECTED_NAME)
@@ -88,6 +91,13 @@ class Publication:
         rows = sum(shard.rows for shard in shards)
         bench.progress.end(f"{counted(len(shards), 'shard')}, {counted(rows, 'row')}")
         return ordered
+
+    def _writers(self, name: str, tasks: Sequence[WriteTask]) -> int:
+        """Count the workers that write a dataset: many tokens are worth them, in however few shards."""
+        parts = self.bench.folder(f"pack {name}").parts()
+        rows = sum(part.report["rows"] for part in parts if "shard" in part.report)
+        is_large = rows * self.loaded.recipe.packing.row_tokens >= _TOKENS_WORTH_WORKERS
+        return self.bench.workers if is_large else self.bench.workers_for(tasks)
 
     def _write_tasks(self, name: str, folder: Path) -> list[WriteTask]:
         # Which of their examples count, the packed order says.

@@ -6,6 +6,8 @@
 |       | `torch.cuda.synchronize()`, also on a CPU                               |                                |
 | 0.16  | schedules of pipelines make tensors on device 'cuda', tied tables that  | `standing_in_for_cuda_by_name` |
 |       | two stages hold are sent there by `.cuda()`                             |                                |
+| 0.16  | functions are given to torch.compile while they are imported, which     | `compile_when_called`          |
+|       | loads its compilers: 2 of the 5.5 s of CPU that the import takes        |                                |
 | 0.16  | a checkpoint's writers report to a manager, which runs the main module  | `reporting_to_this_process`    |
 |       | anew, and measure their memory with psutil, which is not required       |                                |
 | 0.17  | checkpoints are written in the background by another package, which is  | `begin_to_save`                |
@@ -31,12 +33,15 @@ import queue
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, wraps
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 _OF_TRITON = ("megatron.core.transformer.moe.paged_stash", "megatron.core.transformer.moe.ops.paged_stash")
 """Where 0.18 keeps the kernels, and where 0.19 does."""
+
+_OF_COMPILERS = "megatron.core.jit"
 
 _NUMBERS = "common.pt"
 
@@ -50,6 +55,14 @@ def stand_in_for_triton() -> None:
     if importlib.util.find_spec("triton") is None:
         for name in _OF_TRITON:
             sys.modules.setdefault(name, _NeedsTriton(name))
+
+
+def compile_when_called() -> None:
+    """Let megatron-core's functions be compiled when they are called, not when they are imported; call it before.
+
+    No model here calls one of them: what fuses operations is switched off.
+    """
+    sys.modules.setdefault(_OF_COMPILERS, _CompilesLate(_OF_COMPILERS))
 
 
 @contextmanager
@@ -173,6 +186,22 @@ class _NeedsTriton(ModuleType):
             raise ModuleNotFoundError(f"{self.__name__}.{name} needs triton: pip install triton", name="triton")
 
         return needs_triton
+
+
+class _CompilesLate(ModuleType):
+    @staticmethod
+    def jit_fuser(function: Callable[..., Any]) -> Callable[..., Any]:
+        @cache
+        def compiled() -> Callable[..., Any]:
+            import torch
+
+            return torch.compile(function)
+
+        @wraps(function)
+        def called(*given: Any, **named: Any) -> Any:
+            return compiled()(*given, **named)
+
+        return called
 
 
 class _Stream:

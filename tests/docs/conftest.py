@@ -27,8 +27,13 @@ def blocks(page: str) -> list[tuple[str, str]]:
 def run(words: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command line of the page with this Python."""
     program = [sys.executable, "-m", "orca_recipes.cli"] if words[0] == "orca-recipe" else [sys.executable, "-c"]
-    environment = {**os.environ, "ORCA_CONFIG": str(folder / "config"), "ORCA_TRACES": str(folder / "traces")}
-    return subprocess.run([*program, *words[1:]], capture_output=True, text=True, cwd=folder, env=environment)
+    told = {**os.environ, **environment(folder)}
+    return subprocess.run([*program, *words[1:]], capture_output=True, text=True, cwd=folder, env=told)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Variables that keep what a command remembers within the folder."""
+    return {"ORCA_CONFIG": str(folder / "config"), "ORCA_TRACES": str(folder / "traces")}
 
 
 def _write_data(folder: Path, example: str) -> None:

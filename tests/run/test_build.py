@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from orca_recipes.errors import BuildError, LockError, OverlongExample, Shortfall, SourceError
 from orca_recipes.preview.preview import preview
 from orca_recipes.progress import Progress
+from orca_recipes.run import publish
 from orca_recipes.run.build import build, lock_recipe, prepare
+from orca_recipes.run.work.bench import Bench
 from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.manifest import Manifest
 from tests.run.small import Heard, asked, promised
@@ -56,9 +59,27 @@ def test_workers_part_sizes_and_places_never_change_a_byte(
     small_parts = made(elsewhere / recipe.name)
     assert promised(elsewhere / "out") == promised(recipe.parent / "out")
     assert small_parts.digest == one.digest
+    monkeypatch.setattr("orca_recipes.run.work.bench.TASKS_WORTH_WORKERS", 1)
     four_workers = made(recipe, store=tmp_path / "store-4", out=tmp_path / "out-4", workers=4)
     assert promised(tmp_path / "out-4") == promised(recipe.parent / "out")
     assert four_workers.digest == one.digest
+
+
+def test_few_parts_of_a_small_build_are_made_without_starting_a_process(recipe: Path, monkeypatch: pytest.MonkeyPatch):
+    run, told = Bench.run, []
+
+    def counting(bench: Bench, function: Any, tasks: Any, *, workers: int, build: Path | None = None) -> Any:
+        told.append(workers)
+        return run(bench, function, tasks, workers=workers, build=build)
+
+    monkeypatch.setattr(Bench, "run", counting)
+    made(recipe, workers=2)
+    assert set(told) == {1}
+    made(recipe, "output.shard_tokens=2000", workers=2)
+    assert told[-1] == 2, "many shards are worth workers"
+    monkeypatch.setattr(publish, "_TOKENS_WORTH_WORKERS", 1)
+    made(recipe, "packing.row_tokens=256", workers=2)
+    assert told[-1] == 2, "many tokens are worth workers"
 
 
 def test_building_again_does_nothing(recipe: Path):

@@ -6,8 +6,15 @@ import pickle
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
+
+from click.testing import CliRunner
+
+from orca_recipes.cli.main import main
+from tests.patience import SECONDS
 
 with warnings.catch_warnings():
     # torch and megatron warn of themselves while they are imported.
@@ -17,7 +24,16 @@ with warnings.catch_warnings():
 
     import orca_recipes.train.model.network  # noqa: F401
 
-_PATIENCE_SECONDS = 90
+_OF_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it printed."""
+
+    status: int
+    stdout: str
+    stderr: str
 
 
 def forked(processes: int, body: Callable[[str], Any], rendezvous: str) -> list[Any]:
@@ -47,13 +63,26 @@ def forked(processes: int, body: Callable[[str], Any], rendezvous: str) -> list[
                 child.join()
 
 
+def forked_command(*words: str, folder: Path) -> Ended:
+    """How a command ends in a folder, in a process that has its imports from this one.
+
+    Not for `build`: the threads that polars has started here do not outlive a fork.
+    """
+
+    def body(rendezvous: str) -> Ended:
+        for name in _OF_TORCHRUN:
+            del os.environ[name]
+        os.chdir(folder)
+        done = CliRunner().invoke(main, words)
+        return Ended(done.exit_code, done.stdout, done.stderr)
+
+    [ended] = forked(1, body, "")
+    assert isinstance(ended, Ended)
+    return ended
+
+
 def _child(rank: int, processes: int, body: Callable[[str], Any], rendezvous: str, end: Connection) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(processes),
-        "LOCAL_WORLD_SIZE": str(processes),
-    }
+    os.environ |= dict(zip(_OF_TORCHRUN, map(str, (rank, rank, processes, processes)), strict=True))
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     try:
@@ -66,8 +95,8 @@ def _child(rank: int, processes: int, body: Callable[[str], Any], rendezvous: st
 
 
 def _result(rank: int, end: Connection) -> Any:
-    if not end.poll(_PATIENCE_SECONDS):
-        raise AssertionError(f"rank {rank} said nothing for {_PATIENCE_SECONDS} seconds")
+    if not end.poll(SECONDS):
+        raise AssertionError(f"rank {rank} said nothing for {SECONDS} seconds")
     try:
         is_well, answer = pickle.loads(end.recv_bytes())
     except EOFError:

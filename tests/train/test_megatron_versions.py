@@ -17,6 +17,8 @@ import pytest
 import torch
 
 from orca_recipes.train.megatron_versions import reporting_to_this_process, standing_in_for_cuda
+from orca_recipes.train.processes.rank import train_as_rank
+from orca_recipes.train.training_settings import Request
 from tests.train.builds import HOME, read_steps
 
 VERSION = os.environ.get("ORCA_MEGATRON", "0.19.2")
@@ -31,7 +33,7 @@ ESSENTIAL = [
 ]
 
 # A large epsilon keeps AdamW from turning rounding of tiny gradients into steps of full size.
-CALM = ["--epsilon", "1e-3", "--learning-rate", "1e-3", "--batch-rows", "8", "--checkpoint-every", "2"]
+CALM = {"epsilon": 1e-3, "learning_rate": 1e-3, "batch_rows": 8}
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +81,17 @@ def test_the_essential_tests_of_the_trainer_pass_on_the_newest_version(other: Pa
     )
 
 
-def test_a_run_that_one_version_began_another_goes_on_with_and_back(other: Path, sums_build: Path, tmp_path: Path):
+def test_a_run_that_one_version_began_another_goes_on_with_and_back(
+    other: Path, sums_build: Path, tmp_path: Path, fork_ranks: Callable[..., list[Any]]
+):
     def train(out: Path, steps: int, *, newest: bool) -> None:
-        words = [str(sums_build), "--out", str(out), "--device", "cpu", "--steps", str(steps), *CALM]
-        run("-m", "orca_recipes.train", *words, megatron=other if newest else None)
+        if newest:
+            flags = [word for name, value in CALM.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+            words = [str(sums_build), "--out", str(out), "--device", "cpu", "--steps", str(steps), *flags]
+            run("-m", "orca_recipes.train", *words, megatron=other)
+        else:
+            asked = Request(build=sums_build, out=out, device="cpu", steps=steps, training=CALM)
+            fork_ranks(1, lambda rendezvous: train_as_rank(asked, rendezvous=rendezvous))
 
     changed, same = tmp_path / "changed", tmp_path / "same"
     for steps, newest in ((2, True), (4, False), (6, True)):

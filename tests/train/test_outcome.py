@@ -10,19 +10,13 @@ import pytest
 
 from orca_recipes.train.outcome import outcome_json
 from tests.train.builds import make_build, read_steps
+from tests.train.ranks import forked_command
 
 
 def told(*words: str, folder: Path) -> tuple[dict, str]:
     """What a command tells programs, and what it prints for people."""
-    done = subprocess.run(
-        [sys.executable, "-m", "orca_recipes.cli", *words, "--json"],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr
+    done = forked_command(*words, "--json", folder=folder)
+    assert done.status == 0, done.stderr
     return json.loads(done.stdout), done.stderr
 
 
@@ -36,7 +30,16 @@ def test_a_training_its_plan_its_export_its_import_and_a_sample_are_each_one_obj
     plan, _ = told(*train, "--dry-run", folder=project)
     assert (plan["steps"], plan["seconds"], plan["ranks"]) == (2, None, plan["layout"]["tensor_parallel"])
     assert plan["phases"][0].keys() >= {"datasets", "rows", "steps", "tokens", "trained_tokens", "learning_rate"}
-    found, progress = told(*train, folder=project)
+    done = subprocess.run(
+        [sys.executable, "-m", "orca_recipes.cli", *train, "--json"],
+        cwd=project,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    found, progress = json.loads(done.stdout), done.stderr
     assert "step 2/2" in progress
     assert (found["run"], found["status"], found["step"]) == ("run", 0, 2)
     assert found["loss"] == read_steps(project / "run")[-1]["loss"]

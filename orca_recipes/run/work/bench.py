@@ -129,14 +129,17 @@ class Bench:
         self.progress.advance(sum(sizes) - sum(sizes[place] for place in todo))
         results = []
         chosen = [tasks[place] for place in todo]
-        is_wide = self.is_spread or self.recipe.engine.spreads or len(chosen) >= TASKS_WORTH_WORKERS
-        workers = self.workers if is_wide else 1
         self.mapped[stage] = len(chosen)
-        for number, result in self.run(function, chosen, workers=workers):
+        for number, result in self.run(function, chosen, workers=self.workers_for(chosen)):
             results.append(result)
             self.progress.advance(sizes[todo[number]])
         folder.learn(task.name for task in chosen)
         return results
+
+    def workers_for(self, tasks: Sequence[object]) -> int:
+        """Count the workers for tasks: this process alone where they are few and of a small recipe."""
+        is_wide = self.is_spread or self.recipe.engine.spreads or len(tasks) >= TASKS_WORTH_WORKERS
+        return self.workers if is_wide else 1
 
     def run(
         self, function: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int, build: Path | None = None

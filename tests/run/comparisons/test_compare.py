@@ -147,6 +147,7 @@ def test_any_workers_and_any_chunks_give_the_same_bytes(tmp_path: Path, monkeypa
     monkeypatch.setattr("orca_recipes.run.comparisons.compare._PAIRS", 3)
     monkeypatch.setattr("orca_recipes.run.comparisons.meeting._HELD_AT_ONCE", 16)
     monkeypatch.setattr("orca_recipes.run.comparisons.meeting._PAIRS_AT_ONCE", 5)
+    monkeypatch.setattr("orca_recipes.run.work.bench.TASKS_WORTH_WORKERS", 1)
     second = built(tmp_path, both, *rows, out="second", workers=2)
     assert len(first.lost()) == 30
     assert first.lost() == second.lost()
