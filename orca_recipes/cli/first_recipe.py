@@ -26,13 +26,17 @@ _COLUMNS_SHOWN = 20
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FILE_NAME = re.compile(r"\.(jsonl?|ndjson|[ct]sv|parquet|arrow|zip|t?gz|tar|zst|xz|bz2)$")
 _NO_TOKENIZER = """\
-# Name the tokenizer of the model that is to be trained: a folder, a tokenizer.json or a SentencePiece model.
+# Name the model that is to be trained: a name of the Hugging Face hub, or a folder ("./name"). It brings the tokenizer,
+# the chat template and the end tokens.
+# [tokenizer]
+# model = "ORGANISATION/NAME"
+
+# Or name a tokenizer alone (a folder, a tokenizer.json or a SentencePiece model), and a template beside it:
 # [tokenizer]
 # kind = "hf"
-# path = "..."
-
+# path = "tokenizer.json"
 # [template]
-# kind = "from_tokenizer"        # the chat template that the tokenizer brings, or "chatml"
+# kind = "chatml"
 """
 
 

@@ -32,6 +32,14 @@ from orca_recipes.recipe.references import unknown_compared, unknown_references
 from orca_recipes.recipe.required import unmet
 from orca_recipes.recipe.wording import described, dotted
 
+_BROUGHT_BY: Mapping[tuple[toml_lines.Path, str], str] = {
+    (("tokenizer",), "a recipe needs the table [tokenizer]"): (
+        '; a chat model brings tokenizer and template: model = "ORGANISATION/NAME", or its folder, "./name"'
+    ),
+    (("template",), "a recipe needs the table [template]"): ", unless [tokenizer] names a model that brings one",
+}
+"""How to meet the two needs of a recipe that one line can meet together."""
+
 
 @dataclass(frozen=True)
 class LoadedRecipe:
@@ -136,7 +144,8 @@ def load_recipe(
         # In strict mode pydantic takes a list for a tuple only from JSON.
         recipe = Recipe.model_validate_json(json.dumps(full), context=context)
     except ValidationError as fault:
-        faults += _faults(complaints(fault, model=Recipe, table=full, owner="a recipe"), layers, path)
+        found = complaints(fault, model=Recipe, table=full, owner="a recipe")
+        faults += _faults([(at, said + _BROUGHT_BY.get((at, said), "")) for at, said in found], layers, path)
     faults += _faults(unknown_references(full, catalogue), layers, path)
     if not faults and recipe is not None:
         faults += _faults([*unmeasurable(recipe), *unknown_compared(recipe), *unlicensed(recipe)], layers, path)

@@ -71,6 +71,7 @@ class Segments:
         counts."""
         trained = is_trained(self.modes)
         starts = self.example_starts[:-1]
+        # The first token of an example is predicted by nothing, whatever its segment says.
         return np.asarray(_sums(np.where(trained, self.lengths, 0), starts) - trained[starts])
 
     @cached_property
@@ -94,6 +95,7 @@ class Segments:
 
 
 def _running_total(lengths: np.ndarray) -> np.ndarray:
+    # int64 from the start: lengths are int32, and their sum passes 2^31 in a shard of some gigabytes.
     total = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=total[1:])
     return total

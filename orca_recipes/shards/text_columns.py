@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 WIDTH = 16
 """Bytes of an id or a digest of a row."""
 
+# Two digits of each byte as one number: a whole column is written by one gather.
 _DIGITS = np.frombuffer(bytes(range(256)).hex().encode(), dtype=np.uint16)
 """The two hexadecimal digits of each byte."""
 
@@ -73,6 +74,7 @@ def binary_of(high: np.ndarray, low: np.ndarray, *, there: np.ndarray | None = N
     """Store ids or digests: two uint64 [n] to 16 bytes each; there: bool [n], null where it is false."""
     import pyarrow as pa
 
+    # Big-endian, so that bytes sort as the numbers do, and as the digits that people read.
     data = pa.py_buffer(np.stack([high, low], axis=1).astype(">u8"))
     found = pa.Array.from_buffers(pa.binary(WIDTH), len(high), [_bitmap(there), data])
     return cast("pa.FixedSizeBinaryArray", found)
@@ -115,6 +117,7 @@ def hex_halves(values: pa.LargeBinaryArray) -> np.ndarray | None:
     if (text_lengths(values) != 32).any():
         return None
     text = bytes(text_bytes(values))
+    # unhexlify takes capitals too, which no digest of ours has.
     if text.translate(None, b"0123456789abcdef"):
         return None
     return np.frombuffer(unhexlify(text), dtype=">u8").astype(np.uint64).reshape(-1, 2)

@@ -55,16 +55,19 @@ def write_pair(
 def _write_tokens(path: Path, vocabulary_size: int, blocks: Iterator[np.ndarray]) -> int:
     dtype = token_dtype(vocabulary_size)
     written = 0
+    # Blocks are large: a buffer would copy each once more.
     with path.open("wb", buffering=0) as file:
         for block in (block for block in blocks if len(block)):
             _check_vocabulary(path, block, vocabulary_size, written)
             _write_whole(file.fileno(), np.ascontiguousarray(block, dtype=dtype))
             written += len(block)
+        # A manifest may stand on the disk before the tokens do, and promise what a loss of power took away.
         os.fsync(file.fileno())
     return written
 
 
 def _check_vocabulary(path: Path, block: np.ndarray, vocabulary_size: int, written: int) -> None:
+    # Two passes that hardly cost anything; the place is looked for only where something is wrong.
     if block.max() < vocabulary_size and block.min() >= 0:
         return
     at = int(np.flatnonzero((block >= vocabulary_size) | (block < 0))[0])
@@ -74,4 +77,5 @@ def _check_vocabulary(path: Path, block: np.ndarray, vocabulary_size: int, writt
 def _write_whole(descriptor: int, tokens: np.ndarray) -> None:
     rest = tokens.data.cast("B")
     while rest:
+        # One write may take less than it is given: Linux stops at 2 GiB, and a full disk in the middle.
         rest = rest[os.write(descriptor, rest) :]

@@ -20,6 +20,7 @@ from orca_recipes.json_text import json_value
 from orca_recipes.traces.trace_segments import segments
 
 SUFFIX = ".sent"
+# Lines are only appended, and nearly all say that a request ended: the file is written anew with what is open.
 _MOST_BYTES = 1 << 20
 """A file begins anew when so much was appended, with what is open alone."""
 
@@ -70,6 +71,7 @@ class SentRequests:
         once: whether the endpoint answers one token once: then another sending to it is no other request.
         """
         before = self.open.get(key)
+        # With the same token the server answers what it answered before: nothing new can be billed.
         if before is not None and once and before.endpoint == endpoint:
             self.open[key] = Sending(before.tries, endpoint, before.token, counted=False)
             return before.token
@@ -125,6 +127,7 @@ class SentRequests:
         _is_locked(file)
         # Written and locked before it has its name: nobody takes over a half-made file.
         os.write(file, b"".join(self._lines()))
+        # The old file goes after the new one stands: a kill between the two counts twice, and loses nothing.
         aside.rename(self._folder / name)
         before, self._path = self._path, self._folder / name
         if before is not None:
@@ -145,6 +148,7 @@ class SentRequests:
         except OSError:
             return
         try:
+            # Another process may have taken it over between the listing and the lock: then its name is gone.
             if not _is_locked(file) or os.fstat(file).st_nlink == 0:
                 return
             self._read(path.read_bytes())

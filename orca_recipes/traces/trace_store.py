@@ -59,6 +59,7 @@ class TraceStore:
         self.folder = root / "segments"
         self.dropped = root / "dropped"
         self._index = Index(index or _index_path(root), self.folder, self.dropped)
+        # Apart, since what was bought comes before what was imported, and a segment says which it is by its name.
         self._writer, self._importer = SegmentWriter(self.folder), SegmentWriter(self.folder, IMPORTED)
 
     def refresh(self) -> None:
@@ -81,6 +82,7 @@ class TraceStore:
             by_segment.setdefault(entry.segment, []).append((entry.offset, key))
         for name, places in sorted(by_segment.items()):
             whole = dict(_lines(self.folder / name, sorted(places), entries))
+            # The index is a cache of the segments: one that points at other bytes is forgotten, never believed.
             if len(whole) < len(places):
                 self._index.forget(name)
             answers |= whole
@@ -157,10 +159,12 @@ class DurableAnswers:
     async def drain(self) -> None:
         """Return when all that was handed over is on the disk, or was refused."""
         if self._worker is not None:
+            # Who waits may be cancelled; the answers on their way to the disk are paid for.
             await asyncio.shield(self._worker)
 
     async def _work(self) -> None:
         while self._waiting:
+            # All that came while the disk was busy goes in one write: one flush for hundreds of answers.
             batch, self._waiting = self._waiting, []
             try:
                 await asyncio.to_thread(self._store.append, [trace for trace, _ in batch])
@@ -206,5 +210,6 @@ def _lines(
 
 def _index_path(root: Path) -> Path:
     """Return the path of a trace store's index on this machine; each store has one."""
+    # In the cache and not beside the segments: those may lie on a network, where SQLite's locks cannot be trusted.
     name = hashlib.blake2b(str(root.resolve()).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
     return platformdirs.user_cache_path(PROGRAM, appauthor=False) / f"traces-{name}-{LAYOUT}.sqlite"

@@ -134,6 +134,7 @@ class RunJournal:
 
     def _write(self, line: dict[str, Any]) -> None:
         self._log.write(json.dumps(line) + "\n")
+        # A run that is killed must not lose the steps that explain it.
         self._log.flush()
 
 
@@ -143,6 +144,7 @@ def open_journal(run: Path, *, after_step: int) -> Iterator[RunJournal]:
     from torch.utils.tensorboard import SummaryWriter
 
     path = run / LOG
+    # What was logged behind the checkpoint is done again, and would stand in the log twice.
     kept = [line for line in read_log(path) if line["step"] <= after_step]
     write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
     with path.open("a", encoding="utf-8") as log, ExitStack() as closing:
@@ -162,6 +164,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         try:
             lines.append(json_value(text))
         except ValueError:
+            # A line that a crash cut off is the last: what would follow it cannot be trusted.
             break
     return lines
 

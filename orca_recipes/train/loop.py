@@ -37,6 +37,7 @@ from orca_recipes.train.processes.parallel_layout import Layout, Place
 from orca_recipes.train.training_settings import Settings
 from orca_recipes.train.validation import GroupSums, Validation
 
+# A checkpoint or a validation makes one step long: the time left must not jump with it.
 _PACE_KEPT = 0.9
 """How much of the pace told so far stays in the next one."""
 
@@ -127,6 +128,7 @@ class Trainer:
             if ended or position.step % phase.training.checkpoint_every == 0:
                 self.keeper.save(position, ended=phase if ended else None)
                 saved = position
+        # A run that was told to stop right behind a checkpoint would else write it twice.
         if saved != position:
             self.keeper.save(position, ended=None)
         self.keeper.settle(wait=True)
@@ -138,6 +140,8 @@ class Trainer:
 
     def _told_to_stop(self) -> bool:
         """Tell whether any rank was told to stop; every rank calls it."""
+        # Signals reach ranks at different times: one that stopped alone would leave the others waiting in a collective
+        # for ever.
         told = torch.tensor([float(self.stop_requested())], device=self.place.device)
         torch.distributed.all_reduce(told)
         return bool(told.item())
@@ -154,6 +158,7 @@ class Trainer:
             raise NonFiniteLoss(self._why_not_finite(here, totals.bad_rows))
         rate = self.rates.at(self._schedule_step(phase, position))
         taken = self.optimizer.step(learning_rate=rate, terms=own.terms)
+        # The loss was finite and a gradient is not: which of the rows did it nobody can tell, so all are named.
         if not taken.is_taken:
             every = [order[row] for row in range(position.row, stop_row)]
             raise NonFiniteLoss(f"{here}: the gradient is not finite; its rows are {describe(self.rows, every)}")
@@ -161,6 +166,8 @@ class Trainer:
         step = Step(
             step=done.step,
             phase=phase.number,
+            # A step without one target (all rows cut or unmarked) is possible in a small data set, and no reason to
+            # fail.
             loss=totals.loss / max(totals.terms, 1),
             target_tokens=totals.target_tokens,
             rows=stop_row - position.row,
@@ -181,6 +188,8 @@ class Trainer:
         losses_B: list[tuple[tuple[RowPlace, ...], torch.Tensor]] = []
 
         def hear(batch: Batch, loss_BT: torch.Tensor) -> None:
+            # Summed in float64: the order of micro-batches would else show in the last digits of the loss that is
+            # logged.
             losses_B.append((batch.places, loss_BT.sum(dim=1, dtype=torch.float64)))
             if also is not None:
                 also(batch, loss_BT)
@@ -204,12 +213,15 @@ class Trainer:
     def _joined(self, totals: Totals) -> Totals:
         """Sum the totals of all ranks."""
         numbers = [totals.loss, totals.terms, totals.target_tokens, totals.stored_tokens, totals.flops]
+        # Ranks of one tensor-parallel group hold the same rows: only one of them counts, or losses would be added up
+        # twice.
         mine = [number if self.place.counts else 0.0 for number in numbers]
         joined = torch.tensor(mine, dtype=torch.float64, device=self.place.device)
         torch.distributed.all_reduce(joined)
         loss, terms, target_tokens, stored_tokens, flops = joined.tolist()
         bad = totals.bad_rows
         if not math.isfinite(loss):
+            # Only where something is wrong, which all ranks know from the sum: gathering objects would halt each step.
             gathered: list[tuple[RowPlace, ...]] = [()] * self.layout.processes
             torch.distributed.all_gather_object(gathered, totals.bad_rows if self.place.counts else ())
             bad = tuple(place for places in gathered for place in places)
@@ -236,6 +248,8 @@ class Trainer:
 
     def _schedule_step(self, phase: TrainingPhase, position: Position) -> int:
         """Compute the schedule's step from rows, so that earlier batches may have had another size."""
+        # Steps are counted over the phases that are trained, so that a run that begins with phase 2 warms up as any
+        # other.
         before = sum(earlier.steps for earlier in self.settings.chosen if earlier.number < phase.number)
         return before + position.row // phase.training.batch_rows
 

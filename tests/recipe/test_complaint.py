@@ -234,8 +234,9 @@ def test_a_recipe_needs_its_tables(faults: Faults) -> None:
     assert faults("seed = 1\n") == [
         '0: name: a recipe needs the option "name"',
         "0: collections: a recipe needs the table [collections]",
-        "0: tokenizer: a recipe needs the table [tokenizer]",
-        "0: template: a recipe needs the table [template]",
+        "0: tokenizer: a recipe needs the table [tokenizer]; a chat model brings tokenizer and template: "
+        'model = "ORGANISATION/NAME", or its folder, "./name"',
+        "0: template: a recipe needs the table [template], unless [tokenizer] names a model that brings one",
     ]
 
 

@@ -107,6 +107,7 @@ def head_part(task: HeadTask) -> int:
     frame = task.pool.frame()
     found = own_systems(frame).alias("system").drop_nulls()
     writer = PartWriter(task.folder, task.name)
+    # Two different ones are enough to know that the collection shares none.
     write_frame(writer.path(".arrow"), found.filter(found != "").unique().sort().head(2).to_frame())
     writer.keep([".arrow"], {})
     return frame.height
@@ -117,6 +118,7 @@ def shared_system(folder: StageFolder, names: Sequence[str]) -> str | None:
     import polars as pl
 
     found = pl.concat([read_frame(folder.file(f"{name}.arrow")) for name in names])["system"].unique()
+    # A text that all rows share would make all of them alike.
     return found[0] if len(found) == 1 else None
 
 
@@ -128,6 +130,8 @@ def sketch_part(task: SketchTask) -> int:
         sketch = kind.sketch_others(texts=texts) if task.pool.is_other else kind.sketch(texts=texts)
         keys, rows = sketch.keys, sketch.rows
         if known is not None:
+            # Keys that nobody else has meet nobody: of a large collection against a small benchmark nearly all are left
+            # out.
             held = Known(np.load(known, mmap_mode="r")).holds(keys)
             keys, rows = keys[held], rows[held]
         order = np.argsort(keys)
@@ -152,6 +156,7 @@ def keep_known(folder: StageFolder, name: str, keys: np.ndarray, shared: np.ndar
 
 def keep_array(path: Path, array: np.ndarray) -> None:
     """Write an array; numpy, writing to a file by itself, forgets why a disk refuses it."""
+    # np.save into a file of a full disk raises an error without a number, which could not be told in a sentence.
     data = io.BytesIO()
     np.save(data, array)
     path.write_bytes(data.getbuffer())

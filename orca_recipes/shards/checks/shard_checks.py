@@ -92,6 +92,7 @@ def check_shard(
     check.findings.extend(_guard_findings(check, shard, promised))
     unordered = _unordered_tokens(shard, promised)
     check.findings.extend(_named(check.prefix, shard, promised, records, sampler, unordered))
+    # Proofs of texts believe the records: only those that the manifest promised.
     agree = records is not None and tables.is_sound(file)
     return check, OpenShard(shard if unordered is None else None, whole, agree)
 
@@ -114,6 +115,7 @@ def _shard(directory: Path, check: ShardCheck, damaged: frozenset[str], *, by_ra
     pair = [path(Path(check.prefix)).as_posix() for path in (index_path, tokens_path)]
     for file in pair:
         path = directory / file
+        # A missing file was told by `file_checks`: once is enough.
         if not path.is_file() and (file in damaged or not is_elsewhere(path)):
             return None
     try:

@@ -77,6 +77,7 @@ def import_hf(
     with tempfile.TemporaryDirectory() as made, running(Layout(), seed=1):
         chat = Path(made) / "chat"
         copy_chat_files(folder if build is None else build / TOKENIZER, chat)
+        # Older models name their end tokens in config.json alone: without them `generate` would never stop.
         if build is None and not (chat / GENERATION).is_file():
             write_json(chat / GENERATION, {key: config[key] for key in _TOKEN_IDS if config.get(key) is not None})
         imported = Checkpoint(
@@ -100,6 +101,7 @@ def export_hf(checkpoint: Path, folder: Path) -> Architecture:
     if place.exists() and (not place.is_dir() or any(publishing.foreign_files(place, set()))):
         raise BuildError(f"{folder} is in the way: remove it, or name another folder to export to")
     found = read_checkpoint(checkpoint)
+    # What an export that was killed put aside comes back first, or two folders would claim the name.
     publishing.put_back(place, last=CONFIG, own=_none)
     aside = publishing.make_aside(place)
     try:
@@ -155,6 +157,7 @@ class _Theirs:
         """Read this rank's part of a weight; new tokens get the mean of all others. Every rank asks for the same."""
         found = self._weights[name].part(self._files, *_tensor_place())
         if name in TABLES and self._tokens < self._architecture.vocabulary_size:
+            # The tensor is a view of a mapped file, which cannot be written.
             found = found.clone()
             grow_table(found, self._tokens, self._architecture.vocabulary_size)
         return found
@@ -211,5 +214,6 @@ def _dtype(architecture: Architecture) -> torch.dtype:
 
 def _check_same_model(folder: Path, theirs: Architecture, ours: Architecture) -> None:
     fitted = replace(theirs, vocabulary_size=ours.vocabulary_size, padded_vocabulary_size=ours.padded_vocabulary_size)
+    # A larger vocabulary of theirs would lose rows of its table, some of which a prompt may hold.
     if fitted != ours or theirs.vocabulary_size > ours.vocabulary_size:
         raise ModelError(f"{folder}: it is not the model that is to be filled: name the folder that it was made from")

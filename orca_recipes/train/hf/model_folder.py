@@ -40,6 +40,7 @@ _INDEX = "model.safetensors.index.json"
 # As transformers cuts models: hubs and readers cope with files of this size.
 _FILE_BYTES = 5_000_000_000
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+# Computed from the configuration; old checkpoints of Llama store it beside the weights.
 _LEFT_OUT = "rotary_emb.inv_freq"
 """Older checkpoints hold RoPE's frequencies, which follow from the configuration."""
 
@@ -154,6 +155,7 @@ def write_safetensors(
                 writing.write(*next(left))
     if len(files) > 1:
         weight_map = {name: file for file, names in files.items() for name in names}
+        # Last: a folder with an index is whole.
         write_json(folder / _INDEX, {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map})
 
 
@@ -167,11 +169,13 @@ class _SafetensorsFile:
         self._dtype, self._places = dtype, {}
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         end = 0
+        # `save_file` sorts so: files are then equal byte for byte, however they were written.
         for name in sorted(shapes):
             start, end = end, end + dtype.itemsize * math.prod(shapes[name])
             header[name] = {"dtype": _DTYPES[dtype], "shape": list(shapes[name]), "data_offsets": [start, end]}
             self._places[name] = start
         told = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        # The format wants tensors to begin at multiples of eight bytes, so that they can be mapped.
         told += b" " * (-len(told) % 8)
         self._first = 8 + len(told)
         self._file = path.open("wb")

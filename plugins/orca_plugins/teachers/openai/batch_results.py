@@ -82,6 +82,7 @@ class Results:
                 elif isinstance(outcome, Again):
                     panel.failed(self._note.endpoint, outcome.kind)
             await _keep_all(waiting, keep, panel)
+            # Only once all answers are on the disk: until then a killed run reads the file again instead of asking.
             path.unlink()
         if useless is not None:
             return useless.fault(api.endpoint)
@@ -114,6 +115,7 @@ class Results:
         """Yield outcomes of the questions of a result file, each once."""
         for told in _lines(path):
             key = _key(told.get("custom_id"))
+            # A file may name what was never asked, or answer twice: nobody's answer may be kept under another's key.
             if key is None or key not in self._asked or key in self._done:
                 continue
             outcome = self._outcome(told, self._asked[key])

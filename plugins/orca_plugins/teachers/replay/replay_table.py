@@ -80,6 +80,7 @@ def find(examples: pl.DataFrame, folder: Path, *, by: str) -> pl.DataFrame:
     keys = examples.select(key=_key(by))["key"]
     hi, lo = text_digests(keys.fill_null(""))
     places = _places(hi, lo, folder)
+    # Null keys were digested as empty text, which another row's key may be.
     places[keys.is_null().to_numpy()] = -1
     found = np.flatnonzero(places >= 0)
     texts = _texts(places[found], folder)
@@ -239,6 +240,7 @@ def _texts(places: np.ndarray, folder: Path) -> pl.DataFrame:
 
     names = ["answer", *BESIDE_ANSWER]
     batches, rows = (np.load(folder / f"{name}.npy", mmap_mode="r")[places] for name in ("batch", "row"))
+    # Batch by batch, so that each is opened once, however the questions lie among them.
     order = np.argsort(batches, kind="stable")
     bounds = np.flatnonzero(np.append(True, np.diff(batches[order]) != 0)) if len(order) else np.empty(0, np.int64)
     pieces = [pa.schema([(name, pa.large_string()) for name in names]).empty_table()]
