@@ -36,8 +36,9 @@ class Sketch:
 class Comparison(Filter, ABC):
     """Keeps or rejects conversations for what others hold.
 
-    `texts` of all methods hold a question and an answer a row (String, never null): what users say, under a system
-    message of the row's own unless its whole collection shares that; and what is trained, or the reference answers.
+    `texts` of all methods hold a question and an answer a row (String, never null): what the row's users say, under a
+    system message of the row's own unless its whole collection shares that; and what is trained, or the reference
+    answers.
     """
 
     action: Annotated[
@@ -56,6 +57,11 @@ class Comparison(Filter, ABC):
     def among_themselves(self) -> bool:
         """Tell whether the dataset's conversations are compared with each other too."""
         return True
+
+    def reads_prompts(self) -> bool:
+        """Tell whether a conversation's question is to hold all that users say in it, shots and a strategy's words too,
+        and not only what its row asks."""
+        return False
 
     def of_questions(self) -> Self | None:
         """Return the same comparison of questions alone, to run before answers are bought; None: it needs answers.

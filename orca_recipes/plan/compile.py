@@ -208,7 +208,10 @@ def _converse(
         "converse",
         f"{name}/{collection}",
         kind=_converse_kinds(recipe, dataset, collection),
-        decisive=_converse_decisive(recipe, name, collection),
+        decisive={
+            **_converse_decisive(recipe, name, collection),
+            **({"compared": "what rows ask"} if dataset.comparisons else {}),
+        },
         inputs=inputs,
         kinds=_conversing(recipe, dataset, collection),
     )

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 MADE, PASSED = ".arrow", ".passed.arrow"
 """The files of a part: conversations as they were made; and, where not all passed, the rows of those that did."""
+BESIDE, ASKED = ".asked.arrow", ("asked_question", "asked_system")
+"""The file of a part that holds what the rows of its conversations ask and the system messages that they bring, where
+a dataset compares them; its columns."""
 
 
 def passed_rows(part: Part) -> np.ndarray | None:

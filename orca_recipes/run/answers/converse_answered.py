@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orca_recipes.contract.frames import conversations_schema, stored_conversations_schema
+from orca_recipes.contract.frames import stored_conversations_schema
 from orca_recipes.run.answers.ask import asked_parts, whole
-from orca_recipes.run.conversations.converse import count_echoes, keep_part, passing, rejections, teach
+from orca_recipes.run.conversations.converse import count_echoes, keep_part, passing, rejections, teach, write_asked
 from orca_recipes.run.conversations.course import Course, course_of
+from orca_recipes.run.conversations.teaching import taught_schema
 from orca_recipes.run.work.account import read_account
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import read_frame
@@ -65,7 +66,7 @@ def answered_part(task: AnsweredTask) -> int:
 
     asked, answers = whole(read_frame(task.asked)), read_frame(task.answers)
     echoes = 0
-    kept: list[pl.DataFrame] = [pl.DataFrame(schema=conversations_schema())]
+    kept: list[pl.DataFrame] = [pl.DataFrame(schema=taught_schema(task.course))]
     rejected: list[pl.DataFrame] = []
     for sample in asked["sample"].unique().sort():
         unasked = (asked["sample"] == sample) & asked["key"].is_not_null() & answers["key"].is_null()
@@ -84,7 +85,8 @@ def answered_part(task: AnsweredTask) -> int:
         "echoes": echoes,
     }
     made = out.select(list(stored_conversations_schema()))
-    keep_part(PartWriter(task.folder, task.name), asked.height, made, rejected, **facts)
+    writer = PartWriter(task.folder, task.name)
+    keep_part(writer, asked.height, made, rejected, beside=write_asked(writer, out), **facts)
     return asked.height
 
 

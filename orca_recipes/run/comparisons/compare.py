@@ -43,7 +43,7 @@ from orca_recipes.run.examples.selection import read_selection, taken_copies
 from orca_recipes.run.work.account import ACCOUNT
 from orca_recipes.run.work.bench import AnyTask, Bench
 from orca_recipes.store.arrow_files import IDS, read_frame, write_frame
-from orca_recipes.store.made_conversations import MADE, passed_mask
+from orca_recipes.store.made_conversations import BESIDE, MADE, passed_mask
 from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class _Comparing:
                 collection,
                 part.report["out"],
                 passed_mask(part),
+                asked=part.file(BESIDE),
             )
             for part in converse.parts()
             if part.name != ACCOUNT

@@ -1,7 +1,8 @@
 """Texts that comparisons see of a conversation or an example: its question and its answer.
 
-Users' turns are the question and trained turns the answer. A system message that the row brings belongs to its
-question, unless all rows of its collection bring the same one: that says nothing of any of them.
+What the row's users say is the question, whatever a strategy adds to it (words, shots), and trained turns the answer. A
+system message that the row brings belongs to its question, unless all rows of its collection bring the same one: that
+says nothing of any of them.
 """
 
 from __future__ import annotations
@@ -9,25 +10,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orca_recipes.contract.messages import last_answer
+from orca_recipes.run.examples.row_texts import brought_systems, users_words
+from orca_recipes.store.made_conversations import ASKED
 
 if TYPE_CHECKING:
     import polars as pl
 
-CONVERSATION = ["system_message", "messages"]
-"""The columns of a conversation that are looked at."""
+CONVERSATION = ["messages"]
+"""The columns of a conversation that are looked at, beside ASKED."""
 EXAMPLE = ["question", "references", "system", "answer", "messages"]
 """The columns of an example that are looked at."""
 
 
-def compared_texts(frame: pl.DataFrame, *, shared: str | None) -> pl.DataFrame:
-    """Return question and answer of each row, String, never null.
+def compared_texts(frame: pl.DataFrame, *, shared: str | None, whole: bool = False) -> pl.DataFrame:
+    """Compute question and answer of each row, String, never null.
 
     Args:
-        frame: columns of CONVERSATION, or of EXAMPLE. shared: the system message of the whole collection.
+        frame: columns of CONVERSATION and ASKED, or of EXAMPLE. shared: the system message of the whole collection.
+        whole: whether a conversation's question is all that users say in it.
     """
     import polars as pl
 
     told = _told(frame["messages"])
+    if ASKED[0] in frame.columns and not whole:
+        told = told.with_columns(question=frame[ASKED[0]])
     if "question" in frame.columns:
         told = told.with_columns(frame["question"].alias("own"), _answers(frame).alias("told"))
         told = told.with_columns(question=pl.coalesce("question", "own"), answer=pl.coalesce("answer", "told"))
@@ -40,13 +46,7 @@ def compared_texts(frame: pl.DataFrame, *, shared: str | None) -> pl.DataFrame:
 
 def own_systems(frame: pl.DataFrame) -> pl.Series:
     """Take the system messages that rows bring; null if the recipe drew it, or there is none."""
-    import polars as pl
-
-    first = pl.col("messages").list.first().struct
-    head = pl.when(first.field("role") == "system").then(first.field("content"))
-    if "question" in frame.columns:
-        return frame.select(head=pl.coalesce("system", head))["head"]
-    return frame.select(head=pl.when(pl.col("system_message") == "").then(head))["head"]
+    return frame[ASKED[1]] if ASKED[1] in frame.columns else brought_systems(frame)
 
 
 def _told(messages: pl.Series) -> pl.DataFrame:
@@ -54,10 +54,9 @@ def _told(messages: pl.Series) -> pl.DataFrame:
     import polars as pl
 
     said, element = pl.element().struct, pl.col("messages")
-    asked = element.list.eval(said.field("content").filter(said.field("role") == "user")).list.join("\n")
     trained = said.field("trained").fill_null(value=False) & (said.field("role") == "assistant")
     answered = element.list.eval(said.field("content").filter(trained)).list.join("\n")
-    frame = pl.DataFrame({"messages": messages}).select(question=asked, answer=answered)
+    frame = pl.DataFrame({"messages": messages}).select(users_words(messages).alias("question"), answer=answered)
     return frame.with_columns(answer=pl.when(pl.col("answer") != "").then("answer"))
 
 

@@ -29,7 +29,7 @@ class Side:
     which: np.ndarray
     places: np.ndarray
 
-    def texts(self) -> pl.DataFrame:
+    def texts(self, *, whole: bool) -> pl.DataFrame:
         """Return question and answer of each row; a row that stands in many pairs is read once."""
         import polars as pl
 
@@ -37,7 +37,7 @@ class Side:
         for number, (pool, head) in enumerate(zip(self.pools, self.heads, strict=True)):
             chosen = np.flatnonzero(self.which == number)
             needed, back = np.unique(self.places[chosen], return_inverse=True)
-            found.append(pool.texts(head, needed)[back.reshape(-1)])
+            found.append(pool.texts(head, needed, whole=whole)[back.reshape(-1)])
             rows.append(chosen)
         return pl.concat(found)[np.argsort(np.concatenate(rows))]
 
@@ -56,7 +56,8 @@ class LikenessTask:
 
 def likeness_part(task: LikenessTask) -> int:
     """Store how alike pairs are, NaN where they are not."""
-    found = task.kind.likeness(mine=task.mine.texts(), theirs=task.theirs.texts(), shared=task.shared)
+    mine, theirs = (side.texts(whole=task.kind.reads_prompts()) for side in (task.mine, task.theirs))
+    found = task.kind.likeness(mine=mine, theirs=theirs, shared=task.shared)
     writer = PartWriter(task.folder, task.name)
     keep_array(writer.path(".npy"), found.fill_null(float("nan")).to_numpy())
     writer.keep([".npy"], {"rows": len(found)})

@@ -28,7 +28,7 @@ class Pool:
     of: the collection. source: what the rows belong to, for people: a collection or a mixture. count: of its rows.
     rows: bool [rows of the file], which of them take part, None for all. ids_of: the file that holds the ids of
     examples, from `start` on; None for conversations, which hold their own. is_asked: whether they are the dataset's,
-    and nobody answered yet.
+    and nobody answered yet. asked: of conversations, the file beside theirs that tells what their rows ask.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Pool:
     ids_of: Path | None = None
     start: int = 0
     is_asked: bool = False
+    asked: Path | None = None
 
     @property
     def is_example(self) -> bool:
@@ -66,14 +67,16 @@ class Pool:
         import polars as pl
 
         frame = read_frame(self.path, columns=list(columns or (EXAMPLE if self.is_example else CONVERSATION)))
+        if columns is None and self.asked is not None:
+            frame = frame.hstack(read_frame(self.asked))
         return frame if self.rows is None else frame.filter(pl.Series(self.rows))
 
-    def texts(self, shared: str | None, places: np.ndarray | None = None) -> pl.DataFrame:
+    def texts(self, shared: str | None, places: np.ndarray | None = None, *, whole: bool = False) -> pl.DataFrame:
         """Return question and answer of its rows, or of those at some places."""
         import polars as pl
 
         frame = self.frame() if places is None else self.frame()[places]
-        texts = compared_texts(frame, shared=shared)
+        texts = compared_texts(frame, shared=shared, whole=whole)
         return texts.with_columns(answer=pl.lit("")) if self.is_asked else texts
 
 
@@ -124,9 +127,12 @@ def shared_system(folder: StageFolder, names: Sequence[str]) -> str | None:
 
 def sketch_part(task: SketchTask) -> int:
     """Store a pool's keys, rising, each with its row, the signatures, and a number for each signature."""
-    texts = task.pool.texts(task.shared)
+    texts_of = {
+        whole: task.pool.texts(task.shared, whole=whole) for whole in {kind.reads_prompts() for kind in task.kinds}
+    }
     writer, suffixes = PartWriter(task.folder, task.name), []
     for number, (kind, known) in enumerate(zip(task.kinds, task.known, strict=True)):
+        texts = texts_of[kind.reads_prompts()]
         sketch = kind.sketch_others(texts=texts) if task.pool.is_other else kind.sketch(texts=texts)
         keys, rows = sketch.keys, sketch.rows
         if known is not None:
@@ -141,8 +147,8 @@ def sketch_part(task: SketchTask) -> int:
         for name, array in arrays.items():
             suffixes.append(f"-{number}-{name}.npy")
             keep_array(writer.path(suffixes[-1]), array)
-    writer.keep(suffixes, {"rows": texts.height})
-    return texts.height
+    writer.keep(suffixes, {"rows": task.pool.count})
+    return task.pool.count
 
 
 def keep_known(folder: StageFolder, name: str, keys: np.ndarray, shared: np.ndarray) -> str:

@@ -15,7 +15,6 @@ import numpy as np
 
 from orca_recipes.contract.frames import (
     completed_messages,
-    conversations_schema,
     examples_schema,
     messages_type,
     repeated,
@@ -36,14 +35,14 @@ from orca_recipes.run.conversations.matching_rule import (
 )
 from orca_recipes.run.conversations.shots import with_shots
 from orca_recipes.run.conversations.system_messages import headed
-from orca_recipes.run.conversations.teaching import taught
+from orca_recipes.run.conversations.teaching import taught, taught_schema
 from orca_recipes.run.examples.drawn_account import account_of_drawing
 from orca_recipes.run.segments.less_training import less_trained
 from orca_recipes.run.work.account import count_reasons
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.blame import placed
 from orca_recipes.store.arrow_files import write_frame, write_table
-from orca_recipes.store.made_conversations import MADE, write_made, write_passed
+from orca_recipes.store.made_conversations import ASKED, BESIDE, MADE, write_made, write_passed
 from orca_recipes.store.narrow_tables import narrow
 from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
@@ -87,6 +86,7 @@ def converse_part(task: ConverseTask) -> int:
     made = conversations.select(list(stored_conversations_schema()))
     write_made(writer, narrow(made.rechunk().to_arrow()), task.earlier)
     suffixes, told = write_passed(writer, passed, made.height)
+    suffixes += write_asked(writer, conversations)
     lost = _joined(rejected + filtered)
     write_frame(writer.path(".rejected.arrow"), lost)
     report = {
@@ -132,6 +132,14 @@ def _as_trained(conversations: pl.DataFrame, course: Course) -> pl.DataFrame:
     return conversations.with_columns(messages=pl.when(of_rule).then("messages").otherwise(pl.lit(less)))
 
 
+def write_asked(writer: PartWriter, conversations: pl.DataFrame) -> list[str]:
+    """Write what the rows of conversations ask, where these are compared; return the file's suffix."""
+    if ASKED[0] not in conversations.columns:
+        return []
+    write_frame(writer.path(BESIDE), conversations.select(ASKED))
+    return [BESIDE]
+
+
 def keep_part(
     writer: PartWriter,
     taken: int,
@@ -139,12 +147,13 @@ def keep_part(
     rejected: Sequence[pl.DataFrame],
     *,
     twins: pl.DataFrame | None = None,
+    beside: Sequence[str] = (),
     **facts: Any,
 ) -> None:
     """Store a part: what was made of so many rows taken in, and what was rejected; facts go into its report.
 
     Args:
-        twins: rejections that name a twin.
+        twins: rejections that name a twin. beside: suffixes of files that the part holds already.
     """
     import polars as pl
 
@@ -155,7 +164,7 @@ def keep_part(
     write_table(writer.path(".arrow"), narrow(made.rechunk().to_arrow()))
     write_frame(writer.path(".rejected.arrow"), out)
     report = {"in": taken, "out": made.height, "rejected": count_reasons(out["reason"]), **facts}
-    writer.keep([".arrow", ".rejected.arrow"], report)
+    writer.keep([".arrow", ".rejected.arrow", *beside], report)
 
 
 def ask(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
@@ -211,7 +220,7 @@ def teach(asked: pl.DataFrame, answers: pl.DataFrame, course: Course) -> tuple[p
             rejected.append(rejections(mine, unanswered, f"teacher {course.teacher_name}"))
             there = unanswered.is_null()
             made.append(taught(_only(mine, there), _only(given, there), rule, course))
-    return _stacked(made, conversations_schema()), rejected
+    return _stacked(made, taught_schema(course)), rejected
 
 
 def conversed(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame], int]:

@@ -40,7 +40,8 @@ class Course:
     student_messages: what the student sees where prompts are erased, one drawn for each example; none: no system
     message. prepared: what the teacher looks its answers up in, where it does. counter: where some rule counts tokens.
     shots: the pool of answered examples (`run/shots`), where some strategy shows them. trains_history: whether earlier
-    answers of a conversation stay trained where a new one ends it.
+    answers of a conversation stay trained where a new one ends it. train_on: what the dataset trains of them, where no
+    rule says it; filters look at that. compares: whether conversations are compared, by what their rows ask.
     """
 
     collection: str
@@ -56,6 +57,7 @@ class Course:
     shots: Path | None = None
     trains_history: bool = False
     train_on: TrainOn | None = None
+    compares: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def course_of(bench: Bench, dataset: str, collection: str) -> Course:
         trains_history=bench.recipe.collections[collection].trains_history(),
         counter=QuestionCounter(bench.recipe.tokenizer, bench.student.folder),
         train_on=chosen.train_on,
+        compares=bool(chosen.comparisons),
     )
 
 

@@ -6,7 +6,7 @@ repeat; that question and answer were left as they were is checked here, on ever
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orca_recipes.contract.frames import completed, completed_messages, conversations_schema, examples_schema, repeated
 from orca_recipes.contract.messages import ends_with_answer, last_answer, untrained, without_last_answer
@@ -17,7 +17,9 @@ from orca_recipes.run.conversations.chats import asked_by_question, with_history
 from orca_recipes.run.conversations.matching_rule import BoundRule, keeps_own_answer
 from orca_recipes.run.conversations.system_messages import drawn_texts
 from orca_recipes.run.conversations.views import teacher_view, without_system
+from orca_recipes.run.examples.row_texts import brought_systems, users_words
 from orca_recipes.run.segments.less_training import less_trained
+from orca_recipes.store.made_conversations import ASKED
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,7 +71,25 @@ def taught(asked: pl.DataFrame, answers: pl.DataFrame, rule: BoundRule, course: 
         answers["finish_reason"],
         view.instruction.alias("instruction"),
     )
-    return completed(conversations, conversations_schema())
+    if course.compares:
+        conversations = conversations.hstack(_asked(asked))
+    return completed(conversations, taught_schema(course))
+
+
+def taught_schema(course: Course) -> dict[str, Any]:
+    """Return the columns that `taught` makes: `frames.CONVERSATIONS`, and ASKED where conversations are compared."""
+    import polars as pl
+
+    return {**conversations_schema(), **(dict.fromkeys(ASKED, pl.String) if course.compares else {})}
+
+
+def _asked(asked: pl.DataFrame) -> pl.DataFrame:
+    """Compute the columns ASKED: what each row asks before a strategy adds to it, and the system message it brings."""
+    import polars as pl
+
+    question = pl.coalesce(pl.lit(users_words(asked["messages"])), "question")
+    system = pl.when(pl.col("message_id") == "").then(pl.lit(brought_systems(asked)))
+    return asked.select(question.alias(ASKED[0]), system.alias(ASKED[1]))
 
 
 def _as_taught(messages: pl.Series, given: pl.Series, rule: BoundRule, course: Course) -> pl.Series:

@@ -62,6 +62,9 @@ class Decontaminate(Comparison):
     def among_themselves(self) -> bool:
         return False
 
+    def reads_prompts(self) -> bool:
+        return True
+
     def of_questions(self) -> Self | None:
         return self if self.action == "reject" else None
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from orca_recipes.catalogue import Catalogue
-from orca_recipes.errors import MixtureError, RecipeError
+from orca_recipes.errors import BuildError, MixtureError, RecipeError
 from orca_recipes.explain.explain import explain_example
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build
@@ -85,12 +85,13 @@ def built(
     tables: str = "",
     workers: int = 1,
     has_system: bool = False,
+    answer: str = "answer",
     out: str = "out",
 ) -> Built:
     """Build a dataset of two collections."""
     for name, rows in (("one", one), ("two", two or [(sentence(1_000_000), "b")]), ("exam", exam)):
         write(place / f"{name}.jsonl", rows)
-    columns = f"""{{ question = "q", answer = "a"{', system = "s"' if has_system else ""} }}"""
+    columns = f"""{{ question = "q", {answer} = "a"{', system = "s"' if has_system else ""} }}"""
     collections = "".join(
         f'[collections.{name}]\nkind = "files"\npath = "{name}.jsonl"\ncolumns = {columns}\n'
         for name in ("one", "two", "exam")
@@ -163,6 +164,49 @@ def test_a_system_message_that_a_whole_collection_shares_makes_nobody_alike(tmp_
     found = built(tmp_path, NEAR, rows, other, exam=rows[:1], has_system=True)
     assert {collection for collection, _ in found.lost()} == {"two"}
     assert len(found.lost()) == 1
+
+
+SHOWN = """
+[[rules]]
+strategy = "shown"
+[strategies.shown]
+kind = "few_shot"
+fewest = 4
+most = 4
+"""
+WORDED = f"""
+[[rules]]
+strategy = "worded"
+[strategies.worded]
+kind = "instruct"
+prompt = "{{question}} {sentence(77, 90)}"
+"""
+HEADED = f"""
+[datasets.main.student]
+erase = true
+system_message = "said"
+[system_messages.said.messages]
+one = "{sentence(78, 90)}"
+two = "{sentence(79, 90)}"
+"""
+
+
+@pytest.mark.parametrize("tables", [SHOWN, WORDED, HEADED], ids=["shots", "words", "student"])
+def test_what_is_said_beside_a_rows_question_makes_nobody_alike_nor_other(tmp_path: Path, tables: str):
+    rows = [(sentence(n, 12), f"a{n}") for n in range(6)]
+    twins = [*rows, (f"{rows[0][0]} other", "b")]
+    made = built(
+        tmp_path, NEAR, twins, [(sentence(n, 12), "b") for n in range(10, 16)], tables=tables, answer="reference"
+    )
+    (lost,) = made.lost().values()
+    assert (lost["collection"], lost["stage"]) == ("one", "filter near_duplicates")
+    assert lost["place"] in (1, 7)
+
+
+def test_an_item_of_a_benchmark_is_found_among_shots(tmp_path: Path):
+    rows = [(sentence(n, 12), f"a{n}") for n in range(4)]
+    with pytest.raises(BuildError, match="5 of 5 rows lost: 5 filter decontaminate: an item of exam stands in it"):
+        built(tmp_path, CLEAN, [*rows, ITEMS[3]], [(sentence(n, 12), "b") for n in range(10, 15)], tables=SHOWN)
 
 
 def test_items_of_a_benchmark_are_found_in_disguise(tmp_path: Path):
