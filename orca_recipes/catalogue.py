@@ -74,6 +74,7 @@ class Catalogue:
         self._broken: list[BrokenPlugin] = []
         self._loaded: list[LoadedPlugin] = []
         self._owners: dict[str, tuple[str, str, str]] = {}
+        # The order of installed packages differs between machines, and errors would name another plugin first.
         for point in sorted(metadata.entry_points(group=hooks.GROUP), key=_place_of_entry_point):
             self._load(point)
         for plugin in plugins:
@@ -296,6 +297,7 @@ def _extra_that_installs(module: str, distribution: str) -> str | None:
         found = re.match(r"([\w.-]+).*;.*\bextra\s*==\s*['\"]([\w.-]+)['\"]", requirement)
         if found and f"{_normal(found[1])}-".startswith(f"{_normal(module)}-"):
             extras.append(found[2])
+    # The extra `test` installs everything: true, and no advice.
     return min(extras, key=lambda extra: (extra == "test", extra != module), default=None)
 
 

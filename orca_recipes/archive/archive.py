@@ -69,9 +69,11 @@ def archive_recipe(
     """
     if unknown := sorted(set(without) - set(asked.loaded.recipe.collections)):
         raise asked.loaded.fault([(("collections",), f"--without names no collection of it: {', '.join(unknown)}")])
+    # Who rebuilds has the archive alone, and no command line of today.
     if not asked.loaded.is_file or asked.is_variant:
         raise BuildError("an archive holds a recipe as its file and profile say it: leave out --set and --limit")
     prepared = prepare(asked)
+    # A lock that stands for this very plan says what a rebuild must give: nothing need be built for it.
     expected = _locked_data(asked, prepared) or made(asked, progress).manifest.data_digest
     lock = lock_path(asked.loaded.path, asked.loaded.profile)
     reads = list(files_read(settled(asked.loaded, read_lock(lock), insist=False)))
@@ -141,6 +143,7 @@ def _missing(asked: Asked, reads: list[Read], kept: list[Read], root: Path) -> l
     for read in reads:
         if read.path in packed:
             continue
+        # A file outside of the root has no path that would mean anything on another machine.
         inside = read.packs and read.path.is_relative_to(root)
         where = {"path": read.path.relative_to(root).as_posix()} if inside else {"name": read.path.name}
         found.append({"part": read.part, **where, **_size_and_digest(read.path), **_address(asked, read.part)})

@@ -108,14 +108,14 @@ def collect(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_js
 
 @click.group()
 def traces() -> None:
-    """The trace store: answers that were bought, shared by all recipes."""
+    """Look at the trace store: answers that were bought, shared by all recipes."""
 
 
 @traces.command()
 @TRACES
 @JSON
 def stats(traces: Path | None, as_json: bool) -> None:
-    """What is stored: answers and tokens by model, cut and damaged lines. Reads every byte."""
+    """Show what is stored: answers and tokens by model, cut and damaged lines. Reads every byte."""
     from orca_recipes.traces.stats import stats
 
     with _store(traces) as store:

@@ -110,6 +110,7 @@ def differences(before: Pins, after: Pins) -> list[str]:
         else:
             found += _source_differences(f"collections.{name}", before.collections[name], after.collections[name])
     found += _source_differences("tokenizer", before.tokenizer, after.tokenizer)
+    # Other files explain other ids already: one sentence, and the one that can be acted upon.
     if not any(line.startswith("tokenizer") for line in found) and before.tokenizer_digest != after.tokenizer_digest:
         found.append("tokenizer: its options give other ids than those that were locked")
     if before.template != after.template:

@@ -49,7 +49,7 @@ class TrainOn(Grammar):
 
     @property
     def chooses_turns(self) -> bool:
-        """True if some answers that are trained otherwise stay untrained."""
+        """Tell whether some answers that are trained otherwise stay untrained."""
         return self.turns != "all" or self.except_replies is not None or self.except_answers is not None
 
     def decisive(self) -> dict[str, Any]:

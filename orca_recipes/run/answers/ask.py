@@ -80,6 +80,7 @@ def ask_part(task: AskTask) -> int:
     examples, lost = _without(drawn, batch, task.lost)
     asked, rejected = ask(examples, course)
     created = {"expand": asked.height + sum(frame.height for frame in rejected) - examples.height}
+    # Counted as made, so that what comes in and what goes out balance in every account.
     created[CREATED] = asked.height * (task.samples - 1)
     keys = _keys(asked, course, task.samples)
     samples = [

@@ -150,6 +150,7 @@ def questions_text(messages: pl.Series) -> pl.DataFrame:
     said, element = pl.element().struct, pl.element()
     users, answers = (messages.list.eval(said.field("role").eq_missing(pl.lit(role))) for role in ("user", "assistant"))
     frame = pl.DataFrame({"m": messages, "users": users, "answers": answers})
+    # A conversation that an assistant or a system message begins asks nothing until its user speaks.
     start = pl.when(pl.col("users").list.any()).then(pl.col("users").list.arg_max()).otherwise(0)
     frame = frame.with_columns(pl.col("m", "answers").list.slice(start))
     stop = pl.when(pl.col("answers").list.any()).then(pl.col("answers").list.arg_max())
@@ -178,8 +179,7 @@ def _last_question(messages: pl.Series, first_answer: pl.Series) -> pl.Series:
 
 def before_answer(messages: pl.Series) -> pl.Series:
     """Take the messages of each conversation up to its first trained one. One that ends on another message than an
-    answer is kept whole: its answer is in another column, and its own are history.
-    an answer: then its answer stands elsewhere, and what it holds is history."""
+    answer is kept whole: its answer is in another column, and its own are history."""
     import polars as pl
 
     trained = pl.col("m").list.eval(pl.element().struct.field("trained").fill_null(value=False))
@@ -201,6 +201,7 @@ def _digests(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     if len(talks):
         texts = questions_text(frame["messages"].gather(talks.tolist()))
         alone = texts["several"].is_null().to_numpy()
+        # Apart by person, so that a dialogue never has the digest of a text that spells it.
         for chosen, name, person in ((alone, "one", b""), (~alone, "several", DIALOGUE)):
             digests = text_digests(texts[name].filter(pl.Series(chosen)), person=person)
             hi[talks[chosen]], lo[talks[chosen]] = digests

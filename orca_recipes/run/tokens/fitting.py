@@ -46,6 +46,7 @@ class Fitting:
             conversations, check, exact, of: as `StudentRenderer.render` was given them.
         """
         sizes = np.diff(made.rendered.example_starts)
+        # What is rejected anyway, and what trains nothing, need not fit.
         is_sound = ~np.isin(made.owner, list(made.reasons)) & (made.rendered.trained_tokens > 0)
         over = np.flatnonzero((sizes > self.row_tokens) & is_sound)
         if not len(over):
@@ -117,8 +118,10 @@ class Fitting:
             return examples, student.render(table, check=check[rows], exact=exact, of=of, tried=tried)
 
         def fits(counts: Mapping[int, int]) -> dict[int, bool]:
+            # Trying a prompt is the dear part, and only the last of several renderings is kept.
             examples, found = render(counts, tried=False)
             longest = np.zeros(len(examples), dtype=np.int64)
+            # A template may make an example of each turn: all of them must fit.
             np.maximum.at(longest, found.owner, np.diff(found.rendered.example_starts))
             return {
                 example: 0 < size <= self.row_tokens and at not in found.reasons
@@ -141,6 +144,7 @@ class Fitting:
             found,
             rendered=joined([(found.rendered, kept)], np.arange(len(kept))),
             owner=made.owner[source],
+            # Turns were counted in what is left: records number them as the whole conversation does.
             turn=np.where(turn == ALL_TURNS, made.turn[source], turn + np.array(gone, dtype=np.int32)),
             given=None if found.given is None else [found.given[at] for at in kept.tolist()],
             by_part=None if found.by_part is None else [found.by_part[at] for at in kept.tolist()],
@@ -152,9 +156,12 @@ class Fitting:
 
 def _fewest(most: Mapping[int, int], fits: Any) -> dict[int, int]:
     """Search the fewest exchanges to leave out of each example that fits with one left; all are tried together."""
+    # What does not fit with all of its history gone fits in no way: it is left for packing to reject.
     can = fits(most) if most else {}
     low = {example: 1 for example, is_fit in can.items() if is_fit}
     high = {example: most[example] for example in low}
+    # By halving, all examples side by side: rendering is by columns, and one call for many costs little more than for
+    # one.
     while open_ones := {
         example: (low[example] + high[example]) // 2 for example in low if low[example] < high[example]
     }:

@@ -119,6 +119,7 @@ def _records(
     cut = np.array(conversations["cut"])
     if made.given is not None:
         kept_questions_of_turns(made.given, made.turn, kept_hi, kept_lo, encoder)
+        # Only the last answer of a conversation can be unfinished.
         cut[:-1] &= made.owner[:-1] != made.owner[1:]  # turns before the last are finished
     names = [
         "id_hi",
@@ -156,6 +157,7 @@ def _records(
     for at, name in enumerate(BY_PART if made.by_part is not None else ()):
         counts_of = [None if one is None else one[at] for one in made.by_part or ()]
         table = table.append_column(name, pa.array(counts_of, type=pa.int32()))
+    # Columns that no row has are left out: older readers know nothing of them.
     if conversations[TRAIN_ON].null_count < len(conversations):
         table = table.append_column(TRAIN_ON, conversations[TRAIN_ON])
     if made.window is not None and made.window.any():

@@ -126,6 +126,7 @@ class Bench:
         if self._is_halted:
             raise Failure(f"{stage} was stopped; what was finished is kept")
         self.progress.begin(stage, total=sum(sizes), unit=unit)
+        # What the store held counts as done at once, or a resumed build would seem to begin anew.
         self.progress.advance(sum(sizes) - sum(sizes[place] for place in todo))
         results = []
         chosen = [tasks[place] for place in todo]
@@ -133,6 +134,7 @@ class Bench:
         for number, result in self.run(function, chosen, workers=self.workers_for(chosen)):
             results.append(result)
             self.progress.advance(sizes[todo[number]])
+        # Nodes of a cluster keep parts that this process has not seen.
         folder.learn(task.name for task in chosen)
         return results
 

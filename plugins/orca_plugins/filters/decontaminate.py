@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _FEWEST = 3
 """Words of the shortest item that is looked for: "yes" is no sign of anything."""
+# A run that many items share is the form of the benchmark ("which of the following is"), and tells of none of them.
 _SHARING = 20
 """Runs that more items of a benchmark hold are its form, not an item."""
 _RUNS = 2
@@ -66,6 +67,7 @@ class Decontaminate(Comparison):
         return True
 
     def of_questions(self) -> Self | None:
+        # What is only reported must be there to be reported of: its questions are asked.
         return self if self.action == "reject" else None
 
     def most_sharing(self) -> int:
@@ -100,6 +102,7 @@ class Decontaminate(Comparison):
         own, others = (_Side.of(frame, self._run) for frame in (mine, theirs))
         found = np.zeros(mine.height)
         forms = frozenset(shared.tolist())
+        # Numbers of runs first: words are compared in Python, which would take hours for all pairs that share a run.
         promising = np.flatnonzero(self._is_promising(own, others, shared)).tolist()
         texts = {number: _Text(own, number) for number in own.used(promising)}
         items = {number: _Item(others, number, self._run, forms) for number in others.used(promising)}
@@ -267,5 +270,6 @@ def _covered(runs: Sequence[bool], size: int) -> int:
 
 def _stands_in(part: Sequence[str], whole: Sequence[str]) -> bool:
     """Tell whether all words of `part` occur in a row in `whole`."""
+    # With a space at either end, so that no word is found inside of another.
     joined = f" {' '.join(whole)} "
     return f" {' '.join(part)} " in joined

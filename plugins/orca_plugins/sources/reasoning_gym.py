@@ -25,6 +25,7 @@ from orca_recipes.contract.kinds import Reading, Slice, Source, SourceFile
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.errors import PluginError, SourceError
 
+# Items are generated, and have no size before: about what one takes, so that parts are as large as those of files.
 _ITEM_BYTES = 1024
 # Making an item costs up to tens of milliseconds, so the cost of a span follows its items, not its bytes.
 _SPAN_ITEMS = 1000

@@ -77,7 +77,11 @@ def where_value(theirs: str, sort: Sort, value: Any) -> Any:
 
 
 def fields_compared(ours: str, values: list[str], wanted: Wanted, faults: dict[int, str]) -> "pa.Array":
-    """Fields of text as they are compared; an empty one is nothing. faults: to which those of other sorts are added."""
+    """Convert fields of text to what is compared; an empty one is nothing.
+
+    Args:
+        faults: to which those of other sorts are added.
+    """
     import pyarrow as pa
 
     sort = wanted.sorts[ours]

@@ -90,8 +90,12 @@ class _Batch:
     def readings(
         self, columns: dict[str, int], beside: dict[str, int], tools: list[int], wanted: Wanted, finish: Finish
     ) -> Iterator[Reading]:
-        """One Reading, or none; columns: ours to the position of the field. beside: those that rows must not have.
-        tools: those that hold tools."""
+        """Yield one Reading, or none.
+
+        Args:
+            columns: ours to the position of the field. beside: those that rows must not have. tools: those that hold
+                tools.
+        """
         if self.places or self.rejected:
             records = self.records
             faults: dict[int, str] = {}

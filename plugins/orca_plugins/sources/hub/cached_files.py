@@ -74,6 +74,7 @@ def fetched(name: str, commit: str, names: Sequence[str]) -> list[SourceFile]:
     from huggingface_hub import snapshot_download
 
     held = _cached_folder(name, commit)
+    # No request at all: a build on a node without a network must not wait for one to fail.
     if held is not None and all((held / one).is_file() for one in names):
         return [SourceFile(one, held / one) for one in sorted(names)]
     with _said_of(name, commit):
@@ -124,6 +125,7 @@ def _cached_folder(name: str, revision: str) -> Path | None:
     from huggingface_hub.file_download import repo_folder_name
 
     held = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="dataset")
+    # A commit is its own folder; a branch is a file with the commit that it stood for.
     branch = held / "refs" / revision
     commit = branch.read_text(encoding="utf-8").strip() if branch.is_file() else revision
     folder = held / "snapshots" / commit
@@ -132,6 +134,7 @@ def _cached_folder(name: str, revision: str) -> Path | None:
 
 def _sound(names: Iterator[str]) -> tuple[str, ...]:
     """Return the names that stay inside of a folder; others are no names of ours."""
+    # Names come from a stranger's repository, and become paths here.
     inside = (name for name in names if not {"..", ""} & {*PurePosixPath(name).parts} and not name.startswith("/"))
     return tuple(sorted(inside))
 

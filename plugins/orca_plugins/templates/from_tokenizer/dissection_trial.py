@@ -35,7 +35,9 @@ _TURN: Roles = ("user", "assistant")
 _DIALOGUES: tuple[Roles, ...] = (("system", *_TURN, *_TURN, "user"), _TURN * 3, (*_TURN, *_TURN, "user"), _TURN * 2)
 """An odd content stands in each place of the first two that a template prints: its turn may matter."""
 
+# One odd content at a time finds nearly all; these find templates that look at two of them together.
 _MIXED = 200
+# Longer ones are instructions that a template prints, and nothing that it looks for in a content.
 _LONGEST_LITERAL = 60
 """Longer strings of a template are texts that it prints, of tools and the like."""
 _ASKED = re.compile(r"""(["'])([^"']*)\1\s*(?:(?:not\s+)?in\b|\))""")
@@ -50,6 +52,7 @@ def lasting(probes: Probes, markup: Markup) -> Markup:
     """
     pairs = [pair for pair in _DIALOGUE if pair in _printable(markup)]
     _require(probes, _only(markup, pairs), _plain(probes, pairs))
+    # Sorted, since which pairs stay may depend on the order, and the markup is pinned.
     for pair in sorted(set(markup.joints) - set(pairs)):
         grown = [*pairs, pair]
         telling = [messages for messages in _plain(probes, grown) if pair in _pairs(messages)]
@@ -88,6 +91,7 @@ def _require(probes: Probes, markup: Markup, conversations: Sequence[Conversatio
     """Refuse a markup on which a conversation does not hold, with the shortest such conversation."""
     broken = [messages for messages in conversations if not _holds(probes.template, markup, messages)]
     if broken:
+        # The shortest is the one that a person can read.
         raise TemplateError(_sentence(probes.template, markup, min(broken, key=_size)))
 
 
@@ -158,6 +162,7 @@ def _mixed(probes: Probes, markup: Markup) -> list[Conversation]:
     """Return conversations of odd contents only, in drawn order."""
     contents = [*_contents(markup), *_looked_for(probes.template)]
     shapes = [tuple(message["role"] for message in messages) for messages in samples(probes, markup)]
+    # Drawn by our own numbers: every process must try the same conversations, or one would accept what another refuses.
     draws = splitmix64(np.arange(_MIXED * 16, dtype=np.uint64)).reshape(_MIXED, 16) >> np.uint64(16)
     found: list[Conversation] = []
     for row in draws.tolist():

@@ -174,8 +174,8 @@ def _pieces(codes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 def _of_messages(
     keys: _Keys, closings: tuple[np.ndarray, np.ndarray], starts: np.ndarray, wanted: Wanted
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which keys are those of a message (positions), which lines have messages (bool [lines]), and where others have
-    keys that may spell the name of messages with escapes."""
+    """Find the keys of messages (positions), the lines that have messages (bool [lines]), and the places of other keys
+    that may spell the name of messages with escapes."""
     brackets, depth = closings
     levels = 0
     talking, inside = np.zeros(len(starts), bool), [np.empty(0, np.int64)]
