@@ -87,9 +87,9 @@ def archive_recipe(
         contents[Path(os.path.abspath(lock)).relative_to(root).as_posix()] = lock.read_bytes()
     here = environment(prepared.pins.plugins)
     missing = _missing(asked, reads, kept, root)
-    packages = {} if wheels is None else packed_wheels(wheels)
-    contents |= {f"{WHEELS}/{path.name}": path for path in packages.values()}
-    missing += [] if wheels is None else lacking(here, packages)
+    packages = [] if wheels is None else packed_wheels(wheels)
+    contents |= {f"{WHEELS}/{path.name}": path for _, path in packages}
+    missing += [] if wheels is None else lacking(here, {name for name, _ in packages})
     answers = _answers(asked, prepared, progress, without)
     contents |= {} if answers is None else {ANSWERS: answers}
     manifest = {

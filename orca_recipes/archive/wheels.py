@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,18 @@ from orca_recipes.shards.files import write_whole
 REQUIREMENTS = "requirements.txt"
 
 
-def packed_wheels(folder: Path) -> dict[str, Path]:
-    """Give the wheels of a folder by "name==version". Raises: BuildError where there is none."""
-    found = dict(_wheels(folder))
+def packed_wheels(folder: Path) -> list[tuple[str, Path]]:
+    """Give the wheels of a folder, each with its "name==version". Raises: BuildError where there is none.
+
+    One version may have several, each for another machine.
+    """
+    found = list(_wheels(folder))
     if not found:
         raise BuildError(f"--wheels {folder}: it holds no wheel; `pip download -d {folder} orca-recipes` fetches them")
     return found
 
 
-def lacking(environment: Mapping[str, Any], packed: Mapping[str, Path]) -> list[dict[str, str]]:
+def lacking(environment: Mapping[str, Any], packed: Collection[str]) -> list[dict[str, str]]:
     """Name the packages of an environment that no packed wheel is of."""
     wanted = {name: version for name, version in environment["packages"].items() if version}
     wanted |= {name: pin["version"] for name, pin in environment["plugins"].items()}
@@ -43,10 +46,11 @@ def unpacked_wheels(tree: Path, folder: Path) -> str | None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(tree.glob("*.whl")):
         shutil.copyfile(path, folder / path.name)
-    lines = [
-        f"{name} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
-        for name, path in sorted(_wheels(folder))
-    ]
+    digests: dict[str, list[str]] = {}
+    for name, path in sorted(_wheels(folder)):
+        digests.setdefault(name, []).append(f" --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}")
+    # One line a version: pip takes a second one for a contradiction.
+    lines = [f"{name}{''.join(found)}\n" for name, found in digests.items()]
     if not lines:
         return None
     place = folder / REQUIREMENTS

@@ -13,6 +13,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from orca_recipes.card.carded import Carded, open_carded
 from orca_recipes.card.croissant import croissant
 from orca_recipes.counted import counted
@@ -29,6 +31,7 @@ _SIZES = (
     (1_000_000, "100K<n<1M"),
     (10_000_000, "1M<n<10M"),
     (100_000_000, "10M<n<100M"),
+    (1_000_000_000, "100M<n<1B"),
 )
 _UNKNOWN = "unknown"
 
@@ -94,7 +97,7 @@ def _head(carded: Carded, languages: Sequence[str], licences: Sequence[str]) -> 
     """Make the README's YAML head for hubs, validated by huggingface_hub."""
     from huggingface_hub import DatasetCard, DatasetCardData
 
-    size = next((name for below, name in _SIZES if carded.examples < below), "n>100M")
+    size = next((name for below, name in _SIZES if carded.examples < below), "1B<n<10B")
     more: dict[str, Any] = {}
     configs = _configs(carded)
     if configs:
@@ -117,7 +120,13 @@ def _head(carded: Carded, languages: Sequence[str], licences: Sequence[str]) -> 
 
 
 def _configs(carded: Carded) -> list[Mapping[str, Any]]:
-    """List one hub config per dataset, with the Parquet files that loaders open; for a build these are its records."""
+    """List one hub config per dataset, with the files that loaders open; for a build these are its records.
+
+    An export's own are kept: it may hold text and no Parquet at all.
+    """
+    if carded.is_export:
+        head = yaml.safe_load(carded.head) or {}
+        return list(head.get("configs", []))
     return [
         {"config_name": name, "data_files": [{"split": "train", "path": list(paths)}]}
         for name, paths in carded.tables.items()

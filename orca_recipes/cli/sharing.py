@@ -96,7 +96,8 @@ def push(directory: Path, repo: str, endpoint: str | None, dry_run: bool, public
 
     What will be uploaded is printed first; one commit then holds all of it. The token is that of `hf auth login` or
     HF_TOKEN, and goes nowhere that you have not allowed (`orca-recipe trust add HOST HF_TOKEN`). What broke off goes on
-    with the same command: files that the hub has are not sent again.
+    with the same command: files that the hub has are not sent again. Files of an earlier push that this one has not are
+    removed by the same commit; what else lies there stays.
     """
     from orca_recipes.progress import progress_for
     from orca_recipes.push.push import push as pushed
@@ -113,4 +114,5 @@ def push(directory: Path, repo: str, endpoint: str | None, dry_run: bool, public
     if as_json:
         print_json(found.as_json())
     elif found.commit is not None:
-        print_text(f"{found.endpoint}/datasets/{found.repo}: commit {found.commit}")
+        removed = f", {counted(len(found.removed), 'file')} of an earlier push removed" if found.removed else ""
+        print_text(f"{found.endpoint}/datasets/{found.repo}: commit {found.commit}{removed}")

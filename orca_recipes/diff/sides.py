@@ -35,7 +35,8 @@ def open_side(path: Path, *, kinds: Kinds, profile: str | None) -> Side:
 
     Args:
         kinds: the catalogue, by which a recipe is checked.
-        profile: of recipes, what it makes of them is compared; None: all that is written, profiles too.
+        profile: of recipes, what it makes of them is compared; None: all that is written, profiles too, in them and in
+            the recipes that they extend.
     Raises: UserError, or as the readers of each.
     """
     if path.is_dir():
@@ -67,7 +68,7 @@ def _of_lock(path: Path) -> Side:
 def _of_recipe(path: Path, kinds: Kinds, profile: str | None) -> Side:
     loaded = load_recipe(path, catalogue=kinds, profile=profile)
     # utf-8-sig: editors may write a byte order mark, which TOML does not allow.
-    written = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    written = loaded.joined if loaded.extends else tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     lock = lock_path(path, profile)
     pins = None if read_lock(lock) is None else _of_lock(lock).pins
     return Side(path, "recipe", _plain(loaded.resolved if profile else written), pins)

@@ -153,10 +153,13 @@ class _Teller:
         ends = (segments.token_starts[first + 1 : last + 1] - start).tolist()
         ids = np.asarray(tokens[start : start + ends[-1]], dtype=np.int64)
         modes = segments.modes[first:last]
-        before = self._checker.parted(ids, ends, modes)
+        last = int(np.flatnonzero(is_trained(modes))[-1])
+        begin = ends[last - 1] if last else 0
+        prompt = self._student.encoder.decode(ids=ids[:begin])
+        before = self._checker.parted(ids, ends, modes, text=prompt)
         if before is None:
             return Said(why=CANNOT_BE_PARTED)
-        answer = self._answer(ids, ends, modes)
+        answer = self._answer(ids, begin, ends[last], prompt)
         if answer is None:
             return Said(why=CANNOT_BE_SAID)
         if any(self._control.search(text) for text in (*(one["content"] for one in before), answer)):
@@ -166,17 +169,16 @@ class _Teller:
             return Said(why=CANNOT_BE_PARTED)
         return Said((*marked, SaidMessage("assistant", answer, trained=True)))
 
-    def _answer(self, ids: np.ndarray, ends: list[int], modes: np.ndarray) -> str | None:
-        """Decode the last answer without its terminator; None where the answer's text cannot be cut out of the
-        row's."""
-        last = int(np.flatnonzero(is_trained(modes))[-1])
-        begin, stop = ends[last - 1] if last else 0, ends[last]
+    def _answer(self, ids: np.ndarray, begin: int, stop: int, prompt: str) -> str | None:
+        """Decode the last answer without its terminator; None where the answer's text cannot be cut out of the row's.
+
+        begin, stop: of the answer in ids. prompt: the text of what stands before it.
+        """
         if stop != len(ids):
             return None
         end = next((end for end in self._ends if np.array_equal(ids[stop - len(end) : stop], end)), None)
         if end is None or stop - len(end) < begin:
             return None
-        prompt = self._student.encoder.decode(ids=ids[:begin])
         whole = self._student.encoder.decode(ids=ids[: stop - len(end)])
         return whole[len(prompt) :] if whole.startswith(prompt) else None
 

@@ -20,6 +20,7 @@ from orca_recipes.contract.destination import Destination
 from orca_recipes.counted import counted
 from orca_recipes.errors import PushError, TrustError, UserError
 from orca_recipes.progress import Progress
+from orca_recipes.push.earlier import left_of_earlier
 from orca_recipes.push.uploads import uploads_of
 
 if TYPE_CHECKING:
@@ -35,12 +36,17 @@ _GROUP_BYTES = 1 << 28
 
 @dataclass(frozen=True)
 class Pushed:
-    """Files of a push and the repository they go to. commit: None until a commit was made."""
+    """Files of a push and the repository they go to.
+
+    removed: files of an earlier push that this one has not, taken away by the same commit. commit: None until a commit
+    was made.
+    """
 
     repo: str
     endpoint: str
     private: bool
     uploads: Mapping[str, int]
+    removed: tuple[str, ...] = ()
     commit: str | None = None
 
     @property
@@ -54,6 +60,7 @@ class Pushed:
             "endpoint": self.endpoint,
             "private": self.private,
             "uploads": files,
+            "removed": list(self.removed),
             "commit": self.commit,
         }
 
@@ -115,7 +122,7 @@ def _refuse_strange(place: Destination) -> None:
 
 
 def _sent(directory: Path, planned: Pushed, token: str, progress: Progress) -> Pushed:
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperation, CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     # Our own progress is shown; the library's bars would mix with it.
@@ -132,11 +139,13 @@ def _sent(directory: Path, planned: Pushed, token: str, progress: Progress) -> P
         for group in _groups(additions):
             api.preupload_lfs_files(repo, group, repo_type="dataset")
             progress.advance(sum(addition.upload_info.size for addition in group))
+        removed = tuple(left_of_earlier(api, repo, planned.uploads))
+        changes: list[CommitOperation] = [*additions, *(CommitOperationDelete(path) for path in removed)]
         message = f"Push {directory.resolve().name}"
-        commit = api.create_commit(repo, additions, commit_message=message, repo_type="dataset").oid
+        commit = api.create_commit(repo, changes, commit_message=message, repo_type="dataset").oid
     progress.end(counted(len(additions), "file"))
     _check_all_there(api, repo, commit, planned.uploads)
-    return replace(planned, repo=repo, private=is_private, commit=commit)
+    return replace(planned, repo=repo, private=is_private, removed=removed, commit=commit)
 
 
 def _groups(additions: list[CommitOperationAdd]) -> Iterator[list[CommitOperationAdd]]:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from orca_recipes.archive.environment import environment, environment_differences
 from orca_recipes.archive.rebuild import rebuild
 from orca_recipes.archive.tar_file import unpack
-from orca_recipes.archive.wheels import unpacked_wheels
+from orca_recipes.archive.wheels import packed_wheels, unpacked_wheels
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.cli.main import main
 from orca_recipes.errors import BuildError
@@ -207,6 +207,11 @@ def test_wheels_go_into_an_archive_and_come_out_with_a_line_that_installs_them(r
     digest = hashlib.sha256(b"polars").hexdigest()
     line = f"polars=={here['polars']} --hash=sha256:{digest}\n"
     assert (tmp_path / "out" / "requirements.txt").read_text() == line
+    (tmp_path / "out" / f"polars-{here['polars']}-cp311-abi3-win_amd64.whl").write_bytes(b"elsewhere")
+    assert [name for name, _ in packed_wheels(tmp_path / "out")] == [f"polars=={here['polars']}"] * 2
+    unpacked_wheels(tmp_path / "nowhere", tmp_path / "out")
+    both = " ".join(f"--hash=sha256:{hashlib.sha256(data).hexdigest()}" for data in (b"elsewhere", b"polars"))
+    assert (tmp_path / "out" / "requirements.txt").read_text() == f"polars=={here['polars']} {both}\n"
     install = unpacked_wheels(tmp_path / "nowhere", tmp_path / "out")
     other = {**environment({}), "packages": {**here, "polars": "0.1"}}
     assert environment_differences(other, environment({}), line=install)[-1] == install

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from orca_recipes.card.card import make_card, write_card
 from orca_recipes.card.carded import open_carded
@@ -61,6 +62,25 @@ def test_the_card_of_an_export_keeps_how_the_trainer_is_set(exported: Path, tmp_
     assert text.count("\n---\n") == 1
     assert "SFTConfig(" in text
     assert head_of(tmp_path / "card")["language"] == ["en"]
+
+
+def test_the_card_of_an_export_as_text_names_the_files_of_each_dataset(exported: Path, tmp_path: Path):
+    """Without them a hub's loader joins the files of all datasets to one."""
+    own = (exported / "README.md").read_text(encoding="utf-8")
+    head = 'configs: [{"config_name": "main", "data_files": [{"split": "train", "path": "main/train-*.jsonl"}]}]'
+    carded = replace(open_carded(exported), head=head, tables={"main": ()})
+    (tmp_path / "README.md").write_text(make_card(carded, languages=(), licences={}).readme, encoding="utf-8")
+    (config,) = head_of(tmp_path)["configs"]
+    assert (config["config_name"], config["data_files"][0]["path"]) == ("main", "main/train-*.jsonl")
+    write_card(exported, tmp_path / "card")
+    assert head_of(tmp_path / "card")["configs"] == yaml.safe_load(own.split("---")[1])["configs"]
+
+
+def test_a_hub_knows_every_class_of_size(built: Path):
+    sizes = [("n<1K", 999), ("1K<n<10K", 1_000), ("10M<n<100M", 99_999_999), ("100M<n<1B", 100_000_000)]
+    for name, examples in sizes:
+        carded = replace(open_carded(built), examples=examples)
+        assert f"size_categories: {name}\n" in make_card(carded, languages=(), licences={}).readme
 
 
 @pytest.mark.filterwarnings("ignore")

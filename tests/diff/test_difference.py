@@ -96,6 +96,17 @@ def test_recipes_are_compared_as_written_and_locks_with_them(plain: Path, built:
     assert other.not_compared == ()
 
 
+def test_recipes_are_compared_with_what_they_extend(plain: Path, tmp_path: Path):
+    """Two may be the same text over other recipes of one name."""
+    text = (plain.parent / "recipe.toml").read_text()
+    for name, tokens in (("one", 128), ("two", 256)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "base.toml").write_text(text.replace("row_tokens = 128", f"row_tokens = {tokens}"))
+        (tmp_path / name / "recipe.toml").write_text('extends = "base.toml"\n')
+    found = differing(tmp_path / "one" / "recipe.toml", tmp_path / "two" / "recipe.toml")
+    assert [change.path for change in found.recipe] == ["packing.row_tokens"]
+
+
 def test_locks_are_compared_pin_by_pin(plain: Path, built: Builder):
     other = built("pinned", of=rows()[:50])
     found = differing(plain.parent / "recipe.lock", other.parent / "recipe.lock")

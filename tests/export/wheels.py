@@ -18,6 +18,7 @@ BRIDGE = ("megatron-bridge==0.6.2", "megatron-core==0.19.2")
 OLMO = ("ai2-olmo-core==3.0.0", "dataclass-extensions==0.5.0")
 AXOLOTL = ("axolotl==0.21.0",)
 LLAMAFACTORY = ("llamafactory==0.9.5",)
+TRL = ("trl==1.16.0", "accelerate==1.15.0", "psutil==7.2.2")
 VERL = ("verl==0.9.1",)
 SKYRL = ("skyrl==0.4.0", "loguru==0.7.3")
 

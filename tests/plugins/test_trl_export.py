@@ -1,7 +1,6 @@
 """TRL reads what `--to hf` wrote: its own trainer's batches have our labels, row by row."""
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,9 @@ import pytest
 
 from orca_plugins.exporters.hf import HF
 from orca_recipes.shards.manifest import read_manifest
+from tests.export import wheels
 from tests.export.conftest import quickstart
-from tests.export.oracle import examples_of, rows_of
+from tests.export.oracle import Labelled, examples_of, labels_in, rows_of
 from tests.export.test_export import exported
 
 __all__ = ["quickstart"]
@@ -40,59 +40,36 @@ def test_datasets_loads_packed_rows_with_the_lengths_of_their_examples(quickstar
     assert told == list(rows_of(quickstart))
 
 
-def batches(folder: Path, work: Path, **settings: Any) -> list[dict[str, Any]]:
-    """All batches of TRL's own data loader, in one epoch."""
-    trl = pytest.importorskip("trl", reason="needs trl and accelerate")
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=4096, **sizes))
-    plain = {
-        "report_to": "none",
-        "per_device_train_batch_size": 2,
-        "use_cpu": True,
-        "bf16": False,
-        "save_strategy": "no",
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer = trl.SFTTrainer(
-            model=model,
-            args=trl.SFTConfig(output_dir=str(work / "run"), **plain, **settings),
-            train_dataset=loaded(folder, work / "cache"),
-            processing_class=AutoTokenizer.from_pretrained(folder / "tokenizer"),
-        )
-        assert isinstance(trainer.model, torch.nn.Module)
-        names = ("input_ids", "labels", "position_ids")
-        return [{name: batch[name].tolist() for name in names} for batch in trainer.get_train_dataloader()]
+@pytest.fixture(scope="module")
+def trl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return wheels.unpacked(tmp_path_factory.mktemp("trl"), *wheels.TRL)
 
 
-def spans(found: list[dict[str, Any]]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The examples of batches without padding: each begins at position 0."""
-    told = []
-    for batch in found:
-        (ids,), (labels,), (positions,) = batch["input_ids"], batch["labels"], batch["position_ids"]
-        starts = [at for at, position in enumerate(positions) if position == 0]
-        for start, stop in zip(starts, [*starts[1:], len(ids)], strict=True):
-            told.append((tuple(ids[start:stop]), tuple(labels[start:stop])))
-    return told
+def spans(batch: dict[str, Any]) -> list[Labelled]:
+    """The examples of a batch without padding: each begins at position 0."""
+    (ids,), (labels,), (positions,) = batch["input_ids"], batch["labels"], batch["position_ids"]
+    starts = [at for at, position in enumerate(positions) if position == 0]
+    return [(tuple(ids[a:b]), tuple(labels[a:b])) for a, b in zip(starts, [*starts[1:], len(ids)], strict=True)]
 
 
-@pytest.mark.parametrize(
-    ("packed", "settings"),
-    [
-        (False, {"packing": True, "packing_strategy": "bfd", "max_length": 2048}),
-        (True, {"packing": False, "padding_free": True, "max_length": None}),
-    ],
-)
-def test_the_trainers_batches_have_our_labels(quickstart: Path, tmp_path: Path, packed: bool, settings: dict):
-    told = exported(quickstart, HF(packed=packed), tmp_path / "out")
-    readme = (tmp_path / "out" / "README.md").read_text()
-    assert all(f"{name}={value!r}".replace("'", '"') in readme for name, value in settings.items())
-    found = spans(batches(tmp_path / "out", tmp_path, **settings))
-    assert sorted(found) == sorted(examples_of(quickstart))
-    assert sum(label >= 0 for _, labels in found for label in labels) == told.trained_labels
+def test_twenty_steps_of_training_see_our_labels(quickstart: Path, tmp_path: Path, trl: Path):
+    told = exported(quickstart, HF(), tmp_path / "out")
+    ran = wheels.read_by("trl", tmp_path / "work", "20", wheels=trl, folder=tmp_path / "out")
+    loaded = [spans(batch) for batch in ran["loaded"]]
+    assert sorted(one for batch in loaded for one in batch) == sorted(examples_of(quickstart))
+    assert told.trained_labels == labels_in([one for batch in loaded for one in batch])
+    given = [spans(batch) for batch in ran["given"]]
+    assert (len(given), len(ran["losses"])) == (20, 20)
+    ours = dict(examples_of(quickstart))
+    assert given[0]
+    assert all(ours[ids] == labels for batch in given for ids, labels in batch)
+
+
+def test_packed_rows_are_loaded_with_our_labels(quickstart: Path, tmp_path: Path, trl: Path):
+    told = exported(quickstart, HF(packed=True), tmp_path / "out")
+    ran = wheels.read_by("trl", tmp_path / "work", "0", wheels=trl, folder=tmp_path / "out")
+    loaded = [one for batch in ran["loaded"] for one in spans(batch)]
+    assert sorted(loaded) == sorted(examples_of(quickstart))
     assert told.trained_labels == read_manifest(quickstart).datasets["main"].trained_tokens
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, snapshot_download
 
+from orca_plugins.exporters.hf import HF
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.errors import BuildError, DamagedShard, OrcaError, PushError, TrustError, UserError
+from orca_recipes.export.export import export
 from orca_recipes.progress import Progress
 from orca_recipes.prove.prove import prove
 from orca_recipes.push.push import Pushed, push
@@ -112,6 +114,21 @@ def test_pushing_again_what_is_there_sends_nothing(build: Path, hub: Hub):
     hub.asked.clear()
     assert pushed(build, hub).commit == first
     assert not [line for line in hub.asked if line.startswith("PUT") or "/commit/" in line]
+
+
+def test_what_an_earlier_push_left_is_removed_and_nothing_of_anyone_elses(build: Path, hub: Hub, tmp_path: Path):
+    """A loader would take the shards of both for rows of one."""
+    for name, datasets in (("both", ()), ("odds", ("odds",))):
+        export(build, HF(), out=tmp_path / name, datasets=datasets, kinds=Catalogue(), progress=Progress())
+    assert pushed(tmp_path / "both", hub).removed == ()
+    there = hub.sets["me/sums"]
+    there.commits[there.branches["main"]] = {**there.commits[there.branches["main"]], "sums/notes.md": b"mine"}
+    found = pushed(tmp_path / "odds", hub)
+    assert found.removed == tuple(sorted(name for name in files_of(tmp_path / "both") if name.startswith("sums/")))
+    assert found.removed
+    assert held(hub) == {**files_of(tmp_path / "odds"), "sums/notes.md": b"mine"}
+    assert "export.json" in pushed(build, hub).removed
+    assert held(hub) == {**files_of(build), "sums/notes.md": b"mine"}
 
 
 def test_the_command_tells_what_a_dry_run_would_upload_and_asks_nobody(build: Path, tmp_path: Path):

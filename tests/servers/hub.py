@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -186,12 +187,15 @@ class _Answers(BaseHTTPRequestHandler):
         hub.stored[told["oid"]] = b"".join(parts[number] for number in sorted(parts))
         self._send(200, b"{}")
 
-    def _commit(self, name: str, lines: list[dict[str, dict[str, str]]]) -> None:
+    def _commit(self, name: str, lines: list[dict[str, Any]]) -> None:
         hub = self.server.hub
         held = hub.sets[name]
         files = dict(held.commits[held.branches["main"]])
         for line in lines[1:]:
             value = line["value"]
+            if line["key"] == "deletedFile":
+                del files[value["path"]]
+                continue
             whole = base64.b64decode(value["content"]) if "content" in value else hub.stored[value["oid"]]
             if "content" not in value and sha256(whole).hexdigest() != value["oid"]:
                 self._send(400, b'{"error": "other bytes"}')

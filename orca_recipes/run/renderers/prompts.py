@@ -80,14 +80,18 @@ class PromptChecker:
                 return
         self._check_template(ids, ends, modes, example, found, told=dict(zip(pieces, texts, strict=True)))
 
-    def parted(self, ids: np.ndarray, ends: list[int], modes: np.ndarray) -> list[Mapping[str, str]] | None:
+    def parted(
+        self, ids: np.ndarray, ends: list[int], modes: np.ndarray, *, text: str | None = None
+    ) -> list[Mapping[str, str]] | None:
         """Parse the messages before an example's last answer; None if they cannot be separated.
 
         Args:
             ids: of the example. ends: of its segments, from its start. modes: of its segments.
+            text: of the ids before the last answer, where they are decoded already.
         """
         last = int(np.flatnonzero(is_trained(modes))[-1])
-        text = self._encoder.decode(ids=ids[: ends[last - 1] if last else 0])
+        if text is None:
+            text = self._encoder.decode(ids=ids[: ends[last - 1] if last else 0])
         roles = possible_roles(role_codes(modes[:last]).tolist(), is_trained(modes[:last]).tolist())
         return next((found for chosen in roles if (found := self._printed(text, chosen)) is not None), None)
 

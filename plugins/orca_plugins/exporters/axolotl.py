@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from orca_plugins.exporters.token_columns import (
+    DROPPED,
     ROW_GROUP,
     attended,
     configs_of,
     file_of,
+    labels_of_longer,
     sizes_category,
     watched,
     write_parquet,
 )
-from orca_recipes.contract.exporter import BuildToExport, Exporter, Shards, ShardToExport, Written
+from orca_recipes.contract.exporter import BuildToExport, Exporter, RowBlock, Shards, ShardToExport, Written
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _SETTINGS = """\
 ## axolotl
@@ -25,6 +30,7 @@ datasets:
 {datasets}
 sequence_len: {row_tokens}
 sample_packing: true
+attn_implementation: flash_attention_2
 ```
 
 Give the path of this folder in place of `./`. `type` is left empty: axolotl takes the columns `input_ids`,
@@ -32,9 +38,14 @@ Give the path of this folder in place of `./`. `type` is left empty: axolotl tak
 
 - axolotl keeps what it prepared by the text of the configuration, not by the data: after another export into the same
   folder, remove `dataset_prepared_path`;
-- a smaller `sequence_len` than {longest} drops examples;
-- examples of a row stay apart only with an attention that knows their bounds (`flash_attention: true`).
+- a smaller `sequence_len` than {longest} drops examples, whole;
+- without an `attn_implementation` the examples that are packed together see each other, which axolotl only warns of.
 """
+_DEFAULT_SEQUENCE_LEN = 512
+"""axolotl's `sequence_len`, where nobody sets it."""
+_SHORT = f"`sequence_len` left at axolotl's {_DEFAULT_SEQUENCE_LEN}"
+_SEEING = "`attn_implementation` left out"
+_SEEN = "examples that see the one before, if they are packed as the build's rows are"
 
 
 class Axolotl(Exporter):
@@ -50,10 +61,16 @@ class Axolotl(Exporter):
         import pyarrow as pa
 
         written = Written()
+
+        def lines(block: RowBlock) -> Mapping[str, pa.Array[Any]]:
+            written.risk(_SHORT, DROPPED, labels_of_longer(block, _DEFAULT_SEQUENCE_LEN))
+            written.risk(_SEEING, _SEEN, block.segments.examples - block.segments.rows)
+            return attended(block)
+
         ids = pa.list_(pa.int32())
         schema = pa.schema({"input_ids": ids, "attention_mask": pa.list_(pa.int8()), "labels": ids})
         path = folder / shard.dataset.name / file_of(shard, ".parquet")
-        write_parquet(path, schema, map(attended, watched(shard, written)), rows=ROW_GROUP)
+        write_parquet(path, schema, map(lines, watched(shard, written)), rows=ROW_GROUP)
         return written
 
     def settings(self, *, build: BuildToExport, shards: Shards) -> str:

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from orca_plugins.exporters.token_columns import (
+    CUT_OFF,
     JOINED,
     ROW_GROUP,
     TRAINED_TOO,
+    TRL_MAX_LENGTH,
     configs_of,
     file_of,
     ids_of,
     labels_of,
     labels_past,
+    others,
     sizes_category,
     unlabelled,
     watched,
@@ -47,13 +50,13 @@ _UNPACKED = """\
 from datasets import load_dataset
 from trl import SFTConfig, SFTTrainer
 
-dataset = load_dataset("{folder}", "{dataset}", split="train")
+dataset = load_dataset("parquet", data_files="{dataset}/train-*.parquet", split="train")
 SFTConfig(packing=True, max_length={row_tokens}, packing_strategy="bfd")
 ```
 
-One line is one example; TRL packs. Examples that are longer than `max_length` would be truncated: here the longest has
-{longest} tokens. Examples of one row stay apart only under FlashAttention 2 or 3 (`attn_implementation`); TRL warns
-where it is another.
+Paths are relative to this folder{others}. One line is one example; TRL packs. Examples that are longer than
+`max_length` would be truncated: here the longest has {longest} tokens. Examples of one row stay apart only under
+FlashAttention 2 or 3 (`attn_implementation`); TRL warns where it is another.
 
 - `completion_only_loss` and `assistant_only_loss` are left alone: the labels are written.
 """
@@ -64,21 +67,18 @@ _PACKED = """\
 from datasets import load_dataset
 from trl import SFTConfig, SFTTrainer
 
-dataset = load_dataset("{folder}", "{dataset}", split="train")
+dataset = load_dataset("parquet", data_files="{dataset}/train-*.parquet", split="train")
 SFTConfig(packing=False, padding_free=True, max_length=None)
 ```
 
-One line is one packed row; `seq_lengths` are the tokens of its examples. These three settings and no others are right:
+Paths are relative to this folder{others}. One line is one packed row; `seq_lengths` are the tokens of its examples.
+These three settings and no others are right:
 
 - `packing=True` drops `seq_lengths` and joins each row into one example, which nothing shows;
 - the default `max_length` truncates every row to 1,024 tokens, and their labels are lost;
 - without `padding_free=True`, or without FlashAttention 2 or 3, the examples of a row see each other.
 """
-
-
-_DEFAULT_MAX_LENGTH = 1024
-"""TRL's `max_length`, where nobody sets it."""
-_TRUNCATES = f"`max_length` left at TRL's {_DEFAULT_MAX_LENGTH:,}"
+_TRUNCATES = f"`max_length` left at TRL's {TRL_MAX_LENGTH:,}"
 _MASKS = "`completion_mask` in place of `labels`, without `completion_only_loss=True`"
 
 
@@ -119,7 +119,7 @@ class HF(Exporter):
         return written
 
     def _count(self, block: RowBlock, bounds: np.ndarray, written: Written) -> None:
-        written.risk(_TRUNCATES, "labels cut off", labels_past(block, bounds, _DEFAULT_MAX_LENGTH))
+        written.risk(_TRUNCATES, CUT_OFF, int(labels_past(block, bounds, TRL_MAX_LENGTH).sum()))
         written.risk(_MASKS, TRAINED_TOO, unlabelled(block))
         if self.packed:
             joined = block.segments.examples - block.segments.rows
@@ -129,7 +129,10 @@ class HF(Exporter):
     def settings(self, *, build: BuildToExport, shards: Shards) -> str:
         text = _PACKED if self.packed else _UNPACKED
         return text.format(
-            folder=".", dataset=build.datasets[0].name, row_tokens=build.row_tokens, longest=build.longest_example
+            dataset=build.datasets[0].name,
+            others=others(build),
+            row_tokens=build.row_tokens,
+            longest=build.longest_example,
         )
 
     def card(self, *, build: BuildToExport) -> Mapping[str, Any]:

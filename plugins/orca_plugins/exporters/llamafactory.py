@@ -12,8 +12,10 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from orca_plugins.exporters.token_columns import attended, others, watched
-from orca_recipes.contract.exporter import BuildToExport, Exporter, Shards, ShardToExport, Written
+import numpy as np
+
+from orca_plugins.exporters.token_columns import TRAINED_TOO, attended, others, watched
+from orca_recipes.contract.exporter import BuildToExport, Exporter, RowBlock, Shards, ShardToExport, Written
 
 _SETTINGS = """\
 ## LLaMA-Factory
@@ -26,10 +28,14 @@ tokenized_path: {dataset}
 Give the path inside this folder{others}. Loading tokenized data ignores every other data argument, `template` and
 `cutoff_len` among them, and says so in one log line.
 
-- Nothing packs at load: batches are padded to their longest example ({longest} tokens here). `packing` and
-  `neat_packing` have no effect on tokenized data.
+- Nothing packs at load: batches are padded to their longest example ({longest} tokens here). `packing` has no effect on
+  tokenized data, and `neat_packing` ends the training where a batch has more than one example.
 - `model_name_or_path` must be of the tokenizer in `tokenizer/`: its pad token fills batches.
+- `stage: pt` makes labels anew, of every token but the pad token, and reads none of these;
+- `ignore_pad_token_for_loss: false` trains the pads of batches.
 """
+_PRETRAINS = "`stage: pt`"
+_LOST = "labels lost, which are the pad token"
 
 
 class LlamaFactory(Exporter):
@@ -51,6 +57,7 @@ class LlamaFactory(Exporter):
         place.mkdir(parents=True, exist_ok=True)
         with (place / written.notes["file"]).open("wb") as file, pa.ipc.new_stream(file, schema) as stream:
             for block in watched(shard, written):
+                _count(block, build.pad_id, written)
                 stream.write_batch(pa.record_batch(dict(attended(block)), schema=schema))
         return written
 
@@ -75,6 +82,15 @@ class LlamaFactory(Exporter):
 
     def settings(self, *, build: BuildToExport, shards: Shards) -> str:
         return _SETTINGS.format(dataset=build.datasets[0].name, others=others(build), longest=build.longest_example)
+
+
+def _count(block: RowBlock, pad_id: int, written: Written) -> None:
+    """Count what pretraining would do: transformers' collator takes each token for its label unless it is a pad."""
+    pads = block.tokens == pad_id
+    first = np.zeros(len(pads), dtype=bool)
+    first[block.example_bounds[:-1]] = True
+    written.risk(_PRETRAINS, TRAINED_TOO, int(np.count_nonzero(~block.labelled & ~first & ~pads)))
+    written.risk(_PRETRAINS, _LOST, int(np.count_nonzero(block.labelled & pads)))
 
 
 def _write(path: Path, value: Any) -> None:

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from orca_plugins.exporters.token_columns import TRAINED_TOO, unlabelled, watched
+from orca_plugins.exporters.token_columns import TRAINED_TOO, watched
 from orca_recipes.contract.exporter import BuildToExport, Exporter, Shards, ShardToExport, Written
 from orca_recipes.shards.layout import DTYPES, HEADER, MAGIC, VERSION, index_path, token_dtype, tokens_path
 
@@ -48,7 +48,8 @@ class MegatronDocuments(Exporter):
         found = [np.zeros(0, dtype=np.int64)]
         with tokens_path(prefix).open("wb") as file:
             for block in watched(shard, written):
-                written.risk("whatever is set", TRAINED_TOO, unlabelled(block))
+                # An example's first token too: it is asked for after the last one of the document before.
+                written.risk("whatever is set", TRAINED_TOO, len(block.tokens) - int(np.count_nonzero(block.labelled)))
                 file.write(np.ascontiguousarray(block.tokens, dtype=dtype).data)
                 found.append(block.segments.example_tokens)
         lengths = np.concatenate(found)

@@ -13,7 +13,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from orca_plugins.exporters.token_columns import TRAINED_TOO, configs_of, file_of, others, said_lines, sizes_category
+from orca_plugins.exporters.token_columns import (
+    CUT_OFF,
+    TRAINED_TOO,
+    TRL_MAX_LENGTH,
+    configs_of,
+    file_of,
+    labels_past,
+    others,
+    said_lines,
+    sizes_category,
+)
 from orca_recipes.contract.exporter import BuildToExport, Exporter, Said, Shards, ShardToExport, Written
 from orca_recipes.counted import counted
 
@@ -39,6 +49,7 @@ One line is one conversation: `messages` of `role` and `content`{others}. Give t
   would be joined to the one before;
 - verl: `datasets.load_dataset("json", ...).to_parquet(...)`, then `data.messages_key=messages`.
 {more}"""
+_TRUNCATES = f"`max_length` left at TRL's {TRL_MAX_LENGTH:,}"
 _MARKED = ", which keeps to `loss` of each message"
 _UNMARKED = """
 **{count:,} earlier answers carry no loss in the build**, and trainers would train them: `--set marks=true` writes
@@ -113,14 +124,16 @@ def _told(shard: ShardToExport, written: Written) -> Iterator[Said]:
     """Yield a shard's examples that messages can express; the labels of all others are counted as lost, by reason."""
     for block in shard.blocks:
         lengths, trained = block.segments.example_tokens.tolist(), block.segments.example_trained_tokens.tolist()
-        for said, tokens, labels in zip(block.said(), lengths, trained, strict=True):
+        cut = labels_past(block, block.example_bounds, TRL_MAX_LENGTH).tolist()
+        for said, tokens, labels, lost in zip(block.said(), lengths, trained, cut, strict=True):
             if said.why is not None:
                 written.lose(said.why, labels)
                 continue
             written.examples += 1
             written.tokens += tokens
             written.trained_labels += labels
-            written.risk("`assistant_only_loss` left off (TRL)", TRAINED_TOO, tokens - labels)
+            written.risk("`assistant_only_loss` left off (TRL)", TRAINED_TOO, tokens - 1 - labels)
+            written.risk(_TRUNCATES, CUT_OFF, lost)
             yield said
 
 

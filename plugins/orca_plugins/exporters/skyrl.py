@@ -12,6 +12,7 @@ from orca_plugins.exporters.token_columns import (
     file_of,
     ids_of,
     mask_of,
+    others,
     sizes_category,
     watched,
     write_parquet,
@@ -25,16 +26,20 @@ _SETTINGS = """\
 ## SkyRL
 
 ```yaml
-pretokenized_dataset_paths: {paths}
+pretokenized_dataset_paths: ["{dataset}"]
 max_length: {row_tokens}
 ```
 
-Give the paths inside this folder. The mask is of the tokens themselves, not shifted, and as long as the example; the
-number of actions follows from its first 1.
+Give the path inside this folder{others}. The mask is of the tokens themselves, not shifted, and as long as the
+example; the number of actions follows from its first 1.
 
 - leave `train_datasets` out: both are refused together;
-- a smaller `max_length` than {longest} cuts examples and drops those whose labels are all beyond it.
+- a smaller `max_length` than {longest} cuts examples and drops those whose labels are all beyond it;
+- one dataset at a time: of several paths SkyRL draws examples with replacement, in equal shares unless
+  `train_dataset_weights` says otherwise, so that an epoch never sees many of them and others twice.
 """
+_TOGETHER = "all datasets in `pretokenized_dataset_paths`"
+_UNDRAWN = "examples that an epoch is not expected to draw"
 
 
 class SkyRL(Exporter):
@@ -56,13 +61,29 @@ class SkyRL(Exporter):
             bounds = block.example_bounds
             return {"input_ids": ids_of(block, bounds), "loss_mask": mask_of(block, bounds)}
 
+        if shard.number == 0:
+            written.risk(_TOGETHER, _UNDRAWN, _undrawn(build, shard.dataset.examples))
         path = folder / shard.dataset.name / file_of(shard, ".parquet")
         write_parquet(path, schema, map(lines, watched(shard, written)), rows=ROW_GROUP)
         return written
 
     def settings(self, *, build: BuildToExport, shards: Shards) -> str:
-        paths = ", ".join(f'"{name}"' for name in shards)
-        return _SETTINGS.format(paths=f"[{paths}]", row_tokens=build.row_tokens, longest=build.longest_example)
+        first = build.datasets[0].name
+        return _SETTINGS.format(
+            dataset=first, others=others(build), row_tokens=build.row_tokens, longest=build.longest_example
+        )
 
     def card(self, *, build: BuildToExport) -> Mapping[str, Any]:
         return {"configs": configs_of(build, "train-*.parquet"), "size_categories": [sizes_category(build)]}
+
+
+def _undrawn(build: BuildToExport, examples: int) -> int:
+    """Count the examples of one dataset that SkyRL is expected to leave out where it mixes all datasets.
+
+    It makes as many draws as there are examples in all, with replacement, and gives each dataset the same share of them
+    (`DataMixingSampler`, skyrl 0.4.0). One dataset alone is shuffled, and none is left out.
+    """
+    if len(build.datasets) == 1:
+        return 0
+    draws = sum(dataset.examples for dataset in build.datasets)
+    return round(examples * (1 - 1 / (len(build.datasets) * examples)) ** draws)

@@ -25,8 +25,12 @@ ROW_GROUP = 1 << 16
 """Lines of a row group, at most: readers of examples go through a file from its start."""
 IGNORED = -100
 """The label of a token that carries no loss, for torch and all trainers on top of it."""
+TRL_MAX_LENGTH = 1024
+"""TRL's `max_length` (1.16.0), where nobody sets it."""
 TRAINED_TOO = "tokens trained that are no labels"
 JOINED = "examples joined to the one before"
+DROPPED = "labels dropped with their examples"
+CUT_OFF = "labels cut off"
 
 
 def ids_of(block: RowBlock, bounds: np.ndarray) -> pa.ListArray[Any]:
@@ -74,15 +78,24 @@ def watched(shard: ShardToExport, written: Written) -> Iterator[RowBlock]:
         yield block
 
 
-def labels_past(block: RowBlock, bounds: np.ndarray, most: int) -> int:
-    """Count the labels behind the first `most` tokens of each span within these bounds."""
-    places = np.arange(len(block.tokens)) - np.repeat(bounds[:-1], np.diff(bounds))
-    return int(np.count_nonzero(block.labelled & (places >= most)))
+def labels_past(block: RowBlock, bounds: np.ndarray, most: int) -> np.ndarray:
+    """Count, int64 [spans], the labels behind the first `most` tokens of each span within these bounds."""
+    before = np.append(0, np.cumsum(block.labelled))
+    return np.asarray(before[bounds[1:]] - before[np.minimum(bounds[:-1] + most, bounds[1:])])
+
+
+def labels_of_longer(block: RowBlock, most: int) -> int:
+    """Count the labels of examples that have more than `most` tokens."""
+    lengths = block.segments.example_tokens
+    return int(np.count_nonzero(block.labelled & np.repeat(lengths > most, lengths)))
 
 
 def unlabelled(block: RowBlock) -> int:
-    """Count the tokens that are no labels; a trainer that ignores the labels trains them too."""
-    return len(block.tokens) - int(np.count_nonzero(block.labelled))
+    """Count the tokens that are no labels, which a trainer that ignores the labels trains too.
+
+    An example's first token is not among them: no token stands before it that could be asked for it.
+    """
+    return len(block.tokens) - block.segments.examples - int(np.count_nonzero(block.labelled))
 
 
 def write_parquet(path: Path, schema: pa.Schema, blocks: Iterable[Mapping[str, pa.Array[Any]]], *, rows: int) -> None:
@@ -115,8 +128,8 @@ def sizes_category(build: BuildToExport) -> str:
     """Return the size class of a dataset, as dataset cards name it."""
     examples = sum(dataset.examples for dataset in build.datasets)
     steps = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
-    steps += [(10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M")]
-    return next((word for most, word in steps if examples < most), "n>100M")
+    steps += [(10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B")]
+    return next((word for most, word in steps if examples < most), "1B<n<10B")
 
 
 def others(build: BuildToExport) -> str:
