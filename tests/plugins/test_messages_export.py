@@ -10,10 +10,12 @@ import pytest
 
 from orca_plugins.exporters.messages_lines import Messages
 from orca_plugins.exporters.rl import NO_LABELS, OF_A_TEACHER, RL
+from orca_recipes.catalogue import Catalogue
 from orca_recipes.contract.exporter import BuildToExport, Exporter, ShardToExport, Written
 from orca_recipes.export.export import Exported, export
 from orca_recipes.export.said_messages import CANNOT_BE_PARTED, HOLDS_CONTROL, IS_CUT, IS_WINDOW
 from orca_recipes.progress import Progress
+from orca_recipes.prove.prove import prove
 from orca_recipes.run.built import Built
 from orca_recipes.shards.manifest import read_manifest
 from tests.contract.templates.test_turn_texts import CALL, CALLS, QWEN3, TOOLS
@@ -238,3 +240,24 @@ def test_texts_of_control_tokens_are_left_out_and_counted(tmp_path: Path):
     told = exported(tmp_path / "build", Messages(), tmp_path / "out")
     assert lines_of(tmp_path / "out") == rows[:1]
     assert set(told.lost_labels) <= {HOLDS_CONTROL, CANNOT_BE_PARTED}
+
+
+ASKED_AGAIN = talk("user: One?\n\n### Response:\nno", "assistant: 1", "user: Two?", "assistant: 2")
+TOLD_MORE = talk("system: Be kind.\n\n### Instruction:\nfirst", "user: Two?", "assistant: 2")
+SAID_MORE = talk("user: One?", "assistant: 1\n\n### Response:\nno", "user: Two?", "assistant: 2")
+SEEMS_SYSTEM = talk("user: first\n\n### Instruction:\nTwo?", "assistant: 2")
+
+
+@pytest.mark.parametrize("row", [ASKED_AGAIN, TOLD_MORE, SAID_MORE, SEEMS_SYSTEM])
+def test_messages_that_can_be_told_in_two_ways_are_left_out_and_counted(row: dict[str, Any], tmp_path: Path):
+    """The template prints either reading as the build's text, and another answer of it would be trained."""
+    plain = talk("user: Alone\n\n### Response:\nno", "assistant: 2")
+    recipe = recipe_of(tmp_path, map(json.dumps, [row, plain]))
+    recipe.write_text(recipe.read_text(encoding="utf-8").replace('"chatml"', '"plain"'), encoding="utf-8")
+    chats_built(recipe, store=tmp_path / "store", out=tmp_path / "build")
+    told = exported(tmp_path / "build", Messages(), tmp_path / "out")
+    assert lines_of(tmp_path / "out") == [plain]
+    assert list(told.lost_labels) == [CANNOT_BE_PARTED]
+    verified = prove(tmp_path / "build", kinds=Catalogue(), progress=Progress())
+    assert verified.findings == ()
+    assert not any("prompt" in why for why in verified.not_checked)

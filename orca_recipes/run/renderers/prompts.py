@@ -83,7 +83,7 @@ class PromptChecker:
     def parted(
         self, ids: np.ndarray, ends: list[int], modes: np.ndarray, *, text: str | None = None
     ) -> list[Mapping[str, str]] | None:
-        """Parse the messages before an example's last answer; None if they cannot be separated.
+        """Parse the messages before an example's last answer; None if they cannot be separated in just one way.
 
         Args:
             ids: of the example. ends: of its segments, from its start. modes: of its segments.
@@ -93,7 +93,9 @@ class PromptChecker:
         if text is None:
             text = self._encoder.decode(ids=ids[: ends[last - 1] if last else 0])
         roles = possible_roles(role_codes(modes[:last]).tolist(), is_trained(modes[:last]).tolist())
-        return next((found for chosen in roles if (found := self._printed(text, chosen)) is not None), None)
+        found = (messages for chosen in roles for messages in self._printed(text, chosen))
+        first = next(found, None)
+        return None if any(other != first for other in found) else first
 
     def _doubt(self, ids: np.ndarray, pieces: list[tuple[int, int]], texts: list[str]) -> str | None:
         """Give the reason why the texts do not determine their ids; None if they do."""
@@ -134,25 +136,23 @@ class PromptChecker:
         text = told[0, stop] if (0, stop) in told else self._encoder.decode(ids=ids[:stop])
         codes = role_codes(modes[:last]).tolist()
         tried = list(possible_roles(codes, is_trained(modes[:last]).tolist()))
-        if any(self._printed(text, roles) is not None for roles in tried):
+        if any(next(self._printed(text, roles), None) is not None for roles in tried):
             found.checked += 1
         elif ROLES.index("mixed") in codes or not any(map(self._is_kept, tried)):
             found.not_checked[CANNOT_BE_PARTED] += 1
         else:
             found.faults.append((example, self._other_text(text, tried[0])))
 
-    def _printed(self, text: str, roles: Sequence[Role]) -> list[Mapping[str, str]] | None:
-        """Parse a text into messages of these roles; None unless the template prints them as this text."""
-        messages = self._skeletons.messages(text, roles)
-        if messages is None:
-            return None
-        try:
-            printed = self._inference.prompt(messages)
-        except (Refused, TemplateError):
-            return None
-        # Another text with the same ids is the same to the model: normalizers make such texts.
-        same = printed == text or self._inference.ids([printed]) == self._inference.ids([text])
-        return messages if same else None
+    def _printed(self, text: str, roles: Sequence[Role]) -> Iterator[list[Mapping[str, str]]]:
+        """Parse a text into messages of these roles, and yield those that the template prints as this text."""
+        for messages in self._skeletons.messages(text, roles):
+            try:
+                printed = self._inference.prompt(messages)
+            except (Refused, TemplateError):
+                continue
+            # Another text with the same ids is the same to the model: normalizers make such texts.
+            if printed == text or self._inference.ids([printed]) == self._inference.ids([text]):
+                yield messages
 
     def _is_kept(self, roles: tuple[str, ...]) -> bool:
         """Tell whether the tokenizer keeps the template's text around such messages unchanged, so it can be found."""

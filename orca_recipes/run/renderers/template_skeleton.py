@@ -37,13 +37,21 @@ class Skeletons:
         # A decorator's cache would be one for all instances and keep them alive.
         self._around = lru_cache(maxsize=4096)(self._look)
 
-    def messages(self, text: str, roles: Sequence[Role]) -> list[Mapping[str, str]] | None:
-        """Read the messages of these roles back from a prompt's text; None where the text cannot be such a prompt."""
+    def messages(self, text: str, roles: Sequence[Role]) -> list[list[Mapping[str, str]]]:
+        """Read the messages of these roles back from a prompt's text: none where the text cannot be such a prompt.
+
+        Two readings where it can be read in more ways than one, as contents may hold what the template prints around
+        them: that with the shortest messages first, and that with the shortest last.
+        """
         around = self._around(tuple(roles))
-        contents = None if around is None else _contents(text, around.kept)
-        if contents is None:
-            return None
-        return [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+        first = None if around is None else _contents(text, around.kept)
+        if around is None or first is None:
+            return []
+        last = _contents_from_end(text, around.kept)
+        return [
+            [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+            for contents in ([first] if first == last else [first, last])
+        ]
 
     def around(self, roles: Sequence[Role]) -> Around | None:
         """Return the template's text around the contents of a prompt; None where it prints no prompt in that form."""
@@ -106,3 +114,14 @@ def _contents(text: str, around: Sequence[str]) -> list[str] | None:
         contents.append(text[place:found])
         place = found + len(between)
     return [*contents, text[place:end]]
+
+
+def _contents_from_end(text: str, around: Sequence[str]) -> list[str]:
+    """Cut out contents that `_contents` found; each text around is matched at its last place."""
+    contents: list[str] = []
+    place, end = len(around[0]), len(text) - len(around[-1])
+    for between in reversed(around[1:-1]):
+        found = text.rfind(between, place, end)
+        contents.insert(0, text[found + len(between) : end])
+        end = found
+    return [text[place:end], *contents] if len(around) > 1 else []

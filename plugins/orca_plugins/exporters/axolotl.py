@@ -54,6 +54,7 @@ class Axolotl(Exporter):
     kind = "axolotl"
     """
 
+    revision: ClassVar[int] = 2
     title: ClassVar[str] = "axolotl"
     kind: Literal["axolotl"] = "axolotl"
 

@@ -92,6 +92,7 @@ class HF(Exporter):
     packed = true
     """
 
+    revision: ClassVar[int] = 2
     title: ClassVar[str] = "TRL"
     kind: Literal["hf"] = "hf"
     packed: Annotated[

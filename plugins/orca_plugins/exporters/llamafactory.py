@@ -44,6 +44,7 @@ class LlamaFactory(Exporter):
     kind = "llamafactory"
     """
 
+    revision: ClassVar[int] = 2
     title: ClassVar[str] = "LLaMA-Factory"
     kind: Literal["llamafactory"] = "llamafactory"
 

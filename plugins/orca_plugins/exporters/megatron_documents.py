@@ -37,6 +37,7 @@ class MegatronDocuments(Exporter):
     kind = "megatron-documents"
     """
 
+    revision: ClassVar[int] = 2
     title: ClassVar[str] = "Megatron's pretraining"
     kind: Literal["megatron-documents"] = "megatron-documents"
 

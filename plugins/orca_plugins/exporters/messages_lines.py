@@ -73,7 +73,7 @@ class Messages(Exporter):
     marks = true
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     title: ClassVar[str] = "trainers that apply the chat template"
     kind: Literal["messages"] = "messages"
     marks: Annotated[bool, Field(description="write `loss` at each message, as ms-swift reads it")] = False

@@ -56,7 +56,7 @@ class RL(Exporter):
     kind = "rl"
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     title: ClassVar[str] = "RL trainers"
     kind: Literal["rl"] = "rl"
 

@@ -48,6 +48,7 @@ class SkyRL(Exporter):
     kind = "skyrl"
     """
 
+    revision: ClassVar[int] = 2
     title: ClassVar[str] = "SkyRL"
     kind: Literal["skyrl"] = "skyrl"
 
