@@ -45,8 +45,19 @@ def _of_values(steps: _Steps, before: Any, after: Any) -> Iterator[tuple[_Steps,
             yield from _of_tables(steps, named[0], named[1])
         else:
             yield from _of_lists(steps, before, after)
-    elif type(before) is not type(after) or before != after:
+    elif _differ(before, after):
         yield steps, before, after
+
+
+def _differ(before: Any, after: Any) -> bool:
+    """Tell two values apart, also where Python calls them equal: 1, 1.0 and True."""
+    if type(before) is not type(after):
+        return True
+    if isinstance(before, Mapping):
+        return before.keys() != after.keys() or any(_differ(before[key], after[key]) for key in before)
+    if isinstance(before, list | tuple):
+        return len(before) != len(after) or any(map(_differ, before, after))
+    return bool(before != after)
 
 
 def _of_tables(steps: _Steps, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[_Steps, Any, Any]]:

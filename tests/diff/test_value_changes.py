@@ -17,6 +17,9 @@ def test_the_smallest_value_that_differs_is_named():
 
 def test_a_number_is_not_a_truth_value_nor_another_sort_of_number():
     assert told({"a": 1, "b": 1}, {"a": True, "b": 1.0}) == [("a", 1, True), ("b", 1, 1.0)]
+    for before, after in (([1, 2], [1, 2.0]), ([1], [True]), ([[0]], [[False]]), ([{"c": 1}, 2], [{"c": 1.0}, 2])):
+        assert told({"a": before}, {"a": after}) == [("a", before, after)]
+        assert told({"a": before}, {"a": before}) == []
 
 
 def test_a_rule_put_first_leaves_the_others_equal():

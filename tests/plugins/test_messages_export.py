@@ -164,6 +164,21 @@ def test_rl_brings_tools_and_the_calls_of_a_reference(tmp_path: Path):
     assert (line["tools"], line["reference_calls"], line["reference"]) == (TOOLS, CALL, "")
 
 
+PARTS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for part in m.content %}"
+    "{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_a_reference_is_text_also_where_the_template_reads_parts(tmp_path: Path):
+    built = make(tmp_path / "made", PARTS, [talk("user: One?", "assistant: 1", "user: Two?", "assistant: 2")])
+    exported_whole(built, RL(), tmp_path / "out")
+    (line,) = lines_of(tmp_path / "out")
+    assert (line["reference"], line["reward_model"]["ground_truth"]) == ("2", "2")
+    assert line["prompt"][0]["content"] == [{"type": "text", "text": "One?"}]
+
+
 def test_rl_leaves_out_what_a_teacher_answered(quickstart: Path, tmp_path: Path):
     """A build holds the teacher's answer, and no reference."""
 

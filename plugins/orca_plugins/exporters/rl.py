@@ -7,7 +7,7 @@ the reference is not in the build, and the example is left out under that reason
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -118,10 +118,15 @@ def _prompt_tokens(block: RowBlock) -> np.ndarray:
 
 def _line(said: Said, record: Mapping[str, Any]) -> dict[str, Any]:
     *prompt, answer = said_lines(said)
-    reference, task = answer["content"], record["task"]
+    reference, task = _text(answer["content"]), record["task"]
     line = {"prompt": prompt, "reference": reference, "task": task}
     if calls := answer.get("tool_calls"):
         line["reference_calls"] = calls
     line |= {"collection": record["collection"], "id": record["id"]}
     line |= {"data_source": task, "reward_model": {"style": "rule", "ground_truth": reference}}
     return line | ({"tools": list(said.tools)} if said.tools else {})
+
+
+def _text(content: str | Sequence[Mapping[str, Any]]) -> str:
+    """Return a content as text, also where the template reads parts: a reward compares texts."""
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
