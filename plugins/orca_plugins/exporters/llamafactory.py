@@ -28,8 +28,9 @@ tokenized_path: {dataset}
 Give the path inside this folder{others}. Loading tokenized data ignores every other data argument, `template` and
 `cutoff_len` among them, and says so in one log line.
 
-- Nothing packs at load: batches are padded to their longest example ({longest} tokens here). `packing` has no effect on
-  tokenized data, and `neat_packing` ends the training where a batch has more than one example.
+- Nothing packs at load: batches are padded to their longest example ({longest} tokens here). `packing` and
+  `neat_packing` have no effect on tokenized data, but that under FlashAttention 2 the latter ends the training where a
+  batch has more than one example.
 - `model_name_or_path` must be of the tokenizer in `tokenizer/`: its pad token fills batches.
 - `stage: pt` makes labels anew, of every token but the pad token, and reads none of these;
 - `ignore_pad_token_for_loss: false` trains the pads of batches.
