@@ -54,9 +54,10 @@ dataset = load_dataset("parquet", data_files="{dataset}/train-*.parquet", split=
 SFTConfig(packing=True, max_length={row_tokens}, packing_strategy="bfd")
 ```
 
-Paths are relative to this folder{others}. One line is one example; TRL packs. Examples that are longer than
-`max_length` would be truncated: here the longest has {longest} tokens. Examples of one row stay apart only under
-FlashAttention 2 or 3 (`attn_implementation`); TRL warns where it is another.
+Paths are relative to this folder{others}; from a hub, `load_dataset("REPO", "{dataset}", split="train")` loads the
+same. One line is one example; TRL packs. Examples that are longer than `max_length` would be truncated: here the
+longest has {longest} tokens. Examples of one row stay apart only under FlashAttention 2 or 3 (`attn_implementation`);
+TRL warns where it is another.
 
 - `completion_only_loss` and `assistant_only_loss` are left alone: the labels are written.
 """
@@ -71,8 +72,9 @@ dataset = load_dataset("parquet", data_files="{dataset}/train-*.parquet", split=
 SFTConfig(packing=False, padding_free=True, max_length=None)
 ```
 
-Paths are relative to this folder{others}. One line is one packed row; `seq_lengths` are the tokens of its examples.
-These three settings and no others are right:
+Paths are relative to this folder{others}; from a hub, `load_dataset("REPO", "{dataset}", split="train")` loads the
+same. One line is one packed row; `seq_lengths` are the tokens of its examples. These three settings and no others are
+right:
 
 - `packing=True` drops `seq_lengths` and joins each row into one example, which nothing shows;
 - the default `max_length` truncates every row to 1,024 tokens, and their labels are lost;
