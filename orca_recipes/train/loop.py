@@ -151,13 +151,12 @@ class Trainer:
         order, share = phase.order(), self._share(phase.training)
         stop_row = min(position.row + phase.training.batch_rows, phase.rows)
         batches = MicroBatches(self.rows, order, share, start=position.row, stop=stop_row)
-        own = self._gone_through(batches, phase.training.loss_normalization, learn=True)
-        totals = self._joined(own)
+        totals = self._joined(self._gone_through(batches, phase.training.loss_normalization, learn=True))
         here = f"step {position.step + 1} (phase {phase.number}, rows {position.row} to {stop_row - 1})"
         if not math.isfinite(totals.loss):
             raise NonFiniteLoss(self._why_not_finite(here, totals.bad_rows))
         rate = self.rates.at(self._schedule_step(phase, position))
-        taken = self.optimizer.step(learning_rate=rate, terms=own.terms)
+        taken = self.optimizer.step(learning_rate=rate, terms=totals.terms)
         # The loss was finite and a gradient is not: which of the rows did it nobody can tell, so all are named.
         if not taken.is_taken:
             every = [order[row] for row in range(position.row, stop_row)]

@@ -48,31 +48,39 @@ class AdamW:
 
 @dataclass(frozen=True)
 class Step:
-    """Result of a step. gradient_norm: of the mean gradient, before clipping. terms: of the global batch.
+    """Result of a step. gradient_norm: of the mean gradient, before clipping.
 
     is_taken is False where the norm is not finite: the weights are then as they were.
     """
 
     gradient_norm: float
-    terms: int
     is_taken: bool
 
 
 def build_optimizer(model: Network, layout: Layout, options: AdamW) -> Optimizer:
     """Build the optimizer of a model, which collects the model's gradients from now on."""
-    return _OnGpu(model, options) if layout.device == "cuda" else _OnCpu(model, options)
+    return _OnGpu(model, options, layout) if layout.device == "cuda" else _OnCpu(model, options)
 
 
 class Optimizer(ABC):
-    """Collects gradients between two steps: call `backward` on summed losses, any number of times, then `step`."""
+    """Collects gradients between two steps: call `backward` on summed losses, any number of times, then `step`.
+
+    All calls of `backward` but the last before a step belong inside `gradients.no_sync()`.
+    """
 
     name: str
     """In checkpoints: the state of one optimizer means nothing to the other."""
 
-    def __init__(self, model: Network, options: AdamW, *, distributed: bool) -> None:
+    def __init__(self, model: Network, options: AdamW, *, distributed: bool, overlaps: bool = False) -> None:
         self.options = options
-        # Small gradients would be lost in a bfloat16 sum over micro-batches and ranks.
-        config = DistributedDataParallelConfig(grad_reduce_in_fp32=True, use_distributed_optimizer=distributed)
+        config = DistributedDataParallelConfig(
+            # Small gradients would be lost in a bfloat16 sum over micro-batches and ranks.
+            grad_reduce_in_fp32=True,
+            use_distributed_optimizer=distributed,
+            # Ranks meet while the last micro-batch goes backward, and while the next step's first one goes forward.
+            overlap_grad_reduce=overlaps,
+            overlap_param_gather=overlaps,
+        )
         self.gradients = DistributedDataParallel(config=model.config, ddp_config=config, module=model)
         self.gradients.zero_grad_buffer()
 
@@ -81,20 +89,17 @@ class Optimizer(ABC):
         """Reduce the gradients, take one step, and begin to collect anew.
 
         Args:
-            terms: how many losses were summed on this data-parallel rank since the last step, of tokens or examples.
-        Raises: ZeroDivisionError where no rank had any.
+            terms: how many losses were summed on all ranks since the last step, of tokens or examples.
+        Raises: ZeroDivisionError where there were none.
         """
-        everywhere = torch.tensor([terms], dtype=torch.int64, device=self._device())
-        torch.distributed.all_reduce(everywhere, group=parallel_state.get_data_parallel_group())
-        total = int(everywhere.item())
         finalize_model_grads([self.gradients])
-        self.gradients.scale_gradients(1 / total)
+        self.gradients.scale_gradients(1 / terms)
         norm = self._norm()
         is_taken = math.isfinite(norm)
         if is_taken:
             self._take(norm, learning_rate)
         self.gradients.zero_grad_buffer()
-        return Step(norm, total, is_taken)
+        return Step(norm, is_taken)
 
     @abstractmethod
     def sharded_state(self, model_state: Mapping[str, Any], *, loading: bool) -> dict[str, Any]:
@@ -103,6 +108,9 @@ class Optimizer(ABC):
     @abstractmethod
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over what was loaded into `sharded_state(..., loading=True)`."""
+
+    def gather(self) -> None:  # noqa: B027
+        """Bring weights up to date that the next forward pass would else wait for; before they are read otherwise."""
 
     @abstractmethod
     def weights_changed(self) -> None:
@@ -115,10 +123,6 @@ class Optimizer(ABC):
     @abstractmethod
     def _take(self, norm: float, learning_rate: float) -> None:
         """Clip and step."""
-
-    def _device(self) -> torch.device:
-        first: torch.nn.Parameter = next(self.gradients.parameters())
-        return first.device
 
 
 class _OnCpu(Optimizer):
@@ -197,8 +201,10 @@ class _OnCpu(Optimizer):
 class _OnGpu(Optimizer):
     name = "megatron-core DistributedOptimizer"
 
-    def __init__(self, model: Network, options: AdamW) -> None:
-        super().__init__(model, options, distributed=True)
+    def __init__(self, model: Network, options: AdamW, layout: Layout) -> None:
+        # Not in pipelines, whose schedules start these meetings by themselves: nobody has run them so on a GPU.
+        self._overlaps = layout.data_parallel > 1 and layout.pipeline_parallel == 1
+        super().__init__(model, options, distributed=True, overlaps=self._overlaps)
         config = OptimizerConfig(
             optimizer="adam",
             lr=0.0,
@@ -211,6 +217,7 @@ class _OnGpu(Optimizer):
             bf16=bool(model.config.bf16),
             params_dtype=model.config.params_dtype,
             use_distributed_optimizer=True,
+            overlap_param_gather=self._overlaps,
         )
         chained = get_megatron_optimizer(config, [self.gradients], use_gloo_process_groups=False)
         # One model without experts: a chain of one.
@@ -238,6 +245,10 @@ class _OnGpu(Optimizer):
         self._inner.load_parameter_state_from_fully_reshardable(moments)
         for weight, step in steps.items():
             self._inner.optimizer.state[weight]["step"] = step.clone()
+
+    def gather(self) -> None:
+        if self._overlaps:
+            self.gradients.start_param_sync(force_sync=True)
 
     def weights_changed(self) -> None:
         self._inner.reload_model_params()

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from megatron.core import parallel_state
+from megatron.core.distributed import DistributedDataParallel
 from megatron.core.pipeline_parallel import get_forward_backward_func
 
 from orca_recipes.train.data.batches import Batch, Normalization
@@ -37,16 +38,18 @@ class Pass:
     micro_batches: int
     tokens: int
 
-    def run(self, model: torch.nn.Module, batches: Iterable[Batch], hear: Hear) -> None:
+    def run(self, model: DistributedDataParallel, batches: Iterable[Batch], hear: Hear) -> None:
         """Run this rank's micro-batches; the ranks of a copy call it together."""
         with torch.set_grad_enabled(self.learn):
             if parallel_state.get_pipeline_model_parallel_world_size() > 1:
                 self._by_schedule(model, iter(batches), hear)
             else:
-                for batch in batches:
-                    loss = self._weighed(losses(model, batch.to(self.device)), batch, hear)
-                    if self.learn:
-                        loss.backward()  # type: ignore[no-untyped-call]
+                for number, batch in enumerate(batches, start=1):
+                    # Ranks meet over the gradients of all micro-batches, while the last one is gone through backward.
+                    with model.no_sync() if number < self.micro_batches else nullcontext():
+                        loss = self._weighed(losses(model, batch.to(self.device)), batch, hear)
+                        if self.learn:
+                            loss.backward()  # type: ignore[no-untyped-call]
 
     def _by_schedule(self, model: torch.nn.Module, batches: Iterator[Batch], hear: Hear) -> None:
         def forward(left: Iterator[Batch], stage: torch.nn.Module) -> tuple[torch.Tensor, Callable[..., Any]]:

@@ -1,6 +1,7 @@
 """The optimizer for GPUs, stepped on a CPU that pretends: it agrees with the one for CPUs."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from orca_recipes.train import optimizer as optimizers
 from orca_recipes.train.checkpoints.checkpoint import resume, save_checkpoint
 from orca_recipes.train.checkpoints.description import Checkpoint
-from orca_recipes.train.model.network import Network, build_model
+from orca_recipes.train.model.network import Network, build_model, losses
 from orca_recipes.train.optimizer import Optimizer
 from orca_recipes.train.processes.parallel_layout import Layout, Place
 from tests.train.pretended_gpu import PretendedGpu
@@ -43,7 +44,7 @@ def test_both_optimizers_take_the_same_steps(run_layout: Callable[..., list[Any]
         torch.manual_seed(1)
         with PretendedGpu():
             model = build_model(small(), layout)
-            theirs = steps(layout, place, model, optimizers._OnGpu(model, CALM), 0, 6)
+            theirs = steps(layout, place, model, optimizers._OnGpu(model, CALM, layout), 0, 6)
         return [ours, theirs]
 
     for ours, theirs in run_layout(layout, both):
@@ -52,11 +53,50 @@ def test_both_optimizers_take_the_same_steps(run_layout: Callable[..., list[Any]
             assert mine == pytest.approx(other, rel=1e-4)
 
 
+def test_ranks_that_meet_while_they_compute_take_the_steps_of_ranks_that_wait(
+    run_layout: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+):
+    layout, four = Layout(data_parallel=2), [*BATCHES[0], *BATCHES[1]]
+    # Several buckets, as a large model has: while one is reduced, the gradients of the next are computed.
+    config = partial(optimizers.DistributedDataParallelConfig, bucket_size=5_000)
+    monkeypatch.setattr(optimizers, "DistributedDataParallelConfig", config)
+
+    def weights(place: Place, model: Network, optimizer: Optimizer) -> list[torch.Tensor]:
+        for _ in range(3):
+            take(model, optimizer, four[place.data_rank :: 2])
+        optimizer.gather()
+        return [weight.detach().clone() for weight in model.parameters()]
+
+    def both(place: Place) -> tuple[list[list[torch.Tensor]], list[bool]]:
+        model = build_model(small(), layout)
+        ours = weights(place, model, optimizers._OnCpu(model, CALM))
+        torch.manual_seed(1)
+        with PretendedGpu():
+            model = build_model(small(), layout)
+            optimizer = optimizers._OnGpu(model, CALM, layout)
+            theirs = weights(place, model, optimizer)
+            groups = optimizer.gradients.bucket_groups
+            with optimizer.gradients.no_sync():
+                losses(model, four[0]).sum().backward()
+            waited = [group.grad_reduce_handle is None for group in groups]
+            losses(model, four[1]).sum().backward()
+            met = [group.grad_reduce_handle is not None for group in groups]
+            optimizer.step(learning_rate=0.0, terms=1)
+            to_gather = [not group.param_gather_dispatched for group in groups]
+        assert len(groups) > 3
+        return [ours, theirs], [*waited, *met, *to_gather]
+
+    for (ours, theirs), facts in run_layout(layout, both):
+        assert all(facts)
+        for mine, other in zip(ours, theirs, strict=True):
+            assert torch.allclose(mine, other, atol=1e-5)
+
+
 def test_norms_do_not_decay_under_the_optimizer_for_gpus(run_layout: Callable[..., list[Any]]):
     def decayed(place: Place) -> dict[str, bool]:
         with PretendedGpu():
             model = build_model(small(), Layout())
-            optimizer = optimizers._OnGpu(model, optimizers.AdamW(weight_decay=0.5, epsilon=1e30))
+            optimizer = optimizers._OnGpu(model, optimizers.AdamW(weight_decay=0.5, epsilon=1e30), Layout())
             before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
             take(model, optimizer, BATCHES[0], learning_rate=0.1)
         return {name: not torch.equal(weight, before[name]) for name, weight in model.named_parameters()}
@@ -77,7 +117,7 @@ def test_the_optimizer_for_gpus_goes_on_at_another_layout(
     def begin(place: Place) -> list[tuple[float, float]]:
         with PretendedGpu():
             model = build_model(small(), saved, precision=dtype)
-            optimizer = optimizers._OnGpu(model, CALM)
+            optimizer = optimizers._OnGpu(model, CALM, saved)
             steps(saved, place, model, optimizer, 0, 3)
             described = Checkpoint(small(), step=3, manifest_digest=DIGEST)
             save_checkpoint(tmp_path, described, model, optimizer, keep=1)
@@ -87,7 +127,7 @@ def test_the_optimizer_for_gpus_goes_on_at_another_layout(
         with PretendedGpu():
             torch.manual_seed(9)
             model = build_model(small(), resumed, precision=dtype)
-            optimizer = optimizers._OnGpu(model, CALM)
+            optimizer = optimizers._OnGpu(model, CALM, resumed)
             resume(tmp_path / "step-00000003", model, optimizer, manifest_digest=DIGEST)
             return steps(resumed, place, model, optimizer, 3, 6)
 

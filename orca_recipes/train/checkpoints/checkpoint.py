@@ -186,6 +186,8 @@ def _published(publication: Publication, write: Callable[[Path], None]) -> Path:
 
 
 def _state(model: Network, optimizer: Optimizer | None) -> dict[str, Any]:
+    if optimizer is not None:
+        optimizer.gather()
     weights = _weights_of(model)
     state: dict[str, Any] = {"model": weights, "random": _random_state()}
     if optimizer is not None:
