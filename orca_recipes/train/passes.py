@@ -21,6 +21,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from orca_recipes.train.data.batches import Batch, Normalization
 from orca_recipes.train.megatron_versions import standing_in_for_cuda_by_name
 from orca_recipes.train.model.network import losses, losses_of, stage_output
+from orca_recipes.train.transfer import sent
 
 Hear = Callable[[Batch, torch.Tensor], None]
 """Told of every micro-batch and its weighed losses, float32 [B, T] on the device, 0 at places without one; on the last
@@ -77,7 +78,7 @@ class Pass:
 
     def _weighed(self, loss_BT: torch.Tensor, batch: Batch, hear: Hear) -> torch.Tensor:
         """Sum a batch's losses, each times its weight."""
-        weights_BT = batch.weights_BT(self.mean_over).to(loss_BT.device, non_blocking=True)
+        weights_BT = sent(batch.weights_BT(self.mean_over), loss_BT.device)
         # where() before the product: a pad's loss may be NaN, and NaN * 0 is NaN.
         weighed_BT = torch.where(weights_BT > 0, loss_BT, 0.0) * weights_BT
         hear(batch, weighed_BT.detach())

@@ -23,7 +23,7 @@ def main() -> None:
     examine(build, settings.manifest, whole=False)
     rows, phase = Rows(build, settings.manifest), settings.chosen[0]
     order = phase.order()
-    next(MicroBatches(rows=rows, order=order, share=Share(0, 1, 8), start=0, stop=8))
+    next(iter(MicroBatches(rows=rows, order=order, share=Share(0, 1, 8), start=0, stop=8)))
     after = resource.getrusage(resource.RUSAGE_SELF)
     told: dict[str, object] = {
         "start_seconds": time.perf_counter() - wall,

@@ -36,7 +36,13 @@ class PretendedGpu(TorchFunctionMode):
             return function(*args).replace("torch.", "torch.cuda.")
         if function is torch.Tensor.cuda:
             return args[0]
+        if function is torch.Tensor.pin_memory:
+            return args[0].as_subclass(Pinned)
         return function(*args, **options)
+
+
+class Pinned(torch.Tensor):
+    """A tensor in memory of the host that a GPU can read by itself."""
 
 
 class OnGpu(torch.Tensor):
@@ -74,7 +80,8 @@ class _Machine(PretendedGpu):
         if function is torch.Tensor.to and any(_is_gpu(word) for word in (*args[1:], *(kwargs or {}).values())):
             words = ["cpu" if _is_gpu(word) else word for word in args[1:]]
             options = {name: "cpu" if _is_gpu(word) else word for name, word in (kwargs or {}).items()}
-            sent = function(args[0], *words, **options)
+            tensor = args[0].as_subclass(torch.Tensor) if isinstance(args[0], Pinned) else args[0]
+            sent = function(tensor, *words, **options)
             # Weights and their gradients stay what they are: megatron-core knows them by attributes.
             return sent if isinstance(args[0], torch.nn.Parameter) else sent.as_subclass(OnGpu)
         return super().__torch_function__(function, types, args, kwargs)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch.overrides import TorchFunctionMode
 
 from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.train.data.batches import read_batch
@@ -15,8 +17,9 @@ from orca_recipes.train.data.rows import Rows
 from orca_recipes.train.journal import read_log
 from orca_recipes.train.processes.rank import train_as_rank
 from orca_recipes.train.training_settings import Request
+from orca_recipes.train.transfer import sent
 from tests.train.builds import make_build, read_steps
-from tests.train.pretended_gpu import OnGpu, a_pretended_gpu
+from tests.train.pretended_gpu import OnGpu, Pinned, a_pretended_gpu
 
 Fork = Callable[..., list[Any]]
 
@@ -70,3 +73,28 @@ def test_the_bounds_of_rows_stay_on_the_host_and_the_rest_goes_to_the_device(hel
                 np.asarray(tensor)
         assert [bounds.tolist() for bounds in there.cu_seqlens] == [bounds.tolist() for bounds in batch.cu_seqlens]
     assert all(type(bounds) is np.ndarray for bounds in there.cu_seqlens)
+
+
+class Counting(TorchFunctionMode):
+    """Counts what is pinned, and what is sent without waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pinned, self.sent = 0, 0
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.pinned += function is torch.Tensor.pin_memory
+        self.sent += function is torch.Tensor.to and isinstance(args[0], Pinned) and bool(kwargs["non_blocking"])
+        return function(*args, **(kwargs or {}))
+
+
+def test_batches_go_to_a_gpu_from_pinned_memory_and_nobody_waits(held_out: Path):
+    rows = Rows(held_out, read_manifest(held_out))
+    batch = read_batch(rows, [RowPlace("sums", 0, 0)], 1)
+    with a_pretended_gpu() as device, Counting() as counting:
+        batch.to(device)
+        sent(batch.weights_BT("example"), device)
+    assert counting.pinned == counting.sent == 6
+    with Counting() as counting:
+        batch.to(torch.device("cpu"))
+    assert counting.pinned == 0

@@ -19,6 +19,7 @@ import torch
 from orca_recipes.shards.view import TrainingView
 from orca_recipes.train.data.order import PhaseOrder, RowPlace
 from orca_recipes.train.data.rows import Rows
+from orca_recipes.train.transfer import sent
 
 Normalization = Literal["token", "example"]
 """What the loss is the mean over; `[training]` says which."""
@@ -79,11 +80,11 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """Copy the batch to a device, except its bounds: the model makes a table of all rows' bounds and sends that."""
         return Batch(
-            tokens_BT=self.tokens_BT.to(device, non_blocking=True),
-            labels_BT=self.labels_BT.to(device, non_blocking=True),
-            position_ids_BT=self.position_ids_BT.to(device, non_blocking=True),
-            loss_mask_BT=self.loss_mask_BT.to(device, non_blocking=True),
-            wanted=self.wanted.to(device, non_blocking=True),
+            tokens_BT=sent(self.tokens_BT, device),
+            labels_BT=sent(self.labels_BT, device),
+            position_ids_BT=sent(self.position_ids_BT, device),
+            loss_mask_BT=sent(self.loss_mask_BT, device),
+            wanted=sent(self.wanted, device),
             cu_seqlens=self.cu_seqlens,
             max_seqlen=self.max_seqlen,
             stored_tokens=self.stored_tokens,

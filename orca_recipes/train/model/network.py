@@ -42,6 +42,7 @@ from orca_recipes.train.model.layer_parts import (
 )
 from orca_recipes.train.model.rope import stretched
 from orca_recipes.train.processes.parallel_layout import Layout
+from orca_recipes.train.transfer import sent
 
 _ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "silu": torch.nn.functional.silu,
@@ -285,7 +286,7 @@ def _packed(cu_seqlens: Sequence[np.ndarray], device: torch.device) -> PackedSpa
     lengths = np.diff(joined).tolist()
     # The exact longest span: megatron-core reads a bound equal to N as a table of positions that never restart.
     longest = max(lengths)
-    on_device = torch.from_numpy(joined).to(device)
+    on_device = sent(torch.from_numpy(joined), device)
     return PackedSpans(
         qkv_format="thd",
         cu_seqlens_q=on_device,
