@@ -22,6 +22,7 @@ from orca_recipes.contract.trained_parts import PARTS, TrainedParts, parts_told
 from orca_recipes.counted import counted
 from orca_recipes.progress import Progress
 from orca_recipes.prove.asked_counts import check_plan_counts
+from orca_recipes.prove.asked_curriculum import check_curriculum
 from orca_recipes.prove.erasing import check_erasing
 from orca_recipes.prove.given_check import GivenChecker
 from orca_recipes.prove.kept_apart import check_apart, pairs_apart
@@ -69,7 +70,12 @@ def prove(directory: Path, *, kinds: Kinds, sample: float | None = None, progres
     checked: dict[str, int] = {**structure.checked}
     if pairs := pairs_apart(promised):
         checked["pairs_of_datasets_kept_apart"] = pairs
-    others = [*check_words(promised), *check_plan_counts(promised), *check_apart(directory, promised, proof.halves)]
+    others = [
+        *check_words(promised),
+        *check_curriculum(directory, promised),
+        *check_plan_counts(promised),
+        *check_apart(directory, promised, proof.halves),
+    ]
     return Report(
         (*structure.findings, *others, *proof.findings),
         {**checked, **proof.checked},

@@ -10,7 +10,7 @@ from typing import cast
 
 from pydantic import ValidationError
 
-from orca_recipes.contract.kinds import Encoder, Tokenizer
+from orca_recipes.contract.kinds import Encoder, Tokenizer, Vocabulary
 from orca_recipes.errors import OrcaError, PluginError
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.run.renderers.inference import Inference
@@ -67,7 +67,25 @@ def open_shipped(
         return Finding(
             NAME, f"it says that the vocabulary has {promised.vocabulary_size} tokens, and {TOKENIZER} {size}"
         )
+    if told := _other_tokens(promised, encoder.vocabulary):
+        return Finding(NAME, told)
     return ShippedStudent(encoder, inference)
+
+
+def _other_tokens(promised: Manifest, vocabulary: Vocabulary) -> str:
+    """Tell what the manifest says of BOS and pad and the shipped tokenizer does not; "" where they agree."""
+    control = vocabulary.control
+    bos = None if vocabulary.bos is None else control.get(vocabulary.bos)
+    said = [token for token in (promised.bos_id, promised.unused_bos_id) if token is not None]
+    if said != ([] if bos is None else [bos]):
+        return f"it says that BOS is {_listed(said)}, and {TOKENIZER} {_listed([] if bos is None else [bos])}"
+    if vocabulary.pad is not None and control.get(vocabulary.pad) != promised.pad_id:
+        return f"it says that rows are filled by token {promised.pad_id}, and {TOKENIZER} {control.get(vocabulary.pad)}"
+    return ""
+
+
+def _listed(tokens: list[int]) -> str:
+    return " and ".join(map(str, tokens)) or "none"
 
 
 def _tokenizer(promised: Manifest, kinds: Kinds, directory: Path) -> Tokenizer:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from orca_recipes.json_text import json_value
-from orca_recipes.traces.trace_segments import segments
+from orca_recipes.traces.trace_segments import segments, write_all
 
 SUFFIX = ".sent"
 # Lines are only appended, and nearly all say that a request ended: the file is written anew with what is open.
@@ -115,8 +115,13 @@ class SentRequests:
     def _append(self, line: bytes) -> None:
         if self._path is None or self._size > _MOST_BYTES:
             self._begin()
-        else:
-            self._size += os.write(self._file, line)
+            return
+        try:
+            write_all(self._file, line)
+            self._size += len(line)
+        except OSError:
+            self._size = _MOST_BYTES + 1  # it may be torn: nothing comes behind it in this file
+            raise
 
     def _begin(self) -> None:
         """Begin a file with all that is open; the one before it goes when this one is there."""
@@ -125,10 +130,15 @@ class SentRequests:
         aside = self._folder / f".{name}"
         file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         _is_locked(file)
-        # Written and locked before it has its name: nobody takes over a half-made file.
-        os.write(file, b"".join(self._lines()))
-        # The old file goes after the new one stands: a kill between the two counts twice, and loses nothing.
-        aside.rename(self._folder / name)
+        try:
+            # Written and locked before it has its name: nobody takes over a half-made file.
+            write_all(file, b"".join(self._lines()))
+            # The old file goes after the new one stands: a kill between the two counts twice, and loses nothing.
+            aside.rename(self._folder / name)
+        except OSError:
+            os.close(file)
+            aside.unlink(missing_ok=True)
+            raise
         before, self._path = self._path, self._folder / name
         if before is not None:
             before.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,12 +51,12 @@ class SegmentWriter:
             self.close()
             self._file, self._size = self._begun(), 0
         try:
-            rest = memoryview(lines)
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
+            write_all(self._file, lines)
             os.fsync(self._file)
         except OSError:
-            os.ftruncate(self._file, self._size)
+            # A file that cannot be cut either is left to its torn line: what comes next may not stand behind that.
+            with suppress(OSError):
+                os.ftruncate(self._file, self._size)
             self.close()
             raise
         self._size += len(lines)
@@ -74,6 +75,13 @@ class SegmentWriter:
         file = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         sync_folder(self._folder)
         return file
+
+
+def write_all(file: int, data: bytes) -> None:
+    """Write data whole: a disk that is nearly full takes a part of it. Raises: OSError."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
 
 
 def segments(folder: Path, suffix: str = SUFFIX) -> list[Path]:

@@ -166,10 +166,10 @@ class DurableAnswers:
         while self._waiting:
             # All that came while the disk was busy goes in one write: one flush for hundreds of answers.
             batch, self._waiting = self._waiting, []
+            fault: Exception | None = None
             try:
                 await asyncio.to_thread(self._store.append, [trace for trace, _ in batch])
-                fault = None
-            except OSError as error:
+            except Exception as error:  # whoever waits hears of it, whatever it is, or would wait for ever
                 fault = error
             for _, done in batch:
                 if not done.done():

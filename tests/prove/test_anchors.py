@@ -4,7 +4,9 @@ import json
 import random
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -91,6 +93,41 @@ def test_what_is_forged_is_found_or_said_to_be_unknowable(home: Path, tmp_path: 
     assert told.failed == []
     assert told.found > 4
     assert told.unknowable
+
+
+def _first_phase(table: dict[str, Any]) -> None:
+    table["recipe"]["curriculum"][0]["epochs"] += 1
+
+
+def _another_dataset(table: dict[str, Any]) -> None:
+    table["recipe"]["curriculum"][0]["dataset"] = "others"
+
+
+def _kind_in_the_plan(table: dict[str, Any]) -> None:
+    (stage,) = (stage for stage in table["plan"] if stage["verb"] == "read")
+    stage["kind"] = "sources:flan"
+
+
+@pytest.mark.parametrize(
+    ("forge", "said"),
+    [
+        (lambda table: table["recipe"]["training"].update(learning_rate=0.5), "training: it holds other values"),
+        (lambda table: table["recipe"].update(model={"config": "other"}), "model: it holds other values"),
+        (_first_phase, "phases: it holds other values"),
+        (_another_dataset, "names a dataset that the build does not hold"),
+        (lambda table: table["recipe"]["template"].update(kind="plain"), "and its recipe says plain"),
+        (_kind_in_the_plan, "is by sources:flan, and its recipe says files"),
+        (lambda table: table.update(pad_id=5), "it says that rows are filled by token 5"),
+        (lambda table: table.update(bos_id=1), "it says that BOS is 1, and tokenizer/tokenizer.json none"),
+    ],
+)
+def test_what_a_build_says_twice_is_found_where_only_one_is_forged(
+    home: Path, tmp_path: Path, forge: Callable[[dict[str, Any]], None], said: str
+):
+    copy = Path(shutil.copytree(home / "out", tmp_path / "out"))
+    reseal(copy, forge)
+    bad = verified(copy, status=1)
+    assert any(said in finding["sentence"] for finding in bad["findings"])  # type: ignore[index]
 
 
 def test_a_view_of_the_teacher_that_cannot_be_read_is_a_fault_of_its_example(home: Path, tmp_path: Path):

@@ -1,10 +1,14 @@
 """What was sent and not answered, as a process leaves it that was killed."""
 
+import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from orca_recipes.traces.sent_requests import SUFFIX, Sending, SentRequests
 from orca_recipes.traces.trace_segments import segments
@@ -88,3 +92,27 @@ def test_a_folder_that_cannot_be_written_is_read_by_nobody(tmp_path: Path, monke
     with SentRequests(tmp_path) as sent:
         assert not sent.open
     assert len(segments(tmp_path, SUFFIX)) == 1
+
+
+def test_a_disk_that_takes_half_a_line_costs_no_other_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+
+    def half(file: int, data: bytes) -> int:
+        if len(data) > 20:
+            return write(file, data[:20])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    sent = SentRequests(tmp_path)
+    sent.begin(b"a", "here", once=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", half)
+        with pytest.raises(OSError, match="No space left"):
+            sent.begin(b"b", "here", once=False)
+        with pytest.raises(OSError, match="No space left"):
+            sent.begin(b"c", "here", once=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    sent.begin(b"d", "here", once=False)
+    (path,) = segments(tmp_path, SUFFIX)
+    held = [json.loads(line)["key"] for line in path.read_bytes().splitlines()]
+    assert held == [key.hex() for key in (b"a", b"b", b"c", b"d")]
+    os.close(sent._file)

@@ -226,6 +226,41 @@ def test_a_full_disk_refuses_the_answer_and_leaves_what_was_kept(
     assert found(store, trace("b")) is not None
 
 
+def test_an_answer_behind_a_torn_line_that_could_not_be_cut_off_is_kept(
+    store: TraceStore, trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.append([trace("a")])
+    write = os.write
+
+    def half(file: int, data: bytes) -> int:
+        if len(data) > 100:
+            return write(file, data[:100])
+        raise OSError(errno.EIO, "Input/output error")
+
+    def refused(file: int, size: int) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", half)
+        patch.setattr(os, "ftruncate", refused)
+        with pytest.raises(OSError, match="Input/output error"):
+            store.append([trace("b")])
+    store.append([trace("c")])
+    assert found(store, trace("a")) is not None
+    assert found(store, trace("c")) is not None
+
+
+def test_whoever_waits_for_an_answer_that_cannot_be_written_hears_of_it(
+    store: TraceStore, trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(traces: object) -> None:
+        raise ValueError("no JSON")
+
+    monkeypatch.setattr(store, "append", refuse)
+    with pytest.raises(ValueError, match="no JSON"):
+        asyncio.run(asyncio.wait_for(DurableAnswers(store).keep(trace("a")), 10))
+
+
 def test_halves_of_surrogate_pairs_do_not_keep_an_answer_from_being_kept(store: TraceStore, trace) -> None:
     store.append([trace("a", text="half \ud83d and whole \U0001f600")])
     answer = found(store, trace("a"))

@@ -27,7 +27,6 @@ DATA_UNKNOWABLE = (
 columns of records whose values all could be."""
 
 UNKNOWABLE = (
-    "bos_id",
     "datasets.echoes",
     "datasets.normalized",
     "datasets.prompts_checked",
@@ -40,7 +39,6 @@ UNKNOWABLE = (
     "made.set",
     "made.timings",
     "made.versions",
-    "pad_id",
     "plan.fingerprint",
     "plan.kind",
     *DATA_UNKNOWABLE,
