@@ -28,7 +28,7 @@ from orca_recipes.store.stage_folder import StageFolder
 if TYPE_CHECKING:
     import polars as pl
 
-# 128 bits in hexadecimal digits; rows that repeat each other share the first half.
+# 128 bits in hexadecimal digits; the copies that a mixture makes of a row share the first half.
 ID_DIGITS = 32
 
 

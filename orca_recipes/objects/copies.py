@@ -27,8 +27,7 @@ NAME = "copy.json"
 _PROGRAM = "orca-recipes"
 _DEEPEST = 3
 """How many folders deep a file of a copy lies at most."""
-# Small objects take as long as their way there and back, so several go at once; more gain little and hold as many parts
-# in memory.
+# Small objects take as long as their way there and back, so several go at once; each holds its parts in memory.
 _AT_ONCE = 8
 
 _Item = TypeVar("_Item")

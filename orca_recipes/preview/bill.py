@@ -34,6 +34,7 @@ _HEAD = (
     *("questions", "stored", "to buy", "tokens in", "tokens out", "USD"),
 )
 
+# Enough for a rate of tokens to characters: encoding every question would take minutes for the same line.
 _SAMPLE = 500
 """Requests whose tokens are counted to learn how many a character makes."""
 
@@ -207,6 +208,7 @@ def _requests(
             frame = read_frame(part.file(".arrow"), columns=["key", "rule", "sample", "request"])
             for key, rule, sample, messages in frame.iter_rows():
                 if key is not None and key not in seen:
+                    # Equal questions are one request, and are bought once.
                     seen.add(key)
                     texts = [message["content"] or "" for message in messages]
                     yield questions.subject, course.rules[rule].strategy_name, sample, standings[key], texts
@@ -231,6 +233,7 @@ def _length_range(calls: int, known: Sequence[int], lengths: Lengths) -> tuple[i
         ordered = sorted(known)
         low, high = ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
         mean = sum(ordered) / len(ordered)
+        # A few very long answers lift the mean above the upper quartile: the bill must hold it all the same.
         return round(calls * min(low, mean)), round(calls * max(high, mean))
     limits = [limit for limit in lengths.limits if limit is not None]
     return calls, calls * sum(limits) if len(limits) == len(lengths.limits) else None

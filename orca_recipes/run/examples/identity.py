@@ -65,6 +65,7 @@ def with_identity(rows: pl.DataFrame, collection: str) -> pa.Table:
         hi[~named], lo[~named] = binary_digests(whole.filter(pa.array(~named)) if named.any() else whole)
     if named.any():
         own = pa.array(named)
+        # With the collection's name: two collections may both number their rows from 1.
         known = _joined([_spelt(collection, "id"), *_measured(columns["id"])], len(table))
         hi[named], lo[named] = binary_digests(known.filter(own))
         content_digest[named] = binary_digests(_joined(content, len(table)).filter(own))[0]

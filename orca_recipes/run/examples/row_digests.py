@@ -18,7 +18,9 @@ Digests = tuple[np.ndarray, np.ndarray]
 # Digests are held a slice at a time: this bounds the memory for any number of rows.
 _HELD_AT_ONCE = 1 << 21
 _NONE = np.empty(0, dtype=np.uint64)
+# The lowest bit of a digest is given up for the side: rows that differ in it alone are told apart by the whole digests.
 _SIDE = np.uint64(1)
+# Narrowing looks at every row once more: it pays where hardly any is left.
 _FEW = 16
 """Where fewer than one in so many rows may be among the others, those rows are sought out first."""
 

@@ -105,6 +105,7 @@ class _Bands:
         self._is_even = np.array([cut.weight == 0 and cut.boundary == cut.below for cut in cuts], dtype=np.bool_)
         self.low = np.zeros(groups + 1, dtype=np.uint64)
         self.high = np.zeros(groups + 1, dtype=np.uint64)
+        # Floats say only how wide a band is, never which row is in: the draw is the same on every machine.
         share = weights / np.maximum(sizes.weights, 1)
         rows = np.maximum(sizes.rows, 1)
         self._spread = (_SIGMAS * np.sqrt(rows * share * (1 - share)) + _SPARE) / rows
@@ -119,6 +120,7 @@ class _Bands:
 
     def widen(self, groups: np.ndarray) -> bool:
         """Widen the bands of these groups; False where there is nothing to do."""
+        # Widely, since reading the pool again costs more than sorting a wide band.
         self._spread[groups] *= 16
         self._set(groups)
         return bool(len(groups))

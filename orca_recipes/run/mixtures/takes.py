@@ -73,12 +73,14 @@ class TakeDraw:
 
     def _selected(self, counts: np.ndarray) -> np.ndarray:
         if self.take.all and self.take.repeat == 1:
+            # Taking all once draws nothing: no key is computed and no band is looked for.
             copies = (self.selection == 0).astype(np.int16)
         else:
             cuts = [
                 cut_of(int(count), int(size), self.take.repeat) for count, size in zip(counts, self._there, strict=True)
             ]
             copies = drawn_copies(self.chunks, cuts=cuts, sizes=self.sizes, seed=self.seed)
+        # What is not drawn keeps the code that says why it could not be.
         return np.where(copies > 0, copies, self.selection)
 
     def chunks(self) -> Iterator[Chunk]:
@@ -111,6 +113,7 @@ class TakeDraw:
         frame = repeated(frame.with_columns(pl.Series("key", keys)), selection[rows])
         # Repeats share their example's key and the high half of its id.
         number = frame.select(n=pl.int_range(pl.len()).over("key", "id_hi"))["n"].to_numpy()
+        # Copies that were asked for come in the first round; further ones only once every row has had its turn.
         rounds = np.where(number < self.take.repeat, 0, number)
         hi, lo, key, group = (frame[name].to_numpy() for name in ("id_hi", "id_lo", "key", "group"))
         order = np.lexsort((lo, hi, key, rounds, group))

@@ -19,6 +19,7 @@ from orca_recipes.run.segments.rendered_segments import Rendered
 from orca_recipes.run.segments.trained_text import trained_texts
 from orca_recipes.shards.layout import is_trained, role_codes, segment_modes
 
+# Some tokenizers decode a token by what stands before it (a leading space): a few tokens of the prompt settle that.
 _BEFORE = 8
 """Tokens before an answer that are decoded with it, because decoders look at neighbours."""
 
@@ -51,6 +52,8 @@ def masked(
         for turn, answer in zip(example.turns, answers, strict=parts is not None):
             begin, end = int(ends[answer] - spans[answer]), int(ends[answer])
             places = _Places(ids[max(0, begin - _BEFORE) : end], min(begin, _BEFORE), encoder)
+            # Places of characters are counted in what the tokens say: a normalizer that changed the text would shift
+            # them.
             if places.text != turn.answer:
                 reasons[example.owner] = _OTHER_TEXT
                 break
@@ -96,6 +99,7 @@ def _take_out(
     """Take unwanted parts out of the mask of an example, in place, and count the remaining trained tokens by part."""
     for span in turn.parts:
         if not wanted.has(span.part):
+            # From the token that holds the part's first character, since half a token cannot be untrained.
             mask[begin + places.before(span.begin) : begin + places.after(span.stop)] = False
     for span in turn.parts:
         first, last = begin + places.after(span.begin), begin + places.after(span.stop)

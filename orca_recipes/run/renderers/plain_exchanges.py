@@ -192,6 +192,7 @@ def _taken_apart(
         told = between.get(at, [])
         footer = "".join(text for owner, text in told if owner == code)
         header = "".join(text for owner, text in told if owner == ROLES.index(role))
+        # Text of a third role stands between: it is nobody's to train or not.
         if footer + header != "".join(text for _, text in told):
             return None
         joints[before, role] = Joint(footer, header)
@@ -214,6 +215,7 @@ def _heeded(exchanges: PlainExchanges, writer: TurnWriter, template: str) -> Ite
     """Yield the strings of a template without signs (a "/no_think", a word) that change how it prints a content."""
     telling = re.compile(exchanges.telling)
     for text in dict.fromkeys(map(str.strip, literals(template))):
+        # What has signs in it is found in contents by its signs already.
         if not text or len(text) > _LONGEST or telling.search(text):
             continue
         for shape, form in product(_SHAPES, ("{}", "{} words", "some {} words")):

@@ -73,6 +73,8 @@ def examples_of(
     for turn in turns:
         last = groups[-1][-1] if groups else None
         follows = last is not None and turn.prompt.startswith(last.prompt + last.answer)
+        # Text that goes on across the joint would be other tokens than inference has: the turn gets an example of its
+        # own.
         if last is not None and follows and not parted[_joining(last, control)]:
             groups[-1].append(turn)
         else:
@@ -113,6 +115,7 @@ def _marks(
             at = begin + len(answers[place].answer)
             continue
         words = (message.get("content") or "").strip()
+        # A content is never looked for in an answer that is trained: it would take the answer's words for its own.
         limit = next(start for start in starts if start >= at)
         begin = text.find(words, at, limit) if words else -1
         if begin >= 0:
@@ -125,6 +128,7 @@ def _footer(between: str, control: re.Pattern[str], *, after_answer: bool) -> in
     if after_answer:
         return len(between) - len(between.lstrip())
     found = [match.end() for match in control.finditer(between)]
+    # One control token may end the message before or begin this one: only of two it is known which is which.
     if len(found) < 2:
         return 0
     rest = between[found[0] :]

@@ -58,6 +58,7 @@ GROUP_BYTES = 32 << 20
 """Parts of conversations up to so many bytes are tokenized at once. The fast tokenizer meets every word anew in each
 call, so that calls of a fourth of this cost a third more."""
 
+# Else a small stage would be one group, and all workers but one idle.
 FEWEST_GROUPS = 8
 """Workers share the groups of a collection: a small one is cut finer."""
 
@@ -139,6 +140,7 @@ def _tokenized(
     groups, fitting = together(parts), _fitting(bench)
     train_on = bench.recipe.datasets[subject.partition("/")[0]].train_on
     stage = bench.plan[f"tokenize {subject}"]
+    # Examples that were made to fit a row depend on more than their conversation.
     known = known_parts(bench, stage, conversations, parts, exact=exact) if fitting is None else {}
     tasks = [
         TokenizeTask(
@@ -169,6 +171,7 @@ def _forget_broken(folder: StageFolder, tasks: Sequence[TokenizeTask]) -> None:
     for task in tasks:
         if folder.has_part(task.name):
             units = folder.part(task.name).report.get("units", [])
+            # A part's examples may lie in a unit that was taken over: where that is damaged, the part is made again.
             if not all(folder.has_part(unit) for unit in units if unit != task.name):
                 folder.forget(task.name)
 
@@ -245,6 +248,7 @@ def tokenize_part(task: TokenizeTask) -> Tokenized:
         chosen = (conversations if len(fresh) == len(ledger) else conversations.take(indices(fresh))).combine_chunks()
         chosen = finished_before(chosen if task.train_on is None else trained_as(chosen, task.train_on))
         made, expansion = _made(task, chosen)
+        # Nothing is stored: the whole stage is encoded anew by the reference.
         if made.disagreeing:
             return Tokenized(made.disagreeing, 0)
         reasons, kept = _lost(made, task)
@@ -298,6 +302,8 @@ def _lost(made: Made, task: TokenizeTask) -> tuple[dict[int, str], np.ndarray]:
     there = made.rendered.trained_tokens > 0
     kept = np.zeros(len(made.way), dtype=bool)
     kept[made.owner[there]] = True
+    # A conversation is kept whole or not at all: of some of its turns alone nobody could tell what became of the
+    # others.
     kept[[*reasons, *made.owner[~there]]] = False
     return reasons, kept
 
@@ -374,6 +380,7 @@ def _student(tokenizer: Tokenizer, folder: Path, markup: _Once, parts: TrainedPa
 
 def _sample(conversations: pa.Table) -> np.ndarray:
     hi, lo = (np.asarray(conversations[name]) for name in ("id_hi", "id_lo"))
+    # Not the recipe's seed, so that another one checks the same conversations, and takes over what was checked.
     keys = draw_keys(id_hi=hi, id_lo=lo, seed=0, purpose="tokenizer check")
     return np.asarray(keys < np.uint64(2**64 // CHECKED_ONE_IN))
 

@@ -228,6 +228,7 @@ def _of_task(build: ShownBuild, task: str) -> list[Section | SideBySide]:
         wanted = places[: max(0, _EXAMPLES_OF_A_TASK - found)]
         found += len(places)
         if wanted:
+            # By ranges, since a build at an address would else be copied whole for one example.
             opened = OpenShard.open(build, first, shard, records, by_ranges=True)
             sections += (opened.section(example, with_row=True) for example in wanted)
     if not found:
@@ -244,6 +245,7 @@ def _of_example(build: ShownBuild, wanted: str) -> list[Section | SideBySide]:
         places = pc.indices_nonzero(pc.starts_with(records["id"], wanted.lower())).to_pylist()
         if places:
             opened = OpenShard.open(build, first, shard, records, by_ranges=True)
+            # Two are enough to know that an id is not told by its beginning.
             found += [opened.section(example, with_row=True) for example in places[:2]]
     if not found:
         raise UserError(f"{build.directory} holds no example {wanted}; `orca-recipe show --row 0` prints ids")

@@ -37,7 +37,7 @@ CHAT_FILES = (
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-# As transformers cuts models: hubs and readers cope with files of this size.
+# Hubs and readers cope with files of this size, and a download that breaks off loses no more.
 _FILE_BYTES = 5_000_000_000
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 # Computed from the configuration; old checkpoints of Llama store it beside the weights.

@@ -102,6 +102,7 @@ class Pool:
                 running[worker.pipe] = worker, begun
                 worker.send(function, tasks[begun])
                 begun += 1
+            # Given out once all free workers have their next task: who takes a result may be slow.
             yield from found
             if not running:
                 return error
@@ -111,6 +112,7 @@ class Pool:
                 del running[worker.pipe]
                 self._give_back(worker)
                 if not finished:
+                    # The first fault is the one to tell: those behind it often follow from it.
                     error = error or outcome
                 elif error is None:
                     found.append((position, outcome))
@@ -143,6 +145,7 @@ class Pool:
             while True:
                 if stops != self._stops:
                     raise Failure("the worker processes were stopped; the finished parts are kept")
+                # A worker may be killed while nobody uses it (the system is out of memory): it is replaced.
                 self._workers = [worker for worker in self._workers if worker.process.is_alive()]
                 self._idle = [worker for worker in self._idle if worker in self._workers]
                 if self._idle:
@@ -155,6 +158,7 @@ class Pool:
 
     def _started(self) -> _Worker:
         with _safe_path(), _interrupts_held_back():
+            # Libraries start a thread a core: without a share, sixteen workers would run two hundred and fifty-six.
             self._workers.append(_start(threads=max(1, _cores() // self.size)))
         return self._workers[-1]
 
@@ -169,6 +173,7 @@ class Pool:
         with self._changed:
             workers, self._workers = self._workers, []
             mine = [worker for worker in workers if worker in ours or worker in self._idle]
+            # A worker that gets ready loads libraries for seconds, and nobody waits for that any more.
             at_once = at_once or bool(self._warming)
             self._idle = []
             self._warming.clear()
@@ -192,6 +197,7 @@ class _Worker:
     pipe: Connection
 
     def send(self, function: Callable[[Task], Result], task: Task) -> None:
+        # Outside of the try: what cannot be pickled is the caller's fault, and no worker died of it.
         order = pickle.dumps((function, task))
         try:
             self.pipe.send_bytes(order)

@@ -37,6 +37,7 @@ class _Kept:
                 self.pool = None
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # An engine is pickled with its tasks; processes cannot be, and another process starts its own.
         return (_Kept, ())
 
     def __eq__(self, other: object) -> bool:

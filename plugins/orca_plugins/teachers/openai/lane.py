@@ -20,6 +20,7 @@ _FAILURES_BEFORE_REST = 3
 _FIRST_REST_SECONDS = 2.0
 # An endpoint that comes back is found within five minutes, and asking a dead one costs the others little.
 _LONGEST_REST_SECONDS = 300.0
+# Of endpoints that say "too many" and not for how long.
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
 
@@ -58,6 +59,7 @@ class Lane:
     def wait(self, size: Size, max_tokens: int | None, now: float) -> float | None:
         """Return the seconds until a question may go; None where it must wait for one in flight, however long that
         takes."""
+        # After a rest one question tries: all at once would overrun an endpoint that is just coming back.
         if self.in_flight >= (1 if self._probing else int(self.allowed)):
             return None
         seconds = max(self.rests_until - now, 0.0)
@@ -119,6 +121,7 @@ class Lane:
         return "open" if self.allowed >= self.endpoint.concurrency else f"open, {int(self.allowed)} at a time"
 
     def _slow_down(self, ticket: Ticket, fault: Again, now: float) -> bool:
+        # It was sent before the last slowing: its 429 is of the same crowd, and would halve again what was halved.
         if ticket.started < self._slowed_at:
             return False
         self._slowed_at = now

@@ -300,6 +300,7 @@ class Live:
 
     async def _until(self, when: float | None) -> None:
         """Sleep until something changes, or until a time of the loop's clock."""
+        # Before looking at the time: a wake-up that comes between is not lost.
         self._changed.clear()
         if when is None:
             await self._changed.wait()
@@ -317,11 +318,13 @@ class Live:
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        # A task's exception that nobody asks for is printed by asyncio when the process ends, and lost until then.
         if not task.cancelled() and (fault := task.exception()) is not None:
             self._stop(fault)
         self._changed.set()
 
     def _stop(self, fault: BaseException) -> None:
+        # The first reason is kept: what is still in flight fails for the same one.
         self._stopped = self._stopped or fault
         self._changed.set()
 

@@ -68,6 +68,7 @@ class NormalRule:
         import pyarrow.compute as pc
 
         normal = self._normal(texts) if self._steps else texts
+        # A look costs less than a copy, and few texts hold the sign.
         if self._signs and pc.any(pc.match_substring(normal, _SPACE)).as_py():
             normal = pc.replace_substring(normal, _SPACE, " ")
         if self._strips and pc.any(pc.starts_with(normal, " ")).as_py():
@@ -93,6 +94,7 @@ class NormalRule:
         """Return bool [texts]: which the normalizer must be asked about; forms of Unicode are known without it."""
         forms = {step["type"] for step in self._steps}
         if len(forms) == 1 and forms <= _FORMS:
+            # ASCII is the same in all four forms: only other texts need a look.
             foreign = (column.str.len_bytes() != column.str.len_chars()).to_numpy()
             other = column.filter(foreign)
             foreign[foreign] = (other.str.normalize(forms.pop()) != other).to_numpy()
