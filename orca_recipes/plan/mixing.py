@@ -232,7 +232,25 @@ class _Stages:
         # Arrival times are keyed by collection and task.
         if take.draw == "uniform_tasks":
             decisive["collection"] = collection
-        return decisive | self._reserved
+        return decisive | self._reserved | self._of_duplicates(collection)
+
+    def _of_duplicates(self, collection: str) -> dict[str, Any]:
+        """Tell of which tasks a row may be repeated here: those of other tasks are not taken, and own nothing."""
+        told = None if self._mixture.duplicates == "keep" else self._tasks_up_to.get(collection)
+        return {} if told is None or collection == self._collections[0] else {"duplicates_in": told}
+
+    @cached_property
+    def _tasks_up_to(self) -> dict[str, str]:
+        """Digest the tasks that are taken of each collection and of those before it, from the first that leaves some
+        out; a list would be told by each of thousands."""
+        digests: dict[str, str] = {}
+        told: str | None = None
+        for found in self._collections:
+            if tasks := self._mixture.take[found].tasks:
+                told = digest_of([told, found, list(tasks)])
+            if told is not None:
+                digests[found] = told
+        return digests
 
     @cached_property
     def _reserved(self) -> dict[str, Any]:

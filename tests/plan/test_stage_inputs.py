@@ -83,3 +83,11 @@ def test_other_content_of_a_collection_reruns_its_own_draw_and_all_later_ones(tm
 def test_by_rate_other_content_of_any_collection_reruns_all_draws(tmp_path: Path):
     before, after = draws(planned(tmp_path, 40, BY_RATE)), draws(planned(tmp_path, 40, BY_RATE, other=39))
     assert not set(before) & set(after)
+
+
+def test_other_tasks_of_earlier_collections_draw_later_ones_anew(tmp_path: Path):
+    one, two = (
+        planned(tmp_path, 3, f'{{ all = true, tasks = "{task}" }}')["mix main/c2"].decisive for task in ("one", "two")
+    )
+    assert one["duplicates_in"] != two["duplicates_in"]
+    assert "duplicates_in" not in planned(tmp_path, 3)["mix main/c2"].decisive

@@ -26,18 +26,23 @@ DUPLICATES = "duplicates"
 
 @dataclass(frozen=True)
 class Contexts:
-    """The finished stages `read` and `contexts` of a collection."""
+    """The finished stages `read` and `contexts` of a collection.
+
+    taken: bool [rows], those that may be taken of it; None: all.
+    """
 
     read: StageFolder
     contexts: StageFolder
+    taken: np.ndarray | None = None
 
     def ids(self) -> pl.DataFrame:
         return read_frame(self.read.file(f"{IDS}.arrow"))
 
     def examples(self) -> tuple[np.ndarray, Digests]:
-        """Find the rows that are examples, int64 [n], and the digests of their contexts."""
+        """Find the examples that may be taken, int64 [n], and the digests of their contexts."""
         hi, lo = read_digests(self.contexts)
-        rows = np.flatnonzero(self.ids()["keep"].to_numpy())
+        keep = self.ids()["keep"].to_numpy()
+        rows = np.flatnonzero(keep if self.taken is None else keep & self.taken)
         return rows, (hi[rows], lo[rows])
 
 

@@ -87,11 +87,14 @@ def _mark_other_tasks(selection: np.ndarray, read: StageFolder, take: Take, *, w
     for glob in take.tasks:
         if not any(fnmatchcase(task, glob) for task in there):
             raise MixtureError(f"{where}.tasks: no task fits {quoted(glob)}{hint(glob, there)}")
-    mine = [task for task in there if take.is_of_task(task)]
-    for batch in batches_of(read):
-        tasks = read_frame(batch.path, columns=["task"])["task"]
-        rows = selection[batch.start : batch.stop]
-        rows[(rows == 0) & ~tasks.is_in(mine).to_numpy()] = OTHER_TASK_ROW
+    selection[(selection == 0) & ~_of_taken_tasks(read, take)] = OTHER_TASK_ROW
+
+
+def _of_taken_tasks(read: StageFolder, take: Take) -> np.ndarray:
+    """Find the rows of the tasks that are taken: bool [rows]."""
+    mine = [task for task in read.receipt["report"]["tasks"] if take.is_of_task(task)]
+    tasks = (read_frame(batch.path, columns=["task"])["task"] for batch in batches_of(read))
+    return np.concatenate([np.empty(0, dtype=np.bool_), *(found.is_in(mine).to_numpy() for found in tasks)])
 
 
 def mark_excluded(bench: Bench, selection: np.ndarray, found: str, mixture: Mixture) -> None:
@@ -110,11 +113,17 @@ def mark_excluded(bench: Bench, selection: np.ndarray, found: str, mixture: Mixt
 
 
 def duplicates_of(bench: Bench, name: str, found: str) -> pl.DataFrame:
-    """Find the rows of a collection whose whole context an earlier one of a mixture holds."""
+    """Find the rows of a collection whose whole context an earlier one of a mixture holds, in tasks that are taken of
+    both."""
     earlier = earlier_holders(bench.recipe, name, found)
     if not earlier:
         return no_duplicates()
-    *pools, mine = [Contexts(_read(bench, one), bench.folder(f"contexts {one}")) for one in (*earlier, found)]
+    takes = bench.recipe.mixtures[name].take
+    *pools, mine = [
+        Contexts(read, bench.folder(f"contexts {one}"), _of_taken_tasks(read, takes[one]) if takes[one].tasks else None)
+        for one in (*earlier, found)
+        for read in (_read(bench, one),)
+    ]
     return duplicates(mine, pools)
 
 

@@ -309,3 +309,14 @@ def test_rows_that_differ_only_in_tools_or_calls_are_no_duplicates():
     )
     assert plain == again == answers
     assert len({plain, tools, calls, others}) == 4
+
+
+def test_a_row_of_a_task_that_is_not_taken_owns_nothing(make: Make):
+    columns = 'columns = { question = "q", reference = "r", task = "t" }'
+    first = [{"q": f"q{number}", "r": "x", "t": task} for task in ("in", "out") for number in range(len(task) * 2)]
+    second = [{"q": f"q{number}", "r": "y", "t": "in" if number else "out"} for number in range(8)]
+    tables = "[mixtures.m]\ntake.a = { all = true, tasks = 'in' }\ntake.b = { all = true, tasks = 'in' }\n"
+    manifest, rejected, _ = make(first, second, columns, tables + "[datasets.main]\nmixture = 'm'\n")
+    counts = {name: found.examples for name, found in manifest.datasets["main"].collections.items()}
+    assert counts == {"a": 4, "b": 4}
+    assert sorted(rejected.filter(reason=DUPLICATE)["line"]) == [2, 3, 4]
