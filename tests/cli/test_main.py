@@ -1,5 +1,6 @@
 """The command, as a person types it: answers, exit statuses, and a sentence for every mistake."""
 
+import contextlib
 import json
 import os
 import signal
@@ -59,6 +60,13 @@ def orca(*words: str | Path, cwd: Path = HOME, **environment: str) -> subprocess
     )
 
 
+def here(*words: str | Path, cwd: Path = HOME) -> subprocess.CompletedProcess[str]:
+    """As `orca`, in this process: for a command that another test starts as one of its own."""
+    with contextlib.chdir(cwd):
+        done = CliRunner().invoke(main, [*map(str, words)], catch_exceptions=False)
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build of the quickstart on a few examples."""
@@ -73,7 +81,7 @@ def test_help_teaches_the_commands():
     assert "orca-recipe build recipe.toml" in said
     for command in ("build", "check", "clean", "explain", "kinds", "lock", "plan", "schema", "show", "verify"):
         assert f"  {command} " in said
-        assert orca(command, "--help").returncode == 0
+        assert here(command, "--help").returncode == 0
 
 
 LATE = """\
@@ -119,7 +127,7 @@ def test_a_fault_that_only_the_data_show_is_told_with_its_line_as_well(
     tokenizer = (HOME / "recipes" / "quickstart" / "tokenizer.json").as_posix()
     recipe = tmp_path / "late.toml"
     recipe.write_text(LATE.replace(*change).replace("tokenizer.json", tokenizer))
-    done = orca("build", recipe, "--workers", "1", cwd=tmp_path)
+    done = here("build", recipe, "--workers", "1", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-2].startswith(f"{recipe}:{line}: {path}"), done.stderr
 
@@ -163,10 +171,10 @@ def test_verify_names_what_is_damaged_and_fails(built: Path, tmp_path: Path):
     data = bytearray(shard.read_bytes())
     data[10] ^= 4
     shard.write_bytes(data)
-    done = orca("verify", copy)
+    done = here("verify", copy)
     assert done.returncode == 1
     assert f"main/{shard.name}" in done.stdout
-    told = json.loads(orca("verify", copy, "--json").stdout)
+    told = json.loads(here("verify", copy, "--json").stdout)
     assert told["sound"] is False
 
 
@@ -178,40 +186,40 @@ def test_show_prints_plain_text_where_there_is_no_terminal(built: Path):
 
 
 def test_show_of_a_row_that_is_not_there_is_one_sentence(built: Path):
-    done = orca("show", built, "--row", "999999")
+    done = here("show", built, "--row", "999999")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 
 def test_show_gives_programs_a_line_an_example_and_a_line_a_lost_row(built: Path):
-    lines = [json.loads(line) for line in orca("show", built, "--json").stdout.splitlines()]
+    lines = [json.loads(line) for line in here("show", built, "--json").stdout.splitlines()]
     manifest = json.loads((built / "manifest.json").read_text())
     assert len(lines) == manifest["datasets"]["main"]["examples"]
     trained = sum(len(part["tokens"]) for line in lines for part in line["segments"] if part["trained"])
     assert trained == manifest["datasets"]["main"]["trained_tokens"]
-    done = orca("show", built, "--rejected", "--json")
+    done = here("show", built, "--rejected", "--json")
     assert done.returncode == 0, done.stderr
     rejected = json.loads((built / "manifest.json").read_text())["tables"]
     assert len(done.stdout.splitlines()) == sum(table["rows"] for table in rejected if "rejected" in table["path"])
-    assert orca("show", built, "--rejected").stdout.startswith("dataset main: ")
+    assert here("show", built, "--rejected").stdout.startswith("dataset main: ")
     for words in (["--json", "--raw"], ["--rejected", "--views"], ["--rejected", "--row", "0"]):
-        assert orca("show", built, *words).returncode == 2
+        assert here("show", built, *words).returncode == 2
 
 
 def test_explain_goes_both_ways_between_a_token_and_its_source(built: Path):
     store = ["--store", built.parent / "store"]
-    back = json.loads(orca("explain", built, "--row", "0", "--at", "5", "--json", *store).stdout)["stories"][0]
+    back = json.loads(here("explain", built, "--row", "0", "--at", "5", "--json", *store).stdout)["stories"][0]
     origin = back["origin"]
-    done = orca("explain", built, "--source", f"{origin['file']}:{origin['place']}", *store)
+    done = here("explain", built, "--source", f"{origin['file']}:{origin['place']}", *store)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"example {origin['id']}\n")
     assert "takes all, cut by --limit: 300 of " in done.stdout
-    assert orca("explain", built, "--example", origin["id"][:16], *store).stdout == done.stdout
+    assert here("explain", built, "--example", origin["id"][:16], *store).stdout == done.stdout
 
 
 def test_explain_answers_one_question_at_a_time(built: Path):
     for words in ([], ["--row", "0"], ["--at", "0"], ["--row", "0", "--at", "0", "--example", "a"], ["--source", "x"]):
-        done = orca("explain", built, *words)
+        done = here("explain", built, *words)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
 
@@ -219,8 +227,8 @@ def test_explain_answers_one_question_at_a_time(built: Path):
 def test_plan_is_plain_text_and_json(built: Path):
     store = built.parent / "store"
     words = ["plan", QUICKSTART, "--limit", "300", "--out", built, "--store", store]
-    assert "cached" in orca(*words).stdout
-    shown = json.loads(orca(*words, "--json").stdout)
+    assert "cached" in here(*words).stdout
+    shown = json.loads(here(*words, "--json").stdout)
     assert {stage["state"] for stage in shown["stages"]} == {"cached"}
     assert shown["rows"][0]["taken"] == 300
 
@@ -262,7 +270,7 @@ def test_a_manifest_follows_its_schema(built: Path):
 def test_every_command_of_a_build_gives_programs_one_object(built: Path):
     places = ["--out", built, "--store", built.parent / "store"]
     recipe = [QUICKSTART, "--limit", "300", *places]
-    example = json.loads(orca("show", built, "--json").stdout.splitlines()[0])["id"]
+    example = json.loads(here("show", built, "--json").stdout.splitlines()[0])["id"]
     keys = {
         ("check", QUICKSTART): {"recipe", "sound", "faults", "collections", "datasets"},
         ("plan", *recipe): {"stages", "rows", "mixtures", "rules", "paper", "phases", "answers"},
@@ -274,10 +282,10 @@ def test_every_command_of_a_build_gives_programs_one_object(built: Path):
         ("schema",): {"$schema"},
     }
     for words, wanted in keys.items():
-        done = orca(*words, "--json")
+        done = here(*words, "--json")
         assert done.returncode == 0, done.stderr
         assert wanted <= json.loads(done.stdout).keys(), words
-    assert orca("build", *recipe, "--json").stderr == ""
+    assert here("build", *recipe, "--json").stderr == ""
 
 
 def test_lock_and_clean_give_programs_one_object(tmp_path: Path):
