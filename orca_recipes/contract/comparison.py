@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, Self
 
 from pydantic import Field
 
@@ -31,6 +31,20 @@ class Sketch:
     keys: np.ndarray
     rows: np.ndarray
     signature: np.ndarray | None = None
+
+
+class KnownKeys(Protocol):
+    """The keys that others have."""
+
+    def may_hold(self, keys: np.ndarray) -> np.ndarray:
+        """Tell of each key whether some known one begins with the same `KNOWN_BITS` bits: bool [keys]."""
+
+    def holds(self, keys: np.ndarray) -> np.ndarray:
+        """Tell which keys are known: bool [keys]."""
+
+
+KNOWN_BITS = 23
+"""First bits of a key that `KnownKeys.may_hold` looks at: a table of 8 MiB, which a processor's cache holds."""
 
 
 class Comparison(Filter, ABC):
@@ -82,6 +96,15 @@ class Comparison(Filter, ABC):
     @abstractmethod
     def sketch(self, *, texts: pl.DataFrame) -> Sketch:
         """Sketch the dataset's conversations: the keys by which they may meet others."""
+
+    def sketch_near(self, *, texts: pl.DataFrame, known: KnownKeys) -> Sketch:
+        """Sketch the dataset's conversations where only keys that others have count: those of `sketch` that are known.
+
+        A kind that makes few keys of the first bits that are known needs not make the others.
+        """
+        sketch = self.sketch(texts=texts)
+        held = known.holds(sketch.keys)
+        return Sketch(sketch.keys[held], sketch.rows[held], sketch.signature)
 
     def sketch_others(self, *, texts: pl.DataFrame) -> Sketch:
         """Sketch rows of other collections and mixtures: the keys by which they may be met."""

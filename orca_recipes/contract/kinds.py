@@ -121,6 +121,10 @@ class Filter(Kind, ABC):
             ("too long: more than 20000 characters"), without the row's own numbers.
         """
 
+    def extra_columns(self) -> Collection[str]:
+        """Name the columns of a source's `extra` that it looks at; one that no collection keeps is a recipe's fault."""
+        return ()
+
 
 # --- tokenizers (loaded: encoder.py) and templates --------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ How a source is cut never changes a row or its place, so part sizes and workers 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -126,6 +126,11 @@ class Source(Kind, ABC):
         """
         return self
 
+    def afresh(self) -> Self:
+        """Return the source without what it remembers of its files; asked once they were read, to see what came or
+        went meanwhile."""
+        return self
+
     def looks_to_settle(self, *, versions: Mapping[str, str]) -> bool:
         """Tell whether `settled` looks into files; it then runs in a process with limits.
 
@@ -177,12 +182,26 @@ class Source(Kind, ABC):
         build."""
         return {}
 
+    def kept_columns(self) -> Collection[str] | None:
+        """Name the columns that its rows keep in `extra`; None where that is not known before they are read.
+
+        What recipes name of them is checked against it, so that a misspelt one is told before anything is built.
+        """
+        return None
+
     def look(self) -> Look:
         """Look at the first rows without reading the source; an empty Look where nothing can be told.
 
         Raises: SourceError where there is nothing to read.
         """
         return Look()
+
+    def unfound_columns(self) -> Mapping[str, str]:
+        """Return the columns that the recipe names and first rows lack: ours (or "extra.NAME") to theirs.
+
+        Called once a reading, after it; one that no row behind them has either is refused.
+        """
+        return {}
 
     def unused_columns(self) -> Sequence[str]:
         """Return columns that its files have and it does not read, for people to see; nothing where that is not known.

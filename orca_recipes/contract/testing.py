@@ -10,7 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,7 @@ def check_source(source: Source, tmp_path: Path) -> None:
     declared = source.declared_rows()
     found = len(whole[0]) + len(whole[1])
     expect(declared in (None, found), f"declared_rows says {declared}, but {found} rows were read or rejected")
+    _expect_keeps(whole[0], source.kept_columns())
     _expect_same(whole, _read(source, slices), "reading twice gives other rows")
     _expect_same(whole, _read(source, slices[::-1]), "reading the slices in another order gives other rows")
     for slice_bytes in _ways_to_cut(files):
@@ -247,6 +248,14 @@ def _read_apart(source: Source, tmp_path: Path) -> tuple[pl.DataFrame, pl.DataFr
     expect(done.returncode == 0, f"another process, as engines use them, cannot read the source:\n{done.stderr}")
     rows, rejected = (pl.read_ipc(tmp_path / f"{name}.arrow") for name in ("rows", "rejected"))
     return rows, rejected
+
+
+def _expect_keeps(rows: pl.DataFrame, told: Collection[str] | None) -> None:
+    """Expect that rows keep no other columns in `extra` than the source tells."""
+    if told is None or rows["extra"].null_count() == rows.height:
+        return
+    kept = rows["extra"].explode().drop_nulls().struct.field("name").unique().to_list()
+    expect(set(kept) <= set(told), f"rows keep columns {sorted(kept)}, and kept_columns names {sorted(told)}")
 
 
 def _expect_same(

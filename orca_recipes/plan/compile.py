@@ -175,7 +175,7 @@ def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tupl
         "pack",
         name,
         kind=f"packers:{recipe.packing.kind}",
-        decisive={"packing": decisive(recipe.packing), "shard_tokens": recipe.output.shard_tokens, "seed": recipe.seed},
+        decisive={**_packing(recipe), "shard_tokens": recipe.output.shard_tokens, "seed": recipe.seed},
         inputs=tuple(tokens),
         kinds=(recipe.packing,),
     )
@@ -249,6 +249,12 @@ def _training(dataset: Dataset) -> dict[str, Any]:
         **({} if dataset.unknown == "reject" else {"unknown": dataset.unknown}),
         **({} if dataset.train_on is None else {"train_on": dataset.train_on.decisive()}),
     }
+
+
+def _packing(recipe: Recipe) -> dict[str, Any]:
+    """Return the facts of the packer, with the revision of the cut to whole turns where the recipe asks for it."""
+    told = {"packing": decisive(recipe.packing)}
+    return {**told, "turns_revision": 2} if recipe.packing.overlong == "drop_turns" else told
 
 
 def _fitting(recipe: Recipe) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from orca_recipes.plan.stage_inputs import Line, ManyInputs, told_by
 REVISIONS = {
     "tokenizer": 1,
     "template": 4,
-    "read": 3,
+    "read": 4,
     "contexts": 1,
     "questions": 2,
     "measure": 3,

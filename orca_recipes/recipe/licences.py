@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from orca_recipes.contract.spelling import quoted
-from orca_recipes.recipe.measured import datasets_taking
+from orca_recipes.recipe.drawn import drawn_from
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.recipe.toml_lines import Path
 
@@ -18,7 +18,7 @@ def unlicensed(recipe: Recipe) -> Iterator[tuple[Path, str]]:
     if recipe.licenses is None:
         return
     allowed = recipe.licenses.allow
-    for name in _drawn_from(recipe):
+    for name in drawn_from(recipe, (dataset.mixture for dataset in recipe.datasets.values())):
         said = recipe.collections[name].license
         listed = ", ".join(map(quoted, allowed))
         if said is None:
@@ -29,10 +29,3 @@ def unlicensed(recipe: Recipe) -> Iterator[tuple[Path, str]]:
                 f"its licence {quoted(said)} is none that [licenses] allows ({listed}); allow it, or leave it out"
             )
             yield ("collections", name, "license"), sentence
-
-
-def _drawn_from(recipe: Recipe) -> list[str]:
-    """List the collections used by the mixtures of datasets, in recipe order."""
-    taken = [mixture for name, mixture in recipe.mixtures.items() if datasets_taking(recipe, name)]
-    drawn = {name for mixture in taken for name in mixture.take}
-    return [name for name in recipe.collections if name in drawn]

@@ -21,6 +21,7 @@ from orca_recipes.recipe import toml_lines
 from orca_recipes.recipe.choice import Chosen, Kinds
 from orca_recipes.recipe.complaint import complaints
 from orca_recipes.recipe.defaults import filled_in
+from orca_recipes.recipe.drawn import unkept_columns
 from orca_recipes.recipe.extending import KEY, Extended, extended
 from orca_recipes.recipe.grammar import NAME_RULE, is_name
 from orca_recipes.recipe.licences import unlicensed
@@ -148,7 +149,11 @@ def load_recipe(
         faults += _faults([(at, said + _BROUGHT_BY.get((at, said), "")) for at, said in found], layers, path)
     faults += _faults(unknown_references(full, catalogue), layers, path)
     if not faults and recipe is not None:
-        faults += _faults([*unmeasurable(recipe), *unknown_compared(recipe), *unlicensed(recipe)], layers, path)
+        faults += _faults(
+            [*unmeasurable(recipe), *unknown_compared(recipe), *unlicensed(recipe), *unkept_columns(recipe)],
+            layers,
+            path,
+        )
     if faults or recipe is None:
         raise RecipeError(_in_order(faults, path))
     return LoadedRecipe(recipe, resolved, path, profile, tuple(overrides), layers, chosen, is_file, extends, joined)

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def compared(kind: Comparison, own: pl.DataFrame, others: pl.DataFrame) -> Found
     """All pairs that a comparison verifies of own rows, and of these with others, numbered after them."""
     started = time.process_time()
     parts, common, known = _of_others(kind, others, own.height)
-    parts += _parts(kind.sketch, own, 0, known)
+    sketch = kind.sketch if known is None else partial(kind.sketch_near, known=known)
+    parts += _parts(sketch, own, 0)
     pairs = meetings(
         parts,
         order=np.concatenate([np.arange(own.height), np.arange(-others.height, 0)]),
@@ -73,24 +75,18 @@ def compared(kind: Comparison, own: pl.DataFrame, others: pl.DataFrame) -> Found
 def _of_others(kind: Comparison, others: pl.DataFrame, start: int) -> tuple[list[Met], np.ndarray, Known | None]:
     if kind.among_themselves():
         return [], np.empty(0, dtype=np.uint64), None
-    (part,) = _parts(kind.sketch_others, others, start, None, rows=max(others.height, 1))
+    (part,) = _parts(kind.sketch_others, others, start, rows=max(others.height, 1))
     common, keep = widely_shared(part.keys, part.rows.astype(np.int64), kind.most_sharing() or len(part.keys))
     part = Met(part.keys[keep], part.rows[keep], part.start)
     return [part], common, Known(rising(np.concatenate([part.keys, common])))
 
 
-def _parts(
-    sketch: Callable[..., Any], texts: pl.DataFrame, first: int, known: Known | None, rows: int = ROWS_A_PART
-) -> list[Met]:
+def _parts(sketch: Callable[..., Any], texts: pl.DataFrame, first: int, rows: int = ROWS_A_PART) -> list[Met]:
     parts = []
     for start in range(0, texts.height, rows):
         made = sketch(texts=texts[start : start + rows])
-        keys, places = made.keys, made.rows
-        if known is not None:
-            held = known.holds(keys)
-            keys, places = keys[held], places[held]
-        order = np.argsort(keys)
-        parts.append(Met(keys[order], places[order], first + start))
+        order = np.argsort(made.keys)
+        parts.append(Met(made.keys[order], made.rows[order], first + start))
     return parts
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import polars as pl
 import pytest
 
+from orca_recipes.contract.frames import extra_type
 from orca_recipes.contract.kinds import Reading, Slice, Source, SourceFile
 from orca_recipes.contract.testing import check_source
 
@@ -92,6 +93,17 @@ class Boastful(Numbers):
         return 1000
 
 
+class Secretive(Numbers):
+    __doc__ = Numbers.__doc__
+
+    def kept_columns(self) -> list[str]:
+        return ["score"]
+
+    def numbered(self, slice: Slice, places: range) -> pl.DataFrame:
+        kept = pl.lit([{"name": "scor", "value": "1"}], dtype=extra_type())
+        return super().numbered(slice, places).with_columns(extra=kept)
+
+
 class Silent(Numbers):
     __doc__ = Numbers.__doc__
 
@@ -109,6 +121,7 @@ class Silent(Numbers):
         (Backwards(), "rows do not come in order of place"),
         (Random(), "reading twice gives other rows"),
         (Boastful(), "declared_rows says 1000, but 100 rows"),
+        (Secretive(), r"rows keep columns \['scor'\], and kept_columns names \['score'\]"),
         (Silent(), "the source read no row at all"),
     ],
 )

@@ -127,7 +127,7 @@ def test_a_form_that_many_items_have_tells_of_none():
     kind = Decontaminate(kind="decontaminate", against=("exam",))
     item = f"{head} all cats of the village are asleep while the dogs run about and bark at each other"
     other = f"{head} no bird can fly"
-    forms = np.sort(words(normal(pl.Series([head]), "plain"), "plain").runs(7).numbers)
+    forms = np.sort(words(pl.Series([head]), "plain").headed(7, 3).numbers)
     assert kind.likeness(mine=texts(other), theirs=texts(item), shared=forms).to_list() == [None]
     assert kind.likeness(mine=texts(item), theirs=texts(item), shared=forms).to_list() == [pytest.approx(1.0)]
 

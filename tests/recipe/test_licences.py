@@ -49,3 +49,10 @@ def test_one_that_says_none_is_a_fault_and_one_that_nobody_draws_from_is_fine(fa
 def test_an_empty_list_is_a_fault(faults: Faults, base: str) -> None:
     (told,) = faults(licensed(base, "[]"))
     assert "licenses.allow" in told
+
+
+def test_a_hold_out_is_drawn_from_the_collections_of_its_mixture(faults: Faults, base: str) -> None:
+    tables = TABLES.replace("{ all = true }", "{ rows = 9 }\nholdout = 3\n[mixtures.aside]\nholdout_of = 'm'")
+    text = licensed(base, '"mit"', tables).replace('mixture = "m"', 'mixture = "aside"')
+    (told,) = faults(text)
+    assert "collections.jam.license: its licence" in told

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
+from orca_recipes.contract.comparison import KNOWN_BITS
+
 # Keys of one slice, about: 64 MiB of them, and as much of their rows.
 _HELD_AT_ONCE = 1 << 23
 _PAIRS_AT_ONCE = 1 << 16
 _FIRST, _FIRST_OTHERS, _NEAREST = 64, 512, 16
 """Of a crowd: how many of its first rows, how many of the first that it is compared with, how many neighbours."""
-# A table of 8 MiB, small enough for a processor's cache.
 _BITS = 23
+_LAST = np.uint64((1 << KNOWN_BITS) - 1)
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,22 @@ class Known:
     def __init__(self, keys: np.ndarray) -> None:
         """keys: uint64, rising."""
         self._keys = keys
-        self._first = np.zeros(1 << _BITS, dtype=np.bool_)
-        self._first[keys >> np.uint64(64 - _BITS)] = True
+        self._first = np.zeros(1 << KNOWN_BITS, dtype=np.bool_)
+        self._first[keys >> np.uint64(64 - KNOWN_BITS)] = True
+        # Keys of one head begin alike: their last bits tell them apart before any is looked for.
+        self._last = np.zeros(1 << KNOWN_BITS, dtype=np.bool_)
+        self._last[keys & _LAST] = True
+
+    def may_hold(self, keys: np.ndarray) -> np.ndarray:
+        """Return bool [keys]; told by a small table, which the processor keeps at hand."""
+        return np.asarray(self._first[keys >> np.uint64(64 - KNOWN_BITS)])
 
     def holds(self, keys: np.ndarray) -> np.ndarray:
-        """Return bool [keys]; most are told by a small table, which the processor keeps at hand."""
-        found = self._first[keys >> np.uint64(64 - _BITS)]
+        """Return bool [keys]; most are told by their first and last bits."""
+        found = self.may_hold(keys)
         maybe = np.flatnonzero(found)
+        found[maybe] = self._last[keys[maybe] & _LAST]
+        maybe = maybe[found[maybe]]
         found[maybe] = is_among(keys[maybe], self._keys)
         return np.asarray(found)
 

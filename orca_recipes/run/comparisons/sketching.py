@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,13 +134,13 @@ def sketch_part(task: SketchTask) -> int:
     writer, suffixes = PartWriter(task.folder, task.name), []
     for number, (kind, known) in enumerate(zip(task.kinds, task.known, strict=True)):
         texts = texts_of[kind.reads_prompts()]
-        sketch = kind.sketch_others(texts=texts) if task.pool.is_other else kind.sketch(texts=texts)
-        keys, rows = sketch.keys, sketch.rows
         if known is not None:
             # Keys that nobody else has meet nobody: of a large collection against a small benchmark nearly all are left
             # out.
-            held = Known(np.load(known, mmap_mode="r")).holds(keys)
-            keys, rows = keys[held], rows[held]
+            sketch = kind.sketch_near(texts=texts, known=_known(known))
+        else:
+            sketch = kind.sketch_others(texts=texts) if task.pool.is_other else kind.sketch(texts=texts)
+        keys, rows = sketch.keys, sketch.rows
         order = np.argsort(keys)
         arrays = {"keys": keys[order], "rows": rows[order].astype(np.uint32)}
         if sketch.signature is not None:
@@ -149,6 +150,12 @@ def sketch_part(task: SketchTask) -> int:
             keep_array(writer.path(suffixes[-1]), array)
     writer.keep(suffixes, {"rows": task.pool.count})
     return task.pool.count
+
+
+@lru_cache(maxsize=2)
+def _known(path: Path) -> Known:
+    """Load the keys of others once for the parts that a process sketches; a finished part's file never changes."""
+    return Known(np.load(path, mmap_mode="r"))
 
 
 def keep_known(folder: StageFolder, name: str, keys: np.ndarray, shared: np.ndarray) -> str:

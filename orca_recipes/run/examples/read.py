@@ -23,6 +23,7 @@ from orca_recipes.errors import SourceError
 from orca_recipes.run.examples.identity import CONTRADICTED, FREE, TAKEN, Digests, Repeats, repeats_of
 from orca_recipes.run.examples.known_files import REJECTED, earlier_readers, known_slices, reader_of
 from orca_recipes.run.examples.read_part import ReadTask, joined_rejections, read_part
+from orca_recipes.run.examples.unfound_columns import refuse_unfound
 from orca_recipes.run.work.account import count_reasons
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.blame import placed
@@ -50,7 +51,7 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
 
 def _read_all(bench: Bench, folder: StageFolder, collection: str) -> None:
     source = bench.recipe.collections[collection]
-    pinned = _pinned(bench, collection)
+    pinned = _pinned(bench, collection, source)
     tasks = read_tasks(source, collection=collection, folder=folder.path, slice_bytes=SLICE_BYTES, pinned=pinned)
     stage = bench.plan[f"read {collection}"]
     reader = reader_of(stage, [pinned[name] for name in sorted(_everywhere(pinned, tasks))])
@@ -62,23 +63,25 @@ def _read_all(bench: Bench, folder: StageFolder, collection: str) -> None:
     bench.found[stage.name] += sum(taken)
     names = [task.name for task in tasks]
     report = index_examples(folder, names, collection=collection, source=source)
+    unused = source.unused_columns()
+    if unfound := source.unfound_columns():
+        tables = [read_table(path) for path in _paths(list(map(folder.part, names)))]
+        refuse_unfound(tables, unfound, unused, collection=collection)
     # A key of a JSON row may hold half a character, which no file of ours can.
-    report["unused_columns"] = [
-        name.encode("utf-8", "backslashreplace").decode("utf-8") for name in source.unused_columns()
-    ]
+    report["unused_columns"] = [name.encode("utf-8", "backslashreplace").decode("utf-8") for name in unused]
     report["reader"] = reader
     # Once more behind the reading: the stage's fingerprint is of the files as they were pinned, whatever lies there
     # now.
-    _pinned(bench, collection)
+    _pinned(bench, collection, source.afresh())
     folder.finish([*names, IDS], report)
     bench.end(report, "example")
 
 
-def _pinned(bench: Bench, collection: str) -> Mapping[str, Pinned]:
+def _pinned(bench: Bench, collection: str, source: Source) -> Mapping[str, Pinned]:
     """Check that a collection's files are those the plan was made of, and return their pins."""
     digests = FileDigests(bench.store.root / "digests.sqlite")
     planned = bench.plan[f"read {collection}"].decisive["pin"]["files"]
-    return pinned_as(digests.stamped(bench.recipe.collections[collection].files()), dict(planned))
+    return pinned_as(digests.stamped(source.files()), dict(planned))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from orca_recipes.contract.kinds import Slice, Source
 from orca_recipes.run.examples.identity import with_identity
 from orca_recipes.run.examples.known_files import FILES, REJECTED, Given, Known, runs_of, write_given
 from orca_recipes.run.examples.second_systems import merged_systems
-from orca_recipes.run.examples.unfit_rows import UNANSWERED, unfitness
+from orca_recipes.run.examples.unfit_rows import SOUND, unfitness, without_questions_asked
 from orca_recipes.store.arrow_files import write_frame, write_table
 from orca_recipes.store.narrow_tables import narrow
 from orca_recipes.store.source_digests import Pinned, unchanged
@@ -108,10 +108,11 @@ class _Reading:
             rows = completed(reading.rows, rows_schema()).with_columns(file, pl.col("task").fill_null(task.collection))
             if later == "merge":
                 rows = merged_systems(rows)
-            reasons = unfitness(rows, keeps_systems=later == "keep")
+            rows = without_questions_asked(rows)
+            reasons = unfitness(rows, later_systems=later)
             strict = pl.lit(task.source.on_bad_row == "error")
             carried = ~pl.col("place").is_in(list(reading.not_carried))
-            answered = ~pl.col("reason").is_in(UNANSWERED)
+            answered = ~pl.col("reason").is_in(SOUND)
             unfit = rows.select("place").with_columns(reasons.alias("reason")).filter(reasons.is_not_null())
             unread = completed(reading.rejected, rejected_rows_schema())
             for frame, bad in ((unread, strict | carried), (unfit, strict | answered)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -21,19 +21,38 @@ _LATER_SYSTEM = (
     "messages: a system message stands after the first message; "
     'second_system = "merge" makes one of all, "keep" leaves it there'
 )
-UNANSWERED = (_NO_ANSWER, _NO_REFERENCE, _NO_TURN)
-"""Why rows are lost that ask and are not answered. They are sound (published FLAN has two such rows in a hundred), so
-that they stop a build only where any row would."""
+_SYSTEMS_OF_NAMES = (
+    "messages: its system messages differ in their name, and a merged one has one; "
+    'second_system = "keep" leaves each where it stands'
+)
+_TWO_QUESTIONS = "question: the row has one that its messages do not ask; name one of the two in columns"
+SOUND = (_NO_ANSWER, _NO_REFERENCE, _NO_TURN, _TWO_QUESTIONS)
+"""Why rows are lost that are sound: they ask and are not answered (published FLAN has two such rows in a hundred), or
+ask twice. They stop a build only where any row would."""
 
 _VISIBLE = r"[^\s\x1c-\x1f]"
 """What a text holds that is not blank: `str.strip()`, which a template's `trim` is, takes the separators away too."""
 
 
-def unfitness(rows: pl.DataFrame, *, keeps_systems: bool = False) -> pl.Series:
+def without_questions_asked(rows: pl.DataFrame) -> pl.DataFrame:
+    """Drop the questions that rows' own messages ask, and blank ones beside messages."""
+    import polars as pl
+
+    both = rows["question"].is_not_null() & rows["messages"].is_not_null()
+    if not both.any():
+        return rows
+    message = pl.element().struct
+    asked = pl.col("messages").list.eval(message.field("content").filter(message.field("role") == "user"))
+    told = rows.select(asked.list.contains(pl.col("question")))["messages"] | _is_blank(rows["question"])
+    return rows.with_columns(question=pl.when(pl.lit(both & told)).then(None).otherwise("question"))
+
+
+def unfitness(rows: pl.DataFrame, *, later_systems: Literal["reject", "merge", "keep"] = "reject") -> pl.Series:
     """Tell of each row that was read why it cannot be an example; null where it can.
 
     Args:
-        keeps_systems: whether system messages may stand behind the first message.
+        later_systems: what becomes of system messages behind the first message; those to merge are merged already,
+            where they can be.
     """
     import polars as pl
 
@@ -41,7 +60,7 @@ def unfitness(rows: pl.DataFrame, *, keeps_systems: bool = False) -> pl.Series:
     reasons = {
         "question: there is none": rows["question"].is_null() & ~brought,
         "question: it is empty": _is_blank(rows["question"]) & ~brought,
-        **(_unfit_messages(rows, keeps_systems) if brought.any() else {}),
+        **(_unfit_messages(rows, later_systems) if brought.any() else {}),
         _NO_ANSWER: _is_blank(rows["answer"]),
         _NO_REFERENCE: _any_is_blank(rows["references"]),
     }
@@ -54,7 +73,7 @@ def unfitness(rows: pl.DataFrame, *, keeps_systems: bool = False) -> pl.Series:
     ]
 
 
-def _unfit_messages(rows: pl.DataFrame, keeps_systems: bool) -> dict[str, pl.Series]:
+def _unfit_messages(rows: pl.DataFrame, later_systems: Literal["reject", "merge", "keep"]) -> dict[str, pl.Series]:
     """Flag the rows whose messages make them unfit: reason to Boolean [rows]."""
     import polars as pl
 
@@ -72,12 +91,15 @@ def _unfit_messages(rows: pl.DataFrame, keeps_systems: bool) -> dict[str, pl.Ser
 
     return {
         "messages: there are none": rows["messages"].list.len() == 0,
-        _LATER_SYSTEM: having(system & ~first & (not keeps_systems)),
+        _SYSTEMS_OF_NAMES if later_systems == "merge" else _LATER_SYSTEM: having(
+            system & ~first & (later_systems != "keep")
+        ),
         "question: no message is a user's": ~having(user) & rows["messages"].is_not_null(),
         "messages: a user's message is empty": having(user & blank),
         "messages: a turn that is not the assistant's is marked as trained": having(trained & ~assistant),
         _NO_TURN: having(trained & blank & flat["tool_calls"].is_null().to_numpy()),
         "system: the row has one, and its messages begin with another": _two_systems(rows, flat, system & first),
+        _TWO_QUESTIONS: rows["question"].is_not_null() & rows["messages"].is_not_null(),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,12 +39,17 @@ class Fitted:
 
 
 def fit(
-    stored: Sequence[Columns], units: Sequence[Unit], packer: Packer, open_encoder: Callable[[], Encoder]
+    stored: Sequence[Columns],
+    units: Sequence[Unit],
+    packer: Packer,
+    open_encoder: Callable[[], Encoder],
+    turn_ends: Collection[int],
 ) -> list[Fitted]:
     """Cut or reject what is longer than a row, unit by unit.
 
     Args:
-        stored: of each unit. open_encoder: loads what decodes the rest of examples that are cut.
+        stored: of each unit. open_encoder: loads what decodes the rest of examples that are cut. turn_ends: as for
+            `cut_example`.
     Raises: OverlongExample where the recipe wants that.
     """
     over = [
@@ -57,7 +62,7 @@ def fit(
     for columns, unit, rows in zip(stored, units, over, strict=True):
         if len(rows) and packer.overlong == "error":
             raise OverlongExample(_complaint(columns, int(rows[0]), unit, packer.row_tokens))
-        found = {index: _cut(columns, index, unit, packer, encoder) for index in rows.tolist()}
+        found = {index: _cut(columns, index, unit, packer, encoder, turn_ends) for index in rows.tolist()}
         cut = {index: one for index, one in found.items() if isinstance(one, Cut)}
         lost = {index: one for index, one in found.items() if isinstance(one, str)}
         fitted.append(Fitted(_columns_of(cut, columns), lost))
@@ -86,10 +91,13 @@ def rejected_of(stored: Sequence[Columns], units: Sequence[Unit], fitted: Sequen
     )
 
 
-def _cut(columns: Columns, index: int, unit: Unit, packer: Packer, encoder: Encoder | None) -> Cut | str:
+def _cut(
+    columns: Columns, index: int, unit: Unit, packer: Packer, encoder: Encoder | None, turn_ends: Collection[int]
+) -> Cut | str:
     if encoder is None:
         return _WHY.get(packer.overlong, "longer than a row")
-    return cut_example(unit.prefix, index, packer=packer, flags=int(columns["flags"][index]), encoder=encoder)
+    flags = int(columns["flags"][index])
+    return cut_example(unit.prefix, index, packer=packer, flags=flags, encoder=encoder, turn_ends=turn_ends)
 
 
 def _columns_of(cuts: dict[int, Cut], columns: Columns) -> Columns:

@@ -8,7 +8,7 @@ grows with a shard; inside a shard the packer sees examples in keyed order.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
         shard_tokens=bench.recipe.output.shard_tokens,
         seed=bench.recipe.seed,
         open_encoder=partial(opened, bench.recipe.tokenizer, bench.student.folder),
+        turn_ends={ids[-1] for ids in bench.student.ending.terminators},
     )
     used = answers_used(bench.recipe, bench.plan, bench.store, subject)
     folder.finish(names, {**report, **({"answers": used} if used else {})})
@@ -57,15 +58,17 @@ def pack_dataset(
     shard_tokens: int,
     seed: int,
     open_encoder: Callable[[], Encoder],
+    turn_ends: Collection[int],
 ) -> tuple[list[str], dict[str, Any]]:
     """Store the order of every shard; return the parts' names and the stage's report.
 
     Args:
-        open_encoder: loads what decodes the rest of examples that are cut; called only where some are.
+        open_encoder: loads what decodes the rest of examples that are cut; called only where some are. turn_ends: as
+            for `cut_example`.
     Raises: OverlongExample where the recipe wants that.
     """
     stored = [unit.columns() for unit in units]
-    fitted = fit(stored, units, packer, open_encoder)
+    fitted = fit(stored, units, packer, open_encoder, turn_ends)
     held = list(zip(stored, units, fitted, strict=True))
     tokens = sum(_tokens_left(*one) for one in held)
     shards = max(1, -(-tokens // shard_tokens))

@@ -1,7 +1,7 @@
 """The final answer of a text, compared with the reference by the task's sort of answer.
 
 A final answer stands behind the last words that announce one ("the answer is", "####", a box), else in the last line;
-what is nowhere announced and nowhere clear is no match.
+what is nowhere announced and nowhere clear is no match. What a line denies ("not 8") is no answer.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _LETTER = re.compile(r"(?<![A-Za-z0-9'])\(?([A-Z])(?:\)|\.|:|,|\b)(?![A-Za-z0-9'
 _ALONE = re.compile(r"^\W*([A-Za-z])\W*$")
 _YES = {"yes": True, "true": True, "correct": True, "no": False, "false": False, "incorrect": False}
 _YES_WORD = re.compile(r"\b(yes|no|true|false|incorrect|correct)\b", re.IGNORECASE)
+# "7, not 8", "B rather than C", "it isn't 8 but 7": what is denied reaches to "but", a comma or the end.
+_DENIED = re.compile(r"(?:\bnot\b|n['\u2019]t\b|\brather than\b|\binstead of\b)(?:(?!\bbut\b|[,;]\s).)*", re.IGNORECASE)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
@@ -70,7 +72,8 @@ def _same_choice(answer: str, reference: str, options: list[str]) -> bool:
     alone = _ALONE.match(part)
     if alone is not None:
         return alone.group(1).upper() == wanted
-    letters = [letter for letter in _LETTER.findall(part) if _is_choice(letter, part, options)]
+    asserted = _asserted(part)
+    letters = [letter for letter in _LETTER.findall(asserted) if _is_choice(letter, asserted, options)]
     if letters:
         return bool((letters[0] if announced else letters[-1]) == wanted)
     named = [place for place, option in enumerate(options) if _plain(_bare(option)) and _says(part, _bare(option))]
@@ -105,14 +108,16 @@ def _is_choice(letter: str, part: str, options: list[str]) -> bool:
 
 def _same_number(answer: str, reference: str) -> bool:
     wanted = numbers_in(reference)
+    part = final_part(answer)[0]
     # The last number: "the answer is 3 + 4 = 7" announces a calculation.
-    found = numbers_in(final_part(answer)[0]) or numbers_in(answer)
+    found = numbers_in(_asserted(part if numbers_in(part) else answer))
     return bool(wanted and found) and found[-1].equals(wanted[-1])
 
 
 def _same_yes_no(answer: str, reference: str) -> bool:
     wanted = _YES[reference.strip().strip(".").casefold()]
     part, announced = final_part(answer)
+    part = _asserted(part)
     said = [_YES[word.casefold()] for word in _YES_WORD.findall(part)]
     if not said:
         first = _YES_WORD.match(answer.strip())
@@ -124,11 +129,17 @@ def _same_text(answer: str, reference: str) -> bool:
     wanted = _plain(reference)
     if not wanted:
         return False
-    part, announced = _plain(final_part(answer)[0]), final_part(answer)[1]
-    if wanted in (part, _plain(answer)):
+    line, announced = final_part(answer)
+    part = _plain(line if _DENIED.search(reference) else _asserted(line))
+    if wanted in (part, _plain(line), _plain(answer)):
         return True
     ends = part.startswith(wanted + " ") or part.endswith(" " + wanted)
     return ends if announced else part.endswith(" " + wanted)
+
+
+def _asserted(text: str) -> str:
+    """Leave out of each line what it denies."""
+    return "\n".join(_DENIED.sub(" ", line) for line in text.split("\n"))
 
 
 def _says(text: str, words: str) -> bool:

@@ -1,35 +1,42 @@
 """The words of texts as numbers, and runs of n words (shingles) as numbers, on whole columns.
 
-A word's number is a polynomial of its bytes, taken from one running sum over all texts, and mixed; a run's number is
-one of its words' numbers. They find what may be equal; who must be sure compares the words (`words_of`). Nothing of a
-library decides a number.
+A word's number is mixed from its bytes, eight at a time; a run's number is a polynomial of its words' numbers. They
+find what may be equal; who must be sure compares the words (`words_of`). Nothing of a library decides a number.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from orca_recipes.contract.comparison import KNOWN_BITS
 from orca_recipes.contract.draws import splitmix64
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
+MayHold = Callable[[np.ndarray], np.ndarray]
 Manner = Literal["spaced", "plain"]
 """spaced: whatever stands between white space, in lower case. plain: runs of letters and digits alone."""
 
 _BLOCK_BYTES = 1 << 17
 # A table of 4 MB rules out most runs before the slower search in sorted numbers.
 _TABLE_BITS = 22
-# Odd, so that it has an inverse modulo 2**64 (`_powers`).
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 # Odd, so that multiplying loses no bit of the words before.
 _STEP = np.uint64(0xD6E8FEB86659FD93)
+_PIECE = 8
+"""Bytes of a word that are read at once."""
+_FIRST_BYTES = np.array([(1 << 8 * count) - 1 for count in range(_PIECE + 1)], dtype=np.uint64)
+_LOWER = bytes(range(256)).lower()
+_HEAD_BITS = KNOWN_BITS + 1
+_HEAD = np.uint64((1 << _HEAD_BITS) - 1 << 64 - _HEAD_BITS)
 _WIDE_GAPS = {"spaced": r"\s+", "plain": r"[^\p{L}\p{M}\p{N}\x00-\x7f]+"}
 _WORD: Mapping[Manner, re.Pattern[str]] = {
     "spaced": re.compile(r"[^\t\n\v\f\r\x1c-\x1f ]+"),
@@ -63,20 +70,53 @@ class Words:
             whole[first] = True
         return Words(splitmix64(made[whole]), starts)
 
-    def growing(self, least: int, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield for each size from least to most the numbers of whole runs, and, uint32, the text of each."""
-        counts = np.diff(self.starts)
-        owner = np.repeat(np.arange(len(counts), dtype=np.uint32), counts)
-        left = np.repeat(self.starts[1:], counts) - np.arange(len(owner))
-        padded = np.concatenate([self.numbers, np.zeros(most - 1, dtype=np.uint64)])
-        made = self.numbers.copy()
-        for size in range(1, most + 1):
-            if size > 1:
-                made *= _STEP
-                made += padded[size - 1 : size - 1 + len(made)]
+    def headed(self, size: int, head: int) -> Words:
+        """Compute the runs as `runs` does, but with numbers as `growing` gives them, whose head is so many words."""
+        found = self.runs(size)
+        numbers, counts = found.numbers.copy(), np.diff(self.starts)
+        whole = np.repeat(counts >= size, np.diff(found.starts))
+        for _, made in self._growing(head, size, size, None):
+            numbers[whole] = made
+        return Words(numbers, found.starts)
+
+    def growing(
+        self, least: int, most: int, may_hold: MayHold | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield for each size from least to most the numbers of whole runs, and, uint32, the text of each.
+
+        The first bits of a number are decided by the run's first `least` words, its head.
+
+        Args:
+            may_hold: bool [numbers], whether a run with these first bits is wanted; all others are left out unmade.
+        """
+        for owner, numbers in self._growing(least, least, most, may_hold):
+            yield numbers, owner
+
+    def _growing(
+        self, head: int, least: int, most: int, may_hold: MayHold | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield for each size the text of each whole run, and its number, in the order of the words."""
+        made = self.numbers[: max(len(self.numbers) - head + 1, 0)].copy()
+        for place in range(1, head):
+            made *= _STEP
+            made += self.numbers[place : place + len(made)]
+        wanted = np.ones(len(made), dtype=np.bool_) if may_hold is None else may_hold(made)
+        for place in range(1, head):  # the last words of a text begin no run
+            ends = self.starts[1:] - place
+            wanted[ends[(ends >= self.starts[:-1]) & (ends < len(made))]] = False
+        at = np.flatnonzero(wanted)
+        made = made[at]
+        heads = made & _HEAD
+        owner = (np.searchsorted(self.starts, at, side="right") - 1).astype(np.uint32)
+        left = self.starts[1:][owner] - at
+        padded = np.concatenate([self.numbers, np.zeros(most, dtype=np.uint64)])
+        for size in range(head, most + 1):
+            if size > head:
+                made = made * _STEP + padded[at + (size - 1)]
             if size >= least:
                 is_whole = left >= size
-                yield splitmix64(made[is_whole]), owner[is_whole]
+                numbers = heads[is_whole] | splitmix64(made[is_whole]) >> np.uint64(_HEAD_BITS)
+                yield owner[is_whole], numbers
 
 
 def normal(texts: pl.Series, manner: Manner) -> pl.Series:
@@ -99,48 +139,93 @@ def words_of(normalized: str, manner: Manner) -> list[str]:
     return _WORD[manner].findall(normalized)
 
 
-def words(normalized: pl.Series, manner: Manner) -> Words:
-    """Compute the words' numbers of texts from `normal`."""
-    import pyarrow as pa
-
-    array = pa.array(normalized.to_arrow()).cast(pa.large_string())
-    bounds = np.frombuffer(array.buffers()[1], dtype=np.int64)[array.offset : array.offset + len(array) + 1]
-    data = np.frombuffer(array.buffers()[2] or b"", dtype=np.uint8)
+def words(texts: pl.Series, manner: Manner) -> Words:
+    """Compute the words' numbers of texts, as they come or from `normal`; null is empty."""
+    array, bounds = _stored(_narrowed(texts.fill_null(""), manner))
+    data = memoryview(array.buffers()[2] or b"")
     inside = _letters(manner)
     numbers, counts, text = [np.empty(0, dtype=np.uint64)], [], 0
     while text < len(array):
         stop = int(np.searchsorted(bounds, bounds[text] + _BLOCK_BYTES, side="right")) - 1
         stop = min(max(stop, text + 1), len(array))
-        found, per_text = _block(data[bounds[text] : bounds[stop]], bounds[text : stop + 1] - bounds[text], inside)
+        block = bytes(data[bounds[text] : bounds[stop]])
+        found, per_text = _block(block, bounds[text : stop + 1] - bounds[text], inside)
         numbers.append(found)
         counts.append(per_text)
         text = stop
     return Words(np.concatenate(numbers), np.concatenate([[0], *counts]).cumsum())
 
 
-def _block(data: np.ndarray, bounds: np.ndarray, letters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the words' numbers of a few texts, and the number of words in each."""
-    # At least the block's size, so that nearly all calls share one cached table.
-    power, inverse = _powers(max(len(data), _BLOCK_BYTES))
-    inside = letters[data]
-    edge = np.zeros(len(data) + 1, dtype=np.bool_)
-    edge[bounds] = True
-    before = np.concatenate([[False], inside[:-1]]) if len(data) else inside
-    begins = np.flatnonzero(inside & (~before | edge[:-1]))
-    after = np.concatenate([inside[1:], [False]]) if len(data) else inside
-    ends = np.flatnonzero(inside & (~after | edge[1:])) + 1
-    running = np.zeros(len(data) + 1, dtype=np.uint64)
-    # + 1: a zero byte would add nothing, and words that differ by it would be equal.
-    np.cumsum((data.astype(np.uint64) + np.uint64(1)) * power[: len(data)], out=running[1:])
-    numbers = (running[ends] - running[begins]) * inverse[begins]
-    return splitmix64(numbers), np.diff(np.searchsorted(begins, bounds))
+def _narrowed(texts: pl.Series, manner: Manner) -> pl.Series:
+    """Normalize the texts that hold more than ASCII; case and gaps of the others are seen to byte by byte."""
+    import polars as pl
+
+    array, bounds = _stored(texts)
+    data = np.frombuffer(array.buffers()[2] or b"", dtype=np.uint8)[bounds[0] : bounds[-1]]
+    high = np.flatnonzero(data > 127)
+    if not len(high):
+        return texts
+    wide = pl.Series(once(np.searchsorted(bounds - bounds[0], high, side="right") - 1))
+    return texts.scatter(wide, normal(texts.gather(wide), manner))
+
+
+def _stored(texts: pl.Series) -> tuple[pa.LargeStringArray, np.ndarray]:
+    """Texts as one buffer of bytes, with where each begins in it and the last ends."""
+    import pyarrow as pa
+
+    array = pa.array(texts.to_arrow()).cast(pa.large_string())
+    return array, np.frombuffer(array.buffers()[1], dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+
+
+def _block(text: bytes, bounds: np.ndarray, letters: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the words' numbers of a few texts, and the number of words in each.
+
+    Args:
+        text: the texts one after the other. bounds: where each begins, and the last ends. letters: 1 for each byte that
+            words are made of.
+    """
+    size = len(text)
+    inside = np.frombuffer(text.translate(letters), dtype=np.bool_)
+    data = np.frombuffer(text.translate(_LOWER) + bytes(_PIECE), dtype=np.uint8)
+    begins, ends = np.zeros(size + 1, dtype=np.bool_), np.zeros(size + 1, dtype=np.bool_)
+    np.greater(inside[1:], inside[:-1], out=begins[1:-1])
+    np.less(inside[1:], inside[:-1], out=ends[1:-1])
+    starts = bounds[:-1][bounds[:-1] < size]
+    begins[starts] = inside[starts]
+    stops = bounds[1:][bounds[1:] > 0]
+    ends[stops] = inside[stops - 1]
+    first, last = np.flatnonzero(begins), np.flatnonzero(ends)
+    return _numbers(data, first, last - first), np.diff(np.searchsorted(first, bounds))
+
+
+def _numbers(data: np.ndarray, first: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Mix the bytes of words to numbers: uint64 [words].
+
+    Args:
+        data: uint8, eight bytes longer than the text. first, lengths: int64 [words].
+    """
+    pieces = np.ndarray((len(data) - _PIECE + 1,), dtype="<u8", buffer=data, strides=(1,))
+    numbers = pieces[first] & _FIRST_BYTES[np.minimum(lengths, _PIECE)]
+    numbers = splitmix64(numbers + lengths.astype(np.uint64) * _STEP)
+    long = np.flatnonzero(lengths > _PIECE)
+    if len(long):
+        more = (lengths[long] - 1) // _PIECE
+        ends = np.cumsum(more)
+        place = np.arange(1, ends[-1] + 1) - np.repeat(ends - more, more)
+        at = np.repeat(first[long], more) + place * _PIECE
+        left = np.repeat(lengths[long], more) - place * _PIECE
+        mixed = splitmix64(pieces[at] & _FIRST_BYTES[np.minimum(left, _PIECE)])
+        # At least the block's size, so that nearly all calls share one cached table.
+        mixed *= _powers(max(int(more.max()) + 1, _BLOCK_BYTES // _PIECE))[place]
+        numbers[long] = splitmix64(numbers[long] + np.add.reduceat(mixed, ends - more))
+    return numbers
 
 
 @lru_cache
-def _letters(manner: Manner) -> np.ndarray:
-    """Return bool [256]: the bytes that words are made of."""
+def _letters(manner: Manner) -> bytes:
+    """Flag the 256 bytes: 1 for those that words are made of."""
     word = re.compile(_WORD[manner])
-    return np.array([byte > 127 or word.fullmatch(chr(byte)) is not None for byte in range(256)])
+    return bytes(byte > 127 or word.fullmatch(chr(byte).lower()) is not None for byte in range(256))
 
 
 @dataclass(frozen=True)
@@ -243,10 +328,6 @@ def _joined(numbers: list[int]) -> np.uint64:
 
 
 @lru_cache(maxsize=2)
-def _powers(length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return powers of the base and of its inverse, modulo 2**64."""
-    inverse = np.uint64(pow(int(_BASE), -1, 1 << 64))
-    return tuple(  # type: ignore[return-value]
-        np.concatenate([[np.uint64(1)], np.cumprod(np.full(length - 1, base, dtype=np.uint64))])
-        for base in (_BASE, inverse)
-    )
+def _powers(length: int) -> np.ndarray:
+    """Return powers of the base, modulo 2**64."""
+    return np.concatenate([[np.uint64(1)], np.cumprod(np.full(length - 1, _BASE, dtype=np.uint64))])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -26,9 +26,12 @@ class AnswerMatches(Filter):
     Sorts: `choice` (a letter, or the words of one option), `number` (with thousands, fractions and units: "1 1/2 hours"
     is 90 minutes), `yes_no`, `text` (letter case, articles and punctuation aside). `tasks` gives patterns of tasks
     their sort, the first that matches; else the sort is told by the reference. Rows without a reference are kept.
+    The final answer stands behind the last words that announce one ("the answer is", "####", a box), else in the last
+    line: of a number the last there is, as in "the answer is 3 + 4 = 7", but never one that is denied ("7, not 8").
     """
 
     kind: Literal["answer_matches"] = "answer_matches"
+    revision: ClassVar[int] = 2
     tasks: Annotated[Mapping[str, Sort], Field(description="pattern of tasks to the sort of their answers")] = {}
 
     def identity(self) -> dict[str, Any]:

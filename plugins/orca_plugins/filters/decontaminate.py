@@ -10,14 +10,25 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, groupby, zip_longest
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from itertools import groupby, zip_longest
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
 
-from orca_plugins.filters._words import Runs, Words, covered_words, is_among, normal, once, places_of, words, words_of
-from orca_recipes.contract.comparison import Comparison, Sketch
+from orca_plugins.filters._words import (
+    MayHold,
+    Runs,
+    Words,
+    covered_words,
+    is_among,
+    normal,
+    once,
+    places_of,
+    words,
+    words_of,
+)
+from orca_recipes.contract.comparison import Comparison, KnownKeys, Sketch
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,7 +42,8 @@ _RUNS = 2
 """Of an item that a short text is a part of, so many of its runs at least stand there."""
 _SYMBOLIC = 4
 """Of so many marks of a text one is a symbol: then words alone do not say what it is ("not ( True ) and ( True )")."""
-_MARK = re.compile(r"[^\W_]+|[^\w\s.,;:!?'\"`]")
+_SYMBOL = re.compile(r"[^\w\s.,;:!?'\"`]")
+_MARK = re.compile(rf"[^\W_]+|{_SYMBOL.pattern}")
 
 
 class Decontaminate(Comparison):
@@ -48,6 +60,7 @@ class Decontaminate(Comparison):
     """
 
     kind: Literal["decontaminate"] = "decontaminate"
+    revision: ClassVar[int] = 2
     against: Annotated[tuple[str, ...], Field(min_length=1, description="collections that are benchmarks")]
     ngram: Annotated[
         int, Field(ge=6, le=50, description="items of fewer words are found whole, longer ones in pieces")
@@ -74,17 +87,17 @@ class Decontaminate(Comparison):
         return _SHARING
 
     def sketch(self, *, texts: pl.DataFrame) -> Sketch:
-        found = [
-            run
-            for name in ("question", "answer")
-            for run in words(normal(texts[name], "plain"), "plain").growing(_FEWEST, self._run)
-        ]
-        return Sketch(np.concatenate([keys for keys, _ in found]), np.concatenate([rows for _, rows in found]))
+        return self._sketch(texts, None)
+
+    def sketch_near(self, *, texts: pl.DataFrame, known: KnownKeys) -> Sketch:
+        found = self._sketch(texts, known.may_hold)
+        held = known.holds(found.keys)
+        return Sketch(found.keys[held], found.rows[held])
 
     def sketch_others(self, *, texts: pl.DataFrame) -> Sketch:
         keys, rows = [], []
         for name, fewest in (("question", _FEWEST), ("answer", self.ngram)):
-            found = words(normal(texts[name], "plain"), "plain")
+            found = words(texts[name], "plain")
             counts = np.diff(found.starts)
             for size, (numbers, owner) in enumerate(found.growing(_FEWEST, self._run), start=_FEWEST):
                 # Of an item of just `ngram` words, one of which is changed in the middle, only shorter runs are left.
@@ -115,6 +128,14 @@ class Decontaminate(Comparison):
 
     def reason(self, *, other: str | None) -> str:
         return f"an item of {other} stands in it"
+
+    def _sketch(self, texts: pl.DataFrame, may_hold: MayHold | None) -> Sketch:
+        found = [
+            run
+            for name in ("question", "answer")
+            for run in words(texts[name], "plain").growing(_FEWEST, self._run, may_hold)
+        ]
+        return Sketch(np.concatenate([keys for keys, _ in found]), np.concatenate([rows for _, rows in found]))
 
     @property
     def _run(self) -> int:
@@ -151,6 +172,8 @@ class Decontaminate(Comparison):
     def _share(self, item: _Item, text: _Text) -> float:
         """Compute the share of the item's words found in the text, or else of the text's words found in the item; 0
         below the bar."""
+        if not text.words:
+            return 0.0
         if _FEWEST <= len(item.words) < self.ngram or (len(item.words) >= self.ngram and not any(item.is_own)):
             return 1.0 if item.stands_whole_in(text) else 0.0
         if len(item.words) < self.ngram:
@@ -158,14 +181,16 @@ class Decontaminate(Comparison):
         runs = text.runs_of(item.run)
         there = [run in runs for run in item.order]
         own = [is_there and is_own for is_there, is_own in zip(there, item.is_own, strict=True)]
-        among_own = _covered(own, item.run) / _covered(item.is_own, item.run)
+        among_own = _covered(own, item.run) / item.own_words
         share = min(among_own, _covered(there, item.run) / len(item.words))
         bar = self._bar(item, there)
         if share >= bar:
             return share
         held = {run for run, is_there in zip(item.order, own, strict=True) if is_there}
+        if len(held) < _RUNS:
+            return 0.0
         mine = _covered([run in held for run in _runs(text.words, item.run)], item.run)
-        told = len(held) >= _RUNS and mine >= max(self.ngram, bar * len(text.words))
+        told = mine >= max(self.ngram, bar * len(text.words))
         return mine / len(text.words) if told else 0.0
 
 
@@ -192,7 +217,7 @@ class _Side:
         raw = texts["text"].unique().sort()
         plain = normal(raw, "plain")
         found = words(plain, "plain")
-        return cls(numbers.reshape(2, -1), raw, plain, np.diff(found.starts), found.runs(run))
+        return cls(numbers.reshape(2, -1), raw, plain, np.diff(found.starts), found.headed(run, _FEWEST))
 
     def used(self, pairs: Sequence[int]) -> list[int]:
         """List the numbers of the texts of the given pairs, sorted, each once."""
@@ -236,12 +261,22 @@ class _Item:
         self.order = _runs(self.words, self.run)
         numbers = side.runs.numbers[side.runs.starts[number] : side.runs.starts[number + 1]].tolist()
         is_form = [self.run == run and number in shared for number in numbers]
-        wordy = list(accumulate((word.isalpha() for word in self.words), initial=0))
-        is_wordy = [2 * (wordy[at + self.run] - wordy[at]) >= self.run for at in range(len(self.order))]
-        self.is_own = [wordy and not form for wordy, form in zip_longest(is_wordy, is_form[: len(is_wordy)])]
-        marks = _MARK.findall(side.raw[number].casefold())
-        symbols = sum(not mark[0].isalnum() for mark in marks)
-        self.marks = marks if symbols * _SYMBOLIC >= len(marks) else None
+        wordy = np.cumsum([0, *map(str.isalpha, self.words)])
+        is_wordy = 2 * (wordy[self.run :] - wordy[: -self.run]) >= self.run
+        self.is_own = [bool(wordy) and not form for wordy, form in zip_longest(is_wordy, is_form[: len(is_wordy)])]
+        self._raw: str = side.raw[number]
+
+    @cached_property
+    def marks(self) -> list[str] | None:
+        """All words and symbols of an item that is mostly symbols, None of any other."""
+        text = self._raw.casefold()
+        marks = _MARK.findall(text)
+        return marks if len(_SYMBOL.findall(text)) * _SYMBOLIC >= len(marks) else None
+
+    @cached_property
+    def own_words(self) -> int:
+        """How many of its words stand in runs that tell of it."""
+        return _covered(self.is_own, self.run)
 
     def stands_whole_in(self, text: _Text) -> bool:
         """Tell whether all the item's words occur in a row in a text; an item shorter than a run must be a whole line,
@@ -260,12 +295,8 @@ def _runs(found: Sequence[str], size: int) -> list[tuple[str, ...]]:
 
 def _covered(runs: Sequence[bool], size: int) -> int:
     """Count the words covered by the runs marked true."""
-    covered, end = 0, 0
-    for place, is_there in enumerate(runs):
-        if is_there:
-            covered += place + size - max(end, place)
-            end = place + size
-    return covered
+    at = np.flatnonzero(runs)
+    return size + int(np.minimum(np.diff(at), size).sum()) if len(at) else 0
 
 
 def _stands_in(part: Sequence[str], whole: Sequence[str]) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 from array import array
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
 
-from orca_plugins.filters._words import jaccard, normal, words
+from orca_plugins.filters._words import jaccard, words
 from orca_recipes.contract.comparison import Comparison, Sketch
 from orca_recipes.contract.draws import splitmix64
 from orca_recipes.errors import PluginError
@@ -39,6 +39,7 @@ class NearDuplicates(Comparison):
     """
 
     kind: Literal["near_duplicates"] = "near_duplicates"
+    revision: ClassVar[int] = 2
     of: Annotated[
         Literal["question", "answer", "both"],
         Field(description="what is compared; both: question and answer as one text"),
@@ -65,7 +66,7 @@ class NearDuplicates(Comparison):
         return self.threshold - _MARGIN
 
     def sketch(self, *, texts: pl.DataFrame) -> Sketch:
-        runs = words(normal(self._text(texts), "spaced"), "spaced").runs(self.ngram)
+        runs = words(self._text(texts), "spaced").runs(self.ngram)
         full = np.flatnonzero(np.diff(runs.starts)).astype(np.uint32)  # a text without a word meets nobody
         bounds = np.concatenate([[0], runs.starts[1:][full]]).astype(np.uint64)
         found = _digests(runs.numbers, bounds)
@@ -82,7 +83,7 @@ class NearDuplicates(Comparison):
 
         texts = pl.concat([self._text(mine), self._text(theirs)]).alias("text").to_frame()
         number = texts.select(pl.col("text").rank("dense") - 1)["text"].to_numpy().astype(np.int64)
-        runs = words(normal(texts["text"].unique().sort(), "spaced"), "spaced").runs(self.ngram)
+        runs = words(texts["text"].unique().sort(), "spaced").runs(self.ngram)
         found = pl.Series(jaccard(runs, number[: mine.height], number[mine.height :]))
         return pl.select(pl.when(found >= self.threshold).then(found)).to_series()
 

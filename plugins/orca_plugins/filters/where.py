@@ -66,6 +66,9 @@ class Where(Filter):
         ),
     ]
 
+    def extra_columns(self) -> list[str]:
+        return [name.removeprefix(EXTRA) for name in parsed(self.where).sorts() if name.startswith(EXTRA)]
+
     def reasons(self, *, conversations: pl.DataFrame) -> pl.Series:
         import polars as pl
 

@@ -72,6 +72,9 @@ class ReasoningGym(Source):
                     raise ValueError(f"options.{family}.{name} is set by this source; use seed and rows_per_task")
         return self
 
+    def kept_columns(self) -> tuple[str, ...]:
+        return ()
+
     def files(self) -> Sequence[SourceFile]:
         """Return None: everything is generated."""
         return []

@@ -1,6 +1,7 @@
 """A file that was read is not read again where others come, go or change; what is built is as if all were read anew."""
 
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from orca_plugins.sources.files import kind as files_kind
 from orca_plugins.sources.files.kind import Files
 from orca_recipes.contract.kinds import Reading, Slice
 from orca_recipes.progress import Progress
@@ -68,6 +70,31 @@ def built(recipe: Path, *overrides: str, store: str = "store") -> tuple[dict[str
 
 def names(letters: str) -> list[str]:
     return [f"{letter}.jsonl" for letter in letters]
+
+
+def test_a_build_looks_for_files_once_and_once_more_when_it_has_read_them(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+):
+    looks, real = [], files_kind.find_files
+
+    def witnessed(**asked: Any) -> Any:
+        looks.append(asked["path"])
+        return real(**asked)
+
+    monkeypatch.setattr(files_kind, "find_files", witnessed)
+    built(recipe)
+    assert looks == [recipe.parent / "rows"] * 2
+    looks.clear()
+    built(recipe)
+    assert len(looks) == 1
+
+
+def test_what_workers_are_sent_holds_no_list_of_files(recipe: Path):
+    source = Files(path=recipe.parent / "rows").settled(files=[], versions={}, insist=False)
+    before = pickle.dumps(source)
+    assert len(source.files()) == 9
+    assert pickle.dumps(source) == before
+    assert pickle.loads(before).files() == source.files()
 
 
 @pytest.mark.parametrize("part_bytes", [1 << 20, 500], ids=["one part", "parts of two files"])

@@ -108,6 +108,24 @@ def test_two_system_messages_are_one_where_they_are_equal_or_one_is_empty(tmp_pa
     ]
 
 
+def test_a_question_beside_messages_is_one_that_they_ask_or_the_row_is_rejected(tmp_path: Path):
+    rows = [
+        {"question": "q", "messages": [ASK, ANSWER]},
+        {"question": "another", "messages": [ASK, ANSWER]},
+        {"question": " ", "messages": [ASK, ANSWER]},
+        {"question": "last", "messages": [ASK, ANSWER, {**ASK, "content": "last"}, ANSWER]},
+        {"question": "a", "messages": [ASK, ANSWER]},
+        {"question": "q", "answer": "a"},
+    ]
+    kept, rejected = of_files(
+        tmp_path, rows, columns={"question": "question", "messages": "messages", "answer": "answer"}
+    )
+    two = "question: the row has one that its messages do not ask; name one of the two in columns"
+    assert (kept, rejected) == ([1, 3, 4, 6], [(2, two), (5, two)])
+    (table,) = (read_table(path) for path in (tmp_path / "stage").glob("part-*.arrow"))
+    assert table["question"].to_pylist() == [None, None, None, "q"]
+
+
 LATER = (
     "messages: a system message stands after the first message; "
     'second_system = "merge" makes one of all, "keep" leaves it there'

@@ -100,6 +100,7 @@ def test_every_example_that_fits_stands_in_the_shard_of_its_id(
             shard_tokens=shard_tokens,
             seed=1,
             open_encoder=object,  # type: ignore[arg-type]
+            turn_ends=(),
         )
         orders = {folder.part(part).report["shard"]: order_of(folder, part) for part in names[:-1]}
         lost = read_frame(folder.part(names[-1]).file(".rejected.arrow"))

@@ -6,17 +6,17 @@ The same rows give the same examples whatever the format. The formats differ onl
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator
 from pydantic_core import PydanticCustomError
 
 from orca_plugins.sources.files import arrow_file, csv_tsv, parquet
 from orca_plugins.sources.files.checked_rows import Finish
-from orca_plugins.sources.files.columns import Shape, Wanted, shown_path, wanted_columns
+from orca_plugins.sources.files.columns import Shape, Wanted, extra_column, shown_path, wanted_columns
 from orca_plugins.sources.files.first_look import looked_at
 from orca_plugins.sources.files.json_rows import json_array, jsonl
 from orca_plugins.sources.files.json_rows.strict_json import BadRow
@@ -37,7 +37,7 @@ from orca_plugins.sources.files.places.byte_stream import whole_file
 from orca_plugins.sources.files.places.formats import Format, compression_of, format_of
 from orca_plugins.sources.files.places.found_files import find_files
 from orca_plugins.sources.files.raw_rows import first_rows, raw_rows
-from orca_plugins.sources.files.row_records import Rows
+from orca_plugins.sources.files.row_records import Rows, has_column
 from orca_plugins.sources.files.shapes import AUTO, only_fitting, row_keys, shape_named, shapes
 from orca_plugins.sources.files.trees import UNANSWERED, conversations
 from orca_plugins.sources.files.unused_columns import FILES_LOOKED_AT, unused_columns
@@ -125,6 +125,9 @@ class Files(Source):
     paths: Paths = None
     roles: Roles = Field(default_factory=dict)
     second_system: SecondSystem = None
+    # A build looks for files once, and once more when it has read them, to see whether some came or went.
+    _is_settled: bool = PrivateAttr(default=False)
+    _found: tuple[SourceFile, ...] | None = PrivateAttr(default=None)
 
     @field_validator("path")
     @classmethod
@@ -159,14 +162,27 @@ class Files(Source):
         """Tell whether `train_on = "all"` is set."""
         return self.train_on == "all"
 
+    def kept_columns(self) -> Collection[str]:
+        return self.extra
+
     def second_systems(self) -> Literal["reject", "merge", "keep"]:
         """Return `second_system`, "reject" where it is unset."""
         return self.second_system or "reject"
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """Leave the names of all files out of what workers are sent: each part says which it reads."""
+        state = super().__getstate__()
+        return {**state, "__pydantic_private__": {**(state["__pydantic_private__"] or {}), "_found": None}}
+
     def files(self) -> Sequence[SourceFile]:
         """List the files that `path` names, sorted by name; those at an address are copied here first."""
+        if self._found is not None:
+            return self._found
         path = addressed_files.copied(self.path, versions={}, insist=False)
-        return find_files(path=path, format=self.format, config=self.config, split=self.split)
+        found = tuple(find_files(path=path, format=self.format, config=self.config, split=self.split))
+        if self._is_settled:
+            self._found = found
+        return found
 
     def slices(self, *, slice_bytes: int) -> Sequence[Slice]:
         """Cut plain JSON lines at line ends and Parquet between row groups; any other file is one slice."""
@@ -218,6 +234,19 @@ class Files(Source):
             return parquet.column_names(file)
         return jsonl.column_names(file)
 
+    def unfound_columns(self) -> Mapping[str, str]:
+        return self.unfound_columns_of(self.files())
+
+    def unfound_columns_of(self, files: Sequence[SourceFile]) -> dict[str, str]:
+        """Return the columns that the recipe names and first rows lack; the parts of a text are not looked for."""
+        wanted = self._wanted()
+        named = {ours: wanted.paths[ours] for ours in self.columns or () if ours in wanted.paths}
+        named |= {extra_column(theirs): theirs for theirs in self.extra}
+        # Of typed files and tables a column that is missing is refused where the file is read.
+        lines = [file for file in files[:FILES_LOOKED_AT] if named and self._layout(file) in ("jsonl", "json")]
+        rows = [row for _, found in self._heads(lines) for row in found] if self._tree is None else []
+        return {ours: path for ours, path in named.items() if rows and not any(has_column(row, path) for row in rows)}
+
     def unused_columns(self) -> list[str]:
         """Return columns of the files that nothing reads, by the first rows of the first files."""
         return self.unused_columns_of(self.files())
@@ -251,11 +280,19 @@ class Files(Source):
     def settled(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
         """Return this source with its files on this machine and its shape known, from the lock or the first rows of the
         first files."""
+        if self._is_settled:
+            return self
         path = addressed_files.copied(self.path, versions=versions, insist=insist)
-        found = self if path is self.path else self.model_copy(update={"path": path})
+        found = self.model_copy(update={"path": path})
+        found._is_settled = True
         if found.shape != AUTO:
             return found
         return found.model_copy(update={"shape": versions.get("shape") or found.shape_of(found.files())})
+
+    def afresh(self) -> Self:
+        found = self.model_copy()
+        found._found = None
+        return found
 
     def away(self, *, versions: Mapping[str, str]) -> str | None:
         return addressed_files.away(self.path, versions=versions)

@@ -78,6 +78,9 @@ class Flan(Source):
             raise ValueError("give either `path` or `hub`")
         return self
 
+    def kept_columns(self) -> tuple[str, ...]:
+        return ()
+
     def files(self) -> Sequence[SourceFile]:
         """List the files that can hold rows of the submix and the templates, sorted by name."""
         if self.path is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -99,6 +99,9 @@ class Hub(Source):
     def trains_history(self) -> bool:
         """Tell whether `train_on = "all"` is set."""
         return self.train_on == "all"
+
+    def kept_columns(self) -> Collection[str]:
+        return self.extra
 
     def second_systems(self) -> Literal["reject", "merge", "keep"]:
         """Return `second_system`, "reject" where it is unset."""
@@ -214,6 +217,14 @@ class Hub(Source):
     def _is_wanted(self, name: str) -> bool:
         patterns = self.data_files or ("*",)
         return format_of(name) is not None and any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    def unfound_columns(self) -> Mapping[str, str]:
+        """Return the columns that the recipe names and first rows lack; not told of rows that are streamed."""
+        first = [] if self.streaming else self.files()[:FILES_LOOKED_AT]
+        found = [self._reader_of_files(file).unfound_columns_of([file]) for file in first]
+        return {
+            ours: theirs for ours, theirs in (found[0] if found else {}).items() if all(ours in one for one in found)
+        }
 
     def unused_columns(self) -> Sequence[str]:
         """Return columns that nothing reads; not told of rows that are streamed."""

@@ -85,6 +85,9 @@ class Niv2(Source):
         """Pin the etags of objects; nothing for files of this machine."""
         return addressed_files.etags_of(self.path)
 
+    def kept_columns(self) -> tuple[str, ...]:
+        return ()
+
     def files(self) -> Sequence[SourceFile]:
         """List the chosen task files; `tasks_file` decides which, and its own bytes decide nothing else."""
         found = _task_files(addressed_files.copied(self.path, versions={}, insist=False, all_below=True))
