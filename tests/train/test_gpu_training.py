@@ -53,8 +53,11 @@ def test_a_training_on_a_gpu_has_the_losses_of_one_on_a_cpu(held_out: Path, tmp_
     }
     asked = Request(build=held_out, out=tmp_path / "cpu", device="cpu", training=settings)
     train(fork_ranks, asked)
-    train(fork_ranks, replace(asked, out=tmp_path / "gpu", device="cuda", steps=3))
-    train(fork_ranks, replace(asked, out=tmp_path / "gpu", device="cuda"))
+    # Checkpoints are copied from the device, and written while the training goes on.
+    behind = {**settings, "checkpoint_every": 2, "async_checkpoints": True}
+    on_a_gpu = replace(asked, out=tmp_path / "gpu", device="cuda", training=behind)
+    train(fork_ranks, replace(on_a_gpu, steps=3))
+    train(fork_ranks, on_a_gpu)
     expected = losses(tmp_path / "cpu")
     assert len(expected) > len(read_steps(tmp_path / "cpu"))
     # Weights are bfloat16 there and float32 here.
