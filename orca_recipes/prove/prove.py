@@ -26,6 +26,7 @@ from orca_recipes.prove.asked_curriculum import check_curriculum
 from orca_recipes.prove.erasing import check_erasing
 from orca_recipes.prove.given_check import GivenChecker
 from orca_recipes.prove.kept_apart import check_apart, pairs_apart
+from orca_recipes.prove.named_parts import check_names
 from orca_recipes.prove.recipe_words import check_words
 from orca_recipes.prove.shipped_student import ShippedStudent, Untold, open_shipped
 from orca_recipes.recipe.choice import Kinds
@@ -151,6 +152,8 @@ class _Proof:
         if records is not None:
             # No copy: the checks of structure hold all ids anyway.
             self.halves[counts.prefix] = records.ids[:, 0]
+            assert self.promised is not None
+            self.findings += check_names(self.promised, dataset, counts.prefix, records)
         if isinstance(self.student, ShippedStudent):
             if opened.shard is None or records is None or not self._is_provable(opened, opened.shard):
                 told = f"the text of {counts.prefix}: its files are damaged"

@@ -130,6 +130,14 @@ def test_what_a_build_says_twice_is_found_where_only_one_is_forged(
     assert any(said in finding["sentence"] for finding in bad["findings"])  # type: ignore[index]
 
 
+def test_a_strategy_that_the_recipe_does_not_name_is_found(home: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(home / "out", tmp_path / "out"))
+    change_column(copy, path="main/00000.records.parquet", column="strategy")
+    (bad,) = verified(copy, status=1)["findings"]
+    assert 'it names strategy "directx", which the recipe does not' in bad["sentence"]  # type: ignore[index]
+    assert bad["file"] == "main/00000.records.parquet"  # type: ignore[index]
+
+
 def test_a_view_of_the_teacher_that_cannot_be_read_is_a_fault_of_its_example(home: Path, tmp_path: Path):
     copy = Path(shutil.copytree(home / "out", tmp_path / "out"))
     change_column(copy, path="main/00000.records.parquet", column="teacher_view")
