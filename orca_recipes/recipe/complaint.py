@@ -71,11 +71,13 @@ def complaints(fault: ValidationError, *, model: type[BaseModel], table: Any, ow
     for error in fault.errors(include_url=False):
         groups.setdefault(_untagged(error, table), []).append(error)
     deeper = {path[:end] for path in groups for end in range(len(path))}
+    # pydantic counts only items that are sound: a list of one that is not is "too short" as well.
+    follows = {*_WANTED, "too_short"}
     speak = _Speaker(model, owner)
     return [
         (path, speak.sentence(path, errors))
         for path, errors in groups.items()
-        if not (path in deeper and all(error["type"] in _WANTED for error in errors))
+        if not (path in deeper and all(error["type"] in follows for error in errors))
     ]
 
 

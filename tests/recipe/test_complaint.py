@@ -318,3 +318,18 @@ def test_a_table_that_its_option_tells_apart_is_told_the_choices(figure: dict[st
     with pytest.raises(ValidationError) as caught:
         _Stranger.model_validate(table)
     assert complaints(caught.value, model=_Stranger, table=table, owner="it") == [(("figure",), sentence)]
+
+
+def test_a_list_whose_one_item_is_wrong_is_not_said_to_be_too_short() -> None:
+    class Shelf(BaseModel):
+        model_config = ConfigDict(strict=True)
+        jars: Annotated[tuple[int, ...], Field(min_length=1)]
+
+    with pytest.raises(ValidationError) as caught:
+        Shelf.model_validate_json('{"jars": ["ten"]}')
+    told = complaints(caught.value, model=Shelf, table={"jars": ["ten"]}, owner="shelf")
+    assert told == [(("jars", 0), 'must be an integer, not the text "ten"')]
+    with pytest.raises(ValidationError) as caught:
+        Shelf.model_validate_json('{"jars": []}')
+    told = complaints(caught.value, model=Shelf, table={"jars": []}, owner="shelf")
+    assert told == [(("jars",), "must hold at least 1 item")]
