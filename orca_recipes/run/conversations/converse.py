@@ -20,19 +20,15 @@ from orca_recipes.contract.frames import (
     repeated,
     stored_conversations_schema,
 )
-from orca_recipes.contract.messages import ends_with_answer, last_answer, untrained
+from orca_recipes.contract.messages import untrained
 from orca_recipes.contract.quotes import quoting
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.errors import RuleError
 from orca_recipes.run.conversations.beside_answers import answer_columns
 from orca_recipes.run.conversations.chats import asked_by_question, brings_system, is_chat, with_history, without_answer
 from orca_recipes.run.conversations.course import ConverseTask, Course, batches, selected_examples
-from orca_recipes.run.conversations.matching_rule import (
-    UNMATCHED,
-    BoundRule,
-    first_matching,
-    keeps_own_answer,
-)
+from orca_recipes.run.conversations.matching_rule import UNMATCHED, BoundRule, first_matching, keeps_own_answer
+from orca_recipes.run.conversations.refused_rows import refused_rows
 from orca_recipes.run.conversations.shots import with_shots
 from orca_recipes.run.conversations.system_messages import headed
 from orca_recipes.run.conversations.teaching import taught, taught_schema
@@ -49,12 +45,8 @@ from orca_recipes.store.stage_folder import PartWriter, StageFolder
 if TYPE_CHECKING:
     import polars as pl
 
-
 _NOTHING_TO_ASK = "it lacks what the strategy asks with"
 _ASKS_QUESTIONS = "the row's conversation leaves no user's turn to answer, and the strategy asks with a question"
-_TWO_ANSWERS = (
-    "the row brings two answers: one ends its messages, another stands as answer; leave one out, or say replace = true"
-)
 _TASKS_SHOWN = 5
 _STAGES_COMPARED = 4
 """Earlier stages whose conversations are compared with those that are made: the newest."""
@@ -188,7 +180,7 @@ def ask(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.D
         # A strategy of a plugin may not know an empty frame, and most batches meet few of the rules.
         if group.height:
             stage = f"strategy {rule.strategy_name}"
-            refused = _refused(group, rule)
+            refused = refused_rows(group, rule)
             rejected.append(rejections(group, refused, stage))
             made = _asked(_only(group, refused.is_null()), number, rule, course)
             rejected.append(rejections(made, made["lacks"], stage))
@@ -344,37 +336,6 @@ def _unmatched(examples: pl.DataFrame, course: Course) -> RuleError:
         f"rules: none is for some examples of collection {quoted(course.collection)}, of tasks {named}; add a rule for "
         'them, or one without `when` at the end, as in  [[rules]] strategy = "direct"  (`orca-recipe plan` counts them)'
     )
-
-
-def _refused(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
-    """Reject rows whose own words the strategy would replace, and rows without a definite answer."""
-    import polars as pl
-
-    if rule.replace:
-        return repeated(None, pl.String, examples.height)
-    if rule.strategy.keeps_own_words:
-        return _two_answers(examples)
-    own = pl.any_horizontal(pl.col("system", "answer").is_not_null())
-    own |= pl.lit(brings_system(examples) | ends_with_answer(examples["messages"]))
-    return examples.select(
-        reason=pl.when(own).then(
-            pl.lit("the row brings its own answer or system message; say replace = true to replace it")
-        )
-    )["reason"]
-
-
-def _two_answers(examples: pl.DataFrame) -> pl.Series:
-    """Give a reason for each row whose conversation ends on one answer while its `answer` is another; null for all
-    others."""
-    import polars as pl
-
-    none = repeated(None, pl.String, examples.height)
-    both = examples["answer"].is_not_null() & examples["messages"].is_not_null()
-    if not both.any():
-        return none
-    both &= ends_with_answer(examples["messages"])
-    differ = both & examples["answer"].ne_missing(last_answer(examples["messages"]))
-    return pl.select(pl.when(differ).then(pl.lit(_TWO_ANSWERS)).otherwise(none)).to_series()
 
 
 def _only(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:
