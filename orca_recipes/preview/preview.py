@@ -9,7 +9,7 @@ from typing import Any
 from orca_recipes.counted import counted
 from orca_recipes.plan.paper import WHOLE, PaperTable, paper_table
 from orca_recipes.plan.stages import Stage
-from orca_recipes.plan.used_parts import taken_collections, used_collections
+from orca_recipes.plan.used_parts import has_reserve, taken_collections, used_collections
 from orca_recipes.plan.why import why
 from orca_recipes.preview.first_rows import Trial, trial_lines
 from orca_recipes.preview.histories import HistoryView, history_table
@@ -154,6 +154,9 @@ def _preview(
     for view in rows:
         before = taken.setdefault(view.dataset, 0)
         taken[view.dataset] = None if before is None or view.taken is None else before + view.taken
+    for rule in rules:
+        before = taken.get(rule.dataset)
+        taken[rule.dataset] = None if before is None or _is_open(recipe, rule) else before + rule.created
     return Preview(
         stages=stages,
         rows=rows,
@@ -162,6 +165,15 @@ def _preview(
         paper=None if recipe.paper is None else paper_table(recipe.paper, counts),
         phases=phase_views(recipe, taken=taken, packed={name: size for name, size in packed.items() if size}),
     )
+
+
+def _is_open(recipe: Recipe, rule: RuleView) -> bool:
+    """Tell whether a rule makes more examples, and nobody knows how many: of rows or texts that are not known, or of a
+    draw whose reserve it counts."""
+    if rule.number is None or recipe.rules[rule.number - 1].expand != "each" or rule.examples == 0:
+        return False
+    collections = taken_collections(recipe, rule.dataset)
+    return not rule.created or any(has_reserve(recipe, rule.dataset, found) for found in collections)
 
 
 def _packed(store: Store, prepared: Prepared, dataset: str) -> DatasetSize | None:

@@ -112,8 +112,9 @@ def _remarks(rules: tuple[RuleView, ...]) -> list[str]:
 
 
 def _has_rules(recipe: Recipe) -> bool:
-    """Tell whether the recipe has rules of its own: one without conditions alone covers everything."""
-    return len(recipe.rules) > 1 or in_words(recipe.rules[0].when) != "everything"
+    """Tell whether the recipe has rules to tell of: one without conditions alone covers everything, as it is."""
+    first, *others = recipe.rules
+    return bool(others) or in_words(first.when) != "everything" or first.expand == "each"
 
 
 def _declared(recipe: Recipe, dataset: str, collection: str, mixtures: Mapping[str, MixtureView]) -> Matched | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from orca_recipes.recipe.model import Recipe
 from orca_recipes.recipe.rules import Rule, When
 from orca_recipes.run.conversations.matching_rule import UNMATCHED, QuestionCounter, first_matching, fitting, looked_at
 from orca_recipes.run.examples.read import batches_of
+from orca_recipes.run.examples.row_texts import brought_systems
 from orca_recipes.store.arrow_files import IDS, read_frame
 
 if TYPE_CHECKING:
@@ -53,10 +54,14 @@ class RuleView:
 
 @dataclass(frozen=True)
 class Matched:
-    """Examples of one collection by rule (place in the recipe, UNMATCHED) and task."""
+    """Examples of one collection by rule (place in the recipe, UNMATCHED) and task.
+
+    headed: of each rule that expands, those that bring a system message, which stay one example.
+    """
 
     counts: Mapping[tuple[int, str], int]
     state: str
+    headed: Mapping[int, int] = field(default_factory=dict)
 
 
 def coverage(recipe: Recipe, matched: Mapping[tuple[str, str], Matched | None]) -> tuple[RuleView, ...]:
@@ -81,7 +86,8 @@ def coverage(recipe: Recipe, matched: Mapping[tuple[str, str], Matched | None]) 
             counts = by_rule.get(place, {})
             is_known = not any(_is_open_to(recipe, place, name) for name in unknown)
             examples = sum(counts.values()) if is_known else None
-            views.append(_view(recipe, dataset, place, counts, examples, state))
+            headed = sum(part.headed.get(place, 0) for part in known)
+            views.append(_view(recipe, dataset, place, counts, examples, headed, state))
     return tuple(views)
 
 
@@ -100,7 +106,9 @@ def exact_matches(
     whens = [recipe.rules[place].when for place in places]
     taken = read_frame(read.file(f"{IDS}.arrow"))["keep"].to_numpy() if selected is None else selected
     total: Counter[tuple[int, str]] = Counter()
-    columns = ["task", *looked_at(whens)]
+    expanding = [place for place in places if recipe.rules[place].expand == "each" and not recipe.rules[place].replace]
+    headed: Counter[int] = Counter()
+    columns = ["task", *looked_at(whens), *(["system", "messages"] if expanding else [])]
     for batch in batches_of(read):
         rows = read_frame(batch.path, columns=list(dict.fromkeys(columns)))
         times = taken[batch.start : batch.stop].astype(np.int64)
@@ -109,7 +117,10 @@ def exact_matches(
         found = frame.select("task", "times").with_columns(rule=rule)
         sums = found.group_by("rule", "task").agg(pl.col("times").sum())
         total.update({(rule, task): times for rule, task, times in sums.iter_rows()})
-    return Matched(total, EXACT)
+        for place in expanding:
+            own = (rule == place) & (brought_systems(frame).fill_null("") != "")
+            headed[place] += int(frame["times"].filter(own).sum())
+    return Matched(total, EXACT, headed)
 
 
 def declared_matches(recipe: Recipe, collection: str, tasks: Mapping[str, int]) -> Matched | None:
@@ -155,7 +166,7 @@ def _is_open_to(recipe: Recipe, place: int, collection: str) -> bool:
 
 
 def _view(
-    recipe: Recipe, dataset: str, place: int, counts: Mapping[str, int], examples: int | None, state: str
+    recipe: Recipe, dataset: str, place: int, counts: Mapping[str, int], examples: int | None, headed: int, state: str
 ) -> RuleView:
     tasks = sorted(counts, key=lambda task: (-counts[task], task))
     least = sum(counts.values())
@@ -163,7 +174,7 @@ def _view(
     if place == UNMATCHED:
         return RuleView(dataset, None, "no rule is for them", "", examples, least, 0, named, more, state)
     rule = recipe.rules[place]
-    created = (examples or 0) * _copies(recipe, rule)
+    created = (0 if examples is None else examples - headed) * _copies(recipe, rule)
     return RuleView(
         dataset, place + 1, in_words(rule.when), rule.strategy, examples, least, created, named, more, state
     )
