@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_recipes.contract.frames import BESIDE_CONTENT, completed_messages, messages_type
+from orca_recipes.contract.frames import BESIDE_CONTENT, completed_messages, messages_type, repeated
 
 if TYPE_CHECKING:
     import polars as pl
@@ -121,8 +121,12 @@ def ends_with_answer(messages: pl.Series) -> pl.Series:
     Only that message tells whether a conversation is answered: one that ends on any other is history, and its answer
     stands elsewhere.
     """
+    import polars as pl
+
+    if messages.null_count() == len(messages):
+        return repeated(False, pl.Boolean, len(messages)).alias("ends_with_answer")
     lengths = messages.list.len()
-    if len(messages) and lengths.min() and not lengths.null_count():
+    if lengths.min() and not lengths.null_count():
         # No conversation is empty: the roles alone are looked up, a third of the time.
         roles = messages.explode().struct.field("role")
         last = roles.gather(lengths.cum_sum() - 1)
@@ -147,6 +151,8 @@ def last_answer(messages: pl.Series) -> pl.Series:
     """Return the content of each conversation's last assistant message, at any place; null where there is none."""
     import polars as pl
 
+    if messages.null_count() == len(messages):
+        return repeated(None, pl.String, len(messages)).alias("content")
     last = messages.list.last().struct
     if bool((last.field("role") == "assistant").fill_null(value=True).all()):
         return last.field("content")  # nearly all end with an answer: a quick look

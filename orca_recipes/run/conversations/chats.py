@@ -33,10 +33,12 @@ def is_chat(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
     """
     import polars as pl
 
-    brought = examples["messages"].is_not_null() & examples["question"].is_null()
-    if rule.strategy.asks_conversations or not brought.any():
-        return repeated(False, pl.Boolean, examples.height)
     messages = examples["messages"]
+    if rule.strategy.asks_conversations or messages.null_count() == examples.height:
+        return repeated(False, pl.Boolean, examples.height)
+    brought = messages.is_not_null() & examples["question"].is_null()
+    if not brought.any():
+        return brought
     last = without_last_answer(messages).list.last().struct
     found = brought & (last.field("role") == "user").fill_null(value=False)
     for name in BESIDE_CONTENT if _keeps_answers(rule) else ():
@@ -46,7 +48,12 @@ def is_chat(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
 
 def brings_system(examples: pl.DataFrame) -> pl.Series:
     """Mark the examples with a conversation that begins with a system message: Boolean [examples]."""
-    first = examples["messages"].list.first().struct
+    import polars as pl
+
+    messages = examples["messages"]
+    if messages.null_count() == examples.height:
+        return repeated(False, pl.Boolean, examples.height)
+    first = messages.list.first().struct
     return ((first.field("role") == "system") & (first.field("content") != "")).fill_null(value=False)
 
 

@@ -102,6 +102,8 @@ def _as_taught(messages: pl.Series, given: pl.Series, rule: BoundRule, course: C
     """
     import polars as pl
 
+    if messages.null_count() == len(messages):
+        return messages
     gets = messages.is_not_null() & given.is_not_null()
     if course.teacher.gives_own_words or (rule.strategy.keeps_own_words and not rule.replace):
         gets &= ~ends_with_answer(messages)
@@ -127,7 +129,7 @@ def _answer(given: pl.Series, messages: pl.Series) -> pl.Series:
     """Take the answer shown to filters: the given one, else the last one in the conversation."""
     import polars as pl
 
-    if not (given.is_null() & messages.is_not_null()).any():
+    if messages.null_count() == len(messages) or not (given.is_null() & messages.is_not_null()).any():
         return given
     return pl.select(pl.coalesce(given, last_answer(messages))).to_series()
 

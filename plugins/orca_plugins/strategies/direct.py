@@ -58,6 +58,8 @@ class Direct(Strategy):
         brought = examples["messages"].is_not_null()
         if brought.all():  # as in most collections of conversations
             return _headed(examples, _answered(examples["messages"], answers))
+        if not brought.any():  # as in most collections of questions
+            return conversations_of([*_opening(examples), Turn("assistant", answers, trained=True)])
         talks, told = examples.filter(brought), examples.filter(~brought)
         taught = conversations_of([*_opening(told), Turn("assistant", answers.filter(~brought), trained=True)])
         return _placed(brought, _headed(talks, _answered(talks["messages"], answers.filter(brought))), taught)

@@ -259,3 +259,34 @@ def test_a_teacher_is_asked_a_chats_last_question_behind_its_history_in_the_stra
     assert prove(world.folder / "out", kinds=Catalogue(), progress=Progress()).findings == ()
     world.build(OPEN, headed, says=ASKED + rule.replace("replace = true\n", ""))
     assert world.rejected == {2: "the row brings its own answer or system message; say replace = true to replace it"}
+
+
+SPOKEN = """
+[system_messages.s.messages]
+1 = "Speak as one."
+2 = "Speak as two."
+3 = "Speak as three."
+"""
+
+
+@pytest.mark.parametrize("more", ["", "replace = true\n", 'expand = "each"\n'])
+def test_rules_that_are_alike_treat_their_rows_as_rules_apart_do(world: World, more: str) -> None:
+    rows = [
+        {"t": f"t{n % 4}", "q": f"question {n}", "a": f"answer {n}", "s": "own words" if n % 5 == 0 else None}
+        for n in range(40)
+    ]
+    rows += [{"t": f"t{n % 4}", "m": turns(f"said {n}", f"reply {n}")} for n in range(8)]
+    columns = 'columns = { task = "t", question = "q", answer = "a", system = "s", messages = "m" }'
+    found = []
+    for names in (("plain",) * 4, ("plain", "other", "plain", "other")):
+        says = "".join(f'\n[strategies.{name}]\nkind = "direct"\n' for name in dict.fromkeys(names)) + SPOKEN
+        for number, name in enumerate(names):
+            when = f'when = {{{{ task = "t{number}" }}}}\n' if number < 3 else ""
+            said = f's/{number + 1}"' if number < 3 else 's/1", "s/2"'
+            says += f'\n[[rules]]\n{when}strategy = "{name}"\nsystem_messages = ["{said}]\n{more}'
+        world.build(*rows, says=says, collection=columns)
+        records = pl.read_parquet(world.folder / "out" / "main" / "00000.records.parquet")
+        told = records.select("id", "line", "system_message").sort("id").rows()
+        found.append((told, world.trained, world.context, world.rejected))
+    assert found[0] == found[1]
+    assert len(found[0][1]) + len(found[0][3]) == len(rows)
