@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 PARTS = ("reasoning", "content", "tool_calls")
@@ -75,6 +75,27 @@ def part_spans(
             stop = begin + len(said)
             found += [PartSpan("content", after, stop), PartSpan("tool_calls", stop, end)]
     return tuple(span for span in found if span.stop > span.begin)
+
+
+def interleaved_spans(
+    answer: str, *, content: str, calls: Sequence[Mapping[str, Any]], marks: tuple[str, str]
+) -> tuple[PartSpan, ...]:
+    """Split an answer with its end into parts, where its content has several thoughts and is printed word for word.
+
+    Args:
+        content: without white space around it. marks: what opens and closes a thought; the prompt may open the first.
+    """
+    opening, closing = map(re.escape, marks)
+    begin, at, found = 0, answer.index(content), list[PartSpan]()
+    pieces = re.split(rf"((?:\A|{opening})(?:(?!{opening}).)*?{closing})", content, flags=re.DOTALL)
+    for number, piece in enumerate(pieces):
+        at += len(piece)
+        if piece.strip():
+            found.append(PartSpan("reasoning" if number % 2 else "content", begin, at))
+            begin = at
+    if calls:
+        return (*found, PartSpan("tool_calls", begin, len(answer)))
+    return (*found[:-1], replace(found[-1], stop=len(answer)))
 
 
 def _end_of_thought(answer: str, thought: str, said: str, closing: str, control: re.Pattern[str]) -> int:

@@ -54,7 +54,7 @@ class TrainOn(Grammar):
 
     def decisive(self) -> dict[str, Any]:
         """Return the options that decide the loss mask, with the revision of the split into parts."""
-        return {"revision": 4, **self.model_dump(mode="json", exclude_none=True)}
+        return {"revision": 5, **self.model_dump(mode="json", exclude_none=True)}
 
     def parts(self) -> TrainedParts:
         """Return the trained parts."""

@@ -229,7 +229,10 @@ class Contents(_Part):
     align: Annotated[int, Field(gt=0)]
     pad_id: Count
     bos_id: Annotated[Count | None, Field(description="BOS that begins every example, where inference has one")]
-    unused_bos_id: Annotated[Count | None, Field(description="BOS that no example may hold, where inference has none")]
+    unused_bos_id: Annotated[
+        Count | None,
+        Field(description="BOS that begins no example and is trained in none, where no prompt begins with it"),
+    ]
     terminators: Annotated[
         tuple[Terminator, ...],
         Field(min_length=1, description="every complete trained turn ends with the tokens of one of these"),

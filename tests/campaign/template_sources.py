@@ -15,6 +15,7 @@ SOURCES = (
     ("llama-cpp-python==0.3.36", ("--no-binary", "llama-cpp-python"), "models/templates/"),
     ("trl==1.16.0", (), "chat_templates/"),
     ("axolotl==0.19.0", (), "templates/"),
+    ("ldp==1.10.0", (), "chat_templates/"),
 )
 """What is downloaded, how, and the folder in it that holds templates."""
 

@@ -301,6 +301,9 @@ def _is_answer(oracle: Oracle, row: Mapping[str, Any], place: int, prompt: str, 
         return whole.startswith(prompt[: opened.start()]) and said.strip() in whole
     # The prompt ends in words of its own, which no history has: the answer stands right behind what both begin with.
     before, found, after = whole.rpartition(body.rstrip())
+    # Or history has the prompt's words with other white space between them.
+    if found and not after.replace(end, "").strip() and "".join(before.split()) == "".join(prompt.split()):
+        return True
     begun = re.sub(r"(<think>)?\s*</think>\n*\Z", "", before)
     is_last = not after.replace(end, "").strip() or not oracle.control.isdisjoint(_controls(after, oracle))
     return bool(found) and is_last and (prompt.startswith(before.rstrip()) or prompt.startswith(begun))

@@ -236,6 +236,18 @@ def test_bos_where_inference_has_none_is_found(build, reseal):
     assert all("BOS 256 stands where no prompt of inference has it" in sentence for sentence in told)
 
 
+def test_bos_behind_white_space_that_begins_every_prompt_is_allowed_and_in_an_answer_is_found(build, reseal):
+    for shard in ("main/00000", "main/00001", "side/00000"):
+        rewrite(build, shard, lambda parts: parts["tokens"].__setitem__(parts["tokens"] == 256, 65))
+    rewrite(build, "main/00000", lambda parts: parts["tokens"].__setitem__(30, 256))
+    reseal(build, bos_id=None, unused_bos_id=256)
+    assert verify(build).is_sound
+    rewrite(build, "side/00000", lambda parts: parts["tokens"].__setitem__(4, 256))
+    reseal(build, bos_id=None, unused_bos_id=256)
+    (told,) = sentences(build)
+    assert "at its token 4: BOS 256 stands where no prompt of inference has it" in told
+
+
 def test_a_token_outside_the_vocabulary_is_found(build, reseal):
     rewrite(build, "main/00001", lambda parts: parts["tokens"].__setitem__(1, 280))
     reseal(build)

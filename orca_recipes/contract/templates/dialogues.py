@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Message = Mapping[str, Any]
+NEVER_ENDS = "content: a thought begins and never ends"
+"""Why an answer is not trained that would teach a model to think for ever."""
 
 
 class Unfit(Exception):
@@ -99,3 +101,27 @@ def name_of_tool(tool: Any) -> str:
     if not isinstance(name, str):
         raise Unfit("tools: a tool has no name")
     return name
+
+
+def check_replies(messages: Sequence[Message]) -> None:
+    """Check that each tool's reply answers a call, where calls stand beside contents.
+
+    One without an id answers the next call, and a call may be answered in several messages.
+    Raises: Unfit.
+    """
+    if not any(map(calls_of, messages)):
+        return
+    waiting: list[Any] = []
+    made: set[Any] = set()
+    for message in messages:
+        told = [call.get("id") for call in calls_of(message)]
+        waiting += told
+        made |= {*told} - {None}
+        replied = message.get("tool_call_id")
+        if message["role"] != "tool" or (replied in made and replied not in waiting):
+            continue
+        if replied is not None and replied not in made:
+            raise Unfit("tool_call_id: a tool answers a call that no message before it makes")
+        if not waiting:
+            raise Unfit("role tool: a tool answers, and every call before it has its answer")
+        waiting.remove(waiting[0] if replied is None else replied)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,6 +34,14 @@ def shared_start(text: str, other: str) -> int:
     """Count the characters with which both texts begin."""
     shorter = min(len(text), len(other))
     return next((at for at in range(shorter) if text[at] != other[at]), shorter)
+
+
+def behind(words: str, text: str) -> str | None:
+    """Return what stands behind words in a text that may have other white space before and between them; None if it
+    does not begin with them."""
+    found = re.match(r"\s*" + r"\s*".join(map(re.escape, words.split())), text) if words.split() else None
+    white = words[len(words.rstrip()) :]
+    return text[found.end() + len(white) :] if found and text.startswith(white, found.end()) else None
 
 
 def ends_alike(prompt: str, other: str, last: Message) -> bool:

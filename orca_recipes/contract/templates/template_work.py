@@ -54,9 +54,9 @@ class Work:
 
     def made(self, value: Any) -> Any:
         """Charge for the text of a value that was made or printed, and return the value."""
-        if isinstance(value, str):  # nearly all are texts, or say yes or no
+        if isinstance(value, str):  # nearly all are texts, numbers, or say yes or no
             self.left -= 1 + len(value) // _CHARACTERS
-        elif isinstance(value, bool):
+        elif isinstance(value, int):
             self.left -= 1
         else:
             self.left -= 1 + size(value, limit=max(self.left, 0) * _CHARACTERS) // _CHARACTERS
@@ -67,12 +67,18 @@ class Work:
     def of_call(self, arguments: Iterable[Any]) -> None:
         """Bound the work of a call by its arguments. Two texts may be multiplied with each other, integers may be
         widths."""
-        sizes = [0, 0]
+        held = []
         for value in arguments:
-            self.spend(1 + _integer(value) // 10)
-            sizes.append(size(value, limit=max(self.left, 0) * _CHARACTERS))
-        *_, second, first = sorted(sizes)
-        self.spend((first * second) // 1000)
+            if isinstance(value, int):
+                self.spend(1 + abs(value) // 10)
+                continue
+            self.spend(1)
+            if value is not None:
+                held.append((value, self.left * _CHARACTERS))
+        # One alone is multiplied with nothing, and may be all messages, which are long to count.
+        if len(held) > 1:
+            *_, second, first = sorted(size(value, limit=limit) for value, limit in held)
+            self.spend((first * second) // 1000)
 
     def of_operator(self, operator: str, left: Any, right: Any) -> None:
         """Charge for an operator before it works."""
@@ -89,6 +95,8 @@ class Work:
 
 def size(value: Any, *, limit: int) -> int:
     """Count the characters of a value with all that it holds, up to about `limit`; an item is worth a hundred."""
+    if isinstance(value, str):
+        return len(value)
     total, waiting = 0, [value]
     while waiting and total <= limit:
         here = waiting.pop()
@@ -112,6 +120,12 @@ def bounded_environment() -> Any:
     from jinja2 import nodes, pass_context
     from jinja2.runtime import Context, LoopContext
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from jinja2.utils import Namespace
+
+    # Of these jinja asks the type alone whether an attribute is safe.
+    told_by_type = (str, dict, list, LoopContext, Namespace)
+
+    of_dicts = frozenset(dir(dict))
 
     class Bounded(ImmutableSandboxedEnvironment):
         # jinja hands only these operators to `call_binop`.
@@ -119,6 +133,7 @@ def bounded_environment() -> Any:
 
         def __init__(self, **settings: Any) -> None:
             self.work = Work()
+            self._safe: dict[tuple[type, str], bool] = {}
             super().__init__(finalize=pass_context(lambda _, value: self.work.made(value)), **settings)
 
         def seal(self) -> None:
@@ -142,6 +157,21 @@ def bounded_environment() -> Any:
             if isinstance(called, LoopContext) and args:
                 args = (_turns(self.work, args[0], 1), *args[1:])
             return self.work.made(super().call(context, called, *args, **kwargs))
+
+        def getattr(self, obj: Any, attribute: str) -> Any:
+            # Nearly all that is asked of messages are their keys, and to look for an attribute first takes longer.
+            if type(obj) is dict and attribute not in of_dicts:
+                return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+            return super().getattr(obj, attribute)
+
+        def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+            kind = type(obj)
+            if kind not in told_by_type:
+                return super().is_safe_attribute(obj, attr, value)
+            known = self._safe.get((kind, attr))
+            if known is None:
+                known = self._safe[kind, attr] = super().is_safe_attribute(obj, attr, value)
+            return known
 
         def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
             self.work.of_operator(operator, left, right)
@@ -208,11 +238,19 @@ def _counted(environment: Any, filter: Callable[..., Any]) -> Callable[..., Any]
     from jinja2.utils import _PassArg
 
     asks = _PassArg.from_obj(filter)
+    work = environment.work
+    if asks is None:
+
+        def alone(_: Any, *args: Any, **kwargs: Any) -> Any:
+            work.of_call([*args, *kwargs.values()])
+            return work.made(filter(*args, **kwargs))
+
+        return alone
 
     def counted(context: Any, *args: Any, **kwargs: Any) -> Any:
-        environment.work.of_call([*args, *kwargs.values()])
-        given = {None: (), _PassArg.context: (context,), _PassArg.eval_context: (context.eval_ctx,)}
-        return environment.work.made(filter(*given.get(asks, (environment,)), *args, **kwargs))
+        work.of_call([*args, *kwargs.values()])
+        given = {_PassArg.context: context, _PassArg.eval_context: context.eval_ctx}
+        return work.made(filter(given.get(asks, environment), *args, **kwargs))
 
     return counted
 

@@ -17,18 +17,27 @@ from typing import Any
 from orca_recipes.contract.rendering import Rendering
 from orca_recipes.contract.templates.chat_template import ChatTemplate, Refused
 from orca_recipes.contract.templates.dialogues import (
+    NEVER_ENDS,
     Dialogue,
     Message,
     Unfit,
     calls_of,
+    check_replies,
     leaves_of,
     name_of_tool,
     parts_of,
     texts_of,
     thought_of,
 )
-from orca_recipes.contract.templates.printed_texts import ends_alike, is_printed, print_each, shared_start, stand_in
-from orca_recipes.contract.trained_parts import PartSpan, part_spans
+from orca_recipes.contract.templates.printed_texts import (
+    behind,
+    ends_alike,
+    is_printed,
+    print_each,
+    shared_start,
+    stand_in,
+)
+from orca_recipes.contract.trained_parts import PartSpan, interleaved_spans, part_spans
 from orca_recipes.errors import TemplateError
 
 _EMPTY = "reasoning: it has none, where the chat template prints an empty thought"
@@ -112,7 +121,7 @@ class TurnWriter:
             raise Unfit("the chat template begins its prompt otherwise than those of other rows")
         whole = self._print(told[: place + 1], variables, asked=False)
         thought, said = thought_of(messages[place], self._open, self._close)
-        if thought and self._closed.search(prompt):
+        if thought and self._closes(prompt):
             raise Unfit(self._closed_words(told[:place], variables))
         asked = prompt
         try:
@@ -126,15 +135,29 @@ class TurnWriter:
             self._check_closed(told[:place], variables, prompt)
         self._check_answer(messages[place], thought, said, answer)
         number = sum(message["role"] == "assistant" for message in messages[: place + 1])
-        parts = part_spans(
-            answer,
-            thought=thought,
-            said=said,
-            calls=calls_of(messages[place]),
-            closing=self._close,
-            control=self.control,
-        )
-        return TurnText(place, number, prompt, answer, parts)
+        return TurnText(place, number, prompt, answer, self._parts(messages[place], thought, said, answer))
+
+    def _closes(self, prompt: str) -> re.Match[str] | None:
+        """Find the end of a thought at the end of a prompt, with its beginning where nothing stands between."""
+        if not prompt.rstrip().endswith(self._close):
+            return None
+        at = prompt.rindex(self._close)
+        return self._closed.search(prompt, max(prompt.rfind(self._open, 0, at), 0) if self._open in prompt else at)
+
+    def _leaves_open(self, prompt: str) -> re.Match[str] | None:
+        """Find the beginning of a thought at the end of a prompt."""
+        ends = prompt.rstrip().endswith(self._open)
+        return self._opened.search(prompt, prompt.rindex(self._open)) if ends else None
+
+    def _parts(self, message: Message, thought: str, said: str, answer: str) -> tuple[PartSpan, ...]:
+        calls, content = calls_of(message), (message.get("content") or "").strip()
+        if self._interleaves(message) and content in answer:
+            return interleaved_spans(answer, content=content, calls=calls, marks=self._rendering.marks)
+        return part_spans(answer, thought=thought, said=said, calls=calls, closing=self._close, control=self.control)
+
+    def _interleaves(self, message: Message) -> bool:
+        """Tell whether several thoughts stand in a content, with words between them."""
+        return not message.get("reasoning") and (message.get("content") or "").count(self._close) > 1
 
     def _after_less(
         self,
@@ -226,7 +249,7 @@ class TurnWriter:
 
     def _parted(self, prompt: str, whole: str, thought: str) -> tuple[str, str]:
         """Split the printed text into the prompt and the answer beyond it."""
-        closed, opened = self._closed.search(prompt), self._opened.search(prompt)
+        closed, opened = self._closes(prompt), self._leaves_open(prompt)
         if whole.startswith(prompt):
             return prompt, whole[len(prompt) :]
         found = closed or opened
@@ -255,9 +278,16 @@ class TurnWriter:
         return prompt, f"{thought}{line}{self._close}{line * 2}{said}"
 
     def _continued(self, prompt: str, whole: str, thought: str) -> str:
-        """Return the text after a prompt that ends in words of its own, if the answer's thought can follow them."""
+        """Return the text after a prompt that ends in words of its own, if the answer's thought can follow them.
+
+        Words that history prints, too, with other white space between them (Llama 4's in vLLM) are followed by the
+        answer as history has it.
+        """
         same = shared_start(prompt, whole)
         rest, words = whole[same:], prompt[same:].strip()
+        followed = behind(prompt[same:], rest)
+        if followed is not None:
+            return followed
         # Words that stand behind the thought, too, are what closes it.
         if not thought or not rest.startswith(thought.strip()) or not words or words in rest:
             raise _Otherwise(_OTHERWISE)
@@ -283,7 +313,7 @@ class TurnWriter:
 
     def _without_empty_thought(self, prompt: str, answer: str) -> tuple[str, str]:
         """Prompt and answer, the empty thought that the template prints before an answer without one in the prompt."""
-        opened = self._opened.search(prompt)
+        opened = self._leaves_open(prompt)
         empty = (self._empty_rest if opened else self._empty).match(answer)
         if empty is None:
             if opened:
@@ -298,7 +328,7 @@ class TurnWriter:
         one."""
         said = "reasoning: the chat template's prompt closes the thought that the answer brings"
         for name in _SWITCHES:
-            if not self._closed.search(self._print(told, {**variables, name: True}, asked=True)):
+            if not self._closes(self._print(told, {**variables, name: True}, asked=True)):
                 return f"{said}; set variables = {{ {name} = true }} in [template]"
         return said
 
@@ -323,7 +353,10 @@ class TurnWriter:
             raise Unfit("tool_calls: the chat template does not print all of them")
         if not body.strip():
             raise Unfit("its answer is empty")
-        if thought and body.count(self._close) - said.count(self._close) > 1:
+        if self._interleaves(message):
+            if (message.get("content") or "").strip() not in answer:
+                raise Unfit("content: it holds several thoughts, which the chat template prints otherwise")
+        elif thought and body.count(self._close) - said.count(self._close) > 1:
             raise Unfit("reasoning: the chat template prints an empty thought before it")
 
     def _words(self, message: Message, said: str) -> list[str]:
@@ -373,9 +406,10 @@ class TurnWriter:
         for what, text in texts_of(messages, dialogue):
             if found := self.control.search(text):
                 raise Unfit(f"{what}: it holds the text of the control token {found.group()}")
+        check_replies(messages)
         for message in messages:
             content = message.get("content") or ""
             if message["role"] != "assistant" or self._open not in content or self._close in content:
                 continue
             if self._rendering.reasoning or (message.get("trained") and content.lstrip().startswith(self._open)):
-                raise Unfit("content: a thought begins and never ends")
+                raise Unfit(NEVER_ENDS)

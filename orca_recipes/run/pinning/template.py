@@ -14,7 +14,7 @@ from orca_recipes.contract.ending import Ending, ending_of
 from orca_recipes.contract.kinds import Encoder, Template, Tokenizer
 from orca_recipes.contract.markup import Markup
 from orca_recipes.errors import TemplateError
-from orca_recipes.run.pinning.template_trial import conform
+from orca_recipes.run.pinning.template_trial import conform, reads_answers_anew
 from orca_recipes.run.work.blame import placed
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.run.work.student import TOKENIZER_FILES
@@ -32,12 +32,15 @@ class Dissecting:
 
 
 def _tried(markup: Markup, encoder: Encoder, tokenizer: Path) -> tuple[Markup, str]:
-    """Try the markup and return it with the verdict; if its joints fail, the template itself renders every row.
+    """Try the markup and return it with the verdict; if its joints fail, or inference reads earlier answers anew, the
+    template itself renders every row.
 
     Raises: TemplateError, TokenizerError, as `conform`.
     """
     try:
-        return markup, conform(markup=markup, encoder=encoder, tokenizer=tokenizer)
+        verdict = conform(markup=markup, encoder=encoder, tokenizer=tokenizer)
+        if markup.rendering is None or not reads_answers_anew(markup=markup, encoder=encoder, tokenizer=tokenizer):
+            return markup, verdict
     except TemplateError:
         if markup.rendering is None or not markup.joints:
             raise

@@ -55,6 +55,32 @@ def conform(*, markup: Markup, encoder: Encoder, tokenizer: Path) -> str:
     return f"{' and '.join(said)}, all as inference sees them"
 
 
+def reads_answers_anew(*, markup: Markup, encoder: Encoder, tokenizer: Path) -> bool:
+    """Tell whether inference sees a plain answer of an earlier turn in other tokens than the joints train it in.
+
+    So it is where a prompt ends in a space that the answer's first word takes in, once both are read in one piece.
+    """
+    ending = ending_of(markup, encoder)
+    inference = Inference(tokenizer, markup.chat_template, ending.named(encoder.vocabulary))
+    trial = _Trial(markup, encoder, inference, ending.ids)
+    for roles in (("user", "assistant") * 2, ("system", *("user", "assistant") * 2)):
+        case = Conversation(
+            tuple(
+                {"role": role, "content": f"some words {place}", "trained": role == "assistant"}
+                for place, role in enumerate(roles)
+            )
+        )
+        rendered = trial.rendered([case])
+        if rendered.reasons:
+            continue
+        tokens = _tokens_of(rendered, 0)
+        *_, (begin, _) = tokens.answers(ending.ids)
+        prompt = [{"role": one["role"], "content": one["content"]} for one in case.messages[:-1]]
+        if inference.ids([inference.prompt(prompt)]) != [tokens.ids[:begin].tolist()]:
+            return True
+    return False
+
+
 class _Trial:
     def __init__(self, markup: Markup, encoder: Encoder, inference: Inference, ending: tuple[int, ...]) -> None:
         self._markup = markup
@@ -69,7 +95,7 @@ class _Trial:
 
     def run(self, tried: Sequence[Conversation]) -> int:
         """Count the conversations that passed. Raises: TemplateError with one that did not, a usual one if there is."""
-        rendered = self._rendered(tried)
+        rendered = self.rendered(tried)
         self._check_texts(tried, rendered)
         checks: list[_Check] = []
         for place, conversation in enumerate(tried):
@@ -81,7 +107,7 @@ class _Trial:
             raise TemplateError(_refusal(*faults[0]))
         return len({id(check.case) for check in checks})
 
-    def _rendered(self, tried: Sequence[Conversation]) -> Rendered:
+    def rendered(self, tried: Sequence[Conversation]) -> Rendered:
         """Render as a build does: by the fast tokenizer, or by the reference if the fast one differs on a
         conversation."""
         import polars as pl

@@ -24,7 +24,7 @@ from orca_recipes.run.renderers.prompt_trial import PromptTrial
 from orca_recipes.run.renderers.render import Renderer
 from orca_recipes.run.renderers.turn_renderer import TurnRenderer, dialogues_of
 from orca_recipes.run.renderers.unprinted import unprinted
-from orca_recipes.run.segments.inline_thoughts import with_thoughts
+from orca_recipes.run.segments.inline_thoughts import left_open, with_thoughts
 from orca_recipes.run.segments.joined_examples import joined
 from orca_recipes.run.segments.rendered_segments import Rendered
 from orca_recipes.shards.records import ALL_TURNS
@@ -106,14 +106,14 @@ class StudentRenderer:
         if self.markup.rendering is None and any(wanted):
             return self._by_parts(conversations, wanted, check, exact, of, tried)
         if self.markup.rendering is None:
-            return self._by_joints(conversations, check, exact, of, tried, unprinted(conversations))
+            return self._by_joints(conversations, check, exact, of, tried, _refused(conversations))
         if self.markup.rendering.history == "last":
             conversations = last_alone(conversations)
         if not self.markup.joints:
             return self._by_exchanges(conversations, check, exact, wanted)
-        is_plain = np.full(conversations.num_rows, bool(self.markup.joints)) & ~_holds_more(conversations)
+        is_plain = ~_holds_more(conversations)
         # A thought without an end is content to the table of joints, and a fault to the template's own reading.
-        is_plain &= ~with_thoughts(conversations).never_end
+        is_plain &= ~with_thoughts(conversations, self.markup.rendering.marks).never_end
         is_plain &= [parts is None for parts in wanted]
         if is_plain.all():
             fast = self._by_joints(conversations, check, exact, of, tried, {})
@@ -160,7 +160,7 @@ class StudentRenderer:
         chosen = without_trained(
             chosen, np.array([bool(parts and not parts.content) for parts in parts_of], dtype=bool)
         )
-        fast = self._by_joints(chosen, check[plain], exact, of, tried, unprinted(chosen))
+        fast = self._by_joints(chosen, check[plain], exact, of, tried, _refused(chosen))
         counts = zip(parts_of, fast.rendered.trained_tokens.tolist(), strict=True)
         fast = replace(fast, by_part=[None if parts is None else (0, count, 0) for parts, count in counts])
         if fast.disagreeing or not thinks.any():
@@ -179,6 +179,8 @@ class StudentRenderer:
         """
         # Calls, tools and thoughts are printed by template code that depends on more than the roles around a content.
         simple = ~_holds_more(conversations) & np.array([parts is None for parts in wanted], dtype=bool)
+        if self.markup.rendering is not None:
+            simple &= ~with_thoughts(conversations, self.markup.rendering.marks).never_end
         plain = np.empty(0, dtype=np.int64)
         # Learning the text around exchanges renders the template many times, which pays for many conversations alone.
         if simple.sum() >= WORTH and self._exchanges is not None:
@@ -314,6 +316,11 @@ class StudentRenderer:
             places=[places[at] for at in order.tolist()],
             by_part=None if by_part is None else _taken(by_part, order),
         )
+
+
+def _refused(conversations: pa.Table) -> dict[int, str]:
+    """Return why a template without a place for reasoning or calls trains some conversations not, by position."""
+    return {**left_open(conversations), **unprinted(conversations)}
 
 
 def _rows(conversations: pa.Table, rows: np.ndarray) -> pa.Table:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from orca_recipes.contract.rendering import MARKS
+from orca_recipes.contract.templates.dialogues import NEVER_ENDS
 from orca_recipes.store.arrow_files import one_piece
 
 if TYPE_CHECKING:
@@ -23,16 +25,16 @@ class Thoughts:
     never_end: np.ndarray
 
 
-def with_thoughts(conversations: pa.Table) -> Thoughts:
-    """Look for thoughts in the answers that conversations train."""
+def with_thoughts(conversations: pa.Table, marks: tuple[str, str] = MARKS) -> Thoughts:
+    """Look for thoughts in the answers that conversations train. marks: what opens and closes one."""
     import pyarrow.compute as pc
 
-    opening, closing = MARKS
+    opening, closing = marks
     messages = one_piece(conversations["messages"])
     flat = messages.flatten()
     some, never_end = (np.zeros(conversations.num_rows, dtype=bool) for _ in range(2))
     content = flat.field("content")
-    begins = _flags(pc.match_substring_regex(content, rf"^\s*{opening}"))
+    begins = _flags(pc.match_substring_regex(content, rf"^\s*{re.escape(opening)}"))
     ends = _flags(pc.match_substring(content, closing))
     if begins.any() or ends.any():
         answers = _flags(flat.field("trained")) & _flags(pc.equal(flat.field("role"), "assistant"))
@@ -40,6 +42,16 @@ def with_thoughts(conversations: pa.Table) -> Thoughts:
         some[owners[ends & answers]] = True
         never_end[owners[begins & ~ends & answers]] = True
     return Thoughts(some, never_end)
+
+
+def left_open(conversations: pa.Table) -> dict[int, str]:
+    """Return the reason to reject each conversation that trains an answer with a thought left open, by position."""
+    import pyarrow.compute as pc
+
+    content = one_piece(conversations["messages"]).flatten().field("content")
+    if not _flags(pc.match_substring_regex(content, rf"^\s*{MARKS[0]}")).any():
+        return {}
+    return dict.fromkeys(np.flatnonzero(with_thoughts(conversations).never_end).tolist(), NEVER_ENDS)
 
 
 def _flags(column: pa.BooleanArray) -> np.ndarray:

@@ -115,8 +115,13 @@ def ids_breaches(segments: Segments, tokens: np.ndarray, *, digests: np.ndarray)
 
 
 def absence_breaches(segments: Segments, tokens: np.ndarray, *, token_id: int) -> Iterator[Breach]:
-    """Yield breaches: BOS is nowhere where inference's prompt does not begin with it."""
+    """Check that BOS begins no example and no answer trains it, where inference's prompt does not begin with it.
+
+    A template may print it later, behind white space of its own.
+    """
+    starts = segments.example_bounds[:-1]
     places = _places(tokens, lambda part: part == token_id)
+    places = places[np.isin(places, starts) | is_trained(segments.modes[_segments_at(segments, places)])]
     yield from _of_tokens(segments, places, lambda _: f"BOS {token_id} stands where no prompt of inference has it")
 
 

@@ -278,3 +278,78 @@ def test_each_call_of_an_answer_is_printed() -> None:
     messages = [*talk("user: Add."), {**talk("assistant: ")[0], "tool_calls": json.dumps(called)}]
     assert reason(first, messages) == "tool_calls: the chat template does not print all of them"
     assert answers(turns(CALLS, messages))[0].count('"x"') == 2
+
+
+def agent(*replies: dict[str, Any]) -> list[dict[str, Any]]:
+    call = {"role": "assistant", "content": "", "tool_calls": json.dumps(CALL), "trained": True}
+    return [*talk("user: Weather?"), call, *({"role": "tool", "content": "4 C", **one} for one in replies)]
+
+
+@pytest.mark.parametrize(
+    ("replies", "said"),
+    [
+        ([{"tool_call_id": "b"}], "tool_call_id: a tool answers a call that no message before it makes"),
+        ([{}, {}], "role tool: a tool answers, and every call before it has its answer"),
+    ],
+)
+def test_a_reply_without_a_call_is_refused(replies: list[dict[str, Any]], said: str) -> None:
+    assert reason(CALLS, [*agent(*replies), *talk("assistant: It is 4 C.")], TOOLS) == said
+
+
+@pytest.mark.parametrize("replies", [[{}], [{"tool_call_id": "a"}], [{"tool_call_id": "a"}, {"tool_call_id": "a"}]])
+def test_a_reply_without_an_id_answers_the_next_call_and_one_call_may_have_several(
+    replies: list[dict[str, Any]],
+) -> None:
+    found = turns(CALLS, [*agent(*replies), *talk("assistant: It is 4 C.")], TOOLS)
+    assert [turn.place for turn in found] == [1, 2 + len(replies)]
+
+
+def test_calls_without_ids_are_answered_in_their_order() -> None:
+    bare = json.dumps([{key: value for key, value in CALL[0].items() if key != "id"}] * 2)
+    messages = [*agent({}, {}), *talk("assistant: It is 4 C.")]
+    messages[1]["tool_calls"] = bare
+    assert [turn.place for turn in turns(CALLS, messages, TOOLS)] == [1, 4]
+    messages.insert(4, {"role": "tool", "content": "5 C"})
+    assert reason(CALLS, messages, TOOLS).startswith("role tool: a tool answers")
+
+
+def test_thoughts_between_words_are_told_apart_where_a_template_prints_them_as_they_stand() -> None:
+    messages = talk("user: One?", "assistant: <think>a</think> first <think>b</think>\n<think>c</think> then")
+    (turn,) = turns(CHATML, messages)
+    assert [(span.part, turn.answer[span.begin : span.stop]) for span in turn.parts] == [
+        ("reasoning", "<think>a</think>"),
+        ("content", " first "),
+        ("reasoning", "<think>b</think>"),
+        ("reasoning", "\n<think>c</think>"),
+        ("content", " then<|im_end|>"),
+    ]
+
+
+def test_thoughts_between_words_that_a_template_prints_otherwise_are_named_as_such() -> None:
+    kept = CHATML.replace("m.content", "m.content.replace('</think>', '</think>\n')")
+    messages = talk("user: One?", "assistant: <think>a</think> first <think>b</think> then")
+    said = "content: it holds several thoughts, which the chat template prints otherwise"
+    assert reason(kept, messages) == said
+
+
+def test_a_prompt_that_history_prints_with_other_white_space_is_followed_by_the_answer() -> None:
+    """In the manner of Llama 4's in vLLM: a last message is closed by a line of its own."""
+    lines = (
+        "{% for m in messages %}{{ ('<|A|>' if m.role == 'assistant' else '<|U|>') + '\n\n' + m.content }}"
+        "{{ '\n<|end|>' if loop.last else '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '\n<|A|>\n\n' }}"
+        "{% endif %}"
+    )
+    messages = talk("user: One?", "assistant: 1", "user: Two?", "assistant: 2")
+    told = [(turn.prompt, turn.answer) for turn in turns(lines, messages)]
+    assert told == [
+        ("<|U|>\n\nOne?\n<|end|>\n<|A|>\n\n", "1\n<|end|>"),
+        ("<|U|>\n\nOne?<|end|><|A|>\n\n1<|end|><|U|>\n\nTwo?\n<|end|>\n<|A|>\n\n", "2\n<|end|>"),
+    ]
+
+
+def test_words_of_a_prompt_that_an_answer_begins_with_are_not_taken_from_it() -> None:
+    colon = (
+        "{% for m in messages %}{{ '<|A|> ' + m.content + '<|end|>' }}{% endfor %}{% if add_generation_prompt %}<|A|>:"
+    )
+    colon += "{% endif %}"
+    assert reason(colon, talk("user: One?", "assistant: : 1")).startswith("the chat template does not print")

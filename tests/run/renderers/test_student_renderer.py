@@ -17,6 +17,7 @@ from orca_recipes.progress import Progress
 from orca_recipes.prove.prove import prove
 from orca_recipes.run.build import build
 from orca_recipes.run.built import Built, Ran
+from orca_recipes.run.renderers.plain_exchanges import WORTH
 from orca_recipes.shards.checks.verify_report import Report
 from orca_recipes.shards.layout import TRAINED, is_trained
 from orca_recipes.shards.reader import Shard
@@ -246,3 +247,47 @@ def test_a_template_is_told_all_named_tokens_of_its_tokenizer(tmp_path: Path) ->
     prompt = shipped.apply_chat_template(talk("user: One?")["messages"], tokenize=False, add_generation_prompt=True)
     assert "<|call|>" in prompt
     assert "".join(part["text"] for part in example["segments"] if not part["trained"]) == prompt
+
+
+def test_a_thought_that_never_ends_is_rejected_by_our_own_templates_and_by_single_exchanges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_rows = [
+        talk("user: Ask?", "assistant:  <think>I count and never end"),
+        talk("user: One?", "assistant: 1", "user: Two?", "assistant: <think>\nI count."),
+    ]
+    said = talk("user: Why?", "assistant: They write <think> before a thought.")
+    rows = [*open_rows, said, *(talk(f"user: Ask {n}?", f"assistant: Say {n}.") for n in range(WORTH))]
+    theirs = RECIPE
+    for folder, kind, template in (("own", "chatml", CHATML), ("theirs", "from_tokenizer", QWEN3)):
+        recipe = theirs.replace("from_tokenizer", kind)
+        monkeypatch.setattr("tests.run.renderers.test_student_renderer.RECIPE", recipe)
+        built = make(tmp_path / folder, template, rows)
+        lost = {one["place"]: one["reason"] for one in rejected_lines(built.directory)}
+        refused = dict.fromkeys((1, 2), "content: a thought begins and never ends")
+        # A template that reads thoughts in contents may take one left open anywhere for one.
+        assert lost == (refused if template == CHATML else {**refused, 3: refused[1]})
+
+
+def test_answers_that_inference_reads_in_other_tokens_once_they_are_history_make_one_example_a_turn(
+    tmp_path: Path,
+) -> None:
+    """A prompt ends in a space, and in history the answer's first word takes it in."""
+    template = (
+        "{% for m in messages %}{{ 'Bot: ' + m.content + '<|im_end|>\n' if m.role == 'assistant' else "
+        "'User: ' + m.content + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ 'Bot: ' }}{% endif %}"
+    )
+    row = talk("user: One?", "assistant: The first.", "user: Two?", "assistant: The second.")
+    built = make(tmp_path / "b", template, [row])
+    assert proof(built).findings == ()
+    shipped: Any = AutoTokenizer.from_pretrained(built.directory / "tokenizer")
+    examples = sorted(example_lines(built.directory), key=lambda example: example["turn"])
+    assert [example["turn"] for example in examples] == [1, 2]
+    for turn, example in enumerate(examples):
+        *context, answer = example["segments"]
+        prompt = shipped.apply_chat_template(
+            row["messages"][: 2 * turn + 1], tokenize=False, add_generation_prompt=True
+        )
+        before = [token for part in context for token in part["tokens"]]
+        assert before == shipped.encode(prompt, add_special_tokens=False)
+        assert answer["trained"]
