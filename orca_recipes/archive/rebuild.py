@@ -129,5 +129,5 @@ def _told(archive: Path, manifest: Mapping[str, Any]) -> _Told:
         return _Told.model_validate(manifest)
     except ValidationError as fault:
         first = fault.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, first["loc"]))[:200]
         raise BuildError(f"{archive}: it was edited: {where} of its manifest: {first['msg']}") from None

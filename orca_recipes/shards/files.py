@@ -12,6 +12,8 @@ import numpy as np
 from orca_recipes.errors import DamagedShard
 from orca_recipes.objects.copies import at_hand
 
+_MOST_CHARS = 2000
+
 
 def map_file(path: Path, *, own: bool = False) -> np.ndarray:
     """Map the bytes of a file read-only: uint8 [bytes].
@@ -63,6 +65,8 @@ def sync_folder(folder: Path) -> None:
 
 def damage(path: Path, what: str) -> DamagedShard:
     """Create the error for a file, in one sentence: which file, what is wrong, what to do."""
+    # A damaged file may hold a name of any length, which `what` then repeats.
+    what = what if len(what) <= _MOST_CHARS else f"{what[:_MOST_CHARS]}..."
     return DamagedShard(f"{path}: {what}; build it again or fetch a sound copy")
 
 

@@ -441,3 +441,11 @@ def test_a_fault_that_is_everywhere_is_named_a_few_times_and_counted(
 
 def test_a_finding_never_lets_a_name_steer_the_terminal():
     assert str(Finding("a\x1b[2J", "bad")) == "a␛[2J: bad"
+
+
+def test_a_name_of_any_length_in_a_manifest_is_told_in_a_line_that_can_be_read(build: Path):
+    path = build / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "x" * 70_000: 1}), encoding="utf-8")
+    (finding,) = verify(build).findings
+    assert "it is no manifest: xxx" in finding.sentence
+    assert len(finding.sentence) < 3000
