@@ -54,7 +54,7 @@ def begin_to_read(directory: Path) -> Reading:
     for _ in range(_TRIES):
         try:
             manifest = path.open("rb")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise no_build(directory) from None
         except OSError as error:
             raise BuildError(

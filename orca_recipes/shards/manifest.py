@@ -296,9 +296,11 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def no_build(directory: Path) -> BuildError:
-    """Create the error for a directory that holds no manifest or does not exist."""
+    """Create the error for a directory that holds no manifest, does not exist, or is a file."""
     if not directory.exists():
         return BuildError(f"{directory}: there is no such folder; `orca-recipe build` says where it puts a build")
+    if not directory.is_dir():
+        return BuildError(f"{directory} is a file; name the folder that `orca-recipe build` made")
     return BuildError(f"{directory} is not a complete build: it has no {NAME}; run `orca-recipe build` to the end")
 
 

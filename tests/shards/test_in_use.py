@@ -102,6 +102,10 @@ def test_what_is_no_build_is_said_as_everywhere(tmp_path: Path):
     with pytest.raises(BuildError, match=r"is not a complete build: it has no manifest\.json"):
         begin_to_read(tmp_path)
     refuse_in_use(tmp_path)
+    file = tmp_path / "rows.jsonl"
+    file.write_text("{}\n")
+    with pytest.raises(BuildError, match=r"rows\.jsonl is a file; name the folder"):
+        begin_to_read(file)
 
 
 def test_a_file_system_without_locks_keeps_nobody_from_reading(build: Path, monkeypatch: pytest.MonkeyPatch):
