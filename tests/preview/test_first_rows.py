@@ -54,7 +54,9 @@ def test_a_strategy_that_refuses_every_row_is_foreseen(recipe: Path):
 
 
 def test_teacher_and_filters_are_tried_too_and_rows_that_stay_are_not_told(recipe: Path):
-    write_rows(recipe.parent / "sums.jsonl", [{"q": "a?", "a": "1"}, {"q": "b?"}, {"q": "c?", "a": "x" * 50}])
+    write_rows(
+        recipe.parent / "sums.jsonl", [{"q": "a?", "a": "1", "own": None}, {"q": "b?"}, {"q": "c?", "a": "x" * 50}]
+    )
     recipe.write_text(recipe.read_text().replace("step_by_step", "direct"))
     (found,) = tried(recipe)
     assert (found.tried, found.rejected) == (3, 2)
@@ -62,7 +64,7 @@ def test_teacher_and_filters_are_tried_too_and_rows_that_stay_are_not_told(recip
         "filter length: too long: more than 40 characters": 1,
         "teacher reference: no reference answer": 1,
     }
-    write_rows(recipe.parent / "sums.jsonl", [{"q": "a?", "a": "1"}])
+    write_rows(recipe.parent / "sums.jsonl", [{"q": "a?", "a": "1", "own": None}])
     assert trial_lines(tried(recipe)) == ""
 
 

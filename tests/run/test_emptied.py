@@ -61,7 +61,7 @@ def recipe(tmp_path: Path) -> Path:
     """Two collections; one task's rows all bring answers of their own."""
     folder = tmp_path / "project"
     folder.mkdir()
-    rows = [{"q": f"easy {n}?", "a": "1", "own": "2", "t": "easy"} for n in range(54)]
+    rows = [{"q": f"easy {n}?", "a": "1", "own": "2", "t": "easy", "c": None} for n in range(54)]
     rows += [{"q": f"hard {n}?", "a": "1", "t": "hard"} for n in range(6)]
     write_rows(folder / "sums.jsonl", rows)
     write_rows(folder / "chats.jsonl", [{"q": f"hello {n}", "a": "hi", "t": "chat"} for n in range(5)])

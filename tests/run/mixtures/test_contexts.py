@@ -41,6 +41,8 @@ kind = "chatml"
 DIRECT = "[[rules]]\nstrategy = 'direct'\n"
 TALKS = 'columns = { messages = "messages" }'
 ROWS = 'columns = { question = "q", reference = "r", system = "s" }\nextra = ["input", "other"]'
+REST = {"s": None, "input": None, "other": None}
+"""What most rows of `ROWS` have nothing of."""
 
 Rows = Sequence[Mapping[str, Any]]
 Make = Callable[..., tuple[Manifest, pl.DataFrame, Path]]
@@ -123,7 +125,7 @@ def test_explain_names_the_row_that_a_duplicate_repeats(make: Make, tmp_path: Pa
 
 
 def test_a_row_is_the_same_as_a_conversation_that_says_the_same(make: Make):
-    first = [{"q": "one", "r": "x"}, {"q": "two", "r": "x", "s": "S"}, {"q": "three", "r": "x", "s": ""}]
+    first = [{**REST, "r": "x", **row} for row in ({"q": "one"}, {"q": "two", "s": "S"}, {"q": "three", "s": ""})]
     second = [
         talk("one", "y"),
         talk("two", "y", system="S"),
@@ -153,9 +155,9 @@ ASKED = "[strategies.asked]\nkind = 'instruct'\nprompt = '{question} {input}'\n"
 def test_rows_that_differ_in_a_column_that_a_strategy_names_are_no_duplicates(
     make: Make, rules: str, duplicates: list[int]
 ):
-    first = [{"q": "Translate", "r": "x", "input": "good morning", "other": "o"}]
+    first = [{**REST, "q": "Translate", "r": "x", "input": "good morning", "other": "o"}]
     second = [
-        {"q": "Translate", "r": "y", "input": "good morning", "other": "p"},
+        {**REST, "q": "Translate", "r": "y", "input": "good morning", "other": "p"},
         {"q": "Translate", "r": "y", "input": "good night", "other": "o"},
         {"q": "Translate", "r": "y", "input": "good morning", "other": "o"},
         {"q": "Tell", "r": "y", "input": "good morning", "other": "o"},
@@ -225,8 +227,8 @@ def test_under_a_strategy_that_does_not_say_its_columns_every_column_counts(make
 
 
 def test_the_duplicates_of_a_mixture_are_listed_by_its_parts_and_its_hold_out_too(make: Make):
-    first = [{"q": f"q{number}", "r": "x"} for number in range(20)]
-    second = [{"q": f"q{number}", "r": "y"} for number in range(15, 40)]
+    first = [{**REST, "q": f"q{number}", "r": "x"} for number in range(20)]
+    second = [{**REST, "q": f"q{number}", "r": "y"} for number in range(15, 40)]
     tables = "[mixtures.m]\nholdout = 6\ntake.a.all = true\ntake.b.all = true\n[mixtures.v]\nholdout_of = 'm'\n"
     tables += "[mixtures.p]\nfrom = 'm'\nrows = 20\n"
     for dataset, mixture in (("main", "m"), ("v", "v"), ("p", "p")):
@@ -263,7 +265,7 @@ def test_a_held_out_question_is_found_under_another_system_message_and_behind_hi
 
 
 def test_adding_a_collection_behind_redraws_none_of_the_others(make: Make):
-    rows = [{"q": f"q{number}", "r": "x"} for number in range(30)]
+    rows = [{**REST, "q": f"q{number}", "r": "x"} for number in range(30)]
     tables = "[mixtures.m]\ntake.a.rows = 10\n[datasets.main]\nmixture = 'm'\n"
     alone, _, _ = make(rows, rows[:20], ROWS, tables)
     others = [*rows[:20], {"q": "new", "r": "x"}]
