@@ -17,6 +17,7 @@ from orca_recipes.errors import BuildError
 from orca_recipes.plan.pins import differences
 from orca_recipes.plan.used_parts import collects
 from orca_recipes.progress import Progress
+from orca_recipes.recipe.licences import not_shared
 from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.run.build import Asked, Prepared, bench_of, made, prepare
 from orca_recipes.run.collect import requested
@@ -62,13 +63,14 @@ def archive_recipe(
     """Write the archive of a recipe; one that was not built as it stands is built first.
 
     Args:
-        without: collections whose files are not packed, as where their licence forbids it.
+        without: collections whose files are not packed, beside those whose licence `[licenses] share` does not name.
         most_bytes: a collection that is larger is not packed.
         wheels: a folder of wheels that are packed, for a rebuild without a package index.
     Raises: RecipeError for an unknown collection; BuildError for a folder without wheels; whatever a build raises.
     """
     if unknown := sorted(set(without) - set(asked.loaded.recipe.collections)):
         raise asked.loaded.fault([(("collections",), f"--without names no collection of it: {', '.join(unknown)}")])
+    without = (*without, *not_shared(asked.loaded.recipe))
     # Who rebuilds has the archive alone, and no command line of today.
     if not asked.loaded.is_file or asked.is_variant:
         raise BuildError("an archive holds a recipe as its file and profile say it: leave out --set and --limit")

@@ -36,8 +36,8 @@ def archive(
 ) -> None:
     """Pack a recipe, its lock, the files it reads and the answers it bought into one tar, the same bytes each time.
 
-    Files of a hub are not packed; nor what --without names, as where a licence forbids it: they are named with their
-    digests. A recipe that was not built as it stands is built first.
+    Files of a hub are not packed; nor what --without names, nor collections whose licence `[licenses] share` of the
+    recipe does not name: they are listed with their digests. A recipe that was not built as it stands is built first.
     """
     from orca_recipes.archive.archive import archive_recipe
     from orca_recipes.progress import progress_for

@@ -163,12 +163,22 @@ class Paper(Grammar):
 
 
 class Licenses(Grammar):
-    """Licences allowed for a recipe's sources."""
+    """Licences allowed for a recipe's sources: names as collections say them; patterns with *, ?, [seq]; case does not
+    count.
+
+        [licenses]
+        allow = ["apache-2.0", "cc-by-*"]
+        share = "apache-2.0"
+    """
 
     allow: Annotated[
-        OneOrMore,
-        Field(min_length=1, description="names as sources say them; patterns with *, ?, [seq]; case does not count"),
-    ]
+        OneOrMore | None,
+        Field(min_length=1, description="of the collections that datasets are drawn from; without it, any"),
+    ] = None
+    share: Annotated[
+        OneOrMore | None,
+        Field(min_length=1, description="of the collections whose files `archive` packs; without it, any"),
+    ] = None
 
 
 class Recipe(Grammar):
@@ -198,7 +208,7 @@ class Recipe(Grammar):
     output: Annotated[Writer, choice(Writer)]
     engine: Annotated[Engine, choice(Engine)]
     licenses: Annotated[
-        Licenses | None, Field(description="which licences collections may have that datasets are drawn from")
+        Licenses | None, Field(description="which licences collections may have that are drawn from, or packed")
     ] = None
     paper: Annotated[Paper | None, Field(description="the publication that this rebuilds, shown beside ours")] = None
     curriculum: Annotated[tuple[Phase, ...], Field(description="in which order datasets are trained on")] = ()

@@ -90,6 +90,19 @@ def test_a_collection_that_is_left_out_is_named_with_its_digest(recipe: Path) ->
     assert told["missing"] == packed["missing"]
 
 
+@pytest.mark.parametrize(("licence", "kept_back"), [("mit", 0), ("proprietary", 1), (None, 1)])
+def test_files_are_packed_where_the_recipe_shares_their_licence(
+    recipe: Path, licence: str | None, kept_back: int
+) -> None:
+    said = f'license = "{licence}"\n' if licence else ""
+    text = recipe.read_text().replace("[collections.rows]\n", f"[collections.rows]\n{said}")
+    recipe.write_text(text + '[licenses]\nshare = ["MIT", "apache-2.0"]\n')
+    missing = json.loads(orca("archive", recipe, "-o", "a.tar", "--json"))["missing"]
+    assert [(one["part"], one.get("license")) for one in missing] == [("collections.rows", licence)] * kept_back
+    with tarfile.open("a.tar") as tar:
+        assert ("tree/shared/rows.jsonl" in tar.getnames()) is not bool(kept_back)
+
+
 def test_an_archive_that_was_edited_is_refused(recipe: Path, tmp_path: Path) -> None:
     orca("archive", recipe, "-o", "a.tar")
     data = (tmp_path / "a.tar").read_bytes()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from orca_recipes.recipe.licences import not_shared
 from orca_recipes.recipe.load import LoadedRecipe
 
 Load = Callable[..., LoadedRecipe]
@@ -56,3 +57,13 @@ def test_a_hold_out_is_drawn_from_the_collections_of_its_mixture(faults: Faults,
     text = licensed(base, '"mit"', tables).replace('mixture = "m"', 'mixture = "aside"')
     (told,) = faults(text)
     assert "collections.jam.license: its licence" in told
+
+
+@pytest.mark.parametrize(("share", "kept_back"), [('"cc-by-*"', ["herbs"]), ('["mit"]', ["jam", "herbs"]), (None, [])])
+def test_only_licences_that_are_named_are_shared(
+    load: Load, base: str, share: str | None, kept_back: list[str]
+) -> None:
+    text = base.replace("[datasets.main]", '[datasets.main]\nmixture = "m"') + TABLES
+    text += '[collections.herbs]\nkind = "garden"\n' + (f"[licenses]\nshare = {share}\n" if share else "")
+    recipe = load(text).recipe
+    assert [name for name in not_shared(recipe) if name in ("jam", "herbs")] == kept_back
