@@ -87,7 +87,7 @@ def archive_recipe(
     contents |= _written(asked.loaded, lock)
     if lock.is_file() and not asked.loaded.extends:
         contents[Path(os.path.abspath(lock)).relative_to(root).as_posix()] = lock.read_bytes()
-    here = environment(prepared.pins.plugins)
+    here = environment(prepared.pins.plugins, prepared.pins.kinds)
     missing = _missing(asked, reads, kept, root)
     packages = [] if wheels is None else packed_wheels(wheels)
     contents |= {f"{WHEELS}/{path.name}": path for _, path in packages}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import platform
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -14,13 +14,17 @@ from orca_recipes.plan.plugins import PluginPin
 
 LIBRARIES = ("gigatoken", "jinja2", "numpy", "polars", "pyarrow", "pydantic", "sentencepiece", "tokenizers")
 
+_OF_KINDS = {"sources:hub": "datasets", "sources:reasoning_gym": "reasoning-gym", "filters:near_duplicates": "rensa"}
+"""Libraries of extras, which decide bytes only where a recipe uses their kind."""
 
-def environment(plugins: Mapping[str, PluginPin]) -> dict[str, Any]:
-    """Tell the environment at hand, as JSON values."""
+
+def environment(plugins: Mapping[str, PluginPin], kinds: Iterable[str] = ()) -> dict[str, Any]:
+    """Tell the environment at hand, as JSON values. kinds: those that a recipe uses, "hook:name"."""
+    libraries = [*LIBRARIES, *sorted(_OF_KINDS[kind] for kind in _OF_KINDS.keys() & set(kinds))]
     return {
         "python": platform.python_version(),
         "contract": VERSION,
-        "packages": {name: _version(name) for name in ("orca-recipes", *LIBRARIES)},
+        "packages": {name: _version(name) for name in ("orca-recipes", *libraries)},
         "plugins": {name: {"version": pin.version, "digest": pin.digest} for name, pin in sorted(plugins.items())},
     }
 
@@ -36,7 +40,7 @@ def environment_differences(
     if before["python"] != after["python"]:
         found.append(f"Python {before['python']} made the archive, and this is {after['python']}")
     for name, version in before["packages"].items():
-        here = after["packages"].get(name)
+        here = after["packages"].get(name) or _version(name)
         if version and version != here:
             found.append(f"{name} {version} made the archive, and {here or 'none'} is installed")
             wanted.append(f"{name}=={version}")

@@ -153,6 +153,14 @@ def test_differences_of_environments_are_named_with_the_line_of_pip() -> None:
     assert environment_differences(here, here) == []
 
 
+def test_libraries_of_extras_are_told_where_a_recipe_uses_their_kind() -> None:
+    assert "rensa" not in environment({})["packages"]
+    with_extra = environment({}, ["filters:near_duplicates", "sources:files"])
+    assert environment_differences(with_extra, environment({})) == []
+    other = {**with_extra, "packages": {**with_extra["packages"], "rensa": "0.1"}}
+    assert environment_differences(other, environment({}))[-1] == "pip install rensa==0.1"
+
+
 def crafted(folder: Path, manifest: object, *members: tarfile.TarInfo) -> Path:
     path = folder / "crafted.tar"
     with tarfile.open(path, "w") as tar:
