@@ -16,6 +16,7 @@ from orca_plugins.teachers.openai.batch_notes import Line, Notes
 from orca_plugins.teachers.openai.kind import OpenAI
 from orca_recipes.contract.answers import Budget
 from orca_recipes.errors import BudgetSpent, TeacherError
+from tests.servers.batches import Batches
 from tests.servers.collecting import collected, requests_of, teacher
 from tests.servers.faults import Faults
 from tests.servers.running import HOME, running, running_apart
@@ -146,6 +147,25 @@ def test_refusals_and_long_questions_are_rejections_with_reasons(tmp_path: Path)
     assert found.fault is None
     assert {answer.reason for answer in found.answers} == {None, "refused by policy", "context too long"}
     assert len(stub.batches.batches) == 1
+
+
+def test_an_answer_outranks_a_refusal_of_the_same_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = Batches._stored
+
+    def refused_first(self: Batches, data: bytes, name: str) -> dict[str, Any]:
+        if name == "output":
+            words = {"error": {"code": "invalid_value", "message": "Invalid 'temperature'"}}
+            custom_id = json.loads(data.splitlines()[0])["custom_id"]
+            line = {"custom_id": custom_id, "response": {"status_code": 400, "request_id": "r", "body": words}}
+            data = json.dumps(line).encode() + b"\n" + data
+        return stored(self, data, name)
+
+    monkeypatch.setattr(Batches, "_stored", refused_first)
+    with running(Stub()) as url:
+        asked = batching(url)
+        found = collected(asked, requests_of(asked, texts(5)), notes=tmp_path)
+    assert found.fault is None
+    assert [answer.reason for answer in found.answers] == [None] * 5
 
 
 def test_cut_answers_are_asked_again_for_more_tokens(tmp_path: Path) -> None:

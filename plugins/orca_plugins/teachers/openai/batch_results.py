@@ -142,6 +142,7 @@ class Results:
         asked = self._asked[key]
         self._done.add(key)
         self._failures.pop(key, None)
+        self._doubtful.pop(key, None)
         self.answered += 1
         if self._prices is not None:
             most = most_cost(self._prices, asked.size, asked.max_tokens, batch=True)
