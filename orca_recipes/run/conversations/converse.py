@@ -7,7 +7,7 @@ so that answers can be bought between them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +24,13 @@ from orca_recipes.contract.messages import untrained
 from orca_recipes.contract.quotes import quoting
 from orca_recipes.contract.spelling import quoted
 from orca_recipes.errors import RuleError
+from orca_recipes.run.conversations.alike_rules import alike_rules, examples_of, headed_by_rule
 from orca_recipes.run.conversations.beside_answers import answer_columns
 from orca_recipes.run.conversations.chats import asked_by_question, brings_system, is_chat, with_history, without_answer
 from orca_recipes.run.conversations.course import ConverseTask, Course, batches, selected_examples
 from orca_recipes.run.conversations.matching_rule import UNMATCHED, BoundRule, first_matching, keeps_own_answer
 from orca_recipes.run.conversations.refused_rows import refused_rows
 from orca_recipes.run.conversations.shots import with_shots
-from orca_recipes.run.conversations.system_messages import headed
 from orca_recipes.run.conversations.teaching import taught, taught_schema
 from orca_recipes.run.examples.drawn_account import account_of_drawing
 from orca_recipes.run.segments.less_training import less_trained
@@ -175,9 +175,9 @@ def ask(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.D
     if (rule_of == UNMATCHED).any():
         raise _unmatched(examples.filter(pl.Series(rule_of == UNMATCHED)), course)
     asked, rejected = [], []
-    for numbers in _alike(course.rules):
+    for numbers in alike_rules(course.rules):
         rule = course.rules[numbers.start]
-        group = _of_rules(examples, rule_of, numbers)
+        group = examples_of(examples, rule_of, numbers)
         # A strategy of a plugin may not know an empty frame, and most batches meet few of the rules.
         if group.height:
             stage = f"strategy {rule.strategy_name}"
@@ -208,7 +208,7 @@ def teach(asked: pl.DataFrame, answers: pl.DataFrame, course: Course) -> tuple[p
     # Strategies see answered rows alone, so that none has to think of a null.
     asked, answers = _only(asked, answered), _only(answers, answered)
     made = []
-    for numbers in _alike(course.rules):
+    for numbers in alike_rules(course.rules):
         rule = course.rules[numbers.start]
         of_rules = asked["rule"].is_between(numbers.start, numbers.stop, closed="left")
         if of_rules.any():
@@ -270,46 +270,19 @@ def asked_schema() -> dict[str, Any]:
     return {**examples_schema(), "message_id": pl.String, "rule": pl.Int64, "request": messages_type()}
 
 
-def _alike(rules: Sequence[BoundRule]) -> Iterator[range]:
-    """Yield the places of consecutive rules that differ in conditions and system messages alone.
-
-    What they match is asked and taught at once: a step on few rows costs as much as one on many.
-    """
-    start = 0
-    for stop in range(1, len(rules) + 1):
-        if stop == len(rules) or _as_one(rules[stop]) != _as_one(rules[start]):
-            yield range(start, stop)
-            start = stop
-
-
-def _as_one(rule: BoundRule) -> tuple[object, ...]:
-    """Return what must be equal in rules whose examples are asked and taught at once."""
-    return rule.strategy_name, rule.replace, rule.is_expanded, rule.train_on, bool(rule.messages)
-
-
-def _of_rules(examples: pl.DataFrame, rule_of: np.ndarray, numbers: range) -> pl.DataFrame:
-    """Select the examples of some rules, those of the first rule first, and add `rule`, each one's place."""
-    import polars as pl
-
-    rows = np.flatnonzero((rule_of >= numbers.start) & (rule_of < numbers.stop))
-    rows = rows[np.argsort(rule_of[rows], kind="stable")]
-    in_place = len(rows) == examples.height and bool((np.diff(rows) == 1).all())
-    return (examples if in_place else examples[rows]).with_columns(pl.Series("rule", rule_of[rows]))
-
-
 def _asked(examples: pl.DataFrame, rule: BoundRule, course: Course) -> pl.DataFrame:
     """Give the examples of rules that are alike their system message and request; column `lacks` holds why some cannot
     be asked.
 
     Args:
-        examples: what `_of_rules` returns, perhaps less. rule: one of the rules.
+        examples: what `examples_of` returns, perhaps less. rule: one of the rules.
     """
     import polars as pl
 
     if rule.replace:
         examples = examples.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in ("system", "answer"))
     examples, open_to_words = _open_to_words(examples, rule)
-    examples = _headed(examples, open_to_words, rule, course)
+    examples = headed_by_rule(examples, course.rules, seed=course.seed, open_to_words=open_to_words)
     wanted = rule.strategy.shots()
     questions = (asked_by_question(examples, rule)[0] if wanted[1] else examples)["question"]
     examples = with_shots(examples, questions, wanted, course.shots, seed=course.seed)
@@ -330,26 +303,6 @@ def _asked(examples: pl.DataFrame, rule: BoundRule, course: Course) -> pl.DataFr
         requests.alias("request"),
         pl.when(able).then(None).otherwise(pl.coalesce("lacks", lacks)).alias("lacks"),
     )
-
-
-def _headed(examples: pl.DataFrame, open_to_words: pl.Series, rule: BoundRule, course: Course) -> pl.DataFrame:
-    """Give examples the system messages of their own rules (`system_messages.headed`)."""
-    import polars as pl
-
-    rules, starts = np.unique(examples["rule"].to_numpy(), return_index=True)
-    bounds = zip(rules.tolist(), starts.tolist(), [*starts[1:].tolist(), examples.height], strict=True)
-    pieces = [
-        headed(
-            examples[start:stop],
-            course.rules[number].messages,
-            seed=course.seed,
-            is_expanded=rule.is_expanded,
-            open_to_words=open_to_words[start:stop],
-        )
-        for number, start, stop in bounds
-    ]
-    # In one piece: to gather from several costs three times as much.
-    return pieces[0] if len(pieces) == 1 else pl.concat(pieces, rechunk=True)
 
 
 def _open_to_words(examples: pl.DataFrame, rule: BoundRule) -> tuple[pl.DataFrame, pl.Series]:
