@@ -24,6 +24,9 @@ from orca_recipes.contract.pieces import PIECES, Offer, Piece
 from orca_recipes.packages.skeleton import example_kind
 from orca_recipes.recipe.schema import json_schema
 
+_SECTIONS = ("Args", "Returns", "Raises", "Yields")
+_ENTRY = r"`?\w+`?(?:, `?\w+`?)*: "
+_LIST = re.compile(rf"{_ENTRY}|Args:\n")
 OURS = "orca-recipes"
 """The pages tell of our own package alone, whatever else is installed where they are built."""
 _BOUNDS = {
@@ -85,8 +88,8 @@ def hooks_page() -> str:
         hook = piece.hook.removeprefix("orca_")
         base = piece.contract
         blocks += [f"## {hook}", f"Offered by `{piece.hook}`, written as `{piece.table}`."]
-        blocks += ["\n\n".join(map(_escaped, (inspect.getdoc(base) or "").split("\n\n")))]
-        blocks += [_method(base, name) for name in vars(base) if _is_told(base, name)]
+        blocks += _prose(inspect.getdoc(base))
+        blocks += [block for name in vars(base) if _is_told(base, name) for block in _method(hook, base, name)]
         blocks += [f"```python\n{example_kind(hook, f'my-{hook}').strip()}\n```"]
     return "\n\n".join(blocks) + "\n"
 
@@ -95,14 +98,37 @@ def _is_told(base: type, name: str) -> bool:
     return not name.startswith("_") and inspect.isroutine(getattr(base, name)) and bool(getattr(base, name).__doc__)
 
 
-def _method(base: type, name: str) -> str:
+def _method(hook: str, base: type, name: str) -> Iterator[str]:
     """One method: its signature, whether a kind must have it, and what it does."""
     method = getattr(base, name)
     must = "needed" if name in getattr(base, "__abstractmethods__", ()) else "may be left out"
     words = inspect.signature(method).parameters
     signature = ", ".join(str(words[word]).replace("'", "") for word in words if word != "self")
-    doc = textwrap.indent(inspect.getdoc(method) or "", "    ")
-    return f"`{name}({signature})` ({must})\n\n{doc}"
+    yield f"### {name} {{ #{hook}-{name} }}"
+    yield f"`{name}({signature})` ({must})"
+    yield from _prose(inspect.getdoc(method))
+
+
+def _prose(doc: str | None) -> Iterator[str]:
+    """Markdown of a docstring: arguments and fields as a list, what stands four spaces in as TOML."""
+    for paragraph in re.split(r"\n\n(?=\S)", doc or ""):
+        if _LIST.match(paragraph):
+            yield "\n".join(_items(paragraph))
+        else:
+            prose, _, example = paragraph.partition("\n\n    ")
+            yield _escaped(prose)
+            if example:
+                yield f"```toml\n{textwrap.dedent(f'    {example}').strip()}\n```"
+
+
+def _items(paragraph: str) -> Iterator[str]:
+    """Lines of Markdown: an item for each argument or field, a paragraph for what is returned or raised."""
+    for entry in re.split(rf"\n(?={_ENTRY}| {{4}}{_ENTRY}|\w+:\n)", paragraph):
+        names, _, words = " ".join(entry.split()).partition(":")
+        if names in _SECTIONS:
+            yield f"\n{names}:{_escaped(words)}\n"
+        else:
+            yield f"- {', '.join(f'`{name}`' for name in names.replace('`', '').split(', '))}:{_escaped(words)}"
 
 
 def _helps(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
@@ -139,8 +165,7 @@ def _kind_blocks(piece: Piece, offer: Offer, catalogue: Catalogue, definitions: 
 
 def _table_blocks(name: str, table: Schema) -> Iterator[str]:
     yield f"#### {name.rpartition('.')[2]} {{ #{_anchor(name)} }}"
-    if "description" in table:
-        yield _escaped(table["description"])
+    yield from _prose(table.get("description"))
     yield from _options(table)
 
 

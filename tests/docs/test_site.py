@@ -1,7 +1,9 @@
 """The site builds without a warning, asks no server for anything, and its references name all that there is."""
 
 import importlib.util
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from orca_recipes.cli.main import main
 from orca_recipes.contract.pieces import PIECES
 from orca_recipes.recipe.schema import json_schema
 from tests.docs.conftest import DOCS, HOME
+from tests.report.browser import opened
 
 pytest.importorskip("mkdocs")
 
@@ -42,6 +45,35 @@ def test_every_page_is_in_the_site(site: Path):
         *(path.stem for path in DOCS.glob("*.md")),
         *("recipe", "commands", "hooks", "404"),
     }
+
+
+LOOK = """<script>addEventListener("load", () => {
+const root = document.documentElement;
+const dead = [...document.querySelectorAll(".md-content a[href^='#']")].map(a => decodeURIComponent(a.hash.slice(1)));
+parent.postMessage([location.pathname.split("/").pop(), root.scrollWidth > root.clientWidth,
+                    dead.filter(id => id && !document.getElementById(id))], "*");
+})</script>"""
+"""Has each page say whether it is wider than its window, and which of its links lead to nothing."""
+
+HOLD = """<script>addEventListener("message", event => {
+document.body.append(Object.assign(document.createElement("pre"), {textContent: JSON.stringify(event.data)}));
+})</script>"""
+
+
+def test_no_page_is_wider_than_a_phone_or_links_to_nothing(site: Path, tmp_path: Path):
+    looked = shutil.copytree(site, tmp_path / "site")
+    names = sorted({path.name for path in looked.glob("*.html")} - {"404.html"})
+    for name in names:
+        page = looked / name
+        page.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{LOOK}</body>"), encoding="utf-8")
+    frames = "".join(f'<iframe src="{name}" width="390" height="800"></iframe>' for name in names)
+    (looked / "held.html").write_text(f"<body>{HOLD}{frames}</body>", encoding="utf-8")
+    document = opened(looked / "held.html", tmp_path / "profile")
+    assert sorted(map(json.loads, re.findall("<pre>(.*?)</pre>", document))) == [[name, False, []] for name in names]
+
+
+def test_nothing_but_pages_and_what_they_load_is_in_the_site(site: Path):
+    assert not {path.suffix for path in site.rglob("*") if path.is_file()} & {".py", ".pyc", ".md", ".toml"}
 
 
 def test_its_pages_ask_no_other_server(site: Path):
