@@ -160,6 +160,16 @@ def last_answer(messages: pl.Series) -> pl.Series:
     return messages.list.eval(message.field("content").filter(message.field("role") == "assistant")).list.last()
 
 
+def last_question(messages: pl.Series) -> pl.Series:
+    """Return the content of each conversation's last user message, at any place; null where there is none."""
+    import polars as pl
+
+    if messages.null_count() == len(messages):
+        return repeated(None, pl.String, len(messages)).alias("content")
+    message = pl.element().struct
+    return messages.list.eval(message.field("content").filter(message.field("role") == "user")).list.last()
+
+
 def untrained(messages: pl.Series) -> pl.Series:
     """Mark every message of the conversations as untrained."""
     import polars as pl

@@ -83,6 +83,10 @@ class Look:
     faults: tuple[str, ...] = ()
 
 
+PART = "part."
+"""What begins the names of columns that texts of several are made of, in `Source.unfound_columns`."""
+
+
 class Source(Kind, ABC):
     """Reads the examples of a collection.
 
@@ -199,7 +203,8 @@ class Source(Kind, ABC):
     def unfound_columns(self) -> Mapping[str, str]:
         """Return the columns that the recipe names and first rows lack: ours (or "extra.NAME") to theirs.
 
-        Called once a reading, after it; one that no row behind them has either is refused.
+        Called once a reading, after it; one that no row behind them has either is refused. Rows do not tell which
+        columns a text was made of: one of several, called "part.OURS.PLACE", is returned only if no row at all has it.
         """
         return {}
 

@@ -4,7 +4,7 @@ A condition on a column that no row can have holds for none of them, and under `
 collection keeps is a fault of the recipe, told before anything is read.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from orca_recipes.contract.conditions import EXTRA, parsed
 from orca_recipes.contract.spelling import hint, quoted
@@ -14,6 +14,9 @@ from orca_recipes.recipe.toml_lines import Path
 
 _OF_EXAMPLES = ("options", "task", "category", "language", "reasoning")
 """What a strategy asks with that every example has a place for (`Strategy.columns`)."""
+
+Kept = Callable[[str], Collection[str] | None]
+"""Names the columns that a collection keeps, None where that is not known."""
 
 
 def drawn_from(recipe: Recipe, mixtures: Iterable[str]) -> list[str]:
@@ -29,19 +32,24 @@ def drawn_from(recipe: Recipe, mixtures: Iterable[str]) -> list[str]:
     return [name for name in recipe.collections if name in drawn]
 
 
-def unkept_columns(recipe: Recipe) -> Iterator[tuple[Path, str]]:
-    """Yield the path of each filter and rule that names a column which no collection keeps for it, and a sentence."""
+def unkept_columns(recipe: Recipe, kept: Kept | None = None) -> Iterator[tuple[Path, str]]:
+    """Yield the path of each filter and rule that names a column which no collection keeps for it, and a sentence.
+
+    Args:
+        kept: by default what sources say of themselves.
+    """
+    known = kept or (lambda name: recipe.collections[name].kept_columns())
     for name, dataset in recipe.datasets.items():
         drawn = drawn_from(recipe, [dataset.mixture])
         for place, kind in enumerate(dataset.filters):
-            yield from _unkept(recipe, drawn, kind.extra_columns(), ("datasets", name, "filters", place))
+            yield from _unkept(known, drawn, kind.extra_columns(), ("datasets", name, "filters", place))
     drawn = drawn_from(recipe, [dataset.mixture for dataset in recipe.datasets.values()])
     for place, rule in enumerate(recipe.rules):
         reached = [name for name in drawn if rule.when.may_match_collection(name)]
-        yield from _unkept(recipe, reached, _asked_by(rule), ("rules", place, "when", "where"))
+        yield from _unkept(known, reached, _asked_by(rule), ("rules", place, "when", "where"))
         named = recipe.strategies[rule.strategy].columns() or ()
         words = [word for word in named if word not in _OF_EXAMPLES]
-        yield from _unkept(recipe, reached, words, ("rules", place, "strategy"))
+        yield from _unkept(known, reached, words, ("rules", place, "strategy"))
 
 
 def _asked_by(rule: Rule) -> list[str]:
@@ -50,12 +58,11 @@ def _asked_by(rule: Rule) -> list[str]:
     return [name.removeprefix(EXTRA) for name in names if name.startswith(EXTRA)]
 
 
-def _unkept(
-    recipe: Recipe, collections: Collection[str], names: Iterable[str], path: Path
-) -> Iterator[tuple[Path, str]]:
+def _unkept(known: Kept, collections: Collection[str], names: Iterable[str], path: Path) -> Iterator[tuple[Path, str]]:
     kept: set[str] = set()
-    for collection in collections:
-        columns = recipe.collections[collection].kept_columns()
+    names = tuple(names)
+    for collection in collections if names else ():
+        columns = known(collection)
         if columns is None:
             return
         kept |= {*columns}

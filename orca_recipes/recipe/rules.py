@@ -103,7 +103,8 @@ class When(Grammar):
     where: Annotated[
         Where,
         Field(
-            description="what columns of the example hold, in the words of a collection's `where`: question, answer, "
+            description="what columns of the example hold, in the words of a collection's `where`: question (of a "
+            "conversation what its user says last), answer (the one that ends it), "
             'system, task, category, language, reasoning, messages, "extra.NAME"'
         ),
     ] = None

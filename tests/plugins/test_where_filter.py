@@ -18,6 +18,7 @@ ROWS = completed(
     pl.DataFrame(
         {
             "messages": pl.Series([ONE, TWO, ONE], dtype=messages_type()),
+            "question": [None, None, "1+1?"],
             "answer": ["4.", "6", None],
             "language": ["en", "de", None],
             "task": ["sums", "sums", "other"],
@@ -36,6 +37,9 @@ ROWS = completed(
         ({"messages": {"matches": r"3\+3"}}, [False, True, False]),
         ({"language": {"in": ["en", "fr"]}}, [True, False, False]),
         ({"not": {"language": "de"}}, [True, False, True]),
+        ({"question": {"matches": r"^2"}}, [True, False, False]),
+        ({"question": "3+3?"}, [False, True, False]),
+        ({"question": {"in": ["3+3?", "1+1?"]}}, [False, True, True]),
         ({"answer": {"matches": r"\.$"}}, [True, False, False]),
         ({"extra.stop": "done"}, [True, False, False]),
         ({"any": [{"extra.stop": {"null": False}}, {"task": "other"}]}, [True, False, True]),

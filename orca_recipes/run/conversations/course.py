@@ -19,6 +19,7 @@ from orca_recipes.recipe.train_on import TrainOn
 from orca_recipes.run.conversations.matching_rule import BoundRule, Message, QuestionCounter
 from orca_recipes.run.conversations.rule_coverage import check_patterns
 from orca_recipes.run.conversations.shots import write_pool
+from orca_recipes.run.conversations.unkept_columns import refuse_unkept
 from orca_recipes.run.examples.read import batches_of
 from orca_recipes.run.examples.row_digests import Digests, read_digests
 from orca_recipes.run.examples.selection import repeated, taken_copies
@@ -138,6 +139,7 @@ def _batches(
 ) -> list[ConverseTask]:
     read = bench.folder(f"read {collection}")
     check_patterns(bench.recipe, _known_tasks(bench))
+    refuse_unkept(bench, collection)
     course = course_of(bench, dataset, collection)
     if any(rule.strategy.shots()[1] for rule in course.rules):
         # Kept as a part, so that workers who see no folder of ours find it; it is dropped when the stage is finished.

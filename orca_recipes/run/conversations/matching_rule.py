@@ -17,7 +17,7 @@ import numpy as np
 
 from orca_recipes.contract.conditions import EXTRA, chosen, parsed
 from orca_recipes.contract.kinds import Strategy, Tokenizer
-from orca_recipes.contract.messages import ends_with_answer
+from orca_recipes.contract.messages import ends_with_answer, last_answer, last_question
 from orca_recipes.recipe.rules import When
 from orca_recipes.recipe.train_on import TrainOn
 from orca_recipes.run.conversations.combinations import combinations
@@ -143,13 +143,34 @@ def looked_at(whens: Sequence[When]) -> list[str]:
     names += ["options"] if any(when.options is not None for when in whens) else []
     names += ["question", "messages"] if any(when.counts_tokens for when in whens) else []
     chosen_by = [name for when in whens if when.where is not None for name in parsed(when.where).sorts()]
+    names += ["messages"] if {"question", "answer"} & {*chosen_by} else []
     return list(dict.fromkeys([*names, *("extra" if name.startswith(EXTRA) else name for name in chosen_by)]))
 
 
 def _chosen(examples: pl.DataFrame, when: When) -> np.ndarray:
     """Return bool [examples]: where what a rule asks of columns holds."""
     assert when.where is not None, "only rules that ask something of columns come here"
-    return np.asarray(chosen(parsed(when.where), examples).to_numpy())
+    choice = parsed(when.where)
+    return np.asarray(chosen(choice, _with_words_of_chats(examples, choice.sorts())).to_numpy())
+
+
+def _with_words_of_chats(examples: pl.DataFrame, names: Collection[str]) -> pl.DataFrame:
+    """Fill in question and answer, where they are asked for, of examples that bring a conversation: what the user says
+    last in it, and the answer that ends it."""
+    import polars as pl
+
+    said = {"question": last_question, "answer": _answer_at_end}
+    wanted = [name for name in said if name in names]
+    if not wanted or examples["messages"].null_count() == examples.height:
+        return examples
+    of_chats = {name: pl.lit(said[name](examples["messages"])) for name in wanted}
+    return examples.with_columns(pl.coalesce(name, told).alias(name) for name, told in of_chats.items())
+
+
+def _answer_at_end(messages: pl.Series) -> pl.Series:
+    import polars as pl
+
+    return pl.select(pl.when(ends_with_answer(messages)).then(last_answer(messages))).to_series()
 
 
 def _combinations(examples: pl.DataFrame, whens: Sequence[When]) -> tuple[np.ndarray, pl.DataFrame]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from orca_recipes.contract.conditions import EXTRA
+from orca_recipes.contract.source import PART
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.errors import SourceError
 
@@ -34,7 +35,7 @@ def refuse_unfound(
         return
     for ours, theirs in unfound.items():
         if not any(_has(table, ours, collection) for table in tables):
-            purpose = "extra" if ours.startswith(EXTRA) else ours
+            purpose = "extra" if ours.startswith(EXTRA) else ours.removeprefix(PART).partition(".")[0]
             raise SourceError(f"no row has a column {quoted(theirs)} for {purpose}{hint(theirs, unused)}")
 
 

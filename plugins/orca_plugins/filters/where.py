@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
 from orca_recipes.contract.conditions import EXTRA, chosen, parsed, told, unfit_pattern
 from orca_recipes.contract.kinds import Filter
+from orca_recipes.contract.messages import last_question
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.errors import RuleError
 
@@ -52,11 +53,13 @@ class Where(Filter):
         kind = "where"
         where = { messages = { turns = { ge = 2 } }, answer = { matches = "[.!?]$" }, not = { language = "und" } }
 
-    `turns` counts answers; `role` asks for a message of that role; `answer` is the teacher's, or the last answer of a
-    conversation that the row brings. Columns kept by a source's `extra` are named "extra.NAME".
+    `turns` counts answers; `role` asks for a message of that role; `question` is the row's, or what the user says last
+    in a conversation that it brings; `answer` the teacher's, or the last one of such a conversation. Columns kept by a
+    source's `extra` are named "extra.NAME".
     """
 
     kind: Literal["where"] = "where"
+    revision: ClassVar[int] = 2
     where: Annotated[
         Mapping[str, JsonValue],
         AfterValidator(_of_columns_that_there_are),
@@ -73,6 +76,9 @@ class Where(Filter):
         import polars as pl
 
         choice = parsed(self.where)
+        if "question" in choice.sorts():
+            asked = pl.coalesce("question", pl.lit(last_question(conversations["messages"])))
+            conversations = conversations.with_columns(asked.alias("question"))
         if sentence := unfit_pattern(choice):
             raise RuleError(f"filter {sentence}")
         holds = chosen(choice, conversations)

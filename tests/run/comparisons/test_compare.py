@@ -86,12 +86,13 @@ def built(
     workers: int = 1,
     has_system: bool = False,
     answer: str = "answer",
+    columns: str | None = None,
     out: str = "out",
 ) -> Built:
     """Build a dataset of two collections."""
     for name, rows in (("one", one), ("two", two or [(sentence(1_000_000), "b")]), ("exam", exam)):
         write(place / f"{name}.jsonl", rows)
-    columns = f"""{{ question = "q", {answer} = "a"{', system = "s"' if has_system else ""} }}"""
+    columns = columns or f"""{{ question = "q", {answer} = "a"{', system = "s"' if has_system else ""} }}"""
     collections = "".join(
         f'[collections.{name}]\nkind = "files"\npath = "{name}.jsonl"\ncolumns = {columns}\n'
         for name in ("one", "two", "exam")
@@ -201,6 +202,17 @@ def test_what_is_said_beside_a_rows_question_makes_nobody_alike_nor_other(tmp_pa
     (lost,) = made.lost().values()
     assert (lost["collection"], lost["stage"]) == ("one", "filter near_duplicates")
     assert lost["place"] in (1, 7)
+
+
+@pytest.mark.parametrize("tables", ["", WORDED], ids=["direct", "words"])
+def test_conversations_that_end_with_one_question_and_have_nothing_else_in_common_stay(tmp_path: Path, tables: str):
+    def chat(number: int) -> dict[str, Any]:
+        turns = zip(("user", "assistant", "user"), (sentence(number, 12), "It is.", "And why is that so?"), strict=True)
+        return {"m": [{"role": role, "content": text} for role, text in turns], "a": f"Because of {number}."}
+
+    chats = [[chat(n) for n in range(start, start + 6)] for start in (0, 10, 20)]
+    columns = '{ messages = "m", reference = "a" }'
+    assert not built(tmp_path, NEAR, *chats[:2], exam=chats[2], tables=tables, columns=columns).lost()
 
 
 def test_an_item_of_a_benchmark_is_found_among_shots(tmp_path: Path):

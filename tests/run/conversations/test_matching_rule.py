@@ -48,6 +48,15 @@ def test_rules_before_one_that_asks_columns_win_and_those_after_do_not():
     assert rules(rows, *whens, counter=Words()) == [0, 1, 3]
 
 
+def test_a_rule_asks_of_a_conversation_what_its_user_says_last_and_the_answer_that_ends_it():
+    said = [("user", "1+1?"), ("assistant", "2"), ("user", "3+3?"), ("assistant", "6")]
+    talk = [{"role": role, "content": text, "trained": False} for role, text in said]
+    rows = [{"messages": talk}, {"messages": talk[:3]}, {"messages": talk[:2]}, {"question": "3+3?", "answer": "6"}]
+    of_question, of_answer = When(where={"question": "3+3?"}), When(where={"answer": "6"})
+    assert rules(rows, of_question, When()) == [0, 0, 1, 0]
+    assert rules(rows, of_answer, When()) == [0, 1, 1, 0]
+
+
 def test_a_rule_that_asks_nothing_of_columns_is_known_by_what_it_was_known_by():
     assert "where" not in When(task=("a",)).model_dump(mode="json")
     assert When(where={"task": "a"}).model_dump(mode="json", exclude_defaults=True) == {"where": {"task": "a"}}

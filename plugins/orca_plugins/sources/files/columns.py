@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from orca_plugins.sources.files.places.kept_copies import origin_of
 from orca_plugins.sources.files.turns.item_rules import ItemRule
 from orca_recipes.contract.conditions import Choice, Sort, parsed
+from orca_recipes.contract.source import PART
 from orca_recipes.errors import SourceError
 
 OURS = (
@@ -44,7 +45,6 @@ _TAKEN_BY_NAME = OURS[:8]
 _SPARE = ("question", "answer", "reference")
 _EXTRA = "extra."
 _WHERE = "where."
-_PART = "part."
 # A wide table has hundreds of columns, and a sentence that lists them all is not read.
 _NAMES_SHOWN = 20
 _NAME_CHARS = 100
@@ -141,7 +141,7 @@ def require_known(columns: Mapping[str, Theirs]) -> None:
 
 def _whole(ours: str) -> str:
     """Return our column that a part belongs to; any other column as it is."""
-    return ours.removeprefix(_PART).rpartition(".")[0] if ours.startswith(_PART) else ours
+    return ours.removeprefix(PART).rpartition(".")[0] if ours.startswith(PART) else ours
 
 
 def extra_column(theirs: str) -> str:
@@ -157,6 +157,12 @@ def extra_name(ours: str) -> str | None:
 def named(theirs: Theirs) -> tuple[str, ...]:
     """List the file's columns that one of ours is read from."""
     return (theirs,) if isinstance(theirs, str) else tuple(theirs)
+
+
+def parts_named(columns: Mapping[str, Theirs]) -> dict[str, str]:
+    """Map the places of texts that are made of several columns ("part.OURS.PLACE", from 0) to these."""
+    made = {ours: names for ours, names in columns.items() if len(named(names)) > 1}
+    return {f"{PART}{ours}.{place}": theirs for ours, names in made.items() for place, theirs in enumerate(names)}
 
 
 def where_column(theirs: str) -> str:
@@ -192,7 +198,7 @@ def wanted_columns(
         chosen |= {"question": "question", "messages": "messages"}
     taken = {ours: named(chosen[ours]) for ours in OURS if ours in chosen and (ours != "task" or task is None)}
     paths = {ours: first for ours, (first, *_) in taken.items()}
-    parts = {ours: tuple(f"{_PART}{ours}.{place}" for place in range(1, len(names))) for ours, names in taken.items()}
+    parts = {ours: tuple(f"{PART}{ours}.{place}" for place in range(1, len(names))) for ours, names in taken.items()}
     paths |= {part: name for ours in taken for part, name in zip(parts[ours], taken[ours][1:], strict=True)}
     parts = {ours: made for ours, made in parts.items() if made}
     kept = {extra_column(theirs): theirs for theirs in extra}
@@ -244,12 +250,18 @@ def columns_in_file(*, file: str, wanted: Wanted, names: Sequence[str]) -> dict[
     return {ours: theirs for ours, theirs in wanted.paths.items() if theirs in names}
 
 
+def asking_columns(wanted: Wanted) -> list[str]:
+    """List the columns of the file by one of which a row asks: those of the question, and of messages."""
+    ours = ("question", *wanted.parts.get("question", ()), "messages")
+    return [wanted.paths[name] for name in ours if name in wanted.paths]
+
+
 def require_rows(*, file: str, wanted: Wanted, names: Sequence[str]) -> None:
     """Refuse a file in which neither questions nor messages are to be found.
 
     Raises: SourceError with the names that the file has and the nearest right one.
     """
-    sought = [wanted.paths[ours] for ours in ("question", "messages") if ours in wanted.paths]
+    sought = asking_columns(wanted)
     if any(path in names for path in sought):
         return
     missing = " or ".join(f'"{shown(path)}"' for path in sought)

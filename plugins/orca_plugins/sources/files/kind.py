@@ -5,21 +5,27 @@ The same rows give the same examples whatever the format. The formats differ onl
 `row_records`.
 """
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, field_validator
 from pydantic_core import PydanticCustomError
 
-from orca_plugins.sources.files import arrow_file, csv_tsv, parquet
+from orca_plugins.sources.files import arrow_file, csv_tsv, parquet, trees
 from orca_plugins.sources.files.checked_rows import Finish
-from orca_plugins.sources.files.columns import Shape, Wanted, extra_column, shown_path, wanted_columns
+from orca_plugins.sources.files.columns import (
+    Shape,
+    Wanted,
+    extra_column,
+    named,
+    parts_named,
+    shown_path,
+    wanted_columns,
+)
 from orca_plugins.sources.files.first_look import looked_at
 from orca_plugins.sources.files.json_rows import json_array, jsonl
-from orca_plugins.sources.files.json_rows.strict_json import BadRow
+from orca_plugins.sources.files.manners import TABLES, Manner
 from orca_plugins.sources.files.options import (
     Columns,
     Extra,
@@ -34,17 +40,15 @@ from orca_plugins.sources.files.options import (
 )
 from orca_plugins.sources.files.places import addressed_files
 from orca_plugins.sources.files.places.byte_stream import whole_file
-from orca_plugins.sources.files.places.formats import Format, compression_of, format_of
+from orca_plugins.sources.files.places.formats import Format, compression_of
 from orca_plugins.sources.files.places.found_files import find_files
-from orca_plugins.sources.files.raw_rows import first_rows, raw_rows
-from orca_plugins.sources.files.row_records import Rows, has_column
 from orca_plugins.sources.files.shapes import AUTO, only_fitting, row_keys, shape_named, shapes
-from orca_plugins.sources.files.trees import UNANSWERED, conversations
+from orca_plugins.sources.files.unfound_columns import absent, lacking
 from orca_plugins.sources.files.unused_columns import FILES_LOOKED_AT, unused_columns
 from orca_recipes.contract.conditions import Where
 from orca_recipes.contract.kinds import Place, Reading, Slice, Source, SourceFile
 from orca_recipes.contract.source import Look
-from orca_recipes.errors import SourceError, UserError
+from orca_recipes.errors import UserError
 
 
 def _as_tuple(value: Any) -> Any:
@@ -195,10 +199,12 @@ class Files(Source):
         file, wanted = slice.file, self._wanted()
         finish = Finish(task=self.task, train_on=self.train_on or "all", wanted=wanted)
         if self._tree is not None:
-            yield from self._trees(file, wanted, finish)
+            rows = self._manner.raw_rows(file)
+            yield trees.read(rows, self._tree, wanted=wanted, finish=finish, best=self.paths == "best")
             return
-        layout = self._layout(file)
-        if layout == "jsonl" and slice.start == 0 and self._named_format(file) == "json":
+        manner = self._manner
+        layout = manner.layout(file)
+        if layout == "jsonl" and slice.start == 0 and manner.named_format(file) == "json":
             json_array.require_lines(file, wanted)
         match layout:
             case "parquet":
@@ -210,14 +216,15 @@ class Files(Source):
             case "arrow":
                 yield from arrow_file.read(file=file, wanted=wanted, finish=finish)
             case "csv" | "tsv":
-                yield from self._delimited(file, layout, wanted, finish)
+                marks = manner.marks(layout)
+                yield from csv_tsv.read(file=file, **marks, header=self.header, wanted=wanted, finish=finish)
 
     def slices_of(self, file: SourceFile, *, slice_bytes: int) -> list[Slice]:
         """Cut one file as `slices` does; a file of trees stays whole, because a tree's messages may lie anywhere in
         it."""
         if self._tree is not None:
             return [whole_file(file)]
-        match self._layout(file):
+        match self._manner.layout(file):
             case "parquet":
                 return parquet.slices(file, slice_bytes=slice_bytes)
             case "jsonl" if compression_of(file.path.name) is None:
@@ -226,26 +233,23 @@ class Files(Source):
                 return [whole_file(file)]
 
     def column_names(self, file: SourceFile) -> list[str]:
-        """List the columns of a Parquet or Arrow file, or those in the first rows of JSON lines."""
-        layout = self._layout(file)
-        if layout == "arrow":
-            return arrow_file.column_names(file)
-        if layout == "parquet":
-            return parquet.column_names(file)
-        return jsonl.column_names(file)
+        """List the columns of a file, of JSON those in its first rows."""
+        return self._manner.column_names(file)
 
     def unfound_columns(self) -> Mapping[str, str]:
-        return self.unfound_columns_of(self.files())
+        return self.unfound_columns_of(self.files()) | self.absent_columns_of(self.files())
 
     def unfound_columns_of(self, files: Sequence[SourceFile]) -> dict[str, str]:
-        """Return the columns that the recipe names and first rows lack; the parts of a text are not looked for."""
-        wanted = self._wanted()
-        named = {ours: wanted.paths[ours] for ours in self.columns or () if ours in wanted.paths}
-        named |= {extra_column(theirs): theirs for theirs in self.extra}
-        # Of typed files and tables a column that is missing is refused where the file is read.
-        lines = [file for file in files[:FILES_LOOKED_AT] if named and self._layout(file) in ("jsonl", "json")]
-        rows = [row for _, found in self._heads(lines) for row in found] if self._tree is None else []
-        return {ours: path for ours, path in named.items() if rows and not any(has_column(row, path) for row in rows)}
+        """Return the columns that the recipe names and first rows lack; those of a text made of several are not looked
+        for."""
+        chosen = {ours: named(theirs) for ours, theirs in (self.columns or {}).items() if ours in self._wanted().paths}
+        sought = {ours: theirs for ours, (theirs, *others) in chosen.items() if not others}
+        sought |= {extra_column(theirs): theirs for theirs in self.extra}
+        return {} if self._tree is not None else lacking(files, sought, self._manner)
+
+    def absent_columns_of(self, files: Sequence[SourceFile]) -> dict[str, str]:
+        """Return the columns of texts made of several that no row of some files has."""
+        return absent(files, parts_named(self.columns or {}) if self._tree is None else {}, self._manner)
 
     def unused_columns(self) -> list[str]:
         """Return columns of the files that nothing reads, by the first rows of the first files."""
@@ -253,8 +257,9 @@ class Files(Source):
 
     def unused_columns_of(self, files: Sequence[SourceFile]) -> list[str]:
         """Return columns of some files that nothing reads, by the first rows of the first ones."""
-        keys = self._tree.values() if self._tree is not None else ()
-        return unused_columns(map(self._names_in, files[:FILES_LOOKED_AT]), self._wanted(), keys)
+        keys, manner = self._tree.values() if self._tree is not None else (), self._manner
+        told = filter(manner.tells_columns, files[:FILES_LOOKED_AT])
+        return unused_columns(map(manner.column_names, told), self._wanted(), keys)
 
     def declared_rows(self) -> int | None:
         """Sum the row counts that plain Parquet files state; None if any file is another, or rows are trees or chosen
@@ -262,20 +267,11 @@ class Files(Source):
         files = self.files()
         if self._tree is not None or self.where is not None:
             return None
-        if any(self._named_format(file) != "parquet" for file in files):
+        manner = self._manner
+        if any(manner.named_format(file) != "parquet" for file in files):
             return None
         counts = [parquet.count_rows(file) for file in files]
         return None if None in counts else sum(count for count in counts if count is not None)
-
-    def _names_in(self, file: SourceFile) -> list[str]:
-        """List the columns of a file; none of a compressed Parquet or Arrow file, which would be read whole for
-        them."""
-        layout = self._layout(file)
-        if layout in ("csv", "tsv"):
-            return csv_tsv.column_names(file, **self._manner(layout)) if self.header else []
-        if layout == "json":
-            return json_array.column_names(file, self.rows)
-        return [] if layout in ("parquet", "arrow") and compression_of(file.path.name) else self.column_names(file)
 
     def settled(self, *, files: Sequence[str], versions: Mapping[str, str], insist: bool) -> Self:
         """Return this source with its files on this machine and its shape known, from the lock or the first rows of the
@@ -314,7 +310,7 @@ class Files(Source):
         """Suggest `rows`, the path to the list of rows, if the files are objects that hold one."""
         if self.rows is not None:
             return {}
-        files = [file for file in self.files()[:FILES_LOOKED_AT] if self._named_format(file) == "json"]
+        files = [file for file in self.files()[:FILES_LOOKED_AT] if self._manner.named_format(file) == "json"]
         keys = {key for file in files for key in json_array.lists_of_object(file, unless=row_keys())}
         return {"rows": keys.pop()} if len(keys) == 1 else {}
 
@@ -328,7 +324,7 @@ class Files(Source):
     def look_at(self, files: Sequence[SourceFile]) -> Look:
         """Guess the layout from the first rows of some files, and find their faults."""
         return looked_at(
-            self._heads(files),
+            self._manner.heads(files),
             self._wanted() if self.shape != AUTO else None,
             named=None if self.shape == AUTO else self.shape,
             chosen_by_hand=self.columns is not None,
@@ -339,19 +335,10 @@ class Files(Source):
 
         Raises: SourceError where no known shape fits, or several fit equally well.
         """
-        rows = [row for _, found in self._heads(files) for row in found]
+        rows = [row for _, found in self._manner.heads(files) for row in found]
         where = shown_path(self.path if len(files) > 1 else files[0].path)
-        is_table = any(self._layout(file) in ("csv", "tsv") for file in files[:FILES_LOOKED_AT])
+        is_table = any(self._manner.layout(file) in TABLES for file in files[:FILES_LOOKED_AT])
         return only_fitting(rows, where=where, is_table=is_table)
-
-    def _heads(self, files: Sequence[SourceFile]) -> list[tuple[SourceFile, list[dict[str, Any]]]]:
-        """Read the first rows of each of the first files (FILES_LOOKED_AT)."""
-        found = []
-        for file in files[:FILES_LOOKED_AT]:
-            layout = self._layout(file)
-            manner = self._manner(layout) if layout in ("csv", "tsv") else {}
-            found.append((file, first_rows(file, layout, rows=self.rows, **manner)))
-        return found
 
     @property
     def _tree(self) -> Mapping[str, str] | None:
@@ -362,23 +349,6 @@ class Files(Source):
     @property
     def _shape(self) -> Shape | None:
         return shape_named(self.shape) if self.shape not in (None, AUTO) else None
-
-    def _trees(self, file: SourceFile, wanted: Wanted, finish: Finish) -> Iterator[Reading]:
-        assert self._tree is not None, "only shapes of trees come here"
-        rows = raw_rows(file, self._layout(file), rows=self.rows)
-        column = wanted.paths["messages"]
-        talks = conversations(rows, self._tree, column=column, best=self.paths == "best")
-        found = Rows(wanted)
-        for place, row in talks.rows:
-            try:
-                found.add(place, row)
-            except BadRow as reason:
-                found.reject(place, str(reason))
-        for place, said in talks.rejected:
-            found.reject(place, said)
-        reading = finish.reading([found.table()])
-        unanswered = {UNANSWERED: talks.unanswered} if talks.unanswered else {}
-        yield replace(reading, passed_over={**reading.passed_over, **unanswered})
 
     def _wanted(self) -> Wanted:
         return wanted_columns(
@@ -392,34 +362,10 @@ class Files(Source):
             roles=self.roles,
         )
 
-    def _named_format(self, file: SourceFile) -> Format:
-        """Return the format set by the recipe, or else in the file's name; `find_files` let no file without one
-        through."""
-        named = self.format or format_of(file.path.name)
-        assert named is not None, f"{file.name} came without a format"
-        return named
+    def _row_keys(self) -> Collection[str]:
+        """Return the keys by one of which an object is known for a row."""
+        return row_keys() if self.shape == AUTO else {path.partition(".")[0] for path in self._wanted().paths.values()}
 
-    def _layout(self, file: SourceFile) -> Format:
-        """Return the format of what a file holds: for a .json file, "json" if it is one list of rows, "jsonl" if it
-        holds lines."""
-        named = self._named_format(file)
-        if self.rows is not None and named != "json":
-            raise SourceError(
-                f"{shown_path(file.path)}: rows = {json.dumps(self.rows)} is for .json files; leave it out"
-            )
-        return "jsonl" if named == "json" and self.rows is None and self._holds_lines(file) else named
-
-    def _holds_lines(self, file: SourceFile) -> bool:
-        keys = row_keys() if self.shape == AUTO else {path.partition(".")[0] for path in self._wanted().paths.values()}
-        return json_array.holds_lines(file, keys)
-
-    def _delimited(
-        self, file: SourceFile, layout: Literal["csv", "tsv"], wanted: Wanted, finish: Finish
-    ) -> Iterator[Reading]:
-        return csv_tsv.read(file=file, **self._manner(layout), header=self.header, wanted=wanted, finish=finish)
-
-    def _manner(self, layout: Format) -> dict[str, str]:
-        usual = '"' if layout == "csv" else ""
-        quote = usual if self.quote is None else self.quote
-        between = "," if layout == "csv" else "\t"
-        return {"delimiter": between if self.delimiter is None else self.delimiter, "quote": quote}
+    @property
+    def _manner(self) -> Manner:
+        return Manner(self.format, self.header, self.delimiter, self.quote, self.rows, self._row_keys)

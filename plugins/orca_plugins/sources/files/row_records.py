@@ -15,7 +15,15 @@ import numpy as np
 from orca_plugins.sources.files.arrow_types import column_type, plain
 from orca_plugins.sources.files.checked_rows import Rejections, Table
 from orca_plugins.sources.files.chosen_rows import by_messages, where_value
-from orca_plugins.sources.files.columns import LISTS, Wanted, extra_name, require_choosing, require_rows, routes
+from orca_plugins.sources.files.columns import (
+    LISTS,
+    Wanted,
+    asking_columns,
+    extra_name,
+    require_choosing,
+    require_rows,
+    routes,
+)
 from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Unlike, values_given
 from orca_plugins.sources.files.made_columns import asked, with_completion
 from orca_plugins.sources.files.turns.message_keys import (
@@ -174,7 +182,7 @@ def look_at_head(where: str, records: Iterable[dict[str, Any]], wanted: Wanted) 
     Raises: SourceError.
     """
     names: dict[str, None] = {}
-    sought = [wanted.paths[ours] for ours in ("question", "messages") if ours in wanted.paths]
+    sought = asking_columns(wanted)
     choosing = {wanted.paths[ours] for ours in wanted.sorts}
     for record in records:
         sought = [] if any(has_column(record, path) for path in sought) else sought

@@ -5,12 +5,15 @@ answer is trained in the first of them, and is context in the others. Questions 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orca_plugins.sources.files.columns import shown
+from orca_plugins.sources.files.checked_rows import Finish
+from orca_plugins.sources.files.columns import Wanted, shown
 from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Unlike, once
+from orca_plugins.sources.files.row_records import Rows
 from orca_plugins.sources.files.traces import branches
+from orca_recipes.contract.kinds import Reading
 
 UNANSWERED = "tree: a question without an answer"
 _ROLES = {"prompter": "user", "human": "user"}
@@ -47,6 +50,24 @@ class Conversations:
     rows: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     rejected: list[tuple[int, str]] = field(default_factory=list)
     unanswered: int = 0
+
+
+def read(
+    rows: Iterable[tuple[int, Any]], tree: Mapping[str, str], *, wanted: Wanted, finish: Finish, best: bool
+) -> Reading:
+    """Read the conversations of the trees in a file's rows; the arguments are those of `conversations`."""
+    talks = conversations(rows, tree, column=wanted.paths["messages"], best=best)
+    found = Rows(wanted)
+    for place, row in talks.rows:
+        try:
+            found.add(place, row)
+        except BadRow as reason:
+            found.reject(place, str(reason))
+    for place, said in talks.rejected:
+        found.reject(place, said)
+    reading = finish.reading([found.table()])
+    unanswered = {UNANSWERED: talks.unanswered} if talks.unanswered else {}
+    return replace(reading, passed_over={**reading.passed_over, **unanswered})
 
 
 def conversations(

@@ -219,12 +219,19 @@ class Hub(Source):
         return format_of(name) is not None and any(fnmatchcase(name, pattern) for pattern in patterns)
 
     def unfound_columns(self) -> Mapping[str, str]:
-        """Return the columns that the recipe names and first rows lack; not told of rows that are streamed."""
-        first = [] if self.streaming else self.files()[:FILES_LOOKED_AT]
-        found = [self._reader_of_files(file).unfound_columns_of([file]) for file in first]
-        return {
-            ours: theirs for ours, theirs in (found[0] if found else {}).items() if all(ours in one for one in found)
-        }
+        """Return the columns that the recipe names and rows lack, as `Files` does; not told of rows that are
+        streamed."""
+        files = () if self.streaming else self.files()
+        found = [self._reader_of_files(file).unfound_columns_of([file]) for file in files[:FILES_LOOKED_AT]]
+        lacking = found[0] if found else {}
+        left = {ours: theirs for ours, theirs in lacking.items() if all(ours in one for one in found)}
+        absent: dict[str, str] | None = None
+        for file in files:
+            if absent == {}:
+                break
+            here = self._reader_of_files(file).absent_columns_of([file])
+            absent = {ours: theirs for ours, theirs in here.items() if absent is None or ours in absent}
+        return left | (absent or {})
 
     def unused_columns(self) -> Sequence[str]:
         """Return columns that nothing reads; not told of rows that are streamed."""

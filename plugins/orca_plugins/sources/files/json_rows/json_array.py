@@ -6,7 +6,7 @@ and only what is not decoded yet is held. A bad row is rejected and the rest is 
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -26,7 +26,7 @@ Element = tuple[int, str, Any]
 """Where a row's text ends, the text, and its value or the BadRow that it is."""
 
 
-def holds_lines(file: SourceFile, row_keys: Sequence[str] | set[str] = ()) -> bool:
+def holds_lines(file: SourceFile, row_keys: Collection[str] = ()) -> bool:
     """Tell whether a .json file holds one object a line, rather than one list of rows or one row.
 
     Args:
@@ -50,7 +50,7 @@ def holds_lines(file: SourceFile, row_keys: Sequence[str] | set[str] = ()) -> bo
     raise SourceError(told + 'where it should be the latter, format = "jsonl" reads the lines that are')
 
 
-def _is_a_row(file: SourceFile, row_keys: Sequence[str] | set[str]) -> bool:
+def _is_a_row(file: SourceFile, row_keys: Collection[str]) -> bool:
     """Tell whether the file is one object, with one of these keys, and nothing behind it."""
     window = Window(shown_path(file.path), chunks(file.path))
     is_row = False
@@ -72,7 +72,7 @@ def require_lines(file: SourceFile, wanted: Wanted) -> None:
         raise SourceError(f"{shown_path(file.path)}: this JSON is one object; {_say_rows(names)}")
 
 
-def lists_of_object(file: SourceFile, *, unless: Sequence[str] | set[str] = ()) -> list[str]:
+def lists_of_object(file: SourceFile, *, unless: Collection[str] = ()) -> list[str]:
     """List the keys under which a file of one object holds lists of objects; empty where it has a key of `unless`, or
     is not one object."""
     window = Window(shown_path(file.path), chunks(file.path))

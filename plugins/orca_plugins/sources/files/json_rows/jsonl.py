@@ -4,6 +4,7 @@ A slice knows the physical line that it begins on, so that reading any one of th
 whole file gives.
 """
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -40,13 +41,18 @@ def slices(file: SourceFile, *, slice_bytes: int) -> list[Slice]:
             return [Slice(file, start, stop, line) for (start, stop), line in zip(spans, lines, strict=True)]
 
 
-def raw_rows(file: SourceFile) -> Iterator[tuple[int, Any]]:
-    """Place and value of each line, a BadRow for one that is no JSON."""
+def raw_rows(file: SourceFile, *, holding: "re.Pattern[bytes] | None" = None) -> Iterator[tuple[int, Any]]:
+    """Place and value of each line, a BadRow for one that is no JSON.
+
+    Args:
+        holding: only lines in which this is found.
+    """
     place = 1
     for block in line_blocks(chunks(file.path)):
         lines = index_lines(block, first_place=place)
-        for here, line in lines:
-            yield here, value_of_line(line)
+        for here, line in lines if holding is None or holding.search(block) else ():
+            if holding is None or holding.search(line):
+                yield here, value_of_line(line)
         place = lines.next_place
 
 
