@@ -1,6 +1,6 @@
 """Bars, drawn when the page is made: plain SVG of numbers alone, which every browser shows and prints.
 
-No text of a data set is in them, and each stands beside or above the same numbers in words.
+No text is in them, since it would shrink with them on a phone: the page writes the axes, and the same numbers in words.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_WIDTH, _HEIGHT, _FOOT = 640, 160, 24
+_WIDTH, _HEIGHT = 640, 160
 _BINS = 24
 
 
@@ -24,16 +24,19 @@ class Bin:
 
 
 def bins(counts: np.ndarray, *, top: int | None = None) -> list[Bin]:
-    """Gather counts of each value in at most 24 spans of one width.
+    """Gather counts of each value in at most 24 spans of one width, from 0, or from the least value where all of them
+    are in the greater half.
 
     Args:
         counts: int64, at n how many have the value n. top: the greatest value there may be; None: the greatest
             there is.
     """
     most = max(len(counts) - 1 if top is None else top, 1)
-    width = -(-(most + 1) // _BINS)
+    least = int(np.flatnonzero(counts)[0]) if counts.any() else 0
+    start = least if 2 * least > most else 0
+    width = -(-(most + 1 - start) // _BINS)
     found = []
-    for low in range(0, most + 1, width):
+    for low in range(start, most + 1, width):
         high = min(low + width - 1, most)
         found.append(Bin(low, high, int(counts[low : high + 1].sum())))
     return found
@@ -57,7 +60,7 @@ def histogram(found: Sequence[Bin], *, title: str) -> str:
     step = _WIDTH / max(len(found), 1)
     bars = []
     for place, one in enumerate(found):
-        height = (_HEIGHT - 16) * one.number / most
+        height = _HEIGHT * one.number / most
         if one.number:
             # A single example among millions would be drawn as nothing.
             height = max(height, 1.5)
@@ -65,16 +68,9 @@ def histogram(found: Sequence[Bin], *, title: str) -> str:
             f'<rect x="{place * step + 1:.1f}" y="{_HEIGHT - height:.1f}" width="{step - 2:.1f}" '
             f'height="{height:.1f}"><title>{one.low:,} to {one.high:,}: {one.number:,}</title></rect>'
         )
-    ends = (
-        f'<text x="0" y="{_HEIGHT + 18}">{found[0].low:,}</text>'
-        f'<text x="{_WIDTH}" y="{_HEIGHT + 18}" text-anchor="end">{found[-1].high:,}</text>'
-        f'<text x="0" y="12">most: {most:,}</text>'
-        if found
-        else ""
-    )
     return (
-        f'<svg class="histogram" role="img" aria-label="{title}" viewBox="0 0 {_WIDTH} {_HEIGHT + _FOOT}">'
-        f'{"".join(bars)}<line x1="0" y1="{_HEIGHT}" x2="{_WIDTH}" y2="{_HEIGHT}"/>{ends}</svg>'
+        f'<svg class="histogram" role="img" aria-label="{title}" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        f'preserveAspectRatio="none">{"".join(bars)}</svg>'
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -18,8 +17,8 @@ from orca_recipes.report.charts import bar, bins, histogram, quantile
 from orca_recipes.report.facts import Facts
 from orca_recipes.report.lost_rows import Lost
 from orca_recipes.report.row_samples import Sample, clipped
-from orca_recipes.report.tallies import NAMED, DatasetTallies, Tally
-from orca_recipes.run.closing_table import collection_lines
+from orca_recipes.report.share_tables import MOST_LINES, alike, named, share_tables, short
+from orca_recipes.report.tallies import DatasetTallies, Tally
 from orca_recipes.shards.checks.verify_report import UNKNOWABLE
 from orca_recipes.shards.manifest import AnswerCounts, DatasetCounts, Manifest
 from orca_recipes.shards.records import COUNTED, DUPLICATE, EXCLUDED, HELD_OUT, RESERVED
@@ -27,27 +26,11 @@ from orca_recipes.shards.show.visible import visible
 
 # By it a later run knows the file for a report that it may replace.
 MARK = "<!doctype html>\n<!-- a report of orca-recipe -->"
-MOST_LINES = 40
-# All tasks would take a page of 100,000 of them past 3 MB; the manifest has them.
-_MOST_TASKS = 150
 _MOST_DATASETS = 24
-_NAME_CHARS = 160
 _RECIPE_CHARS = 60_000
+_BEGINS_CHARS = 140
 _QUANTILES = ((0.05, "5%"), (0.5, "half"), (0.95, "95%"), (1.0, "all"))
-_NAMES = {"strategy": "Strategies", "system_message": "System messages", "teacher": "Teachers"}
 _APART = (DUPLICATE, EXCLUDED, RESERVED, HELD_OUT)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of a table of shares; rest: it stands for so many others."""
-
-    name: str
-    tally: Tally
-    asked: str = ""
-    passed_over: int = 0
-    rejected: int = 0
-    rest: bool = False
 
 
 def page(facts: Facts) -> str:
@@ -65,6 +48,7 @@ def page(facts: Facts) -> str:
     )
     environment.filters |= {"counted": counted, "thousands": "{:,}".format, "percent": "{:.1%}".format}
     style, script = (files("orca_recipes.report").joinpath("templates", name).read_text("utf-8") for name in _INLINED)
+    fell_short, more_short = short(facts.manifest)
     shown = list(facts.manifest.datasets)[:_MOST_DATASETS]
     told = environment.get_template("report.html.jinja").render(
         mark=_safe(MARK),
@@ -74,6 +58,8 @@ def page(facts: Facts) -> str:
         name=facts.manifest.name,
         manifest=facts.manifest,
         totals=_totals(facts.manifest),
+        short=fell_short,
+        more_short=more_short,
         datasets=[_dataset(facts, name) for name in shown],
         more_datasets=len(facts.manifest.datasets) - len(shown),
         curriculum=facts.curriculum.phases[:MOST_LINES],
@@ -118,10 +104,6 @@ def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _name(text: str) -> str:
-    return clipped(text, _NAME_CHARS)
-
-
 def _totals(manifest: Manifest) -> Mapping[str, int]:
     counts = manifest.datasets.values()
     fields = ("rows", "examples", "tokens", "trained_tokens")
@@ -132,15 +114,14 @@ def _dataset(facts: Facts, name: str) -> Mapping[str, Any]:
     counts, tallies, lost = facts.manifest.datasets[name], facts.tallies[name], facts.lost[name]
     whole = Tally(counts.examples, counts.tokens, counts.trained_tokens)
     return {
-        "name": _name(name),
+        "name": named(name),
         "counts": counts,
         "whole": whole,
-        "tables": _tables(facts.manifest, name, tallies),
+        "alike": alike(tallies),
+        "tables": share_tables(facts.manifest, name, tallies),
         "tasks": sum(len(found.tasks) for found in counts.collections.values()),
         "charts": _charts(facts.manifest, counts, tallies),
-        "lost": lost[:MOST_LINES],
-        "more_lost": lost[MOST_LINES:],
-        "more_lost_rows": sum(one.number for one in lost[MOST_LINES:]),
+        "lost": [_bounded_lost([one for one in lost if one.listed == listed]) for listed in (True, False)],
         "apart": _apart(lost),
         "stages": counts.stages[: 2 * MOST_LINES],
         "more_stages": max(0, len(counts.stages) - 2 * MOST_LINES),
@@ -148,56 +129,27 @@ def _dataset(facts: Facts, name: str) -> Mapping[str, Any]:
     }
 
 
-def _tables(manifest: Manifest, dataset: str, tallies: DatasetTallies) -> list[Mapping[str, Any]]:
-    """Make one table of shares for each: collection, task, and every column of NAMED."""
-    collections = [
-        Line(
-            _name(line.collection),
-            Tally(line.examples, line.tokens, line.trained_tokens),
-            line.asked,
-            sum(line.passed_over.values()),
-            sum(line.rejected.values()),
-        )
-        for line in collection_lines(manifest)
-        if line.dataset == dataset
-    ]
-    tasks = [
-        Line(_name(f"{collection}/{task}"), Tally(found.examples, found.tokens, found.trained_tokens))
-        for collection, of_collection in manifest.datasets[dataset].collections.items()
-        for task, found in of_collection.tasks.items()
-    ]
-    tables: list[Mapping[str, Any]] = [
-        {"title": "Collections", "with_asked": True, "lines": _bounded(collections, MOST_LINES)},
-        {"title": "Tasks", "with_asked": False, "lines": _bounded(tasks, _MOST_TASKS)},
-    ]
-    for column in NAMED:
-        lines = [Line(_name(value) or "(none)", tally) for value, tally in sorted(tallies.by[column].items())]
-        tables.append({"title": _NAMES[column], "with_asked": False, "lines": _bounded(lines, MOST_LINES)})
-    return tables
-
-
-def _bounded(lines: Sequence[Line], most: int) -> list[Line]:
-    """Return the lines in their order; if there are more than `most`, the largest ones by tokens and the others summed
-    in one line."""
-    if len(lines) <= most:
-        return list(lines)
-    ranked = sorted(range(len(lines)), key=lambda place: (-lines[place].tally.tokens, place))
-    kept = [lines[place] for place in ranked[:most]]
-    others = [lines[place] for place in ranked[most:]]
-    total = Tally()
-    for line in others:
-        total = total.plus(line.tally)
-    told = f"{len(others):,} others"
-    lost = (sum(line.passed_over for line in others), sum(line.rejected for line in others))
-    return [*kept, Line(told, total, "", *lost, rest=True)]
+def _bounded_lost(lost: Sequence[Lost]) -> Mapping[str, Any]:
+    others = lost[MOST_LINES:]
+    return {
+        "lines": lost[:MOST_LINES],
+        "number": sum(one.number for one in lost),
+        "others": len(others),
+        "other_rows": sum(one.number for one in others),
+    }
 
 
 def _charts(manifest: Manifest, counts: DatasetCounts, tallies: DatasetTallies) -> list[Mapping[str, Any]]:
     told = (
-        ("Tokens of an example", "examples", tallies.lengths, None),
-        ("Trained tokens of an example", "examples", tallies.trained_lengths, None),
-        (f"Tokens of a row, of {manifest.row_tokens:,}", "rows", tallies.row_tokens, manifest.row_tokens),
-        ("Examples of a row", "rows", tallies.row_examples, None),
+        ("Tokens of an example", "example", tallies.lengths, None),
+        ("Trained tokens of an example", "example", tallies.trained_lengths, None),
+        (
+            f"Tokens of a row, at most {manifest.row_tokens:,}",
+            "row",
+            tallies.row_tokens,
+            manifest.row_tokens,
+        ),
+        ("Examples of a row", "row", tallies.row_examples, None),
     )
     found: list[Mapping[str, Any]] = []
     for title, unit, values, top in told:
@@ -207,7 +159,11 @@ def _charts(manifest: Manifest, counts: DatasetCounts, tallies: DatasetTallies) 
             {
                 "title": title,
                 "unit": unit,
-                "svg": _safe(histogram(spans, title=f"{title}: {unit} by number; the table below says the same")),
+                "svg": _safe(
+                    histogram(spans, title=f"{title}: number of {unit}s by length; the table below says the same")
+                ),
+                "tallest": max(one.number for one in spans),
+                "axis": (spans[0].low, (spans[0].low + spans[-1].high) // 2, spans[-1].high),
                 "bins": [one for one in spans if one.number],
                 "number": number,
                 "quantiles": [(words, quantile(values, share)) for share, words in _QUANTILES],
@@ -228,11 +184,11 @@ def _apart(lost: Iterable[Lost]) -> list[tuple[str, int]]:
 
 def _money(dataset: str, answers: AnswerCounts) -> Mapping[str, Any]:
     return {
-        "dataset": _name(dataset),
-        "teacher": _name(answers.teacher),
+        "dataset": named(dataset),
+        "teacher": named(answers.teacher),
         "answers": answers,
-        "spent": [(_name(name), spent) for name, spent in list(answers.spent.items())[:MOST_LINES]],
-        "strategies": [(_name(name), counts) for name, counts in list(answers.strategies.items())[:MOST_LINES]],
+        "spent": [(named(name), spent) for name, spent in list(answers.spent.items())[:MOST_LINES]],
+        "strategies": [(named(name), counts) for name, counts in list(answers.strategies.items())[:MOST_LINES]],
         "rejections": sorted(answers.rejections, key=lambda one: -one.answers)[:MOST_LINES],
     }
 
@@ -240,18 +196,25 @@ def _money(dataset: str, answers: AnswerCounts) -> Mapping[str, Any]:
 def _sample(sample: Sample) -> Mapping[str, Any]:
     names = ("dataset", "collection", "task", "strategy", "system_message", "teacher", "place")
     return {
-        **{name: _name(getattr(sample, name)) for name in names},
+        **{name: named(getattr(sample, name)) for name in names},
         "id": sample.id,
         "row": sample.row,
         "tokens": sample.tokens,
         "trained_tokens": sample.trained_tokens,
         "pieces": sample.pieces,
         "asked": sample.asked,
+        "begins": _begins(sample),
     }
 
 
+def _begins(sample: Sample) -> str:
+    """Return the beginning of what is trained, on one line, by which samples are told apart while they are closed."""
+    text = " ".join(" ".join(piece.text for piece in sample.pieces if piece.is_trained).split())
+    return text if len(text) <= _BEGINS_CHARS else f"{text[:_BEGINS_CHARS]}…"
+
+
 def _values(found: Sequence[Sample], field: str) -> list[str]:
-    return sorted({_name(getattr(sample, field)) for sample in found} - {""})
+    return sorted({named(getattr(sample, field)) for sample in found} - {""})
 
 
 def _recipe(manifest: Manifest) -> str:

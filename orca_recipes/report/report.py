@@ -19,8 +19,9 @@ from orca_recipes.recipe.choice import Kinds
 from orca_recipes.report.against import against
 from orca_recipes.report.facts import Facts, Proof
 from orca_recipes.report.lost_rows import lost_rows
-from orca_recipes.report.page import MARK, MOST_LINES, page
+from orca_recipes.report.page import MARK, page
 from orca_recipes.report.row_samples import samples
+from orca_recipes.report.share_tables import MOST_LINES
 from orca_recipes.report.tallies import DatasetTallies, dataset_tallies
 from orca_recipes.shards.curriculum import NAME as CURRICULUM
 from orca_recipes.shards.curriculum import read_curriculum

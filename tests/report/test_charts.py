@@ -22,6 +22,14 @@ def test_bins_of_nothing_are_empty():
     assert [one.number for one in bins(np.zeros(0, dtype=np.int64))] == [0, 0]
 
 
+def test_an_axis_begins_at_the_least_value_where_all_are_large():
+    row_tokens = np.bincount([3_900, 4_000, 4_090])
+    found = bins(row_tokens, top=4_096)
+    assert (found[0].low, found[-1].high) == (3_900, 4_096)
+    assert sum(one.number for one in found) == 3
+    assert bins(np.bincount([1_900, 4_090]), top=4_096)[0].low == 0
+
+
 def test_a_quantile_is_a_value_that_there_is():
     counts = np.bincount([1, 2, 2, 9])
     assert [quantile(counts, share) for share in (0.05, 0.5, 0.75, 1.0)] == [1, 2, 2, 9]

@@ -20,8 +20,7 @@ from orca_recipes.report.tallies import DatasetTallies, dataset_tallies
 from orca_recipes.shards.curriculum import read_curriculum
 from orca_recipes.shards.manifest import CollectionCounts, TaskCounts, read_manifest
 from orca_recipes.shards.show.row_page import Piece
-from tests.report.browser import opened, pictured
-from tests.report.conftest import made
+from tests.report.conftest import RECIPE, made
 
 
 def written(directory: Path, out: Path) -> str:
@@ -49,6 +48,25 @@ def test_a_report_tells_what_was_asked_and_what_was_built(built: Path, report: P
         assert words in told, words
     for digest in (read_manifest(built).data_digest, read_manifest(built).lock_digest, read_manifest(built).digest):
         assert digest in told
+
+
+def test_a_report_begins_with_what_was_rejected(report: Path):
+    told = words_of(report.read_text(encoding="utf-8")).partition("Mixture, as asked and as built")[0]
+    assert "main/sums : asked for 40 rows, gave 39 examples; 1 rejected: too long" in told
+
+
+def test_a_column_of_one_value_is_a_sentence_and_a_column_of_zeros_is_left_out(report: Path):
+    told = words_of(report.read_text(encoding="utf-8"))
+    assert "Strategy: direct throughout." in told
+    assert "Strategies of dataset" not in told
+    assert "Passed over" not in told
+
+
+def test_rows_that_a_mixture_left_out_stand_apart_from_rejected_ones(tmp_path: Path):
+    rows = [{"id": f"s{n}", "t": "t", "q": f"What is {n} + {n}?", "a": f"{2 * n}."} for n in range(40)]
+    fewer = made(tmp_path / "fewer", rows, RECIPE.replace("rows = 40", "rows = 30"))
+    told = words_of(written(fewer, tmp_path / "r.html"))
+    assert "No row was rejected. Left out by the mixture: 10 rows" in told
 
 
 def test_a_report_shows_what_the_teacher_was_asked_beside_what_the_student_sees(built: Path, report: Path):
@@ -180,18 +198,3 @@ def test_samples_are_of_every_collection_and_strategy(quickstart: Path):
     assert len({sample.id for sample in found}) == MOST
     assert found[0].id == min(sample.id for sample in found)
     assert all(piece.text for sample in found for piece in sample.pieces)
-
-
-def test_a_browser_filters_samples_and_runs_nothing_of_the_data(report: Path, tmp_path: Path):
-    document = opened(report, tmp_path / "profile")
-    assert "<title>reported: report of a build</title>" in document
-    assert re.search(r"(\d+) of \1 samples shown", document)
-    assert 'id="filters" hidden' not in document
-
-
-def test_a_browser_shows_it_light_and_dark_at_every_width(report: Path, tmp_path: Path):
-    pictures = [
-        pictured(report, tmp_path / "profile", width=width, dark=dark)
-        for width, dark in ((1200, False), (1200, True), (500, False))
-    ]
-    assert len(set(pictures)) == 3
