@@ -95,12 +95,11 @@ def by_rate(recipe: Recipe, name: str) -> tuple[str, ...]:
     return tuple(found for found in mixture_collections(recipe, name) if found in take and take[found].is_by_rate)
 
 
-def earlier_holders(recipe: Recipe, name: str, collection: str) -> tuple[str, ...]:
-    """List the collections of a mixture that own the rows this one also holds."""
-    if recipe.mixtures[name].duplicates == "keep":
-        return ()
+def earlier_holders(recipe: Recipe, name: str) -> dict[str, int]:
+    """Count, for each collection of a mixture in its order, how many of the first ones own the rows it also holds."""
     taken = mixture_collections(recipe, name)
-    return taken[: taken.index(collection)]
+    keeps = recipe.mixtures[name].duplicates == "keep"
+    return {collection: 0 if keeps else place for place, collection in enumerate(taken)}
 
 
 def measure_stage(recipe: Recipe, name: str, collection: str) -> str:

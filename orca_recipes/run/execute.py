@@ -42,6 +42,7 @@ def execute(bench: Bench, verbs: Collection[str] = ("tokenize", "pack")) -> None
     order = [stage.name for stage in sorted(bench.plan, key=_rank) if stage.verb not in _MADE_ELSEWHERE]
     bench.lacking = _lacking(bench, order, verbs)
     names = [name for name in order if name in bench.lacking]
+    bench.store.hold_earlier((bench.plan[name] for name in names), bench.progress.say)
     if names:
         # pyarrow would import pandas, if installed, which costs 0.2 to 0.3 s a process.
         keep_pandas_out()

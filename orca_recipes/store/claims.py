@@ -33,9 +33,10 @@ class Claims:
 
     def add(self, names: Iterable[str], say: Say) -> None:
         """Claim stages until `drop`, or until this object or its process ends."""
-        wanted = self._names | set(names)
-        if wanted == self._names:
+        new = set(names) - self._names
+        if not new:
             return
+        wanted = self._names | new
         with self.door(say):
             if self._held is None:
                 self.of_others()  # removes what builds that were killed left

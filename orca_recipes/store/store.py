@@ -38,7 +38,7 @@ class Store:
         open_store(root)
         self._claims = Claims(root / "running")
         self._is_frozen = not os.access(root / "stages", os.W_OK)
-        self._listed: tuple[int, Mapping[str, Sequence[str]]] = (-1, {})
+        self._listed: tuple[int, dict[str, list[str]]] = (-1, {})
 
     @property
     def name(self) -> str:
@@ -56,28 +56,40 @@ class Store:
     def earlier(self, stage: Stage) -> list[StageFolder]:
         """Return the other finished stages with the label of a stage, the newest first."""
         own = self.folder(stage).path
-        label = own.name.removesuffix(stage.fingerprint[:_FINGERPRINT_DIGITS])
-        others = (name for name in self._by_label().get(label, ()) if name != own.name)
+        others = (name for name in self._by_label().get(_label(stage), ()) if name != own.name)
         found = [folder for name in others if (folder := StageFolder(own.parent / name)).published]
         return sorted(found, key=lambda folder: (-folder.finished_at, folder.path.name))
 
     def _by_label(self) -> Mapping[str, Sequence[str]]:
         """Map labels to folders of stages, listed anew when any came or went, as a plan asks once a stage."""
-        place = self.root / "stages"
         try:
-            changed = place.stat().st_mtime_ns
+            changed = self._stages.stat().st_mtime_ns
             if changed != self._listed[0]:
-                self._listed = (changed, self._labelled(sorted(os.listdir(place))))
+                self._listed = (changed, self._labelled(sorted(os.listdir(self._stages))))
         except FileNotFoundError:
             return {}
         return self._listed[1]
 
-    def _labelled(self, names: Iterable[str]) -> Mapping[str, Sequence[str]]:
+    def _labelled(self, names: Iterable[str]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for name in names:
             if _STAGE_NAME.fullmatch(name):
                 found.setdefault(name[:-_FINGERPRINT_DIGITS], []).append(name)
         return found
+
+    def _make_folder(self, path: Path) -> None:
+        """Make the folder of a stage; where the list of stages was the newest, it stays so, and is not made anew for
+        each of thousands of stages."""
+        was_newest = self._stages.stat().st_mtime_ns == self._listed[0]
+        try:
+            path.mkdir()
+        except FileExistsError:
+            return
+        if was_newest:
+            listed = self._listed[1]
+            for label, names in self._labelled([path.name]).items():
+                listed.setdefault(label, []).extend(names)
+            self._listed = (self._stages.stat().st_mtime_ns, listed)
 
     def hold(self, folders: Iterable[StageFolder], say: Say = quiet) -> None:
         """Claim folders of stages, as `claim` does: what is taken over of them stays meanwhile.
@@ -88,6 +100,12 @@ class Store:
             return
         with writing_store(self.root):
             self._claims.add({folder.path.name for folder in folders}, say)
+
+    def hold_earlier(self, stages: Iterable[Stage], say: Say = quiet) -> None:
+        """Claim all that `earlier` may give for stages, at once: each claim writes the list of all."""
+        by_label = self._by_label()
+        names = [name for stage in stages for name in by_label.get(_label(stage), ())]
+        self.hold((StageFolder(self._stages / name) for name in names), say)
 
     def claim(self, stages: Iterable[Stage], say: Say = quiet) -> None:
         """Keep stages from `clean` until `release`, or as long as this process runs."""
@@ -112,7 +130,7 @@ class Store:
         self.claim([stage], say)
         waiting = f"waiting for another build, which makes {stage.name}"
         with writing_store(self.root), patiently(self._lock_of(folder.path), say, waiting):
-            folder.path.mkdir(exist_ok=True)
+            self._make_folder(folder.path)
             try:
                 yield folder
             except BaseException:
@@ -204,4 +222,9 @@ def _record(path: Path) -> Mapping[str, Any] | None:
 
 
 def _folder_name(stage: Stage) -> str:
-    return f"{stage.label.replace(' ', '-')}-{stage.fingerprint[:_FINGERPRINT_DIGITS]}"
+    return f"{_label(stage)}{stage.fingerprint[:_FINGERPRINT_DIGITS]}"
+
+
+def _label(stage: Stage) -> str:
+    """Return what the folders of all stages of a verb and subject begin with."""
+    return f"{stage.label.replace(' ', '-')}-"

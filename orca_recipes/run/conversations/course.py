@@ -4,7 +4,7 @@ of."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,7 +138,7 @@ def _batches(
     digests: Digests | None,
 ) -> list[ConverseTask]:
     read = bench.folder(f"read {collection}")
-    check_patterns(bench.recipe, _known_tasks(bench))
+    _check_patterns(bench)
     refuse_unkept(bench, collection)
     course = course_of(bench, dataset, collection)
     if any(rule.strategy.shots()[1] for rule in course.rules):
@@ -181,10 +181,25 @@ def selected_examples(task: ConverseTask) -> pl.DataFrame:
     return completed(frame if every_row_once else repeated(frame, task.selected), examples_schema())
 
 
-def _known_tasks(bench: Bench) -> dict[str, list[str]]:
-    """Map each collection whose `read` stage is in the store to its tasks."""
-    folders = {name: bench.folder(f"read {name}") for name in used_collections(bench.recipe)}
-    return {name: list(folder.receipt["report"]["tasks"]) for name, folder in folders.items() if folder.published}
+@dataclass
+class _KnownTasks:
+    """The tasks of collections that are read by now, asked for once a build; whether all patterns were held to them."""
+
+    tasks: dict[str, list[str]] = field(default_factory=dict)
+    are_checked: bool = False
+
+
+def _check_patterns(bench: Bench) -> None:
+    """Refuse a rule whose task pattern fits no task, as far as collections are read. Raises: RuleError."""
+    known = bench.shared(_KnownTasks)
+    if known.are_checked:
+        return
+    used = used_collections(bench.recipe)
+    for name in used if any(rule.when.task for rule in bench.recipe.rules) else ():
+        if name not in known.tasks and (read := bench.folder(f"read {name}")).published:
+            known.tasks[name] = list(read.receipt["report"]["tasks"])
+    check_patterns(bench.recipe, known.tasks)
+    known.are_checked = len(known.tasks) in (0, len(used))
 
 
 def _prepared(bench: Bench, teacher: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -10,11 +11,11 @@ import numpy as np
 
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.errors import MixtureError
-from orca_recipes.plan.mixing import by_rate, earlier_holders, fixed_target, measure_stage, mixture_collections
+from orca_recipes.plan.mixing import by_rate, earlier_holders, fixed_targets, measure_stage, mixture_collections
 from orca_recipes.plan.mixture import divided_counts, task_rates
 from orca_recipes.recipe.mixtures import Mixture, Take
-from orca_recipes.run.examples.duplicates import Contexts, duplicate_rows, duplicates, no_duplicates
-from orca_recipes.run.examples.read import batches_of
+from orca_recipes.run.examples.context_holders import ContextHolders
+from orca_recipes.run.examples.duplicates import Contexts, duplicate_rows, duplicates, no_duplicates, of_taken_tasks
 from orca_recipes.run.examples.selection import (
     DUPLICATE_ROW,
     EXCLUDED_ROW,
@@ -29,7 +30,6 @@ from orca_recipes.run.mixtures.pools import Collection, mark
 from orca_recipes.run.mixtures.questions import Questions, held_questions, read_questions
 from orca_recipes.run.mixtures.takes import TakeDraw, grouping_of
 from orca_recipes.run.work.bench import Bench
-from orca_recipes.store.arrow_files import read_frame
 from orca_recipes.store.stage_folder import StageFolder
 
 if TYPE_CHECKING:
@@ -59,23 +59,30 @@ def draw_of(bench: Bench, name: str, found: str, allot: StageFolder | None, twin
         name=found,
         collection=collection,
         selection=selection,
-        target=_target(bench, name, mixture, found),
+        target=_target(bench, name, found),
         seed=bench.recipe.seed,
         where=f"mixtures.{name}.take.{found}",
         tokens_of=mixture.tokens_of if is_of_tokens else None,
     )
 
 
-def _target(bench: Bench, name: str, mixture: Mixture, found: str) -> int | None:
-    if not mixture.take[found].is_by_rate:
-        return fixed_target(mixture, found)
+def _target(bench: Bench, name: str, found: str) -> int | None:
+    targets = bench.shared(MixtureFacts).targets
+    if name not in targets:
+        targets[name] = _targets(bench, name)
+    return targets[name][found]
+
+
+def _targets(bench: Bench, name: str) -> dict[str, int | None]:
+    """Return what is asked of each collection, all of which are read where one is taken by the rates of its tasks."""
+    mixture = bench.recipe.mixtures[name]
     rates: dict[str, Fraction] = {}
     for other in by_rate(bench.recipe, name):
         take, tasks = mixture.take[other], _read(bench, other).receipt["report"]["tasks"]
         sizes = [number for task, number in tasks.items() if take.is_of_task(task)]
         own = task_rates(sizes, cap=take.cap, temperature=take.temperature)
         rates[other] = sum(own, Fraction(0))
-    return divided_counts(mixture, rates)[found]
+    return fixed_targets(mixture) | (divided_counts(mixture, rates) if rates else {})
 
 
 def _mark_other_tasks(selection: np.ndarray, read: StageFolder, take: Take, *, where: str) -> None:
@@ -87,14 +94,7 @@ def _mark_other_tasks(selection: np.ndarray, read: StageFolder, take: Take, *, w
     for glob in take.tasks:
         if not any(fnmatchcase(task, glob) for task in there):
             raise MixtureError(f"{where}.tasks: no task fits {quoted(glob)}{hint(glob, there)}")
-    selection[(selection == 0) & ~_of_taken_tasks(read, take)] = OTHER_TASK_ROW
-
-
-def _of_taken_tasks(read: StageFolder, take: Take) -> np.ndarray:
-    """Find the rows of the tasks that are taken: bool [rows]."""
-    mine = [task for task in read.receipt["report"]["tasks"] if take.is_of_task(task)]
-    tasks = (read_frame(batch.path, columns=["task"])["task"] for batch in batches_of(read))
-    return np.concatenate([np.empty(0, dtype=np.bool_), *(found.is_in(mine).to_numpy() for found in tasks)])
+    selection[(selection == 0) & ~of_taken_tasks(read, take)] = OTHER_TASK_ROW
 
 
 def mark_excluded(bench: Bench, selection: np.ndarray, found: str, mixture: Mixture) -> None:
@@ -112,19 +112,36 @@ def mark_excluded(bench: Bench, selection: np.ndarray, found: str, mixture: Mixt
         mark(selection, mine, spare, RESERVED_ROW)
 
 
+@dataclass
+class MixtureFacts:
+    """What all takes of a mixture ask for, found once a build; by mixture.
+
+    holders: of contexts. earlier: collections, each with the number of those that own the rows it also holds.
+    """
+
+    holders: dict[str, ContextHolders] = field(default_factory=dict)
+    earlier: dict[str, dict[str, int]] = field(default_factory=dict)
+    targets: dict[str, dict[str, int | None]] = field(default_factory=dict)
+
+
 def duplicates_of(bench: Bench, name: str, found: str) -> pl.DataFrame:
     """Find the rows of a collection whose whole context an earlier one of a mixture holds, in tasks that are taken of
     both."""
-    earlier = earlier_holders(bench.recipe, name, found)
-    if not earlier:
+    facts = bench.shared(MixtureFacts)
+    places = facts.earlier.get(name)
+    if places is None:
+        places = facts.earlier.setdefault(name, earlier_holders(bench.recipe, name))
+    if not places[found]:
         return no_duplicates()
-    takes = bench.recipe.mixtures[name].take
-    *pools, mine = [
-        Contexts(read, bench.folder(f"contexts {one}"), _of_taken_tasks(read, takes[one]) if takes[one].tasks else None)
-        for one in (*earlier, found)
-        for read in (_read(bench, one),)
-    ]
-    return duplicates(mine, pools)
+    names = tuple(places)
+    holders = facts.holders.setdefault(name, ContextHolders())
+
+    def contexts(number: int) -> Contexts:
+        collection = names[number]
+        take = bench.recipe.mixtures[name].take[collection]
+        return Contexts(_read(bench, collection), bench.folder(f"contexts {collection}"), take)
+
+    return duplicates(contexts(names.index(found)), places[found], contexts, holders)
 
 
 def questions_of(bench: Bench, collection: str) -> Questions:
