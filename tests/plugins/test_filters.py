@@ -57,6 +57,20 @@ def test_answers_of_several_turns_count_together() -> None:
     ]
 
 
+def test_thoughts_and_calls_of_tools_count_as_parts_of_their_message() -> None:
+    call = '[{"type":"function","function":{"name":"add","arguments":{}}}]'
+    thinks = {"role": "assistant", "content": "4", "trained": True, "reasoning": "2 + 2", "tool_calls": None}
+    calls = {**thinks, "content": "", "reasoning": None, "tool_calls": call}
+    frame = pl.DataFrame({"messages": pl.Series([[thinks], [calls]], dtype=messages_type())})
+    rows = completed(frame, conversations_schema())
+    assert Length(min_answer_chars=1).reasons(conversations=rows).to_list() == [None, None]
+    assert Length(max_chars=5).reasons(conversations=rows).to_list() == ["too long: more than 5 characters"] * 2
+    kept = [reason is None for reason in Length(min_chars=7).reasons(conversations=rows)]
+    assert kept == [False, True]
+    assert Length(max_answer_chars=6).reasons(conversations=rows)[0] is None
+    assert Length(max_chars=len(call)).reasons(conversations=rows)[1] is None
+
+
 def test_characters_are_code_points() -> None:
     assert reasons(Length(max_chars=3), talk("漢字", "é"), talk("漢字", "👩‍🔬")) == [
         None,

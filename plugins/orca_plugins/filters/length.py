@@ -5,8 +5,8 @@ Characters are Unicode code points: they need no tokenizer, and a limit means th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -32,10 +32,12 @@ class Length(Filter):
         max_chars = 20_000
         min_answer_chars = 1
 
-    A conversation counts all its messages together, an answer all that is trained on together.
+    A conversation counts all its messages together, an answer all trained messages together; thoughts and calls of
+    tools (as JSON) are parts of their message.
     """
 
     kind: Literal["length"] = "length"
+    revision: ClassVar[int] = 2
     min_chars: Annotated[int | None, Field(ge=0, description="fewest characters of all messages together")] = None
     max_chars: Annotated[int | None, Field(ge=0, description="most characters of all messages together")] = None
     min_answer_chars: Annotated[
@@ -62,7 +64,7 @@ class Length(Filter):
         doubts = [doubt for name, least, most in self._limits() for doubt in _doubts(pl.col(name), least, most)]
         if not doubts:
             return reasons
-        sizes = self._sizes(messages, pl.element().struct.field("content").str.len_bytes())
+        sizes = self._sizes(messages, _summed(messages, lambda text: text.str.len_bytes()))
         places = sizes.select(doubt=pl.any_horizontal(doubts))["doubt"].arg_true()
         return reasons.scatter(places, self._exact(messages.gather(places))) if len(places) else reasons
 
@@ -70,7 +72,7 @@ class Length(Filter):
         """Return the reason to reject each conversation, null to keep it, from exact counts of characters."""
         import polars as pl
 
-        sizes = self._sizes(messages, pl.element().struct.field("content").str.len_chars())
+        sizes = self._sizes(messages, _summed(messages, lambda text: text.str.len_chars()))
         broken = [broken for name, least, most in self._limits() for broken in _broken(name, least, most)]
         return sizes.select(reason=pl.coalesce(broken))["reason"]
 
@@ -84,11 +86,20 @@ class Length(Filter):
         import polars as pl
 
         # No filter: what is worked out for each message by itself is worked out for all conversations at once.
-        answer = pl.when(pl.element().struct.field("trained")).then(size.cast(pl.Int64))
-        sizes = {_WHOLE: size.cast(pl.Int64), _ANSWER: answer}
+        answer = pl.when(pl.element().struct.field("trained")).then(size)
+        sizes = {_WHOLE: size, _ANSWER: answer}
         return messages.to_frame().select(
             pl.col("messages").list.eval(sizes[name]).list.sum().alias(name) for name, *_ in self._limits()
         )
+
+
+def _summed(messages: pl.Series, size: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
+    """Sum a size over the texts of each message: content, thoughts and calls of tools."""
+    import polars as pl
+
+    held = {field.name for field in messages.dtype.inner.fields}  # type: ignore[attr-defined]
+    texts = [name for name in ("content", "reasoning", "tool_calls") if name in held]
+    return pl.sum_horizontal(size(pl.element().struct.field(name)).cast(pl.Int64) for name in texts)
 
 
 def _doubts(size: pl.Expr, least: int | None, most: int | None) -> Iterator[pl.Expr]:
