@@ -53,7 +53,7 @@ ROOMS = {
     "trust": {"contract"},
     "plan": {"recipe", "contract"},
     "progress": {"shards"},
-    "traces": {"contract", "shards"},
+    "traces": {"contract", "shards", "objects", "store"},
     "store": {"plan", "contract", "shards", "objects"},
     "run/work": OUTSIDE | {"store"},
     "run/examples": OUTSIDE | {"run/work", "store"},
@@ -79,7 +79,9 @@ ROOMS = {
     "export": OUTSIDE | {"run/renderers", "prove", "store"},
     "push": {"contract", "export", "progress", "shards", "trust"},
     "train": {"shards"},
-    "front": OUTSIDE | {"catalogue", "explain", "preview", "prove", "run", "store"} | {f"run/{room}" for room in RUN},
+    "front": OUTSIDE
+    | {"catalogue", "explain", "preview", "prove", "run", "store", "traces"}
+    | {f"run/{room}" for room in RUN},
     "cli": OUTSIDE
     | {
         "objects",

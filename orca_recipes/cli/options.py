@@ -44,6 +44,17 @@ class _Store(click.Path):
         return super().convert(value, param, ctx)
 
 
+class _Traces(click.Path):
+    """A folder, or the address of a trace store, converted to the folder of its local cache."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and is_address(value):
+            from orca_recipes.traces.shared_traces import shared_traces_root
+
+            return shared_traces_root(value)
+        return super().convert(value, param, ctx)
+
+
 class BuildPlace(click.Path):
     """The place of a build to be written: a folder, or an address, converted to the folder of its local copy."""
 
@@ -100,11 +111,12 @@ STORE = click.option(
 
 TRACES = click.option(
     "--traces",
-    type=DiskPath(path_type=Path, file_okay=False),
-    metavar="DIRECTORY",
+    type=_Traces(path_type=Path, file_okay=False),
+    metavar="PLACE",
     envvar="ORCA_TRACES",
     show_envvar=True,
-    help="Where bought answers are kept.  [default: this user's data directory]",
+    help="Where bought answers are kept: a folder, or an address as s3://BUCKET/PATH.  [default: this user's data "
+    "directory]",
 )
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -159,7 +159,7 @@ def import_command(traces: Path | None, replace: bool, files: tuple[Path, ...], 
     from orca_recipes.traces.exchange import import_traces
 
     told = []
-    with _store(traces) as store, writing(store.root, f"the trace store {store.root}"):
+    with _store(traces) as store, writing(store.root, f"the trace store {store.name}"):
         for file in files:
             found = import_traces(store, file, replace=replace)
             told.append({"file": str(file), **asdict(found)})
@@ -211,7 +211,7 @@ def drop_command(
     choice = Choice(
         **patterns, since=_seconds(since), before=_seconds(before), keys=tuple(map(str.lower, keys)), requests=requests
     )
-    with _store(traces) as opened, writing(opened.root, f"the trace store {opened.root}"):
+    with _store(traces) as opened, writing(opened.root, f"the trace store {opened.name}"):
         found = chosen(opened, choice)
         for line in found.lines():
             print_text(line, err=as_json)
@@ -224,7 +224,7 @@ def drop_command(
     if as_json:
         print_json({**found.as_json(), "dropped": is_meant})
     elif is_meant:
-        print_text(f"{opened.root}: {counted(len(found.places), 'trace')} dropped")
+        print_text(f"{opened.name}: {counted(len(found.places), 'trace')} dropped")
 
 
 def _requests(recipe: Path, traces: Path | None, store: Path) -> frozenset[bytes]:

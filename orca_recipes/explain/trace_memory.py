@@ -21,6 +21,7 @@ from orca_recipes.shards.manifest import StageIdentity
 from orca_recipes.store.arrow_files import read_frame
 from orca_recipes.store.shared_store import is_store, store_at, store_name
 from orca_recipes.store.stage_folder import StageFolder
+from orca_recipes.traces.shared_traces import traces_name
 from orca_recipes.traces.trace_store import TraceStore, default_root
 
 
@@ -48,7 +49,8 @@ class AnswerMemory:
             return (Exchange(unknown=f"the store at {store_name(self.store)} no longer holds what was asked"),)
         rows = list(_rows(asked, answers, example))
         if rows and not self.traces.is_dir():
-            return (Exchange(unknown=f"there are no traces at {self.traces}; say where they are with --traces"),)
+            unknown = f"there are no traces at {traces_name(self.traces)}; say where they are with --traces"
+            return (Exchange(unknown=unknown),)
         return tuple(self._exchange(row) for row in rows)
 
     def _folder(self, verb: str, subject: str) -> StageFolder | None:
@@ -67,7 +69,7 @@ class AnswerMemory:
                 answer = traces.read({row["key"]: entry}).get(row["key"])
                 if answer is not None and _is_of(answer, row):
                     return _told(answer, row["sample"])
-        return Exchange(row["sample"], unknown=f"the traces at {self.traces} do not hold it")
+        return Exchange(row["sample"], unknown=f"the traces at {traces_name(self.traces)} do not hold it")
 
 
 def _rows(asked: StageFolder, answers: StageFolder, example: str) -> Iterator[dict[str, Any]]:

@@ -122,8 +122,10 @@ class Build:
         """
         from orca_recipes.explain.explain import explain_example, explain_place, explain_token
         from orca_recipes.store.shared_store import store_place
+        from orca_recipes.traces.shared_traces import traces_place
 
-        known: dict[str, Any] = {"store": store_place(store), "traces": None if traces is None else Path(traces)}
+        place = None if traces is None else traces_place(traces)
+        known: dict[str, Any] = {"store": store_place(store), "traces": place}
         if example is not None and source is None and row is None and at is None:
             return explain_example(self.directory, example, **known)
         if source is not None and example is None and row is None and at is None:

@@ -131,11 +131,12 @@ class Recipe:
     ) -> Asked:
         from orca_recipes.store.shared_build import build_place
         from orca_recipes.store.shared_store import store_place
+        from orca_recipes.traces.shared_traces import traces_place
 
         return asked_of(
             self.loaded,
             store=store_place(store),
-            traces=None if traces is None else Path(traces),
+            traces=None if traces is None else traces_place(traces),
             out=None if out is None else build_place(out),
             workers=workers,
             limit=limit,

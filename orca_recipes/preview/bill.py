@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from orca_recipes.contract.answers import Lengths, Money
@@ -81,13 +80,13 @@ class Sent:
 class Bill:
     """The lines of a recipe, with what they rest on."""
 
-    traces: Path
+    traces: str
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
     sends: tuple[Sent, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "traces": str(self.traces)}
+        return asdict(self)
 
     def __str__(self) -> str:
         stored, calls = (sum(getattr(line, name) for line in self.lines) for name in ("stored", "calls"))
@@ -139,7 +138,7 @@ def billed(asked: Asked, prepared: Prepared) -> Bill | None:
         notes: list[str] = []
         for name in teachers:
             _bill_teacher(bench, name, traces, lines, notes)
-        return Bill(traces.root, tuple(lines), tuple(notes), tuple(sent_by_recipe(recipe)))
+        return Bill(traces.name, tuple(lines), tuple(notes), tuple(sent_by_recipe(recipe)))
 
 
 def sent_by_recipe(recipe: Recipe) -> Iterator[Sent]:

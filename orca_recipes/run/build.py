@@ -20,7 +20,7 @@ from orca_recipes.plan.used_parts import used_collections
 from orca_recipes.progress import Progress
 from orca_recipes.recipe.load import LoadedRecipe
 from orca_recipes.recipe.model import Recipe
-from orca_recipes.run.answers.collecting import Collecting
+from orca_recipes.run.answers.collecting import Collecting, count_billed_twice
 from orca_recipes.run.answers.stale_answers import holds_other_answers, stale_answers
 from orca_recipes.run.build_folder import alone, put_back, refuse_foreign
 from orca_recipes.run.built import Built, Ran
@@ -264,6 +264,7 @@ def _make(asked: Asked, prepared: Prepared, progress: Progress, lock: Lock | Non
     execute(bench)
     pins = prepared.pins
     manifest = Publication(asked.loaded, bench, pins.digest(), asked.directory, pins.plugins).publish()
+    count_billed_twice(bench)
     twice = sum(each.maybe_billed_twice for each in bench.shared(Collecting).bought.values())
     engine = asked.loaded.recipe.engine
     reach = engine.reach()

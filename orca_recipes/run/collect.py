@@ -10,7 +10,7 @@ from orca_recipes.errors import BuildError
 from orca_recipes.plan.used_parts import collects, taken_collections
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.run.answers.ask import asked_parts, keys_of
-from orca_recipes.run.answers.collecting import Collecting, questions_of
+from orca_recipes.run.answers.collecting import Collecting, count_billed_twice, questions_of
 from orca_recipes.run.answers.session import Bought
 from orca_recipes.run.execute import execute
 from orca_recipes.run.work.bench import Bench
@@ -48,6 +48,7 @@ def collected(bench: Bench) -> list[Collected]:
     recipe = bench.recipe
     _collecting(recipe)
     execute(bench, ("answer",))
+    count_billed_twice(bench)
     found = []
     for name in (name for name in recipe.datasets if collects(recipe, name)):
         for collection in taken_collections(recipe, name):

@@ -105,8 +105,8 @@ class Publication:
         halves: tuple[Literal["tokens", "records"], ...] = ("tokens", "records")
         return [
             WriteTask(
-                order=part.file(".order.arrow"),
-                rows=part.file(".rows.arrow"),
+                order=part.path(".order.arrow"),
+                rows=part.path(".rows.arrow"),
                 units=units,
                 prefix=folder / f"{part.report['shard']:05d}",
                 vocabulary_size=self.bench.student.size,

@@ -19,7 +19,6 @@ from orca_recipes.run.conversations.course import course_of
 from orca_recipes.run.execute import execute
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import read_frame
-from orca_recipes.traces.sent_requests import SentRequests
 from orca_recipes.traces.trace_store import TraceStore, default_root
 
 
@@ -129,12 +128,14 @@ def _found(bench: Bench, dataset: str, collection: str, wanted: str, traces: Tra
 def sent(bench: Bench, found: Sequence[OneRequest]) -> list[OneRequest]:
     """Send the requests without a stored answer, keep the answers, and return all requests with theirs."""
     lacking = [one for one in found if one.stored is None]
-    root = bench.traces or default_root()
-    with TraceStore(root) as traces, writing_traces(root), SentRequests(root / "sent") as in_flight:
+    with TraceStore(bench.traces or default_root()) as traces, writing_traces(traces), traces.in_flight() as in_flight:
         for one in lacking:
             teacher = bench.recipe.teachers[one.teacher]
             questions = [each for each in questions_of(bench, one.teacher) if each.subject == one.subject]
-            with panel_for(bench.progress, one.teacher, 1, money=teacher.money(), spent_usd=0.0) as panel:
+            with (
+                traces.asking(teacher.sampling(), bench.progress.say),
+                panel_for(bench.progress, one.teacher, 1, money=teacher.money(), spent_usd=0.0) as panel,
+            ):
                 only = frozenset({one.request.key})
                 Session(one.teacher, teacher, questions, traces, in_flight, panel, only=only).run()
         traces.refresh()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from orca_recipes.shards.text_columns import binary_of, digits_of
+from orca_recipes.store.shared_stage import file_at_hand
 
 if TYPE_CHECKING:
     import polars as pl
@@ -64,10 +65,11 @@ def read_frame(path: Path, *, columns: list[str] | None = None) -> pl.DataFrame:
 
 
 def read_table(path: Path) -> pa.Table:
-    """Read a mapped file as an Arrow table; unlike `read_frame` it makes no view of each text."""
+    """Read a mapped file as an Arrow table, fetched if it is missing here; unlike `read_frame` it makes no view of each
+    text."""
     import pyarrow as pa
 
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    return pa.ipc.open_file(pa.memory_map(str(file_at_hand(path)))).read_all()
 
 
 def one_piece(column: pa.ChunkedArray) -> pa.Array:

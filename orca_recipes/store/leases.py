@@ -36,6 +36,8 @@ _BEATS = 4
 _DOOR = "door.json"
 _PAUSE_SECONDS = (0.2, 2.0)
 """How long to wait before another's claim is looked at again: at first, and at most."""
+# A machine that was suspended slept past its lease, of which the monotonic clock of Linux knows nothing.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def lease_seconds() -> float:
@@ -58,6 +60,20 @@ class Leases:
         self._changing = threading.RLock()
         self._names: set[str] = set()
         self._beating: _Beating | None = None
+
+    @property
+    def builder(self) -> str:
+        """Return the name of our record, written now where it is not there yet."""
+        with self._changing:
+            if self._beating is None:
+                self._beat()
+            assert self._beating is not None
+            return self._beating.name
+
+    @property
+    def has_lapsed(self) -> bool:
+        """Tell whether our record was once not written for a whole lease: others may have taken us for dead."""
+        return self._beating is not None and self._beating.has_lapsed
 
     def add(self, names: Iterable[str], say: Say) -> bool:
         """Have others know what we need, until `drop` or as long as this process lives; say whether that was news.
@@ -120,12 +136,8 @@ class Leases:
 
     @contextmanager
     def _holding(self, key: str, say: Say, sentence: str) -> Iterator[None]:
-        with self._changing:
-            if self._beating is None:
-                self._beat()
-            assert self._beating is not None
-            # With a token of its own, a claim that another took over is never deleted as ours.
-            mine = {"builder": self._beating.name, "host": platform.node(), "claim": secrets.token_hex(8)}
+        # With a token of its own, a claim that another took over is never deleted as ours.
+        mine = {"builder": self.builder, "host": platform.node(), "claim": secrets.token_hex(8)}
         data = json.dumps(mine).encode()
         while not self._objects.create(key, data):
             seen = self._wait(key, say, sentence)
@@ -148,7 +160,7 @@ class Leases:
             if seen is None:
                 return None
             # Ours is one that could not be removed: in this process a lock keeps two from one stage.
-            if told is None or self._is_ours(told) or not self._is_alive(str(told.get("builder"))):
+            if told is None or self._is_ours(told) or not self.is_alive(str(told.get("builder"))):
                 return seen
             if not is_said and time.monotonic() - begun > PATIENCE_SECONDS:
                 say(f"{sentence} (on {told.get('host')})")
@@ -159,7 +171,8 @@ class Leases:
     def _is_ours(self, told: dict[str, Any]) -> bool:
         return self._beating is not None and told.get("builder") == self._beating.name
 
-    def _is_alive(self, builder: str) -> bool:
+    def is_alive(self, builder: str) -> bool:
+        """Tell whether a builder lives, by its record."""
         key = f"running/{builder}.json"
         seen = self._objects.head(key)
         told = None if seen is None else self._told(key)
@@ -200,6 +213,8 @@ class _Beating:
         self._key = f"running/{self.name}.json"
         self._names: list[str] = []
         self._clock: tuple[datetime, float] | None = None
+        self._written: float | None = None
+        self._is_late = False
         self._writing, self._ended = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -215,7 +230,18 @@ class _Beating:
         """Estimate the store's own time: its clock when it last took our record, plus the time since."""
         assert self._clock is not None, "the record was written"
         told, then = self._clock
-        return told + timedelta(seconds=time.monotonic() - then)
+        return told + timedelta(seconds=time.clock_gettime(_CLOCK) - then)
+
+    @property
+    def has_lapsed(self) -> bool:
+        """Tell whether a lease passed between two writings, or since the last."""
+        self._look_at_clock()
+        return self._is_late
+
+    def _look_at_clock(self) -> None:
+        # What is written after that makes nothing undone: somebody else may have begun in between.
+        if self._written is not None and time.clock_gettime(_CLOCK) - self._written > self._lease_seconds:
+            self._is_late = True
 
     def end(self) -> None:
         """Write no more, and remove the record; what cannot be removed counts for nothing when the lease is over."""
@@ -234,7 +260,10 @@ class _Beating:
         with self._writing:
             if self._ended.is_set():
                 return
+            self._look_at_clock()
+            began = time.clock_gettime(_CLOCK)
             self._objects.put(self._key, json.dumps(record).encode())
+            self._written = began
             seen = self._objects.head(self._key)
             if seen is not None:
-                self._clock = (seen.modified, time.monotonic())
+                self._clock = (seen.modified, time.clock_gettime(_CLOCK))

@@ -99,6 +99,11 @@ class SharedStage:
         return self.path.name in self.remote.published()
 
     @property
+    def is_read_by_name(self) -> bool:
+        """Tell whether its files are read from the folder, all of them, and not part by part."""
+        return self.path.name.startswith(_READ_BY_NAME)
+
+    @property
     def finished_at(self) -> int:
         """Return the time when the stage was finished, in nanoseconds; 0 where it is not."""
         found = self.remote.published().get(self.path.name)
@@ -129,15 +134,18 @@ class SharedStage:
 
         Args:
             part: the part that it is of, where that is known.
-        Raises: StoreError where it is damaged at the address.
+        Raises: StoreError where it is damaged or gone at the address: then it counts as unfinished for all hosts.
         """
         if part is not None:
             self.bring_part_receipts([part])
         for one in self._parts_of(name) if part is None else [part]:
             for promised in self._missing(one):
-                if promised["name"] == name and not self._bring_file(promised):
+                if promised["name"] == name and (fault := self._bring_file(promised)) is not None:
+                    # Receipts are believed: without theirs, part and stage are made again by the next build.
+                    self.forget(one)
+                    self.reopen()
                     raise StoreError(
-                        f"{self.remote.objects.address / self._key(promised)} is not what was written; "
+                        f"{self.remote.objects.address / self._key(promised)} {fault}; "
                         "build again: what is damaged is made again"
                     )
 
@@ -147,6 +155,21 @@ class SharedStage:
         prefix = f"stages/{self.path.name}"
         keys = [one.key.removeprefix(f"{prefix}/") for one in self.remote.objects.listed(prefix)]
         self.bring_part_receipts(key.removesuffix(".json") for key in keys if key.endswith(".json"))
+
+    def lacking(self, names: Sequence[str]) -> set[str]:
+        """Return the parts without a receipt, or with a file that is neither here nor at the address by its size."""
+        if self.is_published:
+            self.bring_part_receipts(names)
+        missing = {name: self._missing(name) for name in names}
+        there: dict[str, int] = {}
+        if any(missing.values()):
+            there = {one.key: one.bytes for one in self.remote.objects.listed(f"stages/{self.path.name}")}
+        return {
+            name
+            for name, files in missing.items()
+            if not self._part_receipt(name).exists()
+            or any(there.get(self._key(file)) != file["bytes"] for file in files)
+        }
 
     def send_part(self, name: str) -> None:
         """Send the files of a part that was kept here, then its receipt."""
@@ -172,6 +195,7 @@ class SharedStage:
     def forget(self, name: str) -> None:
         """Have a part count as unfinished, for all hosts."""
         self.remote.objects.delete([f"stages/{self.path.name}/{name}.json"])
+        self._part_receipt(name).unlink(missing_ok=True)
 
     def reopen(self) -> None:
         """Have the stage count as unfinished, for all hosts."""
@@ -202,16 +226,24 @@ class SharedStage:
         self.bring_part_receipts(found)
         return found
 
-    def _bring_file(self, promised: Mapping[str, Any]) -> bool:
-        """Fetch a file; say whether it is what was promised, and lies here now."""
+    def _bring_file(self, promised: Mapping[str, Any]) -> str | None:
+        """Fetch a file; return what is wrong with it at the address, None where it lies here now.
+
+        Raises: BucketError, ObjectsError where the address cannot be asked.
+        """
+        key = self._key(promised)
         aside = self.path / f".{secrets.token_hex(6)}.{promised['name']}"
         try:
-            with suppress(ObjectsError):
-                self.remote.objects.fetch(self._key(promised), aside)
-            if not aside.exists() or not is_promised(aside, promised["digest"]):
-                return False
+            try:
+                self.remote.objects.fetch(key, aside)
+            except ObjectsError:
+                if self.remote.objects.head(key) is not None:
+                    raise
+                return "is gone"
+            if not is_promised(aside, promised["digest"]):
+                return "is not what was written"
             aside.replace(self.path / promised["name"])
-            return True
+            return None
         finally:
             aside.unlink(missing_ok=True)
 
@@ -277,11 +309,19 @@ def at_hand(path: Path) -> Path:
             shared.bring_file(name)
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            if folder.name.startswith(_READ_BY_NAME):
+            if shared.is_read_by_name:
                 shared.bring_receipt()
                 if (folder / RECEIPT).exists():
                     shared.bring(read_sealed(folder / RECEIPT)["parts"])
         break
+    return path
+
+
+def file_at_hand(path: Path) -> Path:
+    """Fetch one file of a stage if it is missing in a cache of this machine; of any other path nothing is asked. Gives
+    the path itself. Raises: StoreError where it is damaged at the address."""
+    if not path.exists() and (shared := shared_stage(path.parent)) is not None:
+        shared.bring_file(path.name)
     return path
 
 

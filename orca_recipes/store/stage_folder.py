@@ -14,6 +14,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,7 +40,16 @@ class Part:
     report: Mapping[str, Any]
 
     def file(self, suffix: str) -> Path:
+        """Return the path of a file of the part, fetched if it is missing here; it need not exist."""
         return StageFolder(self.folder).file(f"{self.name}{suffix}", self.name)
+
+    def path(self, suffix: str) -> Path:
+        """Return the path of a file for a task: whoever reads it fetches it (`read_table` does)."""
+        return self.folder / f"{self.name}{suffix}"
+
+    def bytes(self, suffix: str) -> int:
+        """Return the size of a file by the part's receipt. Raises: StoreError where that has none."""
+        return int(StageFolder(self.folder).promised(self.name, suffix)["bytes"])
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,8 @@ class StageFolder:
     def faults(self, *, readers: int = 1) -> list[str]:
         """Compare a published stage with its receipts, file by file, and return the faults; every byte is read.
 
+        What lies at an address and not here is believed as `has_parts` does; what is read by its name is fetched.
+
         Args:
             readers: files that are read at the same time.
         """
@@ -93,6 +105,10 @@ class StageFolder:
             names = self.receipt["parts"]
         except StoreError:
             return [f"{RECEIPT} is damaged"]
+        if self._shared is not None and not self._shared.is_read_by_name:
+            gone = self._shared.lacking(names)
+            here = (fault for name in names if name not in gone for fault in self._faults_of(name, _fault_here))
+            return [*(f"{name} is missing" for name in names if name in gone), *here]
         if self._shared is not None:
             self._shared.bring(names)
         with ThreadPoolExecutor(readers) as pool:
@@ -129,16 +145,27 @@ class StageFolder:
             self._shared.bring_part_receipts(names)
 
     def has_part(self, name: str) -> bool:
-        """Tell whether the part is there, byte for byte."""
-        return not self.part_faults(name)
+        """Tell whether the part is there, as `has_parts` does."""
+        return self.has_parts([name])[0]
+
+    def has_parts(self, names: Sequence[str]) -> list[bool]:
+        """Tell of each part whether it is there, byte for byte.
+
+        What lies at an address and not here is believed by its receipt and its size: it is compared with its digest
+        when somebody fetches it, and many are never read here.
+        """
+        if self._shared is None:
+            return [not self.part_faults(name) for name in names]
+        lacking = self._shared.lacking(names)
+        return [name not in lacking and not self._faults_of(name, _fault_here) for name in names]
 
     def digest(self, name: str, suffix: str) -> str:
         """Return the promised digest of one file of a part. Raises: StoreError where the receipt has none."""
-        return str(self._promised(name, suffix)["digest"])
+        return str(self.promised(name, suffix)["digest"])
 
     def file_fault(self, name: str, suffix: str) -> str | None:
         """Compare one file of a part with its receipt; None where they agree. Raises: StoreError where it has none."""
-        promised = self._promised(name, suffix)
+        promised = self.promised(name, suffix)
         return _content_fault(self.file(f"{name}{suffix}", name), promised)
 
     def finish(self, names: Sequence[str], report: Mapping[str, Any]) -> None:
@@ -163,12 +190,23 @@ class StageFolder:
             return False
         faults = self.faults(readers=readers)
         if faults:
-            (self.path / RECEIPT).unlink(missing_ok=True)
-            if self._shared is not None:
-                self._shared.reopen()
+            self._reopen()
             more = f" and {counted(len(faults) - 1, 'more fault')}" if len(faults) > 1 else ""
             say(f"{name}: damaged in the store ({faults[0]}{more}); what is damaged is made again")
         return not faults
+
+    def _reopen(self) -> None:
+        """Have the stage count as unfinished, and at an address its damaged parts too: they are believed there."""
+        if self._shared is not None:
+            with suppress(StoreError):
+                names = self.receipt["parts"]
+                lacking = set() if self._shared.is_read_by_name else self._shared.lacking(names)
+                fault = _content_fault if self._shared.is_read_by_name else _fault_here
+                for name in names:
+                    if name in lacking or self._faults_of(name, fault):
+                        self._shared.forget(name)
+            self._shared.reopen()
+        (self.path / RECEIPT).unlink(missing_ok=True)
 
     def forget(self, name: str) -> None:
         """Have a part count as unfinished."""
@@ -180,7 +218,8 @@ class StageFolder:
         """Give back the room of files that were not written to the end."""
         _remove(path for path in self.path.iterdir() if path.name.startswith("."))
 
-    def _promised(self, name: str, suffix: str) -> Mapping[str, Any]:
+    def promised(self, name: str, suffix: str) -> Mapping[str, Any]:
+        """Return name, size and digest of a file of a part. Raises: StoreError where the receipt has none."""
         for file in self._told(name)["files"]:
             if file["name"] == f"{name}{suffix}":
                 return dict(file)
@@ -270,6 +309,10 @@ def _content_fault(path: Path, promised: Mapping[str, Any]) -> str | None:
         return None if is_promised(path, promised["digest"]) else "holds other bytes than were written"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
+
+
+def _fault_here(path: Path, promised: Mapping[str, Any]) -> str | None:
+    return _content_fault(path, promised) if path.exists() else None
 
 
 def _remove(paths: Iterable[Path]) -> None:

@@ -32,9 +32,14 @@ def write_drops(folder: Path, places: Sequence[Place]) -> None:
     """Bring places to the disk, in a file of their own. Raises: OSError."""
     writer = SegmentWriter(folder, SUFFIX)
     try:
-        writer.append(b"".join(map(_encoded, places)))
+        writer.append(drop_lines(places))
     finally:
         writer.close()
+
+
+def drop_lines(places: Sequence[Place]) -> bytes:
+    """Return places as the lines of a file."""
+    return b"".join(map(_encoded, places))
 
 
 def drop_files(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,31 +40,23 @@ class Sending:
     counted: bool = True
 
 
-class SentRequests:
+class InFlight(ABC):
     """The requests in flight of one process, and what dead ones left; to be used within `with`.
 
     Attributes:
         open: by key. untold: key to the sendings of an answered request beyond the first, as long as nobody was told.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """folder: made with the first line."""
+    def __init__(self) -> None:
         self.open: dict[bytes, Sending] = {}
         self.untold: dict[bytes, int] = {}
-        self._folder, self._file, self._size = folder, -1, 0
-        self._path: Path | None = None
 
+    @abstractmethod
     def __enter__(self) -> Self:
-        if os.access(self._folder, os.W_OK):
-            for path in segments(self._folder, SUFFIX):
-                self._take_over(path)
-        return self
+        """Take over what processes left that ended."""
 
-    def __exit__(self, *fault: object) -> None:
-        if self._path is not None:
-            if not self.open and not self.untold:
-                self._path.unlink(missing_ok=True)
-            os.close(self._file)
+    @abstractmethod
+    def __exit__(self, *fault: object) -> None: ...
 
     def begin(self, key: bytes, endpoint: str, *, once: bool) -> str:
         """Write down that a request goes out now; return the token that it may bear. Raises: OSError.
@@ -76,8 +69,11 @@ class SentRequests:
             self.open[key] = Sending(before.tries, endpoint, before.token, counted=False)
             return before.token
         tries = 1 if before is None else before.tries + 1
-        self.open[key] = Sending(tries, endpoint, secrets.token_hex(16))
-        self._append(_opened(key, self.open[key]))
+        # Where it went to is not known of what a host was about to send when it ended: it may have been here.
+        is_kept = before is not None and once and not before.endpoint
+        token = before.token if before is not None and is_kept else secrets.token_hex(16)
+        self.open[key] = Sending(tries, endpoint, token)
+        self._append(opened_line(key, self.open[key]))
         return self.open[key].token
 
     def refused(self, key: bytes) -> None:
@@ -110,7 +106,62 @@ class SentRequests:
             self._append(_closed(key, self.untold.get(key, 0)))
         else:
             self.open[key] = sending
-            self._append(_opened(key, sending))
+            self._append(opened_line(key, sending))
+
+    @abstractmethod
+    def _append(self, line: bytes) -> None:
+        """Write a line down. Raises: OSError; BucketError, ObjectsError."""
+
+    def _lines(self) -> Iterator[bytes]:
+        # A line that closes a key closes what stands before it.
+        for key, twice in self.untold.items():
+            yield _closed(key, twice)
+        for key, sending in self.open.items():
+            yield opened_line(key, sending)
+
+    def _read(self, held: bytes) -> None:
+        """Add what the lines of a file say; the last of a key stands, and a torn one says nothing."""
+        opened: dict[bytes, Sending] = {}
+        untold: dict[bytes, int] = {}
+        for line in held.splitlines():
+            try:
+                key, table = _decoded(line)
+            except (ValueError, KeyError, TypeError):
+                continue
+            opened.pop(key, None)
+            if "tries" in table:
+                opened[key] = Sending(int(table["tries"]), str(table["endpoint"]), str(table["token"]), counted=False)
+            elif table["untold"]:
+                untold[key] = int(table["untold"])
+            else:
+                untold.pop(key, None)
+        for key, sending in opened.items():
+            tries = sending.tries + (self.open[key].tries if key in self.open else 0)
+            self.open[key] = Sending(tries, sending.endpoint, sending.token, counted=False)
+        for key, twice in untold.items():
+            self.untold[key] = self.untold.get(key, 0) + twice
+
+
+class SentRequests(InFlight):
+    """Requests in flight that are written into a folder, as a file a process."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: made with the first line."""
+        super().__init__()
+        self._folder, self._file, self._size = folder, -1, 0
+        self._path: Path | None = None
+
+    def __enter__(self) -> Self:
+        if os.access(self._folder, os.W_OK):
+            for path in segments(self._folder, SUFFIX):
+                self._take_over(path)
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        if self._path is not None:
+            if not self.open and not self.untold:
+                self._path.unlink(missing_ok=True)
+            os.close(self._file)
 
     def _append(self, line: bytes) -> None:
         if self._path is None or self._size > _MOST_BYTES:
@@ -145,12 +196,6 @@ class SentRequests:
             os.close(self._file)
         self._file, self._size = file, 0
 
-    def _lines(self) -> Iterator[bytes]:
-        for key, sending in self.open.items():
-            yield _opened(key, sending)
-        for key, twice in self.untold.items():
-            yield _closed(key, twice)
-
     def _take_over(self, path: Path) -> None:
         """Take over the requests of a process that ended; files that live, or may not be changed, are left alone."""
         try:
@@ -168,30 +213,8 @@ class SentRequests:
         finally:
             os.close(file)
 
-    def _read(self, held: bytes) -> None:
-        """Add what the lines of a file say; the last of a key stands, and a torn one says nothing."""
-        opened: dict[bytes, Sending] = {}
-        untold: dict[bytes, int] = {}
-        for line in held.splitlines():
-            try:
-                key, table = _decoded(line)
-            except (ValueError, KeyError, TypeError):
-                continue
-            opened.pop(key, None)
-            if "tries" in table:
-                opened[key] = Sending(int(table["tries"]), str(table["endpoint"]), str(table["token"]), counted=False)
-            elif table["untold"]:
-                untold[key] = int(table["untold"])
-            else:
-                untold.pop(key, None)
-        for key, sending in opened.items():
-            tries = sending.tries + (self.open[key].tries if key in self.open else 0)
-            self.open[key] = Sending(tries, sending.endpoint, sending.token, counted=False)
-        for key, twice in untold.items():
-            self.untold[key] = self.untold.get(key, 0) + twice
 
-
-def _opened(key: bytes, sending: Sending) -> bytes:
+def opened_line(key: bytes, sending: Sending) -> bytes:
     table = {"key": key.hex(), "tries": sending.tries, "endpoint": sending.endpoint, "token": sending.token}
     return json.dumps(table).encode() + b"\n"
 

@@ -59,7 +59,7 @@ class StoreCounts:
     be, which is taken for unknown; the first is told. dropped: traces that count for nothing.
     """
 
-    root: Path
+    root: str
     traces: int
     requests: int
     models: Mapping[str, ModelCounts]
@@ -71,7 +71,7 @@ class StoreCounts:
     dropped: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "root": str(self.root)}
+        return asdict(self)
 
     def lines(self) -> Iterator[str]:
         yield f"{self.root}: {counted(self.traces, 'trace')} of {counted(self.requests, 'request')}"
@@ -98,7 +98,7 @@ def stats(traces: TraceStore) -> StoreCounts:
     files = segments(traces.folder)
     odd, first = _not_believed(files)
     return StoreCounts(
-        root=traces.root,
+        root=traces.name,
         traces=number,
         requests=len(keys),
         models=dict(sorted(models.items())),

@@ -68,13 +68,19 @@ class SegmentWriter:
             self._file = None
 
     def _begun(self) -> int:
-        """Open a new file under a unique name; the time in it lets people sort files, and decides nothing."""
+        """Open a new file."""
         # Through links, also where what one leads to is still to be made.
         self._folder.resolve().mkdir(parents=True, exist_ok=True)
-        name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(8)}{self._suffix}"
-        file = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        file = os.open(
+            self._folder / new_segment_name(self._suffix), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600
+        )
         sync_folder(self._folder)
         return file
+
+
+def new_segment_name(suffix: str) -> str:
+    """Make a name that nobody else has; the time in it lets people sort files, and decides nothing."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(8)}{suffix}"
 
 
 def write_all(file: int, data: bytes) -> None:

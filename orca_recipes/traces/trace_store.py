@@ -9,18 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import platformdirs
 
 from orca_recipes.contract.answers import Answer, Lengths, is_within
-from orca_recipes.traces.drops import Place, drop_files, read_drops, write_drops
+from orca_recipes.store.claims import Say
+from orca_recipes.traces import drops, sent_requests
+from orca_recipes.traces.drops import Place, drop_files, drop_lines, read_drops, write_drops
+from orca_recipes.traces.sent_requests import InFlight, SentRequests
+from orca_recipes.traces.shared_sent import SharedSent
+from orca_recipes.traces.shared_traces import (
+    DROPPED,
+    PAUSE_SECONDS,
+    SEGMENTS,
+    SENT,
+    SharedWriter,
+    shared_traces,
+    traces_name,
+)
 from orca_recipes.traces.trace_index import Entry, Index
 from orca_recipes.traces.trace_lines import DIGEST_DIGITS, Trace, decode, encode
-from orca_recipes.traces.trace_segments import IMPORTED, SegmentWriter, lines_from, segments
+from orca_recipes.traces.trace_segments import IMPORTED, SegmentWriter, lines_from, new_segment_name, segments
 
 PROGRAM = "orca-recipes"
 LAYOUT = 2
@@ -59,12 +74,61 @@ class TraceStore:
         self.folder = root / "segments"
         self.dropped = root / "dropped"
         self._index = Index(index or _index_path(root), self.folder, self.dropped)
+        self._shared = shared_traces(root)
+        self._writer: SegmentWriter | SharedWriter = (
+            SegmentWriter(self.folder) if self._shared is None else SharedWriter(self._shared)
+        )
         # Apart, since what was bought comes before what was imported, and a segment says which it is by its name.
-        self._writer, self._importer = SegmentWriter(self.folder), SegmentWriter(self.folder, IMPORTED)
+        self._importer = SegmentWriter(self.folder, IMPORTED)
 
-    def refresh(self) -> None:
-        """See what has been kept by now, by whomever."""
+    @property
+    def name(self) -> str:
+        """Return the user's name for the traces: their folder, or their address."""
+        return traces_name(self.root)
+
+    @property
+    def pause_seconds(self) -> float:
+        """Return the time from one writing of answers to the next."""
+        return 0.0 if self._shared is None else PAUSE_SECONDS
+
+    @property
+    def notes(self) -> Path | None:
+        """Return the folder of what teachers must know from run to run; None where no folder is kept."""
+        return self.root / "notes" if self._shared is None else None
+
+    def refresh(self, *, anew: bool = True) -> None:
+        """See what has been kept by now, by whomever. anew: ask the address too, where the traces are at one."""
+        if anew and self._shared is not None:
+            self._shared.pull()
         self._index.refresh()
+
+    @contextmanager
+    def asking(self, sampling: Mapping[str, Any], say: Say) -> Iterator[None]:
+        """Be the one host that asks a model with these options, where hosts share the traces; on one machine builds
+        share each request (`question_claims`). Raises: BucketError, ObjectsError."""
+        if self._shared is None:
+            yield
+            return
+        with self._shared.asking(sampling, say):
+            self._index.refresh()
+            yield
+
+    def may_ask(self) -> None:
+        """Raise TraceError where another host may have taken over what is asked."""
+        if self._shared is not None:
+            self._shared.refuse_lapsed()
+
+    def has_in_flight(self) -> bool:
+        """Tell whether anything is written down as in flight, by whomever."""
+        if self._shared is None:
+            return bool(segments(self.root / SENT, sent_requests.SUFFIX))
+        return bool(self._shared.objects.listed(SENT))
+
+    def in_flight(self) -> InFlight:
+        """Return what is in flight, as a context."""
+        if self._shared is None:
+            return SentRequests(self.root / SENT)
+        return SharedSent(self._shared.objects, self._shared.leases)
 
     def standings(self, keys: Sequence[bytes], lengths: Lengths) -> dict[bytes, Standing]:
         """Return the state of each request, as of the last refresh."""
@@ -94,7 +158,11 @@ class TraceStore:
 
     def take_in(self, traces: Sequence[Trace]) -> None:
         """Append traces bought elsewhere, as `append` does; they rank behind those bought here."""
-        self._importer.append(b"".join(map(encode, traces)))
+        lines = b"".join(map(encode, traces))
+        if self._shared is None:
+            self._importer.append(lines)
+        else:
+            self._shared.publish(SEGMENTS, new_segment_name(IMPORTED), lines)
 
     def traces(self) -> Iterator[Trace]:
         """Yield every kept trace, segment by segment."""
@@ -102,6 +170,8 @@ class TraceStore:
 
     def placed(self) -> Iterator[tuple[Place, Trace]]:
         """Yield every kept trace with its place."""
+        if self._shared is not None:
+            self._shared.pull()
         dropped = {place for path in drop_files(self.dropped) for place, _ in read_drops(path)}
         for path in segments(self.folder):
             for line in lines_from(path, 0):
@@ -115,9 +185,11 @@ class TraceStore:
 
     def drop(self, places: Sequence[Place]) -> None:
         """Let answers count for nothing from now on. Raises: OSError."""
-        if places:
+        if places and self._shared is None:
             write_drops(self.dropped, places)
-            self.refresh()
+        elif places and self._shared is not None:
+            self._shared.publish(DROPPED, new_segment_name(drops.SUFFIX), drop_lines(places))
+        self.refresh()
 
     def counts(self) -> tuple[int, int, int]:
         """Count segments, answers, and damaged lines, as of the last refresh."""
@@ -132,6 +204,8 @@ class TraceStore:
         self._writer.close()
         self._importer.close()
         self._index.close()
+        if self._shared is not None:
+            self._shared.close()
 
     def __enter__(self) -> Self:
         return self
@@ -147,6 +221,7 @@ class DurableAnswers:
         self._store = store
         self._waiting: list[tuple[Trace, asyncio.Future[None]]] = []
         self._worker: asyncio.Task[None] | None = None
+        self._begins = 0.0
 
     async def keep(self, trace: Trace) -> None:
         """Return when the answer is on the disk. Raises: OSError."""
@@ -164,6 +239,8 @@ class DurableAnswers:
 
     async def _work(self) -> None:
         while self._waiting:
+            await asyncio.sleep(self._begins - time.monotonic())
+            self._begins = time.monotonic() + self._store.pause_seconds
             # All that came while the disk was busy goes in one write: one flush for hundreds of answers.
             batch, self._waiting = self._waiting, []
             fault: Exception | None = None
@@ -174,6 +251,14 @@ class DurableAnswers:
             for _, done in batch:
                 if not done.done():
                     done.set_result(None) if fault is None else done.set_exception(fault)
+
+
+def any_dropped(root: Path) -> bool:
+    """Tell whether any answer was ever dropped from the traces at a folder. Raises: BucketError, ObjectsError."""
+    shared = shared_traces(root)
+    if shared is not None:
+        shared.pull()
+    return any(drop_files(root / "dropped"))
 
 
 def _standing(entries: Sequence[Entry], lengths: Lengths) -> Standing:

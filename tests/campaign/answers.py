@@ -19,6 +19,7 @@ from pathlib import Path
 
 import click
 
+from orca_recipes.objects.objects import Objects
 from orca_recipes.traces.trace_lines import Trace, decode
 from orca_recipes.traces.trace_segments import segments
 from tests.campaign.trial import HOME, end_group, promise_of, table
@@ -46,6 +47,34 @@ kind = "chatml"
 [packing]
 row_tokens = 512
 """
+
+
+@dataclass(frozen=True)
+class InFolder:
+    """Traces of a folder, seen from outside."""
+
+    place: str
+
+    def files(self) -> list[bytes]:
+        return [path.read_bytes() for path in segments(Path(self.place) / "segments")]
+
+    def environment(self, host: int) -> dict[str, str]:
+        """What tells a host from others: here there is one."""
+        return {}
+
+
+@dataclass(frozen=True)
+class AtAddress(InFolder):
+    """Traces at an address, collected into by another host after each kill. folder: where the caches of hosts lie."""
+
+    folder: Path
+
+    def files(self) -> list[bytes]:
+        objects = Objects.at(self.place)
+        return [objects.get(one.key) for one in objects.listed("segments")]
+
+    def environment(self, host: int) -> dict[str, str]:
+        return {"ORCA_CACHE": str(self.folder / f"host-{host}"), "ORCA_LEASE_SECONDS": "5"}
 
 
 @dataclass
@@ -102,29 +131,32 @@ def killed(
     most: int,
     latest: float,
     more: tuple[str, ...] = (),
+    traces: InFolder | None = None,
 ) -> Killed:
     """Kill a build whenever it has collected for a while, at most so often, and let the last one end.
 
     Args:
         latest: seconds after its first answer within which a build is killed. more: words of the killed command.
+        traces: by default in a folder beside the build.
     """
     recipe = written(folder, base_url, questions)
+    traces = traces or InFolder(str(folder / "killed" / "traces"))
     found = Killed(questions)
     durable: dict[str, int] = {}
     while found.kills < most:
-        process = begun(recipe, folder, "killed", more)
-        if not _killed_while_collecting(process, folder / "killed" / "traces", chance, latest):
+        process = begun(recipe, folder, "killed", more, traces, found.kills)
+        if not _killed_while_collecting(process, traces, chance, latest):
             break
         found.kills += 1
         asked = Counter(asked_at(base_url))
-        for key in kept(folder / "killed" / "traces"):
+        for key in kept(traces):
             durable.setdefault(key, asked[key])
     else:
-        begun(recipe, folder, "killed", more).wait()
+        begun(recipe, folder, "killed", more, traces, found.kills).wait()
     found.told = json.loads((folder / "killed" / "told.json").read_bytes())["answers"]["maybe_billed_twice"]
     found.asked = Counter(asked_at(base_url))
     found.again = Counter({key: found.asked[key] - before for key, before in durable.items()})
-    final = kept(folder / "killed" / "traces")
+    final = kept(traces)
     found.faults += _faults(found, durable, final)
     undisturbed = begun(recipe, folder, "undisturbed")
     if undisturbed.wait():
@@ -144,13 +176,16 @@ def written(folder: Path, base_url: str, questions: int, concurrency: int = 32) 
     return path
 
 
-def begun(recipe: Path, folder: Path, name: str, more: tuple[str, ...] = ()) -> "subprocess.Popen[bytes]":
+def begun(
+    recipe: Path, folder: Path, name: str, more: tuple[str, ...] = (), traces: InFolder | None = None, host: int = 0
+) -> "subprocess.Popen[bytes]":
     """The build, in a process group of its own; what it says is in two files."""
     here = folder / name
     here.mkdir(exist_ok=True)
-    places = ["--store", here / "store", "--out", here / "out", "--traces", here / "traces", "--workers", "1"]
+    traces = traces or InFolder(str(here / "traces"))
+    places = ["--store", here / "store", "--out", here / "out", "--traces", traces.place, "--workers", "1"]
     command = [sys.executable, "-m", "orca_recipes.cli", "build", str(recipe), *map(str, places), "--json", *more]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(here / "cache")}
+    environment = {**os.environ, "XDG_CACHE_HOME": str(here / "cache"), **traces.environment(host)}
     with (here / "said.txt").open("ab") as said, (here / "told.json").open("wb") as told:
         return subprocess.Popen(command, cwd=HOME, stdout=told, stderr=said, start_new_session=True, env=environment)
 
@@ -162,11 +197,11 @@ def asked_at(base_url: str) -> dict[str, int]:
     return found
 
 
-def kept(traces: Path) -> set[str]:
-    """The questions whose answers are on the disk, as the server knows them."""
+def kept(traces: InFolder) -> set[str]:
+    """The questions whose answers are kept, as the server knows them."""
     found = set()
-    for path in segments(traces / "segments"):
-        for line in path.read_bytes().splitlines(keepends=True):
+    for data in traces.files():
+        for line in data.splitlines(keepends=True):
             trace = decode(line) if line.endswith(b"\n") else None
             if trace is not None:
                 found.add(key_of(_body(trace)))
@@ -180,7 +215,7 @@ def _body(trace: Trace) -> dict[str, object]:
 
 
 def _killed_while_collecting(
-    process: "subprocess.Popen[bytes]", traces: Path, chance: random.Random, latest: float
+    process: "subprocess.Popen[bytes]", traces: InFolder, chance: random.Random, latest: float
 ) -> bool:
     """Kill a build some time after it kept its first answer; False where it ended by itself."""
     size = _size(traces)
@@ -195,8 +230,8 @@ def _killed_while_collecting(
     return process.wait() == -signal.SIGKILL
 
 
-def _size(traces: Path) -> int:
-    return sum(path.stat().st_size for path in segments(traces / "segments"))
+def _size(traces: InFolder) -> int:
+    return sum(map(len, traces.files()))
 
 
 def _faults(found: Killed, durable: dict[str, int], final: set[str]) -> list[str]:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import click
 
+from tests.campaign.answers import AtAddress as AnswersAtAddress
 from tests.campaign.answers import killed as killed_collections
 from tests.campaign.ray_nodes import RayNodes
 from tests.campaign.sites import AtAddress, OnDisk, reaching
@@ -102,7 +103,7 @@ def cluster(file: Path | None, recipe: str, rounds: int, verbs: tuple[str, ...],
                 rows.append(trial(world))
                 click.echo(json.dumps(asdict(rows[-1])), err=True)
         if not verbs and (not only or "answers" in only):
-            rows.append(_collections_killed(Path(folder), world))
+            rows += _collections_killed(Path(folder), world)
         if not verbs and (not only or "undisturbed" in only):
             rows += _undisturbed(Path(folder), world)
     _tell(rows)
@@ -273,9 +274,16 @@ def _judged(world: _World, trial: OnDisk, verb: str, outcome: _Outcome, seconds:
     )
 
 
-def _collections_killed(folder: Path, world: _World) -> Kill:
-    """Kill collections of answers, whose build goes to the cluster; the server counts what it was asked."""
-    place = folder / "answers"
+def _collections_killed(folder: Path, world: _World) -> Iterator[Kill]:
+    """Kill collections of answers, whose build goes to the cluster, into a folder and into an address, there on another
+    host each time."""
+    yield _collection_killed(folder / "answers", world, None)
+    place = folder / "answers-s3"
+    yield _collection_killed(place, world, AnswersAtAddress(f"s3://{world.server.bucket}/traces", place))
+
+
+def _collection_killed(place: Path, world: _World, traces: AnswersAtAddress | None) -> Kill:
+    """Kill collections of answers; the server counts what it was asked."""
     place.mkdir()
     began = time.monotonic()
     with running_apart(place, "--delay", str(_ANSWER_SECONDS)) as base_url:
@@ -287,13 +295,15 @@ def _collections_killed(folder: Path, world: _World) -> Kill:
             most=_COLLECTIONS_KILLED,
             latest=_KILLED_WITHIN_SECONDS,
             more=world.disk.more,
+            traces=traces,
         )
     told = (
         f"{found.kills} kills; {found.asked.total()} requests for {_QUESTIONS} questions, {found.in_flight_again} "
         f"asked twice, {found.told} told as perhaps billed twice; kept answers asked again: {found.again.total()}"
     )
     within, seconds = found.kills > 0, round(time.monotonic() - began, 1)
-    return Kill("command", "folder", "answer", within, not found.faults, tuple(found.faults), seconds, told=told)
+    store = "folder" if traces is None else "S3"
+    return Kill("command", store, "answer", within, not found.faults, tuple(found.faults), seconds, told=told)
 
 
 def _undisturbed(folder: Path, world: _World) -> Iterator[Kill]:

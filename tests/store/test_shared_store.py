@@ -56,8 +56,11 @@ def test_a_part_that_one_host_finished_is_not_made_again_by_another(hosts: Hosts
         raise KeyboardInterrupt
     with hosts.store("b").working_on(stage("cot")) as folder:
         assert not folder.published
-        assert folder.has_part("part")
-        assert not folder.has_part("next")
+        assert folder.has_parts(["part", "next"]) == [True, False]
+        # It is fetched by whoever reads it, and by nobody else.
+        assert not (folder.path / "part.arrow").exists()
+        hosts.objects.delete([one.key for one in hosts.objects.listed("stages") if ".arrow." in one.key])
+        assert not folder.has_part("part")
 
 
 def test_a_part_that_was_made_on_a_node_is_found_by_its_driver(hosts: Hosts):
@@ -158,19 +161,32 @@ def test_cleaning_removes_what_nodes_sent_to_a_build_that_died_but_not_while_ano
     assert not hosts.objects.listed("sent")
 
 
-def test_what_is_damaged_at_the_address_is_made_again(hosts: Hosts):
-    finished(hosts.store("a"), "cot").path
+def test_what_is_damaged_at_the_address_is_told_when_it_is_read_and_made_again(hosts: Hosts):
+    finished(hosts.store("a"), "cot")
     (key,) = [one.key for one in hosts.objects.listed("stages") if ".arrow." in one.key]
     hosts.objects.put(key, b"damaged")
-    said: list[str] = []
-    with pytest.raises(StoreError, match="is not what was written"):
+    assert hosts.store("c").folder(stage("cot")).is_sound("read cot")
+    with pytest.raises(StoreError, match="is not what was written; build again"):
         hosts.store("c").folder(stage("cot")).parts()[0].file(".arrow")
+    with hosts.store("b").working_on(stage("cot")) as folder:
+        assert not folder.published
+        assert not folder.has_part("part")
+    finished(hosts.store("b"), "cot")
+    assert hosts.objects.get(key) == b"columns"
+    assert hosts.store("d").folder(stage("cot")).is_sound("read cot")
+
+
+@pytest.mark.parametrize("left", [None, b"torn"])
+def test_what_an_address_lacks_is_found_without_reading_it(hosts: Hosts, left: bytes | None):
+    finished(hosts.store("a"), "cot")
+    (key,) = [one.key for one in hosts.objects.listed("stages") if ".arrow." in one.key]
+    hosts.objects.delete([key]) if left is None else hosts.objects.put(key, left)
+    said: list[str] = []
     with hosts.store("b").working_on(stage("cot")) as folder:
         assert not folder.is_sound("read cot", said.append)
         assert not folder.has_part("part")
-    assert "read cot: damaged in the store (part.arrow is missing)" in said[0]
+    assert said == ["read cot: damaged in the store (part is missing); what is damaged is made again"]
     finished(hosts.store("b"), "cot")
-    assert hosts.objects.get(key) == b"columns"
     assert hosts.store("d").folder(stage("cot")).is_sound("read cot")
 
 

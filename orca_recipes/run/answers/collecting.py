@@ -5,7 +5,7 @@ What is bought is counted here, because a stage that the store holds already was
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
@@ -14,14 +14,15 @@ from orca_recipes.contract.kinds import Teacher
 from orca_recipes.counted import counted
 from orca_recipes.errors import LockError, TraceError
 from orca_recipes.plan.used_parts import collects, taken_collections
+from orca_recipes.run.answers.ask import asked_parts, keys_of
 from orca_recipes.run.answers.best_of import Rounds
 from orca_recipes.run.answers.panel import panel_for
 from orca_recipes.run.answers.session import Bought, Questions, Session, spent_before, writing_traces
 from orca_recipes.run.answers.stored_answers import missing
 from orca_recipes.run.conversations.course import course_of
 from orca_recipes.run.work.bench import Bench
-from orca_recipes.traces.sent_requests import SentRequests
-from orca_recipes.traces.trace_store import TraceStore
+from orca_recipes.traces.sent_requests import InFlight
+from orca_recipes.traces.trace_store import Standing, TraceStore, default_root
 
 Result = TypeVar("Result")
 
@@ -59,7 +60,7 @@ def check_locked(bench: Bench, subject: str, digest: str, traces: TraceStore) ->
     locked = bench.locked_answers.get(subject, digest)
     if locked != digest:
         raise LockError(
-            f"answers to {subject}: the trace store {traces.root} holds others than those that were locked "
+            f"answers to {subject}: the trace store {traces.name} holds others than those that were locked "
             f"({locked} are locked, {digest} are here); say where those are with --traces, or build without "
             "--locked"
         )
@@ -100,10 +101,16 @@ def _buy(
     bench: Bench, name: str, teacher: Teacher, traces: TraceStore, asked: list[Questions], wanted: list[Questions]
 ) -> None:
     """Buy what the traces lack of the wanted questions; asked: all whose cost counts towards the budget."""
-    with writing_traces(traces.root), SentRequests(traces.root / "sent") as sent:
-        number, again, twice = _lacking(bench, teacher, traces, wanted, sent)
+    if not _is_lacking(bench, teacher, traces, wanted):
+        return
+    with (
+        writing_traces(traces),
+        traces.asking(teacher.sampling(), bench.progress.say),
+        traces.in_flight() as sent,
+    ):
+        # Another host may have bought them while this one waited.
+        number, again = _lacking(bench, teacher, traces, wanted, sent)
         if not number:
-            _tell(bench, twice, sent)
             return
         _refuse_locked(bench, name, number, traces)
         if again:
@@ -120,39 +127,78 @@ def _buy(
             finally:
                 for subject, bought in session.bought.items():
                     bench.shared(Collecting).bought.setdefault(subject, Bought()).join(bought)
-        _tell(bench, twice | session.twice, sent)
     traces.refresh()
 
 
-def _tell(bench: Bench, twice: Mapping[bytes, str], sent: SentRequests) -> None:
-    """Count what may be billed twice: at the end, since a run that is killed before has told nobody."""
-    for key, subject in twice.items():
-        bench.shared(Collecting).bought.setdefault(subject, Bought()).maybe_billed_twice += sent.tell(key)
+def count_billed_twice(bench: Bench) -> None:
+    """Count what may be billed twice of the recipe's answered requests, and have it told.
+
+    It is done when all else is done: a run that is killed before has told nobody, and the next one does.
+    """
+    folders = [
+        (f"{dataset}/{collection}", bench.recipe.datasets[dataset].teacher)
+        for dataset in bench.recipe.datasets
+        if collects(bench.recipe, dataset)
+        for collection in taken_collections(bench.recipe, dataset)
+        if bench.folder(f"ask {dataset}/{collection}").published
+    ]
+    if not folders:
+        return
+    with TraceStore(bench.traces or default_root()) as traces, writing_traces(traces):
+        if not traces.has_in_flight():
+            return
+        with traces.in_flight() as sent:
+            traces.refresh()
+            for subject, teacher in folders:
+                twice = _told_twice(bench, subject, bench.recipe.teachers[teacher], traces, sent)
+                bench.shared(Collecting).bought.setdefault(subject, Bought()).maybe_billed_twice += twice
+
+
+def _told_twice(bench: Bench, subject: str, teacher: Teacher, traces: TraceStore, sent: InFlight) -> int:
+    twice = 0
+    for part in asked_parts(bench.folder(f"ask {subject}")) if sent.open or sent.untold else ():
+        keys = [key for key in keys_of(part) if key in sent.open or key in sent.untold]
+        for key, stand in traces.standings(keys, teacher.lengths()).items():
+            if stand.last is not None:
+                sent.answered(key)
+            twice += sent.tell(key)
+    return twice
+
+
+def _is_lacking(bench: Bench, teacher: Teacher, traces: TraceStore, wanted: list[Questions]) -> bool:
+    """Tell whether the traces lack any answer."""
+    return any(
+        _is_missing(bench, stand)
+        for each in wanted
+        for _, standings in missing(each.asked, traces, teacher.lengths(), each.chosen)
+        for stand in standings.values()
+    )
 
 
 def _lacking(
-    bench: Bench, teacher: Teacher, traces: TraceStore, wanted: list[Questions], sent: SentRequests
-) -> tuple[int, int, dict[bytes, str]]:
-    """Count the answers missing from the traces, and those of them that stopped runs had asked for. Map requests of
-    such runs that were answered at a second try, and not reported yet, to their subjects."""
+    bench: Bench, teacher: Teacher, traces: TraceStore, wanted: list[Questions], sent: InFlight
+) -> tuple[int, int]:
+    """Count the answers missing from the traces, and those of them that stopped runs had asked for."""
     number = again = 0
-    twice: dict[bytes, str] = {}
     for each in wanted:
         for _, standings in missing(each.asked, traces, teacher.lengths(), each.chosen):
             for key, stand in standings.items():
-                is_missing = (stand.entry if bench.may_buy else stand.last) is None
+                is_missing = _is_missing(bench, stand)
                 number += is_missing
                 again += is_missing and key in sent.open
-                if not is_missing and (key in sent.open or key in sent.untold):
+                if not is_missing and key in sent.open:
                     sent.answered(key)
-                    twice[key] = each.subject
-    return number, again, twice
+    return number, again
+
+
+def _is_missing(bench: Bench, stand: Standing) -> bool:
+    return (stand.entry if bench.may_buy else stand.last) is None
 
 
 def _refuse_locked(bench: Bench, name: str, number: int, traces: TraceStore) -> None:
     if not bench.may_buy:
         raise LockError(
-            f"teachers.{name}: the trace store {traces.root} lacks {number:,} of the answers that the "
+            f"teachers.{name}: the trace store {traces.name} lacks {number:,} of the answers that the "
             f"recipe needs, and --locked buys none; bring the traces (`orca-recipe traces import`), say where "
             "they are with --traces, or build without --locked"
         )
@@ -168,6 +214,6 @@ def unless_gone(traces: TraceStore, work: Callable[[], Result]) -> Result:
         return work()
     except KeyError as error:
         raise TraceError(
-            f"the trace store {traces.root} lacks {counted(error.args[0], 'answer')} just asked for: the teacher did "
+            f"the trace store {traces.name} lacks {counted(error.args[0], 'answer')} just asked for: the teacher did "
             "not keep them, or something removed them; run the same command again"
         ) from error

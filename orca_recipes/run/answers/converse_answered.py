@@ -46,7 +46,7 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
     asked, answers = bench.folder(f"ask {subject}"), bench.folder(f"answer {subject}")
     parts, course = asked_parts(asked), course_of(bench, dataset, collection)
     tasks = [
-        AnsweredTask(part.name, folder.path, part.file(".arrow"), answers.file(f"{part.name}.arrow"), course)
+        AnsweredTask(part.name, folder.path, part.path(".arrow"), answers.path / f"{part.name}.arrow", course)
         for part in parts
     ]
     sizes = [part.report["out"] for part in parts]

@@ -8,9 +8,10 @@ them twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from orca_recipes import trust
@@ -23,7 +24,8 @@ from orca_recipes.run.answers.stored_answers import Chosen, missing
 from orca_recipes.store.disk_faults import writing
 from orca_recipes.store.stage_folder import Part, StageFolder
 from orca_recipes.traces.question_claims import KeyClaims
-from orca_recipes.traces.sent_requests import SentRequests
+from orca_recipes.traces.sent_requests import InFlight
+from orca_recipes.traces.shared_sent import GROUP, SharedSent
 from orca_recipes.traces.trace_lines import Question, Trace
 from orca_recipes.traces.trace_store import DurableAnswers, TraceStore
 
@@ -78,20 +80,18 @@ class Session:
     """One teacher's collecting. After `run`, `bought` holds what was bought for each subject.
 
     name: the teacher's in the recipe. sent: what is in flight, and what dead runs left. only: the keys that are asked,
-    all that are missing where it is null. twice: requests that were sent again before they were answered, each with its
-    subject.
+    all that are missing where it is null.
     """
 
     name: str
     teacher: Teacher
     questions: Sequence[Questions]
     traces: TraceStore
-    sent: SentRequests
+    sent: InFlight
     panel: Panel
     spent_usd: float = 0.0
     only: frozenset[bytes] | None = None
     bought: dict[str, Bought] = field(default_factory=dict)
-    twice: dict[bytes, str] = field(default_factory=dict)
     _in_flight: dict[bytes, tuple[str, Question]] = field(default_factory=dict)
     _again: dict[bytes, Request] = field(default_factory=dict)
     _retries: int = 0
@@ -117,6 +117,7 @@ class Session:
 
     def begin(self, request: Request, endpoint: str, *, once: bool = False) -> str:
         """Write down what goes out now; see `Sendings`. Raises: TraceError."""
+        self.traces.may_ask()
         with self._writing():
             return self.sent.begin(request.key, endpoint, once=once)
 
@@ -142,7 +143,7 @@ class Session:
             await durable.drain()
 
     async def _ask(self, requests: AsyncIterator[Request], durable: DurableAnswers, budget: Budget) -> None:
-        keep, notes = self._keeping(durable), self.traces.root / "notes"
+        keep, notes = self._keeping(durable), self.traces.notes
         requests = requests if self.teacher.tells_sendings else self._as_sent(requests)
         await self.teacher.collect(Collecting(requests, keep, self.panel, budget, notes, self))
 
@@ -153,7 +154,7 @@ class Session:
             yield request
 
     def _writing(self) -> AbstractContextManager[None]:
-        return writing_traces(self.traces.root)
+        return writing_traces(self.traces)
 
     async def _ticking(self) -> None:
         while True:
@@ -174,8 +175,6 @@ class Session:
             is_last = answer.finish_reason != CUT or answer.max_tokens == last
             if subject is not None and question is not None:
                 self.bought[subject].add(answer, usd)
-                if answer.key in self.sent.untold:
-                    self.twice[answer.key] = subject
                 if not is_last and not self.teacher.tells_sendings:
                     self.begin(question.request(answer.key, None), self.name)
                 if answer.is_empty and self._retries:
@@ -242,17 +241,30 @@ class Session:
     ) -> AsyncIterator[Request]:
         """Claim these keys and yield the requests that are ours to ask; add those asked by others to `others`."""
         mine = claims.claim(keys)
-        self.traces.refresh()
+        self.traces.refresh(anew=False)
         standings = self.traces.standings(keys, self.teacher.lengths())
         rest = [key for key in keys if key not in mine and standings[key].entry is None]
         if rest:
             others.append((subject, part, rest))
         limits = {key: standings[key].max_tokens for key in keys if key in mine and standings[key].entry is None}
-        for request in requests_of(part, limits):
+        async for request in self._written_down(requests_of(part, limits)):
             question = Question(request.messages, self._sampling, request.sample, request.beside, request.tools)
             self.bought[subject].asked += request.key not in self._in_flight
             self._in_flight[request.key] = (subject, question)
             yield request
+
+    async def _written_down(self, requests: Iterator[Request]) -> AsyncIterator[Request]:
+        """Yield requests; where hosts share the traces, after those that come next are written down together."""
+        if not isinstance(self.sent, SharedSent):
+            for request in requests:
+                yield request
+            return
+        while group := list(islice(requests, GROUP)):
+            # A snapshot is made here, where requests come and go, and sent where nobody waits for it.
+            coming = self.sent.foresee([request.key for request in group])
+            await asyncio.to_thread(self.sent.send, coming)
+            for request in group:
+                yield request
 
 
 async def _one_by_one(requests: Sequence[Request]) -> AsyncIterator[Request]:
@@ -267,9 +279,10 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return next((fault for fault in faults if isinstance(fault, OrcaError)), faults[0])
 
 
-def writing_traces(root: Path) -> AbstractContextManager[None]:
-    """Turn a refusal to write in the trace store at `root` into one sentence. Raises: TraceError."""
-    return writing(root, f"the trace store {root}", "choose another with --traces or ORCA_TRACES", TraceError)
+def writing_traces(traces: TraceStore) -> AbstractContextManager[None]:
+    """Turn a refusal to write in a trace store into one sentence. Raises: TraceError."""
+    what = f"the trace store {traces.name}"
+    return writing(traces.root, what, "choose another with --traces or ORCA_TRACES", TraceError)
 
 
 def spent_before(questions: Sequence[Questions], teacher: Teacher, traces: TraceStore) -> float:

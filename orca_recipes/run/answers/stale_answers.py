@@ -22,8 +22,7 @@ from orca_recipes.shards.manifest import Manifest
 from orca_recipes.store.arrow_files import read_frame
 from orca_recipes.store.stage_folder import StageFolder
 from orca_recipes.store.store import Store
-from orca_recipes.traces.drops import drop_files
-from orca_recipes.traces.trace_store import TraceStore, default_root
+from orca_recipes.traces.trace_store import TraceStore, any_dropped, default_root
 
 if TYPE_CHECKING:
     import polars as pl
@@ -96,7 +95,7 @@ def _is_all_empty(folder: StageFolder) -> bool:
 
 
 def _any_dropped(traces: Path | None) -> bool:
-    return any(drop_files((traces or default_root()) / "dropped"))
+    return any_dropped(traces or default_root())
 
 
 def _is_packed_of(dataset: str, subjects: list[tuple[str, Lengths]], plan: Plan, store: Store) -> bool:

@@ -101,12 +101,12 @@ class _Comparing:
         return [
             Pool(
                 f"rows-{collection}-{part.name}",
-                part.file(MADE),
+                part.path(MADE),
                 collection,
                 collection,
                 part.report["out"],
                 passed_mask(part),
-                asked=part.file(BESIDE),
+                asked=part.path(BESIDE),
             )
             for part in converse.parts()
             if part.name != ACCOUNT

@@ -72,7 +72,7 @@ class Known:
     def is_sound(self) -> bool:
         """Tell whether the part still matches its receipt; every byte is read."""
         try:
-            return StageFolder(self.folder).has_part(self.part)
+            return not StageFolder(self.folder).part_faults(self.part)
         except OSError:
             return False
 

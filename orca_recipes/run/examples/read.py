@@ -163,7 +163,7 @@ def batches_of(folder: StageFolder) -> list[Batch]:
     found, start = [], 0
     for part in folder.parts():
         for batch in part.report.get("batches", ()):
-            found.append(Batch(part.file(batch["suffix"]), start, start + batch["rows"]))
+            found.append(Batch(part.path(batch["suffix"]), start, start + batch["rows"]))
             start += batch["rows"]
     return found
 
@@ -247,7 +247,7 @@ def _joined_digests(digests: Sequence[Digests]) -> Iterator[tuple[np.ndarray, np
 
 
 def _paths(parts: Sequence[Part]) -> list[Path]:
-    return [part.file(batch["suffix"]) for part in parts for batch in part.report["batches"]]
+    return [part.path(batch["suffix"]) for part in parts for batch in part.report["batches"]]
 
 
 def _refuse_many_bad_rows(rejected: pl.DataFrame, others: int, collection: str, source: Source) -> None:

@@ -97,6 +97,7 @@ def _cut(
     if encoder is None:
         return _WHY.get(packer.overlong, "longer than a row")
     flags = int(columns["flags"][index])
+    unit.shard_files()
     return cut_example(unit.prefix, index, packer=packer, flags=flags, encoder=encoder, turn_ends=turn_ends)
 
 

@@ -11,9 +11,11 @@ import numpy as np
 from orca_recipes.plan.used_parts import taken_collections
 from orca_recipes.run.tokens.ledger import LEDGER, read_ledger
 from orca_recipes.run.work.bench import Bench
+from orca_recipes.shards.layout import index_path, tokens_path
 from orca_recipes.shards.records import ALL_TURNS, WINDOW
 from orca_recipes.shards.text_columns import numbers
 from orca_recipes.store.arrow_files import one_piece, read_frame, read_table
+from orca_recipes.store.shared_stage import file_at_hand
 from orca_recipes.store.stage_folder import Part, StageFolder
 from orca_recipes.store.taken_over import is_taken
 
@@ -39,6 +41,10 @@ class Unit:
     collection: str
     prefix: Path
     is_taken: np.ndarray | None = None
+
+    def shard_files(self) -> tuple[Path, Path]:
+        """Return the files of its tokens and its index, fetched where they are missing here."""
+        return file_at_hand(tokens_path(self.prefix)), file_at_hand(index_path(self.prefix))
 
     @property
     def records(self) -> Path:
@@ -69,14 +75,13 @@ def only_taken(values: np.ndarray, unit: Unit) -> np.ndarray:
 
 def units_of(folders: Sequence[tuple[str, StageFolder]]) -> list[Unit]:
     """List the tokenized parts of a dataset from pairs of a collection and its finished `tokenize` stage."""
-    found = []
+    found: list[Unit] = []
     for collection, folder in folders:
         parts = folder.parts()
         taken = _taken(parts)
-        for part in parts:
-            if "tokens" in part.report:  # the others tell where rows went
-                found.append(Unit(collection, part.file(""), taken.get(part.name)))
-                part.file(RECORDS)  # read soon; where the part was made elsewhere it is not here yet
+        # The others tell where rows went.
+        units = (part for part in parts if "tokens" in part.report)
+        found += [Unit(collection, part.path(""), taken.get(part.name)) for part in units]
     return found
 
 

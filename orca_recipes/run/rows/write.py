@@ -24,7 +24,7 @@ from orca_recipes.run.rows.units import Unit
 from orca_recipes.run.segments.ragged import gathered_rows, ragged
 from orca_recipes.shards.digests import file_digest
 from orca_recipes.shards.files import map_file
-from orca_recipes.shards.layout import index_path, records_path, starts_example, tokens_path
+from orca_recipes.shards.layout import records_path, starts_example, tokens_path
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.records import Records, write_table
 from orca_recipes.shards.segments import Segments
@@ -136,7 +136,7 @@ def _opened(prefixes: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> 
 
 
 def _stamps(units: Sequence[Unit]) -> tuple[tuple[int, int], ...]:
-    files = [path for unit in units for path in (tokens_path(unit.prefix), index_path(unit.prefix))]
+    files = [path for unit in units for path in unit.shard_files()]
     return tuple((status.st_ino, status.st_mtime_ns) for status in map(Path.stat, files))
 
 

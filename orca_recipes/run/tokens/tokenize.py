@@ -168,12 +168,15 @@ def _tokenized(
 
 def _forget_broken(folder: StageFolder, tasks: Sequence[TokenizeTask]) -> None:
     """Forget finished parts whose units, taken over from earlier stages, are no longer whole, to make them anew."""
-    for task in tasks:
-        if folder.has_part(task.name):
-            units = folder.part(task.name).report.get("units", [])
-            # A part's examples may lie in a unit that was taken over: where that is damaged, the part is made again.
-            if not all(folder.has_part(unit) for unit in units if unit != task.name):
-                folder.forget(task.name)
+    names = [task.name for task in tasks]
+    there = [name for name, is_there in zip(names, folder.has_parts(names), strict=True) if is_there]
+    # A part's examples may lie in a unit that was taken over: where that is damaged, the part is made again.
+    units = {name: [unit for unit in folder.part(name).report.get("units", []) if unit != name] for name in there}
+    wanted = sorted({unit for of_part in units.values() for unit in of_part})
+    sound = dict(zip(wanted, folder.has_parts(wanted), strict=True))
+    for name, of_part in units.items():
+        if not all(sound[unit] for unit in of_part):
+            folder.forget(name)
 
 
 @dataclass(frozen=True)
@@ -220,7 +223,7 @@ class Tokenized:
 def together(parts: Sequence[Part]) -> list[list[Part]]:
     """Return neighbouring parts of conversations in groups that are tokenized at once, the same for any number of
     workers."""
-    sizes = np.array([part.file(".arrow").stat().st_size for part in parts], dtype=np.int64)
+    sizes = np.array([part.bytes(".arrow") for part in parts], dtype=np.int64)
     before = np.cumsum(sizes) - sizes
     group = before // max(min(GROUP_BYTES, int(sizes.sum()) // FEWEST_GROUPS), 1)
     bounds = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(parts)]

@@ -118,7 +118,7 @@ class Bench:
         unit: str,
     ) -> list[Result]:
         """Run the tasks whose parts are not there yet; sizes are what each counts for in the progress."""
-        there = [folder.has_part(task.name) for task in tasks]
+        there = folder.has_parts([task.name for task in tasks])
         todo = [place for place, is_there in enumerate(there) if not is_there]
         self.found[stage] = sum(
             _rows_of(folder.part(task.name)) for task, is_there in zip(tasks, there, strict=True) if is_there

@@ -12,9 +12,11 @@ from orca_recipes.contract.answers import Collecting
 from orca_recipes.errors import BudgetSpent, LockError, TeacherError, TraceError
 from orca_recipes.explain.explain import explain_place
 from orca_recipes.progress import Progress
-from orca_recipes.run.build import build
+from orca_recipes.run.build import build, made
+from orca_recipes.run.publish import Publication
 from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.manifest import Manifest
+from orca_recipes.traces.sent_requests import SentRequests
 from orca_recipes.traces.trace_segments import SegmentWriter
 from orca_recipes.traces.trace_store import TraceStore
 from tests.run.answers.bought import World
@@ -233,3 +235,25 @@ def test_rejections_are_counted_by_collection_task_strategy_and_reason(world: Wo
     (stage,) = [stage for stage in manifest.datasets["main"].stages if stage.name == "converse main/sums"]
     assert sum(each.answers for each in counts) == sum(stage.rejected.values())
     assert {each.task for each in counts if each.stage == "filter length"} == {"sum-0", "sum-1", "sum-2"}
+
+
+def test_what_may_be_billed_twice_is_told_by_the_next_run_where_one_is_killed_after_collecting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build(traces="other")
+    key = bytes.fromhex(world.questions[0]["key"])
+    with SentRequests(world.folder / "traces" / "sent") as sent:
+        sent.begin(key, "oracle", once=False)
+
+    def killed(_: Publication) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Publication, "publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            world.build(store="store anew", out="anew")
+    asked = len(world.questions)
+    told = [made(world.asked(store="store anew", out=out), Progress()).maybe_billed_twice for out in ("anew", "later")]
+    assert told == [1, 0]
+    assert len(world.questions) == asked
+    assert not list((world.folder / "traces" / "sent").iterdir())
