@@ -120,7 +120,7 @@ class OpenAI(ChatTeacher):
     async def _collect_batches(self, collecting: Collecting) -> None:
         if collecting.notes is None:
             raise TeacherError(
-                'mode = "batch" needs a folder for its notes: keep the traces in one (--traces DIR), or use mode = "live"'
+                'mode = "batch" needs a folder for its notes: keep the traces in one (--traces), or use mode = "live"'
             )
         told = {**self.sampling(), "endpoints": sorted(endpoint.base_url for endpoint in self.endpoints)}
         if self.token_limit != "max_tokens":
