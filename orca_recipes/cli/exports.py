@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from orca_recipes.cli.options import BUILD, JSON, DiskPath, print_json, print_text
+from orca_recipes.contract.spelling import printable, quoted
 from orca_recipes.counted import counted
-from orca_recipes.errors import ExportError
+from orca_recipes.errors import ExportError, PluginError
 
 if TYPE_CHECKING:
     from orca_recipes.catalogue import Catalogue
@@ -58,6 +60,13 @@ def _summary(directory: Path, examples: int, tokens: int, labels: int) -> str:
     return f"{directory}: {sizes}; how to set the trainer: {directory / 'README.md'}"
 
 
+def _read_by(catalogue: Catalogue, trainer: str) -> str:
+    """List the exporters that name a trainer in the first line of their docstring ("trl": hf, messages, rl)."""
+    words = re.compile(rf"\b{re.escape(trainer)}\b", re.IGNORECASE)
+    kinds = {offer.name: catalogue.kind(offer.hook, offer.name) for offer in catalogue.offers("orca_exporters")}
+    return ", ".join(name for name, kind in kinds.items() if words.search((kind.__doc__ or "").partition("\n")[0]))
+
+
 def _chosen(catalogue: Catalogue, name: str, options: tuple[str, ...]) -> Exporter:
     """Make the exporter with its options from `--set`. Raises: PluginError, ExportError."""
     from pydantic import ValidationError
@@ -65,6 +74,9 @@ def _chosen(catalogue: Catalogue, name: str, options: tuple[str, ...]) -> Export
     from orca_recipes.recipe.complaint import complaints
     from orca_recipes.recipe.profile_layers import UnfitOverride, parse_override
 
+    offers = catalogue.offers("orca_exporters")
+    if ":" not in name and name not in {offer.name for offer in offers} and (written := _read_by(catalogue, name)):
+        raise PluginError(f"there is no exporter {quoted(name)}; what {printable(name)} reads is written by {written}")
     kind = catalogue.kind("orca_exporters", name)
     bare = name.rpartition(":")[2]
     table: dict[str, Any] = {}

@@ -110,7 +110,7 @@ def _offers_of(catalogue: Catalogue, name: str) -> list[Offer]:
     if not found:
         might = "".join(f"\n  a plugin that does not load might offer it: {plugin}" for plugin in catalogue.broken)
         known = {offer.name for offer in everything} | _tables().keys()
-        raise PluginError(f"there is no kind {quoted(name)}{hint(name, known)}{might}")
+        raise PluginError(f"there is no kind {quoted(name)}{hint(name, known)}; `orca-recipe kinds` lists all{might}")
     return found
 
 

@@ -198,8 +198,13 @@ def _show_rejected(directory: Path, dataset: str | None, as_json: bool, chosen: 
 @click.command()
 @LAZY_BUILD
 @click.option("--example", metavar="ID", help="The example with this id, or whose id begins so.")
-@click.option("--row", type=click.IntRange(min=0), metavar="R", help="With --at: this row of the build, from 0.")
-@click.option("--at", type=click.IntRange(min=0), metavar="TOKEN", help="The token at this place of the row, from 0.")
+@click.option("--row", type=click.IntRange(min=0), metavar="R", help="This row of the build, from 0.")
+@click.option(
+    "--at",
+    type=click.IntRange(min=0),
+    metavar="TOKEN",
+    help="With --row: the token at this place of it, from 0.  [default: 0]",
+)
 @click.option("--source", metavar="FILE:LINE", help="Forward from here; COLLECTION/FILE:LINE tells files apart.")
 @STORE
 @TRACES
@@ -214,7 +219,7 @@ def explain(
     traces: Path | None,
     as_json: bool,
 ) -> None:
-    """Say why a row is where it is: one of --example, --row with --at, or --source.
+    """Say why a row is where it is: one of --example, --row (with --at), or --source.
 
     From an example or a token back to the place it was read from, with all that happened on the way; or from a source's
     place forward, to where its row went or why it was rejected. FILE is the name that `show` prints; where rows are
@@ -223,14 +228,12 @@ def explain(
     """
     from orca_recipes.explain.explain import explain_example, explain_place, explain_token
 
-    if [example is not None, row is not None and at is not None, source is not None].count(True) != 1 or (
-        (row is None) != (at is None)
-    ):
-        raise click.UsageError("give one of --example ID, --row R with --at TOKEN, or --source FILE:LINE")
+    if [example is not None, row is not None, source is not None].count(True) != 1 or (row is None and at is not None):
+        raise click.UsageError("give one of --example ID, --row R (with --at TOKEN), or --source FILE:LINE")
     if example is not None:
         explanation = explain_example(directory, example, store=store, traces=traces)
-    elif row is not None and at is not None:
-        explanation = explain_token(directory, row, at, store=store, traces=traces)
+    elif row is not None:
+        explanation = explain_token(directory, row, at or 0, store=store, traces=traces)
     else:
         assert source is not None
         explanation = explain_place(directory, source, store=store, traces=traces)

@@ -36,6 +36,50 @@ from orca_recipes.cli.train import sample, train
 from orca_recipes.cli.trusted_hosts import trust
 from orca_recipes.errors import OrcaError
 
+_COMMANDS = {
+    "From data to a build": {
+        "init": "look at data and write the recipe that reads it",
+        "check": "say every fault of a recipe, each with its line",
+        "plan": "say what a build would do, why, and what it costs",
+        "build": "build it; again, only what changed",
+        "lock": "pin files, tokenizer and versions without building",
+    },
+    "Look at a build": {
+        "show": "print rows as text, with what is trained; --rejected",
+        "explain": "say why a token or row is there, or where it went",
+        "verify": "prove that nothing is damaged or forged",
+        "report": "write one page to look at in a browser",
+        "diff": "say what differs between two recipes, locks or builds",
+    },
+    "Train, or hand it on": {
+        "train": "train a model on a build",
+        "sample": "ask a trained checkpoint a question",
+        "import-hf": "begin from a Hugging Face model",
+        "export-hf": "make a Hugging Face model of a checkpoint",
+        "export": "write a build for another trainer (--to hf)",
+        "push": "upload a build or an export to a hub",
+        "card": "write the files that tell a hub what a build holds",
+    },
+    "Answers of models": {
+        "ask": "print or send the requests of one example",
+        "collect": "buy the answers that a recipe needs, build nothing",
+        "traces": "look at stored answers, export or drop them",
+        "trust": "allow hosts to be sent requests and keys",
+    },
+    "Keep": {
+        "archive": "pack a recipe with all that it reads",
+        "rebuild": "build an archive and compare the result",
+        "sign": "sign a build with an SSH key",
+        "clean": "free the store of stages that no build uses",
+    },
+    "Look up and extend": {
+        "kinds": "list what a recipe can choose; NAME shows one",
+        "schema": "print the JSON Schema that editors complete with",
+        "plugin": "write, test and list packages of kinds of your own",
+        "env": "print what a report of a bug needs",
+    },
+}
+"""The lines of `orca-recipe --help`, in the order in which a newcomer needs them."""
 _OBJECTS_A_COLLECTION = 200_000
 _MOST_CHARS = 4_000
 """Of a line of a sentence."""
@@ -43,6 +87,12 @@ _MOST_CHARS = 4_000
 
 class _Group(click.Group):
     """Turns every fault into a sentence and an exit status."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List commands by what they are for; click would cut the first sentence of each docstring at 80 columns."""
+        for title, lines in _COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(max(map(len, self.commands))), line) for name, line in lines.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -103,21 +153,10 @@ def main(traceback: bool) -> None:
     """Compile instruction-tuning data: one recipe becomes packed Megatron shards.
 
     \b
-    orca-recipe init DATA -o R.toml   look at data and write the recipe that reads it
-    orca-recipe check recipe.toml     say what is wrong with a recipe, all at once
-    orca-recipe plan recipe.toml      what a build would do, and why
-    orca-recipe build recipe.toml     build it (again: only what changed)
-    orca-recipe show build/NAME       look at rows
-    orca-recipe explain build/NAME    why a row is where it is, and where a source's row went
-    orca-recipe verify build/NAME     prove that nothing is damaged
-    orca-recipe trust add HOST VAR    which hosts recipes may send requests and keys to
-    orca-recipe diff A B              what changed between two recipes, locks or builds
-    orca-recipe report build/NAME     one page about it, to look at in a browser
-    orca-recipe export build/NAME     write it for another trainer (--to hf)
-    orca-recipe push build/NAME REPO  upload it, or an export, to a hub (private)
-    orca-recipe kinds                 what a recipe can choose from
-    orca-recipe plugin new NAME       a package of a kind of your own (--hook filters)
-    orca-recipe import-hf MODEL RUN   a Hugging Face model to train on, and export-hf back
+    orca-recipe init data.jsonl -o recipe.toml   first; then check, plan and
+    orca-recipe build recipe.toml                which makes build/NAME
+    orca-recipe show build/NAME                  and verify, explain, train
+    orca-recipe COMMAND --help                   every option of a command
     """
     # Parts are what runs side by side: more threads inside a process cost CPU and gain nothing. Read when polars and
     # numpy load; the threads of numpy's linear algebra, which nothing here needs, wait by spinning.

@@ -82,6 +82,10 @@ def build(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json
             )
     digests = f"data {manifest.data_digest}, manifest {manifest.digest}"
     print_text(f"{asked.directory}: {'built' if fresh else 'nothing to do'}, {digests}")
+    if fresh:
+        lost = any(stage.rejected for counts in manifest.datasets.values() for stage in counts.stages)
+        every = f"; every row that was lost: orca-recipe show {asked.directory} --rejected" if lost else ""
+        print_text(f"look at it: orca-recipe show {asked.directory}{every}")
 
 
 @click.command()

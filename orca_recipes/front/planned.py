@@ -35,7 +35,9 @@ class Plan:
 
     def __str__(self) -> str:
         told = "\n".join(f"collections.{name}: read as {shape}" for name, shape in self.shapes.items())
-        return "\n\n".join(map(str, filter(None, (told, self.preview, self.bill))))
+        lacks = any(row.state == "unknown" for row in self.preview.rows)
+        more = "?: not known before the data are read; --scan reads them, and asks nobody" if lacks else ""
+        return "\n\n".join(map(str, filter(None, (told, self.preview, more, self.bill))))
 
 
 def planned(

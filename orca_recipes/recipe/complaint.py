@@ -93,8 +93,15 @@ class _Speaker:
         if all(wanted):
             value = errors[0]["input"]
             asked = " or ".join(dict.fromkeys(want for want in wanted if want))
-            return f"must be {asked}, not {described(value)}{_advice(path, value, wanted)}"
+            advice = _advice(path, value, wanted) or self._switch(path, value)
+            return f"must be {asked}, not {described(value)}{advice}"
         return self._of_one(path, next(error for error, want in zip(errors, wanted, strict=True) if not want))
+
+    def _switch(self, path: Path, value: Any) -> str:
+        """Advise to write { all = true } for "all" where a table has such an option; empty for any other value."""
+        arms = _annotations(self._model, (*path, value)) if isinstance(value, str) else []
+        is_switch = any(arm is bool or True in _literals(arm) for arm in arms)
+        return f"; write {{ {value} = true }}" if is_switch else ""
 
     def _wanted(self, path: Path, error: ErrorDetails) -> str | None:
         if error["type"] in ("literal_error", "enum"):

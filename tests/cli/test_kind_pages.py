@@ -144,7 +144,7 @@ def test_an_unknown_kind_is_answered_with_the_nearest_of_any_hook() -> None:
     with pytest.raises(PluginError) as caught:
         kind_page(Catalogue(plugins=[Wreck()]), "bestfit")
     assert str(caught.value) == (
-        'there is no kind "bestfit"; did you mean "best_fit"?\n'
+        'there is no kind "bestfit"; did you mean "best_fit"?; `orca-recipe kinds` lists all\n'
         '  a plugin that does not load might offer it: Wreck (entry point "Wreck"): orca_filters: RuntimeError: sunk'
     )
 

@@ -79,9 +79,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_help_teaches_the_commands():
     said = orca("--help").stdout
     assert "orca-recipe build recipe.toml" in said
-    for command in ("build", "check", "clean", "explain", "kinds", "lock", "plan", "schema", "show", "verify"):
-        assert f"  {command} " in said
+    for command in main.commands:
+        assert f"\n  {command} " in said
         assert here(command, "--help").returncode == 0
+    assert "..." not in said
+    assert max(map(len, said.splitlines())) <= 80
 
 
 LATE = """\
@@ -218,7 +220,8 @@ def test_explain_goes_both_ways_between_a_token_and_its_source(built: Path):
 
 
 def test_explain_answers_one_question_at_a_time(built: Path):
-    for words in ([], ["--row", "0"], ["--at", "0"], ["--row", "0", "--at", "0", "--example", "a"], ["--source", "x"]):
+    assert here("explain", built, "--row", "0").stdout == here("explain", built, "--row", "0", "--at", "0").stdout
+    for words in ([], ["--at", "0"], ["--row", "0", "--at", "0", "--example", "a"], ["--source", "x"]):
         done = here("explain", built, *words)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr

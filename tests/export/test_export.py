@@ -212,6 +212,7 @@ def test_labels_that_an_exporter_does_not_account_for_end_the_export(quickstart:
     ("words", "sentence"),
     [
         (["--to", "hff"], 'there is no exporter "hff"; did you mean "hf"?'),
+        (["--to", "trl"], 'there is no exporter "trl"; what trl reads is written by hf, messages, rl'),
         (["--to", "hf", "--set", "pakced=true"], 'exporter "hf" has no option "pakced"; did you mean "packed"?'),
         (["--to", "hf", "--set", "packed=maybe"], "--set packed: must be true or false"),
         (["--to", "hf", "--set", "packed"], "write it as --set"),

@@ -104,6 +104,15 @@ def test_rows_of_several_shapes_are_of_none(tmp_path: Path):
         settled(tmp_path, [example("alpaca"), example("lima")])
 
 
+def test_files_of_several_shapes_are_told_apart(tmp_path: Path):
+    for shape in ("alpaca", "lima"):
+        (tmp_path / f"{shape}.jsonl").write_text(json.dumps(example(shape)) + "\n")
+    with pytest.raises(
+        SourceError, match=r"different layouts: .*alpaca.jsonl \(alpaca\), .*lima.jsonl \(lima\); read them"
+    ):
+        Files(path=tmp_path, shape="auto").settled(files=[], versions={}, insist=False)
+
+
 def test_a_source_without_a_shape_is_known_by_what_it_was_known_by(tmp_path: Path):
     assert not {"shape", "paths", "delimiter"} & set(Files(path=tmp_path).identity())
     assert Files(path=tmp_path).pins() == {}

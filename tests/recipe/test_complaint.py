@@ -174,6 +174,15 @@ def test_shares_of_two_collections_that_sum_to_more_than_one_are_told(faults: Fa
     assert faults(base + text + takes) == ["17: mixtures.m: the shares sum to 1.1, which is more than 1"]
 
 
+def test_the_name_of_a_switch_in_place_of_its_table_is_told_how_that_is_written(faults: Faults, base: str) -> None:
+    assert faults(base + '[mixtures.m]\ntake.pickles = "all"\n') == [
+        '16: mixtures.m.take.pickles: must be a table, not the text "all"; write { all = true }'
+    ]
+    assert faults(base + '[mixtures.m]\ntake.pickles = "half"\n') == [
+        '16: mixtures.m.take.pickles: must be a table, not the text "half"'
+    ]
+
+
 def test_a_table_where_a_list_of_tables_belongs_is_told_how_that_is_written(faults: Faults, base: str) -> None:
     assert faults(base + '[curriculum]\ndataset = "main"\n') == [
         "15: curriculum: must be a list, not a table; a list of tables is written [[curriculum]]"

@@ -42,7 +42,15 @@ from orca_plugins.sources.files.places import addressed_files
 from orca_plugins.sources.files.places.byte_stream import whole_file
 from orca_plugins.sources.files.places.formats import Format, compression_of
 from orca_plugins.sources.files.places.found_files import find_files
-from orca_plugins.sources.files.shapes import AUTO, only_fitting, row_keys, shape_named, shapes
+from orca_plugins.sources.files.shapes import (
+    AUTO,
+    equally_fitting,
+    fitting,
+    only_fitting,
+    row_keys,
+    shape_named,
+    shapes,
+)
 from orca_plugins.sources.files.unfound_columns import absent, lacking
 from orca_plugins.sources.files.unused_columns import FILES_LOOKED_AT, unused_columns
 from orca_recipes.contract.conditions import Where
@@ -335,7 +343,15 @@ class Files(Source):
 
         Raises: SourceError where no known shape fits, or several fit equally well.
         """
-        rows = [row for _, found in self._manner.heads(files) for row in found]
+        heads = self._manner.heads(files)
+        rows = [row for _, found in heads for row in found]
+        alone = {shown_path(file.path): equally_fitting(found) for file, found in heads}
+        if not fitting(rows) and len(set(map(tuple, alone.values()))) > 1:
+            each = ", ".join(f"{file} ({' or '.join(names) or 'no known shape'})" for file, names in alone.items())
+            raise SourceError(
+                f"{shown_path(self.path)}: its files have different layouts: {each}; read them as collections of "
+                "their own, each with its path"
+            )
         where = shown_path(self.path if len(files) > 1 else files[0].path)
         is_table = any(self._manner.layout(file) in TABLES for file in files[:FILES_LOOKED_AT])
         return only_fitting(rows, where=where, is_table=is_table)
