@@ -56,7 +56,7 @@ from orca_plugins.sources.files.unused_columns import FILES_LOOKED_AT, unused_co
 from orca_recipes.contract.conditions import Where
 from orca_recipes.contract.kinds import Place, Reading, Slice, Source, SourceFile
 from orca_recipes.contract.source import Look
-from orca_recipes.errors import UserError
+from orca_recipes.errors import SourceError, UserError
 
 
 def _as_tuple(value: Any) -> Any:
