@@ -156,19 +156,27 @@ def _verdict(directory: Path, report: Report) -> str:
 @click.option("--raw", is_flag=True, help="Token ids and segments instead of text.")
 @click.option("--views", is_flag=True, help="What the teacher was asked beside what the student sees.")
 @click.option("--rejected", is_flag=True, help="The rows that were lost: where each stood, which stage lost it, why.")
+@click.option("--untrained", is_flag=True, help="The answers that filters left as context: where each stands, and why.")
 @click.option("--dataset", metavar="NAME", help="Nothing of other datasets.")
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON for each example: all of them, without a choice.")
 def show(
-    directory: Path, raw: bool, views: bool, rejected: bool, dataset: str | None, as_json: bool, **chosen: Any
+    directory: Path,
+    raw: bool,
+    views: bool,
+    rejected: bool,
+    untrained: bool,
+    dataset: str | None,
+    as_json: bool,
+    **chosen: Any,
 ) -> None:
     """Look at rows: text by role, what is trained, where examples begin, and where each one came from.
 
     Without options, the first row of each dataset.
     """
-    if sum((views, raw, rejected or as_json)) > 1:
-        raise click.UsageError("give one of --views, --raw, and --json or --rejected")
-    if rejected:
-        _show_rejected(directory, dataset, as_json, chosen)
+    if sum((views, raw, rejected or as_json)) > 1 or sum((views, raw, rejected, untrained)) > 1:
+        raise click.UsageError("give one of --views, --raw, and --json or --rejected or --untrained")
+    if rejected or untrained:
+        _show_listed("--rejected" if rejected else "--untrained", directory, dataset, as_json, chosen)
         return
     if as_json:
         from orca_recipes.shards.show.show_lines import example_lines
@@ -183,15 +191,20 @@ def show(
     show(directory, out=sys.stdout, raw=raw, views=teller, dataset=dataset, **chosen)
 
 
-def _show_rejected(directory: Path, dataset: str | None, as_json: bool, chosen: Mapping[str, Any]) -> None:
-    from orca_recipes.shards.show.show_lines import rejected_lines, rejected_text
+def _show_listed(option: str, directory: Path, dataset: str | None, as_json: bool, chosen: Mapping[str, Any]) -> None:
+    from orca_recipes.shards.show import show_lines
 
     if any(value is not None for value in chosen.values()):
-        raise click.UsageError("--rejected lists all lost rows: --row, --task and --example choose examples")
+        what = "lost rows" if option == "--rejected" else "untrained answers"
+        raise click.UsageError(f"{option} lists all {what}: --row, --task and --example choose examples")
+    lines, text = {
+        "--rejected": (show_lines.rejected_lines, show_lines.rejected_text),
+        "--untrained": (show_lines.untrained_lines, show_lines.untrained_text_lines),
+    }[option]
     if as_json:
-        print_json_lines(rejected_lines(directory, dataset=dataset))
+        print_json_lines(lines(directory, dataset=dataset))
         return
-    for line in rejected_text(directory, dataset=dataset):
+    for line in text(directory, dataset=dataset):
         print_text(line)
 
 

@@ -21,6 +21,9 @@ BESIDE_ANSWER = ("reasoning", "tool_calls")
 TRAIN_ON = "train_on"
 """The column of conversations that tells the parts of their answers that are trained, where a rule says which."""
 
+UNTRAINED = "untrained"
+"""The column of conversations that tells the answers that filters left untrained (`untrained_turns`)."""
+
 BESIDE_MESSAGES = ("tools", "template_kwargs")
 """What a conversation may bring beside its messages for the template to print; null in nearly all."""
 
@@ -149,6 +152,8 @@ def stored_conversations_schema() -> dict[str, Any]:
     strategy, system_message and teacher are the recipe's names ("" where there is none); cut marks an answer that
     its teacher did not finish. teacher_view: what the teacher was asked, told by the student's messages (`run/views`),
     where prompts are erased. train_on: the parts that a rule trains (`TrainedParts.told`), null where the dataset says.
+    untrained: JSON of the answers that filters left untrained, a list of {"turn", "stage", "reason"}, where turn counts
+    the assistant's messages from 1; null where there is none.
     """
     import polars as pl
 
@@ -167,7 +172,7 @@ def stored_conversations_schema() -> dict[str, Any]:
         "cut": pl.Boolean,
         "teacher_view": pl.String,
         "messages": messages_type(),
-        **dict.fromkeys((*BESIDE_MESSAGES, TRAIN_ON), pl.String),
+        **dict.fromkeys((*BESIDE_MESSAGES, TRAIN_ON, UNTRAINED), pl.String),
     }
 
 

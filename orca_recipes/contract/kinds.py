@@ -109,7 +109,7 @@ class Strategy(Kind, ABC):
 
 
 class Filter(Kind, ABC):
-    """Keeps or rejects conversations, with a reason."""
+    """Keeps or rejects conversations, or leaves some of their answers untrained, each with a reason."""
 
     @abstractmethod
     def reasons(self, *, conversations: pl.DataFrame) -> pl.Series:
@@ -120,6 +120,19 @@ class Filter(Kind, ABC):
         Returns: String [conversations], null where it is kept, else a short reason that groups well
             ("too long: more than 20000 characters"), without the row's own numbers.
         """
+
+    def turn_reasons(self, *, conversations: pl.DataFrame) -> pl.Series | None:
+        """Say why answers of conversations that are kept stay untrained: they remain as context.
+
+        A conversation of which no answer stays trained is rejected. What is said of messages that nobody trains counts
+        for nothing.
+
+        Args:
+            conversations: columns of `frames.CONVERSATIONS`, those for which `reasons` gave null.
+        Returns: List(String) [conversations]: null, or for each of its messages null or a short reason that groups
+            well. None: it leaves no answer untrained.
+        """
+        return None
 
     def extra_columns(self) -> Collection[str]:
         """Name the columns of a source's `extra` that it looks at; one that no collection keeps is a recipe's fault."""

@@ -93,6 +93,26 @@ def check_filter(filter: Filter, conversations: pl.DataFrame | None = None) -> N
     frame = sample_conversations() if conversations is None else conversations
     reasons = _check_by_row("reasons", lambda part: filter.reasons(conversations=part), frame, pl.String())
     expect(not (reasons.str.strip_chars() == "").any(), "a reason is empty; a conversation that is kept has null")
+    _check_turn_reasons(filter, frame.filter(reasons.is_null()))
+
+
+def _check_turn_reasons(filter: Filter, kept: pl.DataFrame) -> None:
+    """Check the reasons for leaving answers untrained: one or none for each message."""
+    import polars as pl
+
+    if filter.turn_reasons(conversations=kept) is None:
+        return
+
+    def answer(part: pl.DataFrame) -> pl.Series:
+        found = filter.turn_reasons(conversations=part)
+        assert found is not None, "turn_reasons returns None for some frames and a Series for others"
+        return found
+
+    reasons = _check_by_row("turn_reasons", answer, kept, pl.List(pl.String))
+    there = reasons.is_not_null()
+    counts = [column.filter(there).list.len() for column in (reasons, kept["messages"])]
+    expect(counts[0].equals(counts[1]), "turn_reasons gives lists that have not an entry for each message")
+    expect(not (reasons.explode().str.strip_chars() == "").any(), "a reason is empty; a trained answer has null")
 
 
 def check_strategy(strategy: Strategy, examples: pl.DataFrame | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from orca_recipes.shards.records import (
     TRUNCATED,
     TURNS_DROPPED,
     TWIN,
+    UNTRAINED,
     WINDOW,
 )
 from orca_recipes.shards.records import NOT_DRAWN as LEFT_BY_THE_DRAW
@@ -294,6 +296,7 @@ class BuildStories:
             flags=tuple(name for bit, name in _FLAGS.items() if record["flags"] & bit),
             turn=None if record.get("turn", ALL_TURNS) == ALL_TURNS else record["turn"],
             window=record.get(WINDOW),
+            untrained=tuple(json.loads(record.get(UNTRAINED) or "[]")),
             phases=tuple(
                 (number, _passes(phase.rows[shard.dataset], manifest.datasets[shard.dataset].rows))
                 for number, phase in enumerate(phases, start=1)

@@ -140,6 +140,7 @@ class Standing:
     shards: over which ids are dealt, None where that cannot be told. row: counted through the build, row_in_shard
     through the shard, both from 0. place: tokens stored before it in its row. phases: (number from 1, how often).
     turn: of the assistant's, for which it was made alone. window: which of the windows of a long example it is.
+    untrained: answers of its conversation that filters left as context: turn, stage and reason of each.
     """
 
     shard: str
@@ -154,6 +155,7 @@ class Standing:
     phases: tuple[tuple[int, int | str], ...]
     turn: int | None = None
     window: int | None = None
+    untrained: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -371,6 +373,8 @@ def _standing_lines(standing: Standing) -> Iterator[tuple[str, str]]:
         yield "turn", f"{standing.turn} of the assistant's; other trained turns have examples of their own"
     if standing.window is not None:
         yield "window", f"{standing.window} of an example that is longer than a row; each trains what others do not"
+    for left in standing.untrained:
+        yield "untrained", f"answer {left['turn']} by {left['stage']}: {left['reason']}"
     yield "flags", "; ".join(FLAG_WORDS[flag] for flag in standing.flags) or "none"
     dealt = "the only one"
     if standing.shards is None:

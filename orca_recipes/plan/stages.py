@@ -15,7 +15,7 @@ REVISIONS = {
     "read": 4,
     "contexts": 1,
     "questions": 2,
-    "measure": 4,
+    "measure": 5,
     "allot": 2,
     "mix": 2,
     "prepare": 1,
@@ -25,7 +25,7 @@ REVISIONS = {
     "compare": 2,
     "sift": 2,
     "keep": 1,
-    "tokenize": 7,
+    "tokenize": 8,
     "pack": 4,
     "write": 5,
 }

@@ -7,7 +7,7 @@ what is asked is made. So a rule that refuses every row is seen in a plan.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,12 +15,13 @@ import numpy as np
 from orca_recipes.contract.frames import completed, stored_conversations_schema
 from orca_recipes.counted import counted
 from orca_recipes.plan.used_parts import collects, prepared_teachers, taken_collections
-from orca_recipes.run.conversations.converse import ask, conversed, passing
+from orca_recipes.run.conversations.converse import ask, conversed
 from orca_recipes.run.conversations.course import ConverseTask, Course, course_of, selected_examples
+from orca_recipes.run.conversations.judging import passing
 from orca_recipes.run.conversations.matching_rule import UNMATCHED, first_matching
 from orca_recipes.run.examples.read import batches_of
 from orca_recipes.run.examples.selection import taken_copies
-from orca_recipes.run.work.account import ACCOUNT
+from orca_recipes.run.work.account import ACCOUNT, joined_counts
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import IDS, read_frame
 from orca_recipes.store.made_conversations import MADE, passed_rows
@@ -36,18 +37,22 @@ _REASONS_SHOWN = 3
 
 @dataclass(frozen=True)
 class Trial:
-    """Counts of the first rows that a dataset takes of a collection; reasons: stage and reason to rows."""
+    """Counts of the first rows that a dataset takes of a collection; reasons: stage and reason to rows, untrained: to
+    answers that filters leave as context."""
 
     dataset: str
     collection: str
     tried: int
     rejected: int
     reasons: Mapping[str, int]
+    untrained: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        first = [f"{number:,} {reason}" for reason, number in list(self.reasons.items())[:_REASONS_SHOWN]]
         told = f"dataset {self.dataset}: of {counted(self.tried, 'row')} of {self.collection} that were tried, "
-        told += f"{self.rejected:,} are rejected: {'; '.join(first)}"
+        told += f"{self.rejected:,} are rejected" + (f": {_first(self.reasons)}" if self.reasons else "")
+        if self.untrained:
+            left = counted(sum(self.untrained.values()), "answer")
+            told += f", and of the others {left} stay untrained: {_first(self.untrained)}"
         return told + ("; a build that loses all of them is refused" if self.rejected == self.tried else "")
 
 
@@ -62,8 +67,12 @@ def trials(bench: Bench) -> tuple[Trial, ...]:
 
 
 def trial_lines(found: tuple[Trial, ...]) -> str:
-    """Write a line for each trial that lost rows."""
-    return "\n".join(str(trial) for trial in found if trial.rejected)
+    """Write a line for each trial that lost rows, or answers."""
+    return "\n".join(str(trial) for trial in found if trial.rejected or trial.untrained)
+
+
+def _first(reasons: Mapping[str, int]) -> str:
+    return "; ".join(f"{number:,} {reason}" for reason, number in list(reasons.items())[:_REASONS_SHOWN])
 
 
 def _trial(bench: Bench, dataset: str, collection: str) -> Trial | None:
@@ -75,6 +84,7 @@ def _trial(bench: Bench, dataset: str, collection: str) -> Trial | None:
     if any(rule.strategy.shots()[1] for rule in course.rules):
         return None  # what a row is shown of others takes all of them
     tried, rejected, reasons = 0, 0, dict[str, int]()
+    untrained: dict[str, int] = {}
     for task in _tasks(bench, dataset, collection, course):
         examples = selected_examples(task)
         if (first_matching(examples, [rule.when for rule in course.rules], course.counter) == UNMATCHED).any():
@@ -83,14 +93,15 @@ def _trial(bench: Bench, dataset: str, collection: str) -> Trial | None:
             lost = ask(examples, course)[1]
         else:
             made, lost, _ = conversed(examples, course)
-            lost = [*lost, *passing(made, course)[1]]
+            _, filtered, left = passing(made, course)
+            lost, untrained = [*lost, *filtered], joined_counts([untrained, left])
         tried += examples.height
         for frame in lost:
             rejected += frame.height
             for stage, reason, number in frame.group_by("stage", "reason").len().iter_rows():
                 reasons[f"{stage}: {reason}"] = reasons.get(f"{stage}: {reason}", 0) + number
     most_first = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
-    return Trial(dataset, collection, tried, rejected, most_first) if tried else None
+    return Trial(dataset, collection, tried, rejected, most_first, untrained) if tried else None
 
 
 def first_conversations(bench: Bench, dataset: str, collection: str) -> pl.DataFrame | None:

@@ -110,6 +110,7 @@ class Built:
                     "out": stage.out,
                     "rejected": dict(stage.rejected),
                     "reused": self.reused(stage),
+                    **({"untrained": dict(stage.untrained)} if stage.untrained else {}),
                     **({} if stage.expansion is None else {"expansion": stage.expansion.model_dump()}),
                 }
                 for stage in self.stages()

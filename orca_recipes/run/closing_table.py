@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from orca_recipes.counted import counted
@@ -38,7 +38,7 @@ class CollectionLine:
     """Counts of one collection in a dataset.
 
     asked: in words. rows, tokens, trained_tokens: of the dataset's examples. passed_over, rejected: rows by reason.
-    unused: columns of its files that nothing reads.
+    untrained: answers that filters left as context, by filter and reason. unused: columns of its files that none reads.
     """
 
     dataset: str
@@ -50,6 +50,7 @@ class CollectionLine:
     passed_over: Mapping[str, int]
     rejected: Mapping[str, int]
     unused: tuple[str, ...] = ()
+    untrained: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -108,6 +109,7 @@ def _of_dataset(manifest: Manifest, dataset: str) -> Iterator[CollectionLine]:
             _added([passed[0].passed_over if passed else {}, left_out]),
             _added([*(_told(stage) for stage in passed), {} if keep is None else _told(keep)]),
             passed[0].unused_columns if passed else (),
+            _added([stage.untrained for stage in passed]),
         )
 
 
@@ -196,6 +198,9 @@ def _notes(lines: Sequence[CollectionLine], *, several: bool) -> list[str]:
         for what, reasons in (("passed over", line.passed_over), ("rejected", line.rejected)):
             if reasons:
                 notes.append(f"  {name}: {sum(reasons.values()):,} {what}: {_reasons(reasons)}")
+        if line.untrained:
+            answers = counted(sum(line.untrained.values()), "answer")
+            notes.append(f"  {name}: {answers} untrained: {_reasons(line.untrained)}")
         if line.unused:
             told = ", ".join(visible(column) for column in line.unused[:_COLUMNS_SHOWN])
             more = len(line.unused) - _COLUMNS_SHOWN
@@ -251,5 +256,6 @@ def shares_json(manifest: Manifest) -> dict[str, dict[str, Any]]:
             "passed_over": dict(line.passed_over),
             "rejected": dict(line.rejected),
             "columns_not_used": list(line.unused),
+            **({"untrained": dict(line.untrained)} if line.untrained else {}),
         }
     return found

@@ -320,6 +320,7 @@ def _conservation(name: str, report: Mapping[str, Any]) -> dict[str, Any]:
         "passed_over": passed_over,
         "unused_columns": tuple(report.get("unused_columns", ())),
         "expansion": report.get("expansion"),
+        "untrained": report.get("untrained", {}),
     }
 
 

@@ -70,6 +70,7 @@ class ExpansionCounts(_Part):
 class StageCounts(_Part):
     """Rows into and out of a stage: in + created = out + rejected.
 
+    untrained: answers of rows that went out which filters left untrained, as context.
     passed_over: rows of the source that are none of the collection by its own options; they are not among `in`.
     unused_columns: of the source's files, which nothing reads.
     """
@@ -84,6 +85,7 @@ class StageCounts(_Part):
     expansion: Annotated[
         ExpansionCounts | None, Field(description="of conversations, where the chat template itself renders some")
     ] = None
+    untrained: Annotated[Mapping[str, Count], Field(description="filter and reason to number")] = {}
 
 
 class ShardCounts(_Part):
@@ -343,8 +345,10 @@ def _as_json(part: _Part) -> dict[str, Any]:
     told = part.model_dump(mode="json", by_alias=True)
     for dataset in told.get("datasets", {}).values():
         for stage in dataset["stages"]:
-            if stage["expansion"] is None:
-                del stage["expansion"]
+            # A build without any does not speak of them: its digest is what it was before they were told.
+            for name in ("expansion", "untrained"):
+                if not stage[name]:
+                    del stage[name]
     # A build without plugins does not speak of them: its digest is what it was before they were told.
     return {name: value for name, value in told.items() if value or name != "plugins"}
 

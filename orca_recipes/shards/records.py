@@ -71,7 +71,10 @@ BY_PART = ("trained_reasoning", "trained_content", "trained_tool_calls")
 TRAIN_ON = "train_on"
 """The column of the parts of answers that are trained ("reasoning+content"), where a rule says which. As GIVEN."""
 
-SOMETIMES = (GIVEN, *BY_PART, WINDOW, TRAIN_ON)
+UNTRAINED = "untrained"
+"""The column of answers that filters left untrained: JSON, a list of {"turn", "stage", "reason"}. As GIVEN."""
+
+SOMETIMES = (GIVEN, *BY_PART, WINDOW, TRAIN_ON, UNTRAINED)
 """The columns that a table has only where one of its examples has a value."""
 
 _MAY_BE_NULL = frozenset({"file", "line", "question_digest", "teacher_view", "kept_question_digest", *SOMETIMES})
@@ -172,7 +175,8 @@ def records_schema(*, also: Collection[str] = ()) -> pa.Schema:
     kept_question_digest: of the last question as the tokenizer keeps it. Both are null where the student sees what the
     teacher saw.
     given: the conversation with its tools and variables (JSON, `contract.templates.dialogues`), where the template
-    rendered it whole; null where its messages are told by the tokens. window: see WINDOW, BY_PART and TRAIN_ON.
+    rendered it whole; null where its messages are told by the tokens. window: see WINDOW, BY_PART, TRAIN_ON and
+    UNTRAINED.
     """
     import pyarrow as pa
 
@@ -198,7 +202,7 @@ def records_schema(*, also: Collection[str] = ()) -> pa.Schema:
         ("kept_question_digest", pa.binary(WIDTH)),
     ]
     words = pa.dictionary(pa.int32(), pa.large_string())
-    others = {**dict.fromkeys((GIVEN, TRAIN_ON), words), **dict.fromkeys((*BY_PART, WINDOW), pa.int32())}
+    others = {**dict.fromkeys((GIVEN, TRAIN_ON, UNTRAINED), words), **dict.fromkeys((*BY_PART, WINDOW), pa.int32())}
     return pa.schema([*columns, *((name, others[name]) for name in SOMETIMES if name in also)])
 
 

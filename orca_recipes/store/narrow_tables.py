@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from orca_recipes.contract.frames import BESIDE_CONTENT, BESIDE_MESSAGES, TRAIN_ON
+from orca_recipes.contract.frames import BESIDE_CONTENT, BESIDE_MESSAGES, TRAIN_ON, UNTRAINED
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def narrow(table: pa.Table) -> pa.Table:
     """Drop the optional columns, and the optional fields of messages, that are null in all rows of a table."""
-    for name in (*BESIDE_MESSAGES, TRAIN_ON):
+    for name in (*BESIDE_MESSAGES, TRAIN_ON, UNTRAINED):
         if name in table.column_names and table[name].null_count == table.num_rows:
             table = table.drop_columns([name])
     for place, name in enumerate(table.column_names):
@@ -31,7 +31,7 @@ def whole(conversations: pa.Table) -> pa.Table:
     """Widen stored conversations to all optional columns and fields; those that are missing are null."""
     import pyarrow as pa
 
-    for name in (*BESIDE_MESSAGES, TRAIN_ON):
+    for name in (*BESIDE_MESSAGES, TRAIN_ON, UNTRAINED):
         if name not in conversations.column_names:
             nothing = pa.nulls(conversations.num_rows, pa.large_string())
             conversations = conversations.append_column(name, nothing)

@@ -28,6 +28,8 @@ _CHARACTERS = 100
 _WIDTHS = re.compile(r"\d{3,}")
 # A template computes with places and counts; squaring a number again and again takes all memory within a few steps.
 _LONGEST_INTEGER_BITS = 4096
+_FORMATS = ("format", "format_map")
+"""Methods of texts that read widths in them."""
 _DRAWN = ("random", "lipsum")
 """What jinja offers and would print other texts each time."""
 
@@ -149,10 +151,13 @@ def bounded_environment() -> Any:
 
         def call(self, context: Context, called: Any, /, *args: Any, **kwargs: Any) -> Any:
             # jinja's sandbox wraps str.format, with the method itself in __wrapped__.
-            owner = getattr(getattr(called, "__wrapped__", called), "__self__", None)
-            # "{:>9999999}".format(x) makes more text than its arguments hold.
-            format = [owner, *_widths(owner)] if isinstance(owner, str) else []
-            self.work.of_call([*format, *args, *kwargs.values()])
+            method = getattr(called, "__wrapped__", called)
+            owner = getattr(method, "__self__", None)
+            text = [owner] if isinstance(owner, str) else []
+            # "{:>9999999}".format(x) makes more text than its arguments hold. In any other method's text numbers are
+            # no widths: contents hold them.
+            widths = _widths(owner) if isinstance(owner, str) and method.__name__ in _FORMATS else []
+            self.work.of_call([*text, *widths, *args, *kwargs.values()])
             # `loop(items)` of a recursive loop begins a loop of its own.
             if isinstance(called, LoopContext) and args:
                 args = (_turns(self.work, args[0], 1), *args[1:])

@@ -14,8 +14,9 @@ from orca_recipes.contract.answers import Lengths
 from orca_recipes.run.answers.ask import asked_parts, whole
 from orca_recipes.run.answers.converse_answered import IDENTITY
 from orca_recipes.run.answers.stored_answers import Chosen, answers_frame, answers_of
-from orca_recipes.run.conversations.converse import passing, teach
+from orca_recipes.run.conversations.converse import teach
 from orca_recipes.run.conversations.course import Course
+from orca_recipes.run.conversations.judging import passing
 from orca_recipes.store.arrow_files import read_frame
 from orca_recipes.store.stage_folder import Part, StageFolder
 from orca_recipes.traces.trace_store import TraceStore
@@ -81,7 +82,7 @@ class Rounds:
         asked = whole(read_frame(part.file(".arrow"))).filter(pl.Series(self._mask(part)))
         keys = asked["key"].drop_nulls().unique(maintain_order=True).to_list()
         answers = answers_frame(asked["key"], answers_of(keys, traces, lengths), lengths)
-        made, _ = passing(teach(asked, answers, self.course)[0], self.course)
+        made, *_ = passing(teach(asked, answers, self.course)[0], self.course)
         judged = asked.select(
             "id_hi", "id_lo", "rule", system_message="message_id", is_asked=pl.col("key").is_not_null()
         )

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from orca_recipes.contract.frames import stored_conversations_schema
 from orca_recipes.run.answers.ask import asked_parts, whole
-from orca_recipes.run.conversations.converse import count_echoes, keep_part, passing, rejections, teach, write_asked
+from orca_recipes.run.conversations.converse import count_echoes, keep_part, teach, write_asked
 from orca_recipes.run.conversations.course import Course, course_of
+from orca_recipes.run.conversations.judging import passing
+from orca_recipes.run.conversations.rejections import rejections
 from orca_recipes.run.conversations.teaching import taught_schema
-from orca_recipes.run.work.account import read_account
+from orca_recipes.run.work.account import joined_counts, read_account
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.store.arrow_files import read_frame
 from orca_recipes.store.stage_folder import PartWriter, StageFolder
@@ -68,6 +70,7 @@ def answered_part(task: AnsweredTask) -> int:
     echoes = 0
     kept: list[pl.DataFrame] = [pl.DataFrame(schema=taught_schema(task.course))]
     rejected: list[pl.DataFrame] = []
+    untrained: dict[str, int] = {}
     for sample in asked["sample"].unique().sort():
         unasked = (asked["sample"] == sample) & asked["key"].is_not_null() & answers["key"].is_null()
         rejected.append(_late(asked.filter(unasked)))
@@ -75,7 +78,8 @@ def answered_part(task: AnsweredTask) -> int:
         made, lost = teach(asked.filter(mine), answers.filter(mine), task.course)
         echoes += count_echoes(made)
         made, late = _without(made, kept)
-        made, filtered = passing(made, task.course)
+        made, filtered, left = passing(made, task.course)
+        untrained = joined_counts([untrained, left])
         kept.append(made)
         rejected += [*lost, *late, *filtered]
     out = pl.concat(kept)
@@ -83,6 +87,7 @@ def answered_part(task: AnsweredTask) -> int:
         "strategies": _earned(asked, answers, out, task.course),
         "rejections": _by_task(asked, rejected, task.course),
         "echoes": echoes,
+        **({"untrained": untrained} if untrained else {}),
     }
     made = out.select(list(stored_conversations_schema()))
     writer = PartWriter(task.folder, task.name)

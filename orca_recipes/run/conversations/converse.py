@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from orca_recipes.contract.frames import (
     completed_messages,
     examples_schema,
@@ -28,12 +26,13 @@ from orca_recipes.run.conversations.alike_rules import alike_rules, examples_of,
 from orca_recipes.run.conversations.beside_answers import answer_columns
 from orca_recipes.run.conversations.chats import asked_by_question, brings_system, is_chat, with_history, without_answer
 from orca_recipes.run.conversations.course import ConverseTask, Course, batches, selected_examples
+from orca_recipes.run.conversations.judging import judged
 from orca_recipes.run.conversations.matching_rule import UNMATCHED, BoundRule, first_matching, keeps_own_answer
 from orca_recipes.run.conversations.refused_rows import refused_rows
+from orca_recipes.run.conversations.rejections import all_rejections, only, rejections
 from orca_recipes.run.conversations.shots import with_shots
 from orca_recipes.run.conversations.teaching import taught, taught_schema
 from orca_recipes.run.examples.drawn_account import account_of_drawing
-from orca_recipes.run.segments.less_training import less_trained
 from orca_recipes.run.work.account import count_reasons
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.blame import placed
@@ -73,55 +72,25 @@ def converse_part(task: ConverseTask) -> int:
     """Make, filter and store the conversations of one batch; return how many were looked at."""
     examples = selected_examples(task)
     conversations, rejected, expanded = conversed(examples, task.course)
-    passed, filtered = _judged(conversations, task.course)
+    found = judged(conversations, task.course)
     writer = PartWriter(task.folder, task.name)
-    made = conversations.select(list(stored_conversations_schema()))
+    made = found.conversations.select(list(stored_conversations_schema()))
     write_made(writer, narrow(made.rechunk().to_arrow()), task.earlier)
-    suffixes, told = write_passed(writer, passed, made.height)
+    suffixes, told = write_passed(writer, found.rows, made.height)
     suffixes += write_asked(writer, conversations)
-    lost = _joined(rejected + filtered)
+    lost = all_rejections(rejected + found.rejected)
     write_frame(writer.path(".rejected.arrow"), lost)
     report = {
         "in": examples.height,
-        "out": len(passed),
+        "out": len(found.rows),
         "rejected": count_reasons(lost["reason"]),
         "created": {"expand": expanded} if expanded else {},
         "echoes": count_echoes(conversations),
+        **({"untrained": found.untrained} if found.untrained else {}),
         **told,
     }
     writer.keep([MADE, *suffixes, ".rejected.arrow"], report)
     return examples.height
-
-
-def passing(conversations: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """Keep the conversations that pass all filters; return them and the rejections."""
-    rows, rejected = _judged(conversations, course)
-    return (conversations if len(rows) == conversations.height else conversations[rows]), rejected
-
-
-def _judged(conversations: pl.DataFrame, course: Course) -> tuple[np.ndarray, list[pl.DataFrame]]:
-    """Find the rows kept by all filters, rising, and the rejections; each filter sees only the rows kept by those
-    before it."""
-    rows, rejected = np.arange(conversations.height), []
-    conversations = _as_trained(conversations, course)
-    for kind in course.filters:
-        reasons = kind.reasons(conversations=conversations)
-        rejected.append(rejections(conversations, reasons, f"filter {kind.kind}"))
-        kept = reasons.is_null()
-        rows = rows[kept.to_numpy()]
-        conversations = _only(conversations, kept)
-    return rows, rejected
-
-
-def _as_trained(conversations: pl.DataFrame, course: Course) -> pl.DataFrame:
-    """Untrain the turns that the dataset leaves untrained, as filters are to see them."""
-    import polars as pl
-
-    if not course.filters or course.train_on is None or not course.train_on.chooses_turns:
-        return conversations
-    less = less_trained(conversations["messages"], course.train_on)
-    of_rule = pl.col("train_on").is_not_null()
-    return conversations.with_columns(messages=pl.when(of_rule).then("messages").otherwise(pl.lit(less)))
 
 
 def write_asked(writer: PartWriter, conversations: pl.DataFrame) -> list[str]:
@@ -149,7 +118,7 @@ def keep_part(
     """
     import polars as pl
 
-    out = _joined(rejected)
+    out = all_rejections(rejected)
     if twins is not None:
         # Only comparisons name a twin: other rejections have no such columns.
         out = pl.concat([out, twins], how="diagonal")
@@ -183,12 +152,12 @@ def ask(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, list[pl.D
             stage = f"strategy {rule.strategy_name}"
             refused = refused_rows(group, rule)
             rejected.append(rejections(group, refused, stage))
-            able = _only(group, refused.is_null())
+            able = only(group, refused.is_null())
             if not able.height:
                 continue
             made = _asked(able, rule, course)
             rejected.append(rejections(made, made["lacks"], stage))
-            asked.append(_only(made, made["lacks"].is_null()).drop("lacks"))
+            asked.append(only(made, made["lacks"].is_null()).drop("lacks"))
     return _stacked(asked, asked_schema()), rejected
 
 
@@ -206,17 +175,17 @@ def teach(asked: pl.DataFrame, answers: pl.DataFrame, course: Course) -> tuple[p
     rejected = [rejections(asked, reasons, f"teacher {course.teacher_name}")]
     answered = reasons.is_null()
     # Strategies see answered rows alone, so that none has to think of a null.
-    asked, answers = _only(asked, answered), _only(answers, answered)
+    asked, answers = only(asked, answered), only(answers, answered)
     made = []
     for numbers in alike_rules(course.rules):
         rule = course.rules[numbers.start]
         of_rules = asked["rule"].is_between(numbers.start, numbers.stop, closed="left")
         if of_rules.any():
-            mine, given = _only(asked, of_rules), _only(answers, of_rules)
+            mine, given = only(asked, of_rules), only(answers, of_rules)
             unanswered = without_answer(mine, given["answer"], rule)
             rejected.append(rejections(mine, unanswered, f"teacher {course.teacher_name}"))
             there = unanswered.is_null()
-            made.append(taught(_only(mine, there), _only(given, there), rule, course))
+            made.append(taught(only(mine, there), only(given, there), rule, course))
     return _stacked(made, taught_schema(course)), rejected
 
 
@@ -233,17 +202,6 @@ def conversed(examples: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, lis
 def count_echoes(conversations: pl.DataFrame) -> int:
     """Count the answers that quote the teacher's instructions."""
     return int(quoting(conversations["answer"], conversations["instruction"]).sum())
-
-
-def rejections(frame: pl.DataFrame, reasons: pl.Series, stage: str) -> pl.DataFrame:
-    """Select the rows with a reason, in the columns that parts store."""
-    import polars as pl
-
-    if reasons.null_count() == len(reasons):
-        return _joined([])
-    rejected = reasons.is_not_null()
-    rows = frame.select("id_hi", "id_lo", "file", "place").filter(rejected)
-    return rows.with_columns(reasons.filter(rejected).alias("reason"), pl.lit(stage).alias("stage"))
 
 
 def _answers(asked: pl.DataFrame, course: Course) -> pl.DataFrame:
@@ -346,27 +304,8 @@ def _unmatched(examples: pl.DataFrame, course: Course) -> RuleError:
     )
 
 
-def _only(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:
-    """Filter the rows of a frame; if all stay, as nearly always, return it without a copy."""
-    return frame if mask.all() else frame.filter(mask)
-
-
 def _stacked(frames: Sequence[pl.DataFrame], schema: dict[str, Any]) -> pl.DataFrame:
     """Stack frames of a schema one under the other; a single one, as nearly always, stays as it is."""
     import polars as pl
 
     return frames[0] if len(frames) == 1 else pl.concat([pl.DataFrame(schema=schema), *frames])
-
-
-def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    import polars as pl
-
-    schema: dict[str, Any] = {
-        "id_hi": pl.UInt64,
-        "id_lo": pl.UInt64,
-        "file": pl.String,
-        "place": pl.Int64,
-        "reason": pl.String,
-        "stage": pl.String,
-    }
-    return pl.concat([pl.DataFrame(schema=schema), *frames])

@@ -17,8 +17,9 @@ import numpy as np
 from orca_recipes.contract.kinds import Tokenizer
 from orca_recipes.contract.markup import Markup
 from orca_recipes.recipe.train_on import TrainOn
-from orca_recipes.run.conversations.converse import conversed, passing
+from orca_recipes.run.conversations.converse import conversed
 from orca_recipes.run.conversations.course import ConverseTask, selected_examples
+from orca_recipes.run.conversations.judging import passing
 from orca_recipes.run.renderers.last_exchange import trained_as
 from orca_recipes.run.renderers.student_renderer import StudentRenderer
 from orca_recipes.run.work.loaded_tokenizer import opened
@@ -55,7 +56,7 @@ def measure_conversations(task: MeasureConversations) -> int:
     # A row's number stands where its place in the file does: ids are other ones where a rule expands.
     examples = selected_examples(task.rows).with_columns(pl.Series("place", rows, dtype=pl.Int64))
     conversations, _, _ = conversed(examples, task.rows.course)
-    conversations, _ = passing(conversations, task.rows.course)
+    conversations, *_ = passing(conversations, task.rows.course)
     tokens, trained = _tokens(conversations, task)
     of_row = conversations["place"].to_numpy()
     counts = {

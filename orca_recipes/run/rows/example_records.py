@@ -20,6 +20,7 @@ from orca_recipes.shards.records import (
     TRAIN_ON,
     TRUNCATED,
     TURNS_DROPPED,
+    UNTRAINED,
     WINDOW,
     records_schema,
 )
@@ -107,7 +108,7 @@ def _column(table: pa.Table, name: str) -> pa.Array[Any]:
     import pyarrow as pa
 
     if name in _BY_TURN and name not in table.column_names:
-        return pa.nulls(table.num_rows, type=pa.large_string() if name in (GIVEN, TRAIN_ON) else pa.int32())
+        return pa.nulls(table.num_rows, type=pa.large_string() if name in (GIVEN, TRAIN_ON, UNTRAINED) else pa.int32())
     return one_piece(table[name])
 
 

@@ -16,7 +16,7 @@ from orca_recipes.run.renderers.student_renderer import Made
 from orca_recipes.run.tokens.erased_question import kept_question_digests, kept_questions_of_turns
 from orca_recipes.run.work.account import count_reasons
 from orca_recipes.shards.ids_digest import ids_digests
-from orca_recipes.shards.records import BY_PART, CUT, GIVEN, HISTORY_DROPPED, TAIL_TRIMMED, TRAIN_ON, WINDOW
+from orca_recipes.shards.records import BY_PART, CUT, GIVEN, HISTORY_DROPPED, TAIL_TRIMMED, TRAIN_ON, UNTRAINED, WINDOW
 from orca_recipes.shards.text_columns import numbers
 from orca_recipes.shards.writer import write_pair
 from orca_recipes.store.arrow_files import indices, write_table
@@ -158,8 +158,9 @@ def _records(
         counts_of = [None if one is None else one[at] for one in made.by_part or ()]
         table = table.append_column(name, pa.array(counts_of, type=pa.int32()))
     # Columns that no row has are left out: older readers know nothing of them.
-    if conversations[TRAIN_ON].null_count < len(conversations):
-        table = table.append_column(TRAIN_ON, conversations[TRAIN_ON])
+    for name in (TRAIN_ON, UNTRAINED):
+        if conversations[name].null_count < len(conversations):
+            table = table.append_column(name, conversations[name])
     if made.window is not None and made.window.any():
         table = table.append_column(WINDOW, pa.array(made.window, mask=made.window == 0))
     return table if keep.all() else table.take(indices(np.flatnonzero(keep)))

@@ -180,6 +180,7 @@ class Bench:
             "created": joined_counts(part.report.get("created", {}) for part in parts),
             "out": sum(part.report["out"] for part in parts),
             "rejected": joined_counts(part.report["rejected"] for part in parts),
+            **_untrained(parts),
             **({"echoes": sum(part.report["echoes"] for part in parts)} if verb == "converse" else {}),
             **(facts or {}),
         }
@@ -192,12 +193,20 @@ class Bench:
         rejected = sum(report["rejected"].values())
         passed_over = sum(report.get("passed_over", {}).values())
         told = counted(report["out"], noun) + (f", {rejected:,} rejected" if rejected else "")
+        if left := sum(report.get("untrained", {}).values()):
+            told += f", {counted(left, 'answer')} untrained by filters"
         if slow := report.get("slow_rows"):
             told += f", {counted(slow, 'row')} rendered by the chat template and {report['fast_rows']:,} by its joints"
         if (held := report.get("expansion")) and held["examples"] > held["conversations"]:
             before = f"{counted(held['conversations'], 'conversation')} of {held['tokens']:,} tokens"
             told += f", {before} are {counted(held['examples'], 'example')} of {held['example_tokens']:,}"
         self.progress.end(told + (f", {passed_over:,} passed over" if passed_over else ""))
+
+
+def _untrained(parts: Sequence[Part]) -> dict[str, dict[str, int]]:
+    """Add up the answers that filters left untrained, by stage and reason; empty where there is none."""
+    counts = joined_counts(part.report.get("untrained", {}) for part in parts)
+    return {"untrained": counts} if counts else {}
 
 
 def _rows_of(part: Part) -> int:

@@ -5,6 +5,7 @@ Rows are counted through the whole build, over datasets and shards in the order 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from orca_recipes.shards.records import (
     TAIL_TRIMMED,
     TRUNCATED,
     TURNS_DROPPED,
+    UNTRAINED,
     WINDOW,
     read_records,
 )
@@ -293,12 +295,19 @@ def _provenance(record: dict[str, Any]) -> str:
     )
     flags = "".join(f", {words}" for bit, words in _FLAGS.items() if record["flags"] & bit)
     flags += "" if record.get(WINDOW) is None else f", window {record[WINDOW]}"
+    if record.get(UNTRAINED) is not None:
+        flags += "".join(f", {untrained_text(one)}" for one in json.loads(record[UNTRAINED]))
     counts = f"{counted(record['tokens'], 'token')}, {record['trained_tokens']:,} trained"
     by_part = [f"{name.removeprefix('trained_')} {record[name]:,}" for name in BY_PART if record.get(name) is not None]
     counts += f" ({', '.join(by_part)})" if by_part else ""
     return "; ".join(
         part for part in (f"{record['collection']}/{record['task']}", source, names, counts + flags) if part
     )
+
+
+def untrained_text(left: Mapping[str, Any]) -> str:
+    """Word what a record tells of an answer that a filter left untrained."""
+    return f"answer {left['turn']} untrained ({left['stage']}: {left['reason']})"
 
 
 def places_of_task(records: pa.Table, task: str) -> list[int]:

@@ -6,6 +6,7 @@ that a model sees is outside of them, and `tokens` joined are its ids.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,13 @@ from orca_recipes.shards.records import (
     COUNTED,
     REJECTED_NAME,
     TRAIN_ON,
+    UNTRAINED,
     WINDOW,
     read_table,
     readable,
     rejected_schema,
 )
-from orca_recipes.shards.show.show import OpenShard, ShownBuild, no_task, open_at, places_of_task
+from orca_recipes.shards.show.show import OpenShard, ShownBuild, no_task, open_at, places_of_task, untrained_text
 from orca_recipes.shards.show.spans import SpanDecoder
 from orca_recipes.shards.show.visible import visible
 
@@ -109,6 +111,42 @@ def rejected_text(directory: Path, *, dataset: str | None = None) -> Iterator[st
                     yield f"  {stage.name}: {counted(number, 'row')} passed over: {reason}"
 
 
+def untrained_lines(directory: Path, *, dataset: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield every answer of a build's conversations that a filter left untrained: its origin, the filter, the reason.
+
+    turn: which of the assistant's messages it is, from 1.
+    Raises: BuildError; UserError where there is no such dataset; DamagedShard.
+    """
+    build = ShownBuild(directory, read_manifest(directory), None, dataset=dataset)
+    seen: set[str] = set()
+    for _, counts in build.shards():
+        records = build.records(counts)
+        if UNTRAINED not in records.column_names:
+            continue
+        told = records.filter(records[UNTRAINED].is_valid())
+        for start in range(0, len(told), _LINES_AT_ONCE):
+            for record in told.slice(start, _LINES_AT_ONCE).to_pylist():
+                name = counts.prefix.rpartition("/")[0]
+                # Each example of a conversation tells of all of its answers.
+                if (name + record["id"]) in seen:
+                    continue
+                seen.add(name + record["id"])
+                origin = {"id": record["id"], "dataset": name, "collection": record["collection"]}
+                for left in json.loads(record[UNTRAINED]):
+                    yield {**origin, "file": record["file"], "place": record["line"], **left}
+
+
+def untrained_text_lines(directory: Path, *, dataset: str | None = None) -> Iterator[str]:
+    """Yield lines on answers that filters left untrained, for people."""
+    build = ShownBuild(directory, read_manifest(directory), None, dataset=dataset)
+    for name in build.datasets():
+        left = list(untrained_lines(directory, dataset=name))
+        yield f"dataset {name}: {counted(len(left), 'answer')} untrained by filters, in context all the same"
+        for line in left:
+            where = "generated" if line["file"] is None else line["file"]
+            yield f"  {line['collection']}/{where}:{line['place']}: {untrained_text(line)}"
+
+
 def _chosen(records: pa.Table, task: str | None, example: str | None) -> Sequence[int]:
     """Return the positions of the requested examples of a shard."""
     import pyarrow.compute as pc
@@ -137,6 +175,7 @@ def _line(shard: OpenShard, example: int) -> dict[str, Any]:
         "place": record["line"],
         "turn": record["turn"],
         **{name: record[name] for name in (WINDOW, *BY_PART, TRAIN_ON) if record.get(name) is not None},
+        **({UNTRAINED: json.loads(record[UNTRAINED])} if record.get(UNTRAINED) is not None else {}),
         "strategy": record["strategy"],
         "teacher": record["teacher"],
         "segments": [

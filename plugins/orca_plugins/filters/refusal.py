@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from orca_plugins.filters._exchanges import exchanges, reasons_of
-from orca_recipes.contract.kinds import Filter
+from orca_plugins.filters._answers import AnswerFilter
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,13 +18,14 @@ if TYPE_CHECKING:
 _FILE = "refusals.toml"
 
 
-class Refusal(Filter):
+class Refusal(AnswerFilter):
     """Reject answers that begin by refusing the question, in English, whoever the teacher is.
 
         [[datasets.main.filters]]
         kind = "refusal"
 
-    Each answer that a conversation trains is looked at. The patterns are a data file of this package
+    Each answer that a conversation trains is looked at; with `action = "untrain"` one that is found stays as context.
+    The patterns are a data file of this package
     (`refusals.toml`), whose digest is part of the recipe's plan.
     """
 
@@ -36,12 +36,13 @@ class Refusal(Filter):
     def identity(self) -> dict[str, Any]:
         return {**super().identity(), "patterns": hashlib.blake2b(_data(), digest_size=16).hexdigest()}
 
-    def reasons(self, *, conversations: pl.DataFrame) -> pl.Series:
+    def reason(self) -> str:
+        return "it refuses the question"
+
+    def found(self, *, told: pl.DataFrame) -> pl.Series:
         # Teachers also write the typographic apostrophe; the patterns have the plain one.
-        told = exchanges(conversations)
         opening = told["answer"].str.slice(0, self.opening_chars).str.replace_all("\u2019", "'", literal=True)
-        refused = opening.str.contains(_pattern())
-        return reasons_of(refused, told["row"], conversations.height, "it refuses the question")
+        return opening.str.contains(_pattern())
 
 
 @lru_cache(maxsize=1)

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from orca_plugins.filters._exchanges import exchanges, reasons_of
-from orca_recipes.contract.kinds import Filter
+from orca_plugins.filters._answers import AnswerFilter
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-class Repetition(Filter):
+class Repetition(AnswerFilter):
     """Reject answers in which more than `max_share` of the words lie in repeated runs of `run_words` words.
 
         [[datasets.main.filters]]
@@ -27,7 +26,8 @@ class Repetition(Filter):
         max_share = 0.5
         min_words = 30
 
-    Each answer that a conversation trains is looked at. Those shorter than `min_words` are kept: in short ones a
+    Each answer that a conversation trains is looked at; with `action = "untrain"` one that is found stays as context.
+    Those shorter than `min_words` are kept: in short ones a
     repeated phrase weighs too much.
     """
 
@@ -37,18 +37,19 @@ class Repetition(Filter):
     max_share: Annotated[float, Field(ge=0, le=1, description="largest share of repeated words that is kept")] = 0.5
     min_words: Annotated[int, Field(ge=1, description="fewest words of an answer that is judged")] = 30
 
-    def reasons(self, *, conversations: pl.DataFrame) -> pl.Series:
+    def reason(self) -> str:
+        return "it repeats itself"
+
+    def found(self, *, told: pl.DataFrame) -> pl.Series:
         import polars as pl
 
-        told = exchanges(conversations)
         # Words split by polars, runs counted answer by answer: some 20 microseconds each.
         words = told["answer"].fill_null("").str.to_lowercase().str.extract_all(r"\S+")
         repeated = [
             len(row) >= self.min_words and repeated_share(row, self.run_words) > self.max_share
             for row in words.to_list()
         ]
-        found = pl.Series("found", repeated, dtype=pl.Boolean)
-        return reasons_of(found, told["row"], conversations.height, "it repeats itself")
+        return pl.Series("found", repeated, dtype=pl.Boolean)
 
 
 def repeated_share(words: list[str], run_words: int) -> float:

@@ -94,6 +94,12 @@ def test_a_long_conversation_is_no_endless_loop():
     assert len(text) * 20_000 > ALLOWED
 
 
+@pytest.mark.parametrize("content", ["{20261130123456} 100%", "99999999999999999999 %d {"])
+def test_numbers_in_a_content_are_no_widths(content: str):
+    text = "{% for m in messages %}{{ m.content if not m.content.startswith('<tool_response>') }}{% endfor %}"
+    assert ChatTemplate(text, {}, None).render([{"role": "user", "content": content}]) == content
+
+
 ORDINARY = [
     "{% for m in messages %}{{ m.role ~ '\n' ~ m['content'] ~ 1 ~ none }}{{ loop.index0 }}{% endfor %}",
     "{% for m in messages if m.role == 'user' %}{{ loop.last }}{{ m }}{% else %}none{% endfor %}",
