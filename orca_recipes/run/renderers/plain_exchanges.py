@@ -37,12 +37,12 @@ WORTH = 32
 _SHAPES = (("user", "assistant"), ("system", "user", "assistant"))
 _ASKING = ("system", "user")
 """Roles whose contents may keep the white space around them."""
-_AROUND = (("", " "), (" ", ""), ("\n", "\n\n"), ("", "\t\r\n"), (" \n ", " \n"))
+AROUND = (("", " "), (" ", ""), ("\n", "\n\n"), ("", "\t\r\n"), (" \n ", " \n"))
 _CUT_BEFORE, _CUT_BEHIND = ("", "\n", PYTHON_SPACE), (PYTHON_SPACE, "")
 """What templates cut off answers, the usual first."""
 _SPELT = json.encoder.encode_basestring
 _WORDS = {"system": "system_words", "user": "question_words", "assistant": "answer_words"}
-_LONGEST = 60
+LONGEST = 60
 """Longer strings of a template are texts that it prints."""
 _MARKING = re.compile(r"[<>\[\]{}|\\]")
 """What a literal of a template holds for which contents are looked through; others are names of roles and such."""
@@ -81,9 +81,11 @@ class PlainExchanges:
         is_answer = codes == ROLES.index("assistant")
         words = pc.binary_length(pc.utf8_trim(content, characters=PYTHON_SPACE))
         roles = [*self.raw, *(["assistant"] if self.cut is not None else [])]
-        bare = _flags(pc.equal(words, pc.binary_length(content))) | np.isin(codes, [ROLES.index(one) for one in roles])
-        sound = bare & _flags(pc.greater(words, 0)) & (trained == is_answer)
-        sound[sound] = ~_flags(pc.match_substring_regex(content.filter(pa.array(sound)), self.telling))
+        bare = flags_of(pc.equal(words, pc.binary_length(content))) | np.isin(
+            codes, [ROLES.index(one) for one in roles]
+        )
+        sound = bare & flags_of(pc.greater(words, 0)) & (trained == is_answer)
+        sound[sound] = ~flags_of(pc.match_substring_regex(content.filter(pa.array(sound)), self.telling))
         starts = np.cumsum(counts) - counts
         found = np.zeros(len(counts), dtype=bool)
         for shape in _SHAPES:
@@ -119,23 +121,24 @@ def plain_exchanges(writer: TurnWriter, template: str, control: Sequence[str]) -
     Args:
         writer: renders turns. template: its text. control: the texts of control tokens.
     """
-    # Longest first, because the first alternative that fits is taken.
-    pattern = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))) or "(?!)")
     marks = {text.strip() for text in literals(template) if _MARKING.search(text)}
     telling = "|".join(re.escape(text) for text in sorted({*control, *filter(None, marks)}))
     joints: dict[tuple[str, str], Joint] = {}
     ends = set()
     for shape in _SHAPES:
-        found = _taken_apart(writer, shape, pattern)
-        if found is None or any(joints.get(pair, joint) != joint for pair, joint in found[0].items()):
+        found = taken_apart(writer, shape, [_WORDS[role] for role in shape])
+        if found is None:
             return None
-        joints |= found[0]
+        pairs = dict(zip(pairwise((START, *shape)), found[0], strict=True))
+        if any(joints.get(pair, joint) != joint for pair, joint in pairs.items()):
+            return None
+        joints |= pairs
         ends.add(found[1])
     if len(ends) != 1:
         return None
     prefix, end = ends.pop()
     exchanges = PlainExchanges(Markup(joints, end, template, answer_prefix=prefix), telling)
-    if not _holds_for_odd_contents(exchanges, writer):
+    if not _holds_forodd_contents(exchanges, writer):
         return None
     raw = frozenset(role for role in _ASKING if _prints_white_space(exchanges, writer, role))
     ways = product(_CUT_BEFORE, _CUT_BEHIND)
@@ -147,8 +150,12 @@ def plain_exchanges(writer: TurnWriter, template: str, control: Sequence[str]) -
     )
 
 
-def given_of_plain(conversations: pa.Table) -> list[str]:
-    """Encode the messages that inference is given of plain conversations, as `Dialogue.as_json` writes them."""
+def given_of_plain(conversations: pa.Table, owner: np.ndarray, place: np.ndarray) -> list[str]:
+    """Encode the messages that inference is given of plain conversations, as `Dialogue.as_json` writes them.
+
+    Args:
+        owner, place: int64 [examples], the conversation of each and its message that is trained.
+    """
     import pyarrow.compute as pc
 
     messages = one_piece(conversations["messages"])
@@ -159,50 +166,55 @@ def given_of_plain(conversations: pa.Table) -> list[str]:
         f'{{"role": {_SPELT(role)}, "content": {_SPELT(content)}, "trained": {"true" if trained else "false"}}}'
         for role, content, trained in zip(*columns, strict=True)
     ]
-    ends = np.cumsum(pc.list_value_length(messages).to_numpy()).tolist()
-    return [f'{{"messages": [{", ".join(told[start:end])}]}}' for start, end in pairwise([0, *ends])]
+    counts = pc.list_value_length(messages).to_numpy()
+    starts = (np.cumsum(counts) - counts)[owner]
+    bounds = zip(starts.tolist(), (starts + place + 1).tolist(), strict=True)
+    return [f'{{"messages": [{", ".join(told[start:end])}]}}' for start, end in bounds]
 
 
-def _taken_apart(
-    writer: TurnWriter, shape: Sequence[str], control: re.Pattern[str]
-) -> tuple[Mapping[tuple[str, str], Joint], tuple[str, str]] | None:
-    """Split a shape into its joints and the texts before and after its answer's content; None if the template prints it
-    otherwise."""
-    messages = _messages(shape, _WORDS)
+def taken_apart(
+    writer: TurnWriter, shape: Sequence[str], words: Sequence[str]
+) -> tuple[list[Joint], tuple[str, str]] | None:
+    """Split a shape into the joint before each message and the texts before and after its last answer's content; None
+    if the template prints it otherwise.
+
+    Args:
+        words: contents, none of which holds another.
+    """
+    messages = messages_of(shape, words)
     try:
         (turn,) = writer.turns(Dialogue(messages))
     except Unfit:
         return None
     whole = turn.prompt + turn.answer
-    if any(whole.count(_WORDS[role]) != 1 for role in shape):
+    if any(whole.count(word) != 1 for word in words):
         return None
     between: dict[int, list[tuple[int, str]]] = {}
     place = 0
-    for span in spans_of(TurnExample(0, ALL_TURNS, [turn]), messages, control):
-        if span.trained or span.text == _WORDS[shape[min(place, len(shape) - 1)]]:
+    for span in spans_of(TurnExample(0, ALL_TURNS, [turn]), messages, writer.control):
+        if span.trained or span.text == words[min(place, len(shape) - 1)]:
             place += 1
         else:
             between.setdefault(place, []).append((span.role, span.text))
     if place != len(shape):
         return None
-    joints = {}
+    joints = []
     for at, role in enumerate(shape):
-        before = shape[at - 1] if at else START
-        code = ROLES.index(before) if at else -1
+        code = ROLES.index(shape[at - 1]) if at else -1
         told = between.get(at, [])
         footer = "".join(text for owner, text in told if owner == code)
         header = "".join(text for owner, text in told if owner == ROLES.index(role))
         # Text of a third role stands between: it is nobody's to train or not.
         if footer + header != "".join(text for _, text in told):
             return None
-        joints[before, role] = Joint(footer, header)
-    prefix, _, end = turn.answer.partition(_WORDS["assistant"])
+        joints.append(Joint(footer, header))
+    prefix, _, end = turn.answer.partition(words[-1])
     return joints, (prefix, end)
 
 
-def _holds_for_odd_contents(exchanges: PlainExchanges, writer: TurnWriter) -> bool:
+def _holds_forodd_contents(exchanges: PlainExchanges, writer: TurnWriter) -> bool:
     """Tell whether odd contents are printed as plain words are, in any place."""
-    odd = _odd_contents(exchanges)
+    odd = odd_contents(exchanges)
     for shape in _SHAPES:
         for at, text in enumerate(odd):
             texts = {role: odd[(at + step) % len(odd)] for step, role in enumerate(shape)} | {"user": text}
@@ -216,7 +228,7 @@ def _heeded(exchanges: PlainExchanges, writer: TurnWriter, template: str) -> Ite
     telling = re.compile(exchanges.telling)
     for text in dict.fromkeys(map(str.strip, literals(template))):
         # What has signs in it is found in contents by its signs already.
-        if not text or len(text) > _LONGEST or telling.search(text):
+        if not text or len(text) > LONGEST or telling.search(text):
             continue
         for shape, form in product(_SHAPES, ("{}", "{} words", "some {} words")):
             said = form.format(text)
@@ -233,13 +245,14 @@ def _holds(markup: Markup, writer: TurnWriter, shape: Sequence[str], texts: Mapp
         wanted += joint.footer + joint.header
         wanted += markup.answer_prefix + texts[role] + markup.terminator if role == "assistant" else texts[role]
     try:
-        (turn,) = writer.turns(Dialogue(_messages(shape, texts)))
+        (turn,) = writer.turns(Dialogue(messages_of(shape, [texts[role] for role in shape])))
     except Unfit:
         return False
     return turn.prompt + turn.answer == wanted
 
 
-def _odd_contents(exchanges: PlainExchanges) -> list[str]:
+def odd_contents(exchanges: PlainExchanges) -> list[str]:
+    """List odd contents that hold nothing which the template looks for."""
     listed = json.loads(resources.files("orca_recipes.run.pinning").joinpath("odd_contents.json").read_bytes())
     telling = re.compile(exchanges.telling)
     return [text for text in listed if text and text == text.strip(PYTHON_SPACE) and not telling.search(text)]
@@ -254,8 +267,8 @@ def _prints_white_space(
     return all(
         _stands_in_place(exchanges.markup, writer, shape, _WORDS | {role: before + text + behind}, cut)
         for shape in shapes
-        for text in (_WORDS[role], *_odd_contents(exchanges))
-        for before, behind in _AROUND
+        for text in (_WORDS[role], *odd_contents(exchanges))
+        for before, behind in AROUND
     )
 
 
@@ -270,24 +283,29 @@ def _stands_in_place(
         joint, trains = markup.joints[earlier, role], role == "assistant"
         content = markup.answer_prefix + answer + markup.terminator if trains else texts[role]
         wanted += [(earlier, False, joint.footer), (role, False, joint.header), (role, trains, content)]
-    messages = _messages(shape, texts)
+    messages = messages_of(shape, [texts[role] for role in shape])
     try:
         (turn,) = writer.turns(Dialogue(messages))
     except Unfit:
         return False
     spans = spans_of(TurnExample(0, ALL_TURNS, [turn]), messages, writer.control)
-    return _joined((ROLES[span.role], span.trained, span.text) for span in spans) == _joined(wanted)
+    return joined_spans((ROLES[span.role], span.trained, span.text) for span in spans) == joined_spans(wanted)
 
 
-def _joined(spans: Iterable[tuple[str, bool, str]]) -> list[tuple[str, bool, str]]:
+def joined_spans(spans: Iterable[tuple[str, bool, str]]) -> list[tuple[str, bool, str]]:
     """Return texts with their roles, those that follow one of the same role joined to it."""
     groups = groupby((span for span in spans if span[2]), key=lambda span: span[:2])
     return [(role, trained, "".join(text for _, _, text in group)) for (role, trained), group in groups]
 
 
-def _messages(shape: Sequence[str], texts: Mapping[str, str]) -> list[dict[str, Any]]:
-    return [{"role": role, "content": texts[role], "trained": role == "assistant"} for role in shape]
+def messages_of(shape: Sequence[str], texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Make a conversation that trains its last message alone."""
+    return [
+        {"role": role, "content": text, "trained": at == len(shape) - 1}
+        for at, (role, text) in enumerate(zip(shape, texts, strict=True))
+    ]
 
 
-def _flags(column: Any) -> np.ndarray:
+def flags_of(column: Any) -> np.ndarray:
+    """Return bool [n]: a column of Arrow's, null for no."""
     return np.asarray(column.fill_null(False).to_numpy(zero_copy_only=False))

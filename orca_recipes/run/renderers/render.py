@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 class Renderer:
     """A markup and a loaded tokenizer, ready for parts."""
 
-    def __init__(self, *, markup: Markup, encoder: Encoder) -> None:
+    def __init__(self, *, markup: Markup, encoder: Encoder, earlier: Markup | None = None) -> None:
+        """earlier: as for `PieceTables`."""
         self.markup = markup
         self.encoder = encoder
-        self.tables = PieceTables(markup, encoder.vocabulary)
+        self.tables = PieceTables(markup, encoder.vocabulary, earlier)
         self.runs = RunEncoder(encoder, np.array(self.tables.controls, dtype=np.int64))
 
     def render(self, *, messages: pa.LargeListArray, cut: np.ndarray, check: np.ndarray, exact: bool) -> Rendered:

@@ -20,6 +20,7 @@ from orca_recipes.contract.trained_parts import TrainedParts, parts_told
 from orca_recipes.run.renderers.inference import Inference
 from orca_recipes.run.renderers.last_exchange import last_alone, without_trained
 from orca_recipes.run.renderers.plain_exchanges import WORTH, PlainExchanges, given_of_plain, plain_exchanges
+from orca_recipes.run.renderers.plain_talks import PlainTalks, plain_talks, single_turns, turns_of
 from orca_recipes.run.renderers.prompt_trial import PromptTrial
 from orca_recipes.run.renderers.render import Renderer
 from orca_recipes.run.renderers.turn_renderer import TurnRenderer, dialogues_of
@@ -34,6 +35,9 @@ from orca_recipes.store.narrow_tables import whole
 if TYPE_CHECKING:
     import pyarrow as pa
 
+
+_ONE_EXCHANGE = 3
+"""Most messages of a single exchange: system, user, assistant."""
 
 PRINTED, TELLING, TURNED = 1, 2, 4
 """How a conversation was rendered: the table of joints gave it tokens; its text holds what the template itself may
@@ -172,7 +176,7 @@ class StudentRenderer:
     def _by_exchanges(
         self, conversations: pa.Table, check: np.ndarray, exact: bool, wanted: Sequence[TrainedParts | None]
     ) -> Made:
-        """Render a template without joints: single exchanges of plain text by columns, all others by turns.
+        """Render a template without joints: exchanges of plain text by columns, all others by turns.
 
         What is compared with the reference tokenizer is rendered in both ways: where they differ anywhere, all
         conversations are rendered by turns.
@@ -185,7 +189,7 @@ class StudentRenderer:
         # Learning the text around exchanges renders the template many times, which pays for many conversations alone.
         if simple.sum() >= WORTH and self._exchanges is not None:
             plain = np.flatnonzero(simple)
-            plain = plain[self._exchanges[0].fit(_rows(conversations, plain))]
+            plain = plain[self._fit(_rows(conversations, plain), self._exchanges[0])]
         fast = self._of_exchanges(_rows(conversations, plain), check[plain], exact)
         if fast is None:
             plain = plain[:0]
@@ -193,36 +197,47 @@ class StudentRenderer:
         assert fast is not None, "no conversation is rendered in two ways"
         if fast.disagreeing or (len(plain) == conversations.num_rows and not fast.reasons):
             return fast
-        left = np.setdiff1d(np.arange(conversations.num_rows), plain)
+        left = np.setdiff1d(np.arange(conversations.num_rows), np.delete(plain, list(fast.reasons)))
         return self._with_turns(conversations, fast, plain, left, check, exact, wanted)
 
+    def _fit(self, conversations: pa.Table, exchanges: PlainExchanges) -> np.ndarray:
+        """Return bool [conversations]: which are rendered by the columns."""
+        found = exchanges.fit(conversations)
+        longer = ~found & (np.asarray(one_piece(conversations["messages"]).value_lengths()) > _ONE_EXCHANGE)
+        if longer.sum() >= WORTH and self._talks is not None:
+            found |= self._talks[0].fit(conversations)
+        return found
+
     def _of_exchanges(self, conversations: pa.Table, check: np.ndarray, exact: bool) -> Made | None:
-        """Render single exchanges; None if some of those compared differ turn by turn."""
-        count = conversations.num_rows
-        fast, messages = self.fast, one_piece(conversations["messages"])
-        if count and self._exchanges is not None:
-            fast, messages = self._exchanges[1], self._exchanges[0].printed(messages)
-        rendered = fast.render(messages=messages, cut=np.zeros(count, dtype=bool), check=check, exact=exact)
-        compared = np.flatnonzero(check)
-        if len(compared) and not len(rendered.disagreeing):
+        """Render exchanges of plain text; None if some of those compared differ turn by turn."""
+        fast, turns = self.fast, single_turns(conversations)
+        if conversations.num_rows and self._exchanges is not None:
+            exchanges, fast = self._exchanges
+            if (turns.place >= _ONE_EXCHANGE).any() and self._talks is not None:
+                fast, turns = self._talks[1], turns_of(conversations)
+            turns = replace(turns, messages=exchanges.printed(turns.messages))
+        owner, is_compared = turns.owner, check[turns.owner]
+        cut = np.zeros(len(owner), dtype=bool)
+        rendered = fast.render(messages=turns.messages, cut=cut, check=is_compared, exact=exact)
+        if is_compared.any() and not len(rendered.disagreeing):
+            compared, ours = np.flatnonzero(check), np.flatnonzero(is_compared)
             dialogues = dialogues_of(conversations.take(indices(compared)), range(len(compared)))
             slow = self._turns.render(dialogues, check=np.zeros(len(compared), dtype=bool), exact=exact)
-            ours = joined([(rendered, compared)], np.arange(len(compared)))
-            if slow.reasons or slow.rendered is None or not _are_alike(ours, slow.rendered):
+            mine = joined([(rendered, ours)], np.arange(len(ours)))
+            if slow.reasons or slow.rendered is None or not _are_alike(mine, slow.rendered):
                 return None
-        places = np.asarray(one_piece(conversations["messages"]).value_lengths()) - 1
         return Made(
             rendered=rendered,
-            owner=np.arange(count),
-            turn=np.full(count, ALL_TURNS, dtype=np.int32),
-            given=given_of_plain(conversations),
-            reasons=dict(rendered.reasons),
-            checked=len(compared),
-            fast=count,
+            owner=owner,
+            turn=turns.turn,
+            given=given_of_plain(conversations, owner, turns.place),
+            reasons={int(owner[at]): why for at, why in rendered.reasons.items()},
+            checked=int(is_compared.sum()),
+            fast=conversations.num_rows,
             slow=0,
-            way=np.full(count, TURNED, dtype=np.int8),
+            way=np.full(conversations.num_rows, TURNED, dtype=np.int8),
             disagreeing=len(rendered.disagreeing),
-            places=[[place] for place in places.tolist()],
+            places=[[place] for place in turns.place.tolist()],
         )
 
     @cached_property
@@ -231,6 +246,18 @@ class StudentRenderer:
         than roles."""
         found = plain_exchanges(self._turns.writer, self.markup.chat_template, list(self.encoder.vocabulary.control))
         return None if found is None else (found, Renderer(markup=found.markup, encoder=self.encoder))
+
+    @cached_property
+    def _talks(self) -> tuple[PlainTalks, Renderer] | None:
+        """Return the template's text around earlier answers, and the renderer of single and several exchanges; None as
+        for `_exchanges`."""
+        if self._exchanges is None:
+            return None
+        exchanges = self._exchanges[0]
+        found = plain_talks(exchanges, self._turns.writer, self.markup.chat_template)
+        if found is None:
+            return None
+        return found, Renderer(markup=exchanges.markup, encoder=self.encoder, earlier=found.earlier)
 
     @cached_property
     def _trial(self) -> PromptTrial:
@@ -286,11 +313,13 @@ class StudentRenderer:
         dialogues = dialogues_of(conversations, left.tolist())
         parts = {owner: parts for owner in dialogues if (parts := wanted[owner]) is not None}
         slow = self._turns.render(dialogues, check=check, exact=exact, parts=parts)
-        kept = np.flatnonzero(~lost)
+        kept = np.flatnonzero(~lost[fast.owner])
         found = [] if slow.rendered is None else [(slow.rendered, np.arange(len(slow.examples)))]
-        owner = np.concatenate([plain[kept], np.array([one.owner for one in slow.examples], dtype=np.int64)])
+        owner = np.concatenate(
+            [plain[fast.owner[kept]], np.array([one.owner for one in slow.examples], dtype=np.int64)]
+        )
         turn = np.concatenate([fast.turn[kept], np.array([one.turn for one in slow.examples], dtype=np.int32)])
-        ready = (fast.given or [None] * len(plain), fast.places or [None] * len(plain))
+        ready = (fast.given or [None] * len(fast.owner), fast.places or [None] * len(fast.owner))
         given_fast, places_fast = ([column[at] for at in kept.tolist()] for column in ready)
         given = [*given_fast, *(_given(dialogues[one.owner], one.turns[-1].place) for one in slow.examples)]
         places = [*places_fast, *([turn.place for turn in one.turns] for one in slow.examples)]
@@ -309,7 +338,7 @@ class StudentRenderer:
             given=[given[at] for at in order.tolist()],
             reasons=dict(slow.reasons),
             checked=fast.checked + len(slow.examples),
-            fast=len(kept),
+            fast=int((~lost).sum()),
             slow=len(left),
             way=way,
             disagreeing=0 if slow.rendered is None else len(slow.rendered.disagreeing),

@@ -43,6 +43,9 @@ class PieceTables:
     A joint's code is given by `code(before, before_trained, after, after_trained)`, where roles are codes of
     `frames.ROLES`, START_CODE stands before the first message and END_CODE after the last.
 
+    Args:
+        earlier: what stands around an answer that is not trained, where that is other text: joints that lead to it and
+            from it, of prompts that inference is given in a later turn.
     Attributes:
         starts: int64 [codes + 1] into the flat arrays; a joint that the template does not have is in `missing`.
         counts: int64 [codes], pieces of each.
@@ -51,6 +54,7 @@ class PieceTables:
 
     markup: Markup
     vocabulary: Vocabulary
+    earlier: Markup | None = None
     texts: list[str] = field(default_factory=list)
     controls: list[int] = field(default_factory=list)
 
@@ -88,14 +92,15 @@ class PieceTables:
         before_trained, after_trained = bool(flags & 2), bool(flags & 1)
         if after == END_CODE:
             return list(self._cut(self.markup.terminator, before, True)) if before == ASSISTANT else None
-        joint = self._joint(before, after)
+        before_markup, after_markup = self._of(before, before_trained), self._of(after, after_trained)
+        joint = self._joint(before, after, before_markup if before == ASSISTANT else after_markup)
         if joint is None:
             return None
         pieces: list[Piece] = []
         # An answer's end is the assistant's own, and is trained as its answer is; the footer behind it is the
         # template's.
         if before == ASSISTANT:
-            pieces += self._cut(self.markup.terminator, before, before_trained)
+            pieces += self._cut(before_markup.terminator, before, before_trained)
         pieces += self._cut(joint.footer, before, False)
         pieces += self._cut(joint.header, after, False)
         if after == ASSISTANT:
@@ -103,14 +108,19 @@ class PieceTables:
             # other tokens.
             if after_trained:
                 pieces.append(Piece(CUT, 0, after, True))
-            pieces += self._cut(self.markup.answer_prefix, after, after_trained)
+            pieces += self._cut(after_markup.answer_prefix, after, after_trained)
         return [*pieces, Piece(CONTENT, 0, after, after_trained)]
 
-    def _joint(self, before: int, after: int) -> Joint | None:
+    def _of(self, role: int, trained: bool) -> Markup:
+        """Return what stands around a message."""
+        return self.earlier if self.earlier is not None and role == ASSISTANT and not trained else self.markup
+
+    @staticmethod
+    def _joint(before: int, after: int, markup: Markup) -> Joint | None:
         if before == END_CODE or after == START_CODE:
             return None
         name = START if before == START_CODE else ROLES[before]
-        return self.markup.joints.get((name, ROLES[after]))
+        return markup.joints.get((name, ROLES[after]))
 
     def _cut(self, text: str, role: int, trained: bool) -> Iterator[Piece]:
         end = 0
