@@ -158,14 +158,14 @@ def _build(asked: Asked, progress: Progress) -> Built:
         shared = shared_build(asked.directory)
         there = _there(asked, prepared, lock, progress.say)
         if there is None and shared is not None:
-            held.enter_context(shared.claimed(progress.say))
+            leases = held.enter_context(shared.claimed(progress.say))
             # Who wrote the address until now may have written this very build.
             there = _there(asked, prepared, lock, progress.say)
         ran = Ran(asked.loaded.recipe.engine.kind)
         stands = None if there is None else Built(asked.directory, there, fresh=False, ran=ran)
         done = stands or _make(asked, prepared, progress, lock)
         if shared is not None and stands is None:
-            shared.send()
+            shared.send(leases, progress.say)
     _remember(asked, prepared)
     outcomes = _outcomes(prepared, done.manifest)
     if asked.locked and lock is not None:

@@ -80,30 +80,57 @@ class SharedBuild:
                 self.objects.fetch(one.key, self.directory / one.key)
 
     @contextmanager
-    def claimed(self, say: Say) -> Iterator[None]:
-        """Be the one that writes the address. Raises: BucketError where it may not be written."""
+    def claimed(self, say: Say) -> Iterator[Leases]:
+        """Be the one that writes the address; gives what `send` needs. Raises: BucketError where it may not be
+        written."""
         leases = Leases(Objects(self.address / _OURS), lease_seconds())
         try:
             leases.add([], say)
             with leases.claimed("build", say, f"waiting for another build, which writes {self.address}"):
                 leases.forget_dead()
                 self._refuse_foreign({})
-                yield
+                yield leases
         finally:
             leases.drop()
 
-    def send(self) -> None:
-        """Publish the build that lies in the copy; hold `claimed` meanwhile.
+    def send(self, leases: Leases, say: Say) -> None:
+        """Publish the build that lies in the copy; within `claimed`, which gives the leases.
 
+        Who slept past its lease claims the address anew: another may be writing there.
         Raises: BuildError where another build came there all the same; BucketError, ObjectsError.
         """
+        try:
+            self._send(leases)
+            return
+        except _Lapsed:
+            leases.drop()
+        with self.claimed(say) as anew:
+            if self._manifest_there() == (self.directory / NAME).read_bytes():
+                self.objects.delete([_SENDING])
+                self._keep(read_manifest(self.directory))
+                return
+            try:
+                self._send(anew)
+            except _Lapsed:
+                raise BuildError(
+                    f"{self.address}: nothing was heard of this build there for longer than its lease, twice, and "
+                    "another may write there in its place; what was finished is kept: run the same command again"
+                ) from None
+
+    def _send(self, leases: Leases) -> None:
+        def sent(path: str) -> None:
+            _refuse_lapsed(leases)
+            self.objects.upload(path, self.directory / path)
+
         manifest = read_manifest(self.directory)
         files = _files(manifest)
         older = self._refuse_foreign(files)
         self.objects.put(_SENDING, json.dumps(sorted({*files, *older})).encode())
+        _refuse_lapsed(leases)
         # No reader may take the older manifest for that of the files that come now.
         self.objects.delete([NAME])
-        side_by_side(lambda path: self.objects.upload(path, self.directory / path), list(files))
+        side_by_side(sent, list(files))
+        _refuse_lapsed(leases)
         self.objects.delete(sorted(older - files.keys()))
         if not self.objects.create(NAME, (self.directory / NAME).read_bytes()):
             raise BuildError(
@@ -139,6 +166,15 @@ class SharedBuild:
 
     def _keep(self, manifest: Manifest) -> None:
         Copy(self.directory, self.address, _files(manifest)).keep()
+
+
+class _Lapsed(Exception):
+    """Nothing was heard of us for a lease: who goes on writes into what another published meanwhile."""
+
+
+def _refuse_lapsed(leases: Leases) -> None:
+    if leases.has_lapsed:
+        raise _Lapsed
 
 
 def build_place(place: str | Path) -> Path:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orca_recipes.errors import NoStore, ObjectsError
+from orca_recipes.errors import NoStore, ObjectsError, StoreError
 from orca_recipes.json_text import json_value
 from orca_recipes.objects.address import address_of, is_address
 from orca_recipes.objects.copies import cache_of, copy_of
@@ -158,6 +158,11 @@ class SharedStore(Store):
                 sizes[name] = sizes.get(name, 0) + one.bytes
             for name in sorted(sizes):
                 # What is not named as we name stages was put there by somebody else, and is left alone.
+                if self._leases.has_lapsed:
+                    raise StoreError(
+                        f"{self.name}: nothing was heard of this cleaning there for longer than its lease, and builds "
+                        "may need what is left by now; run the same command again"
+                    )
                 if name not in living and STAGE.fullmatch(name):
                     self._remove_shared(name)
                     removed, freed = removed + 1, freed + sizes[name]

@@ -40,7 +40,9 @@ class SharedSent(InFlight):
         with self._leases.claimed(SENT, quiet, "waiting for another build, which looks at what was in flight"):
             taken = [one.key for one in self._objects.listed(SENT) if not self._lives(one.key)]
             for key in taken:
-                self._read(self._objects.get(key))
+                # One that ended since the listing removed it itself: nothing was in flight.
+                if self._objects.head(key) is not None:
+                    self._read(self._objects.get(key))
             if taken and (self.open or self.untold):
                 self._write()
             self._objects.delete(taken)

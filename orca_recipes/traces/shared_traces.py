@@ -133,7 +133,7 @@ class SharedWriter:
     def __init__(self, shared: SharedTraces) -> None:
         self._shared = shared
         self._segment: _Segment | None = None
-        self._left = b""
+        self._left, self._journals = b"", list[Path]()
 
     def append(self, lines: bytes) -> None:
         """Bring whole lines to the address. Raises: OSError; BucketError, ObjectsError, and then they lie in the
@@ -145,7 +145,9 @@ class SharedWriter:
             self._segment.append(lines)
         except BaseException:
             # What became of a write that failed is not known: its lines go up in another segment.
-            self._left, self._segment = self._segment.unpublished, None
+            self._left = self._segment.unpublished
+            self._journals.append(self._segment.journal)
+            self.close()
             raise
 
     def close(self) -> None:
@@ -156,11 +158,12 @@ class SharedWriter:
 
     def _begin(self) -> None:
         self.close()
-        segment = _Segment.begun(self._shared)
+        self._segment = _Segment.begun(self._shared)
         if self._left:
-            segment.note(self._left)
+            self._segment.note(self._left)
             self._left = b""
-        self._segment = segment
+        while self._journals:
+            self._journals.pop().unlink(missing_ok=True)
 
 
 @dataclass

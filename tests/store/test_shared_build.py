@@ -18,7 +18,9 @@ from orca_recipes.front.recipe import load_recipe
 from orca_recipes.objects.objects import Objects
 from orca_recipes.recipe.load import load_recipe as read_recipe
 from orca_recipes.run.build import Asked, build
-from orca_recipes.store.shared_build import build_place, looked_at
+from orca_recipes.store.claims import quiet
+from orca_recipes.store.leases import Leases
+from orca_recipes.store.shared_build import build_place, looked_at, shared_build
 from orca_recipes.store.shared_store import shared_root, store_at
 from tests.run.small import HOME, Heard, asked, promised
 from tests.run.small_recipe import make_recipe
@@ -123,6 +125,33 @@ def test_a_build_whose_sending_was_cut_off_is_none_and_is_finished_by_the_next(
         "manifest.json",
         *(table.path for table in made.tables),
     }
+
+
+def test_who_slept_past_its_lease_claims_the_address_anew_before_it_writes(
+    recipe: Path, bucket: str, host, monkeypatch: pytest.MonkeyPatch
+):
+    out = f"s3://{bucket}/out"
+    build(at(recipe, f"s3://{bucket}/store", out), Heard())
+    shared = shared_build(build_place(out))
+    assert shared is not None
+    before = {one.key: one.modified for one in shared.objects.listed()}
+    claims = Objects.at(f"{out}/.orca-recipe")
+    lapsed = [False, True]
+
+    def has_lapsed(leases: Leases) -> bool:
+        return lapsed.pop() if lapsed else False
+
+    monkeypatch.setattr(Leases, "has_lapsed", property(has_lapsed))
+    with shared.claimed(quiet) as leases:
+        assert len(claims.listed("claims")) == 1
+        shared.send(leases, quiet)
+        # The older claim is gone with the new one, and what stands there already is not written again.
+        assert claims.listed("claims") == []
+    assert {one.key: one.modified for one in shared.objects.listed()} == before
+    monkeypatch.setattr(Leases, "has_lapsed", property(lambda _: True))
+    shared.objects.delete(["manifest.json"])
+    with shared.claimed(quiet) as leases, pytest.raises(BuildError, match="longer than its lease, twice"):
+        shared.send(leases, quiet)
 
 
 def test_in_spite_of_faults_in_one_of_twenty_requests_the_bytes_are_the_same(

@@ -133,7 +133,7 @@ def test_answers_that_an_address_out_of_reach_did_not_take_go_up_with_the_next_a
     with hosts.store("a") as again:
         assert "four" not in held(again)
         with again.asking({"model": "m"}, quiet):
-            assert "four" in held(again)
+            assert held(again) == ["four", "one", "three", "two", "two"]
     assert not list((hosts.root("a") / "unsent").iterdir())
 
 
