@@ -20,6 +20,7 @@ import torch
 from orca_recipes.errors import NonFiniteLoss
 from orca_recipes.shards.training import Training
 from orca_recipes.train.checkpoints.position import Position
+from orca_recipes.train.data.ahead import Ahead
 from orca_recipes.train.data.batches import Batch, MicroBatches, Normalization, Share
 from orca_recipes.train.data.order import RowPlace
 from orca_recipes.train.data.provenance import describe
@@ -88,14 +89,15 @@ class Tally:
 class Trainer:
     """One rank's part of a training.
 
-    groups: of the examples of each dataset that is held out. stop_requested: asked before each step; true where this
-    rank was told to stop.
+    groups: of the examples of each dataset that is held out. ahead: reads the rows. stop_requested: asked before each
+    step; true where this rank was told to stop.
     """
 
     settings: Settings
     layout: Layout
     place: Place
     rows: Rows
+    ahead: Ahead
     groups: Mapping[str, Groups]
     optimizer: Optimizer
     rates: Rates
@@ -126,13 +128,18 @@ class Trainer:
             if ended:
                 position = Position(position.step, position.phase + 1)
             if ended or position.step % phase.training.checkpoint_every == 0:
-                self.keeper.save(position, ended=phase if ended else None)
+                self._save(position, ended=phase if ended else None)
                 saved = position
         # A run that was told to stop right behind a checkpoint would else write it twice.
         if saved != position:
-            self.keeper.save(position, ended=None)
+            self._save(position, ended=None)
         self.keeper.settle(wait=True)
         return position, self._goes_on(position)
+
+    def _save(self, position: Position, *, ended: TrainingPhase | None) -> None:
+        # Writers are forked.
+        self.ahead.settle()
+        self.keeper.save(position, ended=ended)
 
     def _goes_on(self, position: Position) -> bool:
         asked = self.settings.request.steps
@@ -148,10 +155,10 @@ class Trainer:
 
     def _step(self, phase: TrainingPhase, position: Position) -> Position:
         started = time.perf_counter()
-        order, share = phase.order(), self._share(phase.training)
-        stop_row = min(position.row + phase.training.batch_rows, phase.rows)
-        batches = MicroBatches(self.rows, order, share, start=position.row, stop=stop_row)
-        totals = self._joined(self._gone_through(batches, phase.training.loss_normalization, learn=True))
+        batches = self._rows_of_step(phase, position.row)
+        order, stop_row = batches.order, batches.stop
+        then = self._rows_after(phase, stop_row)
+        totals = self._joined(self._gone_through(batches, phase.training.loss_normalization, learn=True, then=then))
         here = f"step {position.step + 1} (phase {phase.number}, rows {position.row} to {stop_row - 1})"
         if not math.isfinite(totals.loss):
             raise NonFiniteLoss(self._why_not_finite(here, totals.bad_rows))
@@ -177,10 +184,28 @@ class Trainer:
         self.journal.step(step, self._glance(step, totals))
         return done
 
+    def _rows_of_step(self, phase: TrainingPhase, row: int) -> MicroBatches:
+        """Return this rank's rows of the step that begins at a row of a phase."""
+        stop = min(row + phase.training.batch_rows, phase.rows)
+        return MicroBatches(self.rows, phase.order(), self._share(phase.training), start=row, stop=stop)
+
+    def _rows_after(self, phase: TrainingPhase, row: int) -> MicroBatches | None:
+        """Return this rank's rows of the step after one that ends at a row, None after the last."""
+        if row < phase.rows:
+            return self._rows_of_step(phase, row)
+        following = next((later for later in self.settings.chosen if later.number == phase.number + 1), None)
+        return None if following is None else self._rows_of_step(following, 0)
+
     def _gone_through(
-        self, batches: MicroBatches, mean_over: Normalization, *, learn: bool, also: Hear | None = None
+        self,
+        batches: MicroBatches,
+        mean_over: Normalization,
+        *,
+        learn: bool,
+        also: Hear | None = None,
+        then: MicroBatches | None = None,
     ) -> Totals:
-        """Go forward, and backward where it learns, over this rank's micro-batches.
+        """Go forward, and backward where it learns, over this rank's micro-batches; then others will be asked for.
 
         Losses stay on the device until all are made: reading one would halt it while the next micro-batch is read.
         """
@@ -196,7 +221,7 @@ class Trainer:
         model = self.optimizer.gradients
         tally = Tally(mean_over, network_of(model).architecture)
         through = Pass(mean_over, self.place.device, learn, micro_batches=len(batches), tokens=batches.tokens)
-        through.run(model, tally.counting(batches), hear)
+        through.run(model, tally.counting(self.ahead.over(batches, then=then)), hear)
         totals = Totals(
             terms=tally.terms,
             target_tokens=tally.target_tokens,

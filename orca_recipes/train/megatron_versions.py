@@ -60,7 +60,7 @@ def stand_in_for_triton() -> None:
 def compile_when_called() -> None:
     """Let megatron-core's functions be compiled when they are called, not when they are imported; call it before.
 
-    No model here calls one of them: what fuses operations is switched off.
+    A CPU calls none of them, and a GPU its SwiGLU alone.
     """
     sys.modules.setdefault(_OF_COMPILERS, _CompilesLate(_OF_COMPILERS))
 

@@ -89,10 +89,13 @@ class Optimizer(ABC):
         """Reduce the gradients, take one step, and begin to collect anew.
 
         Args:
-            terms: how many losses were summed on all ranks since the last step, of tokens or examples.
-        Raises: ZeroDivisionError where there were none.
+            terms: how many losses were summed on all ranks since the last step, of tokens or examples. Where there
+                were none, weights and moments stay as they are.
         """
         finalize_model_grads([self.gradients])
+        if not terms:
+            self.gradients.zero_grad_buffer()
+            return Step(gradient_norm=0.0, is_taken=True)
         self.gradients.scale_gradients(1 / terms)
         norm = self._norm()
         is_taken = math.isfinite(norm)

@@ -29,7 +29,10 @@ def train_options() -> list[click.Parameter]:
             help="tiny, small or 1b; a config.json; a Hugging Face folder; a checkpoint.  [default: the build's]",
         ),
         click.Option(
-            ["--tensor-parallel"], metavar="N", type=_AT_LEAST_1, help="Ranks that share each layer of a copy."
+            ["--tensor-parallel"],
+            metavar="N",
+            type=_AT_LEAST_1,
+            help="Ranks that share each layer of a copy.  [default: 1]",
         ),
         click.Option(
             ["--pipeline-parallel"],
@@ -50,10 +53,16 @@ def train_options() -> list[click.Parameter]:
             help="Where to train.  [default: cuda where there is a GPU]",
         ),
         click.Option(
-            ["--steps"], metavar="N", type=_AT_LEAST_1, help="Stop after so many steps, counted over the whole run."
+            ["--steps"],
+            metavar="N",
+            type=_AT_LEAST_1,
+            help="Stop after so many steps, counted over the whole run.  [default: the curriculum's]",
         ),
         click.Option(
-            ["--phase", "first_phase"], metavar="N", type=_AT_LEAST_1, help="Begin with this phase, counted from 1."
+            ["--phase", "first_phase"],
+            metavar="N",
+            type=_AT_LEAST_1,
+            help="Begin with this phase, counted from 1.  [default: 1]",
         ),
         click.Option(["--verify"], is_flag=True, help="Take the digest of every file, not only of indexes."),
         *_training_options(),

@@ -78,7 +78,7 @@ class Pass:
 
     def _weighed(self, loss_BT: torch.Tensor, batch: Batch, hear: Hear) -> torch.Tensor:
         """Sum a batch's losses, each times its weight."""
-        weights_BT = sent(batch.weights_BT(self.mean_over), loss_BT.device)
+        weights_BT = sent(batch.weights_BT(self.mean_over), self.device)
         # where() before the product: a pad's loss may be NaN, and NaN * 0 is NaN.
         weighed_BT = torch.where(weights_BT > 0, loss_BT, 0.0) * weights_BT
         hear(batch, weighed_BT.detach())

@@ -14,7 +14,7 @@ from typing import Any
 from orca_recipes.counted import counted
 from orca_recipes.train.data.training_phases import TrainingPhase
 from orca_recipes.train.journal import LOG, clock, read_log
-from orca_recipes.train.model.architecture import Architecture
+from orca_recipes.train.processes.memory import activation_bytes, device_bytes, held_bytes, memory_told
 from orca_recipes.train.processes.parallel_layout import Layout
 from orca_recipes.train.start import Start
 from orca_recipes.train.training_settings import Settings
@@ -31,8 +31,7 @@ def plan_text(settings: Settings, start: Start, layout: Layout) -> str:
         f"model {settings.model}: {architecture.parameters:,} parameters, vocabulary {architecture.vocabulary_size:,} "
         f"(padded to {architecture.padded_vocabulary_size:,})",
         f"layout: {layout}, {counted(layout.processes, 'rank')}",
-        f"memory of a rank: about {_size(_held_bytes(architecture, layout))} of weights, gradients and optimizer, and "
-        f"{_size(_activation_bytes(settings, architecture, layout))} of activations",
+        memory_told(settings, architecture, layout),
         *(_phase_line(settings, phase) for phase in phases),
         f"in all: {counted(settings.steps, 'step')}" + _cut(settings),
         _time_line(settings),
@@ -67,8 +66,9 @@ def plan_json(settings: Settings, start: Start, layout: Layout) -> dict[str, Any
         "vocabulary_size": architecture.vocabulary_size,
         "layout": asdict(layout),
         "ranks": layout.processes,
-        "held_bytes": int(_held_bytes(architecture, layout)),
-        "activation_bytes": int(_activation_bytes(settings, architecture, layout)),
+        "held_bytes": int(held_bytes(architecture, layout)),
+        "activation_bytes": int(activation_bytes(settings, architecture, layout)),
+        "device_bytes": device_bytes(layout),
         "phases": phases,
         "steps": settings.steps,
         "unknown": start.unknown,
@@ -123,40 +123,3 @@ def _seconds(settings: Settings) -> float | None:
         rows += min(phase.rows, left * phase.training.batch_rows)
         left -= min(left, phase.steps)
     return rows * pace
-
-
-def _held_bytes(architecture: Architecture, layout: Layout) -> float:
-    """Count the bytes of weights, gradients, AdamW's two moments; on a GPU bfloat16 weights beside float32 that
-    ranks share."""
-    here = architecture.parameters / layout.tensor_parallel / layout.pipeline_parallel
-    # Bytes: float32 four times; on a GPU bf16 weight, fp32 gradient, and 12 shared by the copies.
-    return here * (16 if layout.device == "cpu" else 6 + 12 / layout.data_parallel)
-
-
-def _activation_bytes(settings: Settings, architecture: Architecture, layout: Layout) -> float:
-    """Estimate the activations kept for backward: inputs of each layer's products, and logits in float32 twice."""
-    training = settings.chosen[0].training
-    tokens = training.micro_batch_rows * settings.manifest.row_tokens
-    width = 4 if layout.device == "cpu" else 2
-    whole = 4 * architecture.hidden / (layout.tensor_parallel if layout.sequence_parallel else 1)
-    attention = 2 * architecture.head_dim * (architecture.heads + architecture.kv_heads) / layout.tensor_parallel
-    mlp = 3 * architecture.mlp_hidden / layout.tensor_parallel
-    here = architecture.layers / layout.pipeline_parallel
-    # What is recomputed is there for one layer at a time.
-    if training.recompute:
-        kept = whole + attention + mlp + here * architecture.hidden
-    elif training.recompute_modules in ("mlp", "both"):
-        kept = mlp + here * (whole + attention)
-    else:
-        kept = here * (whole + attention + mlp)
-    kept *= tokens * width
-    # The first stage holds the activations of as many micro-batches as there are stages.
-    kept *= layout.pipeline_parallel
-    return kept + tokens * 8 * architecture.padded_vocabulary_size / layout.tensor_parallel
-
-
-def _size(number: float) -> str:
-    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return f"{number / 1e3:.1f} kB"

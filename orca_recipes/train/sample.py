@@ -18,8 +18,8 @@ from orca_recipes.errors import CheckpointError, TemplateError
 from orca_recipes.json_text import json_value
 from orca_recipes.train.checkpoints.checkpoint import load_weights
 from orca_recipes.train.checkpoints.description import TOKENIZER, newest_checkpoint, read_checkpoint
-from orca_recipes.train.model.layer_parts import Cache
 from orca_recipes.train.model.network import Network, build_model, next_logits
+from orca_recipes.train.model.segment_attention import Cache
 from orca_recipes.train.processes.parallel_layout import Layout, running
 from orca_recipes.train.start import CHECKPOINTS
 

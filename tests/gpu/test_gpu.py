@@ -9,9 +9,11 @@ import torch
 
 from orca_recipes.train.checkpoints.checkpoint import resume, save_checkpoint
 from orca_recipes.train.checkpoints.description import Checkpoint
+from orca_recipes.train.model import fusion
 from orca_recipes.train.model.layer_parts import transformer_engine_is_installed
 from orca_recipes.train.model.network import Network, build_model, losses
 from orca_recipes.train.model.recomputation import Recomputed
+from orca_recipes.train.model.segment_attention import PackedSpans, SegmentAttention, varlen_computes
 from orca_recipes.train.optimizer import AdamW, Optimizer, Step, build_optimizer
 from orca_recipes.train.processes.parallel_layout import Layout, Place
 from tests.train.rows import Packed, packed, small
@@ -64,6 +66,36 @@ def test_the_plain_layers_keep_the_examples_of_a_row_apart(gpu: Place):
     assert torch.allclose(losses(model, alone).detach().cpu()[0], found[0, 70:270], atol=1e-3)
     mixed = losses(model, on_gpu(BATCHES[0].without_isolation())).detach().cpu()
     assert (mixed - found).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("window", [None, 1, 50])
+def test_one_call_attends_as_a_call_for_each_span(gpu: Place, window: int | None):
+    lengths = [70, 1, 200, 49]
+    bounds = torch.tensor([0, *lengths], device=gpu.device).cumsum(0).to(torch.int32)
+    spans = PackedSpans(bounds=bounds, lengths=lengths, max_seqlen_q=200, max_seqlen_kv=200)
+    parts = [torch.randn(320, heads, 64, device=gpu.device, dtype=torch.bfloat16) for heads in (4, 2, 2)]
+    config = build_model(small(**WIDE), ONE_GPU, plain=True).config
+    assert varlen_computes(64, torch.bfloat16)
+    found = []
+    for varlen in (False, True):
+        inputs = [part.clone().requires_grad_() for part in parts]
+        attended = SegmentAttention(config, window=window, varlen=varlen)(*inputs, None, packed_seq_params=spans)
+        found.append([attended, *torch.autograd.grad(attended.float().square().sum(), inputs)])
+    for each, together in zip(*found, strict=True):
+        assert torch.allclose(each, together, atol=0.05, rtol=0.05)
+
+
+def test_a_compiled_swiglu_has_the_gradients_of_a_plain_one(gpu: Place, monkeypatch: pytest.MonkeyPatch):
+    if not fusion.can_be_compiled():
+        pytest.skip("nothing can be compiled on this machine")
+    found = []
+    for is_there in (True, False):
+        monkeypatch.setattr(fusion, "can_be_compiled", lambda is_there=is_there: is_there)
+        torch.manual_seed(3)
+        model = build_model(small(**WIDE), ONE_GPU, plain=True)
+        assert model.config.bias_activation_fusion == is_there
+        found.append(gradient(model, on_gpu(BATCHES[0])))
+    assert torch.cosine_similarity(*found, dim=0) > 0.99
 
 
 @pytest.mark.skipif(not transformer_engine_is_installed(), reason="TransformerEngine is not installed")

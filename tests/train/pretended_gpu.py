@@ -2,10 +2,12 @@
 
 `PretendedGpu` is enough for the optimizer: megatron-core's makes small tensors on 'cuda' by name and looks at the types
 of gradients by name. `a_pretended_gpu` is a whole machine for a training: what is sent to its device becomes `OnGpu`,
-and so does all that is made of it; numpy cannot read it, as it cannot read a GPU's memory. Kernels, precision of GPUs
-and NCCL are not answered, and are for tests/gpu.
+and so does all that is made of it; numpy cannot read it, as it cannot read a GPU's memory. torch's varlen attention is
+computed by `varlen_kernel`, and what would be compiled runs as it is written. Precision of GPUs and NCCL are not
+answered, and are for tests/gpu.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +17,8 @@ import numpy as np
 import torch
 from megatron.core.tensor_parallel import random as tensor_parallel_random
 from torch.overrides import TorchFunctionMode
+
+import tests.train.varlen_kernel  # noqa: F401
 
 GPU = torch.device("cuda", 0)
 
@@ -98,17 +102,25 @@ def a_pretended_gpu() -> Iterator[torch.device]:
     def seed_the_cpu(seed: int, **_: object) -> None:
         seeded(seed, inference_rng_tracker=True, force_reset_rng=True)
 
+    def of_a_thread(device: object) -> None:
+        # torch's modes are a thread's own.
+        if threading.current_thread() is not threading.main_thread():
+            _Machine().__enter__()
+
     answers: dict[str, Any] = {
         "is_available": lambda: True,
         "device_count": lambda: 1,
         "current_device": lambda: 0,
-        "set_device": lambda device: None,
+        "set_device": of_a_thread,
         "synchronize": lambda device=None: None,
         "current_stream": lambda device=None: mock.Mock(),
         "get_device_name": lambda device=None: "a pretended GPU",
+        "get_device_capability": lambda device=None: (9, 0),
+        "get_device_properties": lambda device=None: mock.Mock(total_memory=80_000_000_000),
     }
     with (
         mock.patch.multiple(torch.cuda, **answers),
+        mock.patch.object(torch, "compile", lambda function: function),
         mock.patch.object(torch.distributed, "init_process_group", gloo),
         mock.patch.object(tensor_parallel_random, "model_parallel_cuda_manual_seed", seed_the_cpu),
         _Machine(),

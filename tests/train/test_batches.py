@@ -33,7 +33,6 @@ def test_a_batch_is_the_formats_training_view_of_its_rows(rows: Rows, sums_build
     assert np.array_equal(batch.tokens_BT, np.stack([view.tokens for view in expected]))
     assert np.array_equal(batch.labels_BT, np.stack([view.labels for view in expected]))
     assert np.array_equal(batch.loss_mask_BT, np.stack([view.loss_mask for view in expected]))
-    assert np.array_equal(batch.position_ids_BT, np.stack([view.position_ids for view in expected]))
     assert all(np.array_equal(found, view.cu_seqlens) for found, view in zip(batch.cu_seqlens, expected, strict=True))
     assert batch.target_tokens == rows.manifest.datasets["sums"].trained_tokens
     assert batch.stored_tokens == rows.manifest.datasets["sums"].tokens

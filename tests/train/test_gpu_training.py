@@ -69,7 +69,7 @@ def test_the_bounds_of_rows_stay_on_the_host_and_the_rest_goes_to_the_device(hel
     batch = read_batch(rows, [RowPlace("sums", 0, 0), RowPlace("sums", 1, 0)], 3)
     with a_pretended_gpu() as device:
         there = batch.to(device)
-        tensors = [there.tokens_BT, there.labels_BT, there.position_ids_BT, there.loss_mask_BT]
+        tensors = [there.tokens_BT, there.labels_BT, there.loss_mask_BT]
         assert all(isinstance(tensor, OnGpu) for tensor in tensors)
         for tensor in tensors:
             with pytest.raises(TypeError, match="can't convert cuda:0"):
@@ -97,7 +97,7 @@ def test_batches_go_to_a_gpu_from_pinned_memory_and_nobody_waits(held_out: Path)
     with a_pretended_gpu() as device, Counting() as counting:
         batch.to(device)
         sent(batch.weights_BT("example"), device)
-    assert counting.pinned == counting.sent == 6
+    assert counting.pinned == counting.sent == 5
     with Counting() as counting:
         batch.to(torch.device("cpu"))
     assert counting.pinned == 0

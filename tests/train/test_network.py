@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from orca_recipes.train.model import cross_entropy
+from orca_recipes.train.model import cross_entropy, fusion
 from orca_recipes.train.model.network import build_model, logits, losses
 from orca_recipes.train.model.recomputation import Recomputed
 from orca_recipes.train.processes.parallel_layout import Layout, Place
+from tests.train.pretended_gpu import a_pretended_gpu
 from tests.train.rows import Packed, packed, small
 
 LAYOUTS = [Layout(), Layout(tensor_parallel=2), Layout(tensor_parallel=2, sequence_parallel=True)]
@@ -152,3 +153,56 @@ def test_losses_and_gradients_are_those_of_torch_whichever_places_are_asked_for(
             if layout == Layout():
                 assert all(torch.allclose(*pair, atol=1e-5) for pair in zip(gradients, witness[1], strict=True))
         assert all(torch.allclose(*pair, atol=1e-5) for pair in zip(whole[1], some[1], strict=True))
+
+
+def test_a_fused_swiglu_has_the_losses_and_gradients_of_a_plain_one_and_keeps_less(
+    run_layout: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+):
+    batch = packed([7, 20, 5], [16, 16], vocabulary=500)
+
+    def computed(place: Place) -> list[tuple[bool, int, list[torch.Tensor]]]:
+        found = []
+        with a_pretended_gpu():
+            for is_there in (False, True):
+                monkeypatch.setattr(fusion, "can_be_compiled", lambda is_there=is_there: is_there)
+                torch.manual_seed(3)
+                model, kept = build_model(small(), Layout(device="cuda"), precision=torch.float32), set[int]()
+
+                def keep(tensor: torch.Tensor, kept: set[int] = kept) -> torch.Tensor:
+                    kept.add(tensor.untyped_storage().data_ptr())
+                    return tensor
+
+                with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                    loss_BT = losses(model, batch)
+                gradients = torch.autograd.grad(loss_BT.sum(), list(model.parameters()))
+                found.append((model.config.bias_activation_fusion, len(kept), [loss_BT.detach(), *gradients]))
+        return found
+
+    [((is_plain_fused, kept, plain), (is_fused, kept_fused, fused))] = run_layout(Layout(), computed)
+    assert (is_plain_fused, is_fused) == (False, True)
+    assert kept_fused < kept
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(plain, fused, strict=True))
+
+
+def test_other_activations_are_not_fused(run_layout: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch):
+    def look(place: Place) -> bool:
+        monkeypatch.setattr(fusion, "can_be_compiled", lambda: True)
+        shape = small(family="gemma3_text", query_scalar=8.0, window_rope_base=1e4)
+        with a_pretended_gpu():
+            return bool(build_model(shape, Layout(device="cuda")).config.bias_activation_fusion)
+
+    assert run_layout(Layout(), look) == [False]
+
+
+def test_a_machine_that_cannot_compile_fuses_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fusion.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(fusion.Path, "is_file", lambda path: True)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(fusion.shutil, "which", lambda name: name)
+    assert fusion.can_be_compiled()
+    monkeypatch.setattr(fusion.shutil, "which", lambda name: None if name in ("gcc", "clang") else name)
+    assert not fusion.can_be_compiled()
+    monkeypatch.setenv("CC", "icx")
+    assert fusion.can_be_compiled()
+    monkeypatch.setattr(fusion.Path, "is_file", lambda path: False)
+    assert not fusion.can_be_compiled()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -167,3 +168,19 @@ def test_a_step_whose_gradient_is_not_finite_leaves_the_weights_alone(run_layout
     assert not taken.is_taken
     assert math.isnan(taken.gradient_norm)
     assert same
+
+
+def test_a_step_without_a_target_leaves_weights_and_moments_alone(run_layout: Callable[..., list[Any]]):
+    def step(place: Place) -> tuple[list[Step], bool]:
+        model = build_model(small(), Layout())
+        optimizer = build_optimizer(model, Layout(), CALM)
+        take(model, optimizer, BATCHES[0])
+        before = [weight.detach().clone() for weight in model.parameters()]
+        nothing = replace(BATCHES[0][0], loss_mask_BT=torch.zeros_like(BATCHES[0][0].loss_mask_BT))
+        empty = take(model, optimizer, [nothing])
+        same = all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+        return [empty, take(model, optimizer, BATCHES[1])], same
+
+    [((empty, next_step), same)] = run_layout(Layout(), step)
+    assert (empty, same) == (Step(gradient_norm=0.0, is_taken=True), True)
+    assert next_step.gradient_norm > 0

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from orca_recipes.train.hf.configuration import architecture_from_hf
-from orca_recipes.train.model.layer_parts import Cache
 from orca_recipes.train.model.network import build_model, logits, next_logits
+from orca_recipes.train.model.segment_attention import Cache
 from orca_recipes.train.processes.parallel_layout import Layout, Place
 from orca_recipes.train.sample import Manner, Text, generate
 from tests.train.random_models import FAMILIES, save_random

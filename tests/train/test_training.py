@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -185,15 +186,20 @@ def test_steps_that_the_curriculum_does_not_have_are_told_before_the_first(
     lines = capfd.readouterr().out.splitlines()
     steps = len(curve(asked.run))
     assert steps < 30
-    assert lines[1] == (
+    assert re.match(
+        r"memory of a rank: about \S+ MB of weights, gradients and optimizer, and \S+ MB of activations; "
+        r"its share of this machine is \S+ GB$",
+        lines[0],
+    )
+    assert lines[2] == (
         f"--steps 30: the curriculum ends after {steps} steps (phase 1: {first['sums']} rows, phase 2: "
         f"{second['odds']} rows); for more, give its phases more epochs or tokens and build again, "
         "or take fewer --batch-rows"
     )
-    assert lines[2] == "running step 1 on the CPU: 90 rows of 64 tokens, 8 at once on each rank"
-    assert lines[3].startswith(f"step 1/{steps}")
+    assert lines[3] == "running step 1 on the CPU: 90 rows of 64 tokens, 8 at once on each rank"
+    assert lines[4].startswith(f"step 1/{steps}")
     settings = prepare(asked, 1).settings
-    assert settings.fewer_steps == lines[1]
+    assert settings.fewer_steps == lines[2]
     assert replace(settings, request=replace(asked, steps=steps)).fewer_steps is None
 
 

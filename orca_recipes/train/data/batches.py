@@ -9,8 +9,8 @@ B = rows of a micro-batch, T = row_tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -29,7 +29,7 @@ Normalization = Literal["token", "example"]
 class Batch:
     """Some rows as tensors, FORMAT's training view one below the other.
 
-    tokens_BT, labels_BT, position_ids_BT: int64. loss_mask_BT: float32, 0 or 1.
+    tokens_BT, labels_BT: int64. loss_mask_BT: float32, 0 or 1.
     cu_seqlens: for each row int32 [spans + 1], its bounds of attention; the last is T. They stay on the host, which
     lays them end to end and counts with them. max_seqlen: the longest span.
     wanted: int64 [targets], the places of target tokens, counted through all rows; one other where there are none.
@@ -38,7 +38,6 @@ class Batch:
 
     tokens_BT: torch.Tensor
     labels_BT: torch.Tensor
-    position_ids_BT: torch.Tensor
     loss_mask_BT: torch.Tensor
     wanted: torch.Tensor
     cu_seqlens: tuple[np.ndarray, ...]
@@ -79,16 +78,19 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Copy the batch to a device, except its bounds: the model makes a table of all rows' bounds and sends that."""
-        return Batch(
-            tokens_BT=sent(self.tokens_BT, device),
-            labels_BT=sent(self.labels_BT, device),
-            position_ids_BT=sent(self.position_ids_BT, device),
-            loss_mask_BT=sent(self.loss_mask_BT, device),
-            wanted=sent(self.wanted, device),
-            cu_seqlens=self.cu_seqlens,
-            max_seqlen=self.max_seqlen,
-            stored_tokens=self.stored_tokens,
-            places=self.places,
+        return self._with(lambda tensor: sent(tensor, device))
+
+    def pinned(self) -> Batch:
+        """Copy the batch to memory of the host that a GPU can read by itself."""
+        return self._with(torch.Tensor.pin_memory)
+
+    def _with(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        return replace(
+            self,
+            tokens_BT=change(self.tokens_BT),
+            labels_BT=change(self.labels_BT),
+            loss_mask_BT=change(self.loss_mask_BT),
+            wanted=change(self.wanted),
         )
 
 
@@ -100,11 +102,14 @@ class Share:
     ranks: int
     micro_rows: int
 
-    def positions(self, start: int, stop: int) -> list[list[int]]:
-        """List this rank's positions among rows start .. stop - 1 of a step, by micro-batch; as many on every rank."""
-        mine = list(range(start + self.rank, stop, self.ranks))
-        count = -(-(stop - start) // (self.ranks * self.micro_rows))
-        return [mine[at * self.micro_rows : (at + 1) * self.micro_rows] for at in range(count)]
+    def count(self, start: int, stop: int) -> int:
+        """Count the micro-batches of rows start .. stop - 1; every rank has as many."""
+        return -(-(stop - start) // (self.ranks * self.micro_rows))
+
+    def positions(self, start: int, stop: int, number: int) -> Sequence[int]:
+        """Return this rank's positions among rows start .. stop - 1 in one of its micro-batches, from 0."""
+        mine = range(start + self.rank, stop, self.ranks)
+        return mine[number * self.micro_rows : (number + 1) * self.micro_rows]
 
 
 @dataclass(frozen=True)
@@ -119,17 +124,22 @@ class MicroBatches:
 
     def __len__(self) -> int:
         """Count the micro-batches; every rank has as many."""
-        return len(self.share.positions(self.start, self.stop))
+        return self.share.count(self.start, self.stop)
 
     @property
     def tokens(self) -> int:
         """Count the tokens of each micro-batch, pads included."""
         return self.share.micro_rows * self.rows.manifest.row_tokens
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Raises: DamagedShard where a row cannot be read."""
-        for positions in self.share.positions(self.start, self.stop):
-            yield read_batch(self.rows, [self.order[position] for position in positions], self.share.micro_rows)
+    def __getitem__(self, number: int) -> Batch:
+        """Read one of them.
+
+        Raises: DamagedShard where a row cannot be read; IndexError behind the last.
+        """
+        if not 0 <= number < len(self):
+            raise IndexError(f"there are {len(self)} micro-batches, and none with number {number}")
+        positions = self.share.positions(self.start, self.stop, number)
+        return read_batch(self.rows, [self.order[position] for position in positions], self.share.micro_rows)
 
 
 def read_batch(rows: Rows, places: Sequence[RowPlace], micro_rows: int) -> Batch:
@@ -141,7 +151,6 @@ def read_batch(rows: Rows, places: Sequence[RowPlace], micro_rows: int) -> Batch
     return Batch(
         tokens_BT=_stacked([view.tokens for view in views]),
         labels_BT=_stacked([view.labels for view in views]),
-        position_ids_BT=_stacked([view.position_ids for view in views]),
         loss_mask_BT=loss_mask_BT,
         # Every rank runs an output layer and meets the others, also where it has nothing to learn.
         wanted=wanted if len(wanted) else torch.zeros(1, dtype=torch.int64),

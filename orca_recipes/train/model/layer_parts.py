@@ -1,7 +1,6 @@
 """The layers of a model where TransformerEngine is not installed, and the choice between the two.
 
-Rows are packed, so attention runs inside each segment alone, and no mask the size of a row is ever made. Both choices
-name their weights alike in checkpoints: what one trained, the other loads.
+Both choices name their weights alike in checkpoints: what one trained, the other loads.
 
 N = tokens of all rows of a micro-batch, end to end; h = heads on this rank; d = head_dim.
 """
@@ -9,9 +8,7 @@ N = tokens of all rows of a micro-batch, end to end; h = heads on this rank; d =
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -19,7 +16,6 @@ import torch
 from megatron.core import parallel_state
 from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
 from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEmbedding
-from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.tensor_parallel import (
     ColumnParallelLinear,
     RowParallelLinear,
@@ -39,21 +35,26 @@ from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
 
 from orca_recipes.train.model.architecture import Architecture
 from orca_recipes.train.model.rope import turned_scale
+from orca_recipes.train.model.segment_attention import PackedSpans, SegmentAttention
 
 
-def layer_specs(architecture: Architecture, layers: Sequence[int], *, fused: bool) -> TransformerBlockSubmodules:
+def layer_specs(
+    architecture: Architecture, layers: Sequence[int], *, fused: bool, varlen: bool = False
+) -> TransformerBlockSubmodules:
     """Specify the layers of a model's decoder, or of one pipeline stage of it.
 
     Args:
         layers: that it holds, counted through the model.
         fused: TransformerEngine's layers, which need a GPU; else the ones of this module.
+        varlen: where they are ours, with torch's varlen attention.
     """
     if fused:
         layer, norm = _fused(architecture)
         return TransformerBlockSubmodules(layer_specs=[layer] * len(layers), layer_norm=norm)
     # Made once: layers that share their RoPE share its table.
-    rope = partial(_window_table, _WindowRope(architecture)) if architecture.window_rope_base is not None else None
-    return TransformerBlockSubmodules(layer_specs=[_plain(architecture, n, rope) for n in layers], layer_norm=RMSNorm)
+    rope = partial(_window_angles, _WindowRope(architecture)) if architecture.window_rope_base is not None else None
+    plain = [_plain(architecture, n, rope, varlen=varlen) for n in layers]
+    return TransformerBlockSubmodules(layer_specs=plain, layer_norm=RMSNorm)
 
 
 def transformer_engine_computes(architecture: Architecture) -> bool:
@@ -71,6 +72,15 @@ def transformer_engine_computes(architecture: Architecture) -> bool:
 
 def transformer_engine_is_installed() -> bool:
     return importlib.util.find_spec("transformer_engine") is not None
+
+
+def angles_of_tokens(table_P: torch.Tensor, spans: PackedSpans) -> torch.Tensor:
+    """Look up the angles of RoPE of every token, float [N, 1, d], in megatron-core's table of positions.
+
+    Once for all layers: megatron-core would put them together of the table's beginnings, span by span, in each of them.
+    """
+    assert spans.positions is not None
+    return table_P.index_select(0, spans.positions).squeeze(1)
 
 
 class RMSNorm(torch.nn.Module):
@@ -139,10 +149,10 @@ class Layer(TransformerLayer):  # type: ignore[misc]
 class Attention(SelfAttention):  # type: ignore[misc]
     """megatron-core's attention, in layers that have RoPE of their own.
 
-    rope: given the table of the other layers and how many tokens came before, the table of these.
+    rope: given the spans of a batch, the angles of their tokens.
     """
 
-    def __init__(self, *arguments: Any, rope: Callable[[torch.Tensor, int], torch.Tensor], **more: Any) -> None:
+    def __init__(self, *arguments: Any, rope: Callable[[PackedSpans], torch.Tensor], **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.rope = rope
 
@@ -154,103 +164,8 @@ class Attention(SelfAttention):  # type: ignore[misc]
         packed_seq_params: PackedSpans,
         **more: Any,
     ) -> Any:
-        rope = self.rope(rotary_pos_emb, packed_seq_params.before)
+        rope = self.rope(packed_seq_params)
         return super().forward(hidden, *arguments, rotary_pos_emb=rope, packed_seq_params=packed_seq_params, **more)
-
-
-@dataclass
-class Cache:
-    """Keys and values of a text's tokens so far, float [tokens, g, d] by layer."""
-
-    tokens: int = 0
-    held: dict[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
-
-    def joined(
-        self, layer: torch.nn.Module, key_ngd: torch.Tensor, value_ngd: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Join the keys and values of all tokens to those of the next ones, and keep them."""
-        if layer in self.held:
-            before = self.held[layer]
-            key_ngd, value_ngd = torch.cat([before[0], key_ngd]), torch.cat([before[1], value_ngd])
-        self.held[layer] = key_ngd, value_ngd
-        return key_ngd, value_ngd
-
-
-@dataclass
-class PackedSpans(PackedSeqParams):  # type: ignore[misc]
-    """Bounds of packed spans on the device, and the tokens of each span on the host.
-
-    Every layer asks for the lengths; read from the device, each time would halt it until it has caught up.
-
-    cache: of a text that grows; its first tokens come as one span, each further one alone.
-    """
-
-    lengths: list[int] = field(default_factory=list)
-    cache: Cache | None = None
-
-    @property
-    def before(self) -> int:
-        """Count the tokens of the text before these."""
-        return 0 if self.cache is None else self.cache.tokens
-
-
-class SegmentAttention(torch.nn.Module):
-    """Causal attention inside each segment of packed rows, never across a bound.
-
-    window: how many tokens back a token sees, itself among them; None where all. turned_scale: a factor of scores
-    where RoPE is turned by more than angles.
-    """
-
-    def __init__(
-        self, config: TransformerConfig, *, window: int | None = None, turned_scale: float = 1.0, **_: Any
-    ) -> None:
-        super().__init__()
-        self.shared_by = config.num_attention_heads // config.num_query_groups
-        self.window = window
-        self.scale: float | None = config.softmax_scale
-        if turned_scale != 1:
-            self.scale = turned_scale * (self.scale or 1 / math.sqrt(config.kv_channels))
-
-    def forward(
-        self,
-        query_Nhd: torch.Tensor,
-        key_Ngd: torch.Tensor,
-        value_Ngd: torch.Tensor,
-        attention_mask: None,
-        *,
-        packed_seq_params: PackedSpans,
-        **_: Any,
-    ) -> torch.Tensor:
-        """Returns: float [N, h, d], attended values."""
-        if packed_seq_params.cache is not None:
-            key_Ngd, value_Ngd = packed_seq_params.cache.joined(self, key_Ngd, value_Ngd)
-            if packed_seq_params.before:
-                return self._of_next(query_Nhd, key_Ngd, value_Ngd)
-        key_Nhd = key_Ngd.repeat_interleave(self.shared_by, dim=1)
-        value_Nhd = value_Ngd.repeat_interleave(self.shared_by, dim=1)
-        # Split once: the gradient of each slice by itself would be a tensor of the size of all rows.
-        wholes = (query_Nhd, key_Nhd, value_Nhd)
-        parts = zip(*(torch.split(whole, packed_seq_params.lengths) for whole in wholes), strict=True)
-        return torch.cat([self._causal(query, key, value) for query, key, value in parts])
-
-    def _of_next(self, query_1hd: torch.Tensor, key_Ngd: torch.Tensor, value_Ngd: torch.Tensor) -> torch.Tensor:
-        """Attend from one token to all before it and itself."""
-        seen = slice(None) if self.window is None else slice(-self.window, None)
-        parts = (query_1hd, *(whole[seen].repeat_interleave(self.shared_by, dim=1) for whole in (key_Ngd, value_Ngd)))
-        query, key, value = (part.transpose(0, 1).unsqueeze(0) for part in parts)
-        attended = torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=self.scale)
-        return attended.squeeze(0).transpose(0, 1)
-
-    def _causal(self, query_nhd: torch.Tensor, key_nhd: torch.Tensor, value_nhd: torch.Tensor) -> torch.Tensor:
-        query, key, value = (part.transpose(0, 1).unsqueeze(0) for part in (query_nhd, key_nhd, value_nhd))
-        length, mask_nn = len(query_nhd), None
-        if self.window is not None and length > self.window:
-            seen_nn = torch.ones(length, length, dtype=torch.bool, device=query.device)
-            mask_nn = seen_nn.tril().triu(1 - self.window)
-        attended_1hnd = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask_nn, is_causal=mask_nn is None, scale=self.scale
-        )
-        return attended_1hnd.squeeze(0).transpose(0, 1)
 
 
 def _adding(
@@ -277,17 +192,19 @@ class _WindowRope(RotaryEmbedding):  # type: ignore[misc]
         )
 
 
-def _window_table(rope: _WindowRope, table: torch.Tensor, before: int) -> torch.Tensor:
-    found: torch.Tensor = rope(before + len(table), packed_seq=True)[before:]
-    return found
+def _window_angles(rope: _WindowRope, spans: PackedSpans) -> torch.Tensor:
+    return angles_of_tokens(rope(spans.max_seqlen_q, packed_seq=True), spans)
 
 
-def _plain(architecture: Architecture, n: int, rope: Callable[[torch.Tensor, int], torch.Tensor] | None) -> ModuleSpec:
+def _plain(
+    architecture: Architecture, n: int, rope: Callable[[PackedSpans], torch.Tensor] | None, *, varlen: bool
+) -> ModuleSpec:
     """Specify layer n with the window, the RoPE and the norms that are its own."""
     traits, is_windowed = architecture.traits, n in architecture.windowed_layers
     has_own_rope = is_windowed and rope is not None
     core = partial(
         SegmentAttention,
+        varlen=varlen,
         window=architecture.window if is_windowed else None,
         turned_scale=1.0 if has_own_rope or n in architecture.unplaced_layers else turned_scale(architecture),
     )

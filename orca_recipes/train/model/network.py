@@ -30,17 +30,17 @@ from megatron.core.tensor_parallel import (
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from orca_recipes.train.megatron_versions import norms_of_its_own, standing_in_for_cuda_by_name
-from orca_recipes.train.model import recomputation
+from orca_recipes.train.model import fusion, recomputation
 from orca_recipes.train.model.architecture import Architecture
 from orca_recipes.train.model.cross_entropy import cross_entropy
 from orca_recipes.train.model.layer_parts import (
-    Cache,
-    PackedSpans,
+    angles_of_tokens,
     layer_specs,
     transformer_engine_computes,
     transformer_engine_is_installed,
 )
 from orca_recipes.train.model.rope import stretched
+from orca_recipes.train.model.segment_attention import Cache, PackedSpans, varlen_computes
 from orca_recipes.train.processes.parallel_layout import Layout
 from orca_recipes.train.transfer import sent
 
@@ -76,17 +76,21 @@ class Network(GPTModel):  # type: ignore[misc]
     """GPTModel that knows its architecture, or the stage of it that this rank holds.
 
     first_layer: the first of its layers, counted through the model. places: int64 [n], at which it gives logits; None
-    for all. before: how many tokens of a text came before those that are handed in.
+    for all. spans: of the tokens that are handed in. is_fused: its layers are TransformerEngine's.
     """
 
-    def __init__(self, architecture: Architecture, config: TransformerConfig, *, fused: bool) -> None:
+    def __init__(
+        self, architecture: Architecture, config: TransformerConfig, *, fused: bool, varlen: bool = False
+    ) -> None:
         stages = config.pipeline_model_parallel_size
         stage = parallel_state.get_pipeline_model_parallel_rank() if stages > 1 else 0
         here = architecture.layers // stages
         with norms_of_its_own(config, has_some=architecture.traits.qk_norm != "nothing"):
             super().__init__(
                 config=config,
-                transformer_layer_spec=layer_specs(architecture, range(stage * here, (stage + 1) * here), fused=fused),
+                transformer_layer_spec=layer_specs(
+                    architecture, range(stage * here, (stage + 1) * here), fused=fused, varlen=varlen
+                ),
                 pre_process=stage == 0,
                 post_process=stage == stages - 1,
                 vocab_size=architecture.padded_vocabulary_size,
@@ -96,11 +100,11 @@ class Network(GPTModel):  # type: ignore[misc]
                 rotary_base=architecture.rope_base,
                 share_embeddings_and_output_weights=architecture.tied,
             )
-        self.architecture, self.first_layer = architecture, stage * here
+        self.architecture, self.first_layer, self.is_fused = architecture, stage * here, fused
         self.rotary_pos_emb.inv_freq = stretched(self.rotary_pos_emb.inv_freq, architecture)
         self.places: torch.Tensor | None = None
-        self.before = 0
-        self.rotary_pos_emb.register_forward_hook(self._later)
+        self.spans: PackedSpans | None = None
+        self.rotary_pos_emb.register_forward_hook(self._angles)
         if self.post_process:
             self.output_layer.register_forward_pre_hook(self._chosen)
         if architecture.embedding_scale != 1 and self.pre_process:
@@ -112,9 +116,9 @@ class Network(GPTModel):  # type: ignore[misc]
         """Select the input of the output layer at the places asked for: float [n, 1, hidden]."""
         return given if self.places is None else (given[0].index_select(0, self.places), *given[1:])
 
-    def _later(self, module: object, asked: object, table: torch.Tensor) -> torch.Tensor:
-        """Return angles of RoPE from the first position on that is handed in."""
-        return table[self.before :]
+    def _angles(self, module: object, asked: object, table: torch.Tensor) -> torch.Tensor:
+        """Return angles of RoPE for each token; TransformerEngine takes a table of positions."""
+        return table if self.is_fused or self.spans is None else angles_of_tokens(table, self.spans)
 
     def whole_names(self) -> dict[str, str]:
         """Map the names of this stage's weights to their names in the whole model."""
@@ -149,10 +153,11 @@ def build_model(
     dtype = precision or (torch.float32 if layout.device == "cpu" else torch.bfloat16)
     fused = layout.device == "cuda" and transformer_engine_is_installed() and not plain
     fused = fused and transformer_engine_computes(architecture)
+    varlen = layout.device == "cuda" and not fused and varlen_computes(architecture.head_dim, dtype)
     is_cut = layout.pipeline_parallel > 1
     config = _config(architecture, layout, dtype, initialize=initialize and not is_cut, fused=fused)
     with standing_in_for_cuda_by_name() if layout.device == "cpu" else nullcontext():
-        network = Network(architecture, config, fused=fused)
+        network = Network(architecture, config, fused=fused, varlen=varlen)
     if is_cut and initialize:
         _take_drawn(network, replace(layout, pipeline_parallel=1), dtype, fused=fused)
     network.to(device=layout.device if layout.device == "cpu" else torch.device("cuda", torch.cuda.current_device()))
@@ -210,11 +215,10 @@ def next_logits(network: Network, tokens: Sequence[int], cache: Cache) -> torch.
         cache: of the text; it keeps these tokens too.
     """
     device = next(network.parameters()).device
-    spans = _packed([np.array([0, len(tokens)], dtype=np.int32)], device)
+    spans = _packed(network, [np.array([0, len(tokens)], dtype=np.int32)], device, before=cache.tokens)
     spans.cache = cache
-    spans.max_seqlen_q = spans.max_seqlen_kv = cache.tokens + len(tokens)
     network.places = torch.tensor([len(tokens) - 1], device=device)
-    network.before = cache.tokens
+    network.spans = spans
     ids_1N = torch.tensor([list(tokens)], device=device)
     found = network(input_ids=ids_1N, position_ids=None, attention_mask=None, packed_seq_params=spans)
     cache.tokens += len(tokens)
@@ -249,14 +253,14 @@ def stage_output(model: torch.nn.Module, batch: Rows) -> torch.Tensor:
     output layer is a large part of a small model.
     """
     network = network_of(model)
-    network.places, network.before = _places(model, batch), 0
     tokens_1N = batch.tokens_BT.reshape(1, -1)
+    network.places, network.spans = _places(model, batch), _packed(network, batch.cu_seqlens, tokens_1N.device)
     found: torch.Tensor = model(
         input_ids=tokens_1N,
         # GPTModel ignores position ids; the bounds of packed spans restart positions.
         position_ids=None,
         attention_mask=None,
-        packed_seq_params=_packed(batch.cu_seqlens, tokens_1N.device),
+        packed_seq_params=network.spans,
     )
     return found
 
@@ -276,24 +280,33 @@ def _masked(model: torch.nn.Module, found_1Nv: torch.Tensor) -> torch.Tensor:
     return logits_N1v
 
 
-def _packed(cu_seqlens: Sequence[np.ndarray], device: torch.device) -> PackedSpans:
-    """Return bounds of all rows laid end to end."""
+def _packed(
+    network: Network, cu_seqlens: Sequence[np.ndarray], device: torch.device, *, before: int = 0
+) -> PackedSpans:
+    """Return bounds of all rows laid end to end.
+
+    Args:
+        before: how many tokens of a text, which is one span, came before these.
+    """
     ends, so_far = [np.zeros(1, dtype=np.int32)], 0
     for bounds in cu_seqlens:
         ends.append(bounds[1:] + np.int32(so_far))
         so_far = int(ends[-1][-1])
     joined = np.concatenate(ends).astype(np.int32)
-    lengths = np.diff(joined).tolist()
+    lengths = np.diff(joined)
+    positions = np.arange(joined[-1], dtype=np.int64) - np.repeat(joined[:-1], lengths) + before
     # The exact longest span: megatron-core reads a bound equal to N as a table of positions that never restart.
-    longest = max(lengths)
+    longest = before + int(lengths.max())
     on_device = sent(torch.from_numpy(joined), device)
     return PackedSpans(
         qkv_format="thd",
-        cu_seqlens_q=on_device,
-        cu_seqlens_kv=on_device,
+        cu_seqlens_q=on_device if network.is_fused else None,
+        cu_seqlens_kv=on_device if network.is_fused else None,
         max_seqlen_q=longest,
         max_seqlen_kv=longest,
-        lengths=lengths,
+        bounds=on_device,
+        lengths=lengths.tolist(),
+        positions=None if network.is_fused else sent(torch.from_numpy(positions), device),
     )
 
 
@@ -382,9 +395,10 @@ def _config(
         perform_initialization=initialize,
         # Gradients stay sums: the optimizer divides once by the global count.
         calculate_per_token_loss=True,
-        # Fused kernels are TransformerEngine's or apex's.
+        # Its gradient is made of the layer's input again, so that less is kept.
+        bias_activation_fusion=layout.device == "cuda" and traits.activation == "silu" and fusion.can_be_compiled(),
+        # Other fused kernels are TransformerEngine's or apex's.
         apply_rope_fusion=fused,
-        bias_activation_fusion=False,
         bias_dropout_fusion=False,
         masked_softmax_fusion=False,
         gradient_accumulation_fusion=False,

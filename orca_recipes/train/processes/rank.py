@@ -18,7 +18,7 @@ from types import FrameType
 import torch
 
 from orca_recipes.counted import counted
-from orca_recipes.errors import DamagedShard, Failure, OrcaError
+from orca_recipes.errors import DamagedShard, Failure, OrcaError, OutOfMemory
 from orca_recipes.shards.in_use import begin_to_read
 from orca_recipes.shards.show.visible import visible
 from orca_recipes.shards.training import Training
@@ -26,6 +26,7 @@ from orca_recipes.train.checkpoints.checkpoint import load_weights, resume
 from orca_recipes.train.checkpoints.checkpoint_files import clear
 from orca_recipes.train.checkpoints.description import NAME as CHECKPOINT
 from orca_recipes.train.checkpoints.position import Position
+from orca_recipes.train.data.ahead import Ahead
 from orca_recipes.train.data.examine import examine
 from orca_recipes.train.data.pinned import Pinned, of_one_build, pinned, refuse_different_builds
 from orca_recipes.train.hf.conversion import load_hf
@@ -36,6 +37,7 @@ from orca_recipes.train.loop import Trainer
 from orca_recipes.train.model.network import Network, build_model
 from orca_recipes.train.optimizer import AdamW, Optimizer, build_optimizer
 from orca_recipes.train.processes.determinism import deterministic
+from orca_recipes.train.processes.memory import memory_told, telling_of_no_memory
 from orca_recipes.train.processes.parallel_layout import Layout, Place, checked, running
 from orca_recipes.train.processes.spread import layout_of
 from orca_recipes.train.run_folder import make_run_folder, refuse_foreign_run
@@ -98,6 +100,7 @@ def train_as_rank(request: Request, *, rendezvous: str = "env://") -> bool:
             _one_voice(rank),
             _losing_no_rank_in_silence(),
             running(prepared.layout, seed=training.seed, rendezvous=rendezvous) as place,
+            telling_of_no_memory(prepared.layout, rank),
             deterministic(asked=training.deterministic),
         ):
             return _train(prepared, build, place, stop_requested)
@@ -106,6 +109,10 @@ def train_as_rank(request: Request, *, rendezvous: str = "env://") -> bool:
 def _train(prepared: Prepared, build: Pinned, place: Place, stop_requested: Callable[[], bool]) -> bool:
     settings, start = prepared.settings, prepared.start
     training = settings.chosen[0].training
+    first = place.rank == 0
+    if first:
+        # Before the model is made, which may be what there is no room for.
+        print(memory_told(settings, start.architecture, prepared.layout), flush=True)
     refuse_different_builds(settings)
     model = build_model(
         start.architecture,
@@ -114,7 +121,7 @@ def _train(prepared: Prepared, build: Pinned, place: Place, stop_requested: Call
         initialize=start.resumed is None and start.weights is None,
     )
     optimizer = build_optimizer(model, prepared.layout, _adamw(training))
-    first, weights = place.rank == 0, start.resumed or start.weights
+    weights = start.resumed or start.weights
     if first and weights is not None:
         print(visible(f"reading the weights of {weights}"), flush=True)
     _fill(prepared, model, optimizer)
@@ -130,19 +137,20 @@ def _train(prepared: Prepared, build: Pinned, place: Place, stop_requested: Call
             for sentence in _opening(prepared):
                 journal.say(sentence)
         keeper = RunKeeper(settings, model, optimizer, run / CHECKPOINTS, build.tokenizer)
-        trainer = Trainer(
-            settings=settings,
-            layout=prepared.layout,
-            place=place,
-            rows=build.rows,
-            groups=build.groups,
-            optimizer=optimizer,
-            rates=_rates(settings),
-            keeper=keeper,
-            journal=journal,
-            stop_requested=stop_requested,
-        )
-        with keeper.abandoning():
+        with Ahead(place.device) as ahead, keeper.abandoning():
+            trainer = Trainer(
+                settings=settings,
+                layout=prepared.layout,
+                place=place,
+                rows=build.rows,
+                ahead=ahead,
+                groups=build.groups,
+                optimizer=optimizer,
+                rates=_rates(settings),
+                keeper=keeper,
+                journal=journal,
+                stop_requested=stop_requested,
+            )
             position, stopped = trainer.run(position)
         journal.say(_closing(settings, position, stopped))
     return stopped
@@ -216,11 +224,11 @@ def _closing(settings: Settings, position: Position, stopped: bool) -> str:
 
 @contextmanager
 def _one_voice(rank: int) -> Iterator[None]:
-    """Let rank 0 alone speak of what all ranks find; a file that one rank cannot read, it names itself."""
+    """Let rank 0 alone speak of what all ranks find; of its own files and its own memory a rank speaks itself."""
     try:
         yield
     except OrcaError as error:
-        if rank == 0 or isinstance(error, DamagedShard):
+        if rank == 0 or isinstance(error, DamagedShard | OutOfMemory):
             raise
         sys.exit(error.exit_status)
 
