@@ -1,7 +1,7 @@
 """How near models of the families come to transformers, here and back: what tests and the campaign ask."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,14 @@ class Measured:
     sentence: str | None = None
 
 
-def measured(folders: Mapping[str, Path], work: Path, fork: Fork) -> dict[str, Measured]:
+def measured(
+    folders: Mapping[str, Path], work: Path, fork: Fork, *, layouts: Sequence[Layout] = LAYOUTS
+) -> dict[str, Measured]:
     """Import, export and compute models.
 
     Args:
         folders: of models, by name. work: an empty folder. fork: runs a body on so many ranks.
+        layouts: at which they are computed.
     """
     batch = packed([11, 40, 13], [64], vocabulary=500)
     [refused] = fork(1, lambda rendezvous: _there_and_back(folders, work))
@@ -51,7 +54,7 @@ def measured(folders: Mapping[str, Path], work: Path, fork: Fork) -> dict[str, M
         for name, folder in taken.items()
     }
     found: dict[str, list[torch.Tensor]] = {name: [] for name in taken}
-    for layout in LAYOUTS:
+    for layout in layouts:
         for ranks in fork(
             layout.processes, lambda rendezvous, to=layout: _computed(taken, work, batch, to, rendezvous)
         ):

@@ -4,6 +4,7 @@ The newest declares a newer Python than ours may be, and its code does not need 
 before the installed one on the path of processes of their own. `ORCA_MEGATRON=0.18.0` tries another version.
 """
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from typing import Any
 import pytest
 import torch
 
+from orca_recipes.train import megatron_versions
 from orca_recipes.train.megatron_versions import reporting_to_this_process, standing_in_for_cuda
+from orca_recipes.train.options import words_of
 from orca_recipes.train.processes.rank import train_as_rank
 from orca_recipes.train.training_settings import Request
 from tests.train.builds import HOME, read_steps
@@ -34,6 +37,20 @@ ESSENTIAL = [
 
 # A large epsilon keeps AdamW from turning rounding of tiny gradients into steps of full size.
 CALM = {"epsilon": 1e-3, "learning_rate": 1e-3, "batch_rows": 8}
+
+
+FORKED = """
+import os, sys
+import torch.utils.tensorboard
+import orca_recipes.train.processes.rank
+from orca_recipes.train.__main__ import main
+for words in {words!r}:
+    if not os.fork():
+        sys.argv = words
+        main()
+    assert os.wait()[1] == 0
+"""
+"""Trainings one after the other, which share the imports of one process."""
 
 
 @pytest.fixture(scope="module")
@@ -71,46 +88,51 @@ def test_the_newest_version_is_within_the_declared_cap():
 
 
 def test_the_essential_tests_of_the_trainer_pass_on_the_newest_version(other: Path):
-    told = run(
-        "-W", "ignore", "-c", "import orca_recipes.train, megatron.core as m; print(m.__version__)", megatron=other
-    )
-    assert told.split()[-1] == VERSION
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-o", "addopts=", "--import-mode=importlib"]
     tests = [f"tests/train/{name}" for name in ESSENTIAL]
-    assert "passed" in run(
-        "-m", "pytest", "-q", "-x", "-o", "addopts=", "--import-mode=importlib", *tests, megatron=other
+    # One process says what it has imported and runs them: each import takes as long as many a test.
+    called = (
+        "import sys, orca_recipes.train, megatron.core, pytest\n"
+        "print(megatron.core.__version__)\n"
+        f"sys.exit(pytest.main({[*options, *tests]!r}))"
     )
+    told = run("-W", "ignore", "-c", called, megatron=other)
+    assert told.split()[0] == VERSION
+    assert "passed" in told
 
 
-def test_a_run_that_one_version_began_another_goes_on_with_and_back(
+def test_what_one_version_began_another_goes_on_with_and_back(
     other: Path, sums_build: Path, tmp_path: Path, fork_ranks: Callable[..., list[Any]]
 ):
-    def train(out: Path, steps: int, *, newest: bool) -> None:
-        if newest:
-            flags = [word for name, value in CALM.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-            words = [str(sums_build), "--out", str(out), "--device", "cpu", "--steps", str(steps), *flags]
-            run("-m", "orca_recipes.train", *words, megatron=other)
-        else:
-            asked = Request(build=sums_build, out=out, device="cpu", steps=steps, training=CALM)
-            fork_ranks(1, lambda rendezvous: train_as_rank(asked, rendezvous=rendezvous))
+    def asked(name: str, steps: int) -> Request:
+        return Request(build=sums_build, out=tmp_path / name, device="cpu", steps=steps, training=CALM)
 
-    changed, same = tmp_path / "changed", tmp_path / "same"
-    for steps, newest in ((2, True), (4, False), (6, True)):
-        train(changed, steps, newest=newest)
-    train(same, 6, newest=False)
-    losses = [[step["loss"] for step in read_steps(run)] for run in (changed, same)]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    def train(name: str, steps: int) -> None:
+        fork_ranks(1, lambda rendezvous: train_as_rank(asked(name, steps), rendezvous=rendezvous))
+
+    def train_on_the_newest(*runs: tuple[str, int]) -> None:
+        words = [["train", *words_of(asked(name, steps))] for name, steps in runs]
+        run("-W", "ignore", "-c", FORKED.format(words=words), megatron=other)
+
+    train("there and back", 2)
+    train_on_the_newest(("there and back", 4), ("back and there", 2))
+    train("there and back", 6)
+    train("back and there", 4)
+    train("same", 6)
+    expected = [step["loss"] for step in read_steps(tmp_path / "same")]
+    for name in ("there and back", "back and there"):
+        losses = [step["loss"] for step in read_steps(tmp_path / name)]
+        assert losses == pytest.approx(expected[: len(losses)], abs=1e-5)
+        assert len(losses) >= 4
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this torch brings triton")
-def test_what_needs_triton_says_so_when_it_is_called(other: Path):
-    called = (
-        "import orca_recipes.train, sys\n"
-        "kernels = sys.modules['megatron.core.transformer.moe.paged_stash']\n"
-        "assert not hasattr(kernels, '__wrapped__')\n"
-        "try:\n    kernels.paged_stash_reset()\n"
-        "except ModuleNotFoundError as error:\n    print(error)"
-    )
-    assert "paged_stash_reset needs triton: pip install triton" in run("-c", called, megatron=other)
+@pytest.mark.skipif(importlib.util.find_spec("triton") is not None, reason="triton is installed")
+@pytest.mark.parametrize("name", megatron_versions._OF_TRITON)
+def test_what_needs_triton_says_so_when_it_is_called(name: str):
+    kernels = sys.modules[name]
+    assert not hasattr(kernels, "__wrapped__")
+    with pytest.raises(ModuleNotFoundError, match="paged_stash_reset needs triton: pip install triton"):
+        kernels.paged_stash_reset()
 
 
 def test_names_of_cuda_are_put_back(fork_ranks: Callable[..., list[Any]]):

@@ -72,7 +72,8 @@ def found(fork_from_here: Callable[..., list[Any]], tmp_path_factory: pytest.Tem
 
         return fork_from_here(processes, in_one_call)
 
-    return measured(folders, tmp_path_factory.mktemp("work"), fork)
+    layouts = [Layout(), Layout(tensor_parallel=2)]
+    return measured(folders, tmp_path_factory.mktemp("work"), fork, layouts=layouts)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
