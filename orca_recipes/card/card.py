@@ -20,9 +20,9 @@ from orca_recipes.card.croissant import croissant
 from orca_recipes.counted import counted
 from orca_recipes.errors import ExportError, UserError
 from orca_recipes.shards.files import write_whole
+from orca_recipes.shards.layout import CARD
 from orca_recipes.shards.show.visible import visible
 
-_FILES = ("README.md", "croissant.json")
 # The hub's own classes: it filters data sets by these words and takes no others.
 _SIZES = (
     (1_000, "n<1K"),
@@ -55,16 +55,16 @@ def write_card(
     Returns: the files written.
     Raises: BuildError, DamagedShard, UserError; ExportError where the folder holds one of the files already.
     """
-    for name in _FILES:
+    for name in CARD:
         if (out / name).exists():
             raise ExportError(f"{out / name} is there already; remove it, or choose another folder with -o")
     if out.exists() and not out.is_dir():
         raise ExportError(f"{out} is a file; name a folder with -o")
     card = make_card(open_carded(directory), languages=languages, licences=licences or {})
     out.mkdir(parents=True, exist_ok=True)
-    for name, text in zip(_FILES, (card.readme, card.croissant), strict=True):
+    for name, text in zip(CARD, (card.readme, card.croissant), strict=True):
         write_whole(out / name, text.encode())
-    return tuple(out / name for name in _FILES)
+    return tuple(out / name for name in CARD)
 
 
 def make_card(carded: Carded, *, languages: Sequence[str], licences: Mapping[str, str]) -> Card:

@@ -19,9 +19,22 @@ if TYPE_CHECKING:
     from orca_recipes.contract.exporter import Exporter
 
 
+def _completed(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Give a shell the kinds that begin so."""
+    from orca_recipes.catalogue import Catalogue
+
+    return sorted({offer.name for offer in Catalogue().offers("orca_exporters") if offer.name.startswith(begun)})
+
+
 @click.command()
 @BUILD
-@click.option("--to", metavar="NAME", required=True, help="Which trainer: a kind of `orca-recipe kinds`, such as hf.")
+@click.option(
+    "--to",
+    metavar="NAME",
+    shell_complete=_completed,
+    required=True,
+    help="Which trainer: a kind of `orca-recipe kinds`, such as hf.",
+)
 @click.option("--out", type=DiskPath(path_type=Path), help="A new or empty folder.  [default: export/BUILD.NAME]")
 @click.option("--dataset", "datasets", multiple=True, metavar="NAME", help="This dataset alone; may be repeated.")
 @click.option("--set", "options", multiple=True, metavar="OPTION=VALUE", help="An option of the exporter: packed=true.")

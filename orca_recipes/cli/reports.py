@@ -57,7 +57,11 @@ def report(directory: Path, out: Path, whole: bool, other: Path | None, as_json:
 def card(directory: Path, out: Path, languages: tuple[str, ...], licences: tuple[str, ...], as_json: bool) -> None:
     """Write the card of a build or an export: README.md for hubs, croissant.json for loaders.
 
-    Paths in both are relative to the build or the export: put them beside its files.
+    \b
+    orca-recipe card build/NAME -o build/NAME    beside its files, where paths lead: push takes it along
+    orca-recipe card export/NAME.hf -o card      to look at first
+
+    Paths in both are relative to the build or the export. `verify` passes over a card.
     """
     from orca_recipes.card.card import write_card
 

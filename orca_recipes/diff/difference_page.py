@@ -101,9 +101,10 @@ def _example(name: str, example: ChangedExample) -> Iterator[str]:
     turn = "" if example.turn < 0 else f", turn {example.turn}"
     yield f"{name}: example {example.id}{turn}"
     for word, standing in (("first", example.before), ("second", example.after)):
-        if standing is not None and (name != "moved" or word == "second"):
+        if standing is not None:
             yield f"  {word}: {_provenance(standing)}"
-            yield f"    {_text(standing)}"
+            if name != "moved" or word == "second":
+                yield f"    {_text(standing)}"
 
 
 def _provenance(standing: Standing) -> str:

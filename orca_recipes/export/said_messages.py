@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -27,7 +27,7 @@ from orca_recipes.export.row_blocks import Teller
 from orca_recipes.prove.given_check import rendering_options
 from orca_recipes.prove.shipped_student import ShippedStudent, open_shipped
 from orca_recipes.recipe.choice import Kinds
-from orca_recipes.run.renderers.prompts import PromptChecker
+from orca_recipes.run.renderers.prompts import PromptChecker, roles_before
 from orca_recipes.run.renderers.turn_renderer import TurnRenderer
 from orca_recipes.shards.layout import ROLES, is_trained, role_codes
 from orca_recipes.shards.manifest import Manifest
@@ -66,7 +66,7 @@ class _Teller:
         self._checker = PromptChecker(student.encoder, student.inference)
         self._control = re.compile("|".join(map(re.escape, student.encoder.vocabulary.control)) or "(?!)")
         # Longest first: a shorter terminator may be the end of a longer one.
-        self._ends = sorted((np.array(ids) for ids in terminators), key=len, reverse=True)
+        self._ends = sorted((list(ids) for ids in terminators), key=len, reverse=True)
 
     def __call__(self, tokens: np.ndarray, segments: Segments, records: pa.Table) -> list[Said]:
         names = [name for name in (GIVEN, WINDOW, *BY_PART) if name in records.column_names]
@@ -153,7 +153,7 @@ class _Teller:
         ends = (segments.token_starts[first + 1 : last + 1] - start).tolist()
         ids = np.asarray(tokens[start : start + ends[-1]], dtype=np.int64)
         modes = segments.modes[first:last]
-        last = int(np.flatnonzero(is_trained(modes))[-1])
+        last, _ = roles_before(modes.tobytes())
         begin = ends[last - 1] if last else 0
         prompt = self._student.encoder.decode(ids=ids[:begin])
         before = self._checker.parted(ids, ends, modes, text=prompt)
@@ -164,9 +164,10 @@ class _Teller:
             return Said(why=CANNOT_BE_SAID)
         if any(self._control.search(text) for text in (*(one["content"] for one in before), answer)):
             return Said(why=HOLDS_CONTROL)
-        marked = _marked(before, modes)
-        if marked is None:
+        marks = _marks(modes.tobytes(), tuple(one["role"] == "assistant" for one in before))
+        if marks is None:
             return Said(why=CANNOT_BE_PARTED)
+        marked = (SaidMessage(one["role"], one["content"], is_on) for one, is_on in zip(before, marks, strict=True))
         return Said((*marked, SaidMessage("assistant", answer, trained=True)))
 
     def _answer(self, ids: np.ndarray, begin: int, stop: int, prompt: str) -> str | None:
@@ -176,22 +177,27 @@ class _Teller:
         """
         if stop != len(ids):
             return None
-        end = next((end for end in self._ends if np.array_equal(ids[stop - len(end) : stop], end)), None)
+        end = next((end for end in self._ends if ids[stop - len(end) : stop].tolist() == end), None)
         if end is None or stop - len(end) < begin:
             return None
         whole = self._student.encoder.decode(ids=ids[: stop - len(end)])
         return whole[len(prompt) :] if whole.startswith(prompt) else None
 
 
-def _marked(before: Sequence[Mapping[str, str]], modes: np.ndarray) -> list[SaidMessage] | None:
-    """Return messages before the last answer, each marked trained or not, as their segments are; None where of
-    answers in a row some are trained."""
-    trained = is_trained(modes)
+@lru_cache(maxsize=4096)
+def _marks(modes: bytes, answers: tuple[bool, ...]) -> tuple[bool, ...] | None:
+    """Tell of each message before the last answer whether it is trained, as its segments are; None where of answers in
+    a row some are trained.
+
+    Args:
+        modes: int8, of the example's segments. answers: which of the messages are answers.
+    """
+    held = np.frombuffer(modes, dtype=np.int8)
+    trained = is_trained(held)
     last = int(np.flatnonzero(trained)[-1])
-    parts = zip((role_codes(modes[:last]) == ROLES.index("assistant")).tolist(), trained[:last].tolist(), strict=True)
+    parts = zip((role_codes(held[:last]) == ROLES.index("assistant")).tolist(), trained[:last].tolist(), strict=True)
     answered = [sum(carries for _, carries in run) for is_answer, run in groupby(parts, key=itemgetter(0)) if is_answer]
-    told = [one["role"] == "assistant" for one in before]
-    said = [len(list(run)) for is_answer, run in groupby(told) if is_answer]
+    said = [len(list(run)) for is_answer, run in groupby(answers) if is_answer]
     if answered and not answered[-1] and len(answered) == len(said) + 1:
         del answered[-1]  # the generation prompt's
     if len(answered) != len(said):
@@ -199,7 +205,4 @@ def _marked(before: Sequence[Mapping[str, str]], modes: np.ndarray) -> list[Said
     if any(count not in (0, most) for count, most in zip(answered, said, strict=True)):
         return None
     marks = iter([bool(count) for count, most in zip(answered, said, strict=True) for _ in range(most)])
-    return [
-        SaidMessage(one["role"], one["content"], trained=is_answer and next(marks))
-        for one, is_answer in zip(before, told, strict=True)
-    ]
+    return tuple(is_answer and next(marks) for is_answer in answers)

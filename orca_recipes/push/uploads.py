@@ -18,11 +18,9 @@ from orca_recipes.shards import publishing
 from orca_recipes.shards.checks.file_checks import check_file
 from orca_recipes.shards.files import damage
 from orca_recipes.shards.in_use import begin_to_read
+from orca_recipes.shards.layout import CARD
 from orca_recipes.shards.manifest import NAME as MANIFEST
 from orca_recipes.shards.manifest import FileDigest, read_manifest
-
-CARD = ("README.md", "croissant.json")
-"""What `orca-recipe card` writes, where it was put beside the files."""
 
 
 @contextmanager

@@ -34,7 +34,11 @@ def test_env_tells_no_secret_and_no_folder(monkeypatch: pytest.MonkeyPatch, caps
         assert "ORCA_STORE" in said
 
 
-def test_a_shell_completes_commands(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("begun", "place", "offered"),
+    [("orca-recipe rep", 1, ["plain,report"]), ("orca-recipe export build --to mes", 4, ["plain,messages"])],
+)
+def test_a_shell_completes_commands_and_exporters(begun: str, place: int, offered: list[str], tmp_path: Path):
     script = (
         "import sys; sys.argv = ['orca-recipe']; from orca_recipes.cli.main import main; main(prog_name='orca-recipe')"
     )
@@ -46,9 +50,9 @@ def test_a_shell_completes_commands(tmp_path: Path):
         env={
             "PATH": "/usr/bin:/bin",
             "_ORCA_RECIPE_COMPLETE": "bash_complete",
-            "COMP_WORDS": "orca-recipe rep",
-            "COMP_CWORD": "1",
+            "COMP_WORDS": begun,
+            "COMP_CWORD": str(place),
             **({"PYTHONPATH": path} if (path := os.environ.get("PYTHONPATH")) else {}),
         },
     )
-    assert done.stdout.splitlines() == ["plain,report"], done.stderr
+    assert done.stdout.splitlines() == offered, done.stderr

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import pytest
+from tokenizers import Tokenizer, models
 
 from orca_plugins.exporters.hf import HF
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.contract.exporter import BuildToExport, Exporter, Shards, ShardToExport, Written
 from orca_recipes.errors import DamagedShard, ExportError, PluginError
-from orca_recipes.export.export import Exported, export
+from orca_recipes.export.export import Exported, export, token_id
 from orca_recipes.export.whole_shards import WholeShards
 from orca_recipes.progress import Progress
 from orca_recipes.shards.digests import file_digest
@@ -229,3 +230,28 @@ def test_a_folder_that_is_no_build_is_refused(tmp_path: Path):
     done = orca("export", ".", "--to", "hf", cwd=tmp_path)
     assert done.returncode == 2
     assert "is not a complete build" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        models.BPE({"a": 0, "</s>": 1}, []),
+        models.WordLevel({"a": 0, "</s>": 1}, "a"),
+        models.WordPiece({"a": 0, "</s>": 1}, unk_token="a"),
+        models.Unigram([("a", 0.0), ("</s>", -1.0)], unk_id=0),
+    ],
+    ids=["bpe", "wordlevel", "wordpiece", "unigram"],
+)
+def test_the_end_of_text_is_the_id_that_the_tokenizers_library_gives(model: models.Model, tmp_path: Path):
+    for added, text in (([], "</s>"), (["<end>"], "<end>"), (["</s>"], "</s>"), ([], "<none>")):
+        tokenizer = Tokenizer(model)
+        tokenizer.add_special_tokens(added)
+        definition = json.loads(tokenizer.to_str())
+        assert token_id(definition, text) == tokenizer.token_to_id(text)
+
+
+def test_a_build_whose_tokenizer_cannot_be_read_is_refused(quickstart: Path, tmp_path: Path):
+    broken = Path(shutil.copytree(quickstart, tmp_path / "broken"))
+    (broken / "tokenizer" / "tokenizer_config.json").write_text("[]")
+    with pytest.raises(DamagedShard, match="cannot be read as the settings of a tokenizer"):
+        exported(broken, HF(), tmp_path / "out")

@@ -13,6 +13,7 @@ import pytest
 from huggingface_hub import constants, snapshot_download
 
 from orca_plugins.exporters.hf import HF
+from orca_recipes.card.card import write_card
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.errors import BuildError, DamagedShard, OrcaError, PushError, TrustError, UserError
 from orca_recipes.export.export import export
@@ -81,12 +82,12 @@ def test_what_was_pushed_is_a_sound_build_for_those_who_download_it(
     build: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     hub.part_bytes = 1000
-    pushed(build, hub)
+    mine = Path(shutil.copytree(build, tmp_path / "mine"))
+    write_card(mine, mine)
+    pushed(mine, hub)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    there = snapshot_download(
-        "me/sums", repo_type="dataset", endpoint=hub.address, local_dir=tmp_path / "there", ignore_patterns=".git*"
-    )
-    shutil.rmtree(Path(there) / ".cache")
+    there = snapshot_download("me/sums", repo_type="dataset", endpoint=hub.address, local_dir=tmp_path / "there")
+    assert {"README.md", "croissant.json", ".gitattributes", ".cache"} <= {path.name for path in Path(there).iterdir()}
     assert prove(Path(there), kinds=Catalogue(), progress=Progress()).findings == ()
 
 

@@ -140,6 +140,15 @@ def test_an_extra_file_anywhere_is_found(build):
     ]
 
 
+def test_a_card_and_what_a_hub_puts_beside_a_build_are_no_faults(build):
+    for name in ("README.md", "croissant.json", ".gitattributes", ".cache/huggingface/download/main.metadata"):
+        (build / name).parent.mkdir(parents=True, exist_ok=True)
+        (build / name).write_text("beside")
+    assert sentences(build) == []
+    (build / "main" / "README.md").write_text("within")
+    assert sentences(build) == ["main/README.md: the manifest does not list this file; remove it"]
+
+
 def test_a_build_without_a_manifest_is_not_complete(build):
     (build / "manifest.json").unlink()
     (told,) = sentences(build)

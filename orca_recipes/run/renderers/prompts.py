@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -89,10 +90,9 @@ class PromptChecker:
             ids: of the example. ends: of its segments, from its start. modes: of its segments.
             text: of the ids before the last answer, where they are decoded already.
         """
-        last = int(np.flatnonzero(is_trained(modes))[-1])
+        last, roles = roles_before(modes.tobytes())
         if text is None:
             text = self._encoder.decode(ids=ids[: ends[last - 1] if last else 0])
-        roles = possible_roles(role_codes(modes[:last]).tolist(), is_trained(modes[:last]).tolist())
         found = (messages for chosen in roles for messages in self._printed(text, chosen))
         first = next(found, None)
         return None if any(other != first for other in found) else first
@@ -168,6 +168,18 @@ class PromptChecker:
             f"what stands before its last answer is no prompt of the chat template for {', '.join(roles)}: "
             f"it ends with {_quoted(text[-_SHOWN:])}, where the template prints {_quoted(around[-1][-_SHOWN:])}"
         )
+
+
+@lru_cache(maxsize=4096)
+def roles_before(modes: bytes) -> tuple[int, tuple[tuple[Role, ...], ...]]:
+    """Return an example's last trained segment, and the roles that the messages before it may have.
+
+    Args:
+        modes: int8, of its segments. They are alike in most examples.
+    """
+    held = np.frombuffer(modes, dtype=np.int8)
+    last = int(np.flatnonzero(is_trained(held))[-1])
+    return last, tuple(possible_roles(role_codes(held[:last]).tolist(), is_trained(held[:last]).tolist()))
 
 
 def prompt_spans(ends: list[int], trained: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ from orca_recipes.objects.ranges import sizes_at_address
 from orca_recipes.shards import curriculum, manifest
 from orca_recipes.shards.checks.verify_report import Finding, Watcher, finding_of
 from orca_recipes.shards.digests import file_digest
-from orca_recipes.shards.layout import TOKENIZER, index_path, records_path, tokens_path
+from orca_recipes.shards.layout import TOKENIZER, index_path, is_beside, records_path, tokens_path
 from orca_recipes.shards.manifest import FileDigest, Manifest, TableDigest
 from orca_recipes.shards.records import REJECTED_NAME, stored_table
 from orca_recipes.shards.table_digest import content_digest_of, content_digest_of_table, rows_of_table
@@ -38,7 +38,8 @@ def check_files(directory: Path, promised: Manifest, watcher: Watcher, *, digest
     listed = {file.path for file in (*promised.files, *promised.made.table_files)}
     found = _files_of(directory) if there is None else there.keys()
     for path in sorted(found - listed - {manifest.NAME}):
-        yield Finding(path, "the manifest does not list this file; remove it")
+        if not is_beside(path):
+            yield Finding(path, "the manifest does not list this file; remove it")
 
 
 class TableChecks:
