@@ -13,7 +13,7 @@ from orca_recipes.diff.value_changes import Change
 from orca_recipes.errors import BuildError
 from orca_recipes.progress import Progress
 from orca_recipes.recipe.choice import Kinds
-from orca_recipes.report.row_samples import clipped
+from orca_recipes.report.row_samples import beginning, clipped
 from orca_recipes.shards.manifest import NAME
 
 _HERE = {**MEANINGS, "added": "only in this build", "dropped": "only in the other"}
@@ -44,6 +44,7 @@ def against(other: Path, directory: Path, *, kinds: Kinds, progress: Progress) -
             {
                 "change": name,
                 "id": example.id,
+                "begins": _begins(example.after or example.before),
                 "sides": [
                     ("before", _standing(example.before)),
                     ("now", _standing(example.after)),
@@ -72,6 +73,10 @@ def _counts(found: Difference) -> Mapping[str, Any]:
         lines += [(f"{name}: {collection}", counts) for collection, counts in dataset["collections"].items()]
     shown = [(clipped(name, _PATH_CHARS), pair["before"], pair["after"]) for name, pair in lines[:_MOST_LINES]]
     return {"lines": shown, "more": max(0, len(lines) - _MOST_LINES)}
+
+
+def _begins(standing: Standing | None) -> str:
+    return "" if standing is None else beginning(span.text for span in standing.segments if span.trained)
 
 
 def _standing(standing: Standing | None) -> Mapping[str, Any] | None:

@@ -16,7 +16,7 @@ from orca_recipes.counted import counted
 from orca_recipes.report.charts import bar, bins, histogram, quantile
 from orca_recipes.report.facts import Facts
 from orca_recipes.report.lost_rows import Lost
-from orca_recipes.report.row_samples import Sample, clipped
+from orca_recipes.report.row_samples import Sample, beginning, clipped
 from orca_recipes.report.share_tables import MOST_LINES, alike, named, share_tables, short
 from orca_recipes.report.tallies import DatasetTallies, Tally
 from orca_recipes.shards.checks.verify_report import UNKNOWABLE
@@ -28,7 +28,6 @@ from orca_recipes.shards.show.visible import visible
 MARK = "<!doctype html>\n<!-- a report of orca-recipe -->"
 _MOST_DATASETS = 24
 _RECIPE_CHARS = 60_000
-_BEGINS_CHARS = 140
 _QUANTILES = ((0.05, "5%"), (0.5, "half"), (0.95, "95%"), (1.0, "all"))
 _APART = (DUPLICATE, EXCLUDED, RESERVED, HELD_OUT)
 
@@ -203,14 +202,8 @@ def _sample(sample: Sample) -> Mapping[str, Any]:
         "trained_tokens": sample.trained_tokens,
         "pieces": sample.pieces,
         "asked": sample.asked,
-        "begins": _begins(sample),
+        "begins": beginning(piece.text for piece in sample.pieces if piece.is_trained),
     }
-
-
-def _begins(sample: Sample) -> str:
-    """Return the beginning of what is trained, on one line, by which samples are told apart while they are closed."""
-    text = " ".join(" ".join(piece.text for piece in sample.pieces if piece.is_trained).split())
-    return text if len(text) <= _BEGINS_CHARS else f"{text[:_BEGINS_CHARS]}…"
 
 
 def _values(found: Sequence[Sample], field: str) -> list[str]:

@@ -6,7 +6,7 @@ looked at: examples are dealt over shards by id, so it is a fair part of the who
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ MOST = 48
 _DATASETS = 12
 _CHARS_OF_A_VIEW = 3_000
 _CHARS_OF_A_PIECE = 1_500
+_CHARS_OF_A_BEGINNING = 140
 _FILES = (records_path, index_path, tokens_path)
 
 
@@ -143,6 +144,12 @@ def _clipped(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
         room -= len(text)
         found.append(Piece(piece.role, piece.is_trained, text))
     return tuple(found)
+
+
+def beginning(texts: Iterable[str]) -> str:
+    """Return the beginning of some texts on one line, by which samples are told apart while they are closed."""
+    text = " ".join(" ".join(texts).split())
+    return text if len(text) <= _CHARS_OF_A_BEGINNING else f"{text[:_CHARS_OF_A_BEGINNING]}…"
 
 
 def clipped(text: str, chars: int) -> str:
