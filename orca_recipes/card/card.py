@@ -19,8 +19,8 @@ from orca_recipes.card.carded import Carded, open_carded
 from orca_recipes.card.croissant import croissant
 from orca_recipes.counted import counted
 from orca_recipes.errors import ExportError, UserError
+from orca_recipes.shards.beside import CARD
 from orca_recipes.shards.files import write_whole
-from orca_recipes.shards.layout import CARD
 from orca_recipes.shards.show.visible import visible
 
 # The hub's own classes: it filters data sets by these words and takes no others.

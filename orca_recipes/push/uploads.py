@@ -15,10 +15,10 @@ from orca_recipes.errors import BuildError
 from orca_recipes.export.export_folder import NAME as EXPORT
 from orca_recipes.progress import Progress
 from orca_recipes.shards import publishing
+from orca_recipes.shards.beside import CARD
 from orca_recipes.shards.checks.file_checks import check_file
 from orca_recipes.shards.files import damage
 from orca_recipes.shards.in_use import begin_to_read
-from orca_recipes.shards.layout import CARD
 from orca_recipes.shards.manifest import NAME as MANIFEST
 from orca_recipes.shards.manifest import FileDigest, read_manifest
 

@@ -45,8 +45,6 @@ HEADER = struct.Struct("<9sQBQQ")
 DTYPES: dict[int, np.dtype[Any]] = {8: np.dtype("<u2"), 4: np.dtype("<i4")}
 """Megatron's dtype code to the type of a token."""
 
-CARD = ("README.md", "croissant.json")
-"""What `orca-recipe card` writes, where it was put beside the files."""
 TOKENIZER = "tokenizer/tokenizer.json"
 """Where a build directory keeps the tokenizer."""
 
@@ -89,12 +87,6 @@ def starts_example(modes: np.ndarray) -> np.ndarray:
 def role_codes(modes: np.ndarray) -> np.ndarray:
     """Return int8 [segments]: codes of ROLES."""
     return np.asarray(modes >> ROLE_SHIFT, dtype=np.int8)
-
-
-def is_beside(path: str) -> bool:
-    """Tell whether a path in a build's folder is of its card, or of a hub that it was downloaded from: no build lists
-    them, and none reads them."""
-    return path in (*CARD, ".gitattributes") or path.startswith(".cache/huggingface/")
 
 
 def index_path(prefix: Path) -> Path:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from orca_recipes.errors import DamagedShard
 from orca_recipes.objects.ranges import sizes_at_address
 from orca_recipes.shards import curriculum, manifest
+from orca_recipes.shards.beside import is_beside
 from orca_recipes.shards.checks.verify_report import Finding, Watcher, finding_of
 from orca_recipes.shards.digests import file_digest
-from orca_recipes.shards.layout import TOKENIZER, index_path, is_beside, records_path, tokens_path
+from orca_recipes.shards.layout import TOKENIZER, index_path, records_path, tokens_path
 from orca_recipes.shards.manifest import FileDigest, Manifest, TableDigest
 from orca_recipes.shards.records import REJECTED_NAME, stored_table
 from orca_recipes.shards.table_digest import content_digest_of, content_digest_of_table, rows_of_table
