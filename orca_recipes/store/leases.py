@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from orca_recipes.errors import OrcaError, StoreError
+from orca_recipes.errors import ObjectsError, OrcaError, StoreError
 from orca_recipes.json_text import json_value
 from orca_recipes.objects.objects import ObjectFacts, Objects
 from orca_recipes.store.claims import PATIENCE_SECONDS, Say
@@ -188,10 +188,15 @@ class Leases:
         return now - seen.modified <= timedelta(seconds=float(told.get("lease_seconds", LEASE_SECONDS)) + 1)
 
     def _told(self, key: str) -> dict[str, Any] | None:
-        """Read a record or claim; None where it is gone or is none."""
+        """Read a record or claim; None where it is gone or is none. Raises: BucketError, ObjectsError."""
         try:
             found = json_value(self._objects.get(key))
-        except (OrcaError, ValueError):
+        except ValueError:
+            return None
+        except ObjectsError:
+            # What cannot be read just now is no sign that its builder died.
+            if self._objects.head(key) is not None:
+                raise
             return None
         return found if isinstance(found, dict) else None
 

@@ -118,7 +118,15 @@ class SharedStage:
             self.remote.objects.fetch(_receipt_key(self.path.name), self.path / RECEIPT)
 
     def bring_part_receipts(self, names: Iterable[str]) -> None:
-        """Fetch receipts of parts that are not here; those that are nowhere stay missing."""
+        """Fetch receipts of parts that are not here; those that are nowhere stay missing.
+
+        Raises: StoreError for a name that leads out of the stage's folder.
+        """
+        names = list(names)
+        if strange := [name for name in names if "/" in name]:
+            raise StoreError(
+                f"{self.path / RECEIPT} names a part {strange[0]!a}, which is none; build from another store"
+            )
         missing = [name for name in names if not self._part_receipt(name).exists()]
         if missing:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -174,7 +182,7 @@ class SharedStage:
     def send_part(self, name: str) -> None:
         """Send the files of a part that was kept here, then its receipt."""
         receipt = self._part_receipt(name)
-        side_by_side(self._send_file, read_sealed(receipt)["files"])
+        side_by_side(self._send_file, self._files_of(name))
         key, data = f"stages/{self.path.name}/{receipt.name}", receipt.read_bytes()
         if not self.remote.objects.create(key, data):
             # Another's part, of the same rows by another version of a library, or one that is damaged: ours is whole.
@@ -186,7 +194,7 @@ class SharedStage:
         there = {one.key for one in self.remote.objects.listed(prefix)}
         for name in names:
             receipt = self._part_receipt(name)
-            wanted = {f"{prefix}/{receipt.name}", *map(self._key, read_sealed(receipt)["files"])}
+            wanted = {f"{prefix}/{receipt.name}", *map(self._key, self._files_of(name))}
             if not wanted <= there:
                 self.send_part(name)
         self.remote.objects.create(_receipt_key(self.path.name), (self.path / RECEIPT).read_bytes())
@@ -209,10 +217,20 @@ class SharedStage:
     def _missing(self, name: str) -> list[Mapping[str, Any]]:
         """Return the files a part's receipt promises and this cache lacks."""
         try:
-            files = read_sealed(self._part_receipt(name))["files"]
+            files = self._files_of(name)
         except StoreError:
             return []
         return [file for file in files if not (self.path / file["name"]).exists()]
+
+    def _files_of(self, name: str) -> list[Mapping[str, Any]]:
+        """Return what a part's receipt promises. Raises: StoreError where it cannot be read, or leads elsewhere."""
+        receipt = self._part_receipt(name)
+        files: list[Mapping[str, Any]] = read_sealed(receipt)["files"]
+        for file in files:
+            # The receipt may be another host's: a file of a part lies beside its receipt, nowhere else.
+            if not str(file["name"]).startswith(name) or "/" in str(file["name"]):
+                raise StoreError(f"{receipt} promises a file that is none of its part; build from another store")
+        return files
 
     def _parts_of(self, name: str) -> list[str]:
         """Return the parts that may hold a file of this name, after fetching their receipts."""

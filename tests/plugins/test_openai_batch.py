@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from orca_plugins.teachers.openai import batch as openai_batch
 from orca_plugins.teachers.openai import batch_follow as openai_batch_follow
-from orca_plugins.teachers.openai.batch_notes import Line, Notes
+from orca_plugins.teachers.openai.batch_notes import Left, Line, Notes
 from orca_plugins.teachers.openai.kind import OpenAI
 from orca_recipes.contract.answers import Budget
-from orca_recipes.errors import BudgetSpent, TeacherError
-from tests.servers.batches import Batches
+from orca_recipes.errors import BudgetSpent, Failure, TeacherError
+from tests.servers.batches import Batch, Batches
 from tests.servers.collecting import collected, requests_of, teacher
 from tests.servers.faults import Faults
 from tests.servers.running import HOME, running, running_apart
@@ -310,3 +311,89 @@ def test_notes_hold_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert isinstance(found.fault, TeacherError)
     held = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert b"sk-planted" not in held
+
+
+@pytest.mark.parametrize("lacks", ["_upload", "_create", "_list"])
+def test_a_server_without_batches_is_told_and_not_asked_on_and_on(
+    lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def missing(self: Batches, request: web.Request) -> web.Response:
+        return web.json_response({"detail": "Not Found"}, status=404)
+
+    monkeypatch.setattr(Batches, lacks, missing)
+    stub = Stub()
+    with running(stub) as url:
+        asked = batching(url)
+        requests = requests_of(asked, texts(2))
+        if lacks == "_list":
+            with Notes(tmp_path, teacher={**asked.sampling(), "endpoints": [url]}) as notes:
+                lines = [Line(request.key, asked.as_sent(request=request)) for request in requests]
+                notes.changed(notes.begin(asked.endpoints[0].title(), lines, usd=0), file="file-0", asked=True)
+        found = collected(asked, requests, notes=tmp_path)
+    assert isinstance(found.fault, TeacherError)
+    assert "takes no batches" in str(found.fault)
+    assert len(stub.batches.uploads) == (lacks == "_create")
+    assert not stub.asked
+
+
+def test_a_batch_that_another_account_made_is_not_paid_for_again(tmp_path: Path) -> None:
+    stub = Stub()
+    with running(stub) as url:
+        asked = batching(url)
+        requests = requests_of(asked, texts(2))
+        with Notes(tmp_path, teacher={**asked.sampling(), "endpoints": [url]}) as notes:
+            lines = [Line(request.key, asked.as_sent(request=request)) for request in requests]
+            note = notes.begin(asked.endpoints[0].title(), lines, usd=0)
+            notes.changed(note, file="file-9", asked=True, batch="batch_9")
+        found = collected(asked, requests, notes=tmp_path)
+        assert isinstance(found.fault, TeacherError)
+        assert "does not know batch batch_9" in str(found.fault)
+        assert not stub.asked
+        notes.drop(note)
+        assert len(collected(asked, requests, notes=tmp_path).answers) == 2
+
+
+@pytest.mark.parametrize("what", ["_stored", "told"])
+def test_an_id_that_is_the_key_is_written_nowhere(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "sk-planted-key-0123456789"
+    monkeypatch.setenv("PLANTED", key)
+    owner, name = (Batches, what) if what == "_stored" else (Batch, what)
+    before = getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *words: {**before(*words), "id": f"id-{key[::-1]}"})
+    with running(Stub(key=key)) as url:
+        asked = batching(url, key_env="PLANTED")
+        found = collected(asked, requests_of(asked, texts(2)), notes=tmp_path)
+    assert isinstance(found.fault, TeacherError)
+    assert "by the key that it was sent" in str(found.fault)
+    held = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert held
+    assert key.encode() not in held
+    assert key[::-1].encode() not in held
+
+
+@pytest.mark.parametrize("edit", ['{"name": "../../x"}', '{"usd": "much"}', "[]", "{"])
+def test_a_note_that_somebody_else_made_is_no_path_and_no_riddle(edit: str, tmp_path: Path) -> None:
+    outside = tmp_path / "x.json"
+    outside.write_text("{}")
+    with running(Stub()) as url:
+        asked = batching(url)
+        with Notes(tmp_path / "notes", teacher={**asked.sampling(), "endpoints": [url]}) as notes:
+            path = notes.questions(notes.begin(asked.endpoints[0].title(), [], usd=0)).with_suffix(".json")
+        told = json.loads(path.read_bytes())
+        path.write_text(json.dumps({**told, **json.loads(edit)}) if edit.startswith('{"') else edit)
+        found = collected(asked, requests_of(asked, texts(1)), notes=tmp_path / "notes")
+    assert isinstance(found.fault, Failure)
+    assert "is no note of a batch" in str(found.fault)
+    assert outside.exists()
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"custom_id": "x", "body": {}}', '{"custom_id": "00", "body": 1}'])
+def test_questions_of_a_batch_that_cannot_be_read_are_told(line: str, tmp_path: Path) -> None:
+    with Notes(tmp_path, teacher={}) as notes:
+        note = notes.begin("another", [], usd=0)
+        notes.questions(note).write_text(line)
+        with pytest.raises(Failure, match="holds no questions of a batch"):
+            list(notes.lines(note))
+    (notes.folder / "teacher").write_text("[]")
+    with pytest.raises(Failure, match="does not tell a teacher"):
+        Left.of(tmp_path, sampling={}, but=None)

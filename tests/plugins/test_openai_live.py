@@ -1,15 +1,21 @@
 """Teacher openai against a server that goes wrong, over real connections."""
 
+import asyncio
 import json
 import os
 import signal
 import time
+import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from orca_plugins.teachers.openai import http
+from orca_plugins.teachers.openai.http_processes import ProcessWire
 from orca_plugins.teachers.openai.kind import OpenAI
 from orca_recipes.contract.answers import Budget, Request
 from orca_recipes.contract.checks.promises import check_kind
@@ -158,6 +164,39 @@ def test_ten_megabytes_of_answer_are_taken_and_their_usage_is_not_believed() -> 
     assert [answer.output_tokens for answer in found.answers] == [None] * 2
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_reply_that_does_not_end_is_read_to_a_bound_and_no_further(
+    packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+
+    async def endless(self: Stub, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Encoding": "gzip"} if packed else {})
+        await response.prepare(request)
+        block, pack = b" " * 65536, zlib.compressobj(wbits=31)
+        with suppress(ConnectionError):
+            for _ in range(4000):
+                await response.write(pack.compress(block) if packed else block)
+                sent[-1] += len(block)
+        return response
+
+    async def once(self: Stub, request: web.Request) -> web.StreamResponse:
+        if len(sent) == 2:
+            return await answer(self, request)
+        sent.append(0)
+        return await endless(self, request)
+
+    answer = Stub._answer
+    monkeypatch.setattr(http, "MOST_REPLY_BYTES", 1_000_000)
+    monkeypatch.setattr(Stub, "_answer", once)
+    with running(Stub()) as url:
+        found = collected(asked := teacher(url), requests_of(asked, texts(2)))
+    assert found.fault is None
+    assert found.panel.failures == {"reply too large": 2}
+    assert len(found.answers) == 2
+    assert packed or max(sent) < 4000 * 65536
+
+
 @pytest.mark.parametrize("fault", ["wrong_usage", "no_usage"])
 def test_usage_that_cannot_be_leaves_the_answer_and_no_count(fault: str) -> None:
     stub = Stub(faults=Faults({fault: 1.0}))
@@ -295,6 +334,16 @@ def test_a_collecting_process_that_is_killed_costs_no_answer() -> None:
     assert killed
     assert len(found.last) == 100
     assert not collecting_children()
+
+
+def test_what_a_collecting_process_cannot_send_ends_the_run_and_is_not_waited_for() -> None:
+    async def asks() -> None:
+        endpoints = teacher("http://127.0.0.1:9/v1").endpoints
+        async with ProcessWire(endpoints, timeout_seconds=5, processes=1) as wire:
+            await wire.chat(0, {"model": {1, 2}})
+
+    with pytest.raises(Failure, match=r"could not be sent \(TypeError\)"):
+        asyncio.run(asks())
 
 
 def collecting_children() -> list[int]:

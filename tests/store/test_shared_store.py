@@ -7,9 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
-from orca_recipes.errors import BucketError, NoStore, StoreError
+from orca_recipes.errors import BucketError, NoStore, ObjectsError, StoreError
 from orca_recipes.objects.objects import Objects
+from orca_recipes.shards.digests import json_digest
 from orca_recipes.store.shared_stage import at_hand
 from orca_recipes.store.shared_store import SharedStore, shared_root, store_at, store_name
 from orca_recipes.store.stage_folder import PartWriter
@@ -119,6 +121,49 @@ def test_who_lost_its_lease_and_wakes_leaves_the_claim_of_who_took_it_over(hosts
         hosts.objects.put(f"claims/{name}.json", b'{"builder": "another"}')
         folder.finish([], {"out": 0})
     assert json.loads(hosts.objects.get(f"claims/{name}.json")) == {"builder": "another"}
+
+
+def test_a_builder_whose_record_cannot_be_read_just_now_is_not_taken_for_dead(hosts: Hosts, monkeypatch: pytest.MonkeyPatch):
+    name = hosts.store("a").folder(stage("cot")).path.name
+    with hosts.store("a").working_on(stage("cot")):
+        other, get = hosts.store("b"), Objects.get
+
+        def broken_get(self: Objects, key: str, *, etag: str | None = None) -> bytes:
+            if key.startswith("running/"):
+                raise ObjectsError(f"{self.address / key} cannot be read: the connection breaks")
+            return get(self, key, etag=etag)
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Objects, "get", broken_get)
+            with pytest.raises(ObjectsError, match="the connection breaks"), other.working_on(stage("cot")):
+                raise AssertionError("two builders of one stage")
+        assert hosts.objects.head(f"claims/{name}.json") is not None
+
+
+@pytest.mark.parametrize("leads_out", ["part", "file"])
+def test_receipts_of_another_host_lead_nowhere_else(leads_out: str, hosts: Hosts, tmp_path: Path):
+    finished(hosts.store("a"), "cot")
+    folder = hosts.store("b").folder(stage("cot")).path
+    where = tmp_path / "outside"
+    where.mkdir()
+    out = f"{'../' * len(folder.parts)}{where.relative_to('/')}/part"
+    if leads_out == "part":
+        receipt = {"parts": [out], "report": {}}
+        hosts.objects.put(f"receipts/{folder.name}.json", sealed(receipt))
+    else:
+        digest = f"blake3:{blake3(b'evil').hexdigest()}"
+        receipt = {"files": [{"name": out, "bytes": 4, "digest": digest}], "report": {}}
+        hosts.objects.put(f"stages/{folder.name}/part.json", sealed(receipt))
+    there = hosts.store("b").folder(stage("cot"))
+    with suppress(StoreError):
+        there.faults()
+    with suppress(StoreError):
+        assert [part.file(".arrow") for part in there.parts()] == [folder / "part.arrow"]
+    assert not list(where.iterdir())
+
+
+def sealed(receipt: dict[str, object]) -> bytes:
+    return json.dumps({**receipt, "seal": json_digest(receipt)}).encode()
 
 
 def test_cleaning_leaves_what_a_living_build_of_another_host_needs(hosts: Hosts):

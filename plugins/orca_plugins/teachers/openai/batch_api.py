@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca_plugins.teachers.openai.endpoint import Endpoint
-from orca_plugins.teachers.openai.http import NoReply, Reply, attempt, client_of
+from orca_plugins.teachers.openai.http import MOST_REPLY_BYTES, NoReply, Reply, attempt, client_of
 from orca_plugins.teachers.openai.masking import Mask
 from orca_plugins.teachers.openai.replies import Again, Useless, cleaned, read
 from orca_recipes.errors import TeacherError
@@ -47,9 +47,9 @@ class BatchApi:
         self._told = told
 
     async def upload(self, path: Path) -> str:
-        """Hand over a file of questions; gives its id."""
+        """Hand over a file of questions; gives its id. Raises: Gone where the server takes no files."""
         stored = await self._until_answered(lambda: self.client.files.create(file=path, purpose="batch"))
-        return str(stored.id)
+        return self.id_of(stored.id)
 
     async def create(self, file: str, name: str) -> str | None:
         """Make a batch of a file; gives its id, or None where no reply came and it may have been made.
@@ -61,7 +61,7 @@ class BatchApi:
         )
         made = await attempt(work, mask=self._mask, timeout_seconds=CALL_SECONDS)
         if not isinstance(made, (Reply, NoReply)):
-            return str(made.id)
+            return self.id_of(made.id)
         fault = self._fault(made)
         self._told(fault.kind)
         if fault.busy:
@@ -69,12 +69,18 @@ class BatchApi:
         return None
 
     async def find(self, name: str) -> str | None:
-        """Find the id of the batch with a name, among the latest 5,000; None if it is not there."""
-        page = await self._until_answered(lambda: self.client.batches.list(limit=100))
+        """Find the id of the batch with a name, among the latest 5,000; None if it is not there.
+
+        Raises: TeacherError where the server has no such list.
+        """
+        try:
+            page = await self._until_answered(lambda: self.client.batches.list(limit=100))
+        except Gone:
+            raise self.takes_none() from None
         for _ in range(_PAGES):
             for batch in page.data:
                 if (batch.metadata or {}).get(MARK) == name:
-                    return str(batch.id)
+                    return self.id_of(batch.id)
             if not page.has_next_page():
                 break
             page = await self._until_answered(page.get_next_page)
@@ -92,6 +98,22 @@ class BatchApi:
         """Delete a file that is done with; that it stays costs nothing."""
         await attempt(self.client.files.delete(file), mask=self._mask, timeout_seconds=CALL_SECONDS)
 
+    def id_of(self, said: object) -> str:
+        """Return a server's id of a file or batch, which is noted. Raises: TeacherError where it holds the key."""
+        if self._mask.holds(str(said)):
+            raise TeacherError(
+                f"endpoint {self.endpoint.title()} calls a file or batch by the key that it was sent, and an id is "
+                'written down: look at that server, or use mode = "live"'
+            )
+        return str(said)
+
+    def takes_none(self) -> TeacherError:
+        """Build the error for a server that has no files or no batches."""
+        return TeacherError(
+            f"endpoint {self.endpoint.title()} takes no batches (404 Not Found): is base_url right, with /v1? "
+            'Where a server has none, use mode = "live"'
+        )
+
     async def close(self) -> None:
         await self.client.close()
 
@@ -108,6 +130,11 @@ class BatchApi:
                 async for chunk in response.iter_bytes(_CHUNK_BYTES):
                     # By whole lines, so that a key is found wherever the chunks part.
                     *whole, rest = (rest + chunk).split(b"\n")
+                    if len(rest) > MOST_REPLY_BYTES:
+                        raise TeacherError(
+                            f"endpoint {self.endpoint.title()} sends results in which one answer is larger than "
+                            f"{MOST_REPLY_BYTES:,} bytes: look at that server"
+                        )
                     out.writelines(self._mask.body(line) + b"\n" for line in whole)
                 out.write(self._mask.body(rest))
 

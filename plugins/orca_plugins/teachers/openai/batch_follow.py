@@ -104,6 +104,7 @@ class Following:
     async def _made(self, note: Note) -> Note:
         """Submit a batch unless that is done, and note its id."""
         api = self.apis[note.endpoint]
+        is_fresh = False
         for tries in range(_MOST_TRIES):
             if note.batch is not None:
                 return note
@@ -111,10 +112,13 @@ class Following:
                 return self.notes.changed(note, batch=found)
             try:
                 if note.file is None:
-                    note = self.notes.changed(note, file=await api.upload(self.notes.questions(note)))
+                    note, is_fresh = self.notes.changed(note, file=await self._uploaded(note)), True
                 note = self.notes.changed(note, asked=True)
                 made = await api.create(str(note.file), note.name)
             except Gone:
+                if is_fresh or note.file is None:
+                    raise api.takes_none() from None
+                # An earlier run handed it over, and servers keep files for a while alone.
                 note = self.notes.changed(note, file=None, asked=False)
             except QueueFull:
                 # A day of waiting is no failure.
@@ -130,6 +134,9 @@ class Following:
                 await asyncio.sleep(min(_FIRST_DELAY_SECONDS * 2**tries, LONGEST_LOOK_SECONDS))
         raise TeacherError(f"endpoint {note.endpoint} makes no batch of its file; look at the server and run again")
 
+    async def _uploaded(self, note: Note) -> str:
+        return await self.apis[note.endpoint].upload(self.notes.questions(note))
+
     async def _taken(self, note: Note, results: Results, reserved: float | None) -> str:
         """Wait for a batch and keep its answers; gives its status. Raises: TeacherError for one that is refused."""
         api, refused = self.apis[note.endpoint], None
@@ -137,7 +144,12 @@ class Following:
             end = await self._end_of(note)
             refused = await results.keep(api, list(end.files), self.keep, self.panel)
         except Gone:
-            end = End("gone")
+            # Another account's key finds nothing either: asking anew would pay for all of it twice.
+            raise TeacherError(
+                f"endpoint {note.endpoint} does not know batch {note.batch} or its results, which were handed over "
+                "earlier: use the key of the account that asked, or delete "
+                f"{self.notes.questions(note).with_suffix('.json')} to ask and pay for its questions anew"
+            ) from None
         finally:
             await self._settle(reserved, results.spent_usd)
         if refused is not None:
@@ -156,14 +168,14 @@ class Following:
 
     async def _end_of(self, note: Note) -> End:
         """Wait until a batch has ended. Raises: Gone."""
-        delay = FIRST_LOOK_SECONDS
+        api, delay = self.apis[note.endpoint], FIRST_LOOK_SECONDS
         while True:
-            batch = await self.apis[note.endpoint].look(str(note.batch))
+            batch = await api.look(str(note.batch))
             counts = batch.request_counts
             self._tell(note, counts.completed + counts.failed if counts is not None else 0)
             if batch.status in _ENDED:
-                files = tuple(file for file in (batch.output_file_id, batch.error_file_id) if file)
-                return End(batch.status, self.apis[note.endpoint].words(batch), files)
+                files = tuple(api.id_of(file) for file in (batch.output_file_id, batch.error_file_id) if file)
+                return End(batch.status, api.words(batch), files)
             await asyncio.sleep(delay)
             delay = min(delay * 1.5, LONGEST_LOOK_SECONDS)
 

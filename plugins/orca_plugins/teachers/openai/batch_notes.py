@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
 from orca_recipes.contract.answers import Request
 from orca_recipes.errors import Failure, TeacherError
@@ -48,6 +49,9 @@ class Note:
     batch: str | None = None
     after: str | None = None
     round: int = 1
+
+
+_NOTE = TypeAdapter(Note)
 
 
 @dataclass(frozen=True)
@@ -128,11 +132,18 @@ class Notes:
         return self.folder / f"{note.name}.jsonl"
 
     def lines(self, note: Note) -> Iterator[Line]:
-        """Yield its questions one by one."""
-        with self.questions(note).open("rb") as file:
-            for text in file:
-                told = json.loads(text)
-                yield Line(bytes.fromhex(told["custom_id"]), told["body"])
+        """Yield its questions one by one. Raises: Failure where they cannot be read."""
+        path = self.questions(note)
+        try:
+            with path.open("rb") as file:
+                for text in file:
+                    told = json_value(text)
+                    yield Line(bytes.fromhex(told["custom_id"]), dict(told["body"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            raise Failure(
+                f"{path} holds no questions of a batch: move it and its note away, and look at the server for what "
+                "was paid"
+            ) from None
 
     def begin(self, endpoint: str, lines: Sequence[Line], *, usd: float, before: Note | None = None) -> Note:
         """Note a new batch of these questions; `before`: the batch that left them, which is dropped."""
@@ -165,7 +176,7 @@ class Left:
         """
         wanted, found = json_value(json.dumps(dict(sampling))), dict[bytes, Path]()
         for path in sorted(folder.glob(f"*/{TEACHER}")):
-            told = json_value(path.read_bytes())
+            told = _told(path)
             alike = {name: value for name, value in told.items() if name not in _WHERE} == wanted
             if alike and path.parent != but and any(path.parent.glob("*.json")):
                 with suppress(TeacherError), Notes(folder, teacher=told) as notes:
@@ -187,7 +198,7 @@ class Left:
 
 
 def _unfetched(folder: Path) -> TeacherError:
-    endpoints = ", ".join(json_value((folder / TEACHER).read_bytes())["endpoints"])
+    endpoints = ", ".join(map(str, _told(folder / TEACHER).get("endpoints", ())))
     return TeacherError(
         f"a batch that was handed over to {endpoints} is not fetched yet, and its questions would be paid for twice: "
         'say mode = "batch", its endpoints and its token_limit as they were until it is fetched, or delete '
@@ -195,8 +206,25 @@ def _unfetched(folder: Path) -> TeacherError:
     )
 
 
+def _told(path: Path) -> dict[str, Any]:
+    """Read whose notes a folder holds."""
+    try:
+        told = json_value(path.read_bytes())
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        raise Failure(
+            f"{path} does not tell a teacher: move {path.parent} away, and look at the server for what was paid"
+        )
+    return told
+
+
 def _read(path: Path) -> Note:
     try:
-        return Note(**json_value(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
-        raise Failure(f"{path} is no note of a batch: move it away, and look at the server for what was paid") from None
+        note = _NOTE.validate_json(path.read_bytes())
+    except ValueError:
+        note = None
+    # Its name becomes a path: a note that was made elsewhere may say any.
+    if note is None or note.name != path.stem:
+        raise Failure(f"{path} is no note of a batch: move it away, and look at the server for what was paid")
+    return note

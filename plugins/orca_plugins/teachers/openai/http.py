@@ -102,6 +102,8 @@ async def attempt(work: Awaitable[Any], *, mask: Mask, timeout_seconds: float) -
         return _no_reply(fault)
     except TimeoutError:
         return NoReply("timeout")
+    except _TooLarge:
+        return NoReply("reply too large")
     except (aiohttp.ClientError, OSError, openai.OpenAIError) as fault:
         return NoReply("cut connection", type(fault).__name__)
 
@@ -120,7 +122,12 @@ def client_of(endpoint: Endpoint, timeout_seconds: float) -> AsyncOpenAI:
 
     key = endpoint.key()
     timeout = openai.Timeout(timeout_seconds, connect=CONNECT_SECONDS)
-    http_client = openai.DefaultAioHttpClient(timeout=timeout, follow_redirects=False, limits=_limits(endpoint))
+    http_client = openai.DefaultAioHttpClient(
+        timeout=timeout,
+        follow_redirects=False,
+        limits=_limits(endpoint),
+        event_hooks={"response": [_read_within_bounds]},
+    )
     client = openai.AsyncOpenAI(
         api_key=key or _NO_KEY,
         base_url=endpoint.base_url,
@@ -159,6 +166,23 @@ def parsed(body: bytes) -> Any:
         raise ValueError("nested too deep") from None
 
 
+class _TooLarge(Exception):
+    """A reply goes on beyond what is read of one."""
+
+
+async def _read_within_bounds(response: Any) -> None:
+    """Read a reply before the client does, which would read on for as long as the server sends. Raises: _TooLarge."""
+    if response.status_code == 200 and response.request.url.path.endswith("/content"):
+        return  # a file of results, which is read piece by piece
+    held, size = [], 0
+    async for chunk in response.aiter_bytes():
+        held.append(chunk)
+        size += len(chunk)
+        if size > MOST_REPLY_BYTES:
+            raise _TooLarge
+    response._content = b"".join(held)  # where `aread` looks first (httpx 0.28, httpx2 2.16)
+
+
 # --- what the client's objects and exceptions mean -------------------------------------------------------------------
 
 
@@ -169,14 +193,11 @@ def _limits(endpoint: Endpoint) -> Any:
     return limits(max_connections=endpoint.concurrency + 8, max_keepalive_connections=endpoint.concurrency)
 
 
-def _reply(response: Any, mask: Mask) -> Reply | NoReply:
-    body = response.content
-    if len(body) > MOST_REPLY_BYTES:
-        return NoReply("reply too large")
+def _reply(response: Any, mask: Mask) -> Reply:
     headers = response.headers
     good = response.status_code == 200
     request_id = headers.get("x-request-id")
-    body = mask.body(body, answer=good)
+    body = mask.body(response.content, answer=good)
     request_id = request_id and mask.text(request_id)
     wait = None if good else seconds_to_wait(headers, now=time.time())
     return Reply(response.status_code, body, request_id, wait)

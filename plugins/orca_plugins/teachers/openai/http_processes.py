@@ -28,12 +28,19 @@ _LENGTH = struct.Struct("<Q")
 _BUFFER_BYTES = 1 << 20
 
 
+@dataclass(frozen=True)
+class _Broken:
+    """No exchange, for a fault that nobody foresaw; its words may hold a request, and so a key."""
+
+    fault: str
+
+
 @dataclass
 class _Worker:
     """One collecting process, and the exchanges that it is at."""
 
     process: asyncio.subprocess.Process
-    waiting: dict[int, asyncio.Future[Reply | NoReply]] = field(default_factory=dict)
+    waiting: dict[int, asyncio.Future[Reply | NoReply | _Broken]] = field(default_factory=dict)
     alive: bool = True
     reading: asyncio.Task[None] | None = None
 
@@ -80,7 +87,10 @@ class ProcessWire:
                 await worker.reading
 
     async def chat(self, endpoint: int, body: Mapping[str, Any], token: str = "") -> Reply | NoReply:
-        """Send the body of a chat completion through the process that has least to do."""
+        """Send the body of a chat completion through the process that has least to do.
+
+        Raises: Failure where a process failed in a way that nobody foresaw, or none is left.
+        """
         alive = [worker for worker in self._workers if worker.alive]
         if not alive:
             raise Failure("all collecting processes have ended; run the same command again")
@@ -90,10 +100,12 @@ class ProcessWire:
         worker.waiting[number] = reply
         try:
             _pipe(worker.process.stdin).write(_framed((number, endpoint, dict(body), token)))
-            found: Reply | NoReply = await reply
-            return found
+            found: Reply | NoReply | _Broken = await reply
         finally:
             worker.waiting.pop(number, None)
+        if isinstance(found, _Broken):
+            raise Failure(f"a request could not be sent ({found.fault}); say processes = 1 to see where that came from")
+        return found
 
     async def _read(self, worker: _Worker) -> None:
         """Hand replies to whoever waits for them, until the process ends."""
@@ -160,7 +172,11 @@ async def serve() -> None:
 async def _exchange(
     wire: ClientWire, writer: asyncio.StreamWriter, number: int, endpoint: int, body: Mapping[str, Any], token: str
 ) -> None:
-    writer.write(_framed((number, await wire.chat(endpoint, body, token))))
+    try:
+        reply: Reply | NoReply | _Broken = await wire.chat(endpoint, body, token)
+    except Exception as fault:  # whoever waits for a reply would wait for ever
+        reply = _Broken(type(fault).__name__)
+    writer.write(_framed((number, reply)))
 
 
 if __name__ == "__main__":

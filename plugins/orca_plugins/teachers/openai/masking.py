@@ -177,7 +177,7 @@ def _spelt(key: str) -> Iterator[tuple[bytes, int]]:
     for lead in (b"", b"\0", b"\0\0"):
         # Where a key stands within what is encoded moves its letters: three alignments, without the ends that its
         # neighbours decide.
-        told = base64.b64encode(lead + key.encode()).rstrip(b"=")
-        inner = told[(0, 2, 3)[len(lead)] : len(told) - 1]
+        encoded = base64.b64encode(lead + key.encode()).rstrip(b"=")
+        inner = encoded[(0, 2, 3)[len(lead)] : len(encoded) - 1]
         yield inner, _IN_A_ROW
         yield inner.replace(b"+", b"-").replace(b"/", b"_"), _IN_A_ROW
