@@ -13,6 +13,7 @@ from tests.campaign.faults import faults
 from tests.campaign.forge import forge
 from tests.campaign.fuzz import fuzz
 from tests.campaign.kill import kill
+from tests.campaign.secrets import secrets
 from tests.campaign.smollm import smollm
 from tests.campaign.strangers import strangers
 from tests.campaign.templates import templates
@@ -30,6 +31,7 @@ campaign.add_command(bits)
 campaign.add_command(faults)
 campaign.add_command(cluster)
 campaign.add_command(forge)
+campaign.add_command(secrets)
 campaign.add_command(strangers)
 campaign.add_command(templates)
 campaign.add_command(families)

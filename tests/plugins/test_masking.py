@@ -1,43 +1,16 @@
 """A key in every spelling is taken out of what servers say; what is no key stays byte for byte."""
 
-import base64
 import json
-from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orca_plugins.teachers.openai.masking import MASKED, Mask
+from tests.servers.echoes import spellings
 
 KEY = "sk-planted+0123/4567=abcdefghijKLMNOP"
-SPELLINGS = {
-    "as it is": KEY,
-    "backwards": KEY[::-1],
-    "shortened": f"{KEY[:14]}...{KEY[-4:]}",
-    "the middle": KEY[9:22],
-    "in an address": quote(KEY, safe=""),
-    "each letter in an address": "".join(f"%{ord(letter):02x}".upper() for letter in KEY),
-    "hexadecimal": KEY.encode().hex(),
-    "base64": base64.b64encode(KEY.encode()).decode(),
-    "base64 of a header": base64.b64encode(f"Bearer {KEY}\n".encode()).decode(),
-    "base64 of a longer header": base64.b64encode(f"Bearer: {KEY}\n".encode()).decode(),
-    "base64 for addresses": base64.urlsafe_b64encode(f"user:{KEY}".encode()).decode(),
-    "escaped": "".join(f"\\u{ord(letter):04x}" for letter in KEY),
-    "escaped twice": json.dumps(json.dumps(KEY))[3:-3],
-    "in capitals": KEY.upper(),
-    "in the other case": KEY.swapcase(),
-    "small letters in an address": quote(KEY, safe="").lower(),
-    "escaped for an address twice": quote(quote(KEY, safe=""), safe=""),
-    "escaped with slashes": KEY.replace("/", "\\/"),
-    "escaped as bytes": "".join(f"\\x{ord(letter):02x}" for letter in KEY),
-    "escaped for a page": "".join(f"&#{ord(letter)};" for letter in KEY),
-    "escaped for a page in hexadecimal": "".join(f"&#x{ord(letter):X};" for letter in KEY),
-    "with spaces between": " ".join(KEY),
-    "over lines": "\n".join(KEY[at : at + 5] for at in range(0, len(KEY), 5)),
-    "with what is not seen between": "\u200b".join(KEY),
-    "in hexadecimal with colons": ":".join(f"{byte:02X}" for byte in KEY.encode()),
-}
+SPELLINGS = spellings(KEY)
 
 
 def rows(text: str) -> set[str]:

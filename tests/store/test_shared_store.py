@@ -123,7 +123,7 @@ def test_who_lost_its_lease_and_wakes_leaves_the_claim_of_who_took_it_over(hosts
     assert json.loads(hosts.objects.get(f"claims/{name}.json")) == {"builder": "another"}
 
 
-def test_a_builder_whose_record_cannot_be_read_just_now_is_not_taken_for_dead(hosts: Hosts, monkeypatch: pytest.MonkeyPatch):
+def test_a_builder_whose_record_cannot_be_read_is_not_taken_for_dead(hosts: Hosts, monkeypatch: pytest.MonkeyPatch):
     name = hosts.store("a").folder(stage("cot")).path.name
     with hosts.store("a").working_on(stage("cot")):
         other, get = hosts.store("b"), Objects.get
