@@ -39,7 +39,7 @@ from orca_recipes.shards.checks.shard_checks import OpenShard
 from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.checks.verify_report import Finding, Report
 from orca_recipes.shards.layout import is_trained, tokens_path
-from orca_recipes.shards.manifest import Manifest, ShardCounts
+from orca_recipes.shards.manifest import NAME, Manifest, ShardCounts
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.records import CUT, GIVEN, TRAIN_ON, TRUNCATED, TURNS_DROPPED, WINDOW, Records
 from orca_recipes.store.arrow_files import indices, keep_pandas_out
@@ -82,6 +82,7 @@ def prove(directory: Path, *, kinds: Kinds, sample: float | None = None, progres
         {**checked, **proof.checked},
         (*structure.not_checked, *proof.not_checked),
         structure.data_digest,
+        tuple(field for field in structure.unknowable if field not in proof.proven),
     )
 
 
@@ -116,6 +117,7 @@ class _Proof:
     """The proof of text, as far as it is: an onlooker of `verify`.
 
     halves: prefix to uint64 [examples], the high halves of the ids of shards whose records could be read.
+    proven: fields of the manifest that elsewhere nothing proves.
     """
 
     directory: Path
@@ -131,6 +133,7 @@ class _Proof:
     checked: Counter[str] = field(default_factory=Counter)
     halves: dict[str, np.ndarray] = field(default_factory=dict)
     datasets: dict[str, _DatasetProof] = field(default_factory=dict)
+    proven: set[str] = field(default_factory=set)
 
     def begin(self, promised: Manifest, damaged: frozenset[str]) -> None:
         self.promised = promised
@@ -146,6 +149,7 @@ class _Proof:
             self.checker = PromptChecker(student.encoder, student.inference)
             cutting = Cutting(promised.row_tokens, promised.bos_id)
             self.given = GivenChecker(student.encoder, student.inference, promised.recipe.get("template"), cutting)
+            self._prove_all_is_spelt(promised, student)
 
     def look(self, dataset: str, counts: ShardCounts, opened: OpenShard) -> None:
         records, done = opened.records, 0
@@ -191,6 +195,19 @@ class _Proof:
         proof.looked_at += self._check_prompts(dataset, prefix, chosen, records)
         self._check_erasing(prefix, chosen, records, student, proof)
         return int(chosen.segments.token_starts[-1])
+
+    def _prove_all_is_spelt(self, promised: Manifest, student: ShippedStudent) -> None:
+        """Hold the counts of text that the vocabulary cannot spell against one that spells everything."""
+        if student.encoder.vocabulary.unknown_id is not None or student.encoder.drops:
+            return
+        self.proven.add("datasets.unknown")
+        for name, dataset in promised.datasets.items():
+            if dataset.unknown is not None and (dataset.unknown.examples or dataset.unknown.answers):
+                told = counted(max(dataset.unknown.examples, dataset.unknown.answers), "example")
+                sentence = (
+                    f"dataset {name}: it counts {told} with text that cannot be spelt, and its tokenizer spells all"
+                )
+                self.findings.append(Finding(NAME, sentence))
 
     def _prove_texts(self, prefix: str, chosen: ChosenRows, records: Records, student: ShippedStudent) -> None:
         """Hold the decoded text of each example against the digest in its record."""

@@ -87,6 +87,7 @@ def tried(root: Path, most: int = 0) -> dict[str, Met]:
             if name == "one by one":
                 desk.written()
         found[name] = _judged(place, stub, chosen)
+        click.echo(f"{name}: {found[name].told()}", err=True)
     return found
 
 

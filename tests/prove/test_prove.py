@@ -312,6 +312,18 @@ def test_counts_that_the_recipe_did_not_ask_for_are_found(directory: Path):
     assert finding == Finding("manifest.json", "stage mix both/sums gave 300 rows, where 290 were asked for")
 
 
+def test_text_that_cannot_be_spelt_is_none_where_the_tokenizer_spells_all(directory: Path):
+    assert "datasets.unknown" not in proven(directory).unknowable
+
+    def change(table: dict[str, Any]) -> None:
+        table["datasets"]["main"]["unknown"] = {"examples": 3, "answers": 1}
+
+    reseal(directory, change)
+    (finding,) = proven(directory).findings
+    told = "it counts 3 examples with text that cannot be spelt, and its tokenizer spells all"
+    assert finding == Finding("manifest.json", f"dataset main: {told}")
+
+
 def test_a_table_that_is_miscounted_in_the_manifest_is_proven_all_the_same(directory: Path):
     def miscount(table: dict[str, Any]) -> None:
         for listed in table["tables"]:
