@@ -33,9 +33,16 @@ def holders(folder: Path, key: str) -> list[str]:
 
 def holds(data: bytes, key: str) -> bool:
     """Whether bytes hold twelve characters of a key in a row."""
-    wanted = _squeezed(key)
-    rows = [wanted[at : at + _IN_A_ROW] for at in range(len(wanted) - _IN_A_ROW + 1)]
-    return any(row in text or row in text[::-1] for text in map(_squeezed, _views(data)) for row in rows)
+    wanted = [_rows(key.lower()), _rows(_squeezed(key))]
+    for text in _views(data):
+        for rows, low in zip(wanted, (text.lower(), _squeezed(text)), strict=True):
+            if any(row in low or row in low[::-1] for row in rows):
+                return True
+    return False
+
+
+def _rows(key: str) -> list[str]:
+    return [key[at : at + _IN_A_ROW] for at in range(len(key) - _IN_A_ROW + 1)]
 
 
 def _views(data: bytes) -> Iterator[str]:

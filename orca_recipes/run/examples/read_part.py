@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca_recipes.contract.frames import completed, rejected_rows_schema, rows_schema
-from orca_recipes.contract.kinds import Slice, Source
+from orca_recipes.contract.kinds import Reading, Slice, Source
+from orca_recipes.errors import SourceError
 from orca_recipes.run.examples.identity import with_identity
 from orca_recipes.run.examples.known_files import FILES, REJECTED, Given, Known, runs_of, write_given
 from orca_recipes.run.examples.second_systems import merged_systems
 from orca_recipes.run.examples.unfit_rows import SOUND, unfitness, without_questions_asked
+from orca_recipes.run.work.limited import machine_bytes, within_memory
+from orca_recipes.shards.show.visible import visible
 from orca_recipes.store.arrow_files import write_frame, write_table
 from orca_recipes.store.narrow_tables import narrow
 from orca_recipes.store.source_digests import Pinned, unchanged
@@ -60,7 +63,7 @@ def read_part(task: ReadTask) -> int:
     part = _Reading(task)
     batches: list[dict[str, Any]] = []
     # Around all reading: a file that is written meanwhile would give rows under the digest of what it held before.
-    with unchanged(task.pinned):
+    with unchanged(task.pinned), within_memory(machine_bytes()):
         for table in _few(part.tables(runs)):
             suffix = f"-{len(batches):05d}.arrow"
             write_table(writer.path(suffix), table)
@@ -103,7 +106,7 @@ class _Reading:
         passed_over: Counter[str] = Counter()
         later = task.source.second_systems()
         file = pl.lit(piece.file.name if piece.file else None, dtype=pl.String).alias("file")
-        for reading in task.source.read(slice=piece):
+        for reading in _within_memory(task.source, piece, task.collection):
             passed_over.update(reading.passed_over)
             rows = completed(reading.rows, rows_schema()).with_columns(file, pl.col("task").fill_null(task.collection))
             if later == "merge":
@@ -123,6 +126,18 @@ class _Reading:
             count += kept.height
             yield kept
         self.given.append(Given(count, sum(frame.height for frame in self.rejected[first:]), passed_over))
+
+
+def _within_memory(source: Source, piece: Slice, collection: str) -> Iterator[Reading]:
+    """Yield what a source reads. Raises: SourceError where a file, which may be small, asks for all memory."""
+    try:
+        yield from source.read(slice=piece)
+    except MemoryError as fault:
+        what = f"collection {collection}" if piece.file is None else visible(piece.file.name)
+        raise SourceError(
+            f"{what}: to read it takes more than the {machine_bytes() / (1 << 30):.3g} GiB of memory that this machine "
+            "has for it; use another file"
+        ) from fault
 
 
 def _gathered(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

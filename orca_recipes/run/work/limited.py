@@ -47,9 +47,27 @@ _NO_MEMORY = ("memory allocation of", "bad_alloc", "annot allocate memory", "fai
 """What libraries and the loader of programs say where there is no memory."""
 
 
+def machine_bytes() -> int:
+    """Return three quarters of the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
+
+
 def _memory_bytes() -> int:
     """Return three quarters of the machine's memory, at most 8 GiB."""
-    return min(8 << 30, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4)
+    return min(8 << 30, machine_bytes())
+
+
+@contextmanager
+def within_memory(memory_bytes: int) -> Iterator[None]:
+    """Hold this process to so much memory on top of what it holds: beyond that, libraries get none."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = _data_bytes() + memory_bytes
+    bounds = [bound for bound in (most, soft, hard) if bound != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(bounds), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 @dataclass(frozen=True)
@@ -62,15 +80,12 @@ class Limits:
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Hold this process to the limits: without memory libraries fail, and beyond the time it is ended."""
-        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        most = _data_bytes() + self.memory_bytes
-        resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
-        signal.setitimer(signal.ITIMER_REAL, self.seconds)
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+        with within_memory(self.memory_bytes):
+            signal.setitimer(signal.ITIMER_REAL, self.seconds)
+            try:
+                yield
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
 
     def exceeded(self, what: str, cause: str) -> str:
         """Return the error message for a file that exceeded the limits.

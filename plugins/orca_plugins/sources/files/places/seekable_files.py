@@ -39,6 +39,8 @@ def sound(file: SourceFile, what: str) -> Iterator[None]:
 
     try:
         yield
+    except MemoryError:  # one of pyarrow's exceptions, too, and no fault of the file's form
+        raise
     except (pa.ArrowException, OSError, UnicodeError) as error:
         system = error.strerror if isinstance(error, OSError) else None
         fault = f"cannot be read ({system})" if system else f"this is {what} ({shown(str(error))})"
