@@ -14,9 +14,9 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -87,9 +87,27 @@ class Desk:
         return self.here / "sums.toml"
 
     def begin(self) -> None:
-        """Make a fresh copy of what is sound."""
-        shutil.rmtree(self.here, ignore_errors=True)
-        shutil.copytree(self.sound, self.here)
+        """Have a copy of what is sound: what the last input left is removed, what it changed is copied anew."""
+        wanted, there = _files(self.sound), _files(self.here)
+        for path in sorted(there.keys() - wanted.keys(), reverse=True):
+            place = self.here / path
+            shutil.rmtree(place, ignore_errors=True) if there[path] is None else place.unlink(missing_ok=True)
+        for path in sorted(wanted):
+            if path not in there or there[path] != wanted[path]:
+                self._restore(path, is_folder=wanted[path] is None)
+
+    def _restore(self, path: str, *, is_folder: bool) -> None:
+        place = self.here / path
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
+        place.mkdir(parents=True) if is_folder else shutil.copy2(self.sound / path, place)
+
+    def written(self) -> list[Path]:
+        """The files that are not those of what is sound."""
+        wanted, there = _files(self.sound), _files(self.here)
+        return [self.here / path for path, known in there.items() if known is not None and wanted.get(path) != known]
 
     def run(self, *words: object) -> tuple[int, str]:
         """A command, with its status and all that it said. Raises: AssertionError where it is no end for a user."""
@@ -112,6 +130,27 @@ class Desk:
 
     def build(self, *more: object) -> int:
         return self.run("build", self.recipe, *self.places(), "--workers", 1, *more)[0]
+
+
+def _files(folder: Path) -> dict[str, tuple[int, int, int] | None]:
+    """What lies in a folder, by its path there: kind, size and time of files; folders are None.
+
+    A copy keeps the time of what it is a copy of, and whoever writes a file sets another.
+    """
+    found: dict[str, tuple[int, int, int] | None] = {}
+    left = [""]
+    while left:
+        above = left.pop()
+        with suppress(FileNotFoundError, PermissionError), os.scandir(folder / above) as entries:
+            for entry in entries:
+                path = f"{above}/{entry.name}" if above else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    found[path] = None
+                    left.append(path)
+                else:
+                    state = entry.stat(follow_symlinks=False)
+                    found[path] = state.st_mode, state.st_size, state.st_mtime_ns
+    return found
 
 
 def make(root: Path) -> Desk:
@@ -330,13 +369,13 @@ def _meet(desk: Desk, name: str, chance: random.Random, seen: Watched, told: Met
     except BaseException as fault:  # panics of Rust are no Exception
         told.failed.append(f"{where}: {type(fault).__name__}: {fault}")
     told.failed += [f"{where}: {sentence}" for sentence in seen.told()]
-    if any(SECRET in text for text in desk.said) or _holds_secret(desk.here):
+    if any(SECRET in text for text in desk.said) or _hold_secret(desk.written()):
         told.failed.append(f"{where}: the secret is shown or written")
 
 
-def _holds_secret(folder: Path) -> bool:
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return any(SECRET.encode() in path.read_bytes() for path in files if path.suffix != ".sqlite")
+def _hold_secret(written: Sequence[Path]) -> bool:
+    files = (path for path in written if path.is_file() and not path.is_symlink() and path.suffix != ".sqlite")
+    return any(SECRET.encode() in path.read_bytes() for path in files)
 
 
 @contextmanager
