@@ -77,7 +77,8 @@ def rebuild(
         try:
             loaded = load_recipe(tree / manifest.recipe, catalogue=kinds, profile=manifest.profile)
             store, traces = Store(Path(folder) / "store"), Path(folder) / "traces"
-            asked = Asked(loaded, store, out, workers, traces=traces, work=LIMITED)
+            # An archive is anybody's: what it lacks of answers is not bought with keys of this machine.
+            asked = Asked(loaded, store, out, workers, traces=traces, work=LIMITED, may_buy=False)
             plugins = pinned_plugins(asked)
         except OrcaError as fault:
             why = str(fault)

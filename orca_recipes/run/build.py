@@ -52,6 +52,7 @@ class Asked:
     locked: demand what the lock pins. limit: at most so many examples of each collection. rehash: read every source
     file again, though size, time and inode say that it is the same. traces: where bought answers are kept; this user's
     data directory, where it is not said. work: who loads files for the first time; this process, unless it is said.
+    may_buy: whether answers that are not stored are asked for.
     """
 
     loaded: LoadedRecipe
@@ -63,6 +64,7 @@ class Asked:
     rehash: bool = False
     traces: Path | None = None
     work: Work = HERE
+    may_buy: bool = True
 
     @property
     def is_variant(self) -> bool:
@@ -254,7 +256,7 @@ def bench_of(asked: Asked, prepared: Prepared, progress: Progress, lock: Lock | 
         workers=asked.workers,
         progress=progress,
         traces=asked.traces,
-        may_buy=not asked.locked,
+        may_buy=asked.may_buy and not asked.locked,
         locked_answers=lock.outcomes.get("answers", {}) if asked.locked and lock is not None else {},
     )
 

@@ -14,12 +14,13 @@ from click.testing import CliRunner
 
 from orca_recipes.archive.environment import environment, environment_differences
 from orca_recipes.archive.rebuild import rebuild
-from orca_recipes.archive.tar_file import unpack
+from orca_recipes.archive.tar_file import unpack, write_archive
 from orca_recipes.archive.wheels import packed_wheels, unpacked_wheels
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.cli.main import main
 from orca_recipes.errors import BuildError
 from orca_recipes.progress import Progress
+from orca_recipes.shards.digests import file_digest
 from tests.servers.running import running
 from tests.servers.stub import Stub
 
@@ -213,6 +214,29 @@ def test_bought_answers_are_packed_and_a_rebuild_asks_nobody(recipe: Path, tmp_p
     assert counts == [21, 20]
     told = json.loads(orca("rebuild", "a.tar", "--out", "B", "--workers", "1", "--json"))
     assert (told["equal"], told["digest"]) == (True, packed["expected"])
+
+
+def test_an_archive_that_lacks_answers_buys_none_with_the_keys_of_who_rebuilds_it(recipe: Path, tmp_path: Path) -> None:
+    stub = Stub()
+    with running(stub) as base_url:
+        teacher = f'[teachers.t]\nkind = "openai"\nmodel = "m"\nendpoints = [{{ base_url = "{base_url}" }}]\n'
+        recipe.write_text(recipe.read_text() + teacher + '[datasets.main]\nteacher = "t"\n')
+        orca("archive", recipe, "--traces", "traces", "--json", "-o", "a.tar")
+        tree = tmp_path / "edited"
+        manifest = unpack(Path("a.tar"), tree)
+        (tree / manifest["answers"]).write_bytes(b"")
+        manifest["files"] = [
+            {**file, "bytes": 0, "digest": file_digest(tree / file["path"])}
+            if file["path"] == manifest["answers"]
+            else file
+            for file in manifest["files"]
+        ]
+        write_archive(Path("b.tar"), manifest, {file["path"]: tree / file["path"] for file in manifest["files"]})
+        asked = len(stub.bodies)
+        told = json.loads(orca("rebuild", "b.tar", "--out", "B", "--workers", "1", "--json", status=1))
+        assert len(stub.bodies) == asked > 0
+    assert not told["equal"]
+    assert "none are bought for an archive" in told["why"]
 
 
 def test_wheels_go_into_an_archive_and_come_out_with_a_line_that_installs_them(recipe: Path, tmp_path: Path) -> None:

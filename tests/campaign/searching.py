@@ -51,7 +51,7 @@ def _views(data: bytes) -> Iterator[str]:
     yield text
     plain = unquote_plus(unquote_plus(text))
     yield plain
-    yield _ESCAPES.sub(lambda found: chr(int(found[1], 16)), plain)
+    yield _ESCAPES.sub(lambda found: chr(int(found[1], 16)), re.sub(r"\\+[nrtbf]", " ", plain))
     yield html.unescape(plain)
     for run in _BASE64.findall(data):
         told = run.replace(b"-", b"+").replace(b"_", b"/")

@@ -26,7 +26,7 @@ from tests.campaign.trial import HOME, end_group
 from tests.servers.echoes import PLACES, Echoes, questions, spellings
 from tests.servers.running import running
 
-KEY = "sk-planted+0123/4567=abcdefghijKLMNOP"
+KEY = "sk-planted+7Rk9/2wQz=hV5tbX0mGcYp3N"
 _VARIABLE = "PLANTED_KEY"
 
 RECIPE = """\

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from orca_plugins.teachers.openai.masking import MASKED, Mask
 from tests.servers.echoes import spellings
 
-KEY = "sk-planted+0123/4567=abcdefghijKLMNOP"
+KEY = "sk-planted+7Rk9/2wQz=hV5tbX0mGcYp3N"
 SPELLINGS = spellings(KEY)
 
 
@@ -79,5 +79,23 @@ def test_a_key_of_words_is_masked_as_it_is_alone():
 
 
 def test_words_that_share_letters_with_a_key_are_left_alone():
-    said = "\\u0073\\u006b-planted and 73 6b 2d 70, &#115;&#107; sk-planted+012, c2stcGxhbnR = sk-plant"
-    assert Mask(KEY).text(said) == said.replace("sk-planted+012", MASKED)
+    said = "\\u0073\\u006b-planted and 73 6b 2d 70, &#115;&#107; sk-planted+7Rk, c2stcGxhbnR = sk-plant"
+    assert Mask(KEY).text(said) == said.replace("sk-planted+7Rk", MASKED)
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        f"{KEY[:3]}\\u{ord(KEY[3]):04x}{KEY[4:]}",
+        f"{KEY[:5]}%{ord(KEY[5]):02x}{KEY[6:9]}%25{ord(KEY[9]):02x}{KEY[10:]}",
+        f"{KEY[:5]}&#{ord(KEY[5])};{KEY[6:]}",
+        json.dumps(json.dumps({"key": "\n".join([KEY[:6], KEY[6:11], KEY[11:]])})),
+        json.dumps(json.dumps({"key": "\u200b".join(KEY)})),
+    ],
+)
+def test_a_key_is_found_where_some_of_its_letters_are_escaped(spelt: str):
+    found = Mask(KEY).text(f"It was {spelt}.")
+    assert found.startswith("It was ")
+    assert found.endswith(".")
+    assert MASKED in found
+    assert not rows(KEY) & rows(found)

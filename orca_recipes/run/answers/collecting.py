@@ -199,8 +199,8 @@ def _refuse_locked(bench: Bench, name: str, number: int, traces: TraceStore) -> 
     if not bench.may_buy:
         raise LockError(
             f"teachers.{name}: the trace store {traces.name} lacks {number:,} of the answers that the "
-            f"recipe needs, and --locked buys none; bring the traces (`orca-recipe traces import`), say where "
-            "they are with --traces, or build without --locked"
+            "recipe needs, and none are bought for an archive or with --locked; bring the traces (`orca-recipe traces "
+            "import`), say where they are with --traces, or build the recipe without --locked"
         )
 
 

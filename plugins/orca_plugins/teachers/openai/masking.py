@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 MASKED = "***"
 _SECRET_CHARACTERS = 16
@@ -25,6 +25,11 @@ _IN_A_ROW = 12
 _PIECE = 6
 _SAMPLE = struct.Struct(f"{_PIECE}sx")
 assert _SAMPLE.size == _IN_A_ROW - _PIECE + 1
+_MARKS = (b"\\", b"%", b"&#")
+_HEX = b"[0-9a-fA-F]"
+_ESCAPE = re.compile(
+    rb"\\+(?:[uU](%b{4})|[xX](%b{2})|(?=[\"/]))|%%(%b{2})|&#(?:[xX](%b{1,6})|([0-9]{1,7}));|\\+[nrtbf]" % ((_HEX,) * 4)
+)
 _BETWEEN = bytes(set(range(256)) - set(b"abcdefghijklmnopqrstuvwxyz0123456789"))
 
 
@@ -35,9 +40,8 @@ class Mask:
         self._key = key or ""
         is_secret = len(self._key) >= _SECRET_CHARACTERS
         is_mixed = is_secret and sum(letter.isdigit() for letter in self._key) >= _MIXED_DIGITS
-        exact, spread = list(_as_it_is(self._key)), list(_spelt(self._key))
-        spelt = [*exact, *spread]
-        self._exact = _Rows.of(exact if is_mixed else spelt) if is_secret else None
+        spelt = list(_spelt(self._key))
+        self._exact = _Rows.of(spelt) if is_secret else None
         self._spread = _Rows.of((_squeezed(told), row) for told, row in spelt) if is_mixed else None
 
     def body(self, said: bytes, *, answer: bool = True) -> bytes:
@@ -48,15 +52,15 @@ class Mask:
         """
         if not self._key:
             return said
-        text = said.decode("utf-8", "surrogateescape")
-        without = self.text(text, answer=answer)
         try:
             value = json.loads(said)
         except (ValueError, RecursionError):
+            text = said.decode("utf-8", "surrogateescape")
+            without = self.text(text, answer=answer)
             return said if without == text else without.encode("utf-8", "surrogateescape")
         masked = self._value(value, answer)
         # Of a name that stands twice in a table parsing keeps the last: the text may hold what the value does not.
-        return said if masked == value and without == text else json.dumps(masked).encode()
+        return said if masked == value and self._masked(said) is None else json.dumps(masked).encode()
 
     def text(self, said: str, *, answer: bool = True) -> str:
         """Mask a text."""
@@ -65,28 +69,30 @@ class Mask:
         if self._exact is None:
             return said if answer else said.replace(self._key, MASKED)
         data = said.encode("utf-8", "surrogatepass")
-        spans = self._spans(data.lower())
-        if not spans:
-            return said
-        parts, begin = list[bytes](), 0
-        for start, stop in spans:
-            if start > begin or not parts:
-                parts += [data[begin:start], MASKED.encode()]
-            begin = max(begin, stop)
-        return b"".join([*parts, data[begin:]]).decode("utf-8", "surrogatepass")
+        masked = self._masked(data)
+        # A key of which only some letters are escaped stands in what the text says, not in how that is written.
+        if any(mark in data for mark in _MARKS):
+            masked = self._masked(_undone(masked or data)) or masked
+        return said if masked is None else masked.decode("utf-8", "surrogatepass")
 
     def holds(self, said: str) -> bool:
         """Tell whether a text holds the key, in any spelling."""
         return self.text(said, answer=False) != said
 
-    def _spans(self, low: bytes) -> list[tuple[int, int]]:
-        """Find what is to be masked, sorted by where it begins."""
+    def _masked(self, data: bytes) -> bytes | None:
+        """Mask a text; None where nothing is to be masked."""
+        low = data.lower()
         spans = [] if self._exact is None else list(self._exact.found(low))
         inner = [] if self._spread is None else list(self._spread.found(low.translate(None, _BETWEEN)))
         if inner:
             places = [place for place, letter in enumerate(low) if letter not in _BETWEEN]
             spans += [(places[start], places[stop - 1] + 1) for start, stop in inner]
-        return sorted(spans)
+        parts, begin = list[bytes](), 0
+        for start, stop in sorted(spans):
+            if start > begin or not parts:
+                parts += [data[begin:start], MASKED.encode()]
+            begin = max(begin, stop)
+        return b"".join([*parts, data[begin:]]) if spans else None
 
     def _value(self, value: Any, answer: bool) -> Any:
         if isinstance(value, str):
@@ -155,24 +161,23 @@ def _squeezed(spelt: bytes) -> bytes:
     return spelt.lower().translate(None, _BETWEEN)
 
 
-# --- spellings, each with the length of a row of it that holds twelve characters of the key -------------------------
+def _undone(data: bytes) -> bytes:
+    """Undo escapes of JSON, addresses and pages, twice; what they say beyond ASCII becomes a space."""
+    for _ in range(2):
+        data = _ESCAPE.sub(_said, data)
+    return data
 
 
-def _as_it_is(key: str) -> Iterator[tuple[bytes, int]]:
-    """Yield a key forwards and backwards."""
-    yield key.encode(), _IN_A_ROW
-    yield key[::-1].encode(), _IN_A_ROW
+def _said(escape: re.Match[bytes]) -> bytes:
+    digits, decimal = escape[1] or escape[2] or escape[3] or escape[4], escape[5]
+    number = int(digits, 16) if digits else int(decimal) if decimal else 32
+    return bytes([number]) if 32 <= number < 127 else b" "
 
 
 def _spelt(key: str) -> Iterator[tuple[bytes, int]]:
-    """Yield a key as JSON and addresses escape it, escaped letter by letter, in hexadecimal and in base64."""
-    in_address = quote(key, safe="")
-    for told in (json.dumps(key)[1:-1], quote_plus(key), in_address, quote(in_address, safe="")):
-        yield told.encode(), _IN_A_ROW
-    yield "".join(f"%{ord(letter):02x}" for letter in key).encode(), 2 * _IN_A_ROW
-    yield "".join(f"\\u{ord(letter):04x}" for letter in key).encode(), 5 * _IN_A_ROW
-    yield "".join(f"\\x{ord(letter):02x}" for letter in key).encode(), 3 * _IN_A_ROW
-    yield "".join(f"&#{ord(letter)};" for letter in key).encode(), 2 * _IN_A_ROW
+    """Yield the spellings of a key, each with the length of a row that gives twelve of its characters away."""
+    yield key.encode(), _IN_A_ROW
+    yield key[::-1].encode(), _IN_A_ROW
     yield key.encode().hex().encode(), 2 * _IN_A_ROW
     for lead in (b"", b"\0", b"\0\0"):
         # Where a key stands within what is encoded moves its letters: three alignments, without the ends that its
