@@ -147,7 +147,10 @@ def test_what_is_wrong_with_a_place_is_one_sentence(cache: Path, bucket: str):
         ("https://h/a.jsonl?X-Sig=hush", r"no \? and no #"),
         ("https://h/*.jsonl", "a web server lists no files"),
         ("s3://", "names no bucket"),
-        ("hf://datasets/o/n@v1/d/a.jsonl", 'kind = "hub", name = "o/n", hub_revision = "v1", data_files = "d/a.jsonl"'),
+        ("hf://datasets/o/n@v1", 'kind = "hub", name = "o/n", hub_revision = "v1"'),
+        ("hf://datasets/o/n/", 'name a file, folder or pattern in it; the whole of it is read by kind = "hub"'),
+        ("hf://models/o/n/a.jsonl", "name files of a data set: hf://datasets/OWNER/NAME@REVISION/path"),
+        ("hf://datasets/o/n@../a.jsonl", "name files of a data set"),
     ],
 )
 def test_an_address_that_is_none_or_holds_a_secret_is_refused_before_anything_is_asked(path: str, said: str):

@@ -324,6 +324,49 @@ def test_a_trajectory_is_the_messages_that_the_model_saw(shape: str, row: dict, 
         assert found["messages"][1]["reasoning"] == "Use ls."
 
 
+@pytest.mark.parametrize(
+    ("seen", "text"),
+    [
+        ({"class_": "text_observation", "content": SEEN, "source": "web"}, SEEN),
+        ({"class_": "text_observation", "content": SEEN, "source": "user"}, SEEN),
+        (
+            {
+                "class_": "web_observation",
+                "url": "http://a",
+                "axtree": "[1] link",
+                "html": "<p>",
+                "viewport_size": [2, 1],
+            },
+            "http://a\n\n[1] link",
+        ),
+        ({"class_": "web_observation", "url": None, "axtree": None, "html": "<p>", "image_observation": None}, "<p>"),
+        (
+            {"class_": "json_observation", "content": {"b": 1, "a": [None, 2.5]}, "source": "environment"},
+            '{"b": 1, "a": [null, 2.5]}',
+        ),
+    ],
+)
+def test_what_an_agent_sees_of_the_web_is_read_as_text(seen: dict, text: str):
+    items = [*ADP["content"][:2], {**seen, "tool_call_id": "call_000001"}, ADP["content"][3]]
+    (found,), rejected = read([{**ADP, "content": items}], shape="adp")
+    assert rejected == []
+    reply = found["messages"][2]
+    assert (reply["role"], reply["content"], reply["tool_call_id"]) == ("tool", text, "call_000001")
+
+
+def test_a_page_without_its_picture_is_read_where_the_recipe_says_so():
+    page = {"class_": "web_observation", "axtree": "[1] link", "image_observation": {"content": "a.png"}}
+    items = [*ADP["content"][:3], page, ADP["content"][3]]
+    (found,), _ = read([{**ADP, "content": items}], shape="adp", ignore_keys=("image_observation",))
+    assert found["messages"][3]["content"] == "[1] link"
+
+
+def test_a_null_among_the_arguments_of_a_call_is_carried_from_json():
+    action = {"class_": "api_action", "function": "look", "kwargs": {"at": None, "of": [None]}, "tool_call_id": "c1"}
+    (found,), _ = read([{**ADP, "content": [ADP["content"][0], action, ADP["content"][3]]}], shape="adp")
+    assert said(found)[1][3] == [("look", {"at": None, "of": [None]})]
+
+
 def test_calls_of_one_response_are_one_message():
     second = {"id": "c2", "name": "bash", "arguments": "{}"}
     action = SDK["history"][2] | {"thought": [], "tool_call_id": "c2", "tool_call": second}
@@ -357,8 +400,21 @@ def test_turns_of_text_say_by_their_mask_what_is_trained():
         (
             "adp",
             ADP,
-            {"class_": "web_observation", "html": "<p>"},
-            "item 5 is none that this shape knows (class_ = web",
+            {"class_": "audio_observation", "content": "a.wav"},
+            "item 5 is none that this shape knows (class_ = audio",
+        ),
+        ("adp", ADP, {"class_": "image_observation", "content": "a.png"}, "item 5 is a picture, and only text is read"),
+        (
+            "adp",
+            ADP,
+            {"class_": "web_observation", "html": None, "url": "u", "image_observation": {"content": "a.png"}},
+            "item 5 is a page of which there is but a picture, and only text is read",
+        ),
+        (
+            "adp",
+            ADP,
+            {"class_": "web_observation", "axtree": "[1] link", "image_observation": {"content": "a.png"}},
+            '"image_observation" would be lost; ignore_keys = ["image_observation"] reads such rows without it',
         ),
         ("atif", ATIF, {"step_id": 4, "source": "agent", "message": "x", "plan": "y"}, '"plan" would be lost'),
         (

@@ -23,11 +23,16 @@ LFS_BYTES = 1000
 
 @dataclass
 class HubSet:
-    """One data set: branch to commit, and the files of each commit, by name."""
+    """One data set: branch to commit, and the files of each commit, by name.
+
+    hidden: who has no token is told that there is none. gated: who has none may look at it and take no file.
+    """
 
     branches: dict[str, str]
     commits: dict[str, Mapping[str, bytes]]
     private: bool = False
+    hidden: bool = False
+    gated: bool = False
 
 
 @dataclass
@@ -93,10 +98,19 @@ class _Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.server.hub.asked.append(f"{self.command} {path}")
-        parts = path.removeprefix("/api").removeprefix("/datasets/").split("/")
+        # A branch with a slash in its name comes quoted, so that it is one part.
+        spelt = urlsplit(self.path).path.removeprefix("/api").removeprefix("/datasets/")
+        parts = [unquote(part) for part in spelt.split("/")]
         name, verb, rest = "/".join(parts[:2]), (parts[2:3] or [""])[0], parts[3:]
         if name not in self.server.hub.sets or not path.removeprefix("/api").startswith("/datasets/"):
             self._send(404, b'{"error": "not found"}', {"X-Error-Code": "RepoNotFound"})
+            return
+        held, knows = self.server.hub.sets[name], self.headers.get("Authorization") == f"Bearer {self.server.hub.token}"
+        if held.hidden and not knows:
+            self._send(401, b'{"error": "Invalid username or password."}', {"X-Error-Code": "RepoNotFound"})
+            return
+        if held.gated and not knows and not path.startswith("/api/"):
+            self._send(403, b'{"error": "consent"}', {"X-Error-Code": "GatedRepo"})
             return
         revision = rest[0] if rest else "main"
         found = self.server.hub.files(name, revision)
@@ -223,10 +237,16 @@ class _Answers(BaseHTTPRequestHandler):
             self._send(200, json.dumps(told | {"downloads": 0, "likes": 0}).encode())
         elif verb == "tree":
             everything = parse_qs(urlsplit(self.path).query).get("recursive", ["false"])[0].lower() == "true"
-            self._send(200, json.dumps(list(_tree(files, below, everything))).encode())
+            found = list(_tree(files, below, everything))
+            if below and not found:
+                self._send(404, b'{"error": "not found"}', {"X-Error-Code": "EntryNotFound"})
+            else:
+                self._send(200, json.dumps(found).encode())
         elif verb == "paths-info":
             length = int(self.headers.get("Content-Length", 0))
-            wanted = json.loads(self.rfile.read(length))["paths"]
+            told = self.rfile.read(length).decode()
+            is_form = "form" in self.headers.get("Content-Type", "")
+            wanted = parse_qs(told)["paths"] if is_form else json.loads(told)["paths"]
             self._send(200, json.dumps([_entry(one, files[one]) for one in wanted if one in files]).encode())
         else:
             self._send(404, b'{"error": "not found"}', {"X-Error-Code": "EntryNotFound"})

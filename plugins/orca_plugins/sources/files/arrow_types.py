@@ -155,7 +155,7 @@ def _is_spelt(stored: "pa.DataType", wanted: Wanted) -> bool:
     if is_list(stored):
         item = stored.value_type
         keys = {field.name for field in item.fields} if types.is_struct(item) else set()
-        takes_items = bool(wanted.items) and types.is_struct(item)
+        takes_items = (bool(wanted.items) or wanted.tags is not None) and types.is_struct(item)
         return _is_string(item) or takes_items or (wanted.pairs is not None and set(wanted.pairs) <= keys)
     return _is_string(stored)
 

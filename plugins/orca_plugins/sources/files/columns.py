@@ -51,13 +51,23 @@ _NAME_CHARS = 100
 
 
 @dataclass(frozen=True)
+class Tags:
+    """The tags between which texts of messages hold calls and replies: for each the one that opens and the one that
+    closes."""
+
+    call: tuple[str, str]
+    reply: tuple[str, str]
+
+
+@dataclass(frozen=True)
 class Shape:
     """A well-known layout of rows, and how to read it.
 
     columns: ours to theirs; may_be: further ones that not every file of the layout has. needs: columns that rows must
     have, and what they hold; lacks: columns that rows must not have. tree: where rows are messages of trees, the keys
-    of a message's id, parent, text, role, rank and replies, or those of the nodes of traces. pairs, marks, roles,
-    items, calls_after, system_says: as in `Wanted`. example: a row.
+    of a message's id, parent, text, role, rank and replies, or those of the nodes of traces. shows: columns with texts,
+    of which some of the first rows have one in their messages. pairs, marks, roles, items, calls_after, tags,
+    system_says: as in `Wanted`. example: a row.
     """
 
     name: str
@@ -75,11 +85,13 @@ class Shape:
     items: tuple[ItemRule, ...] = ()
     calls_after: str | None = None
     system_says: str | None = None
+    shows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tags: Tags | None = None
 
     @property
     def is_plain(self) -> bool:
         """Tell whether a recipe's `columns` could say the same."""
-        return not (self.tree or self.pairs or self.marks or self.items)
+        return not (self.tree or self.pairs or self.marks or self.items or self.tags)
 
 
 @dataclass(frozen=True)
@@ -91,8 +103,9 @@ class Wanted:
     that old answers are trained; `pairs` the keys of a question and its answer where messages are such pairs; `marks`
     what begins a turn, and whose, where messages are one text; `roles` what roles of the file mean, before what is
     known of them (`message_keys.plain_role`); `items` the rules by which items of a trajectory are messages;
-    `calls_after` the text in an answer after which it spells a call; `system_says` a pattern with groups `system` and
-    `tools`, where a system message spells the tools; `ignored_by_shape` what of `ignored` the shape leaves out."""
+    `calls_after` the text in an answer after which it spells a call; `tags` those that enclose calls and replies in
+    texts; `system_says` a pattern with groups `system` and `tools`, perhaps `after`, where a system message spells the
+    tools; `ignored_by_shape` what of `ignored` the shape leaves out."""
 
     paths: Mapping[str, str]
     named: frozenset[str]
@@ -108,6 +121,12 @@ class Wanted:
     calls_after: str | None = None
     system_says: str | None = None
     ignored_by_shape: frozenset[str] = frozenset()
+    tags: Tags | None = None
+
+    @property
+    def rewrites_messages(self) -> bool:
+        """Tell whether messages are made of a list of something else, so that only a look at each reads them."""
+        return self.pairs is not None or bool(self.items) or self.tags is not None
 
     @property
     def takes_completions(self) -> bool:
@@ -223,6 +242,7 @@ def wanted_columns(
         calls_after=shape.calls_after if shape is not None else None,
         system_says=shape.system_says if shape is not None else None,
         ignored_by_shape=frozenset(shape.ignore_keys) if shape is not None else frozenset(),
+        tags=shape.tags if shape is not None else None,
     )
 
 

@@ -90,7 +90,8 @@ class Files(Source):
         Place,
         Field(
             description="a file, a folder (its files of a known format), or a pattern with *, ?, [...] and **; of zip "
-            "and tar the members, which a pattern after their names chooses; also s3://, gs://, az:// and https://"
+            "and tar the members, which a pattern after their names chooses; also s3://, gs://, az://, https:// and "
+            "hf://datasets/OWNER/NAME@REVISION/path"
         ),
     ]
     format: Annotated[

@@ -302,7 +302,7 @@ def _item(ours: str, value: Any) -> str | None:
 
 
 def _messages(value: Any, wanted: Wanted) -> list[dict[str, Any] | None]:
-    if is_spelt(value) or wanted.pairs is not None or wanted.items:
+    if is_spelt(value) or wanted.rewrites_messages:
         return turns_spelt(value, wanted)
     if not isinstance(value, list):
         raise BadRow(f"messages: {_called(value)} where a list should be")

@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from importlib.resources import files as package_files
 from typing import Any
 
-from orca_plugins.sources.files.columns import Shape, Theirs, routes, shown
+from orca_plugins.sources.files.columns import Shape, Tags, Theirs, routes, shown
 from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Unlike, decode
 from orca_plugins.sources.files.turns.item_rules import rules
 from orca_recipes.contract.spelling import quoted
@@ -45,7 +45,7 @@ def shapes() -> Mapping[str, Shape]:
 
 
 def _read(told: Mapping[str, Any]) -> dict[str, Shape]:
-    return {name: _shape(name, table, told.get(table.get("items_of", name), {})) for name, table in told.items()}
+    return {name: _shape(name, table, told) for name, table in told.items()}
 
 
 def shape_named(name: str) -> Shape:
@@ -61,6 +61,7 @@ def row_keys() -> set[str]:
 def fitting(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """List the shapes that some rows may have, the most demanding first; none where there are no rows."""
     found = [shape for shape in shapes().values() if rows and all(_fits(row, shape) for row in rows)]
+    found = [shape for shape in found if all(any(_shows(row, *sign) for row in rows) for sign in shape.shows.items())]
     most = max((_asked(shape) for shape in found), default=0)
     best = [shape.name for shape in found if _asked(shape) == most]
     return best + [shape.name for shape in found if shape.name not in best]
@@ -95,8 +96,9 @@ def only_fitting(rows: Sequence[Mapping[str, Any]], *, where: str, is_table: boo
     )
 
 
-def _shape(name: str, table: Mapping[str, Any], of_items: Mapping[str, Any]) -> Shape:
-    """Build a shape from its table; its items may be those of another shape."""
+def _shape(name: str, table: Mapping[str, Any], told: Mapping[str, Any]) -> Shape:
+    """Build a shape from its table; its items, and what its system messages say, may be those of another shape."""
+    of_items, of_system = (told.get(table.get(other, name), {}) for other in ("items_of", "system_of"))
     pairs = table.get("pairs")
     return Shape(
         name=name,
@@ -113,7 +115,9 @@ def _shape(name: str, table: Mapping[str, Any], of_items: Mapping[str, Any]) -> 
         roles=table.get("roles", {}),
         items=rules(of_items.get("items", ())),
         calls_after=table.get("calls_after"),
-        system_says=table.get("system_says"),
+        system_says=of_system.get("system_says"),
+        shows={column: tuple(texts) for column, texts in table.get("shows", {}).items()},
+        tags=Tags(**{name: (tag[0], tag[1]) for name, tag in table["tags"].items()}) if "tags" in table else None,
     )
 
 
@@ -122,14 +126,20 @@ def _columns(table: Mapping[str, Any]) -> dict[str, Theirs]:
 
 
 def _asked(shape: Shape) -> int:
-    """Count the columns that rows must have; those they must lack make no shape fit better."""
-    return len(shape.needs)
+    """Count what rows must have; columns that they must lack make no shape fit better."""
+    return len(shape.needs) + len(shape.shows)
 
 
 def _fits(row: Mapping[str, Any], shape: Shape) -> bool:
     if any(_value(row, name) is not None for name in shape.lacks):
         return False
     return all(_holds(_value(row, name), what) for name, what in shape.needs.items())
+
+
+def _shows(row: Mapping[str, Any], column: str, texts: Sequence[str]) -> bool:
+    """Tell whether messages in a column hold one of some texts."""
+    said = [value for item in _items(_value(row, column)) if isinstance(item, Mapping) for value in item.values()]
+    return any(text in value for value in said if isinstance(value, str) for text in texts)
 
 
 def _value(row: Mapping[str, Any], path: str) -> Any:

@@ -15,6 +15,7 @@ from orca_plugins.sources.files.columns import shown_path
 from orca_plugins.sources.files.kind import Files
 from orca_plugins.sources.files.places.formats import format_of
 from orca_plugins.sources.files.places.found_files import files_below
+from orca_plugins.sources.files.places.hub_sets import HubName, Revision, away, chosen, fetched, is_commit, looked_up
 from orca_plugins.sources.flan.hub_layout import (
     WITHOUT_OPTIONS,
     Submix,
@@ -26,7 +27,6 @@ from orca_plugins.sources.flan.hub_layout import (
     what_it_has,
 )
 from orca_plugins.sources.flan.submix_rows import rows_of_submix
-from orca_plugins.sources.hub.cached_files import HubName, Revision, away, chosen, fetched, is_commit, looked_up
 from orca_recipes.contract.kinds import Place, Reading, Slice, Source, SourceFile
 from orca_recipes.errors import SourceError
 

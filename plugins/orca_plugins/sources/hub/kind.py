@@ -31,10 +31,10 @@ from orca_plugins.sources.files.options import (
     identity_of,
 )
 from orca_plugins.sources.files.places.formats import format_of
+from orca_plugins.sources.files.places.hub_sets import HubName, Revision, away, chosen, fetched, is_commit, looked_up
 from orca_plugins.sources.files.shapes import AUTO, shape_named
 from orca_plugins.sources.files.unused_columns import FILES_LOOKED_AT
 from orca_plugins.sources.hub import splits as _hub_datasets
-from orca_plugins.sources.hub.cached_files import HubName, Revision, away, chosen, fetched, is_commit, looked_up
 from orca_recipes.contract.conditions import Where
 from orca_recipes.contract.kinds import Reading, Slice, Source, SourceFile
 from orca_recipes.contract.source import Look

@@ -202,7 +202,7 @@ def _guess(
         return None  # an index into a list, or a key that looks like one
     if ours == "messages" and any(is_spelt(value) for value in _values(ours, path, sample)):
         return None
-    if ours == "messages" and (wanted.pairs is not None or wanted.items):
+    if ours == "messages" and wanted.rewrites_messages:
         return None
     if ours == "messages":
         turns = (turn for value in _values(ours, path, sample) if isinstance(value, list) for turn in value)

@@ -9,44 +9,30 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
-from orca_plugins.sources.files.columns import shown
+from orca_plugins.sources.files.places.addresses import AddressedPlace, place_at
 from orca_plugins.sources.files.places.dataset_folders import NOTES
 from orca_plugins.sources.files.places.formats import format_of, is_archive, said_formats
+from orca_plugins.sources.files.places.hub_sets import Unreachable
 from orca_plugins.sources.files.places.kept_copies import copies_of, kept
-from orca_recipes.contract.addresses import Address, ObjectFacts, Objects, address_of
+from orca_recipes.contract.addresses import ObjectFacts
 from orca_recipes.errors import ObjectsError, SourceError
 
 _SCHEME = re.compile(r"(s3|gs|az|hf|https?):")
-_MAGIC = re.compile(r"[*?\[]")
-# A query may be a signature, which must reach neither lock nor messages.
-_QUERY = re.compile(r"\?[^/]*=|#")
 _ETAG = "etag of "
 _ETAGS = "etags.json"
 """In a folder of copies: the key of each object and its etag."""
+COMMIT = "revision"
+"""The pin of the commit of a data set of the hub."""
+_COMMIT_KEY = ""
+"""Stands among the keys of objects, none of which is empty, for the commit that they are of."""
 _TELL_ALL_BELOW = ("README.md", "dataset_dict.json", "state.json")
 """Beside these, a folder may say itself which files below it hold its rows."""
-_WEB = ("http", "https")
 
 Etags = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class _Place:
-    """An address parsed: its root, the parts of the key up to the first pattern, and the pattern."""
-
-    text: str
-    root: Address
-    plain: tuple[str, ...]
-    pattern: tuple[str, ...]
-
-    @property
-    def objects(self) -> Objects:
-        return Objects.at(str(self.root))
 
 
 def address_in(path: Path) -> str | None:
@@ -66,14 +52,14 @@ def require_address(path: Path) -> None:
     """Refuse an address that is none or holds a secret. Raises: BucketError or SourceError, without the secret."""
     text = address_in(path)
     if text is not None:
-        _place(text)
+        place_at(text)
 
 
 def away(path: Path, *, versions: Mapping[str, str]) -> str | None:
     """Return the note that an address is not copied onto this machine yet; None where it is, or the path is no
     address."""
     text = address_in(path)
-    if text is None or _locked(_place(text), versions) is not None:
+    if text is None or _locked(place_at(text), versions) is not None:
         return None
     return f"{text} is not copied onto this machine yet"
 
@@ -90,13 +76,16 @@ def copied(path: Path, *, versions: Mapping[str, str], insist: bool, all_below: 
     text = address_in(path)
     if text is None:
         return path
-    place = _place(text)
+    place = place_at(text)
     before = _locked(place, versions)
     if insist and before is not None:
         return before
     try:
+        place = place.settled(versions.get(COMMIT) if insist else None)
         found = _found(place, all_below=all_below)
-    except ObjectsError:
+    except (ObjectsError, Unreachable) as fault:
+        if before is None and isinstance(fault, Unreachable):
+            raise SourceError(f"{fault}; connect once, or read files of your own") from None
         if before is None:
             raise
         return before
@@ -106,70 +95,42 @@ def copied(path: Path, *, versions: Mapping[str, str], insist: bool, all_below: 
 
 
 def etags_of(path: Path) -> dict[str, str]:
-    """Read the etags of the objects behind a path of copies, for the lock; empty for any other path."""
+    """Read the etags of the objects behind a path of copies, and the commit of a data set, for the lock; empty for any
+    other path."""
     folder = copies_of(path)
     told = folder / _ETAGS if folder is not None else None
     if told is None or not told.is_file():
         return {}
-    return {f"{_ETAG}{key}": etag for key, etag in json.loads(told.read_text(encoding="utf-8")).items()}
+    etags = json.loads(told.read_text(encoding="utf-8")).items()
+    return {f"{_ETAG}{key}" if key != _COMMIT_KEY else COMMIT: etag for key, etag in etags}
 
 
-def _place(text: str) -> _Place:
-    """Parse and check an address, without a request to its server."""
-    if text.startswith("hf://"):
-        raise SourceError(_of_hub(text))
-    parts = text.partition("://")[2].split("/")[1:]
-    if _QUERY.search(text):
-        address_of(text)  # says so, without what may be a signature
-        raise SourceError(f"{text.partition('://')[0]}://: an address may hold no ? with an = behind it, and no #")
-    first = next((at for at, part in enumerate(parts) if _MAGIC.search(part) or is_archive(part)), len(parts))
-    first += first < len(parts) and not _MAGIC.search(parts[first])  # an archive is one object
-    head = text.partition("://")[0] + "://" + "/".join([text.partition("://")[2].split("/")[0], *parts[:first]])
-    address = address_of(head)
-    plain = tuple(part for part in address.path.split("/") if part)
-    root = Address(address.scheme, address.bucket, "")
-    pattern = tuple(parts[first:])
-    if pattern and plain and is_archive(plain[-1]):
-        pattern = ()
-    if pattern and address.scheme in _WEB:
-        raise SourceError(f"{text}: a web server lists no files; name one file, without a pattern")
-    return _Place(text, root, plain, pattern)
-
-
-def _of_hub(text: str) -> str:
-    """Return the error for an address of the hub: the options of source `hub` that read it."""
-    parts = text.removeprefix("hf://").removeprefix("datasets/").split("/")
-    name, _, revision = "/".join(parts[:2]).partition("@")
-    at = f', hub_revision = "{shown(revision)}"' if revision else ""
-    files = f', data_files = "{shown("/".join(parts[2:]))}"' if len(parts) > 2 else ""
-    return f'{shown(text)}: this is on the hub; read it by kind = "hub", name = "{shown(name)}"{at}{files}'
-
-
-def _found(place: _Place, *, all_below: bool) -> list[ObjectFacts]:
+def _found(place: AddressedPlace, *, all_below: bool) -> list[ObjectFacts]:
     """List the objects that an address asks for, sorted by key."""
     objects, key = place.objects, "/".join(place.plain)
     if not place.pattern and (facts := objects.head(key, hasty=True) if key else None) is not None:
         return [facts]
-    if place.root.scheme in _WEB:
+    if place.is_web:
         raise SourceError(f"{place.text}: there is no such file")
+    what = place.what
     if place.pattern:
         upto = next((at + 1 for at, part in enumerate(place.pattern) if is_archive(part)), len(place.pattern))
         listed = [facts for facts in objects.listed(key) if _matches(_below(facts, place), place.pattern[:upto])]
         if not listed:
-            raise SourceError(f"{place.text}: no object matches this pattern")
+            raise SourceError(f"{place.text}: no {what} matches this pattern")
         return listed
     below = objects.listed(key)
     if not below:
-        raise SourceError(f"{place.text}: there is no such object, and none below it")
+        raise SourceError(f"{place.text}: there is no such {what}, and none below it")
     names = {facts.key: _below(facts, place) for facts in below}
     all_below = all_below or any(name in {(note,) for note in _TELL_ALL_BELOW} for name in names.values())
     taken = [facts for facts in below if (all_below or len(names[facts.key]) == 1) and _is_read(facts.key)]
     if not any(format_of(facts.key) for facts in taken):
-        raise SourceError(f"{place.text}: no object of a known format below it ({said_formats()})")
+        raise SourceError(f"{place.text}: no {what} of a known format below it ({said_formats()})")
     return taken
 
 
-def _below(facts: ObjectFacts, place: _Place) -> tuple[str, ...]:
+def _below(facts: ObjectFacts, place: AddressedPlace) -> tuple[str, ...]:
     return tuple(facts.key.split("/"))[len(place.plain) :]
 
 
@@ -188,15 +149,17 @@ def _matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     return not is_hidden and fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
 
 
-def _copies(place: _Place, found: Sequence[ObjectFacts]) -> Path:
+def _copies(place: AddressedPlace, found: Sequence[ObjectFacts]) -> Path:
     """Fetch the objects that are not here yet and return the address's path among the copies."""
     etags = {facts.key: _etag(facts) for facts in found}
+    if place.commit is not None:
+        etags[_COMMIT_KEY] = place.commit
 
     def make(making: Path) -> None:
         for facts in found:
-            key = ("remote", str(place.root), facts.key, _etag(facts))
+            key = ("remote", place.source, facts.key, _etag(facts))
             one = kept(key, partial(_fetch, place, facts))
-            copy = _local(making, place, facts.key.split("/"))
+            copy = making.joinpath(*place.top, *facts.key.split("/"))
             copy.parent.mkdir(parents=True, exist_ok=True)
             try:
                 # Linked, so that several sets of objects share one copy on disk.
@@ -205,24 +168,24 @@ def _copies(place: _Place, found: Sequence[ObjectFacts]) -> Path:
                 shutil.copy2(one / "copy", copy)
         (making / _ETAGS).write_text(json.dumps(etags), encoding="utf-8")
 
-    return _asked(kept(_set_key(place, etags), make), place)
+    return kept(_set_key(place, etags), make).joinpath(*place.top, *place.asked)
 
 
-def _fetch(place: _Place, facts: ObjectFacts, folder: Path) -> None:
+def _fetch(place: AddressedPlace, facts: ObjectFacts, folder: Path) -> None:
     # A weak etag says that another text may be as good, so servers compare it with nothing.
     asked = None if facts.etag is None or facts.etag.startswith("W/") else facts.etag
     got = place.objects.fetch(facts.key, folder / "copy", etag=asked)
     if _etag(got) != _etag(facts):
-        raise ObjectsError(f"{place.root / facts.key}: it changed while it was read; run the same command again")
+        raise ObjectsError(f"{place.named(facts.key)}: it changed while it was read; run the same command again")
 
 
-def _locked(place: _Place, versions: Mapping[str, str]) -> Path | None:
+def _locked(place: AddressedPlace, versions: Mapping[str, str]) -> Path | None:
     """Return the address's path among the copies pinned by the lock; None where they are not on this machine."""
     etags = _etags_in(versions)
     if not etags:
         return None
     try:
-        return _asked(kept(_set_key(place, etags), _refuse), place)
+        return kept(_set_key(place, etags), _refuse).joinpath(*place.top, *place.asked)
     except FileNotFoundError:
         return None
 
@@ -231,34 +194,25 @@ def _refuse(making: Path) -> None:
     raise FileNotFoundError(making)
 
 
-def _set_key(place: _Place, etags: Etags) -> tuple[str, ...]:
+def _set_key(place: AddressedPlace, etags: Etags) -> tuple[str, ...]:
     return ("remote", place.text, *(text for pair in sorted(etags.items()) for text in pair))
 
 
 def _etags_in(versions: Mapping[str, str]) -> dict[str, str]:
-    return {name.removeprefix(_ETAG): etag for name, etag in versions.items() if name.startswith(_ETAG)}
+    found = {name.removeprefix(_ETAG): etag for name, etag in versions.items() if name.startswith(_ETAG)}
+    return found | ({_COMMIT_KEY: versions[COMMIT]} if found and COMMIT in versions else {})
 
 
-def _require_same(place: _Place, old: Etags, found: Sequence[ObjectFacts]) -> None:
+def _require_same(place: AddressedPlace, old: Etags, found: Sequence[ObjectFacts]) -> None:
     """Refuse objects that are others than the lock holds."""
     new = {facts.key: _etag(facts) for facts in found}
-    for key in sorted({*old, *new}):
+    for key in sorted({*old, *new} - {_COMMIT_KEY}):
         if old.get(key) != new.get(key):
             what = "is new" if key not in old else "is gone" if key not in new else "is another object"
             after = "leave out --locked to take what is there now"
-            raise SourceError(f"{place.root / key}: it {what} since the lock was written; {after}")
+            raise SourceError(f"{place.named(key)}: it {what} since the lock was written; {after}")
 
 
 def _etag(facts: ObjectFacts) -> str:
     """Return an object's etag; its size and time where the server gives none."""
     return facts.etag or f"{facts.bytes} bytes of {facts.modified.isoformat()}"
-
-
-def _local(folder: Path, place: _Place, parts: Sequence[str]) -> Path:
-    return folder.joinpath(f"{place.root.scheme}:", place.root.bucket, *parts)
-
-
-def _asked(folder: Path, place: _Place) -> Path:
-    """Return the path of the address inside a folder of copies."""
-    asked = place.text.partition("://")[2].split("/")[1:]
-    return _local(folder, place, [part for part in asked if part])

@@ -50,17 +50,20 @@ class ItemRule:
     """A condition on items, and the message that a matching item becomes.
 
     when: paths, each with the value asked for there. at: the only place in the list where such an item may be. role:
-    None leaves the item out. content: paths to texts, joined by a blank line; a single path may also lead to parts of
-    text. reasoning, name, reply_to (the call that a tool's message answers): paths. train: path to whether the message
-    is trained; untrained: path to whether it is not; context: it is never trained. once: path to a value of which only
-    the first item becomes a message. joins: path to a value; an item's calls join the message just before it if that
-    was made of the same value. reads: keys that are read in another way, or repeat others.
+    None leaves the item out. refused: why such an item rejects its row. content: paths to texts, joined by a blank
+    line; a single path may also lead to parts of text or, as_json, to any value, whose JSON is the text. reasoning,
+    name, reply_to (the call that a tool's message answers): paths. train: path to whether the message is trained;
+    untrained: path to whether it is not; context: it is never trained. once: path to a value of which only the first
+    item becomes a message. joins: path to a value; an item's calls join the message just before it if that was made of
+    the same value. reads: keys that are read in another way, or repeat others.
     """
 
     when: Mapping[str, Asked]
     role: str | None = None
+    refused: str | None = None
     at: int | None = None
     content: tuple[str, ...] = ()
+    as_json: bool = False
     reasoning: str | None = None
     name: str | None = None
     reply_to: str | None = None

@@ -11,7 +11,7 @@ from orca_plugins.sources.files.columns import Wanted, routes, shown
 from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, once
 from orca_plugins.sources.files.turns.item_rules import CallRule, ItemRule, ReplyRule
 from orca_plugins.sources.files.turns.message_keys import ASSISTANT, TOOL, holds, known, lost_of_message
-from orca_plugins.sources.files.turns.tool_values import without_nulls
+from orca_plugins.sources.files.turns.tool_values import value_text
 from orca_plugins.sources.files.turns.turn_values import value_under
 
 _BETWEEN = "\n\n"
@@ -27,8 +27,10 @@ def messages_of_items(items: Sequence[Any], wanted: Wanted) -> list[dict[str, An
     made: list[dict[str, Any]] = []
     met: set[str] = set()
     joined = None
-    for place, item in enumerate(without_nulls(list(items))):
+    for place, item in enumerate(items):
         rule = _rule_of(item, place, wanted.items)
+        if rule.refused is not None:
+            raise BadRow(f"messages: item {place + 1} is {rule.refused}")
         if rule.role is None:
             continue
         _require_read(item, rule.read_keys(), wanted)
@@ -81,7 +83,7 @@ def _require_read(value: Mapping[str, Any], read: set[str], wanted: Wanted) -> N
 def _message(item: Mapping[str, Any], rule: ItemRule, wanted: Wanted) -> dict[str, Any]:
     found = {
         "role": rule.role,
-        "content": _content(item, rule.content),
+        "content": _content(item, rule.content, as_json=rule.as_json),
         "reasoning_content": _value(item, rule.reasoning),
         "name": _value(item, rule.name),
         "tool_call_id": _value(item, rule.reply_to),
@@ -101,9 +103,10 @@ def _trained(item: Mapping[str, Any], rule: ItemRule) -> Any:
     return _value(item, rule.train)
 
 
-def _content(item: Mapping[str, Any], paths: tuple[str, ...]) -> Any:
+def _content(item: Mapping[str, Any], paths: tuple[str, ...], *, as_json: bool) -> Any:
     if len(paths) == 1:
-        return _value(item, paths[0])
+        value = _value(item, paths[0])
+        return value_text(value, "messages: content") if as_json and value is not None else value
     texts = [value for path in paths if isinstance(value := _value(item, path), str) and value.strip()]
     return _BETWEEN.join(texts) if texts else None
 

@@ -20,6 +20,8 @@ from orca_plugins.sources.files.json_rows.strict_json import (
 )
 from orca_plugins.sources.files.turns.items_as_messages import messages_of_items
 from orca_plugins.sources.files.turns.message_keys import flags_of
+from orca_plugins.sources.files.turns.tagged_texts import untagged
+from orca_plugins.sources.files.turns.tool_values import without_nulls
 from orca_plugins.sources.files.turns.turn_columns import turns_type
 from orca_plugins.sources.files.turns.turn_values import turn_of
 from orca_recipes.contract.frames import BESIDE_CONTENT
@@ -54,6 +56,8 @@ def turns_spelt(value: Any, wanted: Wanted) -> list[dict[str, Any] | None]:
         value = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(value)]
     elif wanted.pairs is not None:
         value = [message for pair in value for message in _parted(pair, *wanted.pairs, wanted)]
+    if wanted.tags is not None:
+        value = untagged(value, wanted)
     return [turn_of(message, wanted) for message in value]
 
 
@@ -67,7 +71,8 @@ def spelt_column(array: "pa.Array", wanted: Wanted) -> "pa.Array":
 
 def _read(value: Any, wanted: Wanted) -> list[dict[str, Any] | None]:
     try:
-        return turns_spelt(as_json(value), wanted)
+        # A struct has the fields of all rows, so that a null means that the row has none.
+        return turns_spelt(as_json(without_nulls(value) if wanted.items or wanted.tags else value), wanted)
     except BadRow as reason:
         return [{"role": None, "content": None, "train": None, "fault": str(reason), **dict.fromkeys(BESIDE_CONTENT)}]
 

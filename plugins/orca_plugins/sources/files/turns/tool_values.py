@@ -62,6 +62,11 @@ def variables_text(value: Any) -> str | None:
     return _text(found) if found else None
 
 
+def value_text(value: Any, what: str) -> str:
+    """Write a value as JSON, its keys in the order of the file. Raises: BadRow."""
+    return _text(_plain(value, what))
+
+
 def beside_text(ours: str, value: Any) -> str | None:
     """Convert a column beside messages (`frames.BESIDE_MESSAGES`) to its text; None where it holds nothing.
 

@@ -77,7 +77,7 @@ def fetched(name: str, commit: str, names: Sequence[str]) -> list[SourceFile]:
     # No request at all: a build on a node without a network must not wait for one to fail.
     if held is not None and all((held / one).is_file() for one in names):
         return [SourceFile(one, held / one) for one in sorted(names)]
-    with _said_of(name, commit):
+    with said_of_hub(name, commit):
         # Names may hold brackets, which the hub's client would take for patterns.
         patterns = [glob.escape(one) for one in names]
         folder = Path(snapshot_download(name, repo_type="dataset", revision=commit, allow_patterns=patterns))
@@ -101,11 +101,11 @@ def chosen(listing: Listing, name: str, wanted: Callable[[str], bool], what: str
 def _asked(name: str, revision: str) -> Listing:
     from huggingface_hub import HfApi
 
-    with _said_of(name, revision):
+    with said_of_hub(name, revision):
         info = HfApi().dataset_info(name, revision=revision)
     if info.sha is None:
         raise SourceError(f"the hub does not say which commit {name} at {revision} is")
-    return Listing(info.sha, _sound(file.rfilename for file in info.siblings or ()))
+    return Listing(info.sha, sound_names(file.rfilename for file in info.siblings or ()))
 
 
 def _cached(name: str, revision: str) -> Listing | None:
@@ -113,7 +113,7 @@ def _cached(name: str, revision: str) -> Listing | None:
     if folder is None:
         return None
     files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return Listing(folder.name, _sound(files))
+    return Listing(folder.name, sound_names(files))
 
 
 def _cached_folder(name: str, revision: str) -> Path | None:
@@ -132,7 +132,7 @@ def _cached_folder(name: str, revision: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _sound(names: Iterator[str]) -> tuple[str, ...]:
+def sound_names(names: Iterator[str]) -> tuple[str, ...]:
     """Return the names that stay inside of a folder; others are no names of ours."""
     # Names come from a stranger's repository, and become paths here.
     inside = (name for name in names if not {"..", ""} & {*PurePosixPath(name).parts} and not name.startswith("/"))
@@ -140,7 +140,7 @@ def _sound(names: Iterator[str]) -> tuple[str, ...]:
 
 
 @contextmanager
-def _said_of(name: str, revision: str) -> Iterator[None]:
+def said_of_hub(name: str, revision: str) -> Iterator[None]:
     """Turn what the hub's client raises into a sentence.
 
     Its errors stand among those of the HTTP library that it uses, which is another one from version to version.
