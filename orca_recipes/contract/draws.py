@@ -25,10 +25,15 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 def splitmix64(values: np.ndarray) -> np.ndarray:
     """Mix each value by the finalizer of Steele, Lea and Flood's SplitMix64: uint64 [n] to uint64 [n], a bijection."""
-    mixed = values + _GOLDEN
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX_1
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
-    return np.asarray(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)
+    mixed = np.asarray(values + _GOLDEN, dtype=np.uint64)
+    shifted = np.empty_like(mixed)
+    # In place: arrays that are made anew at every step leave the cache.
+    for bits, factor in ((30, _MIX_1), (27, _MIX_2)):
+        np.right_shift(mixed, np.uint64(bits), out=shifted)
+        np.bitwise_xor(mixed, shifted, out=mixed)
+        np.multiply(mixed, factor, out=mixed)
+    np.right_shift(mixed, np.uint64(31), out=shifted)
+    return np.asarray(np.bitwise_xor(mixed, shifted, out=mixed))
 
 
 def draw_keys(*, id_hi: np.ndarray, id_lo: np.ndarray, seed: int, purpose: str) -> np.ndarray:

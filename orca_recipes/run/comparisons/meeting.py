@@ -19,7 +19,6 @@ _HELD_AT_ONCE = 1 << 23
 _PAIRS_AT_ONCE = 1 << 16
 _FIRST, _FIRST_OTHERS, _NEAREST = 64, 512, 16
 """Of a crowd: how many of its first rows, how many of the first that it is compared with, how many neighbours."""
-_BITS = 23
 _LAST = np.uint64((1 << KNOWN_BITS) - 1)
 
 
@@ -120,9 +119,7 @@ def _in_slice(
     parts: Sequence[Met], number: int, bits: int, order: np.ndarray, own: int, among: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield pairs of rows, the later and the earlier one in order, that share a key of one slice."""
-    keys, rows = _crowded(*_gathered(parts, number, bits))
-    sorting = np.lexsort((order[rows], keys))
-    keys, rows = keys[sorting], rows[sorting]
+    keys, rows = _in_order(*_gathered(parts, number, bits), order)
     starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.empty(0, dtype=int)
     sizes = np.diff(np.append(starts, len(keys)))
     first, place = np.repeat(starts, sizes), np.arange(len(keys))
@@ -145,16 +142,35 @@ def _in_slice(
         yield rows[chosen], rows[chosen - back]
 
 
-def _crowded(keys: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Drop the keys of a single row, as far as a small table tells; most keys are such."""
-    bits = min(_BITS, len(keys).bit_length() + 1)
-    bucket = (keys & np.uint64((1 << bits) - 1)).astype(np.int64)
-    chosen = np.flatnonzero(np.bincount(bucket, minlength=1 << bits)[bucket] > 1)
-    return keys[chosen], rows[chosen]
+def _in_order(
+    keys: Sequence[np.ndarray], rows: Sequence[np.ndarray], order: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of each key that several rows have, int64, rising, and its rows, those of one key in order.
+
+    Args:
+        keys, rows: of each part, keys rising.
+    """
+    everything = np.sort(np.concatenate(keys))
+    is_shared = everything[1:] == everything[:-1]
+    shared = rising(everything[1:][is_shared])
+    known = Known(shared)
+    # Numbers of keys and places in order are sorted as one, which is four times as fast as a sort by two columns.
+    first = int(order.min(initial=0))
+    places, codes = order - first, [np.empty(0, dtype=np.int64)]
+    for of_part, mine in zip(keys, rows, strict=True):
+        maybe = np.flatnonzero(known.may_hold(of_part))
+        number = np.minimum(np.searchsorted(shared, of_part[maybe]), max(len(shared) - 1, 0))
+        held = shared[number] == of_part[maybe] if len(shared) else np.zeros(0, dtype=np.bool_)
+        codes.append(number[held] * len(order) + places[mine[maybe[held]]])
+    found = np.sort(np.concatenate(codes))
+    row_at = np.empty(len(order), dtype=np.int64)
+    row_at[places] = np.arange(len(order))
+    number, place = np.divmod(found, max(len(order), 1))
+    return number, row_at[place]
 
 
-def _gathered(parts: Sequence[Met], number: int, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gather the keys of one slice, and the rows that have them."""
+def _gathered(parts: Sequence[Met], number: int, bits: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Gather the keys of one slice, rising, and the rows that have them, part by part."""
     keys, rows = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.int64)]
     low, high = (number << (64 - bits), (number + 1) << (64 - bits)) if bits else (0, 1 << 64)
     for part in parts:
@@ -163,7 +179,7 @@ def _gathered(parts: Sequence[Met], number: int, bits: int) -> tuple[np.ndarray,
         stop = len(part.keys) if high == 1 << 64 else np.searchsorted(part.keys, np.uint64(high))
         keys.append(np.asarray(part.keys[start:stop]))
         rows.append(part.rows[start:stop].astype(np.int64) + part.start)
-    return np.concatenate(keys), np.concatenate(rows)
+    return keys, rows
 
 
 class _Signatures:

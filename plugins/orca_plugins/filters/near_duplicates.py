@@ -22,7 +22,7 @@ _SEED = 42
 _NUMBERS = 128
 _BANDS = 32
 """Of 4 numbers each: two texts of Jaccard similarity 0.7 share one with probability 0.9998, of 0.5 with 0.87."""
-_AT_ONCE = 128
+_AT_ONCE = 64
 """Texts whose signatures are made at a time."""
 _MARGIN = 0.2
 """Five standard deviations of an estimate by 128 numbers at 0.7."""
@@ -82,8 +82,9 @@ class NearDuplicates(Comparison):
         import polars as pl
 
         texts = pl.concat([self._text(mine), self._text(theirs)]).alias("text").to_frame()
-        number = texts.select(pl.col("text").rank("dense") - 1)["text"].to_numpy().astype(np.int64)
-        runs = words(texts["text"].unique().sort(), "spaced").runs(self.ngram)
+        different = texts.unique(maintain_order=True).with_row_index("number")
+        number = texts.join(different, on="text", how="left", maintain_order="left")["number"].cast(pl.Int64).to_numpy()
+        runs = words(different["text"], "spaced").runs(self.ngram)
         found = pl.Series(jaccard(runs, number[: mine.height], number[mine.height :]))
         return pl.select(pl.when(found >= self.threshold).then(found)).to_series()
 
@@ -114,8 +115,10 @@ def _digests(numbers: np.ndarray, bounds: np.ndarray) -> np.ndarray:
         matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
             numbers[int(mine[0]) : int(mine[-1])], mine - mine[0], num_perm=_NUMBERS, seed=_SEED
         )
-        for place, row in enumerate(matrix.to_rows(), start):
-            found[place] = array("I", row)
+        made = array("I")
+        for row in matrix.to_rows():
+            made.fromlist(row)
+        found[start : start + _AT_ONCE] = np.frombuffer(made, dtype=np.uint32).reshape(-1, _NUMBERS)
     return found
 
 
