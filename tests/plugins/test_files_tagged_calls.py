@@ -106,6 +106,8 @@ def test_messages_of_openai_with_tags_are_told_apart_from_those_without():
     plain = {"messages": chat(("human", "What is XML?"), ("gpt", "A format."))}
     assert equally_fitting([plain]) == ["openai"]
     assert "hermes_messages" in fitting([plain, row])
+    for text in ("<tool_call>now</tool_call>", "Write <tool_call> before a call and </tool_call> behind."):
+        assert equally_fitting([{"conversations": talk(("human", "Time?"), ("gpt", text))}]) == ["sharegpt"]
     assert [said(one) for one in read([plain, row], shape="hermes_messages")[0]] == [
         [("user", "What is XML?", []), ("assistant", "A format.", [])],
         READ,

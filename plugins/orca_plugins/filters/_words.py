@@ -316,7 +316,7 @@ def _numbered(runs: Words, texts: np.ndarray, *, cut: bool = False) -> np.ndarra
     """
     numbers = runs.numbers[places_of(runs, texts)]
     places = np.repeat(np.arange(len(texts), dtype=np.uint64), np.diff(runs.starts)[texts])
-    return places << _NUMBER_BITS | (numbers >> _GROUP_BITS if cut else numbers)
+    return np.asarray(places << _NUMBER_BITS | (numbers >> _GROUP_BITS if cut else numbers))
 
 
 def is_among(values: np.ndarray, known: np.ndarray) -> np.ndarray:

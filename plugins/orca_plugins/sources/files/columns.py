@@ -65,8 +65,8 @@ class Shape:
 
     columns: ours to theirs; may_be: further ones that not every file of the layout has. needs: columns that rows must
     have, and what they hold; lacks: columns that rows must not have. tree: where rows are messages of trees, the keys
-    of a message's id, parent, text, role, rank and replies, or those of the nodes of traces. shows: columns with texts,
-    of which some of the first rows have one in their messages. pairs, marks, roles, items, calls_after, tags,
+    of a message's id, parent, text, role, rank and replies, or those of the nodes of traces. shows: columns with
+    patterns, each of which a message in some of the first rows fits. pairs, marks, roles, items, calls_after, tags,
     system_says: as in `Wanted`. example: a row.
     """
 
@@ -85,7 +85,7 @@ class Shape:
     items: tuple[ItemRule, ...] = ()
     calls_after: str | None = None
     system_says: str | None = None
-    shows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    shows: Mapping[str, str] = field(default_factory=dict)
     tags: Tags | None = None
 
     @property

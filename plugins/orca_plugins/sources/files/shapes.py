@@ -5,6 +5,7 @@ row: what a shape says is what a recipe could say with `columns`, and more only 
 their own (pairs, one text, trees, items of trajectories).
 """
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -116,7 +117,7 @@ def _shape(name: str, table: Mapping[str, Any], told: Mapping[str, Any]) -> Shap
         items=rules(of_items.get("items", ())),
         calls_after=table.get("calls_after"),
         system_says=of_system.get("system_says"),
-        shows={column: tuple(texts) for column, texts in table.get("shows", {}).items()},
+        shows=table.get("shows", {}),
         tags=Tags(**{name: (tag[0], tag[1]) for name, tag in table["tags"].items()}) if "tags" in table else None,
     )
 
@@ -136,10 +137,10 @@ def _fits(row: Mapping[str, Any], shape: Shape) -> bool:
     return all(_holds(_value(row, name), what) for name, what in shape.needs.items())
 
 
-def _shows(row: Mapping[str, Any], column: str, texts: Sequence[str]) -> bool:
-    """Tell whether messages in a column hold one of some texts."""
+def _shows(row: Mapping[str, Any], column: str, pattern: str) -> bool:
+    """Tell whether a message in a column holds what a pattern fits."""
     said = [value for item in _items(_value(row, column)) if isinstance(item, Mapping) for value in item.values()]
-    return any(text in value for value in said if isinstance(value, str) for text in texts)
+    return any(re.search(pattern, value) for value in said if isinstance(value, str))
 
 
 def _value(row: Mapping[str, Any], path: str) -> Any:
