@@ -438,6 +438,15 @@ def test_an_item_that_nobody_knows_rejects_its_row_by_name(shape: str, row: dict
     assert why in rejected[0][1]
 
 
+def test_a_second_thought_of_a_step_is_not_lost_in_silence():
+    thoughts = [{"type": "thinking", "thinking": text} for text in ("One.", "Two.")]
+    for blocks, reasons in ((thoughts[:1], []), (thoughts, ["thinking_blocks.0.thinking is one of 2, and the others"])):
+        history = [*HISTORY[:6], HISTORY[6] | {"thinking_blocks": blocks}]
+        _, rejected = read([{**SWE_AGENT, "history": history}], shape="swe_agent")
+        assert len(rejected) == len(reasons)
+        assert all(reason in told for reason, (_, told) in zip(reasons, rejected, strict=True))
+
+
 def test_a_trajectory_without_an_answer_is_rejected():
     assert read([{**ATIF, "steps": ATIF["steps"][:1]}], shape="atif")[1] == [
         (1, "messages: no item of the trajectory is an answer")

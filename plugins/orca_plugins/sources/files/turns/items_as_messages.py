@@ -81,6 +81,8 @@ def _require_read(value: Mapping[str, Any], read: set[str], wanted: Wanted) -> N
 
 
 def _message(item: Mapping[str, Any], rule: ItemRule, wanted: Wanted) -> dict[str, Any]:
+    for path in (*rule.content, rule.reasoning, rule.reply_to, rule.calls.of if rule.calls is not None else None):
+        _require_whole(item, path)
     found = {
         "role": rule.role,
         "content": _content(item, rule.content, as_json=rule.as_json),
@@ -160,6 +162,17 @@ def _value(item: Any, path: str | None) -> Any:
         else:
             item = value_under(item, "messages", key) if isinstance(item, dict) else None
     return item
+
+
+def _require_whole(item: Any, path: str | None) -> None:
+    """Refuse a list of which a path reads one item and loses others."""
+    for key in routes(path)[-1] if path else ():
+        if isinstance(item, list) and key.isdecimal():
+            if len(item) > int(key) + 1:
+                raise BadRow(f"messages: an item's {path} is one of {len(item)}, and the others would be lost")
+            item = item[int(key)] if int(key) < len(item) else None
+        else:
+            item = item.get(key) if isinstance(item, Mapping) else None
 
 
 def _short(value: str | Digits) -> str:
