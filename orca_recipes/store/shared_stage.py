@@ -228,7 +228,10 @@ class SharedStage:
         files: list[Mapping[str, Any]] = read_sealed(receipt)["files"]
         for file in files:
             # The receipt may be another host's: a file of a part lies beside its receipt, nowhere else.
-            if not str(file["name"]).startswith(name) or "/" in str(file["name"]):
+            # Stages that are read by their files' names have one part, and no file bears that part's name.
+            plain = str(file["name"])
+            is_its = plain.startswith(name) or (self.is_read_by_name and not plain.startswith("."))
+            if not is_its or "/" in plain or plain == RECEIPT:
                 raise StoreError(f"{receipt} promises a file that is none of its part; build from another store")
         return files
 
