@@ -19,15 +19,18 @@ if sys.argv[:1] == ["-m"] and sys.path[0] == os.getcwd():
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orca_recipes.front.opened import Build, Example, open_build
+    from orca_recipes.front.opened import Build, Dataset, Example, open_build
+    from orca_recipes.front.planned import Plan
     from orca_recipes.front.recipe import Recipe, load_recipe
 
 __version__ = "0.1.0"
-__all__ = ["Build", "Example", "Recipe", "load_recipe", "open_build"]
+__all__ = ["Build", "Dataset", "Example", "Plan", "Recipe", "load_recipe", "open_build"]
 
 _PLACES = {
     "Build": "orca_recipes.front.opened",
+    "Dataset": "orca_recipes.front.opened",
     "Example": "orca_recipes.front.opened",
+    "Plan": "orca_recipes.front.planned",
     "Recipe": "orca_recipes.front.recipe",
     "load_recipe": "orca_recipes.front.recipe",
     "open_build": "orca_recipes.front.opened",

@@ -1,4 +1,4 @@
-"""Pack a recipe with what it reads: what the lock says came out is what a rebuild has to give."""
+"""Pack a recipe with all it reads: a rebuild has to give the data digest in the lock."""
 
 from __future__ import annotations
 

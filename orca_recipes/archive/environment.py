@@ -12,6 +12,7 @@ from typing import Any
 from orca_recipes.contract import VERSION
 from orca_recipes.plan.plugins import PluginPin
 
+# Those whose other version can decide a byte of a build; a rebuild names each that differs.
 LIBRARIES = ("gigatoken", "jinja2", "numpy", "polars", "pyarrow", "pydantic", "sentencepiece", "tokenizers")
 
 _OF_KINDS = {"sources:hub": "datasets", "sources:reasoning_gym": "reasoning-gym", "filters:near_duplicates": "rensa"}

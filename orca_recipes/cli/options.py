@@ -18,6 +18,7 @@ from orca_recipes.errors import PluginError
 from orca_recipes.objects.address import is_address
 from orca_recipes.shards.show.visible import visible
 
+# Keys of click's `meta`, which all plugins of click share: so they begin with our name.
 _LOADED = "orca_recipes.loaded"
 _COPIES = "orca_recipes.copies"
 

@@ -106,7 +106,7 @@ def plan(
     scanned: bool,
     **options: Any,
 ) -> None:
-    """Show what a build would do: stages, what is cached, what will run and why, and how many rows are taken.
+    """Show what a build would do: its stages, cached or to run and why, and the rows taken.
 
     Where answers are bought, its questions are made ready (the build uses them again): how many answers are stored, how
     many must be bought, and what they may cost. Where data would have to be loaded first, it plans from known sizes.
@@ -177,7 +177,7 @@ def lock(
 @recipe_options
 @JSON
 def check(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Say what is wrong with a recipe: all faults at once, each with its line.
+    """Say every fault of a recipe at once, each with its line.
 
     Of data that is here it looks at the first rows, and says what it thinks they are where the recipe would not read
     them whole; a recipe is sound without its data.

@@ -1,4 +1,4 @@
-"""Answers that are bought: what the core hands to a teacher that asks a model, and what it takes back.
+"""Bought answers: the requests handed to a teacher's model, and the replies taken back.
 
 A teacher sends requests and keeps answers; it never sees recipes, examples or files. An answer counts as bought when
 `keep` returns, because then it is on the disk: a teacher that is killed later has lost nothing that it counted.

@@ -1,4 +1,4 @@
-"""Examples of a dataset as columns that two builds are compared by: who each is, what it holds, where it stands.
+"""Examples of a dataset as columns to compare two builds by: id, digests, place.
 
 All of it comes from records and indexes: no token is read, so the cost is that of the tables. 80 bytes an example are
 kept.

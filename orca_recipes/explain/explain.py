@@ -116,6 +116,7 @@ def _rows_of(
 
 def _meanings(build: BuildStories, file: str) -> Iterator[tuple[str, str | None]]:
     """Yield each (collection, file) that a text may mean: a file, "collection/file", or a generated collection."""
+    # A file's own name may begin with a collection's: all meanings are looked for, and rows decide.
     for collection in build.collections():
         yield collection, file
         if file == collection:
@@ -142,6 +143,7 @@ def _no_row(build: BuildStories, file: str) -> str:
     if meant:
         return f"collection {' and '.join(meant)} has no row there"
     names = sorted({name for pair in known for name in (pair[1], "/".join(pair))})
+    # An absolute path, or the end of one, is what people copy from a shell; `show` prints the name below the source.
     near = [name for name in names if file.endswith(f"/{name}") or f"/{file}/" in f"/{name}/"]
     near = near or get_close_matches(file, names, n=1)
     hint = f"; did you mean {visible(near[0])}?" if near else ""

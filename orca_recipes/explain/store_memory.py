@@ -49,6 +49,7 @@ class StoreMemory:
 
     def __init__(self, root: Path, plan: Iterable[StageIdentity]) -> None:
         self._root, plan = root, tuple(plan)
+        # A stage's folder is found by verb and fingerprint, which the build keeps; what it was made of is not needed.
         self._stages = {
             stage.name.partition(" ")[2]: Stage("read", stage.name.partition(" ")[2], "", {}, (), stage.fingerprint)
             for stage in plan
@@ -94,6 +95,7 @@ class StoreMemory:
             if self._store is None or stage is None or not self._store.folder(stage).finished:
                 continue
             found = read_frame(self._store.folder(stage).file(f"{verdict_part(collection)}.arrow"))
+            # The store keeps a finding for each example that was compared; most have none, and the next stage may.
             if told := list(found.filter(id_hi=hi, id_lo=lo).iter_rows(named=True)):
                 return told
         return []
@@ -153,6 +155,7 @@ class StoreMemory:
         keys = mixture_keys(id_hi=hi, id_lo=lo, seed=seed)
         my_hi, my_lo = halves(wanted)
         mine = int(key_of(wanted, seed=seed), 16)
+        # Keys of 64 bits may tie; the draw then goes by the id, so the rank must, too.
         tied = (keys == np.uint64(mine)) & ((hi < my_hi) | ((hi == my_hi) & (lo < my_lo)))
         return 1 + int((keys < np.uint64(mine)).sum()) + int(tied.sum())
 

@@ -28,6 +28,7 @@ FLAG_WORDS = {
     "history_dropped": "history_dropped (the oldest exchanges were left out, so that the rest fits into a row)",
     "tail_trimmed": "tail_trimmed (the turns behind the last answer were left out)",
 }
+# A story is a screen: longer texts are whole in `show` and in --json.
 _LONGEST_QUOTE = 200
 _COLUMN, _LINES = 48, 16
 """Characters and lines of each of two texts that stand side by side."""

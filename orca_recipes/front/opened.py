@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +37,9 @@ class Example:
     """
 
     id: str
-    tokens: np.ndarray
-    trained: np.ndarray
+    # Printed examples are read by people: the text says what hundreds of ids do not.
+    tokens: np.ndarray = field(repr=False)
+    trained: np.ndarray = field(repr=False)
     text: str
     collection: str
     task: str | None
@@ -68,7 +69,8 @@ class Build:
     """A build; `open_build` and `Recipe.build` make it."""
 
     directory: Path
-    manifest: Manifest
+    # A manifest is longer than a screen, also of a small build.
+    manifest: Manifest = field(repr=False)
 
     @property
     def digest(self) -> str:
@@ -116,8 +118,10 @@ class Build:
         store: str | Path = ".orca/store",
         traces: str | Path | None = None,
     ) -> Explanation:
-        """Say why a row is where it is: of an example's id, a token of a row of the build, or a source's FILE:LINE.
+        """Say why a row is where it is: by an example's id, a token of a packed row, or a source's FILE:LINE.
 
+        Args:
+            row, at: a row of the build and a token in it, from 0; its first token where `at` is not given.
         Raises: UserError where not exactly one of these is given, or there is none such; DamagedShard.
         """
         from orca_recipes.explain.explain import explain_example, explain_place, explain_token
@@ -130,9 +134,9 @@ class Build:
             return explain_example(self.directory, example, **known)
         if source is not None and example is None and row is None and at is None:
             return explain_place(self.directory, source, **known)
-        if row is not None and at is not None and example is None and source is None:
-            return explain_token(self.directory, row, at, **known)
-        raise UserError("explain one of: an example, a source, or a row with a place")
+        if row is not None and example is None and source is None:
+            return explain_token(self.directory, row, at or 0, **known)
+        raise UserError("explain one of: an example, a source, or a row (with a token's place, at)")
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,7 @@ class Dataset:
         """Give its examples in the order of rows. Raises: DamagedShard."""
         from orca_recipes.shards.show.show import OpenShard
 
+        # Shards count their rows through the whole build; a dataset counts its own from 0.
         shown, first = self._shown(), None
         for start, counts in shown.shards():
             first = start if first is None else first

@@ -24,6 +24,7 @@ def torch_rows(shards: Sequence[Shard], manifest: Manifest) -> TorchDataset[dict
     """
     if find_spec("torch") is None:
         raise PluginError("rows as tensors need an extra package: pip install 'orca-recipes[train]'")
+    # Torch takes seconds to import: a class of ours that derives from its Dataset is made here, not at import.
     import torch
     from torch.utils.data import Dataset as TorchDataset
 

@@ -19,7 +19,9 @@ from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.errors import PluginError
 
 _NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+# The name becomes folder, module, class and kind: longer ones would not fit into a line of code.
 _LONGEST = 80
+# A module of one of these names would hide ours, or the package's own folder of tests.
 _TAKEN = {"orca_recipes", "orca_plugins", "tests"}
 
 

@@ -1,4 +1,4 @@
-"""The plugins of strangers whose kinds decide bytes: what a lock pins of them, and what of them a stage depends on.
+"""Plugins of other packages whose kinds decide bytes: their pins in the lock, and their part of a fingerprint.
 
 Our own kinds are known by their revisions, which our tests guard. Nobody guards a stranger's, so his kinds are known by
 their distribution, its version and a digest of its files: whatever is changed in them, they are others.

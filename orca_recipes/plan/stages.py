@@ -1,4 +1,4 @@
-"""The plan: stages in the order in which they can run, each with a fingerprint that says what its output is."""
+"""The plan: stages in an order they can run in, each with a fingerprint of its output."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass

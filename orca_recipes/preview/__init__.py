@@ -1,1 +1,1 @@
-"""`plan`: what a build would do, what it would hold and what it would cost."""
+"""`plan`: the stages, contents and cost of a build before it is made."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from orca_recipes.store.store import Store
 
 
+# Names of tasks share their line with rule, strategy and counts.
 _WIDTH = 60
 
 

@@ -1,4 +1,4 @@
-"""Proving that an erased prompt is erased: from the tokens that the student sees, and what the records say was asked.
+"""Prove that an erased prompt is erased: compare the student's tokens with the teacher's prompt in the records.
 
 The text of every context is searched for what was erased: all of it, or eight words of it in a row. Few examples hold
 any, and these are looked at closely: a question may well say what an instruction says, and the student's own words at

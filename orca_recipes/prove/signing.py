@@ -15,6 +15,7 @@ from orca_recipes.shards.manifest import NAME, read_manifest
 
 # ssh-keygen checks it, so a signature made for another purpose is refused.
 NAMESPACE = "orca-recipe"
+# ssh-keygen looks a key up by a name in a file of allowed signers; we write a file of one line, under this name.
 _SIGNER = "signer"
 
 

@@ -16,6 +16,7 @@ NAME_RULE = (
     'names become folders: letters, digits, ".", "_" and "-", the first a letter or a digit, '
     f"at most {_LONGEST_NAME} in all"
 )
+# Names in a build's folder, where each dataset gets a folder of its name; disks may not tell case apart.
 _TAKEN_NAMES = frozenset({"tokenizer", "manifest.json", "curriculum.json"})
 
 

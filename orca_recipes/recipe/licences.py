@@ -33,7 +33,7 @@ def unlicensed(recipe: Recipe) -> Iterator[tuple[Path, str]]:
 
 
 def not_shared(recipe: Recipe) -> list[str]:
-    """List the collections whose licence is none of those that `[licenses] share` passes on; none without that list."""
+    """List the collections whose licence `[licenses] share` does not pass on; none without that list."""
     if recipe.licenses is None or recipe.licenses.share is None:
         return []
     shared = recipe.licenses.share

@@ -15,6 +15,7 @@ from orca_recipes.contract.spelling import quoted
 from orca_recipes.recipe.toml_lines import Path
 from orca_recipes.recipe.wording import described, dotted, is_kind_place
 
+# The grammar is a dozen tables deep at most; endless keys would end in Python's limit of recursion.
 _DEEPEST = 40
 # TOML promises 64 bits and tomllib reads any number: a longer one would fail far behind, in an array of int64.
 _BITS = 63

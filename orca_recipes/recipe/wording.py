@@ -5,6 +5,7 @@ from typing import Any
 
 from orca_recipes.contract.spelling import quoted
 
+# The value is there to be recognised: what to do stands behind it, and must stay on the screen.
 _SHOWN = 60
 _SINGLE = frozenset({"tokenizer", "template", "packing", "output", "engine"})
 _NAMED = frozenset({"collections", "strategies", "teachers"})

@@ -1,1 +1,1 @@
-"""One page about a build: what was asked, what it holds, what was lost, what it cost, what was proven."""
+"""One page about a build: its request, contents, losses, cost and proof."""

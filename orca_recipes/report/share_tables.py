@@ -102,7 +102,7 @@ def alike(tallies: DatasetTallies) -> list[tuple[str, str]]:
 
 
 def short(manifest: Manifest) -> tuple[list[Short], int]:
-    """List the collections that lost most rows to rejections, and count those that are left out of the list."""
+    """List the collections with most rejected rows, and count the ones left out."""
     lines = [line for line in collection_lines(manifest) if line.rejected]
     lines.sort(key=lambda line: -sum(line.rejected.values()))
     return [_short(line) for line in lines[:_MOST_SHORT]], max(0, len(lines) - _MOST_SHORT)

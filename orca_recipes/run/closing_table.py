@@ -1,4 +1,4 @@
-"""The table that a build ends with: what each collection was asked for, what it gave, and what was lost on the way.
+"""The table at the end of a build: for each collection the amount asked for, the examples it gave, and the losses.
 
 It is told from the manifest alone, so a build that stood already ends with the same one. Names are the user's: they are
 shown as text, and a long one is cut in the table alone.
@@ -24,8 +24,10 @@ from orca_recipes.text_table import in_columns
 
 _LEFT_OUT = (DUPLICATE, ELSEWHERE, EXCLUDED, RESERVED, HELD_OUT, OTHER_TASK)
 _TOKENS = {"question": "question tokens", "conversation": "tokens", "trained": "trained tokens"}
+# A screen: of more collections the table shows those that lost most and the largest, and the manifest has all.
 _MOST_LINES = 40
 _MOST_NOTES = 20
+# On a narrow terminal columns of counts go first, then names shrink to the least; shares and losses always stay.
 _NAME_CHARS = 40
 _LEAST_NAME_CHARS = 12
 _ASKED_CHARS = 24

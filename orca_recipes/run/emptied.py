@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Kept = Mapping[str, Mapping[str, int]]
 """Examples that a dataset holds, by collection and task."""
 
+# All of a data set's tasks may end empty for one reason: a few lines tell it.
 _SHOWN = 10
 _NAMES_SHOWN = 3
 _REASONS_SHOWN = 3

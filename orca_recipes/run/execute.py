@@ -82,7 +82,7 @@ def _let_go_of_stale(bench: Bench) -> None:
 
 
 def _lacking(bench: Bench, makeable: Collection[str], verbs: Collection[str]) -> set[str]:
-    """List the stages that must run: those of these verbs, and the inputs of any that has to be made. A stage all of
+    """List the stages to run: those of these verbs, and the unfinished inputs of each. A stage all of
     whose consumers are in the store is neither read nor made."""
     needed = {stage.name for stage in bench.plan if stage.verb in verbs}
     lacking = set()

@@ -24,7 +24,7 @@ def other_manifest(locked: Mapping[str, Any], made: Mapping[str, Any]) -> str | 
 
 
 def check_plan(path: Path, locked: Mapping[str, str], plan: Plan) -> None:
-    """Hold the stages against those of the lock: with equal pins, what differs is what the recipe says."""
+    """Hold the stages against the lock's: with equal pins, only the recipe can make them differ."""
     here = {stage.name: stage.fingerprint for stage in plan}
     others = [name for name in here if locked and locked.get(name) != here[name]]
     others += [name for name in locked if name not in here]

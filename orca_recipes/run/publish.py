@@ -66,6 +66,7 @@ class Publication:
             self._refuse_emptied(written)
             self._write_student(aside)
             self._write_curriculum(aside, written)
+            # The manifest comes last, after all it names is safe on the disk: a folder that has one is complete.
             settle(aside)
             made = self._write_manifest(aside, written)
             put_in_place(aside, self.directory)
@@ -102,6 +103,7 @@ class Publication:
     def _write_tasks(self, name: str, folder: Path) -> list[WriteTask]:
         # Which of their examples count, the packed order says.
         units = tuple(replace(unit, is_taken=None) for unit in units_of_dataset(self.bench, name))
+        # Two halves of a shard are two tasks: records are compressed while tokens are copied.
         halves: tuple[Literal["tokens", "records"], ...] = ("tokens", "records")
         return [
             WriteTask(

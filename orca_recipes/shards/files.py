@@ -64,7 +64,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def damage(path: Path, what: str) -> DamagedShard:
-    """Create the error for a file, in one sentence: which file, what is wrong, what to do."""
+    """Create the error for a file, in one sentence: the file, the damage, the remedy."""
     # A damaged file may hold a name of any length, which `what` then repeats.
     what = what if len(what) <= _MOST_CHARS else f"{what[:_MOST_CHARS]}..."
     return DamagedShard(f"{path}: {what}; build it again or fetch a sound copy")

@@ -1,4 +1,4 @@
-"""The manifest of a build: what was asked, what was made, what a trainer needs, and digests of all of it.
+"""The manifest of a build: recipe, plan, counts, the trainer's settings, and digests of every file.
 
 It is written last, so its presence means that the build is complete. `data_digest` covers what a trainer and a reader
 of tables get, and nothing of how it was asked for: two builds with one `data_digest` hold the same data. `digest`

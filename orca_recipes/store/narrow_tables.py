@@ -1,4 +1,4 @@
-"""Frames without what no row has: of a conversation's optional fields and columns, those that hold nothing.
+"""Frames without empty columns: optional fields of conversations that no row fills are left out.
 
 So data that has none of them lies in a store as it did before there were any, and costs nothing; whoever reads such a
 table by name alone has to ask whether a name is there (`contract/frames.completed` fills in for frames).

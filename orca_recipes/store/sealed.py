@@ -1,4 +1,4 @@
-"""Files that the store trusts: digests of what was written, and JSON that carries its own digest.
+"""Files the store trusts: digests of written files, and JSON with its own digest inside.
 
 A receipt says what other files must be; its seal says that the receipt itself is what was written. Receipts hold
 BLAKE3, four times as fast as the BLAKE2b of everything that leaves the store: each part is digested as it is written.

@@ -62,7 +62,7 @@ def _answers(teacher: Teacher, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def check_template(template: Template, vocabulary: Vocabulary | None = None) -> None:
-    """Check a template: what its joints print is what jinja renders of the text that it ships.
+    """Check a template: its joints print the text jinja renders from its shipped template.
 
     Args:
         vocabulary: unset, one with control tokens of many models.

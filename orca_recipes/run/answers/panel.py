@@ -17,6 +17,7 @@ from orca_recipes.progress import Progress
 
 # Where output is a file every line stays: days of collecting must not fill the log.
 _LINE_EVERY_SECONDS = 10.0
+# Providers count limits by the minute: what is shown must be held against the same span.
 _WINDOW_SECONDS = 60
 
 Clock = Callable[[], float]

@@ -34,6 +34,7 @@ _CHUNK = 256
 
 # Another run asks what is waited for: its answers take seconds, and each look reads the store's index.
 _WAIT_SECONDS = 0.5
+# The panel shows amounts kept second by second: to draw it more often would show the same.
 _TICK_SECONDS = 1.0
 
 

@@ -31,6 +31,7 @@ WORDS = ("task", "category", "language", "reasoning")
 
 UNMATCHED = -1
 
+# As fnmatch and glob know them; a name without any is compared as it stands, which costs no pattern.
 _MAGIC = re.compile(r"[*?\[]")
 
 

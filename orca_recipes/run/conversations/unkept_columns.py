@@ -1,4 +1,4 @@
-"""Columns that a recipe names and that no row keeps, of sources that do not say beforehand which ones they keep.
+"""Columns named by a recipe and kept by no row, of sources that cannot list theirs before they are read.
 
 What other sources keep is held against a recipe before anything is read (`recipe.drawn`). These are told by their
 rows, once they are read: a condition on a column that no row has would hold for none of them, and under `not` for all.

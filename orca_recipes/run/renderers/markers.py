@@ -1,4 +1,4 @@
-"""Texts of a template by which content could be mistaken: tags that it prints, and words that it looks for in messages.
+"""Texts a template could mistake content for: the tags it prints, and the words it looks for in messages.
 
 A message that holds one is where training and inference part, if they do: most templates print every content word for
 word, and those that do not cut it at a text that stands in their jinja.

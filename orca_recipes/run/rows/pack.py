@@ -1,4 +1,4 @@
-"""Verb `pack`: which examples stand in which rows of which shards.
+"""Verb `pack`: place examples in rows, and rows in shards.
 
 Packing is indexing: nothing here touches a token, but where an overlong example is cut. The shard of an example is the
 low half of its id modulo the number of shards, so that one shard after the other is gathered and packed, and memory

@@ -55,7 +55,7 @@ def _found(texts: pl.Series, pattern: str) -> np.ndarray:
 
 
 def _failed(flat: pl.DataFrame, rows: np.ndarray, pattern: str) -> np.ndarray:
-    """Return bool [messages]: those that a tool answers, before any other message, in words that hold the pattern."""
+    """Return bool [messages]: calls whose next message is a tool's reply with the pattern in it."""
     replies = (flat["role"] == "tool").fill_null(value=False).to_numpy()
     # Of replies in a row all answer the last message that is no reply.
     callers = np.maximum.accumulate(np.where(replies, -1, np.arange(len(rows))))

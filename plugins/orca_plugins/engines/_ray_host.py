@@ -236,7 +236,7 @@ class _Host:
             self._send(Lost(number, _said(fault), _is_loss(fault)))
 
     def _drop(self, numbers: list[int]) -> None:
-        """Let go of orders: those that wait are forgotten, those that run are interrupted."""
+        """Let go of orders: forget waiting ones, interrupt running ones."""
         import ray
 
         for number in numbers:

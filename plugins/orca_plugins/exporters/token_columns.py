@@ -91,7 +91,7 @@ def labels_of_longer(block: RowBlock, most: int) -> int:
 
 
 def unlabelled(block: RowBlock) -> int:
-    """Count the tokens that are no labels, which a trainer that ignores the labels trains too.
+    """Count the tokens without a label; a trainer that ignores labels trains them too.
 
     An example's first token is not among them: no token stands before it that could be asked for it.
     """

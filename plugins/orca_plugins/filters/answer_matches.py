@@ -1,4 +1,4 @@
-"""Answers whose final answer is the reference's: what reasoning is worth keeping is told by where it leads."""
+"""Keep answers whose final answer is the reference's: reasoning is judged by its result."""
 
 from __future__ import annotations
 

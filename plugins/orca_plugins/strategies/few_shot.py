@@ -17,6 +17,7 @@ from orca_recipes.contract.messages import Turn, conversations_of, heading
 if TYPE_CHECKING:
     import polars as pl
 
+# Shots stand in the question of every example: more of them would fill the row that must hold the example too.
 _MOST = 16
 
 

@@ -64,24 +64,26 @@ def _as_tuple(value: Any) -> Any:
 
 
 class Files(Source):
-    """Read examples from files; the format is said by their names, the columns by `columns` or by their own names.
+    """Read examples from files; their names tell the format, `columns` or `shape` the columns.
 
         [collections.gsm8k]
         kind = "files"
         path = "data/gsm8k/*.jsonl.gz"
         columns = { question = "question", reference = "answer", task = "meta.task" }
 
-    Rows that cannot be read are rejected with their physical line (text) or row (Parquet, Arrow, JSON lists).
-    Members of a zip or tar are files too: `path = "data.zip"` or, by a pattern, `"data.zip/train/*.jsonl"`. A
-    folder that `save_to_disk` wrote, or a clone of a data set of the hub, says itself which files hold its rows.
-    Messages may be OpenAI's (role, content) or ShareGPT's (from, value; human and gpt), or mix both; a content in
-    parts of text is these texts, one behind the other. `weight`, `train`, `trainable`, `loss_mask`, `loss` and
-    `training` of a turn (0 or 1, true or false) decide whether it is trained. Thoughts (`reasoning_content`,
-    `reasoning`, `thinking`, `think`), calls (`tool_calls`, `function_call`; the arguments an object or its JSON text),
-    `tool_call_id`, `name` and a row's `tools` (or `functions`) and `chat_template_kwargs` are carried to the template.
-    A row with any other key in a message, or with `images` beside, is rejected, unless `ignore_keys` names it.
-    Messages may also be JSON text, or a list of texts, a user's and an assistant's in turn; an `answer` beside them may
-    be a list of messages, and then that alone is trained. `shape` names a well-known layout in place of columns.
+    A row that cannot be read is rejected with its line (text) or row (Parquet, Arrow, JSON lists).
+
+    - **Places.** Members of a zip or tar are files: `path = "data.zip"`, or by a pattern `"data.zip/train/*.jsonl"`. A
+      folder of `save_to_disk`, or a clone of a data set of the hub, says itself which files hold its rows.
+    - **Messages** are OpenAI's (role, content), ShareGPT's (from, value; human and gpt), or a mix of both. They may be
+      JSON text, or a list of texts: a user's and an assistant's in turn. A content in parts of text is these texts, one
+      behind the other.
+    - **Trained turns.** `weight`, `train`, `trainable`, `loss_mask`, `loss` or `training` of a turn (0 or 1, true or
+      false) says whether it is trained. An `answer` beside messages may be a list of messages; it alone is trained.
+    - **For the template**: thoughts (`reasoning_content`, `reasoning`, `thinking`, `think`), calls (`tool_calls`,
+      `function_call`; arguments as an object or as JSON text), `tool_call_id`, `name`, and a row's `tools` (or
+      `functions`) and `chat_template_kwargs`.
+    - **Anything else** rejects the row: another key in a message, or `images` beside it, unless `ignore_keys` names it.
     """
 
     kind: Literal["files"] = "files"

@@ -26,7 +26,7 @@ GROUP = "orca_recipes.shapes"
 
 @cache
 def shapes() -> Mapping[str, Shape]:
-    """Load all shapes by name: ours, then those that other packages offer by entry points of `orca_recipes.shapes`.
+    """Load all shapes by name: ours, then other packages', from entry points of `orca_recipes.shapes`.
 
     Raises: PluginError where a package's shapes cannot be read, or two packages offer one name.
     """

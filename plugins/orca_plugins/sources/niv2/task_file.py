@@ -93,6 +93,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[Any, Any]:
 
 def _parsed(file: SourceFile) -> Any:
     try:
+        # utf-8-sig drops a byte order mark, which editors add and json.loads refuses.
         return json.loads(_bytes(file).decode("utf-8-sig"), object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         raise SourceError(f"{file.name}: is not UTF-8 (byte {error.start})") from error

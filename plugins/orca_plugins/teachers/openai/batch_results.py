@@ -102,7 +102,7 @@ class Results:
         await _keep_all(rejected, keep, panel)
 
     def left(self) -> list[Line]:
-        """List the questions to ask in another batch: those without an answer, and those cut, under a longer limit."""
+        """List the questions for another batch: the unanswered, and the cut ones under a longer limit."""
         lines = []
         for line in self._notes.lines(self._note):
             if line.key in self._longer:

@@ -1,4 +1,4 @@
-"""An endpoint of a recipe: where a server is, which key it takes, and what it may be asked."""
+"""An endpoint of a recipe: a server's address, its key, and its limits."""
 
 from __future__ import annotations
 

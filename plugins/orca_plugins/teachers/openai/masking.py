@@ -1,4 +1,4 @@
-"""Taking a key out of what a server says: in every spelling that a server or a proxy may echo it in.
+"""Take a key out of a server's words, in every spelling a server or proxy may echo.
 
 Twelve characters of a key in a row are taken out, so that a shortened key does not pass. Case counts for nothing.
 Bodies are parsed first, since JSON can spell each letter in several ways. A key with digits in it, as no words are, is
