@@ -28,13 +28,17 @@ def narrow(table: pa.Table) -> pa.Table:
 
 
 def whole(conversations: pa.Table) -> pa.Table:
-    """Widen stored conversations to all optional columns and fields; those that are missing are null."""
+    """Widen stored conversations to all optional columns and fields, in one order; those that are missing are null."""
     import pyarrow as pa
 
-    for name in (*BESIDE_MESSAGES, TRAIN_ON, UNTRAINED):
+    optional = (*BESIDE_MESSAGES, TRAIN_ON, UNTRAINED)
+    for name in optional:
         if name not in conversations.column_names:
             nothing = pa.nulls(conversations.num_rows, pa.large_string())
             conversations = conversations.append_column(name, nothing)
+    # Parts that hold different ones are joined, and pyarrow joins columns of one order alone.
+    others = [name for name in conversations.column_names if name not in optional]
+    conversations = conversations.select([*others, *optional])
     column = conversations["messages"]
     pieces = [whole_messages(piece) for piece in column.chunks] or [whole_messages(pa.array([], column.type))]
     return conversations.set_column(conversations.column_names.index("messages"), "messages", pa.chunked_array(pieces))

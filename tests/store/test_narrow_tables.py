@@ -4,10 +4,18 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca_recipes.contract.frames import BESIDE_CONTENT, BESIDE_MESSAGES, completed, stored_conversations_schema
+from orca_recipes.contract.frames import (
+    BESIDE_CONTENT,
+    BESIDE_MESSAGES,
+    TRAIN_ON,
+    UNTRAINED,
+    completed,
+    stored_conversations_schema,
+)
 from orca_recipes.store.narrow_tables import narrow, whole
 
 SAYS = st.none() | st.text(max_size=3)
@@ -30,6 +38,13 @@ def test_a_table_that_was_narrowed_is_whole_again(rows: list[dict[str, Any]], cu
     assert again.to_pylist() == table.to_pylist()
     assert completed(pl.DataFrame(narrow(table)), stored_conversations_schema()).to_arrow().equals(table)
     again.validate(full=True)
+
+
+@pytest.mark.parametrize("name", [*BESIDE_MESSAGES, TRAIN_ON, UNTRAINED])
+def test_parts_of_which_one_alone_has_a_column_are_joined(name: str) -> None:
+    held, without = (whole(narrow(table_of([{"teacher": "t", name: value}]))) for value in ("[]", None))
+    assert pa.concat_tables([held, without])[name].to_pylist() == ["[]", None]
+    assert pa.concat_tables([without, held])[name].to_pylist() == [None, "[]"]
 
 
 def test_plain_conversations_lie_as_they_did_before_messages_could_hold_more() -> None:

@@ -48,6 +48,16 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class Broken:
+    """No exchange, for a fault that nobody foresaw; its words may hold a request, and so a key.
+
+    It stands here, since a process that runs `http_processes` would pickle a class of that module as one of __main__.
+    """
+
+    fault: str
+
+
+@dataclass(frozen=True)
 class NoReply:
     """No whole reply came. kind: "timeout", "cut connection", "no connection", "reply too large"."""
 

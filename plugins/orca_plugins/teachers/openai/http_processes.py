@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orca_plugins.teachers.openai.endpoint import Endpoint
-from orca_plugins.teachers.openai.http import ClientWire, NoReply, Reply, needed
+from orca_plugins.teachers.openai.http import Broken, ClientWire, NoReply, Reply, needed
 from orca_recipes.errors import Failure
 
 _LENGTH = struct.Struct("<Q")
@@ -28,19 +28,12 @@ _LENGTH = struct.Struct("<Q")
 _BUFFER_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
-class _Broken:
-    """No exchange, for a fault that nobody foresaw; its words may hold a request, and so a key."""
-
-    fault: str
-
-
 @dataclass
 class _Worker:
     """One collecting process, and the exchanges that it is at."""
 
     process: asyncio.subprocess.Process
-    waiting: dict[int, asyncio.Future[Reply | NoReply | _Broken]] = field(default_factory=dict)
+    waiting: dict[int, asyncio.Future[Reply | NoReply | Broken]] = field(default_factory=dict)
     alive: bool = True
     reading: asyncio.Task[None] | None = None
 
@@ -100,10 +93,10 @@ class ProcessWire:
         worker.waiting[number] = reply
         try:
             _pipe(worker.process.stdin).write(_framed((number, endpoint, dict(body), token)))
-            found: Reply | NoReply | _Broken = await reply
+            found: Reply | NoReply | Broken = await reply
         finally:
             worker.waiting.pop(number, None)
-        if isinstance(found, _Broken):
+        if isinstance(found, Broken):
             raise Failure(f"a request could not be sent ({found.fault}); say processes = 1 to see where that came from")
         return found
 
@@ -173,9 +166,9 @@ async def _exchange(
     wire: ClientWire, writer: asyncio.StreamWriter, number: int, endpoint: int, body: Mapping[str, Any], token: str
 ) -> None:
     try:
-        reply: Reply | NoReply | _Broken = await wire.chat(endpoint, body, token)
+        reply: Reply | NoReply | Broken = await wire.chat(endpoint, body, token)
     except Exception as fault:  # whoever waits for a reply would wait for ever
-        reply = _Broken(type(fault).__name__)
+        reply = Broken(type(fault).__name__)
     writer.write(_framed((number, reply)))
 
 
