@@ -25,6 +25,7 @@ COMMANDS = {
     "lock": "lock mine.toml",
     "clean": "clean",
     "train": "train build/pairs --model tiny --steps 2 --out runs/pairs",
+    "train --dry-run": "train build/pairs --model tiny --steps 2 --out runs/tried --dry-run",
     "export-hf": "export-hf runs/pairs exported-again",
     "report": "report build/pairs -o report.html",
     "card": "card build/pairs -o card",
@@ -37,7 +38,7 @@ COMMANDS = {
     "plugin new": "plugin new no-shouting --hook filters",
 }
 
-OF_TORCH = {"train", "export-hf"}
+OF_TORCH = {"train", "train --dry-run", "export-hf"}
 """What loads torch; all others are run in this process."""
 
 
