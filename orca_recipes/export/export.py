@@ -6,7 +6,6 @@ are not the build's trained tokens is not kept.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from orca_recipes.export.export_folder import NAME, identity, made_aside
 from orca_recipes.export.row_blocks import Teller, row_blocks
 from orca_recipes.export.said_messages import message_teller
 from orca_recipes.export.whole_shards import WholeShards
+from orca_recipes.json_text import json_value
 from orca_recipes.progress import Progress
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.recipe.defaults import TEACHER
@@ -157,9 +157,9 @@ def _eos_id(directory: Path) -> int | None:
     """Find the end-of-text token in the shipped settings of the tokenizer; None where they name none."""
     path = directory / _TOKENIZER_FOLDER / "tokenizer_config.json"
     try:
-        text = json.loads(path.read_bytes()).get("eos_token")
+        text = json_value(path.read_bytes()).get("eos_token")
         text = text.get("content") if isinstance(text, dict) else text
-        return None if text is None else token_id(json.loads((directory / TOKENIZER).read_bytes()), str(text))
+        return None if text is None else token_id(json_value((directory / TOKENIZER).read_bytes()), str(text))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise damage(path, f"it cannot be read as the settings of a tokenizer ({error})") from error
 

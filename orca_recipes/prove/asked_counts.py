@@ -42,8 +42,9 @@ def mixtures_of(promised: Manifest) -> Mapping[str, Mixture] | Finding:
     tables = promised.recipe.get("mixtures")
     if not isinstance(tables, dict) or not tables:
         collections = promised.recipe.get("collections")
-        names = collections if isinstance(collections, dict) else {}
-        return {"main": Mixture(take={name: Take(all=True) for name in names})}
+        if not isinstance(collections, dict) or not collections:
+            return Finding(NAME, "its recipe has no collections")
+        return {"main": Mixture(take={name: Take(all=True) for name in collections})}
     try:
         # As JSON: the grammar is strict, and pydantic then takes a list for a tuple from JSON alone.
         mixtures = {name: Mixture.model_validate_json(json.dumps(table)) for name, table in tables.items()}

@@ -13,6 +13,7 @@ from orca_recipes.errors import DamagedShard
 from orca_recipes.objects.copies import at_hand
 
 _MOST_CHARS = 2000
+"""What can be read of a sentence that quotes a stranger's file, which may hold a name of any length."""
 
 
 def map_file(path: Path, *, own: bool = False) -> np.ndarray:
@@ -65,9 +66,12 @@ def sync_folder(folder: Path) -> None:
 
 def damage(path: Path, what: str) -> DamagedShard:
     """Create the error for a file, in one sentence: the file, the damage, the remedy."""
-    # A damaged file may hold a name of any length, which `what` then repeats.
-    what = what if len(what) <= _MOST_CHARS else f"{what[:_MOST_CHARS]}..."
-    return DamagedShard(f"{path}: {what}; build it again or fetch a sound copy")
+    return DamagedShard(f"{path}: {cut_to_read(what)}; build it again or fetch a sound copy")
+
+
+def cut_to_read(sentence: str) -> str:
+    """Cut a sentence about a stranger's file to a length that can be read."""
+    return sentence if len(sentence) <= _MOST_CHARS else f"{sentence[:_MOST_CHARS]}..."
 
 
 def _why(error: OSError) -> str:

@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orca_recipes.errors import NoStore, ObjectsError, StoreError
+from orca_recipes.errors import ObjectsError, StoreError
 from orca_recipes.json_text import json_value
 from orca_recipes.objects.address import address_of, is_address
 from orca_recipes.objects.copies import cache_of, copy_of
+from orca_recipes.objects.marker import mark_address
 from orca_recipes.objects.objects import Objects
 from orca_recipes.plan.stages import Stage
 from orca_recipes.store.claims import Say, patiently, quiet
@@ -31,7 +32,6 @@ from orca_recipes.store.store_marker import MARKER, STAGE, marker_text, open_sto
 SENT = "sent"
 """Below it at the address: files of builds on their way from nodes to whoever builds."""
 _PREFIXES = ("receipts", "stages", "claims", "running", "builds", SENT)
-_NAMED = 3
 
 
 def store_at(root: Path) -> Store:
@@ -64,16 +64,10 @@ def shared_root(url: str) -> Path:
     Raises: BucketError, ObjectsError where the address cannot be used; NoStore where it holds something else.
     """
     objects = Objects.at(url)
-    objects.check()
-    if objects.head(MARKER) is None:
-        foreign = [one.key for one in objects.listed() if one.key.partition("/")[0] not in _PREFIXES]
-        if foreign:
-            told = ", ".join(foreign[:_NAMED]) + (" and more" if len(foreign) > _NAMED else "")
-            raise NoStore(
-                f"{objects.address} is no store and is not empty: it holds {told}; "
-                "choose another address with --store or ORCA_STORE: one where nothing is yet"
-            )
-        objects.create(MARKER, marker_text().encode())
+    content = marker_text().encode()
+    mark_address(
+        objects, marker=MARKER, content=content, prefixes=_PREFIXES, what="store", options="--store or ORCA_STORE"
+    )
     root = cache_of(objects.address, "stores")
     open_store(root)
     mark_cache(root, objects.address)

@@ -19,10 +19,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from orca_recipes.errors import NoStore, ObjectsError, TraceError
+from orca_recipes.errors import ObjectsError, TraceError
 from orca_recipes.json_text import json_value
 from orca_recipes.objects.address import Address, address_of, is_address
 from orca_recipes.objects.copies import cache_of, side_by_side
+from orca_recipes.objects.marker import mark_address
 from orca_recipes.objects.objects import ObjectFacts, Objects
 from orca_recipes.shards.files import sync_folder
 from orca_recipes.store.claims import Say
@@ -41,7 +42,6 @@ PAUSE_SECONDS = 0.5
 """From one write to the next: what comes meanwhile goes together, so that a day's answers are no million requests."""
 
 _PREFIXES = (SEGMENTS, DROPPED, SENT, "claims", "running")
-_NAMED = 3
 # Each write of a segment writes all of it: these bound what is written again, and the number of objects.
 _SEGMENT_BYTES = 1 << 20
 _SEGMENT_WRITES = 64
@@ -245,16 +245,14 @@ def shared_traces_root(url: str) -> Path:
     Raises: BucketError, ObjectsError where the address cannot be used; NoStore where it holds something else.
     """
     objects = Objects.at(url)
-    objects.check()
-    if objects.head(MARKER) is None:
-        foreign = [one.key for one in objects.listed() if one.key.partition("/")[0] not in _PREFIXES]
-        if foreign:
-            told = ", ".join(foreign[:_NAMED]) + (" and more" if len(foreign) > _NAMED else "")
-            raise NoStore(
-                f"{objects.address} is no trace store and is not empty: it holds {told}; "
-                "choose another address with --traces or ORCA_TRACES: one where nothing is yet"
-            )
-        objects.create(MARKER, f"{json.dumps({'traces': 'of orca-recipe: answers that were bought'})}\n".encode())
+    mark_address(
+        objects,
+        marker=MARKER,
+        content=f"{json.dumps({'traces': 'of orca-recipe: answers that were bought'})}\n".encode(),
+        prefixes=_PREFIXES,
+        what="trace store",
+        options="--traces or ORCA_TRACES",
+    )
     root = cache_of(objects.address, "traces")
     root.mkdir(parents=True, exist_ok=True)
     if address_of_traces(root) != objects.address:

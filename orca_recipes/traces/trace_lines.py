@@ -24,7 +24,7 @@ MOST_COUNT = 10**12
 """The most tokens that one exchange can have; far below 64 bits, so that sums of millions of them hold too."""
 EARLIEST_TIME, LATEST_TIME = 1_262_304_000.0, 4_102_444_800.0
 """2010 and 2100, in seconds since 1970: a time outside comes from a clock that was never set, or was made up."""
-_DIGITS_SHOWN = 24
+_DIGITS_SHOWN, _NAME_CHARS = 24, 100
 
 BESIDE_TEXT = ("reasoning", "tool_calls")
 """What an answer may hold beside its text; a line has no such field where there is none."""
@@ -119,7 +119,8 @@ def from_json(table: Any) -> Trace:
     table = {**dict.fromkeys(BESIDE_TEXT), **table}
     if table.keys() != known:
         odd = sorted(known ^ table.keys())
-        raise ValueError(f"its fields are not those of a trace ({', '.join(odd[:3])})")
+        told = ", ".join(name[:_NAME_CHARS] for name in odd[:3])
+        raise ValueError(f"its fields are not those of a trace ({told})")
     question = _question(table.pop("question"))
     for names, kind in ((_TEXTS, str), (COUNTS, int)):
         for name in names:

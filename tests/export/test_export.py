@@ -250,8 +250,9 @@ def test_the_end_of_text_is_the_id_that_the_tokenizers_library_gives(model: mode
         assert token_id(definition, text) == tokenizer.token_to_id(text)
 
 
-def test_a_build_whose_tokenizer_cannot_be_read_is_refused(quickstart: Path, tmp_path: Path):
+@pytest.mark.parametrize("settings", ["[]", "[" * 3000 + "]" * 3000])
+def test_a_build_whose_tokenizer_cannot_be_read_is_refused(quickstart: Path, tmp_path: Path, settings: str):
     broken = Path(shutil.copytree(quickstart, tmp_path / "broken"))
-    (broken / "tokenizer" / "tokenizer_config.json").write_text("[]")
+    (broken / "tokenizer" / "tokenizer_config.json").write_text(settings)
     with pytest.raises(DamagedShard, match="cannot be read as the settings of a tokenizer"):
         exported(broken, HF(), tmp_path / "out")

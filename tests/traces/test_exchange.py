@@ -90,6 +90,13 @@ def test_what_cannot_be_is_refused_by_place_field_and_what_is_allowed(
     assert sentence in found.reasons[0]
 
 
+def test_a_field_of_any_length_is_told_in_a_line_that_can_be_read(store: TraceStore, trace, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(json.dumps({**as_json(trace("bad")), "a" * 70_000: 1}))
+    (told,) = import_traces(store, tmp_path / "t.jsonl").reasons
+    assert told.startswith("1: its fields are not those of a trace (aaa")
+    assert len(told) < 200
+
+
 def test_what_was_bought_stands_before_what_is_imported_however_old_that_is(
     store: TraceStore, trace, tmp_path: Path
 ) -> None:

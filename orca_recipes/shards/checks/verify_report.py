@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from orca_recipes.errors import OrcaError
+from orca_recipes.shards.files import cut_to_read
 from orca_recipes.shards.show.visible import visible
 
 DATA_UNKNOWABLE = (
@@ -53,13 +54,16 @@ was kept apart from it can (`prove.anchors`)."""
 class Finding:
     """One fault of a build.
 
-    file: relative to the build directory. row: of the shard. example: its id.
+    file: relative to the build directory. sentence: cut to what can be read. row: of the shard. example: its id.
     """
 
     file: str
     sentence: str
     row: int | None = None
     example: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sentence", cut_to_read(self.sentence))
 
     def __str__(self) -> str:
         row = "" if self.row is None else f" row {self.row}:"
