@@ -162,8 +162,8 @@ def plain_talks(exchanges: PlainExchanges, writer: TurnWriter, template: str) ->
                 return None
     raw = frozenset(role for role in ("system", "user") if role in exchanges.raw and _is_raw(talks, writer, role, odd))
     texts = dict.fromkeys(map(str.strip, literals(template)))
-    heeded = [f"(?i:{re.escape(text)})" for text in texts if _is_heeded(talks, writer, text, telling)]
-    joined = "|".join([exchanges.telling, *heeded])
+    heeded = (_heeded(talks, writer, text, telling) for text in texts)
+    joined = "|".join([exchanges.telling, *filter(None, heeded)])
     return PlainTalks(exchanges, earlier, joined, raw)
 
 
@@ -240,9 +240,14 @@ def _spaced(shape: Sequence[str], role: str, before: str, text: str, behind: str
         yield before + text + behind if one == role else _WORDS[at]
 
 
-def _is_heeded(talks: PlainTalks, writer: TurnWriter, text: str, telling: re.Pattern[str]) -> bool:
-    """Tell whether a string of the template changes how it prints contents that hold it."""
+def _heeded(talks: PlainTalks, writer: TurnWriter, text: str, telling: re.Pattern[str]) -> str:
+    """Return a pattern of the contents that are printed otherwise for a string of the template; "" for none."""
     if not text or len(text) > LONGEST or telling.search(text):
-        return False
+        return ""
     shape = _shapes(2)[1]
-    return not all(_holds(talks, writer, shape, [form.format(text)] * len(shape)) for form in ("{}", "some {} words"))
+    # At both ends, too: a template may look at how a content begins or ends.
+    forms = ("{} words", "some {} words", "some {}")
+    if not all(_holds(talks, writer, shape, [form.format(text)] * len(shape)) for form in forms):
+        return f"(?i:{re.escape(text)})"
+    # The name of a role is found in its header where it is all of a content, and nowhere else.
+    return "" if _holds(talks, writer, shape, [text] * len(shape)) else rf"(?i:\A\s*{re.escape(text)}\s*\z)"

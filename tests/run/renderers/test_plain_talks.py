@@ -65,14 +65,24 @@ def test_a_template_whose_answers_stand_in_one_example_has_no_other_way() -> Non
     assert plain_talks(exchanges, writer(CHATML), CHATML) is None
 
 
-def test_words_that_change_what_is_printed_of_earlier_answers_are_told_of() -> None:
-    template = QWEN3.replace(
-        "{% for m in messages %}",
-        "{% for m in messages %}{% if 'dull' in m.content and not loop.last %}Dull. {% endif %}",
-    )
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ("'dull' in m.content", "How DULL."),
+        ("m.content.startswith('dull')", "dull, I say"),
+        ("m.content.endswith('dull')", "how dull"),
+    ],
+)
+def test_words_that_change_what_is_printed_of_earlier_answers_are_told_of(condition: str, said: str) -> None:
+    looks = f"{{% if {condition} and not loop.last %}}Dull. {{% endif %}}"
+    template = QWEN3.replace("{% for m in messages %}", f"{{% for m in messages %}}{looks}")
     exchanges = plain_exchanges(writer(template), template, CONTROL)
     assert exchanges is not None
     found = plain_talks(exchanges, writer(template), template)
     assert found is not None
-    assert re.search(found.telling, "How DULL.")
-    assert not re.search(found.telling, "How nice.")
+    # RE2, unlike Python, ends a text by z in lower case.
+    pattern = found.telling.replace(r"\z", r"\Z")
+    assert re.search(pattern, said)
+    assert re.search(pattern, " user ")
+    assert not re.search(pattern, "users of systems")
+    assert not re.search(pattern, "How nice.")
