@@ -16,38 +16,32 @@ from tests.run.chats import built, recipe_of
 class Sized(Part):
     """A part whose file says that it has so many bytes."""
 
-    def file(self, suffix: str) -> Path:
-        path = self.folder / f"{self.name}{suffix}"
-        if not path.exists():
-            with path.open("wb") as file:
-                file.truncate(self.report["bytes"])
-        return path
+    def bytes(self, suffix: str) -> int:
+        return int(self.report["bytes"])
 
 
-def parts(folder: Path, sizes: list[int]) -> list[Part]:
-    return [Sized(f"part-{place}", folder, {"bytes": size}) for place, size in enumerate(sizes)]
+def parts(sizes: list[int]) -> list[Part]:
+    return [Sized(f"part-{place}", Path(), {"bytes": size}) for place, size in enumerate(sizes)]
 
 
-def test_small_parts_of_a_large_collection_are_tokenized_together(tmp_path: Path):
-    groups = together(parts(tmp_path, [8 << 20] * 60))
+def test_small_parts_of_a_large_collection_are_tokenized_together():
+    groups = together(parts([8 << 20] * 60))
     assert {len(group) for group in groups} == {4}
 
 
-def test_a_small_collection_is_cut_into_a_group_for_each_of_some_workers(tmp_path: Path):
-    assert [len(group) for group in together(parts(tmp_path, [8 << 20] * 8))] == [1] * 8
+def test_a_small_collection_is_cut_into_a_group_for_each_of_some_workers():
+    assert [len(group) for group in together(parts([8 << 20] * 8))] == [1] * 8
 
 
-def test_no_parts_make_no_groups(tmp_path: Path):
+def test_no_parts_make_no_groups():
     assert together([]) == []
 
 
 @given(sizes=st.lists(st.integers(0, 50), min_size=1, max_size=40))
-def test_groups_hold_all_parts_in_their_order_and_are_of_bounded_size(
-    sizes: list[int], tmp_path_factory: pytest.TempPathFactory
-):
+def test_groups_hold_all_parts_in_their_order_and_are_of_bounded_size(sizes: list[int]):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tokenize, "GROUP_BYTES", 100)
-        found = together(parts(tmp_path_factory.mktemp("sizes"), sizes))
+        found = together(parts(sizes))
     assert [part.name for group in found for part in group] == [f"part-{place}" for place in range(len(sizes))]
     assert all(sum(part.report["bytes"] for part in group) <= 100 + 50 for group in found)
 
