@@ -14,7 +14,7 @@ import numpy as np
 
 from orca_recipes.counted import counted
 from orca_recipes.errors import UserError
-from orca_recipes.explain.story_page import TokenView
+from orca_recipes.explain.story import TokenView
 from orca_recipes.shards.files import damage
 from orca_recipes.shards.layout import ROLES, TOKENIZER, is_trained, records_path, role_codes
 from orca_recipes.shards.manifest import DatasetCounts, Manifest, ShardCounts, StageCounts

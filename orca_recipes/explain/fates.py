@@ -12,7 +12,7 @@ from orca_recipes.contract.draws import id_text
 from orca_recipes.explain.build_tables import BuildTables, Kept, Lost, stage_counts
 from orca_recipes.explain.recipe_of_build import WrittenRecipe
 from orca_recipes.explain.store_memory import StoredRow, StoreMemory, key_of
-from orca_recipes.explain.story_page import (
+from orca_recipes.explain.story import (
     KEPT,
     NOT_DRAWN,
     REJECTED,

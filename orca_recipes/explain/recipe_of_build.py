@@ -14,7 +14,7 @@ from orca_recipes.contract.kinds import Kind, Packer, Writer
 from orca_recipes.contract.pieces import Offer
 from orca_recipes.counted import counted
 from orca_recipes.errors import PluginError
-from orca_recipes.explain.story_page import RuleMatch
+from orca_recipes.explain.story import RuleMatch
 from orca_recipes.recipe.defaults import filled_in
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.recipe.rules import Rule, When

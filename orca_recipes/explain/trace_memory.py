@@ -14,7 +14,7 @@ from typing import Any
 
 from orca_recipes.contract.answers import Answer
 from orca_recipes.explain.store_memory import halves
-from orca_recipes.explain.story_page import Exchange
+from orca_recipes.explain.story import Exchange
 from orca_recipes.plan.stages import Stage
 from orca_recipes.run.answers.ask import asked_parts
 from orca_recipes.shards.manifest import StageIdentity

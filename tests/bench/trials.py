@@ -174,7 +174,7 @@ def ratios(trials: Sequence[Trial]) -> list[dict[str, Any]]:
 
 def _median(costs: Sequence[Cost]) -> Cost:
     values = {
-        field.name: median(getattr(cost, field.name) for cost in costs)
+        field.name: type(getattr(costs[0], field.name))(median(getattr(cost, field.name) for cost in costs))
         for field in fields(Cost)
         if field.name != "output"
     }

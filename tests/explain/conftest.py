@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from orca_recipes.explain.explain import explain_example, explain_place, explain_token
-from orca_recipes.explain.story_page import Explanation, Fate
+from orca_recipes.explain.story import Fate
+from orca_recipes.explain.story_page import Explanation
 from orca_recipes.progress import Progress
 from orca_recipes.run.build import build
 from tests.run.small import asked, write_rows

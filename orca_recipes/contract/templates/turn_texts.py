@@ -8,7 +8,6 @@ reason.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ from orca_recipes.contract.templates.dialogues import (
     check_replies,
     leaves_of,
     name_of_tool,
-    parts_of,
     texts_of,
     thought_of,
 )
@@ -37,6 +35,7 @@ from orca_recipes.contract.templates.printed_texts import (
     shared_start,
     stand_in,
 )
+from orca_recipes.contract.templates.told_messages import as_told, with_thought
 from orca_recipes.contract.trained_parts import PartSpan, interleaved_spans, part_spans
 from orca_recipes.errors import TemplateError
 
@@ -89,7 +88,10 @@ class TurnWriter:
 
         Raises: Unfit.
         """
-        messages = [self._with_thought(message) for message in dialogue.messages]
+        messages = list(dialogue.messages)
+        if self._thinks_in_control:
+            # A text with control tokens is refused, so a thought between them is taken out of it.
+            messages = [with_thought(message, self._rendering) for message in messages]
         trained = [at for at, one in enumerate(messages) if one["role"] == "assistant" and one.get("trained")]
         if not trained:
             raise Unfit("no message is trained")
@@ -211,41 +213,9 @@ class TurnWriter:
         except (Refused, TemplateError) as fault:
             raise Unfit(f"the chat template refuses it ({fault})") from None
 
-    def _with_thought(self, message: Message) -> Message:
-        """Move a thought between marks from an answer's content to `reasoning`, if the marks are control tokens."""
-        content = message.get("content") or ""
-        if not self._thinks_in_control or message["role"] != "assistant" or message.get("reasoning"):
-            return message
-        if not content.lstrip().startswith(self._open) or self._close not in content or not self._rendering.reasoning:
-            return message
-        thought, _, said = content.partition(self._close)
-        return {**message, "reasoning": thought.partition(self._open)[2].strip("\n"), "content": said.lstrip("\n")}
-
     def told(self, message: Message) -> Message:
-        """Convert a message to the keys and form that the template reads.
-
-        Raises: Unfit where it has reasoning that the template does not read.
-        """
-        told: dict[str, Any] = {"role": message["role"], "content": message.get("content") or ""}
-        if reasoning := message.get("reasoning"):
-            key = self._rendering.reasoning
-            if not key:
-                raise Unfit("reasoning: the chat template prints none")
-            inline = f"{self._open}\n{reasoning}\n{self._close}\n\n{told['content']}"
-            if key != "prompt":
-                told[key] = inline if key == "content" else reasoning
-        if calls := calls_of(message):
-            told["tool_calls"] = [self._call(call) for call in calls]
-        told |= {key: message[key] for key in ("tool_call_id", "name") if message.get(key) is not None}
-        if self._rendering.contents == "parts":
-            told["content"] = parts_of(told["content"])
-        return told
-
-    def _call(self, call: Mapping[str, Any]) -> Mapping[str, Any]:
-        if self._rendering.arguments == "object":
-            return call
-        function = call["function"]
-        return {**call, "function": {**function, "arguments": json.dumps(function["arguments"], ensure_ascii=False)}}
+        """Convert a message as `as_told` does. Raises: Unfit."""
+        return as_told(message, self._rendering)
 
     def _parted(self, prompt: str, whole: str, thought: str) -> tuple[str, str]:
         """Split the printed text into the prompt and the answer beyond it."""

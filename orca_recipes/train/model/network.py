@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from megatron.core.tensor_parallel import (
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from orca_recipes.train.megatron_versions import norms_of_its_own, standing_in_for_cuda_by_name
-from orca_recipes.train.model import fusion, recomputation
+from orca_recipes.train.model import recomputation
 from orca_recipes.train.model.architecture import Architecture
 from orca_recipes.train.model.cross_entropy import cross_entropy
 from orca_recipes.train.model.layer_parts import (
@@ -39,15 +39,11 @@ from orca_recipes.train.model.layer_parts import (
     transformer_engine_computes,
     transformer_engine_is_installed,
 )
+from orca_recipes.train.model.megatron_config import megatron_config
 from orca_recipes.train.model.rope import stretched
 from orca_recipes.train.model.segment_attention import Cache, PackedSpans, varlen_computes
 from orca_recipes.train.processes.parallel_layout import Layout
 from orca_recipes.train.transfer import sent
-
-_ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "silu": torch.nn.functional.silu,
-    "gelu_pytorch_tanh": partial(torch.nn.functional.gelu, approximate="tanh"),
-}
 
 TABLES = ("embedding.word_embeddings.weight", "output_layer.weight")
 """The names of the input's and the output's embeddings."""
@@ -155,7 +151,7 @@ def build_model(
     fused = fused and transformer_engine_computes(architecture)
     varlen = layout.device == "cuda" and not fused and varlen_computes(architecture.head_dim, dtype)
     is_cut = layout.pipeline_parallel > 1
-    config = _config(architecture, layout, dtype, initialize=initialize and not is_cut, fused=fused)
+    config = megatron_config(architecture, layout, dtype, initialize=initialize and not is_cut, fused=fused)
     with standing_in_for_cuda_by_name() if layout.device == "cpu" else nullcontext():
         network = Network(architecture, config, fused=fused, varlen=varlen)
     if is_cut and initialize:
@@ -172,7 +168,7 @@ def build_model(
 def hollow_model(architecture: Architecture, precision: torch.dtype) -> Network:
     """Build a model with shapes and layouts of all weights but no memory for their values. Call it on one rank."""
     with torch.device("meta"):
-        config = _config(architecture, Layout(), precision, initialize=False, fused=False)
+        config = megatron_config(architecture, Layout(), precision, initialize=False, fused=False)
         return Network(architecture, config, fused=False)
 
 
@@ -314,7 +310,9 @@ def _packed(
 def _take_drawn(network: Network, layout: Layout, dtype: torch.dtype, *, fused: bool) -> None:
     """Take the weights of a stage as the whole model would draw them."""
     architecture = network.architecture
-    whole = Network(architecture, _config(architecture, layout, dtype, initialize=True, fused=fused), fused=fused)
+    whole = Network(
+        architecture, megatron_config(architecture, layout, dtype, initialize=True, fused=fused), fused=fused
+    )
     drawn = dict(whole.named_parameters())
     names = network.whole_names()
     for name, weight in network.named_parameters():
@@ -350,57 +348,3 @@ def _divided(
     divisor: float, module: torch.nn.Module, asked: object, found: tuple[torch.Tensor, None]
 ) -> tuple[torch.Tensor, None]:
     return found[0] / divisor, found[1]
-
-
-def _config(
-    architecture: Architecture, layout: Layout, dtype: torch.dtype, *, initialize: bool, fused: bool
-) -> TransformerConfig:
-    shape: dict[str, Any] = {
-        "num_layers": architecture.layers,
-        "hidden_size": architecture.hidden,
-        "ffn_hidden_size": architecture.mlp_hidden,
-        "num_attention_heads": architecture.heads,
-        "num_query_groups": architecture.kv_heads,
-        "kv_channels": architecture.head_dim,
-        "layernorm_epsilon": architecture.norm_epsilon,
-        "init_method_std": architecture.initializer_range,
-    }
-    traits = architecture.traits
-    family: dict[str, Any] = {
-        "normalization": "RMSNorm",
-        "gated_linear_unit": True,
-        "activation_func": _ACTIVATIONS[traits.activation],
-        "add_bias_linear": False,
-        "add_qkv_bias": traits.qkv_bias,
-        # Without it, gradients of norms that every rank holds whole are not summed over tensor parallel ranks.
-        "qk_layernorm": traits.qk_norm == "each head",
-        "layernorm_zero_centered_gamma": traits.zero_centered_norms,
-        "softmax_scale": architecture.attention_scale,
-        # 1 leaves RoPE out: the other way round than transformers' no_rope_layers.
-        "no_rope_freq": [int(n in architecture.unplaced_layers) for n in range(architecture.layers)],
-        "hidden_dropout": 0.0,
-        "attention_dropout": 0.0,
-    }
-    return TransformerConfig(
-        **shape,
-        **family,
-        tensor_model_parallel_size=layout.tensor_parallel,
-        sequence_parallel=layout.sequence_parallel,
-        pipeline_model_parallel_size=layout.pipeline_parallel,
-        pipeline_dtype=dtype,
-        params_dtype=dtype,
-        bf16=dtype == torch.bfloat16,
-        # Drawn on the CPU at full size and cut: so the weights do not depend on the layout.
-        use_cpu_initialization=True,
-        perform_initialization=initialize,
-        # Gradients stay sums: the optimizer divides once by the global count.
-        calculate_per_token_loss=True,
-        # Its gradient is made of the layer's input again, so that less is kept.
-        bias_activation_fusion=layout.device == "cuda" and traits.activation == "silu" and fusion.can_be_compiled(),
-        # Other fused kernels are TransformerEngine's or apex's.
-        apply_rope_fusion=fused,
-        bias_dropout_fusion=False,
-        masked_softmax_fusion=False,
-        gradient_accumulation_fusion=False,
-        persist_layer_norm=fused,
-    )
