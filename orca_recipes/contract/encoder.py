@@ -110,6 +110,15 @@ class Encoder(ABC):
     def decode(self, *, ids: np.ndarray) -> str:
         """Decode ids to text, control tokens included."""
 
+    def decode_spans(self, *, ids: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> list[str]:
+        """Decode each span of ids by itself, as `decode` does.
+
+        Args:
+            ids: integers [tokens]. starts, stops: int64 [spans] into them; spans may overlap.
+        """
+        spans = zip(starts.tolist(), stops.tolist(), strict=True)
+        return [self.decode(ids=ids[start:stop]) for start, stop in spans]
+
     @abstractmethod
     def verdict(self) -> str:
         """Compare the fast tokenizer with the reference on texts made to part them, in a sentence for the lock."""

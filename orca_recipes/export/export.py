@@ -36,7 +36,7 @@ from orca_recipes.progress import Progress
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.recipe.defaults import TEACHER
 from orca_recipes.shards.checks.file_checks import check_file
-from orca_recipes.shards.digests import canonical_json, file_digest
+from orca_recipes.shards.digests import canonical_json
 from orca_recipes.shards.files import damage, write_whole
 from orca_recipes.shards.in_use import begin_to_read
 from orca_recipes.shards.layout import TOKENIZER
@@ -107,7 +107,7 @@ def export(
             (aside / "README.md").write_text(readme(exporter, build, shards), encoding="utf-8")
             # Before files are listed: the notes are no part of the export.
             whole.forget()
-            told = _told(place, aside, every)
+            told = _told(place, whole, every)
             about = {"build": manifest.digest, "exporter": exporter.identity(), "name": manifest.name}
             about |= {"datasets": [dataset.name for dataset in build.datasets]}
             counts = {name: value for name, value in told.as_json().items() if name != "directory"}
@@ -245,9 +245,12 @@ def _ship_tokenizer(directory: Path, aside: Path) -> None:
     shutil.copytree(directory / _TOKENIZER_FOLDER, aside / _TOKENIZER_FOLDER, copy_function=shutil.copyfile)
 
 
-def _told(place: Path, aside: Path, every: Sequence[Written]) -> Exported:
+def _told(place: Path, whole: WholeShards, every: Sequence[Written]) -> Exported:
+    aside = whole.folder
     paths = sorted(path for path in aside.rglob("*") if path.is_file())
-    files = (ExportedFile(path.relative_to(aside).as_posix(), path.stat().st_size, file_digest(path)) for path in paths)
+    files = (
+        ExportedFile(path.relative_to(aside).as_posix(), path.stat().st_size, whole.digest(path)) for path in paths
+    )
     lost: Counter[str] = Counter()
     for written in every:
         lost.update(written.lost)

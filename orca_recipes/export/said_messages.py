@@ -8,7 +8,7 @@ reason and never guessed at.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import groupby
 from operator import itemgetter
@@ -27,7 +27,7 @@ from orca_recipes.export.row_blocks import Teller
 from orca_recipes.prove.given_check import rendering_options
 from orca_recipes.prove.shipped_student import ShippedStudent, open_shipped
 from orca_recipes.recipe.choice import Kinds
-from orca_recipes.run.renderers.prompts import PromptChecker, roles_before
+from orca_recipes.run.renderers.prompts import PromptChecker
 from orca_recipes.run.renderers.turn_renderer import TurnRenderer
 from orca_recipes.shards.layout import ROLES, is_trained, role_codes
 from orca_recipes.shards.manifest import Manifest
@@ -65,22 +65,22 @@ class _Teller:
         self._template = template
         self._checker = PromptChecker(student.encoder, student.inference)
         self._control = re.compile("|".join(map(re.escape, student.encoder.vocabulary.control)) or "(?!)")
-        # Longest first: a shorter terminator may be the end of a longer one.
-        self._ends = sorted((list(ids) for ids in terminators), key=len, reverse=True)
+        # Shortest first: it may be the end of a longer one, which then has the last word.
+        self._ends = sorted((list(ids) for ids in terminators), key=len)
 
     def __call__(self, tokens: np.ndarray, segments: Segments, records: pa.Table) -> list[Said]:
         names = [name for name in (GIVEN, WINDOW, *BY_PART) if name in records.column_names]
         lines = records.select(["flags", *names]).to_pylist()
-        return [self._told(tokens, segments, at, line) for at, line in enumerate(lines)]
+        whys = [_why_untold(line) for line in lines]
+        plain = [at for at, line in enumerate(lines) if whys[at] is None and line.get(GIVEN) is None]
+        texts = dict(zip(plain, self._texts(tokens, segments, np.array(plain, dtype=np.int64)), strict=True))
 
-    def _told(self, tokens: np.ndarray, segments: Segments, example: int, record: Mapping[str, Any]) -> Said:
-        if record["flags"] & (CUT | TRUNCATED):
-            return Said(why=IS_CUT)
-        if record.get(WINDOW) is not None:
-            return Said(why=IS_WINDOW)
-        if record.get(GIVEN) is None:
-            return self._said(tokens, segments, example)
-        return self._given(segments, example, record)
+        def told(at: int) -> Said:
+            if whys[at] is not None:
+                return Said(why=whys[at])
+            return self._said(segments, at, *texts[at]) if at in texts else self._given(segments, at, lines[at])
+
+        return [told(at) for at in range(len(lines))]
 
     def _given(self, segments: Segments, example: int, record: Mapping[str, Any]) -> Said:
         """Restore the conversation of a record as the template was given it, through the example's last answer."""
@@ -147,19 +147,28 @@ class _Teller:
         vocabulary = self._student.encoder.vocabulary
         return TurnWriter(self._student.inference.template, self._rendering, vocabulary.control, vocabulary.bos)
 
-    def _said(self, tokens: np.ndarray, segments: Segments, example: int) -> Said:
-        first, last = (int(at) for at in segments.example_starts[example : example + 2])
-        start = int(segments.example_bounds[example])
-        ends = (segments.token_starts[first + 1 : last + 1] - start).tolist()
-        ids = np.asarray(tokens[start : start + ends[-1]], dtype=np.int64)
-        modes = segments.modes[first:last]
-        last, _ = roles_before(modes.tobytes())
-        begin = ends[last - 1] if last else 0
-        prompt = self._student.encoder.decode(ids=ids[:begin])
-        before = self._checker.parted(ids, ends, modes, text=prompt)
+    def _texts(self, tokens: np.ndarray, segments: Segments, examples: np.ndarray) -> Iterator[tuple[str, str | None]]:
+        """Decode the text of each example before its last answer, and that answer's; None where it cannot be cut out of
+        the example's text, or has no terminator."""
+        starts, ends = segments.example_bounds[examples], segments.example_bounds[examples + 1]
+        trained = np.flatnonzero(is_trained(segments.modes))
+        last = trained[np.searchsorted(trained, segments.example_starts[examples + 1]) - 1]
+        begins = segments.token_starts[last]
+        stops = self._without_terminator(tokens, begins, ends)
+        has_end = (segments.token_starts[last + 1] == ends) & (stops >= begins)
+        decode = self._student.encoder.decode_spans
+        prompts = decode(ids=tokens, starts=starts, stops=begins)
+        wholes = iter(decode(ids=tokens, starts=starts[has_end], stops=stops[has_end]))
+        for prompt, is_found in zip(prompts, has_end.tolist(), strict=True):
+            whole = next(wholes) if is_found else ""
+            yield prompt, whole[len(prompt) :] if is_found and whole.startswith(prompt) else None
+
+    def _said(self, segments: Segments, example: int, prompt: str, answer: str | None) -> Said:
+        """Tell an example by the text before its last answer, and that answer's, which may not be known."""
+        modes = segments.modes[slice(*segments.example_starts[example : example + 2])]
+        before = self._checker.parted_text(prompt, modes)
         if before is None:
             return Said(why=CANNOT_BE_PARTED)
-        answer = self._answer(ids, begin, ends[last], prompt)
         if answer is None:
             return Said(why=CANNOT_BE_SAID)
         if any(self._control.search(text) for text in (*(one["content"] for one in before), answer)):
@@ -170,18 +179,21 @@ class _Teller:
         marked = (SaidMessage(one["role"], one["content"], is_on) for one, is_on in zip(before, marks, strict=True))
         return Said((*marked, SaidMessage("assistant", answer, trained=True)))
 
-    def _answer(self, ids: np.ndarray, begin: int, stop: int, prompt: str) -> str | None:
-        """Decode the last answer without its terminator; None where the answer's text cannot be cut out of the row's.
+    def _without_terminator(self, tokens: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Return int64 [spans]: where each span ends without its terminator, below its begin where it has none."""
+        stops = begins - 1
+        for terminator in self._ends:
+            fits = ends - len(terminator) >= begins
+            for back, token in enumerate(reversed(terminator), 1):
+                fits &= tokens[np.maximum(ends - back, 0)] == token
+            stops = np.where(fits, ends - len(terminator), stops)
+        return stops
 
-        begin, stop: of the answer in ids. prompt: the text of what stands before it.
-        """
-        if stop != len(ids):
-            return None
-        end = next((end for end in self._ends if ids[stop - len(end) : stop].tolist() == end), None)
-        if end is None or stop - len(end) < begin:
-            return None
-        whole = self._student.encoder.decode(ids=ids[: stop - len(end)])
-        return whole[len(prompt) :] if whole.startswith(prompt) else None
+
+def _why_untold(record: Mapping[str, Any]) -> str | None:
+    if record["flags"] & (CUT | TRUNCATED):
+        return IS_CUT
+    return IS_WINDOW if record.get(WINDOW) is not None else None
 
 
 @lru_cache(maxsize=4096)

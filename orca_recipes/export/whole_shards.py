@@ -27,12 +27,13 @@ class WholeShards:
         self.folder = folder
         self._notes = folder / WHOLE
         self._held: dict[str, Written] = {}
+        self._digests: dict[Path, tuple[tuple[int, int], str]] = {}
         known: set[Path] = set()
         for note in sorted(self._notes.glob("*.json")):
             with suppress(ValueError, KeyError, TypeError, OSError):
                 told = json_value(note.read_bytes())
                 files = {folder / name: digest for name, digest in told["files"].items()}
-                if all(file_digest(file) == digest for file, digest in files.items()):
+                if all(self.digest(file) == digest for file, digest in files.items()):
                     self._held[note.name] = Written(**told["written"])
                     known |= {note, *files}
         # Reversed, so that a folder comes after all that is in it.
@@ -62,10 +63,20 @@ class WholeShards:
         for path in sorted(new):
             flush(path)
         self._notes.mkdir(exist_ok=True)
-        files = {path.relative_to(self.folder).as_posix(): file_digest(path) for path in sorted(new)}
+        files = {path.relative_to(self.folder).as_posix(): self.digest(path) for path in sorted(new)}
         note = self._notes / _name(dataset, number)
         write_whole(note, json.dumps({"files": files, "written": account}).encode())
         self._known.add(note)
+
+    def digest(self, path: Path) -> str:
+        """Digest a file once, and again only where it was written since."""
+        status = path.stat()
+        stamp = status.st_size, status.st_mtime_ns
+        known, digest = self._digests.get(path, (None, ""))
+        if known != stamp:
+            digest = file_digest(path)
+            self._digests[path] = stamp, digest
+        return digest
 
     def forget(self) -> None:
         """Remove the notes: all shards are whole."""

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -43,6 +43,7 @@ TOKENS: tuple[Exporter, ...] = (
 )
 TEXTS: tuple[Exporter, ...] = (Messages(), RL())
 _PEER_EXAMPLES = 5_000
+_ROUNDS = 3
 
 
 @click.command()
@@ -92,11 +93,24 @@ def exports(size: float, work: Path, shared: Path, texts: bool, told: Path | Non
 def cpu_of(folder: Path, exporter: Exporter) -> float:
     """CPU seconds of one export, digests of the build and of what is written included; it is removed."""
     out, kinds = folder / "out", Catalogue()
-    started = time.process_time()
-    export(folder / "build", exporter, out=out, datasets=(), kinds=kinds, progress=Progress())
-    spent = time.process_time() - started
+
+    def once() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        export(folder / "build", exporter, out=out, datasets=(), kinds=kinds, progress=Progress())
+
+    spent = least_cpu(once)
     shutil.rmtree(out)
     return spent
+
+
+def least_cpu(work: Callable[[], object]) -> float:
+    """The least CPU seconds of a few rounds: neighbours on the same cores only ever add to them."""
+    spent = []
+    for _ in range(_ROUNDS):
+        started = time.process_time()
+        work()
+        spent.append(time.process_time() - started)
+    return min(spent)
 
 
 def peer_rate(folder: Path, megabytes: float) -> float:
@@ -113,9 +127,11 @@ def peer_rate(folder: Path, megabytes: float) -> float:
         pairs = zip(row["input_ids"], row["loss_mask"], strict=True)
         return {"labels": [token if carries else -100 for token, carries in pairs]}
 
-    started = time.process_time()
-    some.map(labelled, remove_columns=["loss_mask"]).to_parquet(str(folder / "peer.parquet"))
-    return megabytes * share / (time.process_time() - started)
+    def once() -> None:
+        made = some.map(labelled, remove_columns=["loss_mask"], load_from_cache_file=False)
+        made.to_parquet(str(folder / "peer.parquet"))
+
+    return megabytes * share / least_cpu(once)
 
 
 def text_megabytes(build: Path) -> float:

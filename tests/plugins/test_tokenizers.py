@@ -206,6 +206,12 @@ def test_many_ids_read_the_same_as_few_whatever_stands_beside_them(
     anything = st.sampled_from([*said, *control, *range(300)])
     ids = np.array(places.draw(st.permutations([*said, *places.draw(st.lists(anything, max_size=9))])), dtype=np.int64)
     assert many.decode(ids=ids) == few.decode(ids=ids)
+    bounds = st.tuples(st.integers(0, len(ids)), st.integers(0, len(ids))).map(sorted)
+    starts, stops = np.array(places.draw(st.lists(bounds, max_size=5)), dtype=np.int64).reshape(-1, 2).T
+    spans = [few.decode(ids=ids[start:stop]) for start, stop in zip(starts, stops, strict=True)]
+    for kind in (np.int64, np.uint16):
+        assert many.decode_spans(ids=ids.astype(kind), starts=starts, stops=stops) == spans
+    assert few.decode_spans(ids=ids, starts=starts, stops=stops) == spans
     runs = ids[~np.isin(ids, control)]
     offsets = np.array([0, len(runs) // 3, len(runs) // 2, len(runs)])
     for opens in (True, False):

@@ -81,18 +81,18 @@ class PromptChecker:
                 return
         self._check_template(ids, ends, modes, example, found, told=dict(zip(pieces, texts, strict=True)))
 
-    def parted(
-        self, ids: np.ndarray, ends: list[int], modes: np.ndarray, *, text: str | None = None
-    ) -> list[Mapping[str, str]] | None:
+    def parted(self, ids: np.ndarray, ends: list[int], modes: np.ndarray) -> list[Mapping[str, str]] | None:
         """Parse the messages before an example's last answer; None if they cannot be separated in just one way.
 
         Args:
             ids: of the example. ends: of its segments, from its start. modes: of its segments.
-            text: of the ids before the last answer, where they are decoded already.
         """
-        last, roles = roles_before(modes.tobytes())
-        if text is None:
-            text = self._encoder.decode(ids=ids[: ends[last - 1] if last else 0])
+        last, _ = roles_before(modes.tobytes())
+        return self.parted_text(self._encoder.decode(ids=ids[: ends[last - 1] if last else 0]), modes)
+
+    def parted_text(self, text: str, modes: np.ndarray) -> list[Mapping[str, str]] | None:
+        """Parse the messages of the text before an example's last answer, as `parted` does."""
+        _, roles = roles_before(modes.tobytes())
         found = (messages for chosen in roles for messages in self._printed(text, chosen))
         first = next(found, None)
         return None if any(other != first for other in found) else first

@@ -54,7 +54,7 @@ class Axolotl(Exporter):
     kind = "axolotl"
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     title: ClassVar[str] = "axolotl"
     kind: Literal["axolotl"] = "axolotl"
 

@@ -65,6 +65,7 @@ class Bridge(Exporter):
     row_group_rows = 100
     """
 
+    revision: ClassVar[int] = 2
     title: ClassVar[str] = "Megatron-Bridge"
     kind: Literal["bridge"] = "bridge"
     row_group_rows: Annotated[

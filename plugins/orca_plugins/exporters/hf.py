@@ -94,7 +94,7 @@ class HF(Exporter):
     packed = true
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     title: ClassVar[str] = "TRL"
     kind: Literal["hf"] = "hf"
     packed: Annotated[

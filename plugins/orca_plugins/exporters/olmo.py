@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from orca_plugins.exporters.token_columns import others, watched
+from orca_plugins.exporters.token_columns import labels_past, others, watched
 from orca_recipes.contract.exporter import BuildToExport, Exporter, RowBlock, Shards, ShardToExport, Written
 
 # uint16 holds every id of a vocabulary up to this size.
@@ -95,14 +95,13 @@ def _eos_id(build: BuildToExport) -> int:
 
 def _count_cuts(block: RowBlock, eos_id: int, written: Written) -> None:
     """Count the risk of a scan for the end-of-text token: a document ends at each, even within an example."""
-    ends = block.tokens == eos_id
-    before = np.append(0, np.cumsum(ends))
-    starts = np.repeat(before[block.example_bounds[:-1]], block.segments.example_tokens)
-    within = ends.copy()
-    within[block.example_bounds[1:] - 1] = False
-    written.risk(_SCANS, "cuts within examples", int(np.count_nonzero(within)))
-    cut = block.labelled & (before[:-1] > starts)
-    written.risk(_SCANS, "labels cut from what they answer", int(np.count_nonzero(cut)))
+    bounds = block.example_bounds
+    ends = np.flatnonzero(block.tokens == eos_id)
+    last = int(np.count_nonzero(block.tokens[bounds[1:] - 1] == eos_id))
+    written.risk(_SCANS, "cuts within examples", len(ends) - last)
+    first = np.append(ends, bounds[-1])[np.searchsorted(ends, bounds[:-1])]
+    cut = labels_past(block, bounds, np.minimum(first + 1, bounds[1:]) - bounds[:-1])
+    written.risk(_SCANS, "labels cut from what they answer", int(cut.sum()))
 
 
 def _dtype(build: BuildToExport) -> np.dtype[np.uint16] | np.dtype[np.uint32]:

@@ -48,7 +48,7 @@ class SkyRL(Exporter):
     kind = "skyrl"
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     title: ClassVar[str] = "SkyRL"
     kind: Literal["skyrl"] = "skyrl"
 

@@ -139,16 +139,42 @@ class HFEncoder(Encoder):
         ids = np.asarray(ids, dtype=np.int64)
         is_control = self._forbidden[ids]
         spelling = self._spelling_for(0)
-        text = None if spelling is None else spelling.whole(ids, self._opening(is_control))
+        text = (
+            None
+            if spelling is None
+            else spelling.whole(ids, self._opening(is_control, np.zeros(min(len(ids), 1), dtype=np.int64)))
+        )
         return self._decoded(ids, is_control) if text is None else text
 
-    def _opening(self, is_control: np.ndarray) -> np.ndarray:
-        """Find the places of ids where text loses the dummy prefix: behind control tokens, or at the start alone."""
+    def decode_spans(self, *, ids: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> list[str]:
+        """Decode each span by itself, as `Encoder.decode_spans` says: all at once by the table, where there is one."""
+        lengths = stops - starts
+        offsets = np.append(0, np.cumsum(lengths))
+        spelling = self._spelling_for(int(offsets[-1]))
+        if spelling is None:
+            return super().decode_spans(ids=ids, starts=starts, stops=stops)
+        spans = ids[np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)].astype(np.int64)
+        is_control = self._forbidden[spans]
+        texts, unsure = spelling.wholes(spans, offsets, self._opening(is_control, offsets[:-1][lengths > 0]))
+        found: list[str] = texts.to_pylist()
+        for place in unsure.tolist():
+            span = slice(*offsets[place : place + 2])
+            found[place] = self._decoded(spans[span], is_control[span])
+        return found
+
+    def _opening(self, is_control: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """Find the places of ids where text loses the dummy prefix: at starts of texts, and behind control tokens.
+
+        Args:
+            starts: int64, of texts that hold an id.
+        """
         if not self._puts_prefix or not len(is_control):
             return np.empty(0, dtype=np.int64)
         if self.prefix_only_at_start:
-            return np.flatnonzero(~is_control[:1])
-        return np.flatnonzero(~is_control & np.concatenate([[True], is_control[:-1]]))
+            return np.asarray(starts[~is_control[starts]])
+        behind = np.append(True, is_control[:-1])
+        behind[starts] = True
+        return np.flatnonzero(~is_control & behind)
 
     def _decoded(self, ids: np.ndarray, is_control: np.ndarray) -> str:
         bounds = np.flatnonzero(np.diff(is_control, prepend=False, append=False))

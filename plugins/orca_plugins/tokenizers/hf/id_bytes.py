@@ -8,6 +8,7 @@ join what their ids spell, whatever the neighbours, get a table.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -66,22 +67,29 @@ class Spelling:
             ids: integers [tokens], below the table's size. offsets: int64 [runs + 1].
             strips: take one leading space of each run away.
         """
-        import pyarrow as pa
-
         places = np.ascontiguousarray(ids)
         filled = np.flatnonzero(np.diff(offsets))
         unsure = filled[self._is_empty[places[offsets[filled]]]] if strips else filled[:0]
         if strips:
             places = places.astype(np.int64)
             places[offsets[filled]] += self._size
-        # Handed over as they are: to widen or convert them would cost as much as to look them up.
-        memory = [None, pa.py_buffer(places)]
-        wanted = pa.Array.from_buffers(pa.from_numpy_dtype(places.dtype), len(places), memory)
-        _, bounds, data = self._table.take(wanted).buffers()
-        starts = np.frombuffer(bounds, dtype=np.int64)[offsets] if bounds is not None else np.zeros_like(offsets)
-        texts = _text_array(starts, data)
-        unsure = np.union1d(unsure, _broken(texts, 0))
-        return texts if not len(unsure) else _without(texts, unsure), unsure
+        return _joined(self._table, places, offsets, unsure)
+
+    def wholes(
+        self, ids: np.ndarray, offsets: np.ndarray, opening: np.ndarray
+    ) -> tuple[pa.LargeStringArray, np.ndarray]:
+        """Decode texts with control tokens among their ids, and list those that the reference must read, as `texts`.
+
+        Args:
+            ids: int64 [tokens]. offsets: int64 [texts + 1]. opening: int64, rising, the places where a leading space of
+                text is taken away.
+        """
+        doubtful = opening[self._is_empty[ids[opening]]]
+        unsure = np.unique(np.searchsorted(offsets, doubtful, side="right") - 1)
+        if len(opening):
+            ids = ids.copy()
+            ids[opening] += self._size
+        return _joined(self._whole_table, ids, offsets, unsure)
 
     def whole(self, ids: np.ndarray, opening: np.ndarray) -> str | None:
         """Decode ids with control tokens among them, None where the reference must read them.
@@ -98,6 +106,12 @@ class Spelling:
             return b"".join(map(self._whole.__getitem__, ids.tolist())).decode()
         except UnicodeDecodeError:
             return None
+
+    @cached_property
+    def _whole_table(self) -> pa.LargeBinaryArray:
+        import pyarrow as pa
+
+        return pa.array(self._whole, type=pa.large_binary())
 
     def text(self, ids: Sequence[int]) -> str | None:
         """Decode some ids, None where they end within a character."""
@@ -136,6 +150,21 @@ def _alphabet() -> dict[str, int]:
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(plain)]
     return {chr(byte): byte for byte in plain} | {chr(256 + at): byte for at, byte in enumerate(others)}
+
+
+def _joined(
+    table: pa.LargeBinaryArray, ids: np.ndarray, offsets: np.ndarray, unsure: np.ndarray
+) -> tuple[pa.LargeStringArray, np.ndarray]:
+    """Join what ids spell to texts, and add those to the unsure ones that are no UTF-8: unsure texts are empty."""
+    import pyarrow as pa
+
+    # Handed over as they are: to widen or convert them would cost as much as to look them up.
+    wanted = pa.Array.from_buffers(pa.from_numpy_dtype(ids.dtype), len(ids), [None, pa.py_buffer(ids)])
+    _, bounds, data = table.take(wanted).buffers()
+    starts = np.frombuffer(bounds, dtype=np.int64)[offsets] if bounds is not None else np.zeros_like(offsets)
+    texts = _text_array(starts, data)
+    unsure = np.union1d(unsure, _broken(texts, 0))
+    return texts if not len(unsure) else _without(texts, unsure), unsure
 
 
 def _text_array(bounds: np.ndarray, data: pa.Buffer | None) -> pa.LargeStringArray:
