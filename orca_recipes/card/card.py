@@ -21,6 +21,7 @@ from orca_recipes.counted import counted
 from orca_recipes.errors import ExportError, UserError
 from orca_recipes.shards.beside import CARD
 from orca_recipes.shards.files import write_whole
+from orca_recipes.shards.publishing import file_above
 from orca_recipes.shards.show.visible import visible
 
 # The hub's own classes: it filters data sets by these words and takes no others.
@@ -58,8 +59,9 @@ def write_card(
     for name in CARD:
         if (out / name).exists():
             raise ExportError(f"{out / name} is there already; remove it, or choose another folder with -o")
-    if out.exists() and not out.is_dir():
-        raise ExportError(f"{out} is a file; name a folder with -o")
+    taken = file_above(out / CARD[0])
+    if taken is not None:
+        raise ExportError(f"{out} cannot be made: {taken} is a file; name a folder with -o")
     card = make_card(open_carded(directory), languages=languages, licences=licences or {})
     out.mkdir(parents=True, exist_ok=True)
     for name, text in zip(CARD, (card.readme, card.croissant), strict=True):

@@ -26,12 +26,12 @@ from orca_recipes.contract.exporter import (
 from orca_recipes.contract.spelling import hint, quoted
 from orca_recipes.counted import counted
 from orca_recipes.errors import ExportError, PluginError
+from orca_recipes.export.end_of_text import end_of_text_id
 from orca_recipes.export.export_card import readme, wrong_settings
-from orca_recipes.export.export_folder import NAME, identity, made_aside
+from orca_recipes.export.export_folder import NAME, identity, made_aside, refuse_place
 from orca_recipes.export.row_blocks import Teller, row_blocks
 from orca_recipes.export.said_messages import message_teller
 from orca_recipes.export.whole_shards import WholeShards
-from orca_recipes.json_text import json_value
 from orca_recipes.progress import Progress
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.recipe.defaults import TEACHER
@@ -40,7 +40,7 @@ from orca_recipes.shards.digests import canonical_json
 from orca_recipes.shards.files import damage, write_whole
 from orca_recipes.shards.in_use import begin_to_read
 from orca_recipes.shards.layout import TOKENIZER
-from orca_recipes.shards.manifest import Manifest, ShardCounts, read_manifest
+from orca_recipes.shards.manifest import FileDigest, Manifest, ShardCounts, read_manifest
 
 _TOKENIZER_FOLDER = Path(TOKENIZER).parent
 
@@ -89,11 +89,12 @@ def export(
     """
     with begin_to_read(directory):
         manifest = read_manifest(directory)
+        place = out or Path("export") / f"{manifest.name}.{exporter.kind}"
+        refuse_place(directory, place)
+        _check_digests(directory, (*manifest.files, *manifest.made.table_files), progress)
         build = _build(directory, manifest, datasets, kinds)
         exporter.refuse(build=build)
-        place = out or Path("export") / f"{manifest.name}.{exporter.kind}"
         with made_aside(place, identity(exporter, build)) as aside:
-            _check_digests(directory, manifest, progress)
             whole = WholeShards(aside)
             # Opened once, and only if the exporter asks for messages.
             teller = cache(lambda: message_teller(directory, manifest, kinds))
@@ -133,7 +134,7 @@ def _build(directory: Path, manifest: Manifest, datasets: Sequence[str], kinds: 
         align=manifest.align,
         pad_id=manifest.pad_id,
         bos_id=manifest.bos_id,
-        eos_id=_eos_id(directory),
+        eos_id=end_of_text_id(directory),
         terminators=manifest.terminators,
         vocabulary_size=manifest.vocabulary_size,
         longest_example=manifest.longest_example,
@@ -153,35 +154,8 @@ def _own_words(teachers: Any, kinds: Kinds) -> Iterator[str]:
                 yield name
 
 
-def _eos_id(directory: Path) -> int | None:
-    """Find the end-of-text token in the shipped settings of the tokenizer; None where they name none."""
-    path = directory / _TOKENIZER_FOLDER / "tokenizer_config.json"
-    try:
-        text = json_value(path.read_bytes()).get("eos_token")
-        text = text.get("content") if isinstance(text, dict) else text
-        return None if text is None else token_id(json_value((directory / TOKENIZER).read_bytes()), str(text))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise damage(path, f"it cannot be read as the settings of a tokenizer ({error})") from error
-
-
-def token_id(definition: Mapping[str, Any], text: str) -> int | None:
-    """Look a token up in a `tokenizer.json`, as the tokenizers library does: added tokens come before the model's.
-
-    The library itself takes half a second to load a large vocabulary, most of a small export's time.
-    """
-    for token in definition.get("added_tokens") or ():
-        if token["content"] == text:
-            return int(token["id"])
-    vocabulary = definition["model"]["vocab"]
-    if isinstance(vocabulary, dict):
-        return vocabulary.get(text)
-    # Unigram lists its tokens with their scores; an id is a place.
-    return next((place for place, (token, _) in enumerate(vocabulary) if token == text), None)
-
-
-def _check_digests(directory: Path, manifest: Manifest, progress: Progress) -> None:
+def _check_digests(directory: Path, files: Sequence[FileDigest], progress: Progress) -> None:
     """Refuse a build whose files are not as promised, before anything is made of them."""
-    files = (*manifest.files, *manifest.made.table_files)
     progress.begin("check", total=sum(file.bytes for file in files), unit="B")
     for file in files:
         for finding in check_file(directory, file, digests=True):

@@ -74,6 +74,20 @@ def made_aside(out: Path, name: str) -> Iterator[Path]:
         lock.release()
 
 
+def refuse_place(directory: Path, out: Path) -> None:
+    """Refuse a place for an export that cannot be used, before any file is read.
+
+    Raises: ExportError where it is taken, or lies in the build that is exported, or below a file.
+    """
+    place = publishing.followed(out)
+    if place.is_relative_to(directory.resolve()):
+        raise ExportError(f"{out} lies in the build, which holds its own files alone; choose another place with --out")
+    above = publishing.file_above(place)
+    if above is not None:
+        raise ExportError(f"{out} cannot be made: {above} is a file; choose another place with --out")
+    refuse_taken(place)
+
+
 def refuse_taken(out: Path) -> None:
     """Raise ExportError where a place is not free: a file, or a folder that holds anything."""
     if not out.is_dir():

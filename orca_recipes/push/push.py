@@ -94,12 +94,12 @@ def push(
         told(planned)
         if dry_run:
             return planned
-        _refuse_strange(place)
         token = get_token()
         if token is None:
             raise UserError(
                 f"push: the hub's library has no token for {endpoint}; run `hf auth login`, or set {VARIABLE}"
             )
+        _refuse_strange(place)
         return _sent(directory, planned, token, progress)
 
 

@@ -39,7 +39,7 @@ def uploads_of(directory: Path, progress: Progress) -> Iterator[dict[str, int]]:
                 f"{directory} holds {foreign}, which is neither of the {'build' if is_build else 'export'} nor its "
                 "card; move it elsewhere, then push"
             )
-        _check(directory, promised, progress)
+        _check(directory, promised, progress, remedy="build it again" if is_build else "export it again")
         paths = own | {name for name in CARD if (directory / name).is_file()}
         yield {path: (directory / path).stat().st_size for path in sorted(paths)}
 
@@ -55,15 +55,17 @@ def _of_export(directory: Path) -> tuple[FileDigest, ...]:
         raise BuildError(f"{directory} is neither a build (it has no {MANIFEST}) nor an export (it has no {EXPORT})")
     try:
         listed = json.loads(path.read_bytes())["files"]
-        return tuple(FileDigest(**file) for file in listed)
+        files = (FileDigest(**file) for file in listed)
+        # A card is written on by whoever pushes it, and proves nothing of the data.
+        return tuple(file for file in files if file.path not in CARD)
     except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise damage(path, "it does not say what was exported") from error
+        raise damage(path, "it does not say what was exported", remedy="export it again") from error
 
 
-def _check(directory: Path, promised: tuple[FileDigest, ...], progress: Progress) -> None:
+def _check(directory: Path, promised: tuple[FileDigest, ...], progress: Progress, *, remedy: str) -> None:
     progress.begin("check", total=sum(file.bytes for file in promised), unit="B")
     for file in promised:
         for finding in check_file(directory, file, digests=True):
-            raise damage(directory / finding.file, finding.sentence)
+            raise damage(directory / finding.file, finding.sentence, remedy=remedy)
         progress.advance(file.bytes)
     progress.end(counted(len(promised), "file"))

@@ -28,6 +28,7 @@ from orca_recipes.shards.curriculum import read_curriculum
 from orca_recipes.shards.files import damage, write_whole
 from orca_recipes.shards.manifest import Manifest, read_manifest
 from orca_recipes.shards.proven_files import prove_files
+from orca_recipes.shards.publishing import file_above
 
 PROVEN_TOKENS = 20_000_000
 """Up to so many tokens a build is verified whole while its report is made: that takes seconds."""
@@ -79,6 +80,9 @@ def _refuse_taken(directory: Path, out: Path) -> None:
         raise ExportError(f"{out} lies in the build, which holds its own files alone; choose another place with -o")
     if out.is_dir():
         raise ExportError(f"{out} is a folder; name a file with -o")
+    above = file_above(out)
+    if above is not None:
+        raise ExportError(f"{out} cannot be made: {above} is a file; choose another place with -o")
     if out.exists():
         with out.open("rb") as file:
             if file.read(len(MARK)) != MARK.encode():

@@ -64,9 +64,9 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def damage(path: Path, what: str) -> DamagedShard:
+def damage(path: Path, what: str, *, remedy: str = "build it again") -> DamagedShard:
     """Create the error for a file, in one sentence: the file, the damage, the remedy."""
-    return DamagedShard(f"{path}: {cut_to_read(what)}; build it again or fetch a sound copy")
+    return DamagedShard(f"{path}: {cut_to_read(what)}; {remedy} or fetch a sound copy")
 
 
 def cut_to_read(sentence: str) -> str:

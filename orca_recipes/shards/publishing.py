@@ -42,6 +42,12 @@ def followed(directory: Path) -> Path:
         raise BuildError(f"{directory} is a link that leads nowhere; choose another place") from error
 
 
+def file_above(place: Path) -> Path | None:
+    """Find the file that stands where a folder above a place should be; None where there is none."""
+    first = next(above for above in followed(place).parents if above.exists())
+    return None if first.is_dir() else first
+
+
 def is_filled_from_inside(directory: Path) -> bool:
     """Tell whether a folder, named without links, exists and cannot be renamed."""
     if not directory.is_dir():

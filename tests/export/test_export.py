@@ -13,11 +13,13 @@ from typing import ClassVar, Literal
 import pytest
 from tokenizers import Tokenizer, models
 
+from orca_plugins.exporters.bridge import Bridge
 from orca_plugins.exporters.hf import HF
 from orca_recipes.catalogue import Catalogue
 from orca_recipes.contract.exporter import BuildToExport, Exporter, Shards, ShardToExport, Written
 from orca_recipes.errors import DamagedShard, ExportError, PluginError
-from orca_recipes.export.export import Exported, export, token_id
+from orca_recipes.export.end_of_text import end_of_text_id, token_id
+from orca_recipes.export.export import Exported, export
 from orca_recipes.export.whole_shards import WholeShards
 from orca_recipes.progress import Progress
 from orca_recipes.shards.digests import file_digest
@@ -251,8 +253,42 @@ def test_the_end_of_text_is_the_id_that_the_tokenizers_library_gives(model: mode
 
 
 @pytest.mark.parametrize("settings", ["[]", "[" * 3000 + "]" * 3000])
-def test_a_build_whose_tokenizer_cannot_be_read_is_refused(quickstart: Path, tmp_path: Path, settings: str):
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "tokenizer.json"])
+def test_a_tokenizer_that_cannot_be_read_is_refused_by_its_file(
+    quickstart: Path, tmp_path: Path, file: str, settings: str
+):
     broken = Path(shutil.copytree(quickstart, tmp_path / "broken"))
-    (broken / "tokenizer" / "tokenizer_config.json").write_text(settings)
-    with pytest.raises(DamagedShard, match="cannot be read as the settings of a tokenizer"):
-        exported(broken, HF(), tmp_path / "out")
+    (broken / "tokenizer" / file).write_text(settings)
+    with pytest.raises(DamagedShard, match=rf"{file}: it cannot be read as a tokenizer's"):
+        end_of_text_id(broken)
+    # Its digest comes first, also for exporters that refuse what the settings say.
+    with pytest.raises(DamagedShard, match=rf"{file}: it has .* promised"):
+        exported(broken, Bridge(), tmp_path / "out")
+
+
+def test_a_place_within_the_build_or_below_a_file_is_refused(quickstart: Path, tmp_path: Path):
+    build = Path(shutil.copytree(quickstart, tmp_path / "build"))
+    (tmp_path / "link").symlink_to(build)
+    for place in (build, build / "main" / "hf", tmp_path / "link" / "hf"):
+        with pytest.raises(ExportError, match="lies in the build"):
+            exported(build, HF(), place)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ExportError, match=r"cannot be made: .*file is a file"):
+        exported(build, HF(), tmp_path / "file" / "below" / "hf")
+    assert sorted(path.name for path in build.rglob("*")) == sorted(path.name for path in quickstart.rglob("*"))
+
+
+class WritesOn(HF):
+    """Changes a whole shard's file when all are written."""
+
+    def finish(self, *, build: BuildToExport, shards: Shards, folder: Path) -> None:
+        for file in folder.rglob("*.parquet"):
+            file.write_bytes(file.read_bytes() + b"more")
+
+
+def test_files_are_listed_as_they_are_at_the_end(quickstart: Path, tmp_path: Path):
+    told = exported(quickstart, WritesOn(), tmp_path / "out")
+    assert any(file.path.endswith(".parquet") for file in told.files)
+    for file in told.files:
+        assert file.digest == file_digest(tmp_path / "out" / file.path)
+        assert file.bytes == (tmp_path / "out" / file.path).stat().st_size

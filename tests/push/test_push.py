@@ -159,6 +159,17 @@ def test_a_card_beside_the_files_is_pushed_and_anything_else_is_refused(build: P
     assert "holds notes.txt, which is neither of the build nor its card" in refusal(mine, hub)
 
 
+def test_an_exports_card_may_be_written_on_and_no_other_file(build: Path, hub: Hub, tmp_path: Path):
+    out = tmp_path / "out"
+    export(build, HF(), out=out, datasets=(), kinds=Catalogue(), progress=Progress())
+    (out / "README.md").write_text("# Sums\n")
+    pushed(out, hub)
+    assert held(hub)["README.md"] == b"# Sums\n"
+    (out / "tokenizer" / "tokenizer.json").write_text("{}")
+    assert "tokenizer.json: it has 2 bytes" in (told := refusal(out, hub))
+    assert told.endswith("export it again or fetch a sound copy")
+
+
 def test_what_is_damaged_or_no_build_is_refused_before_anything_is_sent(build: Path, hub: Hub, tmp_path: Path):
     broken = tmp_path / "broken"
     shutil.copytree(build, broken)
@@ -178,7 +189,8 @@ def test_the_token_goes_nowhere_without_the_users_word(build: Path, hub: Hub, mo
         pushed(build, hub)
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", "/nowhere")
-    assert "`hf auth login`" in refusal(build, hub)
+    for address in (hub, "https://hub.example"):
+        assert "`hf auth login`" in refusal(build, address)
 
 
 def test_names_addresses_and_hubs_that_are_none_are_one_sentence(build: Path, hub: Hub):

@@ -109,6 +109,8 @@ def test_a_report_is_replaced_and_nothing_else_is(built: Path, tmp_path: Path):
         written(built, built / "report.html")
     with pytest.raises(ExportError, match="is a folder"):
         written(built, tmp_path)
+    with pytest.raises(ExportError, match=r"mine\.html is a file"):
+        written(built, mine / "report.html")
     assert mine.read_text(encoding="utf-8") == "mine"
 
 
