@@ -24,7 +24,9 @@ _CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
 # A wide table has hundreds of columns, and these stand in a comment that a person reads.
 _COLUMNS_SHOWN = 20
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_FILE_NAME = re.compile(r"\.(jsonl?|ndjson|[ct]sv|parquet|arrow|zip|t?gz|tar|zst|xz|bz2)$")
+_LANGUAGES = ("lang", "language")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_FILE_NAME = re.compile(r"\.(jsonl?|ndjson|traj|[ct]sv|parquet|arrow|zip|t?gz|tar|zst|xz|bz2)$")
 _NO_TOKENIZER = """\
 # Name the model that is to be trained: a name of the Hugging Face hub, or a folder ("./name"). It brings the tokenizer,
 # the chat template and the end tokens.
@@ -42,7 +44,12 @@ _NO_TOKENIZER = """\
 
 @click.command()
 @click.argument("data")
-@click.option("-o", "recipe", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Recipe to write.")
+@click.option(
+    "-o",
+    "recipe",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Recipe to write.  [default: NAME-OF-THE-DATA.toml in this folder]",
+)
 @click.option("--shape", metavar="NAME", help="The layout of the rows.  [default: told by their columns]")
 @click.option(
     "--column",
@@ -51,10 +58,15 @@ _NO_TOKENIZER = """\
     metavar="OURS=THEIRS",
     help="Read a column, in place of a shape: question=q; may be repeated.",
 )
-@click.option("--tokenizer", type=click.Path(path_type=Path), help="A tokenizer's folder or file.")
+@click.option(
+    "--tokenizer",
+    type=click.Path(path_type=Path),
+    metavar="TOKENIZER",
+    help="A tokenizer's folder or file, or a model's name on the hub.",
+)
 @JSON
 def init(
-    data: str, recipe: Path, shape: str | None, columns: tuple[str, ...], tokenizer: Path | None, as_json: bool
+    data: str, recipe: Path | None, shape: str | None, columns: tuple[str, ...], tokenizer: Path | None, as_json: bool
 ) -> None:
     """Look at DATA, and write a recipe with comments that reads it.
 
@@ -65,9 +77,10 @@ def init(
     where none does, --column says which columns are read.
     `orca-recipe kinds files` lists all of them.
     """
+    place = _place(data, recipe.parent if recipe is not None else Path())
+    recipe = recipe or Path(f"{place.name}.toml")
     if recipe.exists():
-        raise SourceError(f"{recipe}: there is a file of this name; name another, or take it away")
-    place = _place(data, recipe)
+        raise SourceError(f"{recipe}: there is a file of this name; name another with -o, or take it away")
     named = _columns(columns)
     look, chosen, needed = _looked_at(place, shape, named)
     text = _text(place, recipe, chosen, look, tokenizer, needed, named)
@@ -105,14 +118,14 @@ class _Place:
     name: str
 
 
-def _place(data: str, recipe: Path) -> _Place:
-    """Locate DATA: a data set of the hub if it reads ORGANISATION/NAME, is no file's name and has no such folder here;
-    else files."""
+def _place(data: str, folder: Path) -> _Place:
+    """Locate DATA, for a recipe in some folder: a data set of the hub if it reads ORGANISATION/NAME, is no file's name
+    and has no such folder here; else files."""
     named = data.removeprefix("hf://datasets/")
     if _HUB_NAME.fullmatch(named) and not _FILE_NAME.search(named) and not Path(named).parent.exists():
         return _Place("hub", "name", named, named, _named(named.rpartition("/")[2]))
     path = Path(data)
-    written = data if "://" in data else Path(os.path.relpath(path, recipe.parent)).as_posix()
+    written = data if "://" in data else Path(os.path.relpath(path, folder)).as_posix()
     plain = next((part for part in reversed(path.parts) if not set("*?[") & set(part)), "")
     return _Place("files", "path", path, written, _named(plain.partition(".")[0] or path.resolve().name))
 
@@ -181,6 +194,7 @@ def _text(
     by_shape = f"# {look.about}\nshape = {json.dumps(shape)}\n"
     by_columns = f"columns = {{ {columns} }}\n"
     or_columns = f"# In place of a shape, columns can be named one by one: columns = {{ {columns} }}\n"
+    or_columns = or_columns if look.is_plain and not named else ""
     layout = (by_shape if shape is not None else "") + (by_columns if named else "")
     more = f" and {len(look.found) - _COLUMNS_SHOWN} more" if len(look.found) > _COLUMNS_SHOWN else ""
     found = ", ".join(one if one.isprintable() else ascii(one) for one in look.found[:_COLUMNS_SHOWN])
@@ -194,13 +208,25 @@ name = "{name}"
 kind = "{place.kind}"
 {place.option} = {written}
 {lines}{layout}# The columns of its rows: {found}{more}
-{"" if named else or_columns}# where = {{ language = "en" }}      # read only rows whose columns are so
-# on_bad_row = "reject"            # list rows that cannot be read and go on; by itself more than 1 % is an error
+{or_columns}# {_choice(look)}   # read only rows that are so
+# on_bad_row = "reject"   # list rows that cannot be read and go on; by itself more than 1 % is an error
 
 {_student(recipe, tokenizer)}
 [packing]
 row_tokens = 2048                # the longest example, and the length of the rows that are trained on
 """
+
+
+def _choice(look: Look) -> str:
+    """Write a `where` that these rows could have, as an example."""
+    language = next((name for name in _LANGUAGES if name in look.found), None)
+    if language is not None:
+        return f'where = {{ {language} = "en" }}'
+    if "messages" in look.columns or not look.found:
+        return "where = { turns = { ge = 2 } }"
+    first = look.found[0]
+    key = first if _BARE_KEY.fullmatch(first) else json.dumps(first)
+    return f"where = {{ {key} = {{ null = false }} }}"
 
 
 def _key(name: str) -> str:
@@ -214,6 +240,8 @@ def _student(recipe: Path, tokenizer: Path | None) -> str:
     """
     if tokenizer is None:
         return _NO_TOKENIZER
+    if _HUB_NAME.fullmatch(str(tokenizer)) and not tokenizer.parent.exists():
+        return f"[tokenizer]\nmodel = {json.dumps(tokenizer.as_posix())}   # brings the template and end tokens\n"
     if not tokenizer.exists():
         raise TokenizerError(f"{tokenizer}: there is no such tokenizer")
     path = json.dumps(Path(os.path.relpath(tokenizer, recipe.parent)).as_posix(), ensure_ascii=False)
@@ -258,6 +286,6 @@ def _write_new(path: Path, text: str) -> None:
         # A link fails where the name is taken; a rename would overwrite the user's file.
         os.link(aside, path)
     except FileExistsError:
-        raise SourceError(f"{path}: there is a file of this name; name another, or take it away") from None
+        raise SourceError(f"{path}: there is a file of this name; name another with -o, or take it away") from None
     finally:
         aside.unlink(missing_ok=True)

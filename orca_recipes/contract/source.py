@@ -67,14 +67,16 @@ class Look:
     """Findings in the first rows of a source: layout, columns, answers, faults.
 
     shape: the layout that they have, by name, None where none is known or several fit as well. candidates: layouts that
-    fit, best first. columns: how a recipe would say that layout. about: it in words. found: the columns that rows have.
-    rows, answered: how many were looked at, and how many of them bring an answer. beside: what some of them hold beside
-    texts, of "calls", "tools" and "thoughts". faults: what would go wrong with them, sentences.
+    fit, best first. columns: how a recipe would say that layout, all of it where is_plain. about: it in words. found:
+    the columns that rows have. rows, answered: how many were looked at, and how many of them bring an answer. beside:
+    what some of them hold beside texts, of "calls", "tools" and "thoughts". faults: what would go wrong with them,
+    sentences.
     """
 
     shape: str | None = None
     candidates: tuple[str, ...] = ()
     columns: Mapping[str, Any] = field(default_factory=dict)
+    is_plain: bool = True
     about: str = ""
     found: tuple[str, ...] = ()
     rows: int = 0

@@ -63,6 +63,20 @@ def test_a_folder_is_looked_at_as_a_file_is(tmp_path: Path):
     assert tomllib.loads((tmp_path / "r.toml").read_text())["collections"]["in"]["path"] == "in"
 
 
+def test_what_is_left_out_is_told_by_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    data(tmp_path, [{"lang": "en", **TREE}], "trees.jsonl")
+    data(tmp_path, ALPACA)
+    monkeypatch.chdir(tmp_path)
+    assert orca("init", "trees.jsonl", "--tokenizer", "some/model").exit_code == 0
+    assert tomllib.loads(Path("trees.toml").read_text())["tokenizer"] == {"model": "some/model"}
+    assert '# where = { lang = "en" }' in Path("trees.toml").read_text()
+    # Columns alone read no tree.
+    assert "In place of a shape" not in Path("trees.toml").read_text()
+    orca("init", "rows.jsonl")
+    assert "# where = { instruction = { null = false } }" in Path("rows.toml").read_text()
+    assert "name another with -o" in orca("init", "rows.jsonl").stderr
+
+
 def test_without_a_tokenizer_the_recipe_says_what_is_missing(tmp_path: Path):
     done = orca("init", data(tmp_path, ALPACA), "-o", tmp_path / "r.toml")
     assert "name its tokenizer there" in done.stdout

@@ -113,6 +113,38 @@ def test_calls_and_tools_that_glaive_spells_are_calls_and_tools(format: str):
     assert said(found)[1] == ("assistant", "So:", True, [("bash", {"command": "ls"})])
 
 
+@pytest.mark.parametrize(
+    ("chat", "why"),
+    [
+        ("USER: a\n\n\nASSISTANT: b:\nUSER: c <|endoftext|>\n\n\nUSER: d", "USER: in an answer that did not end with"),
+        ("USER: a ASSISTANT: b: ASSISTANT: c <|endoftext|>", "ASSISTANT: in an answer that did not end with"),
+        ("USER: a\nUSER: b\nASSISTANT: c", "USER: inside of a user's turn"),
+        ("USER: a\nASSISTANT: b ASSISTANT: c <|endoftext|> USER: d", "a turn goes on behind"),
+    ],
+)
+def test_marks_of_glaive_that_may_be_text_are_rejected_by_name(chat: str, why: str):
+    _, ((place, reason),) = read([{"chat": chat}], shape="glaive")
+    assert place == 1
+    assert why in reason
+
+
+def test_where_marks_of_glaive_begin_lines_others_are_text():
+    chat = "USER: What is the USER: field?\n\n\nASSISTANT: It stands before ASSISTANT: here. <|endoftext|>"
+    (found,), rejected = read([{"chat": chat}], shape="glaive")
+    assert rejected == []
+    assert [(one[0], one[1]) for one in said(found)] == [
+        ("user", "What is the USER: field?"),
+        ("assistant", "It stands before ASSISTANT: here."),
+    ]
+
+
+def test_a_reply_to_several_calls_is_rejected_by_name():
+    history = [*HISTORY[:5], {**HISTORY[5], "tool_call_ids": ["c1", "c2"]}, *HISTORY[6:]]
+    for shape, row in {"swe_agent": {"history": history}, "swe_smith": {"messages": history}}.items():
+        _, rejected = read([{**SWE_AGENT, **row} if shape == "swe_agent" else {**SWE_SMITH, **row}], shape=shape)
+        assert rejected == [(1, "messages: an item's tool_call_ids.0 is one of 2, and the others would be lost")]
+
+
 def test_what_glaive_spells_and_is_no_json_is_told():
     _, rejected = read(
         [glaive("<functioncall> bash ls"), {**glaive("x"), "system": GLAIVE_TOOLS + "{"}], shape="glaive"

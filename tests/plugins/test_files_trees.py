@@ -41,6 +41,24 @@ def test_the_best_path_goes_by_rank():
     assert spoken(rows) == [(5, ["Q", "A*", "MORE", "C*"])]
 
 
+@pytest.mark.parametrize("spelt", [str, lambda rank: f"{rank}.0"])
+def test_ranks_that_are_texts_rank(spelt):
+    rows = [{**row, "rank": None if row["rank"] is None else spelt(row["rank"])} for row in FLAT]
+    assert spoken(read(rows, shape="oasst", paths="best")[0]) == [(5, ["Q", "A*", "MORE", "C*"])]
+
+
+@pytest.mark.parametrize("rank", ["best", True, [0], float("inf")])
+def test_a_rank_that_is_no_number_is_rejected_by_name(rank):
+    kept, rejected = read([*FLAT[:2], {**FLAT[2], "rank": rank}], shape="oasst")
+    assert spoken(kept) == [(2, ["Q", "B*"])]
+    assert rejected == [(3, "tree: rank is no number")]
+
+
+def test_ranks_of_a_column_of_floats_may_be_missing():
+    rows = [{**row, "rank": float("nan") if row["rank"] is None else float(row["rank"])} for row in FLAT]
+    assert spoken(read(rows, "rows.parquet", shape="oasst", paths="best")[0]) == [(5, ["Q", "A*", "MORE", "C*"])]
+
+
 def test_the_order_of_rows_in_a_file_decides_no_more_than_places():
     rows, _ = read(FLAT[::-1], shape="oasst")
     assert sorted(["".join(texts).replace("*", "") for _, texts in spoken(rows)]) == ["QAMOREC", "QAMORED", "QB"]

@@ -7,6 +7,7 @@ rows, once they are read: a condition on a column that no row has would hold for
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 
 from orca_recipes.errors import SourceError
 from orca_recipes.recipe.drawn import unkept_columns
@@ -38,8 +39,12 @@ def refuse_unkept(bench: Bench, collection: str) -> None:
         raise SourceError(f"{'.'.join(map(str, path))}: {sentence}")
 
 
-def _kept_by_rows(read: StageFolder) -> set[str]:
-    """Collect the names of the columns that any row of a collection keeps."""
+@lru_cache(maxsize=1024)
+def _kept_by_rows(read: StageFolder) -> frozenset[str]:
+    """Collect the names of the columns that any row of a collection keeps.
+
+    Each collection asks for all of them, and what a published stage holds never changes.
+    """
     import pyarrow.compute as pc
 
     found: set[str] = set()
@@ -47,4 +52,4 @@ def _kept_by_rows(read: StageFolder) -> set[str]:
         table = read_table(batch.path)
         if "extra" in table.column_names:
             found |= set(pc.unique(pc.struct_field(pc.list_flatten(table["extra"]), "name")).to_pylist())
-    return found
+    return frozenset(found)

@@ -59,6 +59,7 @@ def looked_at(heads: Heads, wanted: Wanted | None, *, named: str | None, chosen_
         shape=shape,
         candidates=tuple(candidates),
         columns=said_columns(told, columns) if told is not None else {},
+        is_plain=told is None or told.is_plain,
         about=told.about if told is not None else "",
         found=columns,
         rows=len(rows),

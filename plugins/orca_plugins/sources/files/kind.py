@@ -87,7 +87,7 @@ class Files(Source):
     """
 
     kind: Literal["files"] = "files"
-    revision: ClassVar[int] = 6
+    revision: ClassVar[int] = 7
     path: Annotated[
         Place,
         Field(
@@ -99,8 +99,8 @@ class Files(Source):
     format: Annotated[
         Format | None,
         Field(
-            description="unset: by the name (.jsonl .ndjson .json .csv .tsv .parquet .arrow, each also with .gz, .zst, "
-            ".xz or .bz2)"
+            description="unset: by the name (.jsonl .ndjson .json .traj .csv .tsv .parquet .arrow, each also with .gz, "
+            ".zst, .xz or .bz2)"
         ),
     ] = None
     header: Annotated[

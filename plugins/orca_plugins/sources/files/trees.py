@@ -4,13 +4,14 @@ A flat file holds a message a row, which names its parent; a nested one a tree a
 answer is trained in the first of them, and is context in the others. Questions that nobody answered end no path.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import Wanted, shown
-from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Unlike, once
+from orca_plugins.sources.files.json_rows.strict_json import BadRow, Unlike, once
 from orca_plugins.sources.files.row_records import Rows
 from orca_plugins.sources.files.traces import branches
 from orca_recipes.contract.kinds import Reading
@@ -210,11 +211,22 @@ def _node(place: int, row: Mapping[str, Any], value: Any, tree: Mapping[str, str
     once(value, "tree")
     role = value.get(tree["role"])
     message = {"role": _ROLES.get(role, role) if isinstance(role, str) else role, "content": value.get(tree["text"])}
-    return Node(place, row, message, _rank(value.get(tree["rank"])))
+    return Node(place, row, message, _rank(value.get(tree["rank"]), tree["rank"]))
 
 
-def _rank(value: Any) -> float:
-    """Convert a rank to a number; a message without one sorts after the ranked ones."""
-    if isinstance(value, Digits) or (isinstance(value, Unlike) and value.is_number):
-        return float(value if isinstance(value, Digits) else value.spelling)
-    return float("inf")
+def _rank(value: Any, key: str) -> float:
+    """Convert a rank, a number or a text that spells one; a message without one sorts after the ranked ones.
+
+    Raises: BadRow for anything else, which would put a ranked message behind all others.
+    """
+    if value is None or value == "":
+        return math.inf
+    spelt = value.spelling if isinstance(value, Unlike) else value
+    try:
+        number = float(spelt) if isinstance(spelt, str) else None
+    except ValueError:
+        number = None
+    if number is None or math.isinf(number):
+        raise BadRow(f"tree: {key} is no number")
+    # What pandas wrote for a missing value.
+    return math.inf if math.isnan(number) else number

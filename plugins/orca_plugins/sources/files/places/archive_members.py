@@ -18,7 +18,7 @@ from typing import IO
 
 from orca_plugins.sources.files.columns import shown, shown_path
 from orca_plugins.sources.files.places.byte_stream import BLOCK_BYTES, said_of, unpacked
-from orca_plugins.sources.files.places.formats import compression_of_tar, is_zip
+from orca_plugins.sources.files.places.formats import compression_of_tar, is_zip, said_formats
 from orca_plugins.sources.files.places.kept_copies import kept
 from orca_recipes.contract.kinds import SourceFile
 from orca_recipes.errors import SourceError
@@ -29,6 +29,8 @@ MOST_TIMES = 200
 """How many times its own size an archive may hold: text is packed to a tenth, seldom to a fiftieth."""
 _SMALL_BYTES = 16 << 20
 """What may be unpacked whatever the ratio: it harms no machine."""
+_SAID = 3
+"""Members whose names are told where none is read."""
 
 _CLIMBS = re.compile(r"(^|[/\\])\.\.([/\\]|$)|^[/\\]|^[A-Za-z]:")
 _ZEROS = bytes(tarfile.BLOCKSIZE)
@@ -66,19 +68,22 @@ def members(archive: Path, name: str, pattern: tuple[str, ...], wish: Wish, *, w
     Raises: SourceError where there is none, or the archive is damaged, a bomb, or holds a link or a path out of it.
     """
 
+    met: list[str] = []
+
     def wanted(member: str) -> bool:
+        met.append(member)
         return _matches(PurePosixPath(member).parts, pattern or ("**", "*")) and wish(member)
 
     with said_of(archive):
         status = archive.stat()
         stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
         key = ("archive", str(archive.resolve()), *map(str, stamp), wished, *pattern)
-        folder = kept(key, lambda making: _unpack(archive, making / archive.name, wanted)) / archive.name
+        folder = kept(key, lambda making: _unpack(archive, making / archive.name, wanted, met)) / archive.name
         found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     return [SourceFile(f"{name}/{member}", folder / member) for member in sorted(found)]
 
 
-def _unpack(archive: Path, folder: Path, wanted: Wish) -> None:
+def _unpack(archive: Path, folder: Path, wanted: Wish, met: Sequence[str]) -> None:
     where = shown_path(archive)
     weighed = _Weighed(where, archive.stat().st_size)
     taken: set[str] = set()
@@ -96,7 +101,11 @@ def _unpack(archive: Path, folder: Path, wanted: Wish) -> None:
     except _DAMAGED as fault:
         raise SourceError(f"{where}: this archive is damaged ({shown(str(fault))})") from fault
     if not taken:
-        raise SourceError(f"{where}: no member of this archive matches, or none is of a known format")
+        held = f"it holds {', '.join(map(shown, met[:_SAID]))}{' and more' if len(met) > _SAID else ''}"
+        raise SourceError(
+            f"{where}: no member of this archive matches, or none is of a known format ({said_formats()}); "
+            f"{held if met else 'it holds no file'}"
+        )
 
 
 def _of_zip(archive: Path, wanted: Wish, weighed: _Weighed) -> Iterator[tuple[str, IO[bytes]]]:

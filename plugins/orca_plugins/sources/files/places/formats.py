@@ -10,6 +10,8 @@ FORMATS: dict[str, Format] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "json",
+    # What SWE-agent writes: one JSON object a file.
+    ".traj": "json",
     ".csv": "csv",
     ".tsv": "tsv",
     ".parquet": "parquet",

@@ -19,7 +19,7 @@ from orca_plugins.sources.files.json_rows.strict_json import (
     once,
 )
 from orca_plugins.sources.files.turns.items_as_messages import messages_of_items
-from orca_plugins.sources.files.turns.message_keys import flags_of
+from orca_plugins.sources.files.turns.message_keys import ASSISTANT, flags_of
 from orca_plugins.sources.files.turns.tagged_texts import untagged
 from orca_plugins.sources.files.turns.tool_values import without_nulls
 from orca_plugins.sources.files.turns.turn_columns import turns_type
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 _NO_LIST = "messages: text that spells no list of messages in JSON"
 _QUOTED = re.compile(r":\s*'(?P<arguments>\s*\{.*\}\s*)'(?=\s*\}\s*$)", re.DOTALL)
 """Arguments of a call whose JSON stands in single quotes, which JSON does not know."""
-_END = re.compile(r"\s*<\|endoftext\|>\s*$")
+_END = "<|endoftext|>"
+"""What answers of a text with marks end with, in most such data."""
 
 
 def is_spelt(value: Any) -> bool:
@@ -105,7 +106,7 @@ def _parted(pair: Any, question: str, answer: str, wanted: Wanted) -> Iterator[A
 def _marked(text: str, wanted: Wanted) -> Iterator[dict[str, Any]]:
     """Yield the turns of a text with a mark before each.
 
-    Raises: BadRow where something stands before the first.
+    Raises: BadRow where something stands before the first, or where a mark may be text as well.
     """
     marks = wanted.marks
     # The longest first, or a mark that begins another would win over it.
@@ -114,10 +115,21 @@ def _marked(text: str, wanted: Wanted) -> Iterator[dict[str, Any]]:
     if not found or text[: found[0].start()].strip():
         listed = ", ".join(shown(mark) for mark in marks)
         raise BadRow(f"messages: a text that does not begin with one of {listed}")
-    for number, mark in enumerate(found):
-        end = found[number + 1].start() if number + 1 < len(found) else len(text)
-        said = _END.sub("", text[mark.end() : end]).strip()
-        yield {"role": marks[mark.group()], **_with_call(said, wanted.calls_after)}
+    on_lines = [mark for mark in found[1:] if not text[text.rfind("\n", 0, mark.start()) + 1 : mark.start()].strip()]
+    found = [found[0], *(on_lines or found[1:])]  # where marks begin lines, those inside of a line are text
+    before, has_end = None, False
+    for mark, end in zip(found, [*(mark.start() for mark in found[1:]), len(text)], strict=True):
+        role, said = marks[mark.group()], text[mark.end() : end].strip()
+        if before == role == "user":
+            raise BadRow(f"messages: {shown(mark.group())} inside of a user's turn, which may be text or another turn")
+        if before == ASSISTANT and role in (ASSISTANT, "user") and not has_end and _END in text:
+            raise BadRow(f"messages: {shown(mark.group())} in an answer that did not end with {_END}, as others do")
+        has_end = said.endswith(_END)
+        said = said.removesuffix(_END).strip()
+        if _END in said:
+            raise BadRow(f"messages: a turn goes on behind {_END}")
+        before = role
+        yield {"role": role, **_with_call(said, wanted.calls_after)}
 
 
 def _with_call(text: str, mark: str | None) -> dict[str, Any]:
