@@ -2,6 +2,7 @@
 
 import random
 import re
+import unicodedata
 
 import numpy as np
 import polars as pl
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orca_plugins.filters._words import Manner, Words, jaccard, normal, words, words_of
+from orca_plugins.filters._words import _MAY_CHANGE, Manner, Words, jaccard, normal, words, words_of
 from orca_plugins.filters.decontaminate import Decontaminate
 from orca_plugins.filters.near_duplicates import NearDuplicates
 from tests.bench.planted import pairs
@@ -151,3 +152,16 @@ def test_sums_of_numbers_stand_everywhere_and_tell_of_nothing():
 def test_runs_of_a_text_that_is_short_are_one():
     assert isinstance(found := words(pl.Series(["a b", "", "a b c d"]), "spaced").runs(3), Words)
     assert np.diff(found.starts).tolist() == [1, 0, 2]
+
+
+def test_letters_that_are_not_normalized_are_normal():
+    letters = pl.Series([chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000])
+    stable = letters.filter(~letters.str.contains(_MAY_CHANGE)).to_list()
+    assert "é" in stable
+    assert "”" in stable
+    assert all(unicodedata.is_normalized("NFKC", letter) for letter in stable)
+    # None joins the letter before it either, as an accent does.
+    spelt = [unicodedata.decomposition(letter).split() for letter in letters]
+    joining = {chr(int(parts[1], 16)) for parts in spelt if len(parts) == 2 and not parts[0].startswith("<")}
+    assert not joining & set(stable)
+    assert not any(unicodedata.combining(letter) for letter in stable)

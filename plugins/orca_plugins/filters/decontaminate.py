@@ -7,10 +7,10 @@ still has a run to match. Every match is verified on the words themselves.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby, zip_longest
+from itertools import compress, groupby, zip_longest
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import numpy as np
@@ -117,8 +117,10 @@ class Decontaminate(Comparison):
         forms = frozenset(shared.tolist())
         # Numbers of runs first: words are compared in Python, which would take hours for all pairs that share a run.
         promising = np.flatnonzero(self._is_promising(own, others, shared)).tolist()
-        texts = {number: _Text(own, number) for number in own.used(promising)}
-        items = {number: _Item(others, number, self._run, forms) for number in others.used(promising)}
+        texts = {number: _Text(*spelt) for number, spelt in own.spelt(promising)}
+        items = {
+            number: _Item(*spelt, others.runs_of(number), self._run, forms) for number, spelt in others.spelt(promising)
+        }
         for pair in promising:
             asked, told = (items[number] for number in others.texts[:, pair].tolist())
             looked_for = [asked] + ([told] if len(told.words) >= self.ngram else [])
@@ -219,17 +221,23 @@ class _Side:
         found = words(plain, "plain")
         return cls(numbers.reshape(2, -1), raw, plain, np.diff(found.starts), found.headed(run, _FEWEST))
 
-    def used(self, pairs: Sequence[int]) -> list[int]:
-        """List the numbers of the texts of the given pairs, sorted, each once."""
-        return sorted({int(number) for number in self.texts[:, pairs].ravel()})
+    def spelt(self, pairs: Sequence[int]) -> Iterator[tuple[int, tuple[str, str]]]:
+        """Yield the number of each text of the given pairs, once, with the text as it is and as `normal` gives it."""
+        used = once(self.texts[:, pairs].ravel())
+        # Taken at once: a Series gives out one text in the time of a hundred.
+        yield from zip(used.tolist(), zip(self.raw.gather(used), self.normal.gather(used), strict=True), strict=True)
+
+    def runs_of(self, number: int) -> list[int]:
+        """List the numbers of a text's runs."""
+        return [int(run) for run in self.runs.numbers[self.runs.starts[number] : self.runs.starts[number + 1]]]
 
 
 class _Text:
     """A text of a conversation, its words and its runs."""
 
-    def __init__(self, side: _Side, number: int) -> None:
-        self.text: str = side.raw[number]
-        self.words = words_of(side.normal[number], "plain")
+    def __init__(self, raw: str, plain: str) -> None:
+        self.text = raw
+        self.words = words_of(plain, "plain")
         self._runs: dict[int, frozenset[tuple[str, ...]]] = {}
 
     def runs_of(self, size: int) -> frozenset[tuple[str, ...]]:
@@ -254,17 +262,16 @@ class _Item:
     and that have letters in half of their words, for sums of numbers stand everywhere.
     """
 
-    def __init__(self, side: _Side, number: int, run: int, shared: frozenset[int]) -> None:
-        self.words = words_of(side.normal[number], "plain")
+    def __init__(self, raw: str, plain: str, numbers: Sequence[int], run: int, shared: frozenset[int]) -> None:
+        self.words = words_of(plain, "plain")
         self.least = run
         self.run = min(run, max(len(self.words) // 2, 1))
         self.order = _runs(self.words, self.run)
-        numbers = side.runs.numbers[side.runs.starts[number] : side.runs.starts[number + 1]].tolist()
         is_form = [self.run == run and number in shared for number in numbers]
         wordy = np.cumsum([0, *map(str.isalpha, self.words)])
         is_wordy = 2 * (wordy[self.run :] - wordy[: -self.run]) >= self.run
         self.is_own = [bool(wordy) and not form for wordy, form in zip_longest(is_wordy, is_form[: len(is_wordy)])]
-        self._raw: str = side.raw[number]
+        self._raw = raw
 
     @cached_property
     def marks(self) -> list[str] | None:
@@ -295,8 +302,11 @@ def _runs(found: Sequence[str], size: int) -> list[tuple[str, ...]]:
 
 def _covered(runs: Sequence[bool], size: int) -> int:
     """Count the words covered by the runs marked true."""
-    at = np.flatnonzero(runs)
-    return size + int(np.minimum(np.diff(at), size).sum()) if len(at) else 0
+    covered = end = 0
+    for at in compress(range(len(runs)), runs):
+        covered += size if at >= end else at + size - end
+        end = at + size
+    return covered
 
 
 def _stands_in(part: Sequence[str], whole: Sequence[str]) -> bool:
