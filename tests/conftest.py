@@ -2,8 +2,10 @@
 
 import importlib
 import os
+import shutil
 import signal
 import tarfile
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,12 @@ from tests.servers.objects import CREDENTIALS, new_bucket, serving_objects
 # How fast inputs are made is the machine's matter, as a deadline is.
 settings.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+_MEMORY = Path("/dev/shm")
+_ENOUGH = 12 << 30
+if "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ENOUGH:
+    # A build waits fifty times until its files are on the disk, and no test takes the machine's power away.
+    tempfile.tempdir = os.environ["TMPDIR"] = str(_MEMORY)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has its background jobs ignore Ctrl-C, and so would everything that tests start and interrupt.
