@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from orca_recipes.errors import BucketError, ObjectsError, PluginError
 from orca_recipes.objects.address import Address, address_of
@@ -34,8 +34,8 @@ _FIRST_TRIES = 3
 """How often the first request to a place is tried again: a name that is wrong is told within a second."""
 _WHOLE_TRIES = 3
 """How often a whole transfer is begun anew, when it broke beyond what the library tries again by itself."""
-# S3 takes no part below 5 MiB but the last. Parts on their way are held in memory: these two bound it.
-_PART_BYTES = 8 * 2**20
+PART_BYTES = 8 * 2**20
+"""How much goes up in one request. S3 takes no part below 5 MiB but the last; parts on their way are held in memory."""
 _PARTS_AT_ONCE = 4
 
 
@@ -180,31 +180,40 @@ class Objects:
         """Write an object, whatever is there. Raises: BucketError, ObjectsError."""
         self._put(key, data, mode="overwrite")
 
-    def upload(self, key: str, path: Path) -> None:
+    def upload(self, key: str, path: Path, *, allowed: Callable[[], None] = lambda: None) -> None:
         """Write a file as an object, in several parts where it is large; nothing is there before all is.
 
+        Args:
+            allowed: called before each part and once all are read; what it raises leaves nothing there.
         Raises: BucketError, ObjectsError; OSError where the file cannot be read.
         """
         import obstore
 
-        size = path.stat().st_size
+        def parts(file: BinaryIO) -> Iterator[bytes]:
+            while part := file.read(PART_BYTES):
+                allowed()
+                yield part
+            allowed()
+
+        if path.stat().st_size <= PART_BYTES:
+            allowed()
+            self.put(key, path.read_bytes())
+            return
         for tried in range(1, _WHOLE_TRIES + 1):
             try:
                 with told_plainly(self.address / key, "written"), path.open("rb") as file:
                     obstore.put(
                         self._store(makes=True),
                         key,
-                        file,
+                        parts(file),
                         mode="overwrite",
-                        chunk_size=_PART_BYTES,
+                        chunk_size=PART_BYTES,
                         max_concurrency=_PARTS_AT_ONCE,
                     )
                 return
+            # Where the answer to the last request was lost, the upload is no longer known: FileNotFoundError. What is
+            # there may be ours or an older object of the same size, so all goes up again.
             except (ObjectsError, FileNotFoundError):
-                # The answer to the last request may have been lost, and with it that all is there.
-                there = self.head(key)
-                if there is not None and there.bytes == size:
-                    return
                 if tried == _WHOLE_TRIES:
                     raise
 

@@ -12,13 +12,14 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from orca_recipes.errors import BuildError, DamagedShard, ObjectsError
 from orca_recipes.json_text import json_value
 from orca_recipes.objects.address import Address, is_address
 from orca_recipes.objects.copies import Copy, PromisedFile, cache_of, copy_of, side_by_side
-from orca_recipes.objects.objects import Objects
+from orca_recipes.objects.objects import PART_BYTES, Objects
 from orca_recipes.shards.manifest import NAME, Manifest, read_manifest
 from orca_recipes.store.claims import Say
 from orca_recipes.store.leases import Leases, lease_seconds
@@ -118,10 +119,6 @@ class SharedBuild:
                 ) from None
 
     def _send(self, leases: Leases) -> None:
-        def sent(path: str) -> None:
-            _refuse_lapsed(leases)
-            self.objects.upload(path, self.directory / path)
-
         manifest = read_manifest(self.directory)
         files = _files(manifest)
         older = self._refuse_foreign(files)
@@ -129,15 +126,38 @@ class SharedBuild:
         _refuse_lapsed(leases)
         # No reader may take the older manifest for that of the files that come now.
         self.objects.delete([NAME])
-        side_by_side(sent, list(files))
+        side_by_side(lambda path: self._send_file(path, path in older, leases), list(files))
+        for path in sorted(older - files.keys()):
+            _refuse_lapsed(leases)
+            self.objects.delete([path])
         _refuse_lapsed(leases)
-        self.objects.delete(sorted(older - files.keys()))
         if not self.objects.create(NAME, (self.directory / NAME).read_bytes()):
-            raise BuildError(
-                f"{self.address}: another build was written there at the same time; choose another with --out"
-            )
+            raise self._not_alone()
         self.objects.delete([_SENDING])
         self._keep(manifest)
+
+    def _send_file(self, path: str, is_there: bool, leases: Leases) -> None:
+        """Write a file at the address in place of an older one, and of no other's that came there meanwhile.
+
+        One that goes up in a single request is written on condition of what was there; of a larger one the lease is
+        looked at until all parts are read. A folder knows no such conditions.
+        Raises: _Lapsed, BuildError where another came; BucketError, ObjectsError.
+        """
+        file = self.directory / path
+        if file.stat().st_size > PART_BYTES or self.address.scheme == "file":
+            self.objects.upload(path, file, allowed=partial(_refuse_lapsed, leases))
+            return
+        seen = self.objects.head(path) if is_there else None
+        _refuse_lapsed(leases)
+        data = file.read_bytes()
+        if not (self.objects.create(path, data) if seen is None else self.objects.replace(path, data, seen)):
+            _refuse_lapsed(leases)
+            raise self._not_alone()
+
+    def _not_alone(self) -> BuildError:
+        return BuildError(
+            f"{self.address}: another build was written there at the same time; choose another with --out"
+        )
 
     def _manifest_there(self) -> bytes | None:
         if self.objects.head(NAME) is None:
@@ -146,7 +166,8 @@ class SharedBuild:
         return self.objects.get(NAME)
 
     def _refuse_foreign(self, coming: Mapping[str, PromisedFile]) -> set[str]:
-        """Return the files of an older or half-sent build at the address, and refuse any foreign file.
+        """Return the files of an older or half-sent build at the address, and what stands in the place of those to
+        come; refuse any foreign file.
 
         Raises: BuildError where others are there, naming them.
         """
@@ -158,7 +179,7 @@ class SharedBuild:
         if foreign:
             told = ", ".join(foreign[:_NAMED]) + (" and more" if len(foreign) > _NAMED else "")
             raise BuildError(f"{self.address} holds what no build wrote: {told}; choose another address with --out")
-        return older & there
+        return (older | coming.keys()) & there
 
     def _copy(self) -> Copy:
         copy = copy_of(self.directory)

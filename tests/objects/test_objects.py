@@ -5,7 +5,9 @@ import pickle
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import obstore
 import pytest
 
 from orca_recipes.errors import BucketError, ObjectsError
@@ -59,6 +61,40 @@ def test_a_large_file_goes_up_in_parts_and_comes_back(objects: Objects, tmp_path
     objects.fetch("large", tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == data
     assert objects.get_range("large", 9 * 2**20 - 3, 9 * 2**20) == data[-3:]
+
+
+def test_an_upload_that_is_no_longer_allowed_leaves_what_was_there(objects: Objects, tmp_path: Path):
+    (tmp_path / "large").write_bytes(os.urandom(9 * 2**20))
+    objects.put("large", b"older")
+    asked: list[None] = []
+
+    def allowed() -> None:
+        asked.append(None)
+        if len(asked) == 3:
+            raise KeyError("lapsed")
+
+    with pytest.raises(KeyError, match="lapsed"):
+        objects.upload("large", tmp_path / "large", allowed=allowed)
+    assert objects.get("large") == b"older"
+    assert [one.key for one in objects.listed()] == ["large"]
+
+
+def test_an_upload_that_failed_is_not_taken_for_done_by_an_older_object_of_its_size(
+    objects: Objects, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    older, newer = os.urandom(9 * 2**20), os.urandom(9 * 2**20)
+    (tmp_path / "large").write_bytes(newer)
+    objects.put("large", older)
+    put, faults = obstore.put, [FileNotFoundError("no such upload")]
+
+    def failing_first(*args: Any, **options: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return put(*args, **options)
+
+    monkeypatch.setattr(obstore, "put", failing_first)
+    objects.upload("large", tmp_path / "large")
+    assert objects.get("large") == newer
 
 
 def test_what_is_not_there_or_another_by_now_is_told(objects: Objects, tmp_path: Path):

@@ -155,6 +155,34 @@ def test_who_slept_past_its_lease_claims_the_address_anew_before_it_writes(
         shared.send(leases, quiet)
 
 
+def test_a_file_on_its_way_while_its_builder_sleeps_past_its_lease_replaces_no_other_builds(
+    recipe: Path, bucket: str, host, monkeypatch: pytest.MonkeyPatch
+):
+    store, out = f"s3://{bucket}/store", f"s3://{bucket}/out"
+    asleep, others = at(recipe, store, out), []
+
+    def killed(_: Leases) -> None:
+        raise KeyboardInterrupt
+
+    def create(self: Objects, key: str, data: bytes) -> bool:
+        if key.endswith(".idx") and not others:
+            host("second")
+            with monkeypatch.context() as patched:
+                patched.setattr(Leases, "is_alive", lambda *_: False)
+                others.append(build(at(recipe, store, out, "output.shard_tokens=8192"), Heard()))
+            monkeypatch.setattr(Leases, "has_lapsed", property(lambda _: True))
+            # It ends before it can make good what it did.
+            monkeypatch.setattr(Leases, "drop", killed)
+        return created(self, key, data)
+
+    created = Objects.create
+    monkeypatch.setattr(Objects, "create", create)
+    with pytest.raises(KeyboardInterrupt):
+        build(asleep, Heard())
+    build(asked(recipe, "output.shard_tokens=8192"), Heard())
+    assert promised(looked_at(out, whole=True)) == promised(recipe.parent / "out")
+
+
 def test_in_spite_of_faults_in_one_of_twenty_requests_the_bytes_are_the_same(
     recipe: Path, bucket: str, host, monkeypatch: pytest.MonkeyPatch
 ):
