@@ -41,18 +41,24 @@ class Address:
 
 
 def is_address(text: str) -> bool:
-    """Tell whether a text is meant as an address, and not as a path: it begins with a scheme and two slashes."""
-    scheme, separator, _ = text.partition("://")
-    return bool(separator) and scheme.isalnum()
+    """Tell whether a text is meant as an address, and not as a path: it begins with a scheme and two slashes.
+
+    One of our schemes with one slash is meant so too: no folder `s3:` is made of a slip.
+    """
+    scheme, _, rest = text.partition(":")
+    return (scheme.isalnum() and rest.startswith("//")) or (scheme.lower() in SCHEMES and rest.startswith("/"))
 
 
 def address_of(text: str) -> Address:
     """Read an address. Raises: BucketError, without what may be secret in it."""
-    scheme = text.partition("://")[0].lower()
+    scheme, _, rest = text.partition(":")
+    scheme = scheme.lower()
     if scheme not in SCHEMES:
         raise BucketError(
             f"{scheme}://: no such kind of address; use one of {', '.join(f'{one}://' for one in SCHEMES)}"
         )
+    if not rest.startswith("//"):
+        raise BucketError(f"{scheme}:/: an address begins with two slashes; write {scheme}://NAME/PATH")
     try:
         parts = urlsplit(text)
         host = parts.netloc.rpartition("@")[2]
@@ -63,6 +69,12 @@ def address_of(text: str) -> Address:
         raise BucketError(
             f"{scheme}://{host}: an address may hold no user and no password; "
             "leave them out and set the credentials in the environment"
+        )
+    # A password with a slash in it hides the sign behind it, and stands in what looks like bucket and path.
+    if ":" in host and scheme in _BUCKETS:
+        raise BucketError(
+            f"{scheme}://: no bucket's name holds a colon; where a user and a password stand there, leave them out and "
+            "set the credentials in the environment"
         )
     # Of an object's name these may be part; in addresses that people copy they begin what signs a request.
     if parts.query or parts.fragment:

@@ -59,6 +59,7 @@ class Leases:
         self._objects, self.lease_seconds = objects, lease_seconds
         self._changing = threading.RLock()
         self._names: set[str] = set()
+        self._claims: dict[str, dict[str, str]] = {}
         self._beating: _Beating | None = None
 
     @property
@@ -102,6 +103,23 @@ class Leases:
         with self._holding(f"claims/{folder}.json", say, sentence):
             yield
 
+    def holds(self, folder: str) -> bool:
+        """Tell whether a claim of ours is ours still. After a lapse it is claimed anew, unless another took it over."""
+        key = f"claims/{folder}.json"
+        with self._changing:
+            if not self.has_lapsed:
+                return True
+            assert self._beating is not None
+            self._beating.begin_anew()
+            seen, claim = self._objects.head(key), self._claim()
+            is_ours = seen is not None and self._told(key) == self._claims.get(key)
+            # It is another object from now on: whoever took us for dead and saw the last one cannot replace it.
+            if seen is not None and is_ours and self._objects.replace(key, json.dumps(claim).encode(), seen):
+                self._claims[key] = claim
+                return True
+            self._beating.lose()
+            return False
+
     @contextmanager
     def door(self, say: Say) -> Iterator[None]:
         """Keep builders from beginning to need something."""
@@ -136,20 +154,25 @@ class Leases:
 
     @contextmanager
     def _holding(self, key: str, say: Say, sentence: str) -> Iterator[None]:
-        # With a token of its own, a claim that another took over is never deleted as ours.
-        mine = {"builder": self.builder, "host": platform.node(), "claim": secrets.token_hex(8)}
-        data = json.dumps(mine).encode()
+        claim = self._claim()
+        data = json.dumps(claim).encode()
         while not self._objects.create(key, data):
             seen = self._wait(key, say, sentence)
             if seen is not None and self._objects.replace(key, data, seen):
                 break
+        self._claims[key] = claim
         try:
             yield
         finally:
+            claim = self._claims.pop(key)
             # One that was taken over meanwhile is another's. What cannot be removed ends with our lease.
             with suppress(OrcaError):
-                if self._told(key) == mine:
+                if self._told(key) == claim:
                     self._objects.delete([key])
+
+    def _claim(self) -> dict[str, str]:
+        """Make a claim of ours, with a token of its own: one that another took over is never deleted as ours."""
+        return {"builder": self.builder, "host": platform.node(), "claim": secrets.token_hex(8)}
 
     def _wait(self, key: str, say: Say, sentence: str) -> ObjectFacts | None:
         """Wait until a claim is gone (None) or its builder is dead: then the claim as it was seen."""
@@ -248,6 +271,14 @@ class _Beating:
         if self._written is not None and time.clock_gettime(_CLOCK) - self._written > self._lease_seconds:
             self._is_late = True
 
+    def begin_anew(self) -> None:
+        """Write our record and forget that it was late; what lapses afterwards is seen. Raises: as `tell`."""
+        self._write(anew=True)
+
+    def lose(self) -> None:
+        """Count as late from now on."""
+        self._is_late = True
+
     def end(self) -> None:
         """Write no more, and remove the record; what cannot be removed counts for nothing when the lease is over."""
         if not self._ended.is_set():
@@ -260,7 +291,7 @@ class _Beating:
             with suppress(OrcaError):
                 self._write()
 
-    def _write(self) -> None:
+    def _write(self, *, anew: bool = False) -> None:
         record = {"folders": self._names, "host": platform.node(), "lease_seconds": self._lease_seconds}
         with self._writing:
             if self._ended.is_set():
@@ -269,6 +300,8 @@ class _Beating:
             began = time.clock_gettime(_CLOCK)
             self._objects.put(self._key, json.dumps(record).encode())
             self._written = began
+            if anew:
+                self._is_late = False
             seen = self._objects.head(self._key)
             if seen is not None:
                 self._clock = (seen.modified, time.clock_gettime(_CLOCK))

@@ -27,6 +27,7 @@ from orca_recipes.store.leases import Leases, lease_seconds
 _OURS = ".orca-recipe"
 # Names the files of a sending that was killed, so that the next one knows them as a build's.
 _SENDING = f"{_OURS}/sending.json"
+_CLAIM = "build"
 _NAMED = 3
 # Nearly all bytes of a build, and most commands read few of them.
 _LARGE = (".bin", ".idx", ".parquet")
@@ -87,7 +88,7 @@ class SharedBuild:
         leases = Leases(Objects(self.address / _OURS), lease_seconds())
         try:
             leases.add([], say)
-            with leases.claimed("build", say, f"waiting for another build, which writes {self.address}"):
+            with leases.claimed(_CLAIM, say, f"waiting for another build, which writes {self.address}"):
                 leases.forget_dead()
                 self._refuse_foreign({})
                 yield leases
@@ -97,7 +98,7 @@ class SharedBuild:
     def send(self, leases: Leases, say: Say) -> None:
         """Publish the build that lies in the copy; within `claimed`, which gives the leases.
 
-        Who slept past its lease claims the address anew: another may be writing there.
+        Who slept past its lease goes on where nobody took the address over, and else waits for who did.
         Raises: BuildError where another build came there all the same; BucketError, ObjectsError.
         """
         try:
@@ -114,8 +115,8 @@ class SharedBuild:
                 self._send(anew)
             except _Lapsed:
                 raise BuildError(
-                    f"{self.address}: nothing was heard of this build there for longer than its lease, twice, and "
-                    "another may write there in its place; what was finished is kept: run the same command again"
+                    f"{self.address}: nothing was heard of this build there for longer than its lease, and another "
+                    "took its place, twice; what was finished is kept: run the same command again"
                 ) from None
 
     def _send(self, leases: Leases) -> None:
@@ -190,11 +191,11 @@ class SharedBuild:
 
 
 class _Lapsed(Exception):
-    """Nothing was heard of us for a lease: who goes on writes into what another published meanwhile."""
+    """Nothing was heard of us for a lease and another took the address over: who goes on writes into its build."""
 
 
 def _refuse_lapsed(leases: Leases) -> None:
-    if leases.has_lapsed:
+    if not leases.holds(_CLAIM):
         raise _Lapsed
 
 

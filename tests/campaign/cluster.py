@@ -102,13 +102,13 @@ def cluster(file: Path | None, recipe: str, rounds: int, verbs: tuple[str, ...],
             if (not verbs or verb in verbs) and (not only or any(word in what for word in only)):
                 rows.append(trial(world))
                 click.echo(json.dumps(asdict(rows[-1])), err=True)
+                _keep(rows, file)
         if not verbs and (not only or "answers" in only):
             rows += _collections_killed(Path(folder), world)
         if not verbs and (not only or "undisturbed" in only):
             rows += _undisturbed(Path(folder), world)
+    _keep(rows, file)
     _tell(rows)
-    if file is not None:
-        file.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
     sys.exit(0 if all(row.is_survived for row in rows) else 1)
 
 
@@ -323,6 +323,12 @@ def _undisturbed(folder: Path, world: _World) -> Iterator[Kill]:
             faults = [f"the build failed: {done.stderr}"] if done.returncode else []
             outcome = _Outcome("undisturbed", True, faults, told=name)
             yield _judged(replace(world, promised=promised), other, "all", outcome, time.monotonic() - began)
+
+
+def _keep(rows: Sequence[Kill], file: Path | None) -> None:
+    """Write the rows that there are, after each trial: all of them take hours."""
+    if file is not None:
+        file.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
 
 
 def _tell(rows: Sequence[Kill]) -> None:

@@ -69,7 +69,7 @@ class RayNodes(AbstractContextManager["RayNodes"]):
     """
 
     def __init__(self, nodes: int, *, cpus: int = 1, environment: Mapping[str, str] | None = None) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp")
+        self._folder = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True)
         quiet = {"RAY_TMPDIR": self._folder.name, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         quiet |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "PYTHONSAFEPATH": "1", "RAY_worker_niceness": "0"}
         self._process = subprocess.Popen(

@@ -18,6 +18,7 @@ def test_an_address_is_a_scheme_a_bucket_and_a_path():
 
 def test_a_path_is_no_address():
     assert is_address("s3://b/x")
+    assert is_address("s3:/b/x")
     assert not is_address("build/x")
     assert not is_address("C:/x")
 
@@ -29,6 +30,9 @@ def test_a_path_is_no_address():
         ("s3:///x", "names no bucket"),
         ("s3://me:hush@b/x", "no user and no password"),
         ("https://me:hush@b/x", "no user and no password"),
+        ("s3://me:hush/very+secret@b/x", "no bucket's name holds a colon"),
+        ("https://me:hush/very+secret@b/x", "is no address"),
+        ("s3:/me:hush@b/x", "begins with two slashes; write s3://NAME/PATH"),
         ("https://b/x?X-Amz-Signature=hush", "no ? and no #"),
         ("file://b/x", "file:///b/x"),
         ("s3://b/a//x", "no empty part"),

@@ -18,6 +18,7 @@ from orca_recipes.front.recipe import load_recipe
 from orca_recipes.objects.objects import Objects
 from orca_recipes.recipe.load import load_recipe as read_recipe
 from orca_recipes.run.build import Asked, build
+from orca_recipes.store import shared_build as sending
 from orca_recipes.store.claims import quiet
 from orca_recipes.store.leases import Leases
 from orca_recipes.store.shared_build import build_place, looked_at, shared_build
@@ -127,7 +128,7 @@ def test_a_build_whose_sending_was_cut_off_is_none_and_is_finished_by_the_next(
     }
 
 
-def test_who_slept_past_its_lease_claims_the_address_anew_before_it_writes(
+def test_who_lost_the_address_while_it_slept_claims_it_anew_before_it_writes(
     recipe: Path, bucket: str, host, monkeypatch: pytest.MonkeyPatch
 ):
     out = f"s3://{bucket}/out"
@@ -136,22 +137,18 @@ def test_who_slept_past_its_lease_claims_the_address_anew_before_it_writes(
     assert shared is not None
     before = {one.key: one.modified for one in shared.objects.listed()}
     claims = Objects.at(f"{out}/.orca-recipe")
-    lapsed = [False, True]
-
-    def has_lapsed(leases: Leases) -> bool:
-        return lapsed.pop() if lapsed else False
-
-    monkeypatch.setattr(Leases, "has_lapsed", property(has_lapsed))
+    held = [True, False]
+    monkeypatch.setattr(Leases, "holds", lambda *_: held.pop() if held else True)
     with shared.claimed(quiet) as leases:
         assert len(claims.listed("claims")) == 1
         shared.send(leases, quiet)
         # The older claim is gone with the new one, and what stands there already is not written again.
         assert claims.listed("claims") == []
     assert {one.key: one.modified for one in shared.objects.listed()} == before
-    monkeypatch.setattr(Leases, "has_lapsed", property(lambda _: True))
+    monkeypatch.setattr(Leases, "holds", lambda *_: False)
     # Another build's, as far as this one can tell.
     shared.objects.put("manifest.json", shared.objects.get("manifest.json") + b"\n")
-    with shared.claimed(quiet) as leases, pytest.raises(BuildError, match="longer than its lease, twice"):
+    with shared.claimed(quiet) as leases, pytest.raises(BuildError, match="another took its place, twice"):
         shared.send(leases, quiet)
 
 
@@ -159,17 +156,18 @@ def test_a_file_on_its_way_while_its_builder_sleeps_past_its_lease_replaces_no_o
     recipe: Path, bucket: str, host, monkeypatch: pytest.MonkeyPatch
 ):
     store, out = f"s3://{bucket}/store", f"s3://{bucket}/out"
-    asleep, others = at(recipe, store, out), []
+    asleep, others = at(recipe, store, out), list[str]()
 
     def killed(_: Leases) -> None:
         raise KeyboardInterrupt
 
     def create(self: Objects, key: str, data: bytes) -> bool:
         if key.endswith(".idx") and not others:
-            host("second")
+            others.append("second")
+            host(others[0])
             with monkeypatch.context() as patched:
                 patched.setattr(Leases, "is_alive", lambda *_: False)
-                others.append(build(at(recipe, store, out, "output.shard_tokens=8192"), Heard()))
+                build(at(recipe, store, out, "output.shard_tokens=8192"), Heard())
             monkeypatch.setattr(Leases, "has_lapsed", property(lambda _: True))
             # It ends before it can make good what it did.
             monkeypatch.setattr(Leases, "drop", killed)
@@ -177,6 +175,8 @@ def test_a_file_on_its_way_while_its_builder_sleeps_past_its_lease_replaces_no_o
 
     created = Objects.create
     monkeypatch.setattr(Objects, "create", create)
+    # A sleeper sleeps with all of its threads.
+    monkeypatch.setattr(sending, "side_by_side", lambda function, items: list(map(function, items)))
     with pytest.raises(KeyboardInterrupt):
         build(asleep, Heard())
     build(asked(recipe, "output.shard_tokens=8192"), Heard())

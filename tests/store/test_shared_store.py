@@ -12,6 +12,8 @@ from blake3 import blake3
 from orca_recipes.errors import BucketError, NoStore, ObjectsError, StoreError
 from orca_recipes.objects.objects import Objects
 from orca_recipes.shards.digests import json_digest
+from orca_recipes.store.claims import quiet
+from orca_recipes.store.leases import Leases
 from orca_recipes.store.shared_stage import at_hand
 from orca_recipes.store.shared_store import SharedStore, shared_root, store_at, store_name
 from orca_recipes.store.stage_folder import PartWriter
@@ -121,6 +123,27 @@ def test_who_lost_its_lease_and_wakes_leaves_the_claim_of_who_took_it_over(hosts
         hosts.objects.put(f"claims/{name}.json", b'{"builder": "another"}')
         folder.finish([], {"out": 0})
     assert json.loads(hosts.objects.get(f"claims/{name}.json")) == {"builder": "another"}
+
+
+def test_who_lapsed_claims_anew_what_nobody_took_and_shuts_out_who_took_it_for_dead(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+):
+    leases, clock = Leases(hosts.objects), time.clock_gettime
+    with leases.claimed("build", quiet, ""):
+        seen = hosts.objects.head("claims/build.json")
+        assert seen is not None
+        monkeypatch.setattr(time, "clock_gettime", lambda of: clock(of) + 2 * leases.lease_seconds)
+        assert leases.has_lapsed
+        assert leases.holds("build")
+        assert not leases.has_lapsed
+        assert not hosts.objects.replace("claims/build.json", b'{"builder": "another"}', seen)
+        monkeypatch.setattr(time, "clock_gettime", lambda of: clock(of) + 4 * leases.lease_seconds)
+        hosts.objects.put("claims/build.json", b'{"builder": "another"}')
+        assert not leases.holds("build")
+        # It stays lost, whatever is heard of us from then on.
+        assert leases.has_lapsed
+        assert not leases.holds("build")
+    assert json.loads(hosts.objects.get("claims/build.json")) == {"builder": "another"}
 
 
 def test_a_builder_whose_record_cannot_be_read_is_not_taken_for_dead(hosts: Hosts, monkeypatch: pytest.MonkeyPatch):
