@@ -46,6 +46,7 @@ def write_archive(out: Path, manifest: Mapping[str, Any], contents: Mapping[str,
 
 def _add(tar: tarfile.TarFile, name: str, content: Path | bytes) -> None:
     member = tarfile.TarInfo(name)
+    # A TarInfo made by hand has no time, owner or mode of a machine: equal content is equal bytes.
     member.mode = 0o644
     if isinstance(content, bytes):
         member.size = len(content)
@@ -62,6 +63,7 @@ def unpack(archive: Path, folder: Path) -> dict[str, Any]:
     Raises: BuildError where it is no archive of ours, of a newer format, or was edited.
     """
     try:
+        # "r:" reads plain tars alone: a compressed one may unpack to far more than it weighs.
         with tarfile.open(archive, "r:") as tar:
             manifest = _manifest(archive, tar)
             _take_out(archive, tar, {str(file["path"]): file for file in manifest["files"]}, folder)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
 # A wide table has hundreds of columns, and these stand in a comment that a person reads.
 _COLUMNS_SHOWN = 20
+# A data set of the hub and a file in a folder are both written "one/two": `_place` tells them apart.
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _LANGUAGES = ("lang", "language")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -125,7 +126,9 @@ def _place(data: str, folder: Path) -> _Place:
     if _HUB_NAME.fullmatch(named) and not _FILE_NAME.search(named) and not Path(named).parent.exists():
         return _Place("hub", "name", named, named, _named(named.rpartition("/")[2]))
     path = Path(data)
+    # A recipe's paths begin at its own folder, those of a command line at the current one.
     written = data if "://" in data else Path(os.path.relpath(path, folder)).as_posix()
+    # Of a pattern the last part without wildcards names the collection: data/train/*.jsonl is "train".
     plain = next((part for part in reversed(path.parts) if not set("*?[") & set(part)), "")
     return _Place("files", "path", path, written, _named(plain.partition(".")[0] or path.resolve().name))
 

@@ -97,6 +97,7 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        # click ends these itself, with its own sentences and exit statuses.
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except OrcaError as error:

@@ -106,6 +106,7 @@ def _of_shard(
         found = f"{len(records.table)} lines, where the index has {segments.examples} examples"
         raise damage(path, f"it has {found} and the manifest {counts.examples}")
     turns = records.parts().view(np.uint64)
+    # Turns and windows of a conversation share its id: mixed with them, each has a name of its own.
     yield "high", records.ids[:, 0] ^ splitmix64(turns)
     yield "low", records.ids[:, 1] ^ splitmix64(~turns)
     yield "text", records.text_digests
@@ -129,7 +130,9 @@ def _hashes_of(records: Records) -> np.ndarray:
         if pa.types.is_integer(column.type):
             hashes = splitmix64(numbers(column.drop_null()).astype(np.int64).view(np.uint64))
         else:
+            # Names of tasks and teachers come again and again: each is hashed once, and taken by its number.
             coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+            # Text of data may hold half a surrogate pair, which strict UTF-8 refuses.
             of_values, _ = digests(value.encode("utf-8", "surrogatepass") for value in coded.dictionary.to_pylist())
             hashes = of_values[numbers(coded.indices.drop_null())]
         found = np.zeros(len(column), dtype=np.uint64)

@@ -84,6 +84,7 @@ def tested(distribution: str, catalogue: Catalogue, base: Path) -> list[Tested]:
 
 
 def _same(one: str, other: str) -> bool:
+    # As pip compares names of packages (PEP 503).
     return one.lower().replace("_", "-").replace(".", "-") == other.lower().replace("_", "-").replace(".", "-")
 
 
@@ -156,6 +157,7 @@ def _said(check: Check, kind: Kind) -> str | None:
             return str(fault)
         except OrcaError as fault:
             return f"it cannot be tried: {fault}"
+        # A stranger's kind may raise anything, and that it does is what is told.
         except Exception as fault:
             return f"it raises {type(fault).__name__}: {fault}".removesuffix(": ")
     return None

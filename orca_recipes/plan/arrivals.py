@@ -49,6 +49,7 @@ def arrival_counts(
         ]
         if not short:
             return _counts_at(arrivals, keys, time, rows)
+        # Doubled: few rounds for any capacity, and at most about twice the arrivals that are needed.
         reach[short] = np.minimum(capacities[short], 2 * reach[short] + 64)
 
 
@@ -58,6 +59,7 @@ def arrival_times(*, collection: str, task: str, rows: int, seed: int) -> np.nda
 
 
 def _task_keys(collection: str, tasks: Sequence[str]) -> np.ndarray:
+    # No name of a collection holds the separator, so that two pairs of names never make one text.
     return digests([f"{collection}\x1f{task}".encode() for task in tasks])[0]
 
 

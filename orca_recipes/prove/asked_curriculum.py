@@ -41,6 +41,7 @@ def check_curriculum(directory: Path, promised: Manifest) -> Iterator[Finding]:
 def _asked(promised: Manifest) -> Curriculum:
     recipe = promised.recipe
     tables = recipe.get("curriculum")
+    # As JSON: the grammar is strict, and pydantic then takes a list for a tuple from JSON alone.
     phases = [Phase.model_validate_json(json.dumps(table)) for table in (tables if isinstance(tables, list) else ())]
     sizes = {
         name: DatasetSize(counts.rows, counts.tokens, counts.trained_tokens)

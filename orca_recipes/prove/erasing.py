@@ -75,6 +75,7 @@ def _views(told: set[str]) -> tuple[dict[str, tuple[str, ...]], set[str]]:
     for view in told:
         try:
             views[view] = erased_texts(view)
+        # The column may be written by anybody: JSON of other types, or lists nested past the end of the stack.
         except (ValueError, TypeError, RecursionError):
             unreadable.add(view)
     return views, unreadable

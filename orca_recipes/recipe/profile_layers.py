@@ -141,6 +141,7 @@ def parse_override(assignment: str) -> tuple[list[str], Any]:
     Raises: UnfitOverride where there is no key.
     """
     for end, char in enumerate(assignment):
+        # A quoted key may hold "=": the first one that leaves whole keys before it parts the two.
         keys = _keys(assignment[:end]) if char == "=" else None
         if keys:
             return keys, _value(assignment[end + 1 :])
@@ -203,6 +204,7 @@ def _keys(text: str) -> list[str] | None:
 
 def _value(text: str) -> Any:
     try:
+        # tomllib itself reads the value, so that it means the same as in a file.
         table = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
         return text

@@ -20,6 +20,7 @@ def read_recipe_file(path: Path) -> Layers:
 
 def _text(path: Path) -> str:
     try:
+        # Editors of Windows begin a file with a byte order mark, which tomllib refuses.
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as fault:
         line = fault.object[: fault.start].count(b"\n") + 1

@@ -51,6 +51,7 @@ def unmet(table: Any) -> Iterator[tuple[Path, str]]:
 def _unmet_orca(wanted: Any) -> Iterator[tuple[Path, str]]:
     path: Path = ("requires", "orca")
     try:
+        # packaging looks into what it is given without a check: a number or a list ends in the two other errors.
         versions = SpecifierSet(wanted)
     except (InvalidSpecifier, TypeError, AttributeError):
         yield path, f'must be versions, as in ">=0.2", and is {described(wanted)}'

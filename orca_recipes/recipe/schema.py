@@ -91,6 +91,8 @@ def _choice(
     unnamed: Schema = {"required": ["kind"]}
     if without_kind:
         unnamed = {"anyOf": [{"$ref": f"#/$defs/{prefix}{name}"} for name in without_kind]}
+    # By if/then, not oneOf: of a wrong table a validator then says what is wrong with the kind that it names, where
+    # oneOf says only that no branch fits.
     table: Schema = {
         "type": "object",
         "properties": {"kind": {"enum": [kind for names in kinds.values() for kind in names]}},
@@ -103,6 +105,7 @@ def _choice(
         },
         "else": unnamed,
     }
+    # A kind that needs an option cannot be chosen by its name alone.
     named: Schema = {"enum": bare, "description": f"a {piece.word} with its defaults"}
     return {"description": f"a {piece.word}", "if": {"type": "string"}, "then": named if bare else False, "else": table}
 

@@ -77,6 +77,7 @@ def _inside(pair: Node, table: Path) -> list[_Mention]:
             mentions += [((*path, *keys[:end]), _line(node), end == len(keys)) for end in range(1, len(keys) + 1)]
             open_nodes += [(node.children[-1], (*path, *keys))]
         elif node.type == "inline_table":
+            # The stack gives back the last first; turned around, mentions come in the order of the file.
             open_nodes += [(child, path) for child in reversed(node.children) if child.type == "pair"]
         elif node.type == "array":
             items = list(enumerate(_items(node)))
@@ -104,6 +105,7 @@ def _keys(node: Node) -> list[str]:
 
 
 def _unquoted(key: Node) -> str:
+    # tomllib undoes the quotes: escapes mean the same as when the recipe is read.
     text = (key.text or b"").decode()
     return next(iter(tomllib.loads(f"{text} = 0"))) if key.type == "quoted_key" else text
 

@@ -17,6 +17,7 @@ from orca_recipes.report.row_samples import beginning, clipped
 from orca_recipes.shards.manifest import NAME
 
 _HERE = {**MEANINGS, "added": "only in this build", "dropped": "only in the other"}
+# As on the rest of the page: a change of thousands of examples is a count and the first few of them.
 _MOST_LINES = 40
 _MOST_EXAMPLES = 3
 _PATH_CHARS = 160

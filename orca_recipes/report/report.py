@@ -85,6 +85,7 @@ def _refuse_taken(directory: Path, out: Path) -> None:
         raise ExportError(f"{out} cannot be made: {above} is a file; choose another place with -o")
     if out.exists():
         with out.open("rb") as file:
+            # An older report may be replaced; any other file is the user's.
             if file.read(len(MARK)) != MARK.encode():
                 raise ExportError(f"{out} is there and is no report; choose another place with -o")
 

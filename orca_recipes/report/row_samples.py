@@ -91,7 +91,9 @@ def _of_shard(build: ShownBuild, dataset: str, counts: ShardCounts, first: int, 
 
 def chosen(records: Records, most: int) -> list[int]:
     """Choose the examples of a shard that are shown: one of each collection and strategy in turn, the first by id."""
+    # By id, which is a hash: the choice is as good as drawn, and equal builds show equal samples.
     order = np.lexsort((records.ids[:, 1], records.ids[:, 0]))
+    # Both codes are below 2**31: one int64 holds the pair, and one sort groups by it.
     groups = _codes(records.table["collection"]) * (1 << 32) + _codes(records.table["strategy"])
     sorted_groups = groups[order]
     by_group = np.argsort(sorted_groups, kind="stable")

@@ -87,9 +87,11 @@ class Bridge(Exporter):
         schema = pa.schema({"input_ids": ids, "loss_mask": mask, "seq_start_id": ids})
 
         def lines(block: RowBlock) -> Mapping[str, pa.Array[Any]]:
+            # Megatron-Bridge takes the mask by the token that predicts, ours stands at the token that is predicted.
             shifted = np.append(block.labelled[1:], False)
             written.lose(AFTER_END, taken := int(np.count_nonzero(shifted & (block.tokens == build.eos_id))))
             written.trained_labels -= taken
+            # An example's last token predicts nothing.
             places = len(block.tokens) - block.segments.examples
             written.risk("`answer_only_loss=False`", TRAINED_TOO, places - int(np.count_nonzero(shifted)) + taken)
             _note(block, written.notes)

@@ -74,10 +74,12 @@ class Instructing(Strategy):
         default = str(self._table.get("default", _own_words(self.kind)))
         if not any(self._table.get(name) for name in _TABLES):
             return pl.Series([default]).new_from_index(0, examples.height)
+        # Patterns are tried once for each pair of task and category: rows have few of them, and are many.
         distinct = examples.select("task", "category").unique(maintain_order=True)
         words = [self._chosen({"tasks": t, "categories": c}) or default for t, c in distinct.iter_rows()]
         table = distinct.with_columns(pl.Series("words", words, dtype=pl.String))
         on = ["task", "category"]
+        # A join of polars keeps no order unless it is asked to, and null meets null only by nulls_equal.
         return examples.select(on).join(table, on=on, how="left", nulls_equal=True, maintain_order="left")["words"]
 
     def _chosen(self, names: Mapping[str, str | None]) -> str | None:

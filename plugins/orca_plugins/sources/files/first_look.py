@@ -21,6 +21,7 @@ from orca_recipes.counted import counted
 from orca_recipes.errors import SourceError
 from orca_recipes.shards.layout import ROLES
 
+# Users name files wrongly: the first bytes tell what a file is whose name says something else.
 _MAGIC = {
     b"\x1f\x8b": ".gz",
     b"\x28\xb5\x2f\xfd": ".zst",

@@ -128,5 +128,6 @@ def _printed(template: ChatTemplate, messages: Messages, asked: bool) -> str:
     """Render messages; where the template refuses them, return its own words."""
     try:
         return template.render(messages, generation_prompt=asked)
+    # What a template refuses, the changed one must refuse in the same words.
     except (Refused, TemplateError) as refusal:
         return f"refused: {refusal}"

@@ -162,6 +162,7 @@ class Window:
         self._dropped += self._at
         rest, self._at = self._text[self._at :], 0
         pieces, size = [rest], 0
+        # At least doubled: an item that is longer than the window costs its length, not its square.
         while size <= len(rest) and not self._is_last:
             piece = next(self._pieces, None)
             self._is_last = piece is None

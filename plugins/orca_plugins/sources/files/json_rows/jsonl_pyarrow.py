@@ -92,6 +92,7 @@ def _fast(lines: Lines, wanted: Wanted, schema: "pa.Schema", others: Literal["er
     parsing = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=others)
     try:
         table = pyarrow.json.read_json(pa.BufferReader(span), read_options=reading, parse_options=parsing)
+    # Not told here: the slow reader finds the line and says what is wrong with it.
     except pa.ArrowException:
         return None
     # As many rows as plain lines means one a line; pyarrow itself does not look at line ends.
@@ -125,6 +126,7 @@ def _record(line: bytes) -> Any:
         text = line.decode()
     except UnicodeDecodeError:
         raise BadRow(BAD_TEXT) from None
+    # Before the parser sees it: that calls itself for each bracket, and would end the stack.
     if nested_too_deep(line):
         raise BadRow(TOO_DEEP)
     return decode(text)

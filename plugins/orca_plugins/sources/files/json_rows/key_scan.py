@@ -236,6 +236,7 @@ def _beside(keys: _Keys, talking: np.ndarray, starts: np.ndarray, wanted: Wanted
     """Return the places where a row may hold something in a column it must leave empty."""
     lost = [np.empty(0, np.int64)]
     always, names = watched(wanted, with_messages=False), watched(wanted, with_messages=True)
+    # A look at the first letter spares nearly all keys the comparison of whole names.
     begins = np.isin(np.arange(256), [ord(name[0]) for name in names])
     for level in sorted({len(holder) + 1 for holder in holders(wanted)}):
         here = keys.only(np.flatnonzero((keys.depth == level) & begins[keys.codes[keys.start]]))

@@ -32,8 +32,10 @@ _SMALL_BYTES = 16 << 20
 _SAID = 3
 """Members whose names are told where none is read."""
 
+# Also by the separators and drives of Windows, whose programs write archives too.
 _CLIMBS = re.compile(r"(^|[/\\])\.\.([/\\]|$)|^[/\\]|^[A-Za-z]:")
 _ZEROS = bytes(tarfile.BLOCKSIZE)
+# zipfile raises NotImplementedError for a compression it lacks, RuntimeError for a password it was not given.
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, NotImplementedError, RuntimeError)
 
 Wish = Callable[[str], bool]

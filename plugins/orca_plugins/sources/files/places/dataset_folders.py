@@ -21,7 +21,9 @@ NOTES = ("dataset_info.json", "dataset_dict.json", "dataset_infos.json")
 Matching = Callable[[Path, tuple[str, ...]], Iterator[str]]
 Splits = Mapping[str, Sequence[str]]
 
+# The head of a card as the hub reads it: YAML between two lines of dashes at the very start.
 _FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+# Words by which `datasets` tells splits apart, too, where a card names none.
 _SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "dev", "val"),

@@ -169,6 +169,7 @@ def _checked(base: Path, name: str, format: Format | None) -> SourceFile:
         raise SourceError(f"{shown_path(path)}: the file's name is not UTF-8; rename it")
     try:
         kind = _kind_within(base, path)
+    # A link that leads back to itself is a RuntimeError until Python 3.12, an OSError from 3.13 on.
     except (OSError, RuntimeError) as error:
         raise SourceError(f"{shown_path(path)}: this leads to no file that can be read") from error
     if stat.S_ISDIR(kind):

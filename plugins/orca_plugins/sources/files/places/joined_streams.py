@@ -35,6 +35,7 @@ def opened(path: Path, compression: str) -> IO[bytes]:
     Raises, when it is read: OSError, which says that the stream is truncated where the file ends too early.
     """
     make = cast(Callable[[], _Unpacking], _DECOMPRESSORS[compression])
+    # Files of xz may have zeros between their streams, those of bzip2 nothing.
     padding = b"\0" if compression == "xz" else b""
     return io.BufferedReader(_Joined(path.open("rb", buffering=0), make, padding), _UNPACKED_BYTES)
 
