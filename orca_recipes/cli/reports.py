@@ -1,4 +1,4 @@
-"""The commands that tell of a build to people: report, card."""
+"""Commands that describe a build to people: report, card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README.md of an export: lines that dataset hubs read, what it holds, and how the trainer is to be set."""
+"""Write the README.md of an export: its head for dataset hubs, its contents, and the trainer's settings."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _HOW_IT_WAS_MADE = tuple(name for name in UNKNOWABLE if name.startswith("made.")
 
 @dataclass(frozen=True)
 class Anchors:
-    """The anchors that a build is held against.
+    """What a user kept apart from a build, to hold it against: a lock, a digest, a signature.
 
     Attributes:
         lock: the path of a lock and its outcomes. digest: the build's own, or that of its data.

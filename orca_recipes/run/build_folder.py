@@ -90,7 +90,7 @@ def settle(aside: Path) -> None:
 
 
 def put_in_place(aside: Path, directory: Path) -> None:
-    """Put a finished build where an older one may lie.
+    """Move a finished build into place, over an older one if there is one.
 
     Raises: BuildError where something that no build wrote came there meanwhile, or somebody began to read it.
     """

@@ -1,4 +1,4 @@
-"""A build directory, made aside and put in place by rename, its manifest last.
+"""Publish a build: make its directory aside, rename it into place, and write the manifest last.
 
 Shards are the one thing that the store does not keep: they are written straight into the build, which is their home.
 """

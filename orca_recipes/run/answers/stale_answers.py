@@ -65,7 +65,7 @@ def stale_answers(
 
 
 def holds_other_answers(made: Manifest, plan: Plan, store: Store, traces: Path | None) -> bool:
-    """Tell whether a build holds other answers than the store, after some were dropped since they were bought."""
+    """Tell whether a build holds other answers than the store, as after `traces drop`."""
     if not _any_dropped(traces):
         return False
     return any(

@@ -114,7 +114,7 @@ def mark_excluded(bench: Bench, selection: np.ndarray, found: str, mixture: Mixt
 
 @dataclass
 class MixtureFacts:
-    """What all takes of a mixture ask for, found once a build; by mixture.
+    """Facts that all takes of a mixture share, found once a build; by mixture.
 
     holders: of contexts. earlier: collections, each with the number of those that own the rows it also holds.
     """

@@ -56,7 +56,7 @@ def conform(*, markup: Markup, encoder: Encoder, tokenizer: Path) -> str:
 
 
 def reads_answers_anew(*, markup: Markup, encoder: Encoder, tokenizer: Path) -> bool:
-    """Tell whether inference sees a plain answer of an earlier turn in other tokens than the joints train it in.
+    """Tell whether inference encodes a plain earlier answer to other tokens than the joints do.
 
     So it is where a prompt ends in a space that the answer's first word takes in, once both are read in one piece.
     """

@@ -80,7 +80,7 @@ class Written:
 
 
 def write_half(task: WriteTask) -> Written:
-    """Write `<prefix>.bin` and `.idx`, or `<prefix>.records.parquet`: the two need nothing of each other.
+    """Write `<prefix>.bin` and `.idx`, or `<prefix>.records.parquet`; both halves may be written at once.
 
     Files get their names when they are whole: two workers may be at one half, where one was taken for dead.
     """

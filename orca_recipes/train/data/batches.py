@@ -50,7 +50,7 @@ class Batch:
         return int(self.loss_mask_BT.sum().item())
 
     def span_targets(self) -> tuple[np.ndarray, ...]:
-        """Count for each row how many target tokens each span has, int64 [spans]; ask it on the host."""
+        """Count for each row how many target tokens each span has, int64 [spans]; call it on the host."""
         masks_BT = self.loss_mask_BT.numpy()
         return tuple(
             np.add.reduceat(mask, bounds[:-1]).astype(np.int64)

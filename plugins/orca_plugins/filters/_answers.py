@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 class AnswerFilter(Filter, ABC):
-    """Judges each answer that a conversation trains: what it finds is rejected with its conversation, or left
-    untrained as context."""
+    """Judge each trained answer of a conversation: reject the conversation, or leave the answer untrained as
+    context."""
 
     action: Annotated[
         Literal["reject", "untrain"],

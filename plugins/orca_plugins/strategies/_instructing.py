@@ -26,7 +26,7 @@ _TABLES = ("tasks", "categories")
 
 
 class Instructing(Strategy):
-    """Puts words of its own after the system message; the student is trained on question and answer."""
+    """Put words of its own after the system message; train the student on question and answer."""
 
     instructs: ClassVar[bool] = True
     instructions: Annotated[

@@ -55,7 +55,7 @@ def shape_named(name: str) -> Shape:
 
 
 def row_keys() -> set[str]:
-    """Collect the columns of all shapes that are lists of objects; an object that holds one is a row."""
+    """Collect the columns that shapes read as lists of objects; a JSON object with one of them is a row."""
     return {name for shape in shapes().values() for name, what in shape.needs.items() if what.startswith("objects")}
 
 

@@ -35,7 +35,7 @@ _TEMPLATES = ("zsopt", "zsnoopt", "fsopt", "fsnoopt")
 
 
 class Flan(Source):
-    """One submix of FLAN-v2, from an export as a folder or as a data set of the hub (JSON lines or Parquet).
+    """Read one submix of FLAN-v2 from an export: a folder, or a data set of the hub (JSON lines or Parquet).
 
         [collections.t0]
         kind = "flan"

@@ -24,7 +24,7 @@ from orca_recipes.errors import TeacherError
 
 
 class OpenAI(ChatTeacher):
-    """Answers of a model behind one or several OpenAI-compatible servers.
+    """Ask a model behind one or several OpenAI-compatible servers.
 
         [teachers.chatgpt]
         kind = "openai"

@@ -95,7 +95,7 @@ class Lane:
         return changed
 
     def failed(self, ticket: Ticket, fault: Again, now: float) -> bool:
-        """Count a failure; says whether the endpoint's state changed."""
+        """Count a failure; return whether the endpoint's state changed."""
         # A failure may have been counted by the server: its question keeps its share of the limits.
         self._settle(ticket, Usage(output_tokens=0), now)
         if fault.after is not None:

@@ -70,7 +70,7 @@ class Doubtful:
 
 @dataclass(frozen=True)
 class Useless:
-    """Asking on is useless: the key, the model, the account or an option is refused."""
+    """No further request can succeed: the key, the model, the account or an option is refused."""
 
     sentence: str
     is_about_key: bool = False
