@@ -35,6 +35,8 @@ class Rendering:
         marks; "prompt" where it prints no more of it than its beginning, in a prompt; "" where it prints none.
     arguments: whether it wants those of a call as an object or as JSON text.
     contents: whether it wants contents as text, or as lists of parts, as templates for pictures do.
+    empty: how it wants the content of a message that calls tools and says nothing: DeepSeek R1's prints an answer of
+        no words for "".
     marks: what opens and closes a thought. opens: whether prompts begin with the tokenizer's BOS.
     history: what stands before an answer where earlier turns are printed otherwise than they were trained.
     empty_thought: what becomes of an answer without reasoning where the template wants some.
@@ -47,14 +49,16 @@ class Rendering:
     reasoning: str = ""
     arguments: Literal["object", "text"] = "object"
     contents: Literal["text", "parts"] = "text"
+    empty: Literal["text", "null"] = "text"
     marks: tuple[str, str] = MARKS
     opens: bool = False
     history: History = "inference"
     empty_thought: EmptyThought = "prompt"
 
     def as_json(self) -> dict[str, object]:
-        """Return the rendering as JSON values, for locks and fingerprints."""
-        return {**asdict(self), "ends": list(self.ends), "marks": list(self.marks)}
+        """Return the rendering as JSON values, for locks and fingerprints; `empty` where it is not the usual one."""
+        values = {**asdict(self), "ends": list(self.ends), "marks": list(self.marks)}
+        return values if self.empty == "null" else {name: value for name, value in values.items() if name != "empty"}
 
 
 def rendering_from_json(values: Mapping[str, Any]) -> Rendering:

@@ -11,11 +11,11 @@ from orca_recipes.plan.stage_inputs import Line, ManyInputs, told_by
 
 REVISIONS = {
     "tokenizer": 1,
-    "template": 5,
+    "template": 6,
     "read": 4,
     "contexts": 1,
     "questions": 2,
-    "measure": 5,
+    "measure": 6,
     "allot": 2,
     "mix": 2,
     "prepare": 1,
@@ -25,7 +25,7 @@ REVISIONS = {
     "compare": 2,
     "sift": 2,
     "keep": 1,
-    "tokenize": 8,
+    "tokenize": 9,
     "pack": 4,
     "write": 5,
 }

@@ -28,6 +28,7 @@ _MARKS = (
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<mm:think>", "</mm:think>"),
     ("<seed:think>", "</seed:think>"),
+    ("<think:opensource>", "</think:opensource>"),
     ("[THINK]", "[/THINK]"),
 )
 """What opens and closes a thought, in templates of today."""
@@ -76,7 +77,7 @@ def rendering_of(
         end, extra = kept or _named_end(vocabulary, terminator, after), after
     marks = next((marks for marks in _MARKS if all(mark in template.text for mark in marks)), _MARKS[0])
     reasoning = _reasoning(way, before, prompt, marks)
-    arguments, call = _arguments(way, before)
+    arguments, empty, call = _form_of_calls(way, before, end)
     called = call.removesuffix(extra).rstrip()
     other = _end_of_call(vocabulary, called) if ends else None
     is_other = other is not None and (other != end or not called.endswith(lead + end))
@@ -88,6 +89,7 @@ def rendering_of(
         reasoning=reasoning,
         arguments=arguments,
         contents=way.contents,
+        empty=empty,
         marks=marks,
         opens=vocabulary.bos is not None and prompt.startswith(vocabulary.bos),
         history=history,
@@ -246,23 +248,36 @@ def _reasoning(template: _Way, before: Messages, prompt: str, marks: tuple[str, 
     return "content" if opening == _MARKS[0][0] or _THOUGHT not in later else ""
 
 
-def _arguments(template: _Way, before: Messages) -> tuple[Literal["object", "text"], str]:
-    """Find the form of call arguments a template wants, and the text it prints of a conversation that ends in a call.
+def _form_of_calls(
+    template: _Way, before: Messages, end: str
+) -> tuple[Literal["object", "text"], Literal["text", "null"], str]:
+    """Find the form of call arguments and of no content beside calls that a template wants, and the text it prints of a
+    conversation that ends in a call.
 
-    Python's own way of printing an object is no JSON: a template that prints it so expects a text.
+    Python's own way of printing an object is no JSON: a template that prints it so expects a text. One that prints
+    nothing of a call beside an empty content, or ends an answer of no words behind it, expects null.
     """
-    texts = dict(_calls(template, before))
+    arguments, call = _arguments(dict(_calls(template, before, "")))
+    if template.contents == "parts":
+        return arguments, "text", call
+    others, other = _arguments(dict(_calls(template, before, None)))
+    if _KEY in other and (_KEY not in call or call.count(end) > max(other.count(end), 1)):
+        return others, "null", other
+    return arguments, "text", call
+
+
+def _arguments(texts: Mapping[str, str]) -> tuple[Literal["object", "text"], str]:
     if _KEY in texts["object"] and f"'{_KEY}'" not in texts["object"]:
         return "object", texts["object"]
     return ("text", texts["text"]) if _KEY in texts["text"] else ("object", texts["object"])
 
 
-def _calls(template: _Way, before: Messages) -> Iterator[tuple[str, str]]:
+def _calls(template: _Way, before: Messages, content: str | None) -> Iterator[tuple[str, str]]:
     for name, arguments in (("object", {_KEY: _VALUE}), ("text", f'{{"{_KEY}": "{_VALUE}"}}')):
         function = {"name": _TOOL, "arguments": arguments}
         # Nine letters and digits: Mistral's templates refuse ids of calls of another length.
         call = {"id": "call00001", "type": "function", "function": function}
-        said = {"role": "assistant", "content": "", "tool_calls": [call]}
+        said = {"role": "assistant", "content": content, "tool_calls": [call]}
         yield name, _rendered(template, [*before, said], tools=_TOOLS)
 
 

@@ -25,10 +25,12 @@ def as_told(message: Message, rendering: Rendering) -> Message:
         if key != "prompt":
             told[key] = inline if key == "content" else reasoning
     if calls := calls_of(message):
+        if rendering.empty == "null" and not told["content"]:
+            told["content"] = None
         told["tool_calls"] = [_call(call, rendering) for call in calls]
     told |= {key: message[key] for key in ("tool_call_id", "name") if message.get(key) is not None}
     if rendering.contents == "parts":
-        told["content"] = parts_of(told["content"])
+        told["content"] = parts_of(told["content"] or "")
     return told
 
 
@@ -38,7 +40,8 @@ def with_thought(message: Message, rendering: Rendering) -> Message:
     content = message.get("content") or ""
     if message["role"] != "assistant" or message.get("reasoning"):
         return message
-    if not content.lstrip().startswith(opening) or closing not in content or not rendering.reasoning:
+    # What stands behind several thoughts is not one content: such answers are judged as they are written.
+    if not content.lstrip().startswith(opening) or content.count(closing) != 1 or not rendering.reasoning:
         return message
     thought, _, said = content.partition(closing)
     return {**message, "reasoning": thought.partition(opening)[2].strip("\n"), "content": said.lstrip("\n")}

@@ -8,9 +8,11 @@ reason.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from orca_recipes.contract.rendering import Rendering
@@ -42,8 +44,12 @@ from orca_recipes.errors import TemplateError
 _EMPTY = "reasoning: it has none, where the chat template prints an empty thought"
 _OTHERWISE = "the chat template prints the answer otherwise than after its own prompt"
 
-_SWITCHES = ("enable_thinking", "thinking")
-"""Variables by which templates are asked not to think."""
+_SWITCHES: Sequence[tuple[str, bool | str, bool | str]] = (
+    ("enable_thinking", True, False),
+    ("thinking", True, False),
+    ("reasoning_effort", "high", "no_think"),
+)
+"""Variables by which templates are asked to think, with the values for it and against it."""
 
 
 class _Otherwise(Unfit):
@@ -78,7 +84,7 @@ class TurnWriter:
         opening, closing = map(re.escape, rendering.marks)
         self._opened = re.compile(rf"{opening}(\s*)\Z")
         self._opens = re.compile(rf"\s*{opening}\s*")
-        self._closed = re.compile(rf"(?:{opening}\s*)?{closing}\s*\Z")
+        self._closing = re.compile(rf"(?:{opening}\s*)?{closing}\s*\Z")
         self._empty = re.compile(rf"\s*{opening}\s*{closing}\n{{0,2}}")
         self._empty_rest = re.compile(rf"\s*{closing}\n{{0,2}}")
         self._marks = re.compile(f"{opening}|{closing}")
@@ -89,8 +95,8 @@ class TurnWriter:
         Raises: Unfit.
         """
         messages = list(dialogue.messages)
-        if self._thinks_in_control:
-            # A text with control tokens is refused, so a thought between them is taken out of it.
+        # A text with control tokens is refused, so a thought between them is taken out of it.
+        if self._thinks_in_control or self._prints_marks_as_words:
             messages = [with_thought(message, self._rendering) for message in messages]
         trained = [at for at, one in enumerate(messages) if one["role"] == "assistant" and one.get("trained")]
         if not trained:
@@ -126,25 +132,43 @@ class TurnWriter:
         if thought and self._closes(prompt):
             raise Unfit(self._closed_words(told[:place], variables))
         asked = prompt
-        try:
-            prompt, answer = self._parted(prompt, whole, thought)
-        except _Otherwise:
-            prompt, answer = self._after_less(messages, told, place, variables, (prompt, whole), thought)
-        answer = self._ended(answer, is_cut=is_cut)
-        if not thought:
-            prompt, answer = self._without_empty_thought(prompt, answer)
-        if not prompt.startswith(asked):
-            self._check_closed(told[:place], variables, prompt)
+        closed = None if thought or not self._leaves_open(prompt) else self._closed(told[: place + 1], variables)
+        if closed is not None:
+            prompt, answer = closed[0], self._ended(closed[1], is_cut=is_cut)
+        else:
+            try:
+                prompt, answer = self._parted(prompt, whole, thought)
+            except _Otherwise:
+                prompt, answer = self._after_less(messages, told, place, variables, (prompt, whole), thought)
+            answer = self._ended(answer, is_cut=is_cut)
+            if not thought:
+                prompt, answer = self._without_empty_thought(prompt, answer)
+            if not prompt.startswith(asked):
+                raise Unfit("reasoning: it has none, and the chat template has no prompt without a thought")
         self._check_answer(messages[place], thought, said, answer)
         number = sum(message["role"] == "assistant" for message in messages[: place + 1])
         return TurnText(place, number, prompt, answer, self._parts(messages[place], thought, said, answer))
+
+    @cached_property
+    def _prints_marks_as_words(self) -> bool:
+        """Tell whether a template with a key for reasoning prints a thought within a content behind an empty one."""
+        key = self._rendering.reasoning
+        if key in ("", "content", "prompt"):
+            return False
+        content = f"{self._open}\nthought_words\n{self._close}\n\nanswer_words"
+        asked = [{"role": "user", "content": "question_words"}, {"role": "assistant", "content": content}]
+        try:
+            printed = self._print([self.told(message) for message in asked], {}, asked=False)
+        except Unfit:
+            return False
+        return printed.partition("question_words")[2].count(self._close) > 1
 
     def _closes(self, prompt: str) -> re.Match[str] | None:
         """Find the end of a thought at the end of a prompt, with its beginning where nothing stands between."""
         if not prompt.rstrip().endswith(self._close):
             return None
         at = prompt.rindex(self._close)
-        return self._closed.search(prompt, max(prompt.rfind(self._open, 0, at), 0) if self._open in prompt else at)
+        return self._closing.search(prompt, max(prompt.rfind(self._open, 0, at), 0) if self._open in prompt else at)
 
     def _leaves_open(self, prompt: str) -> re.Match[str] | None:
         """Find the beginning of a thought at the end of a prompt."""
@@ -221,7 +245,12 @@ class TurnWriter:
         """Split the printed text into the prompt and the answer beyond it."""
         closed, opened = self._closes(prompt), self._leaves_open(prompt)
         if whole.startswith(prompt):
-            return prompt, whole[len(prompt) :]
+            rest = whole[len(prompt) :]
+            if not thought or opened is None or not self._empty_rest.match(rest):
+                return prompt, rest
+            # History has an empty thought in its place (DeepSeek V3.1's, EXAONE 4's).
+            line = "\n" if "\n" in opened.group(1) and not rest.startswith("\n") else ""
+            return prompt, f"{thought}{line}{rest}"
         found = closed or opened
         if found is None:
             return prompt, self._continued(prompt, whole, thought)
@@ -297,17 +326,29 @@ class TurnWriter:
         """Word the refusal of a thought after a prompt that closes it, with the variable to leave it open, if there is
         one."""
         said = "reasoning: the chat template's prompt closes the thought that the answer brings"
-        for name in _SWITCHES:
-            if not self._closes(self._print(told, {**variables, name: True}, asked=True)):
-                return f"{said}; set variables = {{ {name} = true }} in [template]"
+        for name, on, _ in _SWITCHES:
+            try:
+                is_open = not self._closes(self._print(told, {**variables, name: on}, asked=True))
+            except Unfit:
+                continue
+            if is_open:
+                return f"{said}; set variables = {{ {name} = {json.dumps(on)} }} in [template]"
         return said
 
-    def _check_closed(self, told: Sequence[Message], variables: Mapping[str, Any], prompt: str) -> None:
-        """Check a prompt with a closed thought against the template's own prompt for not thinking."""
-        for name in _SWITCHES:
-            if self._print(told, {**variables, name: False}, asked=True) == prompt:
-                return
-        raise Unfit("reasoning: it has none, and the chat template has no prompt without a thought")
+    def _closed(self, told: Sequence[Message], variables: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Render an answer without a thought behind the template's own prompt for that; None where it has none."""
+        for name, _, off in _SWITCHES:
+            without = {**variables, name: off}
+            try:
+                prompt = self._print(told[:-1], without, asked=True)
+            except Unfit:
+                continue  # the template knows other values
+            whole = self._print(told, without, asked=False) if self._closes(prompt) else ""
+            if whole.startswith(prompt):
+                if self._rendering.empty_thought == "reject":
+                    raise Unfit(_EMPTY)
+                return prompt, whole[len(prompt) :]
+        return None
 
     def _check_answer(self, message: Message, thought: str, said: str, answer: str) -> None:
         """Check that whatever the answer holds is printed."""

@@ -6,12 +6,14 @@ text and tokens: then nothing is trained twice. Elsewhere each has an example of
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from orca_recipes.contract.templates.dialogues import calls_of, leaves_of
 from orca_recipes.contract.templates.turn_texts import TurnText
 from orca_recipes.shards.layout import ROLES
 from orca_recipes.shards.records import ALL_TURNS
@@ -102,7 +104,7 @@ def spans_of(example: TurnExample, messages: Sequence[Mapping[str, Any]], contro
 def _marks(
     example: TurnExample, messages: Sequence[Mapping[str, Any]], control: re.Pattern[str]
 ) -> Iterator[tuple[int, int, int, bool]]:
-    """Yield begin, end, role and trained flag of each content found and each trained answer, in order."""
+    """Yield begin, end, role and trained flag of each content or call found and each trained answer, in order."""
     # A short content ("a") must not be found within a control token.
     text = control.sub(lambda token: "\0" * len(token.group()), example.text)
     answers, at = {turn.place: turn for turn in example.turns}, 0
@@ -114,13 +116,30 @@ def _marks(
             yield begin, begin + len(answers[place].answer), _ASSISTANT, True
             at = begin + len(answers[place].answer)
             continue
-        words = (message.get("content") or "").strip()
         # A content is never looked for in an answer that is trained: it would take the answer's words for its own.
         limit = next(start for start in starts if start >= at)
-        begin = text.find(words, at, limit) if words else -1
-        if begin >= 0:
-            yield begin, begin + len(words), role, False
-            at = begin + len(words)
+        found = _said(message, text, at, limit)
+        if found is not None:
+            yield *found, role, False
+            at = found[1]
+
+
+def _said(message: Mapping[str, Any], text: str, start: int, limit: int) -> tuple[int, int] | None:
+    """Find where a text prints a message: its content or, where it has none, its calls from the first function's name
+    to the last's arguments."""
+    words = (message.get("content") or "").strip()
+    if words:
+        begin = text.find(words, start, limit)
+        return (begin, begin + len(words)) if begin >= 0 else None
+    begin, end = -1, start
+    for call in calls_of(message):
+        for leaf in leaves_of(call["function"]):
+            forms = (leaf, json.dumps(leaf, ensure_ascii=False)[1:-1])
+            found = next(((at, form) for form in forms if (at := text.find(form, end, limit)) >= 0), None)
+            if found is None:
+                return None
+            begin, end = found[0] if begin < 0 else begin, found[0] + len(found[1])
+    return (begin, end) if begin >= 0 else None
 
 
 def _footer(between: str, control: re.Pattern[str], *, after_answer: bool) -> int:

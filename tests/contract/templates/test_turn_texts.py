@@ -140,6 +140,61 @@ def test_where_the_prompt_begins_a_thought_the_answer_goes_on_with_it() -> None:
     assert (bare.prompt, bare.answer) == ("<|U|>One?<|A|><think>\n\n</think>\n\n", "1<|end|>")
 
 
+def test_a_thought_takes_the_place_of_the_empty_one_that_history_has() -> None:
+    closed = "{{ '<think></think>' if not thinking else '<think>' }}"
+    template = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}{{ '<|A|><think></think>' }}"
+        "{{ m.content.split('</think>')[-1] + '<|end|>' }}{% else %}{{ '<|U|>' + m.content }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|A|>" + closed + "{% endif %}"
+    )
+    messages = talk("user: One?", "assistant: 1")
+    messages[1]["reasoning"] = "I count."
+    told = "reasoning: the chat template's prompt closes the thought that the answer brings"
+    assert reason(template, messages) == f"{told}; set variables = {{ thinking = true }} in [template]"
+    (turn,) = writer(template).turns(Dialogue(messages, variables={"thinking": True}))
+    assert (turn.prompt, turn.answer) == ("<|U|>One?<|A|><think>", "I count.</think>1<|end|>")
+    (bare,) = writer(template).turns(Dialogue(talk("user: One?", "assistant: 1"), variables={"thinking": True}))
+    assert (bare.prompt, bare.answer) == ("<|U|>One?<|A|><think></think>", "1<|end|>")
+
+
+@pytest.mark.parametrize("said", ["", "Think first. "])
+def test_an_answer_without_a_thought_stands_behind_the_templates_own_prompt_for_that(said: str) -> None:
+    template = (
+        "{% set think = enable_thinking is not defined or enable_thinking %}{{ said if think else '' }}"
+        "{% for m in messages %}{% if m.role == 'assistant' %}<|A|></think>\n{{ m.content + '<|end|>' }}"
+        "{% else %}{{ '<|U|>' + m.content }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|A|><think>' if think else '<|A|></think>' }}{% endif %}"
+    ).replace("said", repr(said))
+    (turn,) = turns(template, talk("user: One?", "assistant: 1"))
+    assert (turn.prompt, turn.answer) == ("<|U|>One?<|A|></think>", "\n1<|end|>")
+    assert "it has none" in reason(template, talk("user: One?", "assistant: 1"), empty_thought="reject")
+
+
+def test_a_thought_in_a_content_that_is_printed_behind_an_empty_one_is_given_under_its_key() -> None:
+    template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}"
+        "{{ '<think>\n' + (m.reasoning_content or '') + '\n</think>\n\n' }}{% endif %}"
+        "{{ m.content + '<|im_end|>\n' }}{% endfor %}" + ASK
+    )
+    (turn,) = turns(template, talk("user: One?", "assistant: <think>\nI count.\n</think>\n\n1"))
+    assert turn.answer == "<think>\nI count.\n</think>\n\n1<|im_end|>"
+
+
+def test_a_call_is_given_no_content_where_its_template_prints_an_answer_for_an_empty_one() -> None:
+    template = (
+        "{{ tools[0].function.name if tools }}{% for m in messages %}{% if m.tool_calls %}"
+        "{{ '<|A|>' + m.tool_calls[0].function | tojson + '<|end|>' }}{% endif %}"
+        "{% if m.role == 'assistant' and m.content is not none %}{{ '<|A|>' + m.content + '<|end|>' }}"
+        "{% elif m.role != 'assistant' %}{{ '<|U|>' + m.content }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|A|>{% endif %}"
+    )
+    messages = talk("user: Weather?", "assistant: ", "tool: 4 C", "assistant: It is 4 C.")
+    messages[1]["tool_calls"] = json.dumps(CALL)
+    call, answer = turns(template, messages, TOOLS)
+    assert call.answer == '{"name": "get_weather", "arguments": {"city": "Oslo"}}<|end|>'
+    assert answer.prompt.endswith(f"<|A|>{call.answer}<|U|>4 C<|A|>")
+
+
 def test_an_end_that_is_nowhere_printed_is_put_behind_each_answer() -> None:
     bare = "{% for m in messages %}{{ '<|U|>' if m.role == 'user' else '<|A|>' }}{{ m.content }}{% endfor %}"
     bare += "{% if add_generation_prompt %}<|A|>{% endif %}"
