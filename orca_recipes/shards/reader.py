@@ -17,7 +17,7 @@ from orca_recipes.shards.files import damage, map_file
 from orca_recipes.shards.idx_file import Index, check_offsets, read_index
 from orca_recipes.shards.layout import index_path, tokens_path
 from orca_recipes.shards.segments import Segments
-from orca_recipes.shards.view import TrainingView, training_view
+from orca_recipes.shards.view import Room, TrainingView, training_view
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,25 +120,37 @@ class Shard:
             self._refuse(row, self._breaches(found))
         return found
 
-    def training_view(self, row: int, *, row_tokens: int, align: int, pad_id: int) -> TrainingView:
+    def training_view(
+        self, row: int, *, row_tokens: int, align: int, pad_id: int, into: Room | None = None
+    ) -> TrainingView:
         """Return the training view of one row.
 
+        Args:
+            into: where it is to lie; else it has arrays of its own.
         Raises: DamagedShard where the row's examples, rounded up to `align`, do not fit `row_tokens`.
         """
         found = self.row(row)
-        self._refuse(row, room_breaches(found.segments, row_tokens=row_tokens, align=align))
+        if int(found.segments.rooms(align).sum()) > row_tokens:
+            self._refuse(row, room_breaches(found.segments, row_tokens=row_tokens, align=align))
         return training_view(
-            stored=found.tokens, segments=found.segments, row_tokens=row_tokens, align=align, pad_id=pad_id
+            stored=found.tokens,
+            segments=found.segments,
+            row_tokens=row_tokens,
+            align=align,
+            pad_id=pad_id,
+            into=into,
         )
 
     def _tokens_of(self, row: int, segments: Segments) -> np.ndarray:
         first = int(self.segments.row_starts[row])
         starts = self.index.offsets[first : first + len(segments.lengths)] // self.dtype.itemsize
-        self.bring(starts, starts + segments.lengths)
-        if np.array_equal(starts[1:], starts[:-1] + segments.lengths[:-1]):
-            places: slice | np.ndarray = slice(starts[0], starts[0] + segments.token_starts[-1])
+        if self.ranged is not None:
+            self.bring(starts, starts + segments.lengths)
+        shifts = starts - segments.token_starts[:-1]
+        places: slice | np.ndarray
+        if (shifts == shifts[0]).all():
+            places = slice(starts[0], starts[0] + segments.token_starts[-1])
         else:
-            shifts = starts - segments.token_starts[:-1]
             places = np.arange(segments.token_starts[-1]) + np.repeat(shifts, segments.lengths)
         return np.asarray(self.tokens[places])
 

@@ -47,7 +47,8 @@ class Segments:
     @cached_property
     def example_starts(self) -> np.ndarray:
         """Return int64 [examples + 1] into segments."""
-        return np.append(np.flatnonzero(starts_example(self.modes)), len(self.modes))
+        starts = starts_example(self.modes).nonzero()[0]
+        return np.concatenate((starts, (len(self.modes),)))
 
     @cached_property
     def row_examples(self) -> np.ndarray:
@@ -63,7 +64,8 @@ class Segments:
     @cached_property
     def example_tokens(self) -> np.ndarray:
         """Count the tokens of each example: int64 [examples]."""
-        return np.diff(self.example_bounds)
+        # By slices: np.diff takes four times as long for what a row has of them.
+        return np.asarray(self.example_bounds[1:] - self.example_bounds[:-1])
 
     @cached_property
     def example_trained_tokens(self) -> np.ndarray:
@@ -86,7 +88,7 @@ class Segments:
 
     def rooms(self, align: int) -> np.ndarray:
         """Return int64 [examples]: tokens each example takes in a training row, rounded up to `align`."""
-        return -(-self.example_tokens // align) * align
+        return self.example_tokens if align == 1 else -(-self.example_tokens // align) * align
 
     def row(self, row: int) -> Self:
         """Return the segments of one row alone."""
@@ -97,7 +99,7 @@ class Segments:
 def _running_total(lengths: np.ndarray) -> np.ndarray:
     # int64 from the start: lengths are int32, and their sum passes 2^31 in a shard of some gigabytes.
     total = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=total[1:])
+    lengths.cumsum(out=total[1:])
     return total
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -36,11 +36,16 @@ from orca_recipes.train.optimizer import Optimizer
 from orca_recipes.train.passes import Hear, Pass
 from orca_recipes.train.processes.parallel_layout import Layout, Place
 from orca_recipes.train.training_settings import Settings
+from orca_recipes.train.transfer import sent
 from orca_recipes.train.validation import GroupSums, Validation
 
 # A checkpoint or a validation makes one step long: the time left must not jump with it.
 _PACE_KEPT = 0.9
 """How much of the pace told so far stays in the next one."""
+
+
+_TERMS = 1
+"""Where the terms stand among what ranks sum."""
 
 
 class Keeper(Protocol):
@@ -54,19 +59,27 @@ class Keeper(Protocol):
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over the rows of a step, of one rank or of all. terms: what the loss is the mean over."""
+    """Sums over the rows of a step, of all ranks. terms: what the loss is the mean over.
 
-    loss: float = 0.0
-    terms: int = 0
-    target_tokens: int = 0
-    stored_tokens: int = 0
-    flops: float = 0.0
-    bad_rows: tuple[RowPlace, ...] = ()
+    gradient_square: of the norm of the mean gradient, where one was made.
+    """
+
+    loss: float
+    terms: int
+    target_tokens: int
+    stored_tokens: int
+    flops: float
+    gradient_square: float
+    bad_rows: tuple[RowPlace, ...]
 
 
 @dataclass
 class Tally:
-    """Counts over micro-batches as they pass. terms: the number of losses in the mean."""
+    """Counts over micro-batches as they pass. terms: the number of losses in the mean.
+
+    losses_B: of each row, float64, with the places of the rows. They stay on the device until all of a step are made:
+    reading one would halt it while the next micro-batch is read.
+    """
 
     mean_over: Normalization
     architecture: Architecture
@@ -74,6 +87,7 @@ class Tally:
     target_tokens: int = 0
     stored_tokens: int = 0
     flops: float = 0.0
+    losses_B: list[tuple[tuple[RowPlace, ...], torch.Tensor]] = field(default_factory=list)
 
     def counting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
@@ -147,10 +161,12 @@ class Trainer:
 
     def _told_to_stop(self) -> bool:
         """Tell whether any rank was told to stop; every rank calls it."""
+        if self.layout.processes == 1:
+            return self.stop_requested()
         # Signals reach ranks at different times: one that stopped alone would leave the others waiting in a collective
-        # for ever.
-        told = torch.tensor([float(self.stop_requested())], device=self.place.device)
-        torch.distributed.all_reduce(told)
+        # for ever. Hosts meet for it, so that no GPU is halted.
+        told = torch.tensor([float(self.stop_requested())])
+        torch.distributed.all_reduce(told, group=self.place.hosts)
         return bool(told.item())
 
     def _step(self, phase: TrainingPhase, position: Position) -> Position:
@@ -158,12 +174,14 @@ class Trainer:
         batches = self._rows_of_step(phase, position.row)
         order, stop_row = batches.order, batches.stop
         then = self._rows_after(phase, stop_row)
-        totals = self._joined(self._gone_through(batches, phase.training.loss_normalization, learn=True, then=then))
+        tally = self._gone_through(batches, phase.training.loss_normalization, learn=True, then=then)
+        joined = self._joined(tally)
+        totals = self._read(tally, joined, self.optimizer.reduce(joined[_TERMS]))
         here = f"step {position.step + 1} (phase {phase.number}, rows {position.row} to {stop_row - 1})"
         if not math.isfinite(totals.loss):
             raise NonFiniteLoss(self._why_not_finite(here, totals.bad_rows))
         rate = self.rates.at(self._schedule_step(phase, position))
-        taken = self.optimizer.step(learning_rate=rate, terms=totals.terms)
+        taken = self.optimizer.step(totals.gradient_square, learning_rate=rate, terms=totals.terms)
         # The loss was finite and a gradient is not: which of the rows did it nobody can tell, so all are named.
         if not taken.is_taken:
             every = [order[row] for row in range(position.row, stop_row)]
@@ -204,52 +222,47 @@ class Trainer:
         learn: bool,
         also: Hear | None = None,
         then: MicroBatches | None = None,
-    ) -> Totals:
-        """Go forward, and backward where it learns, over this rank's micro-batches; then others will be asked for.
-
-        Losses stay on the device until all are made: reading one would halt it while the next micro-batch is read.
-        """
-        losses_B: list[tuple[tuple[RowPlace, ...], torch.Tensor]] = []
+    ) -> Tally:
+        """Go forward, and backward where it learns, over this rank's micro-batches; then others will be asked for."""
+        model = self.optimizer.gradients
+        tally = Tally(mean_over, network_of(model).architecture)
 
         def hear(batch: Batch, loss_BT: torch.Tensor) -> None:
             # Summed in float64: the order of micro-batches would else show in the last digits of the loss that is
             # logged.
-            losses_B.append((batch.places, loss_BT.sum(dim=1, dtype=torch.float64)))
+            tally.losses_B.append((batch.places, loss_BT.sum(dim=1, dtype=torch.float64)))
             if also is not None:
                 also(batch, loss_BT)
 
-        model = self.optimizer.gradients
-        tally = Tally(mean_over, network_of(model).architecture)
         through = Pass(mean_over, self.place.device, learn, micro_batches=len(batches), tokens=batches.tokens)
         through.run(model, tally.counting(self.ahead.over(batches, then=then)), hear)
-        totals = Totals(
-            terms=tally.terms,
-            target_tokens=tally.target_tokens,
-            stored_tokens=tally.stored_tokens,
-            flops=tally.flops,
-        )
-        for places, loss_B in losses_B:
-            row_losses = loss_B.tolist()
-            bad = [place for place, loss in zip(places, row_losses, strict=False) if not math.isfinite(loss)]
-            totals = replace(totals, loss=totals.loss + sum(row_losses), bad_rows=(*totals.bad_rows, *bad))
-        return totals
+        return tally
 
-    def _joined(self, totals: Totals) -> Totals:
-        """Sum the totals of all ranks."""
-        numbers = [totals.loss, totals.terms, totals.target_tokens, totals.stored_tokens, totals.flops]
+    def _joined(self, tally: Tally) -> torch.Tensor:
+        """Sum the losses and counts of all ranks: float64 [5] on the device, as `_read` reads them."""
+        nothing = torch.zeros((), dtype=torch.float64, device=self.place.device)
+        # Row by row, in their order: how a device sums a tensor would show in the last digit.
+        loss = sum((sum(loss_B.unbind(), start=nothing) for _, loss_B in tally.losses_B), start=nothing)
+        counts = [tally.terms, tally.target_tokens, tally.stored_tokens, tally.flops]
         # Ranks of one tensor-parallel group hold the same rows: only one of them counts, or losses would be added up
         # twice.
-        mine = [number if self.place.counts else 0.0 for number in numbers]
-        joined = torch.tensor(mine, dtype=torch.float64, device=self.place.device)
+        mine = [number if self.place.counts else 0.0 for number in counts]
+        counted_here = sent(torch.tensor(mine, dtype=torch.float64), self.place.device)
+        joined = torch.cat([(loss if self.place.counts else nothing)[None], counted_here])
         torch.distributed.all_reduce(joined)
-        loss, terms, target_tokens, stored_tokens, flops = joined.tolist()
-        bad = totals.bad_rows
+        return joined
+
+    def _read(self, tally: Tally, joined: torch.Tensor, gradient_square: torch.Tensor | None = None) -> Totals:
+        """Read what all ranks have summed: the one place in a step where the host waits for its device."""
+        square = joined.new_zeros(()) if gradient_square is None else gradient_square
+        loss, terms, target_tokens, stored_tokens, flops, squared = torch.cat([joined, square[None]]).tolist()
+        bad: tuple[RowPlace, ...] = ()
         if not math.isfinite(loss):
             # Only where something is wrong, which all ranks know from the sum: gathering objects would halt each step.
             gathered: list[tuple[RowPlace, ...]] = [()] * self.layout.processes
-            torch.distributed.all_gather_object(gathered, totals.bad_rows if self.place.counts else ())
+            torch.distributed.all_gather_object(gathered, _not_finite(tally) if self.place.counts else ())
             bad = tuple(place for places in gathered for place in places)
-        return Totals(loss, round(terms), round(target_tokens), round(stored_tokens), flops, bad)
+        return Totals(loss, round(terms), round(target_tokens), round(stored_tokens), flops, squared, bad)
 
     def _validate(self, training: Training, position: Position) -> None:
         """Compute the loss on the held-out rows, the same ones every time."""
@@ -258,7 +271,8 @@ class Trainer:
         order, mean_over = validation_order(self.rows, training), training.loss_normalization
         batches = MicroBatches(self.rows, order, self._share(training), start=0, stop=order.rows)
         sums = GroupSums(self.groups[training.validation])
-        totals = self._joined(self._gone_through(batches, mean_over, learn=False, also=sums.hear))
+        tally = self._gone_through(batches, mean_over, learn=False, also=sums.hear)
+        totals = self._read(tally, self._joined(tally))
         groups = sums.joined(mean_over, device=self.place.device, counts=self.place.counts)
         self.journal.validation(
             Validation(
@@ -295,3 +309,9 @@ class Trainer:
     def _why_not_finite(self, here: str, bad: tuple[RowPlace, ...]) -> str:
         named = describe(self.rows, bad) if bad else "none by itself: the sum of all is too large"
         return f"{here}: the loss is not finite; the rows that caused it: {named}"
+
+
+def _not_finite(tally: Tally) -> tuple[RowPlace, ...]:
+    """Name this rank's rows whose loss is not finite."""
+    rows = [row for places, loss_B in tally.losses_B for row in zip(places, loss_B.tolist(), strict=False)]
+    return tuple(place for place, loss in rows if not math.isfinite(loss))

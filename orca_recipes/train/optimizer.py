@@ -63,7 +63,8 @@ def build_optimizer(model: Network, layout: Layout, options: AdamW) -> Optimizer
 
 
 class Optimizer(ABC):
-    """Collects gradients between two steps: call `backward` on summed losses, any number of times, then `step`.
+    """Collects gradients between two steps: call `backward` on summed losses, any number of times, `reduce`, then
+    `step`.
 
     All calls of `backward` but the last before a step belong inside `gradients.no_sync()`.
     """
@@ -85,21 +86,31 @@ class Optimizer(ABC):
         self.gradients.zero_grad_buffer()
 
     @torch.no_grad()
-    def step(self, *, learning_rate: float, terms: int) -> Step:
-        """Reduce the gradients, take one step, and begin to collect anew.
+    def reduce(self, terms: torch.Tensor) -> torch.Tensor:
+        """Reduce the gradients to their mean, and return the square of its norm over the whole model: float64 [].
+
+        Nothing is read from the device: whoever takes the step reads this beside what else it wants to know.
 
         Args:
-            terms: how many losses were summed on all ranks since the last step, of tokens or examples. Where there
-                were none, weights and moments stay as they are.
+            terms: float64 [], how many losses were summed on all ranks since the last step, of tokens or examples; on
+                the device.
         """
         finalize_model_grads([self.gradients])
-        if not terms:
-            self.gradients.zero_grad_buffer()
-            return Step(gradient_norm=0.0, is_taken=True)
-        self.gradients.scale_gradients(1 / terms)
-        norm = self._norm()
+        # Where there were none, gradients are zeros, and stay so.
+        self.gradients.scale_gradients(1 / terms.clamp(min=1))
+        return self._square()
+
+    @torch.no_grad()
+    def step(self, square: float, *, learning_rate: float, terms: int) -> Step:
+        """Take one step along the gradients that were reduced, and begin to collect anew.
+
+        Args:
+            square, terms: what `reduce` returned, and was given. Where there were no terms, weights and moments stay as
+                they are.
+        """
+        norm = math.sqrt(square)
         is_taken = math.isfinite(norm)
-        if is_taken:
+        if terms and is_taken:
             self._take(norm, learning_rate)
         self.gradients.zero_grad_buffer()
         return Step(norm, is_taken)
@@ -120,8 +131,8 @@ class Optimizer(ABC):
         """Take in weights that were loaded behind the optimizer's back."""
 
     @abstractmethod
-    def _norm(self) -> float:
-        """Compute the norm of the whole model's mean gradient, equal on all ranks."""
+    def _square(self) -> torch.Tensor:
+        """Compute the square of the norm of the whole model's mean gradient, equal on all ranks: float64 []."""
 
     @abstractmethod
     def _take(self, norm: float, learning_rate: float) -> None:
@@ -177,7 +188,7 @@ class _OnCpu(Optimizer):
             moments = {moment: torch.zeros_like(weight) for moment in _MOMENTS}
             self._inner.state[weight] = {"step": torch.zeros((), dtype=torch.float32), **moments}
 
-    def _norm(self) -> float:
+    def _square(self) -> torch.Tensor:
         # A weight that several ranks hold whole is counted once: norms, and tied tables of the first and last stage.
         own = [
             weight.main_grad
@@ -187,7 +198,7 @@ class _OnCpu(Optimizer):
         squares = [gradient.double().square().sum() for gradient in own]
         square = torch.stack(squares).sum() if squares else torch.zeros((), dtype=torch.float64)
         torch.distributed.all_reduce(square, group=parallel_state.get_model_parallel_group())
-        return math.sqrt(square.item())
+        return square
 
     def _take(self, norm: float, learning_rate: float) -> None:
         if norm > self.options.clip:
@@ -266,9 +277,14 @@ class _OnGpu(Optimizer):
                 if isinstance(adam, torch.optim.AdamW):
                     adam.state[weight]["step"] = torch.zeros((), dtype=torch.float32)
 
-    def _norm(self) -> float:
+    def _square(self) -> torch.Tensor:
         self._inner.prepare_grads()
-        return float(self._inner.get_grad_norm())
+        own = self._inner.get_main_grads_for_grad_norm()
+        # Not by megatron-core's `get_grad_norm`, which reads the norm from the device.
+        norm = torch.nn.utils.get_total_norm(own) if own else torch.zeros((), device=torch.cuda.current_device())
+        square = norm.double().square()
+        torch.distributed.all_reduce(square, group=self._inner.get_grad_stats_parallel_group())
+        return square
 
     def _take(self, norm: float, learning_rate: float) -> None:
         for group in self._inner.param_groups:

@@ -59,8 +59,9 @@ class Pass:
 
             def loss(found: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
                 summed = self._weighed(losses_of(stage, found, on_device), batch, hear)
-                # Of two values, or of none of tokens, the schedule would take means of its own.
-                return summed, torch.tensor(batch.target_tokens, dtype=torch.int, device=self.device), {}
+                # Of two values, or of none of tokens, the schedule would take means of its own. A device fills it in:
+                # it would wait for a number of the host's.
+                return summed, torch.full((), batch.target_tokens, dtype=torch.int, device=self.device), {}
 
             return stage_output(stage, on_device), loss
 

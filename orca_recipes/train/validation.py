@@ -14,6 +14,7 @@ import torch
 from orca_recipes.train.data.batches import Batch, Normalization
 from orca_recipes.train.data.order import RowPlace
 from orca_recipes.train.data.validation_groups import Groups
+from orca_recipes.train.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class GroupSums:
     def hear(self, batch: Batch, loss_BT: torch.Tensor) -> None:
         """Take in the weighed losses of a batch; nothing is read from the device yet."""
         lengths = np.concatenate([np.diff(bounds) for bounds in batch.cu_seqlens])
-        span_N = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)).to(loss_BT.device)
+        span_N = sent(torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)), loss_BT.device)
         loss_S = torch.zeros(len(lengths), dtype=torch.float64, device=loss_BT.device)
         loss_S.index_add_(0, span_N, loss_BT.flatten().double())
         self._heard.append((batch.places, batch.span_targets(), loss_S))

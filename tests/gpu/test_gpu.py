@@ -16,7 +16,7 @@ from orca_recipes.train.model.recomputation import Recomputed
 from orca_recipes.train.model.segment_attention import PackedSpans, SegmentAttention, varlen_computes
 from orca_recipes.train.optimizer import AdamW, Optimizer, Step, build_optimizer
 from orca_recipes.train.processes.parallel_layout import Layout, Place
-from tests.train.rows import Packed, packed, small
+from tests.train.rows import Packed, packed, small, stepped
 
 ONE_GPU = Layout(device="cuda")
 WIDE = {"hidden": 256, "mlp_hidden": 512, "heads": 4, "kv_heads": 2, "head_dim": 64}
@@ -34,7 +34,7 @@ def take(model: Network, optimizer: Optimizer, batch: Packed) -> tuple[float, St
     total = torch.where(batch.loss_mask_BT > 0, loss_BT, 0.0).sum()
     total.backward()
     targets = int(batch.loss_mask_BT.sum())
-    return float(total) / targets, optimizer.step(learning_rate=1e-3, terms=targets)
+    return float(total) / targets, stepped(optimizer, learning_rate=1e-3, terms=targets)
 
 
 def gradient(model: Network, batch: Packed) -> torch.Tensor:

@@ -2,9 +2,9 @@
 
 `PretendedGpu` is enough for the optimizer: megatron-core's makes small tensors on 'cuda' by name and looks at the types
 of gradients by name. `a_pretended_gpu` is a whole machine for a training: what is sent to its device becomes `OnGpu`,
-and so does all that is made of it; numpy cannot read it, as it cannot read a GPU's memory. torch's varlen attention is
-computed by `varlen_kernel`, and what would be compiled runs as it is written. Precision of GPUs and NCCL are not
-answered, and are for tests/gpu.
+and so does all that is made there or of it; numpy cannot read it, as it cannot read a GPU's memory, and where a host
+would wait for its GPU, `halts` says so. torch's varlen attention is computed by `varlen_kernel`, and what would be
+compiled runs as it is written. Precision of GPUs and NCCL are not answered, and are for tests/gpu.
 """
 
 import threading
@@ -21,6 +21,17 @@ from torch.overrides import TorchFunctionMode
 import tests.train.varlen_kernel  # noqa: F401
 
 GPU = torch.device("cuda", 0)
+
+halts: list[str] = []
+"""What made the host wait for the pretended GPU so far, in this process."""
+
+_READS = {
+    getattr(torch.Tensor, name)
+    for name in ("item", "tolist", "cpu", "nonzero", "unique", "__bool__", "__float__", "__int__", "__index__")
+} | {torch.nonzero, torch.unique, torch.masked_select, torch.Tensor.masked_select}
+"""Functions whose result is a number of the host's, or is as long as numbers on the device say."""
+
+_DEVICE_OF = torch.Tensor.device.__get__  # type: ignore[attr-defined]
 
 
 class PretendedGpu(TorchFunctionMode):
@@ -62,10 +73,13 @@ class OnGpu(torch.Tensor):
     ) -> Any:
         if func in (torch.Tensor.numpy, torch.Tensor.__array__):
             raise TypeError("can't convert cuda:0 device type tensor to numpy")
+        if func == _DEVICE_OF:
+            return GPU
+        goes_home = func is torch.Tensor.cpu or (func is torch.Tensor.to and "cpu" in map(str, args[1:]))
+        if goes_home or func in _READS or (func is torch.Tensor.__getitem__ and _by_truths(args[1])):
+            halts.append(func.__name__)
         found = super().__torch_function__(func, types, args, kwargs or {})
-        if func is torch.Tensor.cpu or (func is torch.Tensor.to and "cpu" in map(str, args[1:])):
-            return found.as_subclass(torch.Tensor)
-        return found
+        return found.as_subclass(torch.Tensor) if goes_home else found
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         raise TypeError("can't convert cuda:0 device type tensor to numpy")
@@ -84,11 +98,19 @@ class _Machine(PretendedGpu):
         if function is torch.Tensor.to and any(_is_gpu(word) for word in (*args[1:], *(kwargs or {}).values())):
             words = ["cpu" if _is_gpu(word) else word for word in args[1:]]
             options = {name: "cpu" if _is_gpu(word) else word for name, word in (kwargs or {}).items()}
-            tensor = args[0].as_subclass(torch.Tensor) if isinstance(args[0], Pinned) else args[0]
+            is_pinned = isinstance(args[0], Pinned)
+            if not isinstance(args[0], OnGpu) and not (is_pinned and options.get("non_blocking")):
+                halts.append("to")
+            tensor = args[0].as_subclass(torch.Tensor) if isinstance(args[0], Pinned | OnGpu) else args[0]
             sent = function(tensor, *words, **options)
             # Weights and their gradients stay what they are: megatron-core knows them by attributes.
             return sent if isinstance(args[0], torch.nn.Parameter) else sent.as_subclass(OnGpu)
-        return super().__torch_function__(function, types, args, kwargs)
+        found = super().__torch_function__(function, types, args, kwargs)
+        if _is_gpu((kwargs or {}).get("device")) and isinstance(found, torch.Tensor):
+            if function in (torch.tensor, torch.as_tensor):
+                halts.append(function.__name__)
+            return found.as_subclass(OnGpu)
+        return found
 
 
 @contextmanager
@@ -126,6 +148,12 @@ def a_pretended_gpu() -> Iterator[torch.device]:
         _Machine(),
     ):
         yield GPU
+
+
+def _by_truths(index: object) -> bool:
+    """Whether a tensor is looked up where truths say, whose number only the device knows."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, torch.Tensor) and part.dtype == torch.bool for part in parts)
 
 
 def _is_gpu(device: object) -> bool:

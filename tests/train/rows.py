@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from orca_recipes.train.model.architecture import Architecture
+from orca_recipes.train.optimizer import Optimizer, Step
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,9 @@ def small(vocabulary: int = 500, **changes: object) -> Architecture:
         tied=False,
     )
     return replace(shape, **changes).with_vocabulary(vocabulary)  # type: ignore[arg-type]
+
+
+def stepped(optimizer: Optimizer, *, learning_rate: float, terms: int) -> Step:
+    """One step on the gradients that were collected."""
+    square = optimizer.reduce(torch.tensor(terms, dtype=torch.float64))
+    return optimizer.step(float(square), learning_rate=learning_rate, terms=terms)

@@ -16,7 +16,7 @@ from orca_recipes.train.optimizer import AdamW, build_optimizer
 from orca_recipes.train.processes.parallel_layout import running
 from tests.train.agreement import LAYOUTS, Measured, measured
 from tests.train.random_models import FAMILIES, save_random, transformers
-from tests.train.rows import packed
+from tests.train.rows import packed, stepped
 
 SEEDS = (1, 2)
 
@@ -58,7 +58,7 @@ def test_gradients_are_those_of_transformers_at_every_layout(
     expected = {name: _norm_by_transformers(folder, batch.tokens_BT) for name, folder in folders.items()}
     for layout in LAYOUTS:
 
-        def stepped(rendezvous: str, to: Any = layout) -> dict[str, float]:
+        def norms_of(rendezvous: str, to: Any = layout) -> dict[str, float]:
             norms = {}
             with running(to, seed=1, rendezvous=rendezvous):
                 for name, folder in folders.items():
@@ -67,10 +67,10 @@ def test_gradients_are_those_of_transformers_at_every_layout(
                     load_hf(folder, model)
                     optimizer = build_optimizer(model, to, AdamW())
                     losses(optimizer.gradients, batch)[:, :-1].sum().backward()
-                    norms[name] = optimizer.step(learning_rate=1e-3, terms=2 * 63).gradient_norm
+                    norms[name] = stepped(optimizer, learning_rate=1e-3, terms=2 * 63).gradient_norm
             return norms
 
-        for rank in fork_from_here(layout.processes, stepped):
+        for rank in fork_from_here(layout.processes, norms_of):
             assert rank == {name: pytest.approx(norm, rel=1e-4) for name, norm in expected.items()}, str(layout)
 
 

@@ -15,7 +15,7 @@ from orca_recipes.train.model.network import Network, build_model, losses
 from orca_recipes.train.optimizer import Optimizer
 from orca_recipes.train.processes.parallel_layout import Layout, Place
 from tests.train.pretended_gpu import PretendedGpu
-from tests.train.rows import small
+from tests.train.rows import small, stepped
 from tests.train.test_optimizer import BATCHES, CALM, mean_loss, take
 
 DIGEST = "a" * 64
@@ -81,7 +81,7 @@ def test_ranks_that_meet_while_they_compute_take_the_steps_of_ranks_that_wait(
             waited = [group.grad_reduce_handle is None for group in groups]
             losses(model, four[1]).sum().backward()
             met = [group.grad_reduce_handle is not None for group in groups]
-            optimizer.step(learning_rate=0.0, terms=1)
+            stepped(optimizer, learning_rate=0.0, terms=1)
             to_gather = [not group.param_gather_dispatched for group in groups]
         assert len(groups) > 3
         return [ours, theirs], [*waited, *met, *to_gather]

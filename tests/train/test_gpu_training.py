@@ -1,5 +1,6 @@
 """A training on a device whose memory numpy cannot read: a real build, the real loop, a CPU that pretends."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +12,23 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from orca_recipes.shards.manifest import read_manifest
+from orca_recipes.train import journal
 from orca_recipes.train.data.batches import read_batch
 from orca_recipes.train.data.order import RowPlace
 from orca_recipes.train.data.rows import Rows
+from orca_recipes.train.hf.configuration import architecture_from_hf
 from orca_recipes.train.journal import read_log
+from orca_recipes.train.model import network
+from orca_recipes.train.model.network import build_model
+from orca_recipes.train.processes.parallel_layout import Layout, running
 from orca_recipes.train.processes.rank import train_as_rank
 from orca_recipes.train.training_settings import Request
 from orca_recipes.train.transfer import sent
+from tests.train import pretended_gpu
 from tests.train.builds import make_build, read_steps
 from tests.train.pretended_gpu import OnGpu, Pinned, a_pretended_gpu
+from tests.train.random_models import save_random
+from tests.train.rows import packed
 
 Fork = Callable[..., list[Any]]
 
@@ -62,6 +71,46 @@ def test_a_training_on_a_gpu_has_the_losses_of_one_on_a_cpu(held_out: Path, tmp_
     assert len(expected) > len(read_steps(tmp_path / "cpu"))
     # Weights are bfloat16 there and float32 here.
     assert losses(tmp_path / "gpu") == pytest.approx(expected, rel=0.02)
+
+
+def test_a_host_waits_for_its_gpu_once_a_step(
+    held_out: Path, tmp_path: Path, fork_ranks: Fork, monkeypatch: pytest.MonkeyPatch
+):
+    settings = {"batch_rows": 8, "micro_batch_rows": 3, "loss_normalization": "example", "checkpoint_every": 99}
+    asked = Request(build=held_out, out=tmp_path / "run", device="cuda", training=settings)
+    step, waited = journal.RunJournal.step, list[int]()
+
+    def counting(self: Any, told: journal.Step, glance: journal.Glance) -> None:
+        waited.append(len(pretended_gpu.halts))
+        step(self, told, glance)
+
+    def on_a_gpu(rendezvous: str) -> list[int]:
+        with a_pretended_gpu():
+            train_as_rank(asked, rendezvous=rendezvous)
+        return waited
+
+    monkeypatch.setattr(journal.RunJournal, "step", counting)
+    [counts] = fork_ranks(1, on_a_gpu)
+    # In the first step the model sends a table of its own.
+    assert len(counts) > 3
+    assert set(np.diff(counts)) == {1}
+
+
+@pytest.mark.parametrize("family", ["gemma3_text", "granite", "olmo2", "smollm3"])
+def test_a_host_waits_for_its_gpu_in_no_part_of_a_model(tmp_path: Path, fork_ranks: Fork, family: str):
+    layout = Layout(device="cuda")
+    config = json.loads((save_random(tmp_path / family, family, 1, vocab_size=512) / "config.json").read_text())
+
+    def on_a_gpu(rendezvous: str) -> list[str]:
+        with a_pretended_gpu(), running(layout, seed=1, rendezvous=rendezvous):
+            model = build_model(architecture_from_hf(config, family), layout)
+            batch = packed([64], [64], vocabulary=500).to("cuda")
+            for _ in range(2):
+                begun = len(pretended_gpu.halts)
+                network.losses(model, batch).sum().backward()
+        return pretended_gpu.halts[begun:]
+
+    assert fork_ranks(1, on_a_gpu) == [[]]
 
 
 def test_the_bounds_of_rows_stay_on_the_host_and_the_rest_goes_to_the_device(held_out: Path):

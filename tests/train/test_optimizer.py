@@ -13,7 +13,7 @@ from megatron.core import parallel_state
 from orca_recipes.train.model.network import Network, build_model, losses
 from orca_recipes.train.optimizer import AdamW, Optimizer, Step, build_optimizer
 from orca_recipes.train.processes.parallel_layout import Layout, Place
-from tests.train.rows import Packed, packed, small
+from tests.train.rows import Packed, packed, small, stepped
 
 LAYOUTS = [
     Layout(),
@@ -39,7 +39,7 @@ def take(model: Network, optimizer: Optimizer, micro_batches: list[Packed], lear
         targets += int(batch.loss_mask_BT.sum())
     everywhere = torch.tensor(targets)
     torch.distributed.all_reduce(everywhere, group=parallel_state.get_data_parallel_group())
-    return optimizer.step(learning_rate=learning_rate, terms=int(everywhere))
+    return stepped(optimizer, learning_rate=learning_rate, terms=int(everywhere))
 
 
 def mean_loss(model: Network, batches: list[Packed]) -> float:
@@ -160,7 +160,7 @@ def test_a_step_whose_gradient_is_not_finite_leaves_the_weights_alone(run_layout
         optimizer = build_optimizer(model, Layout(), CALM)
         before = [weight.detach().clone() for weight in model.parameters()]
         (losses(model, BATCHES[0][0]).sum() * math.nan).backward()
-        taken = optimizer.step(learning_rate=0.1, terms=10)
+        taken = stepped(optimizer, learning_rate=0.1, terms=10)
         same = all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
         return taken, same
 

@@ -50,7 +50,11 @@ class KeyedOrder:
         mask = (1 << bits) - 1
         left, right = value >> bits, value & mask
         for key in self._round_keys:
-            left, right = right, left ^ (_mixed(right ^ key) & mask)
+            # SplitMix64's finalizer (Steele, Lea and Flood), written out: a call of its own would cost as much again.
+            mixed = ((right ^ key) + 0x9E3779B97F4A7C15) & _WORD
+            mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
+            mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _WORD
+            left, right = right, left ^ ((mixed ^ (mixed >> 31)) & mask)
         return left << bits | right
 
 
@@ -113,11 +117,3 @@ class PhaseOrder:
         """Return the order of each dataset's present epoch: derived, kept because its keys cost more than a row
         does."""
         return {}
-
-
-def _mixed(value: int) -> int:
-    """Mix a 64-bit value with the finalizer of Steele, Lea and Flood's SplitMix64."""
-    value = (value + 0x9E3779B97F4A7C15) & _WORD
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _WORD
-    return value ^ (value >> 31)

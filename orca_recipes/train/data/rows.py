@@ -18,7 +18,7 @@ from orca_recipes.shards.files import damage
 from orca_recipes.shards.layout import index_path
 from orca_recipes.shards.manifest import Manifest, ShardCounts
 from orca_recipes.shards.reader import Shard
-from orca_recipes.shards.view import TrainingView
+from orca_recipes.shards.view import Room, TrainingView
 from orca_recipes.train.data.order import RowPlace
 
 
@@ -35,14 +35,20 @@ class Rows:
     def count(self, dataset: str) -> int:
         return self.manifest.datasets[dataset].rows
 
-    def view(self, place: RowPlace) -> TrainingView:
+    def view(self, place: RowPlace, *, into: Room | None = None) -> TrainingView:
         """Return the training view of one row.
 
+        Args:
+            into: where it is to lie; else it has arrays of its own.
         Raises: DamagedShard where it cannot be read.
         """
         prefix, row = self.locate(place)
         return self._shard(prefix).training_view(
-            row, row_tokens=self.manifest.row_tokens, align=self.manifest.align, pad_id=self.manifest.pad_id
+            row,
+            row_tokens=self.manifest.row_tokens,
+            align=self.manifest.align,
+            pad_id=self.manifest.pad_id,
+            into=into,
         )
 
     def locate(self, place: RowPlace) -> tuple[str, int]:

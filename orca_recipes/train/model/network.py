@@ -340,8 +340,8 @@ def _clear_padding(network: Network) -> None:
 
 
 def _multiplied(scale: float, module: torch.nn.Module, asked: object, embedded: torch.Tensor) -> torch.Tensor:
-    # Rounded to the weights' precision first, as transformers does it.
-    return embedded * torch.tensor(scale, dtype=embedded.dtype, device=embedded.device)
+    # Rounded to the weights' precision first, as transformers does it; on the host, for a device would wait for it.
+    return embedded * torch.tensor(scale, dtype=embedded.dtype, device="cpu").item()
 
 
 def _divided(

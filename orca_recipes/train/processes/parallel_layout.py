@@ -64,7 +64,7 @@ class Place:
     """This process's place in a running layout.
 
     tensor_rank counts the ranks that share a layer, data_rank the copies; device is where its tensors lie; is_last of
-    the stages, the one that knows losses.
+    the stages, the one that knows losses. hosts: in which all ranks meet without their GPUs; None for the default.
     """
 
     rank: int
@@ -72,6 +72,7 @@ class Place:
     data_rank: int
     device: torch.device
     is_last: bool = True
+    hosts: torch.distributed.ProcessGroup | None = None
 
     @property
     def counts(self) -> bool:
@@ -118,12 +119,14 @@ def running(layout: Layout, *, seed: int, rendezvous: str = "env://") -> Iterato
             tensor_model_parallel_size=layout.tensor_parallel, pipeline_model_parallel_size=layout.pipeline_parallel
         )
         _seed(seed, device)
+        meets_apart = device.type == "cuda" and world > 1
         yield Place(
             rank=rank,
             tensor_rank=parallel_state.get_tensor_model_parallel_rank(),
             data_rank=parallel_state.get_data_parallel_rank(),
             device=device,
             is_last=parallel_state.is_pipeline_last_stage(),
+            hosts=torch.distributed.new_group(timeout=_SILENCE, backend="gloo") if meets_apart else None,
         )
 
 
