@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 import torch
 from megatron.core.tensor_parallel import random as tensor_parallel_random
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, get_default_nowrap_functions
 
 import tests.train.varlen_kernel  # noqa: F401
 
@@ -78,8 +78,13 @@ class OnGpu(torch.Tensor):
         goes_home = func is torch.Tensor.cpu or (func is torch.Tensor.to and "cpu" in map(str, args[1:]))
         if goes_home or func in _READS or (func is torch.Tensor.__getitem__ and _by_truths(args[1])):
             halts.append(func.__name__)
-        found = super().__torch_function__(func, types, args, kwargs or {})
-        return found.as_subclass(torch.Tensor) if goes_home else found
+        with torch._C.DisableTorchFunctionSubclass():
+            found = func(*args, **(kwargs or {}))
+        if goes_home:
+            return found.as_subclass(torch.Tensor)
+        if func not in get_default_nowrap_functions() and found is not args[0]:
+            _mark(found)
+        return found
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         raise TypeError("can't convert cuda:0 device type tensor to numpy")
@@ -148,6 +153,15 @@ def a_pretended_gpu() -> Iterator[torch.device]:
         _Machine(),
     ):
         yield GPU
+
+
+def _mark(found: Any) -> None:
+    """Make tensors into those of the GPU: not by `as_subclass`, whose result is a view that may not be changed."""
+    if type(found) is torch.Tensor:
+        found.__class__ = OnGpu
+    elif isinstance(found, tuple | list):
+        for one in found:
+            _mark(one)
 
 
 def _by_truths(index: object) -> bool:
