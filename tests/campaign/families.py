@@ -3,7 +3,7 @@
     python -m tests.campaign families --json F
 
 Each model is made and saved by transformers, imported, computed on packed rows at tensor parallel 1 and 2 and with
-sequence parallel, exported, imported and exported again. Logits are held against those of each example alone.
+sequence parallel, exported and imported again. Logits are held against those of each example alone.
 """
 
 import json

@@ -4,6 +4,7 @@ A test never starts a layout, or runs a training command, in this process itself
 outlive a fork, and every later test would hang.
 """
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_is_flushed() -> Iterator[None]:
+    """No test cuts the power, and a busy disk takes a tenth of a second for each file that it is made to flush."""
+    with pytest.MonkeyPatch.context() as patching:
+        patching.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture

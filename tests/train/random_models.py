@@ -137,19 +137,32 @@ def random_configuration(family: str, seed: int) -> dict[str, Any]:
     }
 
 
+def saved_configuration(family: str, seed: int, **changes: Any) -> dict[str, Any]:
+    """What the `config.json` of a random model says."""
+    said: dict[str, Any] = _settings(family, seed, **changes).to_dict()
+    return {**said, "architectures": [_named(family)]}
+
+
 def save_random(folder: Path, family: str, seed: int, *, dtype: torch.dtype = torch.float32, **changes: Any) -> Path:
     """A random model of a family as transformers saves it: no weight is what it would be if it were not there."""
-    name = FAMILIES[family][0]
-    made = {**random_configuration(family, seed), **changes}
-    settings = getattr(transformers, f"{name}TextConfig" if name == "Gemma3" else f"{name}Config")(**made)
     torch.manual_seed(seed)
-    model = getattr(transformers, f"{name}ForCausalLM")(settings)
+    model = getattr(transformers, _named(family))(_settings(family, seed, **changes))
     with torch.no_grad():
         for weight in model.parameters():
             if weight.ndim == 1:
                 weight += torch.randn_like(weight) * 0.2
     model.to(dtype).save_pretrained(folder)
     return folder
+
+
+def _named(family: str) -> str:
+    return f"{FAMILIES[family][0]}ForCausalLM"
+
+
+def _settings(family: str, seed: int, **changes: Any) -> Any:
+    name = FAMILIES[family][0]
+    made = {**random_configuration(family, seed), **changes}
+    return getattr(transformers, f"{name}TextConfig" if name == "Gemma3" else f"{name}Config")(**made)
 
 
 _STRANGE_SHAPES: Mapping[str, Mapping[str, Any]] = {

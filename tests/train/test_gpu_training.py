@@ -1,6 +1,5 @@
 """A training on a device whose memory numpy cannot read: a real build, the real loop, a CPU that pretends."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from orca_recipes.train.transfer import sent
 from tests.train import pretended_gpu
 from tests.train.builds import make_build, read_steps
 from tests.train.pretended_gpu import OnGpu, Pinned, a_pretended_gpu
-from tests.train.random_models import save_random
+from tests.train.random_models import saved_configuration
 from tests.train.rows import packed
 
 Fork = Callable[..., list[Any]]
@@ -97,9 +96,9 @@ def test_a_host_waits_for_its_gpu_once_a_step(
 
 
 @pytest.mark.parametrize("family", ["gemma3_text", "granite", "olmo2", "smollm3"])
-def test_a_host_waits_for_its_gpu_in_no_part_of_a_model(tmp_path: Path, fork_ranks: Fork, family: str):
+def test_a_host_waits_for_its_gpu_in_no_part_of_a_model(fork_ranks: Fork, family: str):
     layout = Layout(device="cuda")
-    config = json.loads((save_random(tmp_path / family, family, 1, vocab_size=512) / "config.json").read_text())
+    config = saved_configuration(family, 1)
 
     def on_a_gpu(rendezvous: str) -> list[str]:
         with a_pretended_gpu(), running(layout, seed=1, rendezvous=rendezvous):

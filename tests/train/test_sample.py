@@ -1,6 +1,5 @@
 """An answer whose keys and values are kept is the answer of the whole text run anew for every token."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,37 +11,32 @@ from orca_recipes.train.model.network import build_model, logits, next_logits
 from orca_recipes.train.model.segment_attention import Cache
 from orca_recipes.train.processes.parallel_layout import Layout, Place
 from orca_recipes.train.sample import Manner, Text, generate
-from tests.train.random_models import FAMILIES, save_random
+from tests.train.random_models import FAMILIES, saved_configuration
 
 PROMPT = [5, 17, 99, 3, 250, 17, 42, 8, 77]
-
-
-@pytest.fixture(scope="module")
-def configurations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    place = tmp_path_factory.mktemp("families")
-    saved = {family: save_random(place / family, family, 3) for family in FAMILIES}
-    return {family: json.loads((folder / "config.json").read_bytes()) for family, folder in saved.items()}
+TOKENS = 12
+"""Of an answer: more than the windows of the models, which are 9."""
 
 
 @pytest.mark.parametrize("layout", [Layout(), Layout(tensor_parallel=2)], ids=str)
 def test_logits_and_answers_of_every_family_are_those_without_a_cache(
-    run_layout: Callable[..., list[Any]], configurations: dict[str, dict[str, Any]], layout: Layout
+    run_layout: Callable[..., list[Any]], layout: Layout
 ):
     def differences(place: Place) -> dict[str, float]:
         found = {}
         for family in FAMILIES:
-            architecture = architecture_from_hf(configurations[family], family)
+            architecture = architecture_from_hf(saved_configuration(family, 3), family)
             model = build_model(architecture, layout)
             with torch.no_grad():
                 cache, tokens = Cache(), list(PROMPT)
                 far, kept = [], next_logits(model, tokens, cache)
-                for _ in range(24):
+                for _ in range(TOKENS):
                     anew = logits(model, Text(tokens))[0, -1]
                     there = torch.isfinite(anew)
                     far.append(float((kept - anew)[there].abs().max()))
                     tokens.append(int(anew.argmax()))
                     kept = next_logits(model, tokens[-1:], cache)
-                answer = list(generate(model, PROMPT, Manner(max_tokens=24), ends=frozenset()))
+                answer = list(generate(model, PROMPT, Manner(max_tokens=TOKENS), ends=frozenset()))
             assert answer == tokens[len(PROMPT) :], family
             found[family] = max(far)
         return found
