@@ -94,11 +94,12 @@ def init(
     print_text(f"{data}: {counted(look.rows, 'row')} seen; {seen}")
     if look.rows and not look.answered:
         print_text("warning: none of these rows brings an answer; a teacher must give them", err=True)
-    if look.beside and '"chatml"' in text:
+    template = "chatml" if '"chatml"' in text else _template_without_tools(tokenizer)
+    if look.beside and template is not None:
         held = " and ".join(look.beside)
         print_text(
-            f"warning: some of these rows hold {held}, which the template chatml does not print: rows with calls or "
-            "tools will be rejected; name a tokenizer that brings a chat template with a place for them",
+            f"warning: some of these rows hold {held}, which the template {template} does not print: rows with calls "
+            "or tools will be rejected; name a tokenizer that brings a chat template with a place for them",
             err=True,
         )
     for fault in look.faults:
@@ -261,6 +262,15 @@ def _brings_a_template(tokenizer: Path) -> bool:
     if not tokenizer.is_dir() and tokenizer.name != "tokenizer.json":
         return False
     return (folder / "chat_template.jinja").is_file() or "chat_template" in _json(folder / "tokenizer_config.json")
+
+
+def _template_without_tools(tokenizer: Path | None) -> str | None:
+    """Name the chat template of a folder that speaks of no tools; None where it does, or is not here to look at."""
+    path = tokenizer / "chat_template.jinja" if tokenizer is not None else None
+    try:
+        return None if path is None or "tool" in path.read_text(encoding="utf-8", errors="replace") else str(path)
+    except OSError:
+        return None
 
 
 def _holds(tokenizer: Path, tokens: tuple[str, ...]) -> bool:

@@ -138,6 +138,13 @@ def test_rows_with_calls_are_told_of_where_the_template_has_no_place_for_them(tm
     ]
     done = orca("init", data(tmp_path, rows), "-o", tmp_path / "r.toml", "--tokenizer", TOKENIZER)
     assert "some of these rows hold calls, which the template chatml does not print" in done.stderr
+    folder = tmp_path / "tok"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_bytes(TOKENIZER.read_bytes())
+    for said, is_told in {"{{ messages }}": True, "{{ messages[0].tool_calls }}": False}.items():
+        (folder / "chat_template.jinja").write_text(said)
+        done = orca("init", tmp_path / "rows.jsonl", "-o", tmp_path / f"{is_told}.toml", "--tokenizer", folder)
+        assert ("chat_template.jinja does not print: rows with calls" in done.stderr) is is_told
 
 
 def test_of_two_shapes_the_one_that_is_named_is_taken(tmp_path: Path):
