@@ -51,6 +51,8 @@ def _lines(found: Difference) -> Iterator[str]:
         yield "examples:"
         yield from (f"  {number:>12,} {name:<11} {MEANINGS[name]}" for name, number in found.rows.items() if number)
         yield from _tokens(found.tokens)
+        if any(found.examples.values()):
+            yield "to look at, with what is trained in ⟦⟧:"
         for name, examples in found.examples.items():
             for example in examples:
                 yield from _example(name, example)

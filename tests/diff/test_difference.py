@@ -48,7 +48,8 @@ def test_an_answer_that_changed_is_told_with_both_texts(plain: Path, built: Buil
     tokens = found.tokens["datasets"]["main"]["collections"]["sums"]
     assert list(tokens["tasks"]) == ["sum-1"]
     assert tokens["before"]["tokens"] - tokens["after"]["tokens"] == example.before.tokens - example.after.tokens
-    assert "⟦Nobody knows.<|im_end|>⟧" in difference_page(found)
+    page = difference_page(found)
+    assert page.index("what is trained in ⟦⟧") < page.index("⟦Nobody knows.<|im_end|>⟧")
 
 
 def test_rows_that_come_and_go_are_counted_by_id(plain: Path, built: Builder):
