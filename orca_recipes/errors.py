@@ -26,7 +26,7 @@ OrcaError                 shown without a traceback
 └── Failure               exit status 1: the machine or the stored data failed
     ├── DamagedShard      a shard breaks a rule of the format
     ├── NonFiniteLoss     a loss or gradient that is no number any more
-    ├── OutOfMemory       a model or its activations that the memory of a device does not hold
+    ├── OutOfMemory       a model that a device's memory does not hold, or a limit of memory that is too low
     ├── PushError         an upload that a hub did not take to its end
     ├── StoreError        the store cannot be read or written
     ├── ObjectsError      an object store that does not answer, or an object that is not there

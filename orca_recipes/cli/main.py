@@ -22,6 +22,7 @@ from orca_recipes.cli.archives import archive, rebuild
 from orca_recipes.cli.exports import export
 from orca_recipes.cli.first_recipe import init
 from orca_recipes.cli.look import env, explain, kinds, schema, show, verify
+from orca_recipes.cli.memory_limit import require_memory, without_memory
 from orca_recipes.cli.models import export_hf, import_hf
 from orca_recipes.cli.options import (
     print_text,
@@ -110,8 +111,10 @@ class _Group(click.Group):
             # 128 + SIGPIPE, as a shell reports it.
             sys.exit(141)
         except OSError as error:
-            _fail(ctx, _told(error), 1)
+            _fail(ctx, without_memory(error) or _told(error), 1)
         except Exception as error:
+            if sentence := without_memory(error):
+                _fail(ctx, sentence, 1)
             _fail(ctx, f"orca-recipe failed: {type(error).__name__}: {error} (--traceback shows where)", 1)
 
 
@@ -159,6 +162,7 @@ def main(traceback: bool) -> None:
     orca-recipe show build/NAME                  and verify, explain, train
     orca-recipe COMMAND --help                   every option of a command
     """
+    require_memory()
     # Parts are what runs side by side: more threads inside a process cost CPU and gain nothing. Read when polars and
     # numpy load; the threads of numpy's linear algebra, which nothing here needs, wait by spinning.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")

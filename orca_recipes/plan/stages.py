@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from orca_recipes.contract.kinds import Kind
@@ -50,7 +51,7 @@ class Stage:
     inputs: tuple[str, ...] | ManyInputs
     fingerprint: str
 
-    @property
+    @cached_property
     def name(self) -> str:
         return f"{self.verb} {self.subject}".strip()
 

@@ -55,9 +55,9 @@ class Store:
 
     def earlier(self, stage: Stage) -> list[StageFolder]:
         """Return the other finished stages with the label of a stage, the newest first."""
-        own = self.folder(stage).path
-        others = (name for name in self._by_label().get(_label(stage), ()) if name != own.name)
-        found = [folder for name in others if (folder := StageFolder(own.parent / name)).published]
+        own = _folder_name(stage)
+        others = (name for name in self._by_label().get(_label(stage), ()) if name != own)
+        found = [folder for name in others if (folder := StageFolder(self._stages / name)).published]
         return sorted(found, key=lambda folder: (-folder.finished_at, folder.path.name))
 
     def _by_label(self) -> Mapping[str, Sequence[str]]:

@@ -22,31 +22,10 @@ import click
 from orca_recipes.objects.objects import Objects
 from orca_recipes.traces.trace_lines import Trace, decode
 from orca_recipes.traces.trace_segments import segments
+from tests.campaign.asking import written_asking
 from tests.campaign.trial import HOME, end_group, promise_of, table
 from tests.servers.running import running_apart
 from tests.servers.stub import key_of
-
-RECIPE = """\
-name = "killed"
-[collections.sums]
-kind = "files"
-path = "sums.jsonl"
-columns = {{ question = "q", reference = "a" }}
-[teachers.stub]
-kind = "openai"
-model = "stub-1"
-max_tokens = 400
-endpoints = [{{ base_url = "{base_url}", concurrency = {concurrency} }}]
-[datasets.main]
-teacher = "stub"
-[tokenizer]
-kind = "hf"
-path = "{tokenizer}"
-[template]
-kind = "chatml"
-[packing]
-row_tokens = 512
-"""
 
 
 @dataclass(frozen=True)
@@ -168,12 +147,8 @@ def killed(
 
 def written(folder: Path, base_url: str, questions: int, concurrency: int = 32) -> Path:
     """The recipe with so many questions."""
-    rows = [{"q": f"What is {n} + {n * 7}?", "a": f"{n * 8}"} for n in range(questions)]
-    (folder / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    tokenizer = (HOME / "recipes" / "quickstart" / "tokenizer.json").as_posix()
-    path = folder / "killed.toml"
-    path.write_text(RECIPE.format(base_url=base_url, tokenizer=tokenizer, concurrency=concurrency), encoding="utf-8")
-    return path
+    sums = ((f"What is {n} + {n * 7}?", f"{n * 8}") for n in range(questions))
+    return written_asking(folder, sums, base_url, f"concurrency = {concurrency}")
 
 
 def begun(

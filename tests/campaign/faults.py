@@ -165,17 +165,24 @@ TRIALS: dict[str, Trial] = {
 
 @click.command()
 @click.option("--count", default=100, show_default=True, help="How many trials.")
+@click.option("--first", default=0, show_default=True, help="The number of the first one.")
 @click.option("--seed", default=1, show_default=True, help="Decides every trial.")
 @click.option("--seconds", type=float, help="Stop after so many seconds.")
 @click.option("--only", type=click.Choice(sorted(TRIALS)), help="Trials of this kind alone.")
 @click.option("--at", type=int, help="This one trial.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write what was tried into this file.")
 def faults(
-    count: int, seed: int, seconds: float | None, only: str | None, at: int | None, json_file: Path | None
+    count: int,
+    first: int,
+    seed: int,
+    seconds: float | None,
+    only: str | None,
+    at: int | None,
+    json_file: Path | None,
 ) -> None:
     """Build on machines that fail, then on sound ones: a sentence first, the promised bytes then."""
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        numbers = range(count) if at is None else range(at, at + 1)
+        numbers = range(first, first + count) if at is None else range(at, at + 1)
         by_kind = tried(Path(folder), numbers, seed, only=only, seconds=seconds)
     tell(by_kind, ("machines that fail", "fault", "stopped the build"), json_file)
 
@@ -200,6 +207,7 @@ def tried(
         by_kind[name].tried += 1
         if fault := _try(machine, TRIALS[name], chance, promised, by_kind[name]):
             by_kind[name].failed.append(f"{name} (--only '{name}' --at {number} --seed {seed}): {fault}")
+            click.echo(by_kind[name].failed[-1], err=True)  # at once: a run may be ended before its table
     return by_kind
 
 

@@ -7,7 +7,6 @@ exports and archives, and all that the commands said. The search undoes spelling
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import click
 
+from tests.campaign.asking import written_asking
 from tests.campaign.met import Met, tell
 from tests.campaign.searching import holders
 from tests.campaign.trial import HOME, end_group
@@ -29,37 +29,15 @@ from tests.servers.running import running
 KEY = "sk-planted+7Rk9/2wQz=hV5tbX0mGcYp3N"
 _VARIABLE = "PLANTED_KEY"
 
-RECIPE = """\
-name = "echoes"
-[collections.echoes]
-kind = "files"
-path = "echoes.jsonl"
-columns = {{ question = "q", reference = "a" }}
-[teachers.stub]
-kind = "openai"
-model = "stub-1"
-max_tokens = 400
-leave_out = ["tool_calls"]
-endpoints = [{{ base_url = "{address}", key_env = "PLANTED_KEY" }}]
-[datasets.main]
-teacher = "stub"
-[tokenizer]
-kind = "hf"
-path = "{tokenizer}"
-[template]
-kind = "chatml"
-[packing]
-row_tokens = 512
-"""
-
 
 @click.command()
 @click.option("--spelt", default=0, help="Only so many spellings; 0: all.")
+@click.option("--short", is_flag=True, help="One spelling in each place, answered one by one and built.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write what was tried into this file.")
-def secrets(spelt: int, json_file: Path | None) -> None:
+def secrets(spelt: int, short: bool, json_file: Path | None) -> None:
     """Echo a planted key in every spelling, and search all that was written."""
     with tempfile.TemporaryDirectory(prefix="secrets-") as folder:
-        found = tried(Path(folder), spelt)
+        found = tried_short(Path(folder)) if short else tried(Path(folder), spelt)
     tell(found, ("a planted key in every spelling: what was searched", "collected", "written"), json_file)
 
 
@@ -89,6 +67,20 @@ def tried(root: Path, most: int = 0) -> dict[str, Met]:
         found[name] = _judged(place, stub, chosen)
         click.echo(f"{name}: {found[name].told()}", err=True)
     return found
+
+
+def tried_short(root: Path) -> dict[str, Met]:
+    """Have each place say one spelling, collect the answers one by one, and build."""
+    spelt = len(spellings(KEY))
+    # Steps of more than one, so that places meet spellings of several sorts.
+    chosen = [questions(KEY)[place * spelt + place * 5 % spelt] for place in range(len(PLACES))]
+    place = root / "one-by-one"
+    place.mkdir(parents=True)
+    with running(stub := Echoes(key=KEY)) as address:
+        desk = _Desk(place, address, chosen)
+        desk.collected(())
+        desk.built()
+    return {"the search itself": _searched(root / "control"), "one by one": _judged(place, stub, chosen)}
 
 
 def _searched(place: Path) -> Met:
@@ -123,16 +115,12 @@ class _Desk:
 
     def __init__(self, place: Path, address: str, asked: Sequence[str]) -> None:
         self._place, self._numbers = place, 0
-        rows = [{"q": text, "a": "x"} for text in asked]
-        (place / "echoes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        self._recipe = place / "echoes.toml"
-        tokenizer = (HOME / "recipes" / "quickstart" / "tokenizer.json").as_posix()
-        self._recipe.write_text(RECIPE.format(address=address, tokenizer=tokenizer), encoding="utf-8")
+        questions = ((text, "x") for text in asked)
+        self._recipe = written_asking(place, questions, address, f'key_env = "{_VARIABLE}"')
 
     def collected(self, more: Sequence[str]) -> None:
         """Collect to the end. Raises: AssertionError where that fails."""
-        done = self._run("collect", self._recipe, *self._places(), *more)
-        assert done == 0, (self._place / f"said-{self._numbers}.txt").read_text()
+        self._well(["collect", self._recipe, *self._places(), *more])
 
     def killed(self) -> None:
         """Kill a collection while answers are in flight."""
@@ -150,10 +138,10 @@ class _Desk:
 
     def written(self) -> None:
         """Run each command that writes or prints of answers. Raises: AssertionError where one fails."""
+        self._well(["plan", self._recipe, *self._places(), "--json"])
+        self.built()
         out, traces = self._place / "out", ["--traces", self._place / "traces"]
         for words in (
-            ["plan", self._recipe, *self._places(), "--json"],
-            ["build", self._recipe, *self._places(), "--out", out, "--workers", "2"],
             ["verify", out, "--json"],
             ["show", out, "--json"],
             ["explain", out, "--json", "--row", "0", "--at", "1"],
@@ -166,9 +154,16 @@ class _Desk:
             ["traces", "export", self._place / "traces.jsonl", *traces],
             ["traces", "export", self._place / "traces.parquet", *traces],
         ):
-            status = self._run(*words)
-            said = self._place / f"said-{self._numbers}.txt"
-            assert status == 0, f"{' '.join(map(str, words))}: {said.read_text()}"
+            self._well(words)
+
+    def built(self) -> None:
+        """Build. Raises: AssertionError where that fails."""
+        self._well(["build", self._recipe, *self._places(), "--out", self._place / "out", "--workers", "2"])
+
+    def _well(self, words: Sequence[object]) -> None:
+        status = self._run(*words)
+        said = self._place / f"said-{self._numbers}.txt"
+        assert status == 0, f"{' '.join(map(str, words))}: {said.read_text()}"
 
     def _places(self) -> list[object]:
         return ["--store", self._place / "store", "--traces", self._place / "traces"]

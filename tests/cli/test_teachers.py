@@ -68,13 +68,13 @@ def test_a_build_ends_with_what_it_asked_and_what_that_cost(desk: Desk) -> None:
     assert "strategy direct: 100.0% of 8 answers kept" in done.stdout
     counts = json.loads((desk.folder / "out" / "manifest.json").read_bytes())["made"]["answers"]["main"]
     assert (counts["stored"], counts["asked"], counts["rejected"]) == (0, 8, 0)
-    assert float(counts["spent"]["sums"]["usd"]) > 0
+    assert float(counts["spent"]["questions"]["usd"]) > 0
 
 
 def test_each_command_for_answers_gives_programs_one_object(desk: Desk) -> None:
     bought = json.loads(desk.run("collect", str(desk.recipe), "--workers", "1", "--json").stdout)
     assert bought["collected"] == [
-        {"dataset": "main", "collection": "sums", "teacher": "stub", "requests": 8, "asked": 8, "refused": 0}
+        {"dataset": "main", "collection": "questions", "teacher": "stub", "requests": 8, "asked": 8, "refused": 0}
         | {"empty": 0, "maybe_billed_twice": 0}
     ]
     assert bought["answers"] == {"stored": 0, "asked": 8, "maybe_billed_twice": 0}
@@ -195,7 +195,8 @@ def test_a_planted_key_stands_nowhere_after_collecting_and_after_failing(
         said += done.output + "".join(traceback.format_exception(done.exception) if done.exception else [])
     for file in ("traces.jsonl", "traces.parquet"):
         said += desk.run("traces", "export", str(desk.folder / file)).output
-    said += CliRunner().invoke(main, ["explain", str(desk.folder / "out"), "--source", "sums.jsonl:1", *places]).output
+    words = ["explain", str(desk.folder / "out"), "--source", "questions.jsonl:1", *places]
+    said += CliRunner().invoke(main, words).output
     assert "the key is refused" in said
     assert planted not in said
     holding = [path for path in desk.folder.rglob("*") if path.is_file() and planted.encode() in path.read_bytes()]

@@ -1,4 +1,4 @@
-"""A slice of the campaigns `strangers` and `faults`; by hand they run for as long as one likes."""
+"""A slice of the campaigns `strangers`, `faults` and `secrets`; by hand they run for as long as one likes."""
 
 import json
 import subprocess
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.campaign.secrets import tried_short
 from tests.campaign.watching import watched
+from tests.servers.echoes import PLACES
 
 HOME = Path(__file__).parents[2]
 
@@ -30,3 +32,9 @@ def test_the_processes_that_load_strangers_files_are_watched_too(tmp_path: Path)
         assert seen.told() == ["in the process that loads: 'it writes /nowhere/x'"]
         seen.forget()
         assert seen.told() == []
+
+
+def test_a_key_that_a_server_says_again_stands_in_nothing_that_is_written(tmp_path: Path):
+    found = tried_short(tmp_path)
+    assert [one.failed for one in found.values()] == [[], []]
+    assert found["one by one"].tried == len(PLACES)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from orca_recipes.errors import BuildError, Failure, StoreError
+from orca_recipes.front.planned import planned
 from orca_recipes.run.build import build
 from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.manifest import read_manifest
@@ -307,6 +308,15 @@ def test_a_read_only_store_is_one_sentence(recipe: Path, small_disk: Path):
         made(recipe, "packing.row_tokens=256", store=small_disk / "store")
     with pytest.raises(StoreError, match="choose another with --store or ORCA_STORE"):
         made(recipe, store=small_disk / "another")
+
+
+def test_a_read_only_store_that_holds_everything_is_built_from(recipe: Path, small_disk: Path):
+    made(recipe, store=small_disk / "store")
+    remount(small_disk, "ro")
+    views = planned(asked(recipe, store=small_disk / "store")).preview.stages
+    assert {view.state for view in views} == {"cached"}
+    assert made(recipe, store=small_disk / "store", out=recipe.parent / "again").stages == ["write main"]
+    assert promised_and_tables(recipe.parent / "again") == promised_and_tables(recipe.parent / "out")
 
 
 def test_a_read_only_place_for_the_build_is_one_sentence(recipe: Path, small_disk: Path):

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import IO, Any
 
 from orca_recipes.contract.kinds import Result, Task
-from orca_recipes.errors import UserError
+from orca_recipes.errors import OutOfMemory, UserError
 from orca_recipes.run.work.limited import LIMITED, PR_SET_PDEATHSIG, Bounded, Limits, ended_by, may_fork, raise_told
 from orca_recipes.run.work.workers import Work
 
@@ -97,7 +97,8 @@ class Watched:
     def tell_end(self, status: int) -> None:
         """End this process as the fork ended.
 
-        Raises: the failure of what the fork was loading, where that ended it.
+        Raises: the failure of what the fork was loading, where that ended it; OutOfMemory where a library ended it for
+            want of memory, and `ulimit -v` leaves it little.
         """
         self._notes.seek(0)
         if note := self._notes.read():
@@ -106,6 +107,12 @@ class Watched:
             if sys.stderr.isatty():
                 os.write(2, _CURSOR_SHOWN)
             raise failure(self._limits.exceeded(what, ended_by(status, said)))
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if status in (-signal.SIGABRT, -signal.SIGSEGV) and limit != resource.RLIM_INFINITY:
+            raise OutOfMemory(
+                f"{signal.Signals(-status).name} ended this command, which may map {limit / 1e9:.3g} GB of memory "
+                "(`ulimit -v`); what was finished is kept: raise the limit and run the same command again"
+            )
         if status < 0:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             with suppress(OSError, ValueError):

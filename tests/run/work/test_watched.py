@@ -12,26 +12,31 @@ from tests.run.work.test_limited import ENDS
 
 HOME = Path(__file__).parents[3]
 COMMAND = """
-import os, signal, sys, time
-from orca_recipes.errors import SourceError, TokenizerError
+import os, resource, signal, sys, time
+from orca_recipes.errors import OutOfMemory, SourceError, TokenizerError
 from orca_recipes.run.work.limited import Limits
 from orca_recipes.run.work.watched import watched
 from tests.run.work.test_limited import ENDS, loads, never_ends
 
 started = os.getpid()
+if len(sys.argv) > 2:
+    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
 try:
     work = watched(Limits(memory_bytes=256 << 20, seconds=60.0))
     if sys.argv[1] == "loads":
         assert os.getppid() == started
         print(*(work.do(loads, 1, what="it", failure=SourceError)[1] == os.getpid() for _ in range(2)))
         sys.exit(7)
+    if sys.argv[1] == "aborts":
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.abort()
     if sys.argv[1] == "waits":
         print("begun", flush=True)
         time.sleep(600)
     work.do(ENDS[int(sys.argv[1])][0], None, what="tokenizer.json", failure=TokenizerError)
-except (SourceError, TokenizerError) as fault:
+except (OutOfMemory, SourceError, TokenizerError) as fault:
     print(fault)
-    sys.exit(2)
+    sys.exit(fault.exit_status)
 except KeyboardInterrupt:
     print("stopped")
     sys.exit(130)
@@ -55,6 +60,15 @@ def test_whatever_a_file_does_ends_in_a_sentence(number: int) -> None:
     done = command(str(number))
     said, _ = done.communicate()
     assert (said, done.returncode) == (f"{ENDS[number][1]}\n", 2)
+
+
+def test_an_abort_is_a_sentence_where_memory_is_limited_and_else_ends_the_command_alike() -> None:
+    done = command("aborts", str(64 << 30))
+    said, _ = done.communicate()
+    assert (said.split(",")[0], done.returncode) == ("SIGABRT ended this command", 1)
+    assert "which may map 68.7 GB of memory (`ulimit -v`)" in said
+    done = command("aborts")
+    assert (done.communicate()[0], done.returncode) == ("", -signal.SIGABRT)
 
 
 def begun() -> "subprocess.Popen[str]":

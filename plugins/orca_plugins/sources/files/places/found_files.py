@@ -96,6 +96,8 @@ def files_below(path: Path) -> list[SourceFile]:
 
 def _literal_part(path: Path) -> tuple[Path, tuple[str, ...]]:
     """Split a path into its longest existing part and the pattern after it."""
+    if os.path.lexists(path):
+        return path, ()  # a look at each part costs more where thousands of files are named
     base = Path(path.anchor)
     parts = path.parts[1:] if path.anchor else path.parts
     for place, part in enumerate(parts):
