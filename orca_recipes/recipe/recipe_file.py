@@ -26,7 +26,8 @@ def _text(path: Path) -> str:
         line = fault.object[: fault.start].count(b"\n") + 1
         raise _alone(path, line, "is not valid UTF-8, and TOML must be; save the file as UTF-8") from fault
     except FileNotFoundError as fault:
-        raise _alone(path, 0, "there is no such recipe") from fault
+        hint = "; standard input is /dev/stdin" if str(path) == "-" else ""
+        raise _alone(path, 0, f"there is no such recipe{hint}") from fault
     except OSError as fault:
         raise _alone(path, 0, f"cannot be read: {fault.strerror}") from fault
 

@@ -88,7 +88,7 @@ class Machine:
         limit: Callable[[], None] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """A command, under a limit of the process where one is given."""
-        environment = {**os.environ, "XDG_CACHE_HOME": str(self.root / "cache"), "OPENBLAS_NUM_THREADS": "1"}
+        environment = {**os.environ, "XDG_CACHE_HOME": str(self.root / "cache")}
         command = [sys.executable, "-P", "-m", *module, *words]
         options = {"capture_output": True, "text": True, "timeout": PATIENCE_SECONDS, "env": environment}
         environment["PYTHONPATH"] = str(HOME)

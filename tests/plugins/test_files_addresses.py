@@ -214,6 +214,18 @@ def test_a_recipe_reads_from_a_bucket_and_its_lock_says_so(cache: Path, bucket: 
     assert list(source.pins()) == ["etag of t/task1_x.json"]
 
 
+@pytest.mark.parametrize("words", [("check",), ("plan", "--declared"), ("plan",)])
+def test_no_server_is_asked_before_a_build_or_a_scan(words: tuple[str, ...], cache: Path, tmp_path: Path):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        'name = "r"\n[collections.c]\nkind = "files"\npath = "http://127.0.0.1:1/nobody-answers.jsonl"\n'
+        f'[tokenizer]\nkind = "hf"\npath = "{TOKENIZER.as_posix()}"\n[template]\nkind = "chatml"\n'
+    )
+    done = orca(words[0], recipe, *words[1:])
+    assert done.exit_code == 0, done.stderr
+    assert "nothing answers" in orca("plan", recipe, "--scan", "--store", tmp_path / "s").stderr
+
+
 def niv2_task() -> bytes:
     task = {
         "Definition": ["Say it."],

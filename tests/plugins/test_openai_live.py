@@ -416,6 +416,9 @@ def test_what_decides_no_answer_is_no_part_of_identity_or_keys() -> None:
         ),
         ({"endpoints": [{}, {}]}, "two endpoints are called api.openai.com"),
         ({"endpoints": [{"base_url": "https://user:secret@host/v1"}]}, "must hold no user, password"),
+        ({"endpoints": [{"base_url": "https://host/v1#secret"}]}, "must hold no user, password, query or fragment"),
+        ({"endpoints": [{"base_url": f"https://host/sk-{'a1' * 10}/v1"}]}, "in its path what looks like a key"),
+        ({"endpoints": [{"base_url": "https://host/9f8Qx7Lm2Zp4Rt6Wv1Yb/v1"}]}, "in its path what looks like a key"),
         ({"endpoints": [{"base_url": "file:///etc/passwd"}]}, "must begin with http"),
         ({"endpoints": []}, "at least 1 item"),
     ],
@@ -423,3 +426,17 @@ def test_what_decides_no_answer_is_no_part_of_identity_or_keys() -> None:
 def test_options_that_do_not_fit_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         OpenAI.model_validate_json(json.dumps({"model": "m", **options}))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "openai/deployments/gpt-4o-mini-2024-07-18",
+        "v1/0f8fad5bd9cb469fa16570867728950e/my-gateway/openai",
+        "0f8fad5b-d9cb-469f-a165-70867728950e/v1",
+        "models/Llama33Nemotron70BInstruct2024/v1",
+        "v2/k3j4h5g6f7d8s9/openai/v1",
+    ],
+)
+def test_names_and_ids_in_the_path_of_an_address_are_no_keys(path: str) -> None:
+    OpenAI.model_validate_json(json.dumps({"model": "m", "endpoints": [{"base_url": f"https://host/{path}"}]}))

@@ -273,8 +273,10 @@ class Files(Source):
         return unused_columns(map(manner.column_names, told), self._wanted(), keys)
 
     def declared_rows(self) -> int | None:
-        """Sum the row counts that plain Parquet files state; None if any file is another, or rows are trees or chosen
-        by `where`."""
+        """Sum the row counts that plain Parquet files state; None if any file is another, rows are trees or chosen by
+        `where`, or an address would have to be asked."""
+        if addressed_files.address_in(self.path) is not None:
+            return None
         files = self.files()
         if self._tree is not None or self.where is not None:
             return None

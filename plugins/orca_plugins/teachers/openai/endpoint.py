@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import pairwise
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ _KEY_PREFIX = re.compile(
     r"(?:sk|pk|rk|hf|gsk|xai|ghp|github_pat|glpat|nvapi|pplx|fw|tgp|r8)[-_][A-Za-z0-9_-]{12,}|AIza.{20,}"
 )
 _LONG_FROM, _DIGITS_FROM = 24, 4
+_RANDOM_FROM = 20
 
 
 def _looks_like_key(text: str) -> bool:
@@ -25,6 +27,14 @@ def _looks_like_key(text: str) -> bool:
         return True
     digits = sum(letter.isdigit() for letter in text)
     return len(text) >= _LONG_FROM and digits >= _DIGITS_FROM and text != text.upper() and text.isascii()
+
+
+def _looks_random(text: str) -> bool:
+    """Tell whether capitals, small letters and digits stand in a long text as no name has them: changing at every other
+    place. Names of models change less, and ids of accounts have no capitals."""
+    sorts = [(letter.isdigit(), letter.isupper()) for letter in text]
+    changes = sum(before != after for before, after in pairwise(sorts))
+    return len(text) >= _RANDOM_FROM and text.isalnum() and len(set(sorts)) == 3 and 2 * changes >= len(text)
 
 
 class Endpoint(BaseModel):
@@ -61,7 +71,7 @@ class Endpoint(BaseModel):
             raise ValueError("base_url must begin with http:// or https:// and name a host")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("base_url must hold no user, password, query or fragment; keys come from key_env")
-        if any(_KEY_PREFIX.fullmatch(segment) for segment in parts.path.split("/")):
+        if any(_KEY_PREFIX.fullmatch(segment) or _looks_random(segment) for segment in parts.path.split("/")):
             raise ValueError("base_url holds in its path what looks like a key; keys come from key_env")
         return base_url.rstrip("/")
 
