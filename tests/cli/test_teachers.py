@@ -63,7 +63,7 @@ def test_a_build_ends_with_what_it_asked_and_what_that_cost(desk: Desk) -> None:
     out = str(desk.folder / "out")
     done = desk.build("--out", out, "--set", "teachers.stub.prices={ input = 1000, output = 1000 }")
     assert "main: answers of stub: 0 stored, 8 asked, 0 rejected" in done.stdout
-    assert "  stub for sums: 8 answers, " in done.stdout
+    assert "  stub for questions: 8 answers, " in done.stdout
     assert " USD" in done.stdout
     assert "strategy direct: 100.0% of 8 answers kept" in done.stdout
     counts = json.loads((desk.folder / "out" / "manifest.json").read_bytes())["made"]["answers"]["main"]
@@ -95,7 +95,7 @@ def test_each_command_for_answers_gives_programs_one_object(desk: Desk) -> None:
 
 def test_collect_buys_and_builds_nothing_and_build_finds_all_stored(desk: Desk) -> None:
     done = desk.run("collect", str(desk.recipe), "--workers", "1")
-    assert "main/sums: 8 answers of stub stored, 8 of them asked now; 0 cannot be used" in done.stdout
+    assert "main/questions: 8 answers of stub stored, 8 of them asked now; 0 cannot be used" in done.stdout
     assert not list((desk.folder / "store" / "stages").glob("tokenize-*"))
     assert "8 stored, 0 asked" in desk.build("--out", str(desk.folder / "out")).stdout
     assert desk.stub.asked.total() == 8
@@ -121,7 +121,7 @@ def test_ask_prints_the_exact_request_and_sends_it_on_demand_once(desk: Desk) ->
     assert desk.stub.asked.total() == 1
     done = desk.run("ask", str(desk.recipe), "--example", "", "--limit", "1")
     title, body = done.stdout.split("\n", 1)
-    assert title.startswith("main/sums: example ")
+    assert title.startswith("main/questions: example ")
     assert title.endswith("teacher stub, strategy direct, sample 0; stored")
     sent = json.loads(body.split("\nanswer")[0])
     assert sent["model"] == "stub-1"
