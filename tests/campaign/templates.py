@@ -197,7 +197,7 @@ class Oracle:
             "moved": raw.count("</think>") > 1 and "hm" in self._rendered([dialogue[0], thinks], None, asked=False),
             "parts": "answered" not in self._rendered(dialogue, None, asked=False)
             and "answered" in self._rendered(parts, None, asked=False),
-            "inline": "<think>" in self._rendered([dialogue[0], thought], None, asked=False),
+            "inline": "hm" in raw,
             "text": "Oslo" not in told or "'city'" in told,
         }
 
