@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from orca_plugins.engines._ray_link import _difference
 from orca_plugins.engines.ray import Ray
@@ -248,6 +249,13 @@ def test_a_node_that_differs_is_named_with_both_versions(what: str, here: str, t
 def test_nodes_and_an_address_are_not_said_together() -> None:
     with pytest.raises(ValueError, match="nodes is for a cluster of this machine"):
         Ray(address="auto", nodes=3)
+
+
+@pytest.mark.parametrize("address", ["ray://me:hush@127.0.0.1:9", "me:hu/sh@127.0.0.1:9"])
+def test_an_address_with_a_password_is_refused(address: str) -> None:
+    with pytest.raises(ValidationError, match="no user and no password") as told:
+        Ray(address=address)
+    assert "me:" not in told.value.errors()[0]["msg"]
 
 
 def test_an_engine_is_copied_and_compared_by_its_options(engine: Ray, work: ModuleType) -> None:

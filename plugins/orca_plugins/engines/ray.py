@@ -93,6 +93,14 @@ class Ray(Engine):
             raise ValueError("nodes is for a cluster of this machine: leave it out, or address")
         return self
 
+    @model_validator(mode="after")
+    def _refuse_passwords(self) -> Self:
+        if self.address is not None and "@" in self.address:
+            raise ValueError(
+                "address may hold no user and no password: leave them out; a cluster's token is set as RAY_AUTH_TOKEN"
+            )
+        return self
+
     def map(
         self, *, function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
     ) -> Iterator[tuple[int, Result]]:
