@@ -20,6 +20,7 @@
 |       | refused; switched on, gradients of norms that ranks hold in parts are   |                                |
 |       | summed, in every version                                                |                                |
 | 0.19  | gradients are reduced after a look at `torch.cuda.current_stream()`     | `standing_in_for_cuda`         |
+| 0.19  | the gradients of a norm have another method, by groups of norms         | `gradients_of_norm`            |
 
 A name that a version does not have yet is answered all the same: nobody asks for it.
 """
@@ -105,6 +106,12 @@ def norms_of_its_own(config: Any, *, has_some: bool) -> Iterator[None]:
         yield
     finally:
         config.qk_layernorm = asked
+
+
+def gradients_of_norm(optimizer: Any) -> list[Any]:
+    """Return the gradients that an optimizer's rank counts in their norm: a weight that several ranks hold, by one."""
+    older = getattr(optimizer, "get_main_grads_for_grad_norm", None)
+    return list(optimizer.get_grads_for_grad_norm() if older is None else older())
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from megatron.core.tensor_parallel import param_is_not_tensor_parallel_duplicate
 from megatron.core.transformer.module import param_is_not_shared
 
+from orca_recipes.train.megatron_versions import gradients_of_norm
 from orca_recipes.train.model.network import Network
 from orca_recipes.train.processes.parallel_layout import Layout
 
@@ -279,7 +280,7 @@ class _OnGpu(Optimizer):
 
     def _square(self) -> torch.Tensor:
         self._inner.prepare_grads()
-        own = self._inner.get_main_grads_for_grad_norm()
+        own = gradients_of_norm(self._inner)
         # Not by megatron-core's `get_grad_norm`, which reads the norm from the device.
         norm = torch.nn.utils.get_total_norm(own) if own else torch.zeros((), device=torch.cuda.current_device())
         square = norm.double().square()

@@ -54,7 +54,6 @@ dataset = "main"
 batch_rows = {batch_rows}
 micro_batch_rows = {batch_rows}
 learning_rate = 1e-5
-weight_decay = 0.0
 schedule = "constant"
 """
 
