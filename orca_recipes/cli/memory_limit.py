@@ -1,6 +1,7 @@
 """Say where `ulimit -v` leaves a command too little: libraries answer that in many ways, and in none that helps."""
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
 
@@ -21,10 +22,14 @@ _SIGNS = (
 
 
 def require_memory() -> None:
-    """Refuse to begin with too little. Raises: OutOfMemory."""
+    """Refuse to begin with too little; have polars be sparing where memory is limited. Raises: OutOfMemory."""
     limit = memory_limit()
-    if limit is not None and limit < _LEAST_BYTES:
+    if limit is None:
+        return
+    if limit < _LEAST_BYTES:
         raise OutOfMemory(_sentence(limit))
+    # Where polars 2.1's allocator cannot start its threads, it tries again and again, and prints a line each time.
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "background_thread:false")
 
 
 def memory_limit() -> int | None:

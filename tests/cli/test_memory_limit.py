@@ -29,6 +29,13 @@ def test_a_command_that_may_map_too_little_says_so_before_it_begins(command: str
     assert said.startswith("this process may map 0.315 GB of memory (`ulimit -v`), and its libraries need more")
 
 
+@pytest.mark.parametrize("limit", [1_000_000 << 10, 2_050_000 << 10])
+def test_a_build_in_want_of_memory_prints_few_lines_however_it_ends(limit: int, tmp_path: Path):
+    places = ("--store", str(tmp_path / "store"), "--out", str(tmp_path / "out"))
+    done = limited(limit, "build", "recipes/quickstart.toml", *places)
+    assert 1 <= len(done.stderr.splitlines()) < 40
+
+
 def caused(error: Exception, cause: Exception) -> Exception:
     error.__cause__ = cause
     return error
