@@ -3,12 +3,14 @@
 Plain text, no wrapping: a page is read by people and by grep.
 """
 
+import ast
 import inspect
 import json
 import textwrap
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -19,7 +21,7 @@ from orca_recipes.catalogue import Catalogue
 from orca_recipes.contract.docstring import parted
 from orca_recipes.contract.kinds import Kind, Source
 from orca_recipes.contract.pieces import PIECES, Offer, piece_of_hook
-from orca_recipes.contract.spelling import hint, quoted
+from orca_recipes.contract.spelling import nearest, quoted
 from orca_recipes.errors import PluginError
 from orca_recipes.recipe.model import Recipe
 from orca_recipes.text_table import in_columns
@@ -110,14 +112,33 @@ def _offers_of(catalogue: Catalogue, name: str) -> list[Offer]:
     if not found:
         might = "".join(f"\n  a plugin that does not load might offer it: {plugin}" for plugin in catalogue.broken)
         known = {offer.name for offer in everything} | _tables().keys()
-        raise PluginError(f"there is no kind {quoted(name)}{hint(name, known)}; `orca-recipe kinds` lists all{might}")
+        near = nearest(name, sorted(known))
+        meant = f"; did you mean {quoted(near)}? " if near else "; "
+        raise PluginError(f"there is no kind {quoted(name)}{meant}`orca-recipe kinds` lists all{might}")
     return found
 
 
 def _hook_block(offers: tuple[Offer, ...], title: str) -> str:
     names = [offer.name for offer in offers]
-    lines = in_columns([(f"  {offer.name}", f"{offer}{_collision(offer, names)}") for offer in offers])
+    lines = in_columns([(f"  {offer.name}", f"{offer}{_collision(offer, names)}", _about(offer)) for offer in offers])
     return "\n".join([title, *(lines or ["  none"])])
+
+
+def _about(offer: Offer) -> str:
+    """Return the first sentence of what a kind's class says of itself, read off its file; empty where there is none.
+
+    No class is imported: a list of kinds runs nothing of theirs, and takes no second.
+    """
+    module, _, name = offer.target.partition(":")
+    try:
+        spec = find_spec(module)
+        tree = ast.parse(Path(spec.origin or "").read_bytes()) if spec is not None else ast.Module([], [])
+    except (ImportError, OSError, SyntaxError, ValueError):
+        return ""
+    found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
+    prose, _ = parted(None if found is None else ast.get_docstring(found))
+    first = " ".join(prose.split("\n\n")[0].split())
+    return first.partition(". ")[0].removesuffix(".")
 
 
 def _collision(offer: Offer, names: list[str]) -> str:

@@ -85,8 +85,9 @@ def test_the_list_names_each_hook_its_table_and_who_offers_each_kind() -> None:
 def test_the_list_marks_a_kind_that_is_offered_twice() -> None:
     page = list_page(Catalogue(plugins=[Kitchen(), Cellar()]))
     lines = [" ".join(line.split()) for line in page.splitlines()]
-    assert 'sieve Cellar (offered more than once: write kind = "Cellar:sieve")' in lines
-    assert 'sieve Kitchen (offered more than once: write kind = "Kitchen:sieve")' in lines
+    for package in ("Cellar", "Kitchen"):
+        marked = f'sieve {package} (offered more than once: write kind = "{package}:sieve")'
+        assert any(line.startswith(marked) for line in lines)
 
 
 def test_the_list_ends_with_the_plugins_that_do_not_load() -> None:
@@ -144,7 +145,7 @@ def test_an_unknown_kind_is_answered_with_the_nearest_of_any_hook() -> None:
     with pytest.raises(PluginError) as caught:
         kind_page(Catalogue(plugins=[Wreck()]), "bestfit")
     assert str(caught.value) == (
-        'there is no kind "bestfit"; did you mean "best_fit"?; `orca-recipe kinds` lists all\n'
+        'there is no kind "bestfit"; did you mean "best_fit"? `orca-recipe kinds` lists all\n'
         '  a plugin that does not load might offer it: Wreck (entry point "Wreck"): orca_filters: RuntimeError: sunk'
     )
 
@@ -196,5 +197,17 @@ def test_the_name_of_a_table_of_kinds_lists_them() -> None:
 
 
 def test_a_name_that_is_like_none_is_not_taken_for_another() -> None:
-    with pytest.raises(PluginError, match='there is no kind "nope"; there is "'):
+    with pytest.raises(PluginError) as caught:
         kind_page(Catalogue(), "nope")
+    assert str(caught.value) == 'there is no kind "nope"; `orca-recipe kinds` lists all'
+
+
+def test_every_built_in_kind_is_listed_with_what_it_does() -> None:
+    blocks = dict(zip((piece.hook for piece in PIECES), list_page(Catalogue()).split("\n\n"), strict=False))
+    for hook, block in blocks.items():
+        for offer in Catalogue().offers(hook):
+            (line,) = [line for line in block.splitlines() if line.split()[:1] == [offer.name]]
+            prose = Catalogue().kind(hook, f"{offer.distribution}:{offer.name}").__doc__ or ""
+            told = line.rpartition(str(offer))[2].strip()
+            assert told
+            assert " ".join(prose.split()).startswith(told)
