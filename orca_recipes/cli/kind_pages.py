@@ -127,13 +127,13 @@ def _hook_block(offers: tuple[Offer, ...], title: str) -> str:
 def _about(offer: Offer) -> str:
     """Return the first sentence of what a kind's class says of itself, read off its file; empty where there is none.
 
-    No class is imported: a list of kinds runs nothing of theirs, and takes no second.
+    The class is not imported, nor what it imports: a list of kinds takes no second.
     """
     module, _, name = offer.target.partition(":")
     try:
         spec = find_spec(module)
         tree = ast.parse(Path(spec.origin or "").read_bytes()) if spec is not None else ast.Module([], [])
-    except (ImportError, OSError, SyntaxError, ValueError):
+    except Exception:  # packages around a stranger's module are imported, and may raise anything
         return ""
     found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
     prose, _ = parted(None if found is None else ast.get_docstring(found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -88,6 +89,23 @@ def test_the_list_marks_a_kind_that_is_offered_twice() -> None:
     for package in ("Cellar", "Kitchen"):
         marked = f'sieve {package} (offered more than once: write kind = "{package}:sieve")'
         assert any(line.startswith(marked) for line in lines)
+
+
+def test_a_kind_in_a_package_that_does_not_load_is_listed_without_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sunken").mkdir()
+    (tmp_path / "sunken" / "__init__.py").write_text("raise RuntimeError('sunk')\n")
+    (tmp_path / "sunken" / "kinds.py").write_text('class Hull:\n    """Keep what floats."""\n')
+    monkeypatch.syspath_prepend(tmp_path)
+
+    class Sunken:
+        @hookimpl
+        def orca_filters(self) -> dict[str, str]:
+            return {"hull": "sunken.kinds:Hull"}
+
+    lines = [line.split() for line in list_page(Catalogue(plugins=[Sunken()])).splitlines()]
+    assert ["hull", "Sunken"] in lines
 
 
 def test_the_list_ends_with_the_plugins_that_do_not_load() -> None:

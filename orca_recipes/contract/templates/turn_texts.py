@@ -30,19 +30,16 @@ from orca_recipes.contract.templates.dialogues import (
     thought_of,
 )
 from orca_recipes.contract.templates.printed_texts import (
-    behind,
     ends_alike,
     is_printed,
     print_each,
     shared_start,
     stand_in,
 )
+from orca_recipes.contract.templates.prompt_thoughts import EMPTY, OTHERWISE, Otherwise, PromptThoughts
 from orca_recipes.contract.templates.told_messages import as_told, with_thought
 from orca_recipes.contract.trained_parts import PartSpan, interleaved_spans, part_spans
 from orca_recipes.errors import TemplateError
-
-_EMPTY = "reasoning: it has none, where the chat template prints an empty thought"
-_OTHERWISE = "the chat template prints the answer otherwise than after its own prompt"
 
 _SWITCHES: Sequence[tuple[str, bool | str, bool | str]] = (
     ("enable_thinking", True, False),
@@ -50,10 +47,6 @@ _SWITCHES: Sequence[tuple[str, bool | str, bool | str]] = (
     ("reasoning_effort", "high", "no_think"),
 )
 """Variables by which templates are asked to think, with the values for it and against it."""
-
-
-class _Otherwise(Unfit):
-    """A conversation's own prompt is not what stands before its answer."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +74,8 @@ class TurnWriter:
         self.control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._open, self._close = rendering.marks
         self._thinks_in_control = self._open in control and self._close in control
-        opening, closing = map(re.escape, rendering.marks)
-        self._opened = re.compile(rf"{opening}(\s*)\Z")
-        self._opens = re.compile(rf"\s*{opening}\s*")
-        self._closing = re.compile(rf"(?:{opening}\s*)?{closing}\s*\Z")
-        self._empty = re.compile(rf"\s*{opening}\s*{closing}\n{{0,2}}")
-        self._empty_rest = re.compile(rf"\s*{closing}\n{{0,2}}")
-        self._marks = re.compile(f"{opening}|{closing}")
+        self._thoughts = PromptThoughts(rendering)
+        self._marks = re.compile("|".join(map(re.escape, rendering.marks)))
 
     def turns(self, dialogue: Dialogue) -> list[TurnText]:
         """Render the trained turns of a conversation, in order, each as inference would see it.
@@ -129,20 +117,22 @@ class TurnWriter:
             raise Unfit("the chat template begins its prompt otherwise than those of other rows")
         whole = self._print(told[: place + 1], variables, asked=False)
         thought, said = thought_of(messages[place], self._open, self._close)
-        if thought and self._closes(prompt):
+        if thought and self._thoughts.closes(prompt):
             raise Unfit(self._closed_words(told[:place], variables))
         asked = prompt
-        closed = None if thought or not self._leaves_open(prompt) else self._closed(told[: place + 1], variables)
+        closed = (
+            None if thought or not self._thoughts.leaves_open(prompt) else self._closed(told[: place + 1], variables)
+        )
         if closed is not None:
             prompt, answer = closed[0], self._ended(closed[1], is_cut=is_cut)
         else:
             try:
-                prompt, answer = self._parted(prompt, whole, thought)
-            except _Otherwise:
+                prompt, answer = self._thoughts.parted(prompt, whole, thought)
+            except Otherwise:
                 prompt, answer = self._after_less(messages, told, place, variables, (prompt, whole), thought)
             answer = self._ended(answer, is_cut=is_cut)
             if not thought:
-                prompt, answer = self._without_empty_thought(prompt, answer)
+                prompt, answer = self._thoughts.without_empty(prompt, answer)
             if not prompt.startswith(asked):
                 raise Unfit("reasoning: it has none, and the chat template has no prompt without a thought")
         self._check_answer(messages[place], thought, said, answer)
@@ -162,18 +152,6 @@ class TurnWriter:
         except Unfit:
             return False
         return printed.partition("question_words")[2].count(self._close) > 1
-
-    def _closes(self, prompt: str) -> re.Match[str] | None:
-        """Find the end of a thought at the end of a prompt, with its beginning where nothing stands between."""
-        if not prompt.rstrip().endswith(self._close):
-            return None
-        at = prompt.rindex(self._close)
-        return self._closing.search(prompt, max(prompt.rfind(self._open, 0, at), 0) if self._open in prompt else at)
-
-    def _leaves_open(self, prompt: str) -> re.Match[str] | None:
-        """Find the beginning of a thought at the end of a prompt."""
-        ends = prompt.rstrip().endswith(self._open)
-        return self._opened.search(prompt, prompt.rindex(self._open)) if ends else None
 
     def _parts(self, message: Message, thought: str, said: str, answer: str) -> tuple[PartSpan, ...]:
         calls, content = calls_of(message), (message.get("content") or "").strip()
@@ -205,13 +183,13 @@ class TurnWriter:
             bare = self._print(history, variables, asked=True)
             printed_bare = self._print([*history, told[place]], variables, asked=False)
             try:
-                parted, answer = self._parted(bare, printed_bare, thought)
-            except _Otherwise:
+                parted, answer = self._thoughts.parted(bare, printed_bare, thought)
+            except Otherwise:
                 continue
             opening, kept = shared_start(bare, printed_bare), shared_start(bare, parted)
             if whole.endswith(printed_bare[opening:]) and ends_alike(prompt, bare, messages[place - 1]):
                 return prompt.removesuffix(bare[kept:]) + parted[kept:], answer
-        raise Unfit(_OTHERWISE)
+        raise Unfit(OTHERWISE)
 
     def _with_less(self, messages: Sequence[Message], told: Sequence[Message]) -> Iterator[Sequence[Message]]:
         """Yield the history without thoughts, then also without words before calls, then also without system
@@ -241,57 +219,6 @@ class TurnWriter:
         """Convert a message as `as_told` does. Raises: Unfit."""
         return as_told(message, self._rendering)
 
-    def _parted(self, prompt: str, whole: str, thought: str) -> tuple[str, str]:
-        """Split the printed text into the prompt and the answer beyond it."""
-        closed, opened = self._closes(prompt), self._leaves_open(prompt)
-        if whole.startswith(prompt):
-            rest = whole[len(prompt) :]
-            if not thought or opened is None or not self._empty_rest.match(rest):
-                return prompt, rest
-            # History has an empty thought in its place (DeepSeek V3.1's, EXAONE 4's).
-            line = "\n" if "\n" in opened.group(1) and not rest.startswith("\n") else ""
-            return prompt, f"{thought}{line}{rest}"
-        found = closed or opened
-        if found is None:
-            return prompt, self._continued(prompt, whole, thought)
-        if not whole.startswith(prompt[: found.start()]):
-            raise _Otherwise(_OTHERWISE)
-        rest = whole[found.start() :]
-        empty = self._empty.match(rest) or self._empty_rest.match(rest)
-        if not thought and empty is not None:
-            if closed:
-                return prompt, rest[empty.end() :]
-            if self._rendering.empty_thought == "reject":
-                raise Unfit(_EMPTY)
-            return prompt[: found.start()] + empty.group(), rest[empty.end() :]
-        again = self._opens.match(rest)
-        if opened and again and thought and rest[again.end() :].startswith(thought.strip()):
-            return prompt, rest[again.end() :]
-        if rest.lstrip().startswith((self._open, self._close)):
-            raise Unfit("reasoning: the chat template prints the answer's thought otherwise than its prompt begins it")
-        if opened is None:
-            return prompt, rest
-        line = "\n" if "\n" in opened.group(1) else ""
-        # A template that cuts a thought out of a content leaves the empty lines behind it.
-        said = rest.lstrip("\n")
-        return prompt, f"{thought}{line}{self._close}{line * 2}{said}"
-
-    def _continued(self, prompt: str, whole: str, thought: str) -> str:
-        """Return the text after a prompt that ends in words of its own, if the answer's thought can follow them.
-
-        Words that history prints, too, with other white space between them (Llama 4's in vLLM) are followed by the
-        answer as history has it.
-        """
-        same = shared_start(prompt, whole)
-        rest, words = whole[same:], prompt[same:].strip()
-        followed = behind(prompt[same:], rest)
-        if followed is not None:
-            return followed
-        # Words that stand behind the thought, too, are what closes it.
-        if not thought or not rest.startswith(thought.strip()) or not words or words in rest:
-            raise _Otherwise(_OTHERWISE)
-        return rest
-
     def _ended(self, answer: str, *, is_cut: bool) -> str:
         """Return the answer through its end, or without an end where it is not finished."""
         known = self._rendering
@@ -310,25 +237,13 @@ class TurnWriter:
             return body.removesuffix(known.lead) if known.is_printed else body
         return body + end if known.is_printed else body + known.lead + end
 
-    def _without_empty_thought(self, prompt: str, answer: str) -> tuple[str, str]:
-        """Prompt and answer, the empty thought that the template prints before an answer without one in the prompt."""
-        opened = self._leaves_open(prompt)
-        empty = (self._empty_rest if opened else self._empty).match(answer)
-        if empty is None:
-            if opened:
-                raise Unfit("reasoning: it has none, and the chat template's prompt begins a thought")
-            return prompt, answer
-        if self._rendering.empty_thought == "reject":
-            raise Unfit(_EMPTY)
-        return prompt + empty.group(), answer[empty.end() :]
-
     def _closed_words(self, told: Sequence[Message], variables: Mapping[str, Any]) -> str:
         """Word the refusal of a thought after a prompt that closes it, with the variable to leave it open, if there is
         one."""
         said = "reasoning: the chat template's prompt closes the thought that the answer brings"
         for name, on, _ in _SWITCHES:
             try:
-                is_open = not self._closes(self._print(told, {**variables, name: on}, asked=True))
+                is_open = not self._thoughts.closes(self._print(told, {**variables, name: on}, asked=True))
             except Unfit:
                 continue
             if is_open:
@@ -343,10 +258,10 @@ class TurnWriter:
                 prompt = self._print(told[:-1], without, asked=True)
             except Unfit:
                 continue  # the template knows other values
-            whole = self._print(told, without, asked=False) if self._closes(prompt) else ""
+            whole = self._print(told, without, asked=False) if self._thoughts.closes(prompt) else ""
             if whole.startswith(prompt):
                 if self._rendering.empty_thought == "reject":
-                    raise Unfit(_EMPTY)
+                    raise Unfit(EMPTY)
                 return prompt, whole[len(prompt) :]
         return None
 

@@ -7,14 +7,13 @@ differs between processors; where it cannot load the definition, or differs on o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from orca_plugins.tokenizers.hf.fast_engine import Fast, Unsupported
+from orca_plugins.tokenizers.hf.engines import Engines, column_of
 from orca_plugins.tokenizers.hf.id_bytes import Spelling
 from orca_plugins.tokenizers.hf.normalizer import NormalRule, spells_everything
 from orca_plugins.tokenizers.hf.probe_texts import probes
@@ -23,7 +22,6 @@ from orca_plugins.tokenizers.hf.tokenizer_json import (
     Definition,
     control_tokens,
     dump,
-    dump_with,
     for_decoding,
     for_runs,
     prefix_schemes,
@@ -57,7 +55,7 @@ class HFEncoder(Encoder):
         self._puts_prefix = bool(prefix_schemes(definition))
         self.prefix_only_at_start = prefix_schemes(definition) == {"first"}
         self._definition = definition
-        self._engines: dict[bool, _Engines] = {}
+        self._engines: dict[bool, Engines] = {}
         self._rules: dict[bool, NormalRule] = {}
         self._unspelt: dict[bool, Unspelt] = {}
         self._read_ids = 0
@@ -122,11 +120,11 @@ class HFEncoder(Encoder):
         strips = opens and self._puts_prefix
         spelling = self._spelling_for(len(ids))
         if spelling is None:
-            return _column(self._read_by_reference(ids, offsets, np.arange(len(offsets) - 1), strips))
+            return column_of(self._read_by_reference(ids, offsets, np.arange(len(offsets) - 1), strips))
         texts, unsure = spelling.texts(ids=ids, offsets=offsets, strips=strips)
         if not len(unsure):
             return texts
-        found = _column(self._read_by_reference(ids, offsets, unsure, strips))
+        found = column_of(self._read_by_reference(ids, offsets, unsure, strips))
         places = np.zeros(len(texts), dtype=bool)
         places[unsure] = True
         return _replaced(texts, places, found)
@@ -212,7 +210,7 @@ class HFEncoder(Encoder):
     def _rule(self, opens: bool) -> NormalRule:
         if opens not in self._rules:
             rule = NormalRule(self._runs, self._engines_for(opens).reference, opens=opens)
-            texts = _column(probes(self._probed_tokens))
+            texts = column_of(probes(self._probed_tokens))
             sure = texts.filter(_mask(~rule.doubtful(texts)))
             # The rule was read off the definition: a tokenizer that gives back something else is read back text by
             # text.
@@ -246,7 +244,7 @@ class HFEncoder(Encoder):
         # Making the table decodes every id once: it pays only after as many were read.
         return self._spelling if self._read_ids > self.vocabulary.size else None
 
-    def _engines_for(self, opens: bool) -> _Engines:
+    def _engines_for(self, opens: bool) -> Engines:
         if not opens and self._strips:
             raise TokenizerError(
                 "the tokenizer strips white space at the ends of text, so that an answer cannot go on from the text "
@@ -260,9 +258,9 @@ class HFEncoder(Encoder):
             self._engines[opens] = other if other is not None and same else self._loaded(opens, other)
         return self._engines[opens]
 
-    def _loaded(self, opens: bool, other: _Engines | None) -> _Engines:
+    def _loaded(self, opens: bool, other: Engines | None) -> Engines:
         sibling = None if other is None else other.reference
-        return _Engines(for_runs(self._runs, opens=opens), self._model, self._probed_tokens, sibling)
+        return Engines(for_runs(self._runs, opens=opens), self._model, self._probed_tokens, sibling)
 
     @cached_property
     def _runs(self) -> Definition:
@@ -323,71 +321,6 @@ class HFEncoder(Encoder):
     def _spelling(self) -> Spelling | None:
         control = {token: self._control_texts[token] for token in self._control_ids.tolist()}
         return Spelling.of(for_decoding(self._runs), self._decoder, self.vocabulary.size, control)
-
-
-class _Engines:
-    """The engines of one definition, and whether the fast one may be used. Each is loaded when it is first needed."""
-
-    def __init__(
-        self, definition: Definition, model: str, probed_tokens: Sequence[str], sibling: Reference | None
-    ) -> None:
-        """model: the JSON of the definition's model. sibling: a reference with the same model."""
-        self._definition = definition
-        self._model = model
-        self._probed_tokens = probed_tokens
-        self.reference = Reference(for_decoding(definition), model, sibling=sibling)
-
-    def encode(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-        if self._state.fast is not None:
-            try:
-                return self._state.fast.encode(texts)
-            except Unsupported as fault:  # whatever it gave up on, the reference gives the ids
-                self._state.fast, self._state.why = None, f"the fast tokenizer gave up on a text ({fault})"
-        return self.reference.encode(texts)
-
-    @property
-    def why(self) -> str:
-        """Return the reason why the fast engine may not be used; empty where it may."""
-        return self._state.why
-
-    @cached_property
-    def _state(self) -> _FastState:
-        try:
-            # Tried in every process, since the fast engine's code differs between processors.
-            fast = Fast(dump_with(self._model, self._definition))
-            why = _difference(fast, self.reference, probes(self._probed_tokens))
-        except Unsupported as fault:
-            return _FastState(None, f"the fast tokenizer cannot be used ({fault})")
-        return _FastState(None if why else fast, why)
-
-
-@dataclass
-class _FastState:
-    """The fast engine, None where it may not be used, and why it may not."""
-
-    fast: Fast | None
-    why: str
-
-
-def _difference(fast: Fast, reference: Reference, texts: Sequence[str]) -> str:
-    """Describe the first difference of the two engines on the texts; empty where there is none."""
-    place = first_difference(fast.encode(_column(texts)), reference.encode(_column(texts)))
-    return "" if place is None else f"the fast tokenizer differs on {texts[place][:40]!r}"
-
-
-def first_difference(ours: tuple[np.ndarray, np.ndarray], theirs: tuple[np.ndarray, np.ndarray]) -> int | None:
-    """Find the first text with different ids in two encodings (ids, offsets); None where they agree."""
-    for place in range(len(ours[1]) - 1):
-        left, right = (ids[offsets[place] : offsets[place + 1]] for ids, offsets in (ours, theirs))
-        if not np.array_equal(left, right):
-            return place
-    return None
-
-
-def _column(texts: Sequence[str]) -> pa.LargeStringArray:
-    import pyarrow as pa
-
-    return pa.array(texts, type=pa.large_string())
 
 
 def _mask(chosen: np.ndarray) -> pa.BooleanArray:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_plugins.tokenizers.hf.hf_encoder import first_difference
+from orca_plugins.tokenizers.hf.engines import first_difference
 from orca_plugins.tokenizers.hf.probe_texts import probes
 from orca_plugins.tokenizers.hf.reference_engine import Reference
 from orca_plugins.tokenizers.hf.tokenizer_json import Definition, added_tokens, control_tokens, for_runs
