@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
 # A wide table has hundreds of columns, and these stand in a comment that a person reads.
 _COLUMNS_SHOWN = 20
+_NAME_CHARS = 60
 # A data set of the hub and a file in a folder are both written "one/two": `_place` tells them apart.
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _LANGUAGES = ("lang", "language")
@@ -92,8 +93,12 @@ def init(
         return
     seen = f"the shape is {chosen} ({look.about})" if chosen is not None else "its columns are read as you name them"
     print_text(f"{data}: {counted(look.rows, 'row')} seen; {seen}")
-    if look.rows and not look.answered:
-        print_text("warning: none of these rows brings an answer; a teacher must give them", err=True)
+    if look.unused:
+        print_text(f"columns that nothing reads: {_listed(look.unused)}")
+    if look.answered < look.rows:
+        without = f"{look.rows - look.answered} of these rows bring no answer; a teacher must give it, or they are lost"
+        none = "none of these rows brings an answer; a teacher must give them"
+        print_text(f"warning: {without if look.answered else none}", err=True)
     template = "chatml" if '"chatml"' in text else _template_without_tools(tokenizer)
     if look.beside and template is not None:
         held = " and ".join(look.beside)
@@ -127,6 +132,8 @@ def _place(data: str, folder: Path) -> _Place:
     if _HUB_NAME.fullmatch(named) and not _FILE_NAME.search(named) and not Path(named).parent.exists():
         return _Place("hub", "name", named, named, _named(named.rpartition("/")[2]))
     path = Path(data)
+    if path.suffix == ".toml" and path.is_file():
+        raise SourceError(f"{data}: this is a recipe, not data; orca-recipe check {data} says what is wrong with it")
     # A recipe's paths begin at its own folder, those of a command line at the current one.
     written = data if "://" in data else Path(os.path.relpath(path, folder)).as_posix()
     # Of a pattern the last part without wildcards names the collection: data/train/*.jsonl is "train".
@@ -200,8 +207,7 @@ def _text(
     or_columns = f"# In place of a shape, columns can be named one by one: columns = {{ {columns} }}\n"
     or_columns = or_columns if look.is_plain and not named else ""
     layout = (by_shape if shape is not None else "") + (by_columns if named else "")
-    more = f" and {len(look.found) - _COLUMNS_SHOWN} more" if len(look.found) > _COLUMNS_SHOWN else ""
-    found = ", ".join(one if one.isprintable() else ascii(one) for one in look.found[:_COLUMNS_SHOWN])
+    unused = f"# Nothing reads: {_listed(look.unused)}\n" if look.unused else ""
     written = json.dumps(place.written, ensure_ascii=False)
     lines = "".join(f"{option} = {json.dumps(value)}\n" for option, value in needed.items())
     return f"""\
@@ -211,14 +217,22 @@ name = "{name}"
 [collections.{_key(name)}]
 kind = "{place.kind}"
 {place.option} = {written}
-{lines}{layout}# The columns of its rows: {found}{more}
-{or_columns}# {_choice(look)}   # read only rows that are so
+{lines}{layout}# The columns of its rows: {_listed(look.found)}
+{unused}{or_columns}# {_choice(look)}   # read only rows that are so
 # on_bad_row = "reject"   # list rows that cannot be read and go on; by itself more than 1 % is an error
 
 {_student(recipe, tokenizer)}
 [packing]
 row_tokens = 2048                # the longest example, and the length of the rows that are trained on
 """
+
+
+def _listed(columns: Sequence[str]) -> str:
+    """List columns, each on one line and cut short."""
+    shown = [one if one.isprintable() else ascii(one)[1:-1] for one in columns[:_COLUMNS_SHOWN]]
+    cut = [one if len(one) <= _NAME_CHARS else one[:_NAME_CHARS] + "..." for one in shown]
+    more = f" and {len(columns) - _COLUMNS_SHOWN} more" if len(columns) > _COLUMNS_SHOWN else ""
+    return ", ".join(cut) + more
 
 
 def _choice(look: Look) -> str:
@@ -228,7 +242,8 @@ def _choice(look: Look) -> str:
         return f'where = {{ {language} = "en" }}'
     if "messages" in look.columns or not look.found:
         return "where = { turns = { ge = 2 } }"
-    first = look.found[0]
+    # A long name is a text, which a file without a header has in its place.
+    first = min(look.found, key=len) if len(look.found[0]) > _NAME_CHARS else look.found[0]
     key = first if _BARE_KEY.fullmatch(first) else json.dumps(first)
     return f"where = {{ {key} = {{ null = false }} }}"
 

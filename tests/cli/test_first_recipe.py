@@ -176,7 +176,7 @@ def recipe_of(folder: Path, options: str, name: str = "rows.jsonl") -> Path:
         (
             [{"messages": [{"role": "alien", "content": "a"}]}],
             "",
-            '1 of the first 1 row cannot be read, row 1: messages: the role "alien"',
+            'rows.jsonl: its only row cannot be read: messages: the role "alien"',
         ),
     ],
 )
@@ -215,3 +215,68 @@ def test_kinds_lists_shapes_with_an_example_of_each():
     assert '{"instruction": "Translate to French"' in page
     (told,) = json.loads(orca("kinds", "files", "--json").stdout)["kinds"]
     assert set(told["shapes"]["dolly"]) == {"about", "example"}
+
+
+def test_some_questions_without_an_answer_and_columns_that_nothing_reads_are_told(tmp_path: Path):
+    path = data(tmp_path, [{**ALPACA[0], "output": ""}, {**ALPACA[1], "colour": "red"}])
+    done = orca("init", path, "-o", tmp_path / "r.toml")
+    assert "1 of these rows bring no answer; a teacher must give it, or they are lost" in done.stderr
+    assert "columns that nothing reads: colour" in done.stdout
+    assert "# Nothing reads: colour\n" in (tmp_path / "r.toml").read_text()
+
+
+def test_a_table_without_a_header_is_read_by_the_numbers_of_its_columns(tmp_path: Path):
+    (tmp_path / "rows.tsv").write_text("2+2?\t4\n3+3?\t6\n")
+    fails = orca("init", tmp_path / "rows.tsv", "-o", tmp_path / "r.toml")
+    assert "without a header columns are numbered: --column question=1 --column answer=2" in fails.stderr
+    done = orca(
+        "init", tmp_path / "rows.tsv", "-o", tmp_path / "r.toml", "--column", "question=1", "--column", "answer=2"
+    )
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert tomllib.loads((tmp_path / "r.toml").read_text())["collections"]["rows"]["header"] is False
+    assert "warning" not in orca("check", tmp_path / "r.toml").stderr.replace("warning: no tokenizer", "")
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff", ","], ids=["plain", "excel", "pandas"])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_short_table_is_known_by_its_columns(tmp_path: Path, start: str, rows: int):
+    index = "0," if start == "," else ""
+    text = f"{start}question,answer\n" + f"{index}2+2?,4\n" * rows
+    (tmp_path / "rows.csv").write_text(text, encoding="utf-8")
+    told = json.loads(orca("init", tmp_path / "rows.csv", "-o", tmp_path / "r.toml", "--json").stdout)
+    assert (told["shape"], told["rows_seen"]) == ("question_answer", rows)
+    assert "Nothing reads" not in (tmp_path / "r.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("rows.jsonl", "", "no row can be read at its beginning; it is empty, damaged, or holds no rows"),
+        ("rows.json", '[{"a": ', "no row can be read at its beginning; it is empty, damaged, or holds no rows"),
+        (
+            "rows.csv",
+            "question,answer\n",
+            "no row can be read at its beginning; it is empty, damaged, or holds no row below",
+        ),
+        ("rows.toml", 'name = "r"', "this is a recipe, not data; orca-recipe check"),
+        ("rows.txt", "a", "the name does not say the format; end it with one of .jsonl"),
+        (
+            "task.json",
+            '{\n"Definition": "Add.", "Positive Examples": [{"input": "1"}], "Instances": [{"input": "2"}]}',
+            'it is a task of Natural Instructions, which collections of kind = "niv2" read',
+        ),
+    ],
+)
+def test_what_is_no_data_is_told_in_a_sentence(tmp_path: Path, name: str, content: str, said: str):
+    (tmp_path / name).write_text(content)
+    done = orca("init", tmp_path / name, "-o", tmp_path / "out.toml")
+    assert done.exit_code != 0
+    assert said in str(done.stderr or done.exception)
+
+
+def test_files_in_the_folders_below_are_told_of(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    data(tmp_path / "in" / "a", ALPACA)
+    done = orca("init", tmp_path / "in", "-o", tmp_path / "r.toml")
+    assert "a pattern names those in the folders below it" in str(done.stderr or done.exception)
+    assert "**" in str(done.stderr or done.exception)

@@ -539,6 +539,23 @@ def test_branches_are_chosen_by_reward_and_stop_condition():
     assert len(read([episode], shape="verifiers", where={"metrics.turns": {"lt": 2}})[0]) == 0
 
 
+@pytest.mark.parametrize(
+    ("row", "shape"),
+    [
+        ({**EPISODE, "traces": []}, "verifiers"),
+        ({**EPISODE, "traces": [{**TRACE, "nodes": []}]}, "verifiers"),
+        ({**TRACE, "nodes": []}, "verifiers_trace"),
+    ],
+)
+def test_traces_without_messages_are_counted(tmp_path: Path, row: dict, shape: str):
+    path = tmp_path / "traces.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    source = Files(path=path, shape=shape)
+    (reading,) = [one for piece in source.slices(slice_bytes=99) for one in source.read(slice=piece)]
+    assert (len(reading.rows), len(reading.rejected)) == (0, 0)
+    assert reading.passed_over == {"traces: no message in a trace, or no trace in a row": 1}
+
+
 def test_what_no_model_said_is_context_in_a_branch():
     first = {**TRACE, "nodes": [node(None, "user", ASK), node(0, "assistant", "Hm."), *TRACE["nodes"][:0]]}
     first["nodes"] += [node(1, "user", "So?"), node(2, "assistant", DONE, sampled=True)]
@@ -582,3 +599,41 @@ def test_a_call_that_joins_others_brings_no_text_of_its_own():
     for key in ("thought", "reasoning_content"):
         _, rejected = read([{"history": [asked, calls[0], {**calls[1], key: "more"}]}], shape="openhands_sdk")
         assert rejected == [(1, "messages: item 3 holds a text of its own, and only its calls join the others")]
+
+
+def test_a_call_has_its_arguments_wherever_they_stand():
+    for call in (
+        {"name": "f", "arguments": {}, "parameters": {"a": 1}},
+        {"type": "function", "function": {"name": "f"}, "arguments": '{"a": 1}'},
+        {"name": "f", "function": {"name": "f", "arguments": {"a": 1}}},
+    ):
+        row = {"messages": [{"role": "user", "content": ASK}, {"role": "assistant", "tool_calls": [call]}]}
+        assert said(read([row], shape="openai")[0][0])[1] == ("assistant", "", True, [("f", {"a": 1})])
+
+
+def test_what_stands_beside_the_results_of_an_observation_is_refused_by_name():
+    first, second, third = ATIF["steps"]
+    for observation in ({"text": SEEN}, {**second["observation"], "note": "slow"}):
+        row = {**ATIF, "steps": [first, {**second, "observation": observation}, third]}
+        (key,) = {*observation} - {"results"}
+        assert f'"{key}" would be lost' in read([row], shape="atif")[1][0][1]
+
+
+def test_a_users_message_with_pictures_is_refused():
+    system, user, *others = OPENHANDS["history"]
+    pictured = {**user, "args": {**user["args"], "image_urls": ["data:image/png;base64,AA"]}}
+    _, rejected = read([{**OPENHANDS, "history": [system, pictured, *others]}], shape="openhands")
+    assert rejected == [(1, "messages: item 2 is a message with pictures, and only text is read")]
+
+
+@pytest.mark.parametrize("text", [None, "Use ls."])
+def test_thoughts_in_blocks_and_calls_beside_an_answer_are_read(text: str | None):
+    system, user, act, seen, done = SDK["history"]
+    blocks = [{"type": "thinking", "thinking": "Use ls.", "signature": "s"}]
+    thought = {"thinking_blocks": blocks, "reasoning_content": text}
+    spoken = {**done["llm_message"], "tool_calls": [act["tool_call"]], **thought}
+    history = [system, user, {**act, **thought}, seen, {**done, "llm_message": spoken}]
+    (row,), rejected = read([{**SDK, "history": history}], shape="openhands_sdk")
+    assert rejected == []
+    assert [turn["reasoning"] for turn in row["messages"] if turn["role"] == "assistant"] == ["Use ls."] * 2
+    assert said(row)[-1][3] == [("bash", {"command": "ls -a"})]

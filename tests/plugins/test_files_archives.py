@@ -233,3 +233,40 @@ def test_an_archive_without_rows_is_a_sentence(tmp_path: Path):
 def test_hidden_members_must_be_asked_for(tmp_path: Path):
     path = zipped(tmp_path / "rows.zip", {"a.jsonl": ROW, "__MACOSX/._a.jsonl": b"\0", ".git/b.jsonl": ROW})
     assert names(path) == ["rows.zip/a.jsonl"]
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+def test_tars_that_were_put_together_are_a_sentence(tmp_path: Path, end: str):
+    pack = PACKED[f".tar{end}"]
+    path = tarred(tmp_path / f"rows.tar{end}", {"a.jsonl": ROW}, pack=pack)
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.raises(SourceError, match="it goes on behind its end, as tars do that were put together"):
+        names(path)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(("end", "make"), [(".zip", zipped), (".tar", tarred)])
+def test_a_member_that_is_file_and_folder_is_a_sentence(tmp_path: Path, end: str, make: Any, order: int):
+    members = dict([("a.jsonl", ROW), ("a.jsonl/b.jsonl", ROW)][::order])
+    with pytest.raises(SourceError, match="is in the way of another member"):
+        names(make(tmp_path / f"rows{end}", members))
+
+
+def test_a_name_that_ends_in_its_middle_is_a_sentence(tmp_path: Path):
+    path = tmp_path / "rows.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as opened:
+        told = tarfile.TarInfo("a.jsonl")
+        told.pax_headers = {"path": "a\0b.jsonl"}
+        opened.addfile(told)
+    with pytest.raises(SourceError, match=r"a\\x00b\.jsonl is not UTF-8, or ends in its middle"):
+        names(path)
+
+
+def test_a_compression_that_python_lacks_is_no_damage(tmp_path: Path):
+    path = zipped(tmp_path / "rows.zip", {"a.jsonl": ROW})
+    content = bytearray(path.read_bytes())
+    deflate64 = 9  # what Windows writes for large files
+    content[8] = content[content.rfind(b"PK\1\2") + 10] = deflate64
+    path.write_bytes(bytes(content))
+    with pytest.raises(SourceError, match=r"compression.*; unpack the archive yourself"):
+        names(path)

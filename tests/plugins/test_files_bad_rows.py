@@ -88,6 +88,12 @@ BAD_LINES = {
     b'{"messages": [{"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": "[]"}]}]}': (
         'messages: tool_calls: the arguments of "f" are no object'
     ),
+    b'{"messages": [{"role": "gpt", "tool_calls": [{"name": "f", "arguments": {"a": 1}, "parameters": {"a": 2}}]}]}': (
+        'messages: tool_calls: the arguments of "f" stand there twice, and differ'
+    ),
+    b'{"messages": [{"role": "gpt", "tool_calls": [{"name": "g", "function": {"name": "f", "arguments": {}}}]}]}': (
+        'messages: tool_calls: a call of "f" that has another name beside it'
+    ),
     b'{"messages": [{"role": "assistant", "content": "", "tool_calls": [{"arguments": {"a": 1}}]}]}': (
         "messages: tool_calls: a call without a name"
     ),

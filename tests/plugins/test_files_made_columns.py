@@ -1,5 +1,7 @@
 """Columns that are made: of several, of lists, of texts that spell conversations, of answers that are messages."""
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
@@ -115,3 +117,16 @@ def test_a_delimiter_parts_fields(tmp_path):
     assert reading.rows.select("question", "answer").rows() == [("a;b", "c,d")]
     with pytest.raises(ValidationError, match="a delimiter is one character of ASCII"):
         Files(path=path, delimiter=";;")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_answer_that_spells_messages_in_json_is_messages(name: str):
+    row = {"prompt": json.dumps(OLD), "completion": json.dumps([TURN])}
+    (one, other), rejected = read([row, {**row, "completion": "[1]"}], name, shape="prompt_completion_messages")
+    assert [(turn["content"], turn["trained"]) for turn in one["messages"]][-2:] == [("y", False), ("new", True)]
+    assert (one["answer"], other["answer"], rejected) == (None, "[1]", [])
+
+
+def test_a_part_of_a_text_that_is_no_text_is_named_as_the_file_names_it():
+    rows = [{"instruction": "a", "input": ["b"], "output": "c"}]
+    assert read(rows, shape="alpaca")[1] == [(1, "input: a list where text should be")]

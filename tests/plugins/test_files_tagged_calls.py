@@ -121,6 +121,10 @@ def test_messages_of_openai_with_tags_are_told_apart_from_those_without():
         ((("gpt", '<tool_call>{"name": "now"}'),), "message 2: a <tool_call> that does not end"),
         ((("gpt", '{"name": "now"}</tool_call>'),), "message 2: a </tool_call> that closes nothing"),
         ((("gpt", "<tool_call>[1]</tool_call>"),), "message 2: a call that is no object"),
+        (
+            (("gpt", "<tool_response>1</tool_response>"),),
+            "message 2: a <tool_response> in an answer, which would train",
+        ),
         ((("gpt", '<tool_call>{"name": "now"}</tool_call> Wait.'),), "message 2: words behind a <tool_call>"),
         (
             (("gpt", "Hm."), ("human", "<tool_response>1</tool_response> And?"), ("gpt", "1")),

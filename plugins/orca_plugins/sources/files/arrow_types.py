@@ -152,6 +152,8 @@ def _is_spelt(stored: "pa.DataType", wanted: Wanted) -> bool:
     """Tell whether a stored type can be a conversation spelt as text, texts, pairs or items."""
     import pyarrow.types as types
 
+    if wanted.asks_last:
+        return True
     if is_list(stored):
         item = stored.value_type
         keys = {field.name for field in item.fields} if types.is_struct(item) else set()

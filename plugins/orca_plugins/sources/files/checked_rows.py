@@ -13,7 +13,7 @@ import numpy as np
 from orca_plugins.sources.files.chosen_rows import LEFT_OUT, chosen_rows, odd_numbers, without_choosing
 from orca_plugins.sources.files.columns import LISTS, Wanted, extra_name, shown
 from orca_plugins.sources.files.json_rows.strict_json import BAD_TEXT
-from orca_plugins.sources.files.made_columns import made_columns
+from orca_plugins.sources.files.made_columns import made_columns, with_questions_last, with_spelt_completions
 from orca_plugins.sources.files.turns.message_keys import calls_of, is_of_what_is_lost
 from orca_plugins.sources.files.turns.system_tools import with_tools_of_system
 from orca_plugins.sources.files.turns.turn_columns import is_answered, list_offsets
@@ -61,7 +61,8 @@ class Finish:
         """Build a Reading of the tables' sound rows, with all rejections, each in order of place."""
         table = _joined(tables)
         places = table.places
-        columns, misread = with_tools_of_system(table.columns, self.wanted)
+        columns = with_questions_last(with_spelt_completions(table.columns, self.wanted), self.wanted)
+        columns, misread = with_tools_of_system(columns, self.wanted)
         odd = odd_numbers(columns, self.wanted)
         faults = misread | _faults(columns, self.wanted) | odd
         kept, left_out = chosen_rows(columns, self.wanted, odd | _incomparable(table, faults), rows=len(places))

@@ -67,7 +67,8 @@ class Shape:
     have, and what they hold; lacks: columns that rows must not have. tree: where rows are messages of trees, the keys
     of a message's id, parent, text, role, rank and replies, or those of the nodes of traces. shows: columns with
     patterns, each of which a message in some of the first rows fits. pairs, marks, roles, items, calls_after, tags,
-    system_says: as in `Wanted`. example: a row.
+    system_says: as in `Wanted`. history: a column of what was said before the question, pairs of texts or messages.
+    example: a row.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Shape:
     system_says: str | None = None
     shows: Mapping[str, str] = field(default_factory=dict)
     tags: Tags | None = None
+    history: str | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -105,7 +107,8 @@ class Wanted:
     known of them (`message_keys.plain_role`); `items` the rules by which items of a trajectory are messages;
     `calls_after` the text in an answer after which it spells a call; `tags` those that enclose calls and replies in
     texts; `system_says` a pattern with groups `system` and `tools`, perhaps `after`, where a system message spells the
-    tools; `ignored_by_shape` what of `ignored` the shape leaves out."""
+    tools; `ignored_by_shape` what of `ignored` the shape leaves out; `asks_last` whether messages are what was said
+    before the question."""
 
     paths: Mapping[str, str]
     named: frozenset[str]
@@ -122,11 +125,12 @@ class Wanted:
     system_says: str | None = None
     ignored_by_shape: frozenset[str] = frozenset()
     tags: Tags | None = None
+    asks_last: bool = False
 
     @property
     def rewrites_messages(self) -> bool:
         """Tell whether messages are made of a list of something else, so that only a look at each reads them."""
-        return self.pairs is not None or bool(self.items) or self.tags is not None
+        return self.pairs is not None or bool(self.items) or self.tags is not None or self.asks_last
 
     @property
     def takes_completions(self) -> bool:
@@ -158,7 +162,7 @@ def require_known(columns: Mapping[str, Theirs]) -> None:
             raise PydanticCustomError("columns", "{sentence}", {"sentence": f"{ours}: name each of its columns once"})
 
 
-def _whole(ours: str) -> str:
+def whole_column(ours: str) -> str:
     """Return our column that a part belongs to; any other column as it is."""
     return ours.removeprefix(PART).rpartition(".")[0] if ours.startswith(PART) else ours
 
@@ -171,6 +175,11 @@ def extra_column(theirs: str) -> str:
 def extra_name(ours: str) -> str | None:
     """Return the file's name of an `extra` column, None for any other."""
     return ours.removeprefix(_EXTRA) if ours.startswith(_EXTRA) else None
+
+
+def said_column(ours: str, theirs: str) -> str:
+    """Return what a fault calls a column: the file's name of one that is kept as it is or part of a text, else ours."""
+    return theirs if ours.startswith((PART, _EXTRA)) else ours
 
 
 def named(theirs: Theirs) -> tuple[str, ...]:
@@ -215,6 +224,10 @@ def wanted_columns(
         chosen = {ours: ours for ours in _TAKEN_BY_NAME}
     if "question" not in chosen and "messages" not in chosen:
         chosen |= {"question": "question", "messages": "messages"}
+    history = shape.history if shape is not None and "messages" not in chosen else None
+    history = None if history in ignore_keys else history
+    if history is not None:
+        chosen["messages"] = history
     taken = {ours: named(chosen[ours]) for ours in OURS if ours in chosen and (ours != "task" or task is None)}
     paths = {ours: first for ours, (first, *_) in taken.items()}
     parts = {ours: tuple(f"{PART}{ours}.{place}" for place in range(1, len(names))) for ours, names in taken.items()}
@@ -243,6 +256,7 @@ def wanted_columns(
         system_says=shape.system_says if shape is not None else None,
         ignored_by_shape=frozenset(shape.ignore_keys) if shape is not None else frozenset(),
         tags=shape.tags if shape is not None else None,
+        asks_last=history is not None,
     )
 
 
@@ -264,7 +278,7 @@ def columns_in_file(*, file: str, wanted: Wanted, names: Sequence[str]) -> dict[
     """
     for ours, theirs in wanted.paths.items():
         if ours in wanted.named and theirs not in names:
-            purpose = "extra" if extra_name(ours) else "where" if where_name(ours) else _whole(ours)
+            purpose = "extra" if extra_name(ours) else "where" if where_name(ours) else whole_column(ours)
             raise SourceError(f'{file}: no column "{shown(theirs)}" for {purpose}; {_what_it_has(theirs, names)}')
     require_rows(file=file, wanted=wanted, names=names)
     return {ours: theirs for ours, theirs in wanted.paths.items() if theirs in names}
@@ -272,7 +286,7 @@ def columns_in_file(*, file: str, wanted: Wanted, names: Sequence[str]) -> dict[
 
 def asking_columns(wanted: Wanted) -> list[str]:
     """List the columns of the file by one of which a row asks: those of the question, and of messages."""
-    ours = ("question", *wanted.parts.get("question", ()), "messages")
+    ours = ("question", *wanted.parts.get("question", ()), *(() if wanted.asks_last else ("messages",)))
     return [wanted.paths[name] for name in ours if name in wanted.paths]
 
 

@@ -9,7 +9,7 @@ import io
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -120,6 +120,10 @@ def read(
     Raises: SourceError where the header cannot be used.
     """
     texts = _Texts(file)
+    # What was said before a question is a list, and lists lie in no field of text.
+    history = {wanted.paths["messages"]} if wanted.asks_last else set()
+    read_as = {ours: theirs for ours, theirs in wanted.paths.items() if theirs not in history}
+    wanted = replace(wanted, paths=read_as)
     records = _quoted(texts, delimiter, quote) if quote else _unquoted(texts, delimiter)
     batch, columns, beside, tools = _Batch(), dict[str, int](), dict[str, int](), list[int]()
     first = _first_row(file, records, batch, header)
@@ -127,7 +131,7 @@ def read(
         names = first.fields if header else [str(number) for number in range(1, len(first.fields) + 1)]
         columns = _positions(file, wanted, names)
         carried = carried_of(wanted).get("tools", ())
-        beside = {name: names.index(name) for name in watched(wanted, with_messages=False) if name in names}
+        beside = {name: names.index(name) for name in {*watched(wanted, with_messages=False), *history} & {*names}}
         tools = [beside.pop(name) for name in carried if name in beside]
         for record in records if header else itertools.chain([first], records):
             if texts.blocks > batch.block:

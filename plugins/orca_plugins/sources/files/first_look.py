@@ -10,14 +10,23 @@ from contextlib import suppress
 from typing import Any
 
 from orca_plugins.sources.files.checked_rows import NO_CONTENT, NOT_A_MESSAGE, unknown_role
-from orca_plugins.sources.files.columns import Shape, Theirs, Wanted, columns_in_file, named, shown, shown_path
+from orca_plugins.sources.files.columns import (
+    Shape,
+    Theirs,
+    Wanted,
+    columns_in_file,
+    named,
+    shown,
+    shown_path,
+    wanted_columns,
+)
 from orca_plugins.sources.files.json_rows.strict_json import BadRow
 from orca_plugins.sources.files.places.formats import compression_of, format_of
 from orca_plugins.sources.files.row_records import Rows, has_column, look_at_head, names_in
 from orca_plugins.sources.files.shapes import equally_fitting, fitting, shape_named
+from orca_plugins.sources.files.unused_columns import unused_columns
 from orca_recipes.contract.kinds import SourceFile
 from orca_recipes.contract.source import Look
-from orca_recipes.counted import counted
 from orca_recipes.errors import SourceError
 from orca_recipes.shards.layout import ROLES
 
@@ -60,14 +69,20 @@ def looked_at(heads: Heads, wanted: Wanted | None, *, named: str | None, chosen_
         shape=shape,
         candidates=tuple(candidates),
         columns=said_columns(told, columns) if told is not None else {},
-        is_plain=told is None or told.is_plain,
+        is_plain=told is None or (told.is_plain and told.history not in columns),
         about=told.about if told is not None else "",
         found=columns,
         rows=len(rows),
         answered=len(rows) if is_tree or wanted is None else sum(_is_answered(row, wanted) for row in rows),
         beside=() if is_tree or wanted is None else _beside(rows, wanted),
+        unused=() if wanted is None else _unused(rows, wanted, named),
         faults=tuple(faults),
     )
+
+
+def _unused(rows: Sequence[Mapping[str, Any]], wanted: Wanted, named: str | None) -> tuple[str, ...]:
+    keys = shape_named(named).tree.values() if named is not None else ()
+    return tuple(unused_columns([names_in(dict(row)) for row in rows], wanted, keys))
 
 
 def said_columns(shape: Shape, found: Sequence[str]) -> dict[str, Any]:
@@ -107,8 +122,9 @@ def _unreadable(heads: Heads, wanted: Wanted, *, is_tree: bool) -> Iterator[str]
             continue
         reasons = [(number, why) for number, row in enumerate(rows, 1) if (why := _tried(row, wanted)) is not None]
         if reasons:
-            (number, why), of = reasons[0], counted(len(rows), "row")
-            yield f"{where}: {len(reasons)} of the first {of} cannot be read, row {number}: {why}"
+            number, why = reasons[0]
+            told = f"{len(reasons)} of the first {len(rows)} rows cannot be read, row {number}"
+            yield f"{where}: {told if len(rows) > 1 else 'its only row cannot be read'}: {why}"
 
 
 def _is_answered(row: Mapping[str, Any], wanted: Wanted) -> bool:
@@ -168,12 +184,20 @@ def _better(
     for name in best:
         shape = shape_named(name)
         left = [theirs for theirs in _read_by(shape) if theirs not in wanted.paths.values() and _filled(rows, theirs)]
+        if has_faults and not _reads(shape, rows):
+            continue
         if has_faults or (left and chosen_by_hand and _is_of_question(shape, wanted)):
             beside = f", and the recipe does not read {', '.join(map(shown, left))}" if left and not has_faults else ""
             told = json.dumps(name)
             columns = ", ".join(f"{ours} = {json.dumps(theirs)}" for ours, theirs in said_columns(shape, ()).items())
             alike = "" if not shape.is_plain else f", or columns = {{ {columns} }}"
             yield f"the rows look like {name} ({shape.about}){beside}: shape = {told} reads them{alike}"
+
+
+def _reads(shape: Shape, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether a shape reads most of some rows; of trees no row tells."""
+    wanted = wanted_columns(columns=None, task=None, shape=shape)
+    return bool(shape.tree) or 2 * sum(_tried(row, wanted) is not None for row in rows) < len(rows)
 
 
 def _read_by(shape: Shape) -> list[str]:

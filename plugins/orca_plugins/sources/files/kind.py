@@ -87,7 +87,7 @@ class Files(Source):
     """
 
     kind: Literal["files"] = "files"
-    revision: ClassVar[int] = 7
+    revision: ClassVar[int] = 8
     path: Annotated[
         Place,
         Field(
@@ -320,9 +320,13 @@ class Files(Source):
         return {name: (shape.about, shape.example) for name, shape in shapes().items()}
 
     def suggested(self) -> Mapping[str, Any]:
-        """Suggest `rows`, the path to the list of rows, if the files are objects that hold one."""
+        """Suggest `rows`, the path to the list of rows, if the files are objects that hold one; no `header` where
+        `columns` are numbers."""
         if self.rows is not None:
             return {}
+        said = [name for theirs in (self.columns or {}).values() for name in named(theirs)]
+        if said and all(map(str.isdecimal, said)) and self._manner.named_format(self.files()[0]) in TABLES:
+            return {"header": False}
         files = [file for file in self.files()[:FILES_LOOKED_AT] if self._manner.named_format(file) == "json"]
         keys = {key for file in files for key in json_array.lists_of_object(file, unless=row_keys())}
         return {"rows": keys.pop()} if len(keys) == 1 else {}

@@ -67,7 +67,7 @@ class Manner:
         for file in files[:FILES_LOOKED_AT]:
             layout = self.layout(file)
             marks = self.marks(layout) if layout in TABLES else {}
-            found.append((file, first_rows(file, layout, rows=self.rows, **marks)))
+            found.append((file, first_rows(file, layout, rows=self.rows, header=self.header, **marks)))
         return found
 
     def tells_columns(self, file: SourceFile) -> bool:

@@ -115,7 +115,7 @@ SecondSystem = Annotated[
 
 _NEW = ("roles", "where", "shape", "paths", "delimiter", "second_system")
 """Options that came later: where a recipe does not use them, it means what it meant before them."""
-_NEW_OF_SHAPES = ("items", "calls_after", "system_says", "shows", "tags")
+_NEW_OF_SHAPES = ("items", "calls_after", "system_says", "shows", "tags", "history")
 
 
 def identity_of(options: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,15 @@ import numpy as np
 
 from orca_plugins.sources.files.arrow_types import beside_texts, fits, no_numbers, plain, unfit_values
 from orca_plugins.sources.files.checked_rows import Finish, Table
-from orca_plugins.sources.files.columns import LISTS, Wanted, columns_in_file, routes, shown, shown_path
+from orca_plugins.sources.files.columns import (
+    LISTS,
+    Wanted,
+    columns_in_file,
+    routes,
+    shown,
+    shown_path,
+    whole_column,
+)
 from orca_plugins.sources.files.made_columns import with_completions
 from orca_plugins.sources.files.places.byte_stream import BLOCK_BYTES, whole_file
 from orca_plugins.sources.files.places.formats import compression_of
@@ -129,7 +137,7 @@ def columns_of(where: str, schema: "pa.Schema", wanted: Wanted) -> dict[str, lis
         misfits = [kind for kind in stored.values() if not fits(ours, kind, wanted)]
         if misfits and not ("messages" in found and wanted.is_spare(ours)):
             wants = told(wanted.sorts[ours]) if ours in wanted.sorts else _WANTS.get(ours, "text")
-            purpose = "where" if ours in wanted.sorts else ours
+            purpose = "where" if ours in wanted.sorts else whole_column(ours)
             raise UnfitType(
                 f'{where}: column "{shown(theirs)}" has type {shown(str(misfits[0]))}; {purpose} wants {wants}'
             )

@@ -5,12 +5,13 @@ A typed file's numbers come as JSON's do (`strict_json`), so that a row is the s
 
 import csv
 import gzip
+import itertools
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from orca_plugins.sources.files import arrow_file, csv_tsv, parquet
+from orca_plugins.sources.files import arrow_file, parquet
 from orca_plugins.sources.files.json_rows import json_array, jsonl
 from orca_plugins.sources.files.json_rows.jsonl_pyarrow import objects_in
 from orca_plugins.sources.files.json_rows.strict_json import as_json
@@ -42,9 +43,15 @@ def raw_rows(file: SourceFile, layout: Format, *, rows: str | None = None) -> It
 
 
 def first_rows(
-    file: SourceFile, layout: Format, *, rows: str | None = None, delimiter: str = ",", quote: str = '"'
+    file: SourceFile,
+    layout: Format,
+    *,
+    rows: str | None = None,
+    delimiter: str = ",",
+    quote: str = '"',
+    header: bool = True,
 ) -> list[dict[str, Any]]:
-    """Read the first rows of a file, objects only; CSV must name its columns."""
+    """Read the first rows of a file, objects only; without a header the columns of CSV are their numbers, from 1."""
     match layout:
         case "jsonl":
             return list(objects_in(line for line in _head(file)[:HEAD_ROWS] if line.strip()))
@@ -54,12 +61,16 @@ def first_rows(
             return [as_json(row) for row in parquet.raw_rows(file, at_most=HEAD_ROWS)]
         case "arrow":
             return [as_json(row) for row in arrow_file.raw_rows(file, at_most=HEAD_ROWS)]
-    names = csv_tsv.column_names(file, delimiter=delimiter, quote=quote)
-    lines = [line.decode(errors="replace") for line in _head(file)]
+    # As utf-8-sig, for what Excel writes before the first name.
+    lines = b"\n".join(_head(file)).decode("utf-8-sig", errors="replace").split("\n")
     reader = csv.reader(lines, delimiter=delimiter, **({"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE}))
+    found: list[list[str]] = []
     with suppress(csv.Error):
-        return [dict(zip(names, row, strict=False)) for _, row in zip(range(HEAD_ROWS + 1), reader, strict=False)][1:]
-    return []
+        found += itertools.islice((fields for fields in reader if fields), HEAD_ROWS + header)
+    if header:
+        # A table that pandas wrote has an index, in a column without a name.
+        return [{name: field for name, field in zip(found[0], row, strict=False) if name} for row in found[1:]]
+    return [{str(number): field for number, field in enumerate(fields, start=1)} for fields in found]
 
 
 def _head(file: SourceFile) -> list[bytes]:

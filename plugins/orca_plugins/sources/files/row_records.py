@@ -19,10 +19,10 @@ from orca_plugins.sources.files.columns import (
     LISTS,
     Wanted,
     asking_columns,
-    extra_name,
     require_choosing,
     require_rows,
     routes,
+    said_column,
 )
 from orca_plugins.sources.files.json_rows.strict_json import BadRow, Digits, Unlike, values_given
 from orca_plugins.sources.files.made_columns import asked, with_completion
@@ -131,10 +131,12 @@ def value_of(record: dict[str, Any], ours: str, theirs: str, wanted: Wanted) -> 
         return where_value(theirs, wanted.sorts[ours], value)
     if value is None:
         return None
+    if ours == "messages" and wanted.asks_last and not holds(value):
+        return None
     if ours == "messages" or (ours == "answer" and _is_completion(value, wanted)):
         return _messages(value, wanted)
     if ours not in LISTS:
-        return _text(extra_name(ours) or ours, value)
+        return _text(said_column(ours, theirs), value)
     return [_item(ours, item) for item in value] if isinstance(value, list) else [_text(ours, value)]
 
 
@@ -143,15 +145,16 @@ def found_value(record: dict[str, Any], ours: str, theirs: str) -> Any:
 
     Raises: BadRow.
     """
+    said = said_column(ours, theirs)
     for route in routes(theirs):
         current: Any = record
         for depth, key in enumerate(route):
             if isinstance(current, list) and key.isdecimal():
                 current = current[int(key)] if int(key) < len(current) else None
             elif not isinstance(current, dict):
-                raise BadRow(f"{ours}: {'.'.join(route[:depth])} is not an object")
+                raise BadRow(f"{said}: {'.'.join(route[:depth])} is not an object")
             else:
-                current = value_under(current, ours, key)
+                current = value_under(current, said, key)
             if current is None:
                 break
         if current is not None:

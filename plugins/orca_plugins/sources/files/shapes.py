@@ -88,8 +88,11 @@ def only_fitting(rows: Sequence[Mapping[str, Any]], *, where: str, is_table: boo
         told = " and ".join(f'"{name}"' for name in names)
         raise SourceError(f"{where}: its first rows fit the shapes {told} equally well; name the one that is meant")
     columns = ", ".join(shown(name) for name in dict.fromkeys(name for row in rows for name in row))
+    if not rows:
+        told = "row below a header" if is_table else "rows"
+        raise SourceError(f"{where}: no row can be read at its beginning; it is empty, damaged, or holds no {told}")
     # A table without a header has its first row for names, which fit no shape.
-    headless = ", and header = false where its first row is one of them" if is_table else ""
+    headless = "; without a header columns are numbered: --column question=1 --column answer=2" if is_table else ""
     raise SourceError(
         f"{where}: its first rows have no shape that is known (columns: {columns or 'none'}); "
         "say which columns are read: columns = { question = ..., answer = ... }, which init takes as "
@@ -118,6 +121,7 @@ def _shape(name: str, table: Mapping[str, Any], told: Mapping[str, Any]) -> Shap
         calls_after=table.get("calls_after"),
         system_says=of_system.get("system_says"),
         shows=table.get("shows", {}),
+        history=table.get("history"),
         tags=Tags(**{name: (tag[0], tag[1]) for name, tag in table["tags"].items()}) if "tags" in table else None,
     )
 

@@ -13,8 +13,9 @@ Row = dict[str, Any]
 
 def branches(
     rows: Iterable[tuple[int, Any]], graph: Mapping[str, str], *, column: str, rejected: list[tuple[int, str]]
-) -> Iterator[tuple[int, Row]]:
-    """Place and row of each branch, its messages at `column`.
+) -> Iterator[tuple[int, Row | None]]:
+    """Place and row of each branch, its messages at `column`; None for a trace without messages, or a row without
+    traces.
 
     Args:
         graph: the keys of a shape: nodes, and of a node parent, message and sampled; traces, where a row holds several;
@@ -27,7 +28,7 @@ def branches(
             rejected.append((place, str(reason)))
 
 
-def _of_row(row: Any, graph: Mapping[str, str], column: str) -> Iterator[Row]:
+def _of_row(row: Any, graph: Mapping[str, str], column: str) -> Iterator[Row | None]:
     if isinstance(row, BadRow):
         raise row
     if not isinstance(row, dict):
@@ -40,16 +41,20 @@ def _of_row(row: Any, graph: Mapping[str, str], column: str) -> Iterator[Row]:
     if not isinstance(traces, list):
         raise BadRow(f"traces: {graph['traces']} is no list")
     beside = {key: value for key, value in row.items() if key != graph["traces"]}
+    if not traces:
+        yield None
     for trace in traces:
         if not isinstance(trace, dict):
             raise BadRow("traces: a trace that is not an object")
         yield from _of_trace({**beside, **once(trace, "traces")}, graph, column)
 
 
-def _of_trace(trace: Row, graph: Mapping[str, str], column: str) -> Iterator[Row]:
+def _of_trace(trace: Row, graph: Mapping[str, str], column: str) -> Iterator[Row | None]:
     nodes = once(trace, "traces").get(graph["nodes"])
     if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
         raise BadRow(f"traces: {graph['nodes']} is no list of objects")
+    if not nodes:
+        yield None
     parents = [_parent(node.get(graph["parent"]), place) for place, node in enumerate(nodes)]
     reward = _reward(trace.get(graph["rewards"]))
     beside = {**trace, **({} if reward is None else {"reward": as_json(reward)})}

@@ -17,6 +17,7 @@ from orca_plugins.sources.files.traces import branches
 from orca_recipes.contract.kinds import Reading
 
 UNANSWERED = "tree: a question without an answer"
+EMPTY = "traces: no message in a trace, or no trace in a row"
 _ROLES = {"prompter": "user", "human": "user"}
 _NOT_AN_OBJECT = "a row that is not an object"
 
@@ -46,11 +47,12 @@ class Node:
 @dataclass
 class Conversations:
     """Result of reading trees: place and row of each conversation, with messages at `column`; rows in no tree, and why;
-    the count of unanswered questions."""
+    the counts of unanswered questions and of traces without messages."""
 
     rows: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     rejected: list[tuple[int, str]] = field(default_factory=list)
     unanswered: int = 0
+    empty: int = 0
 
 
 def read(
@@ -67,8 +69,9 @@ def read(
     for place, said in talks.rejected:
         found.reject(place, said)
     reading = finish.reading([found.table()])
-    unanswered = {UNANSWERED: talks.unanswered} if talks.unanswered else {}
-    return replace(reading, passed_over={**reading.passed_over, **unanswered})
+    passed = {UNANSWERED: talks.unanswered, EMPTY: talks.empty}
+    counted = {why: count for why, count in passed.items() if count}
+    return replace(reading, passed_over={**reading.passed_over, **counted})
 
 
 def conversations(
@@ -82,7 +85,11 @@ def conversations(
     """
     found = Conversations()
     if "nodes" in tree:
-        found.rows = list(branches(rows, tree, column=column, rejected=found.rejected))
+        for place, row in branches(rows, tree, column=column, rejected=found.rejected):
+            if row is None:
+                found.empty += 1
+            else:
+                found.rows.append((place, row))
         return found
     roots = _nested(rows, tree, found) if "replies" in tree else _flat(rows, tree, found)
     for root in roots:

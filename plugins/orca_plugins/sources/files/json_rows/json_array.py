@@ -26,6 +26,10 @@ Element = tuple[int, str, Any]
 """Where a row's text ends, the text, and its value or the BadRow that it is."""
 
 
+_OF_A_TASK = ("Positive Examples", "Instances")
+"""Lists in a task file of Natural Instructions, which source niv2 reads."""
+
+
 def holds_lines(file: SourceFile, row_keys: Collection[str] = ()) -> bool:
     """Tell whether a .json file holds one object a line, rather than one list of rows or one row.
 
@@ -144,6 +148,8 @@ def read(*, file: SourceFile, wanted: Wanted, finish: Finish, path: str | None =
 
 
 def _say_rows(names: Sequence[str]) -> str:
+    if set(_OF_A_TASK) <= set(names):
+        return 'it is a task of Natural Instructions, which collections of kind = "niv2" read'
     told = " or ".join(f"rows = {json.dumps(name)}" for name in names)
     return f"{told} reads the list in it"
 

@@ -202,6 +202,8 @@ def _guess(
         return None
     if any(key.isdecimal() for route in routes(path)[1:] for key in route):
         return None  # an index into a list, or a key that looks like one
+    if ours == "messages" and wanted.asks_last:
+        return pa.list_(pa.list_(pa.string()))
     if ours == "messages" and any(is_spelt(value) for value in _values(ours, path, sample)):
         return None
     if ours == "messages" and wanted.rewrites_messages:

@@ -35,8 +35,8 @@ _SAID = 3
 # Also by the separators and drives of Windows, whose programs write archives too.
 _CLIMBS = re.compile(r"(^|[/\\])\.\.([/\\]|$)|^[/\\]|^[A-Za-z]:")
 _ZEROS = bytes(tarfile.BLOCKSIZE)
-# zipfile raises NotImplementedError for a compression it lacks, RuntimeError for a password it was not given.
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, NotImplementedError, RuntimeError)
+# zipfile raises RuntimeError for a password it was not given, and its NotImplementedError for a compression it lacks.
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, RuntimeError)
 
 Wish = Callable[[str], bool]
 
@@ -95,11 +95,15 @@ def _unpack(archive: Path, folder: Path, wanted: Wish, met: Sequence[str]) -> No
                 raise SourceError(f"{where}: two members are called {shown(member)}")
             taken.add(member)
             path = folder / member
+            if any(str(above) in taken for above in PurePosixPath(member).parents) or path.is_dir():
+                raise SourceError(f"{where}: {shown(member)} is in the way of another member, a file where a folder is")
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as copy:
                 while piece := stream.read(BLOCK_BYTES):
                     weighed.add(len(piece))
                     copy.write(piece)
+    except NotImplementedError as fault:
+        raise SourceError(f"{where}: {shown(str(fault))}; unpack the archive yourself") from fault
     except _DAMAGED as fault:
         raise SourceError(f"{where}: this archive is damaged ({shown(str(fault))})") from fault
     if not taken:
@@ -150,6 +154,8 @@ def _of_tar(archive: Path, wanted: Wish, weighed: _Weighed) -> Iterator[tuple[st
             plain.seek(opened.offset)
             if plain.read(tarfile.BLOCKSIZE) != _ZEROS:
                 raise SourceError(f"{where}: this archive is damaged, or was cut off")
+            if any(piece.strip(b"\0") for piece in iter(lambda: plain.read(BLOCK_BYTES), b"")):
+                raise SourceError(f"{where}: it goes on behind its end, as tars do that were put together; part them")
 
 
 def _plain_name(member: str) -> str:
@@ -159,8 +165,8 @@ def _plain_name(member: str) -> str:
 def _require_inside(where: str, member: str) -> None:
     if _CLIMBS.search(member):
         raise SourceError(f"{where}: the member {shown(member)} leads out of the archive; it is not unpacked")
-    if any("\ud800" <= letter <= "\udfff" for letter in member):
-        raise SourceError(f"{where}: the name of member {shown(member)} is not UTF-8")
+    if any("\ud800" <= letter <= "\udfff" or letter == "\0" for letter in member):
+        raise SourceError(f"{where}: the name of member {shown(member)} is not UTF-8, or ends in its middle")
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from orca_plugins.sources.files.columns import nearest, shown, shown_path
 from orca_plugins.sources.files.places.archive_members import members
 from orca_plugins.sources.files.places.dataset_folders import NOTES, files_of
-from orca_plugins.sources.files.places.formats import Format, format_of, is_archive, said_formats
+from orca_plugins.sources.files.places.formats import FORMATS, Format, format_of, is_archive, said_formats
 from orca_recipes.contract.kinds import SourceFile
 from orca_recipes.errors import SourceError
 
@@ -76,9 +76,16 @@ def _members(archive: Path, name: str, pattern: tuple[str, ...], format: Format 
 
 
 def _held(folder: Path) -> str:
-    """Return the hint that archives in a folder are read only if named; empty where there are none."""
+    """Return the hint how to name archives in a folder, or files in the folders below it; empty where there are
+    none."""
     name = next((name for name in _entries(folder, "*") if is_archive(name)), None)
-    return f"; to read the members of archives, name them: {shown(name)}" if name is not None else ""
+    if name is not None:
+        return f"; to read the members of archives, name them: {shown(name)}"
+    below = next((name for name in _matches(folder, ("**",)) if format_of(name) is not None), None)
+    if below is None:
+        return ""
+    ending = below.rpartition("/")[2].partition(".")[2]
+    return f"; a pattern names those in the folders below it: {shown_path(folder / '**' / f'*.{ending}')}"
 
 
 def files_below(path: Path) -> list[SourceFile]:
@@ -180,8 +187,8 @@ def _checked(base: Path, name: str, format: Format | None) -> SourceFile:
         raise SourceError(f"{shown_path(path)}: this is neither a file nor a folder")
     if format is None and format_of(name) is None:
         raise SourceError(
-            f'{shown_path(path)}: the name does not say the format; set format = "jsonl", json, csv, tsv, parquet or '
-            "arrow"
+            f"{shown_path(path)}: the name does not say the format; end it with one of {', '.join(FORMATS)}, or set "
+            f'format = "jsonl", json, csv, tsv, parquet or arrow in the recipe'
         )
     return SourceFile(name=name, path=path)
 

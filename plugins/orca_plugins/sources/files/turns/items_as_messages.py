@@ -138,8 +138,13 @@ def _call(value: Any, rule: CallRule, wanted: Wanted) -> dict[str, Any]:
 
 
 def _replies(item: Mapping[str, Any], rule: ReplyRule | None, wanted: Wanted) -> Iterator[dict[str, Any]]:
-    found = _value(item, rule.of) if rule is not None else None
-    if rule is None or found is None:
+    if rule is None:
+        return
+    holder, _, last = rule.of.rpartition(".")
+    around, found = _value(item, holder), _value(item, rule.of)
+    if isinstance(around, Mapping):
+        _require_read(around, {last}, wanted)
+    if found is None:
         return
     if not isinstance(found, list):
         raise BadRow(f"messages: {rule.of} is no list")

@@ -19,7 +19,7 @@ from orca_plugins.sources.files.json_rows.strict_json import (
     once,
 )
 from orca_plugins.sources.files.turns.items_as_messages import messages_of_items
-from orca_plugins.sources.files.turns.message_keys import ASSISTANT, flags_of
+from orca_plugins.sources.files.turns.message_keys import ASSISTANT, flags_of, holds
 from orca_plugins.sources.files.turns.tagged_texts import untagged
 from orca_plugins.sources.files.turns.tool_values import without_nulls
 from orca_plugins.sources.files.turns.turn_columns import turns_type
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _NO_LIST = "messages: text that spells no list of messages in JSON"
 _QUOTED = re.compile(r":\s*'(?P<arguments>\s*\{.*\}\s*)'(?=\s*\}\s*$)", re.DOTALL)
 """Arguments of a call whose JSON stands in single quotes, which JSON does not know."""
+_PAIR = ("user", ASSISTANT)
 _END = "<|endoftext|>"
 """What answers of a text with marks end with, in most such data."""
 
@@ -51,7 +52,9 @@ def turns_spelt(value: Any, wanted: Wanted) -> list[dict[str, Any] | None]:
         value = list(_marked(value, wanted)) if wanted.marks else _of_json(value)
     if not isinstance(value, list):
         raise BadRow("messages: neither a list nor a text that spells one")
-    if wanted.items:
+    if wanted.asks_last:
+        value = [message for one in value for message in _said_before(one)]
+    elif wanted.items:
         value = messages_of_items(value, wanted)
     elif value and all(isinstance(item, str) and not isinstance(item, Digits) for item in value):
         value = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(value)]
@@ -67,13 +70,18 @@ def spelt_column(array: "pa.Array", wanted: Wanted) -> "pa.Array":
     its fault."""
     import pyarrow as pa
 
+    if array.null_count == len(array):
+        return pa.nulls(len(array), turns_type())
     return pa.array([None if value is None else _read(value, wanted) for value in array.to_pylist()], turns_type())
 
 
-def _read(value: Any, wanted: Wanted) -> list[dict[str, Any] | None]:
+def _read(value: Any, wanted: Wanted) -> list[dict[str, Any] | None] | None:
+    if wanted.asks_last and not holds(value):
+        return None
     try:
         # A struct has the fields of all rows, so that a null means that the row has none.
-        return turns_spelt(as_json(without_nulls(value) if wanted.items or wanted.tags else value), wanted)
+        is_rewritten = wanted.rewrites_messages and wanted.pairs is None
+        return turns_spelt(as_json(without_nulls(value) if is_rewritten else value), wanted)
     except BadRow as reason:
         return [{"role": None, "content": None, "train": None, "fault": str(reason), **dict.fromkeys(BESIDE_CONTENT)}]
 
@@ -101,6 +109,23 @@ def _parted(pair: Any, question: str, answer: str, wanted: Wanted) -> Iterator[A
     beside = {key: value for key, value in pair.items() if key not in (question, answer, *flags)}
     yield {**beside, "role": "user", "content": pair[question]}
     yield {**flags, "role": "assistant", "content": pair[answer]}
+
+
+def _said_before(one: Any) -> Iterator[Any]:
+    """Yield the messages of a piece of history: a question and its answer as texts, or a message.
+
+    Raises: BadRow.
+    """
+    if isinstance(one, Mapping):
+        yield one
+        return
+    if not isinstance(one, list) or len(one) != len(_PAIR) or not all(_is_text(text) for text in one):
+        raise BadRow("messages: history that is neither pairs of question and answer nor messages")
+    yield from ({"role": role, "content": text} for role, text in zip(_PAIR, one, strict=True))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not isinstance(value, Digits)
 
 
 def _marked(text: str, wanted: Wanted) -> Iterator[dict[str, Any]]:

@@ -47,6 +47,8 @@ def _untagged(message: Any, tags: Tags, wanted: Wanted) -> Iterator[Any]:
     named = next((message[name] for name in ROLE_KEYS if _is_text(message.get(name))), None) if key else None
     role = plain_role(named, wanted)
     pieces = _pieces(message[key], tags.call if role == ASSISTANT else tags.reply) if key is not None else []
+    if role == ASSISTANT and key is not None and any(tag in message[key] for tag in tags.reply):
+        raise BadRow(f"a {tags.reply[0]} in an answer, which would train the model to make up what a tool says")
     if role not in (ASSISTANT, TOOL, "user") or key is None or len(pieces) == 1:
         yield message
     elif role == ASSISTANT:

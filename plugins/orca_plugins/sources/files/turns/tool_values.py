@@ -101,20 +101,29 @@ def _call(value: Any, wanted: Wanted) -> dict[str, Any]:
     beside = function if function is value else {**value, **function}
     if lost := [key for key, inner in beside.items() if key not in silent and holds(inner)]:
         raise BadRow(lost_of_message(lost, wanted))
-    call = {"type": "function", "function": {"name": name, "arguments": _arguments(name, function)}}
+    outer = None if function is value else value.get("name")
+    if outer not in (None, "", name):
+        raise BadRow(f'{_OF_CALLS}: a call of "{shown(name)}" that has another name beside it')
+    call = {"type": "function", "function": {"name": name, "arguments": _arguments(name, [function, value])}}
     number = value.get("id")
     return call if number in (None, "") else {"id": str(number), **call}
 
 
-def _arguments(name: str, function: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call, parsed if they are text."""
-    value: Any = next((function[key] for key in _ARGUMENTS if function.get(key) is not None), {})
-    if isinstance(value, str) and not value.strip():
-        return {}
+def _arguments(name: str, holders: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the arguments of a call, parsed if they are text.
+
+    Args:
+        holders: the objects that may hold them, under one of several keys; empty ones count as nothing.
+    """
     what = f'{_OF_CALLS}: the arguments of "{shown(name)}"'
-    found = _spelt(value, what)
-    if not isinstance(found, dict):
-        raise BadRow(f"{what} are no object")
+    found: dict[str, Any] = {}
+    for value in (holder[key] for holder in holders for key in _ARGUMENTS if holder.get(key) is not None):
+        given = {} if isinstance(value, str) and not value.strip() else _spelt(value, what)
+        if not isinstance(given, dict):
+            raise BadRow(f"{what} are no object")
+        if given and found and given != found:
+            raise BadRow(f"{what} stand there twice, and differ")
+        found = found or given
     return found
 
 
