@@ -9,6 +9,7 @@ the contract because kinds take templates apart with it, and the core holds what
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,12 @@ class ChatTemplate:
         self._variables = {"tools": None, "documents": None, **variables}
         self._clock = _Clock(today)
         self._template, self._work = _compiled(text, self._clock)
+
+    def with_variables(self, variables: Mapping[str, Any]) -> ChatTemplate:
+        """Return the template with these variables beside those it has; it is not compiled again."""
+        made = copy.copy(self)
+        made._variables = {**self._variables, **variables}
+        return made
 
     @property
     def dates(self) -> Mapping[str, str]:

@@ -75,7 +75,9 @@ def rendering_of(
     else:
         lead, kept = _end_of_history(way, vocabulary, before, after) if terminator is None else ("", None)
         end, extra = kept or _named_end(vocabulary, terminator, after), after
-    marks = next((marks for marks in _MARKS if all(mark in template.text for mark in marks)), _MARKS[0])
+    # Some templates put their marks together from pieces, so that the prompt alone shows them.
+    shown = (marks for text in (template.text, prompt) for marks in _MARKS if all(mark in text for mark in marks))
+    marks = next(shown, _MARKS[0])
     reasoning = _reasoning(way, before, prompt, marks)
     arguments, empty, call = _form_of_calls(way, before, end)
     called = call.removesuffix(extra).rstrip()

@@ -29,6 +29,7 @@ from orca_recipes.contract.templates.dialogues import (
     texts_of,
     thought_of,
 )
+from orca_recipes.contract.templates.left_out import LeftOut
 from orca_recipes.contract.templates.printed_texts import (
     ends_alike,
     is_printed,
@@ -41,12 +42,22 @@ from orca_recipes.contract.templates.told_messages import as_told, with_thought
 from orca_recipes.contract.trained_parts import PartSpan, interleaved_spans, part_spans
 from orca_recipes.errors import TemplateError
 
-_SWITCHES: Sequence[tuple[str, bool | str, bool | str]] = (
+SWITCHES: Sequence[tuple[str, bool | str, bool | str]] = (
     ("enable_thinking", True, False),
     ("thinking", True, False),
     ("reasoning_effort", "high", "no_think"),
 )
 """Variables by which templates are asked to think, with the values for it and against it."""
+
+
+_OWN_WORDS = 40
+"""Characters of a prompt's end that are quoted at most."""
+
+CLOSED = "reasoning: the chat template's prompt closes the thought that the answer brings"
+
+
+class Closed(Unfit):
+    """A conversation brings a thought behind a prompt that closes it."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,7 @@ class TurnWriter:
         self._open, self._close = rendering.marks
         self._thinks_in_control = self._open in control and self._close in control
         self._thoughts = PromptThoughts(rendering)
+        self._left_out = LeftOut(template, rendering)
         self._marks = re.compile("|".join(map(re.escape, rendering.marks)))
 
     def turns(self, dialogue: Dialogue) -> list[TurnText]:
@@ -91,6 +103,8 @@ class TurnWriter:
             raise Unfit("no message is trained")
         messages = messages[: trained[-1] + 1]
         self._check_texts(messages, dialogue)
+        if lost := self._left_out.reason(messages, dialogue):
+            raise Unfit(lost)
         told = [self.told(message) for message in messages]
         variables = {**dialogue.variables, **({"tools": list(dialogue.tools)} if dialogue.tools else {})}
         if self._rendering.history == "last":
@@ -112,13 +126,13 @@ class TurnWriter:
         *,
         is_cut: bool,
     ) -> TurnText:
-        prompt = self._print(told[:place], variables, asked=True)
+        prompt = self._prompt(told[:place], variables)
         if self._bos and prompt.startswith(self._bos) != self._rendering.opens:
             raise Unfit("the chat template begins its prompt otherwise than those of other rows")
         whole = self._print(told[: place + 1], variables, asked=False)
         thought, said = thought_of(messages[place], self._open, self._close)
         if thought and self._thoughts.closes(prompt):
-            raise Unfit(self._closed_words(told[:place], variables))
+            raise Closed(CLOSED)
         asked = prompt
         closed = (
             None if thought or not self._thoughts.leaves_open(prompt) else self._closed(told[: place + 1], variables)
@@ -189,7 +203,7 @@ class TurnWriter:
             opening, kept = shared_start(bare, printed_bare), shared_start(bare, parted)
             if whole.endswith(printed_bare[opening:]) and ends_alike(prompt, bare, messages[place - 1]):
                 return prompt.removesuffix(bare[kept:]) + parted[kept:], answer
-        raise Unfit(OTHERWISE)
+        raise Unfit(OTHERWISE + _ending(prompt[shared_start(prompt, whole) :]))
 
     def _with_less(self, messages: Sequence[Message], told: Sequence[Message]) -> Iterator[Sequence[Message]]:
         """Yield the history without thoughts, then also without words before calls, then also without system
@@ -208,6 +222,16 @@ class TurnWriter:
                 elif message["role"] != "system" or "system" not in without:
                     less.append(given)
             yield less
+
+    def _prompt(self, told: Sequence[Message], variables: Mapping[str, Any]) -> str:
+        try:
+            return self._print(told, variables, asked=True)
+        except Unfit as unfit:
+            if told:
+                raise
+            raise Unfit(
+                f"{unfit} for an answer that begins a conversation; mark such answers with weight = 0"
+            ) from None
 
     def _print(self, told: Sequence[Message], variables: Mapping[str, Any], *, asked: bool) -> str:
         try:
@@ -237,22 +261,9 @@ class TurnWriter:
             return body.removesuffix(known.lead) if known.is_printed else body
         return body + end if known.is_printed else body + known.lead + end
 
-    def _closed_words(self, told: Sequence[Message], variables: Mapping[str, Any]) -> str:
-        """Word the refusal of a thought after a prompt that closes it, with the variable to leave it open, if there is
-        one."""
-        said = "reasoning: the chat template's prompt closes the thought that the answer brings"
-        for name, on, _ in _SWITCHES:
-            try:
-                is_open = not self._thoughts.closes(self._print(told, {**variables, name: on}, asked=True))
-            except Unfit:
-                continue
-            if is_open:
-                return f"{said}; set variables = {{ {name} = {json.dumps(on)} }} in [template]"
-        return said
-
     def _closed(self, told: Sequence[Message], variables: Mapping[str, Any]) -> tuple[str, str] | None:
         """Render an answer without a thought behind the template's own prompt for that; None where it has none."""
-        for name, _, off in _SWITCHES:
+        for name, _, off in SWITCHES:
             without = {**variables, name: off}
             try:
                 prompt = self._print(told[:-1], without, asked=True)
@@ -339,3 +350,8 @@ class TurnWriter:
                 continue
             if self._rendering.reasoning or (message.get("trained") and content.lstrip().startswith(self._open)):
                 raise Unfit(NEVER_ENDS)
+
+
+def _ending(words: str) -> str:
+    """Quote the end of a prompt that no history has, where it is short enough to be the template's own words."""
+    return f", which ends in {json.dumps(words, ensure_ascii=False)}" if 0 < len(words) <= _OWN_WORDS else ""

@@ -146,12 +146,12 @@ def _footer(between: str, control: re.Pattern[str], *, after_answer: bool) -> in
     """Return the number of characters between two messages that close the first."""
     if after_answer:
         return len(between) - len(between.lstrip())
-    found = [match.end() for match in control.finditer(between)]
+    found = [match.span() for match in control.finditer(between)]
     # One control token may end the message before or begin this one: only of two it is known which is which.
     if len(found) < 2:
-        return 0
-    rest = between[found[0] :]
-    return found[0] + len(rest) - len(rest.lstrip())
+        return found[0][0] if found else 0
+    rest = between[found[0][1] :]
+    return found[0][1] + len(rest) - len(rest.lstrip())
 
 
 def _joining(turn: TurnText, control: re.Pattern[str]) -> Joining:

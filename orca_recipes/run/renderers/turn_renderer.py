@@ -20,7 +20,8 @@ import numpy as np
 from orca_recipes.contract.kinds import Encoder
 from orca_recipes.contract.rendering import Rendering
 from orca_recipes.contract.templates.dialogues import Dialogue, Unfit
-from orca_recipes.contract.templates.turn_texts import TurnText, TurnWriter
+from orca_recipes.contract.templates.thought_advice import ThoughtAdvice
+from orca_recipes.contract.templates.turn_texts import Closed, TurnText, TurnWriter
 from orca_recipes.contract.trained_parts import TrainedParts
 from orca_recipes.run.renderers.inference import Inference
 from orca_recipes.run.renderers.masked_parts import masked
@@ -61,6 +62,7 @@ class TurnRenderer:
         self._encoder = encoder
         self._inference = inference
         self.writer = TurnWriter(inference.template, rendering, vocabulary.control, vocabulary.bos)
+        self._advice = ThoughtAdvice(inference.template, rendering, vocabulary)
         longest_first = sorted(vocabulary.control, key=lambda text: (-len(text), text))
         self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._places = {text: place for place, text in enumerate(longest_first)}
@@ -87,6 +89,8 @@ class TurnRenderer:
         for owner, dialogue in dialogues.items():
             try:
                 turns[owner] = self.writer.turns(dialogue)
+            except Closed as closed:
+                reasons[owner] = f"{closed}{self._advice.advice(dialogue)}"
             except Unfit as unfit:
                 reasons[owner] = str(unfit)
         # Each pair of texts is asked about once: the same header stands before thousands of answers.

@@ -22,7 +22,7 @@ class Plain(Template):
     assistant = { header = "### Response:\\n", footer = "\\n\\n" }
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
 
     kind: Literal["plain"] = "plain"
     system: Annotated[Turn, Field(description="what stands around system messages")] = Turn(footer="\n\n")

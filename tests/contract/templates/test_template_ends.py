@@ -117,6 +117,13 @@ def test_bos_is_known_from_the_prompt() -> None:
     assert rendering_of(ChatTemplate(text, {}, None), VOCABULARY).opens
 
 
+def test_marks_that_a_template_puts_together_are_known_from_its_prompt() -> None:
+    pieces = "{% set of = ':opensource>' %}{% for m in messages %}{{ m.content + '<|end|>' }}{% endfor %}"
+    pieces += "{% if add_generation_prompt %}{{ '<think' + of + '</think' + of }}{% endif %}"
+    marks = rendering_of(ChatTemplate(pieces, {}, None), VOCABULARY).marks
+    assert marks == ("<think:opensource>", "</think:opensource>")
+
+
 def test_a_rendering_is_read_back_from_json() -> None:
     known = found("{{ m.content + '<|end|>' }}", history="last", empty_thought="reject")
     assert rendering_from_json(known.as_json()) == known

@@ -149,8 +149,9 @@ def test_a_thought_takes_the_place_of_the_empty_one_that_history_has() -> None:
     )
     messages = talk("user: One?", "assistant: 1")
     messages[1]["reasoning"] = "I count."
-    told = "reasoning: the chat template's prompt closes the thought that the answer brings"
-    assert reason(template, messages) == f"{told}; set variables = {{ thinking = true }} in [template]"
+    assert (
+        reason(template, messages) == "reasoning: the chat template's prompt closes the thought that the answer brings"
+    )
     (turn,) = writer(template).turns(Dialogue(messages, variables={"thinking": True}))
     assert (turn.prompt, turn.answer) == ("<|U|>One?<|A|><think>", "I count.</think>1<|end|>")
     (bare,) = writer(template).turns(Dialogue(talk("user: One?", "assistant: 1"), variables={"thinking": True}))
@@ -253,22 +254,31 @@ def test_a_thought_follows_the_white_space_that_its_own_prompt_prints() -> None:
     assert turn.answer == "I count.\n</think>\n\n1<|im_end|>"
 
 
-def test_a_thought_that_the_prompt_closes_is_refused_with_the_variable_that_leaves_it_open() -> None:
-    closing = QWEN3.replace("enable_thinking is defined and enable_thinking is false", "not enable_thinking")
-    messages = talk("user: One?", "assistant: 1")
-    messages[1]["reasoning"] = "I count."
-    assert reason(closing, messages).endswith("set variables = { enable_thinking = true } in [template]")
-
-
 def test_whatever_a_template_leaves_out_is_named() -> None:
     messages = talk("user: Weather?", "assistant: I look.", "tool: 4 C", "assistant: It is 4 C.")
     called = [messages[0], {**messages[1], "tool_calls": json.dumps(CALL)}, *messages[2:]]
-    assert reason(CHATML, called) == "tool_calls: the chat template does not print all of a call"
-    assert reason(CHATML, messages, TOOLS) == "tools: the chat template prints none"
-    thought = [messages[0], {**messages[1], "reasoning": "Hm."}]
-    assert reason(CHATML, thought) == "reasoning: the chat template prints none"
+    few = CALLS.replace("c.function | tojson", "c.function.name")
+    assert reason(few, called) == "tool_calls: the chat template does not print all of a call"
     upper = CHATML.replace("m.content", "(m.content if m.role != 'user' else 'x')")
     assert reason(upper, messages) == "the chat template does not print a message of role user word for word"
+
+
+def test_an_answer_that_begins_a_conversation_stands_behind_the_prompt_of_no_messages_or_says_what_to_do() -> None:
+    messages = talk("assistant: How may I help?", "user: One?", "assistant: 1")
+    first, second = turns(R1, messages)
+    assert (first.prompt, first.answer) == ("<|A|><think>\n\n</think>\n\n", "How may I help?<|end|>")
+    assert second.prompt.startswith("<|A|>How may I help?<|end|><|U|>One?<|A|>")
+    looking = "{{ messages[0].role }}" + CHATML
+    said = reason(looking, messages)
+    assert said.endswith("for an answer that begins a conversation; mark such answers with weight = 0")
+    (only,) = turns(looking, [{**messages[0], "trained": False}, *messages[1:]])
+    assert only.answer == "1<|im_end|>"
+
+
+def test_an_end_of_the_prompt_that_no_history_has_is_quoted() -> None:
+    steps = CHATML.replace("assistant\n{% endif %}", "assistant\nHere are my steps:\n{% endif %}")
+    said = "the chat template prints the answer otherwise than after its own prompt, which ends in"
+    assert reason(steps, talk("user: One?", "assistant: 1")) == f'{said} "Here are my steps:\\n"'
 
 
 def test_no_text_of_a_row_becomes_a_control_token() -> None:

@@ -24,7 +24,8 @@ from tests.run.ends import ONE_END, RECIPE, write_tokenizer
 from tests.run.small import asked, write_rows
 
 REASONS = {
-    "strips a thought": "the chat template prints the answer otherwise than after its own prompt",
+    "strips a thought": "the chat template prints the answer otherwise than after its own prompt, which ends in "
+    '"<|START|><|BOT|>"',
     "refuses it": "the chat template refuses it (no)",
 }
 """What is said of a row that is rendered whole, once the table of joints was seen to print it otherwise."""

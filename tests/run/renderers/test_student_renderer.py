@@ -74,6 +74,7 @@ def calling() -> dict[str, Any]:
     return row
 
 
+NONE = "the chat template prints none; use another one, or name the key in ignore_keys"
 TWO = ("user: One?", "assistant: 1", "user: Two?", "assistant: 2")
 TURNS = {
     "thoughts of the last turn": (QWEN3, [thinking(talk(*TWO)), talk(*TWO), talk("system: Brief.", *TWO)]),
@@ -147,9 +148,9 @@ def test_a_row_that_cannot_be_rendered_is_rejected_with_its_reason_and_no_other(
     rows = [talk("user: One?", "assistant: 1"), calling(), thinking(talk(*TWO)), talk(*TWO, tools=TOOLS)]
     built = make(tmp_path / "b", CHATML, rows)
     assert [(lost["place"], lost["reason"]) for lost in rejected_lines(built.directory)] == [
-        (2, "tool_calls: the chat template does not print all of a call"),
-        (3, "reasoning: the chat template prints none"),
-        (4, "tools: the chat template prints none"),
+        (2, "tools, tool_calls: the chat template prints none; use another one"),
+        (3, f"reasoning: {NONE}"),
+        (4, f"tools: {NONE}"),
     ]
 
 

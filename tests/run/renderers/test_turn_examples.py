@@ -9,7 +9,7 @@ from orca_recipes.run.renderers.turn_examples import TurnExample, spans_of
 from orca_recipes.shards.layout import ROLES
 from orca_recipes.shards.records import ALL_TURNS
 
-CONTROL = re.compile(r"<\|im_start\|>|<\|im_end\|>")
+CONTROL = re.compile(r"<\|im_start\|>|<\|im_end\|>|<\|user\|>|<\|assistant\|>|<\|tool\|>")
 
 
 def spans(messages: list[dict[str, Any]], prompt: str, answer: str) -> list[tuple[str, str]]:
@@ -39,4 +39,24 @@ def test_a_message_that_only_calls_a_tool_is_the_assistants() -> None:
         ("assistant", called),
         ("tool", replied),
         ("assistant", "<|im_start|>assistant\nBlue.<|im_end|>"),
+    ]
+
+
+def test_what_closes_a_call_is_not_the_replys_where_one_control_token_begins_each_message() -> None:
+    """In the manner of GLM: nothing but the next header ends a message."""
+    call = {"function": {"name": "look", "arguments": {"what": "sky"}}}
+    messages = [
+        {"role": "user", "content": "Look"},
+        {"role": "assistant", "content": "", "tool_calls": json.dumps([call])},
+        {"role": "tool", "content": "blue"},
+        {"role": "assistant", "content": "Blue."},
+    ]
+    called = "<|assistant|>\n<think></think>\n<call>look\n<key>what</key><value>sky</value>\n</call>"
+    replied = "<|tool|>\n<reply>\nblue\n</reply>"
+    found = spans(messages, f"<|user|>\nLook{called}{replied}<|assistant|>\n", "Blue.<|user|>")
+    assert found == [
+        ("user", "<|user|>\nLook"),
+        ("assistant", called),
+        ("tool", replied),
+        ("assistant", "<|assistant|>\nBlue.<|user|>"),
     ]

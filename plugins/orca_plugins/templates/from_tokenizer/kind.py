@@ -56,7 +56,7 @@ class FromTokenizer(Template):
     empty_thought = "prompt"
     """
 
-    revision: ClassVar[int] = 7
+    revision: ClassVar[int] = 8
 
     kind: Literal["from_tokenizer"] = "from_tokenizer"
     date: Annotated[
