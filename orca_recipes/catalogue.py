@@ -311,7 +311,8 @@ def _checked(found: Any, offer: Offer) -> type[Kind]:
         raise PluginError(f"{what} is not finished: {offer.target} lacks {', '.join(left)}")
     names = _names_it_takes(found)
     if names and offer.name not in names:
-        raise PluginError(f"{what} calls itself {' or '.join(quoted(name) for name in names)} in {offer.target}")
+        told = " or ".join(quoted(name) for name in names)
+        raise PluginError(f"{what} calls itself {told} in {offer.target}; offer it by that name, or change its `kind`")
     return found
 
 

@@ -189,7 +189,11 @@ def test_a_distribution_before_the_name_picks_one() -> None:
         ("no_filter", f'filter "no_filter" of Kitchen is no Filter: {__name__}:NoFilter must subclass it'),
         ("unfinished", f'filter "unfinished" of Kitchen is not finished: {__name__}:Unfinished lacks reasons'),
         ("not_there", f'filter "not_there" of Kitchen points to {__name__}:Nowhere, and there is no such class'),
-        ("misnamed", f'filter "misnamed" of Kitchen calls itself "sieve" in {__name__}:Sieve'),
+        (
+            "misnamed",
+            f'filter "misnamed" of Kitchen calls itself "sieve" in {__name__}:Sieve; offer it by that name, or change '
+            "its `kind`",
+        ),
         (
             "no_module",
             'filter "no_module" of Kitchen points to no_such_package.sieves:Sieve, and there is no such module',

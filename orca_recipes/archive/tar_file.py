@@ -68,7 +68,9 @@ def unpack(archive: Path, folder: Path) -> dict[str, Any]:
             manifest = _manifest(archive, tar)
             _take_out(archive, tar, {str(file["path"]): file for file in manifest["files"]}, folder)
     except FileNotFoundError as fault:
-        raise BuildError(f"{archive}: there is no such archive") from fault
+        raise BuildError(
+            f"{archive}: there is no such archive; name the .tar that `orca-recipe archive` wrote"
+        ) from fault
     except (tarfile.TarError, EOFError, KeyError, TypeError, AttributeError) as fault:
         raise BuildError(f"{archive}: it is no archive of orca-recipe, or was cut ({fault}); fetch it again") from fault
     return manifest

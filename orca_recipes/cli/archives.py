@@ -36,8 +36,8 @@ def archive(
 ) -> None:
     """Pack a recipe, its lock, the files it reads and the answers it bought into one tar, the same bytes each time.
 
-    Files of a hub are not packed; nor what --without names, nor collections whose licence `[licenses] share` of the
-    recipe does not name: they are listed with their digests. A recipe that was not built as it stands is built first.
+    Listed with their digests and not packed: files of a hub, collections named by --without, and collections whose
+    licence the recipe's `[licenses] share` does not name. A recipe that was not built as it stands is built first.
     """
     from orca_recipes.archive.archive import archive_recipe
     from orca_recipes.progress import progress_for
@@ -55,16 +55,24 @@ def archive(
 @click.command()
 @click.argument("archive", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--out", required=True, type=BuildPlace(path_type=Path), metavar="DIR", help="The build directory.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: one a core]")
 @click.option(
-    "--wheels", type=click.Path(path_type=Path), metavar="DIR", help="Put its wheels here; pip's line installs them."
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that work at once.  [default: one for each core]",
+)
+@click.option(
+    "--wheels",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the archive's wheels here, and say how pip installs them.",
 )
 @JSON
 def rebuild(archive: Path, out: Path, workers: int | None, wheels: Path | None, as_json: bool) -> None:
-    """Build what an archive holds, and compare the digest of its data: exit status 1 where it is another.
+    """Build what an archive holds, and compare the digest of its data: exit status 1 where they differ.
 
     Neither the store nor the files of this machine are used. What differs between this environment and the archive's is
-    said first, with the line of pip that makes it.
+    said first, with the pip command that makes up for it.
     """
     from orca_recipes.archive.rebuild import rebuild as rebuilt
     from orca_recipes.catalogue import Catalogue

@@ -50,8 +50,8 @@ def export(
     orca-recipe kinds                            all exporters, with their trainers
     orca-recipe kinds hf                         what an exporter takes with --set
 
-    Trained tokens are labels there, or are counted as lost, by reason. README.md of the export says how the trainer is
-    to be set. A damaged build is refused before its first row.
+    Each trained token becomes a label there, or is counted as lost, with the reason. README.md of the export says how
+    to set the trainer. A damaged build is refused before its first row.
     """
     from orca_recipes.catalogue import Catalogue
     from orca_recipes.export.export import export as exported

@@ -151,7 +151,7 @@ def _columns(said: Sequence[str]) -> dict[str, str]:
     for told in said:
         ours, equals, theirs = told.partition("=")
         if not (ours and equals and theirs):
-            raise SourceError(f"--column {told}: say ours and theirs, as in --column question=q")
+            raise SourceError(f"--column {told}: write OURS=THEIRS, as in --column question=q")
         named[ours] = theirs
     return named
 
@@ -262,7 +262,7 @@ def _student(recipe: Path, tokenizer: Path | None) -> str:
     if _HUB_NAME.fullmatch(str(tokenizer)) and not tokenizer.parent.exists():
         return f"[tokenizer]\nmodel = {json.dumps(tokenizer.as_posix())}   # brings the template and end tokens\n"
     if not tokenizer.exists():
-        raise TokenizerError(f"{tokenizer}: there is no such tokenizer")
+        raise TokenizerError(f"{tokenizer}: there is no such tokenizer; name its folder or file, or a model of the hub")
     path = json.dumps(Path(os.path.relpath(tokenizer, recipe.parent)).as_posix(), ensure_ascii=False)
     lines = ["[tokenizer]", 'kind = "hf"', f"path = {path}"]
     if _brings_a_template(tokenizer):

@@ -157,7 +157,7 @@ def _verdict(directory: Path, report: Report) -> str:
 @click.option("--views", is_flag=True, help="What the teacher was asked beside what the student sees.")
 @click.option("--rejected", is_flag=True, help="The rows that were lost: where each stood, which stage lost it, why.")
 @click.option("--untrained", is_flag=True, help="The answers that filters left as context: where each stands, and why.")
-@click.option("--dataset", metavar="NAME", help="Nothing of other datasets.")
+@click.option("--dataset", metavar="NAME", help="Only this dataset.")
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON for each example: all of them, without a choice.")
 def show(
     directory: Path,
@@ -216,7 +216,7 @@ def _show_listed(option: str, directory: Path, dataset: str | None, as_json: boo
     "--at",
     type=click.IntRange(min=0),
     metavar="TOKEN",
-    help="With --row: the token at this place of it, from 0.  [default: 0]",
+    help="With --row: the token at this place in it, from 0.  [default: 0]",
 )
 @click.option("--source", metavar="FILE:LINE", help="Forward from here; COLLECTION/FILE:LINE tells files apart.")
 @STORE
@@ -236,8 +236,8 @@ def explain(
 
     From an example or a token back to the place it was read from, with all that happened on the way; or from a source's
     place forward, to where its row went or why it was rejected. FILE is the name that `show` prints; where rows are
-    generated, COLLECTION:N means the Nth. What a draw left out, and ranks in draws, only the store knows; what a
-    teacher was asked, the store and the traces.
+    generated, COLLECTION:N means the Nth. What a draw left out is told while the store holds it, and what a teacher
+    was asked, while the store or the traces do.
     """
     from orca_recipes.explain.explain import explain_example, explain_place, explain_token
 

@@ -40,7 +40,12 @@ _SHOWN = 60
 @recipe_options
 @store_options
 @TRACES
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: one a core]")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that work at once.  [default: one for each core]",
+)
 @click.option("--locked", is_flag=True, help="Refuse to build anything but what the lock pins.")
 @JSON
 def build(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
@@ -108,8 +113,9 @@ def plan(
 ) -> None:
     """Show what a build would do: its stages, cached or to run and why, and the rows taken.
 
-    Where answers are bought, its questions are made ready (the build uses them again): how many answers are stored, how
-    many must be bought, and what they may cost. Where data would have to be loaded first, it plans from known sizes.
+    Where answers are bought, it prepares the questions (the build uses them again) and says how many answers are
+    stored, how many must be bought, and what they may cost. Data that are not downloaded yet are planned from their
+    known sizes.
     """
     if offline and scanned:
         raise click.UsageError("--declared reads nothing and --scan reads everything: give one of them")
@@ -179,8 +185,8 @@ def lock(
 def check(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say every fault of a recipe at once, each with its line.
 
-    Of data that is here it looks at the first rows, and says what it thinks they are where the recipe would not read
-    them whole; a recipe is sound without its data.
+    Where the data are here, it looks at their first rows, and says what they seem to be where the recipe would not
+    read them whole. Data that are not here are no fault.
     """
     try:
         loaded = load(recipe, profile, overrides)

@@ -81,7 +81,12 @@ def ask_command(
 @recipe_options
 @store_options
 @TRACES
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: one a core]")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that work at once.  [default: one for each core]",
+)
 @JSON
 def collect(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Collect the answers that a recipe needs; build nothing."""
@@ -175,10 +180,10 @@ def import_command(traces: Path | None, replace: bool, files: tuple[Path, ...], 
 
 @traces.command("drop")
 @TRACES
-@click.option("--model", metavar="PATTERN", help="Answers of models with such a name (*, ? and [...]).")
-@click.option("--reason", metavar="PATTERN", help='Rejections for such a reason: empty, "content filter", *.')
-@click.option("--finish", metavar="PATTERN", help="Answers that ended so: stop, length.")
-@click.option("--endpoint", metavar="PATTERN", help="Answers of such an endpoint.")
+@click.option("--model", metavar="PATTERN", help="Answers of models whose name matches (*, ? and [...]).")
+@click.option("--reason", metavar="PATTERN", help='Rejections whose reason matches: empty, "content filter", *.')
+@click.option("--finish", metavar="PATTERN", help="Answers that ended this way: stop, length.")
+@click.option("--endpoint", metavar="PATTERN", help="Answers of endpoints whose name matches.")
 @click.option("--since", type=DATES, help="Answers from this time on (UTC).")
 @click.option("--before", type=DATES, help="Answers from before this time (UTC).")
 @click.option("--key", "keys", metavar="HEX", multiple=True, help="Answers to the request whose key begins so.")
@@ -197,10 +202,10 @@ def drop_command(
     as_json: bool,
     **patterns: str | None,
 ) -> None:
-    """Let stored answers count for nothing any more: those that all of the options mean.
+    """Drop stored answers that match all of the options given.
 
-    Says what it would drop, and asks. The requests are asked again by the next build that needs them; nothing is taken
-    out of the files, so that builds that run meanwhile go on.
+    Says what it would drop, and asks first. The next build that needs them asks their questions again. Nothing is
+    taken out of the files, so builds that run meanwhile go on.
     """
     from orca_recipes.store.disk_faults import writing
     from orca_recipes.traces.chosen_answers import Choice, chosen

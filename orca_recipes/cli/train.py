@@ -31,8 +31,8 @@ class _Train(click.Command):
 def train(dry_run: bool, as_json: bool, **options: Any) -> None:
     """Train a model on a build: its curriculum, phase by phase.
 
-    BUILD is a folder that orca-recipe build made. Where an option is left out, the build's own [model] and [training]
-    hold, and the default shown where they say nothing either.
+    BUILD is a folder that orca-recipe build made. An option that is left out is taken from the build's [model] and
+    [training], and where they do not say, from the default shown.
 
     Starts one process for each rank on this machine. The same command again goes on where a training was interrupted.
     RUN gets checkpoints, settings.json, log.jsonl and TensorBoard's scalars. On a cluster,
@@ -79,7 +79,7 @@ def train(dry_run: bool, as_json: bool, **options: Any) -> None:
     type=click.FloatRange(0, 1, min_open=True),
     default=1.0,
     metavar="X",
-    help="Draw from the likeliest tokens that together are so probable.  [default: 1, all]",
+    help="Draw only from the likeliest tokens that together have this probability.  [default: 1, all]",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=1, show_default=True, metavar="N", help="Decides what is drawn."

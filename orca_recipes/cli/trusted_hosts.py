@@ -49,7 +49,7 @@ def add(host: str, variable: str, as_json: bool) -> None:
 @_VARIABLE
 @JSON
 def remove(host: str, variable: str, as_json: bool) -> None:
-    """Allow the pair no more."""
+    """Take the pair off the list: nothing is sent to HOST with VARIABLE any more."""
     from orca_recipes import trust as allowing
 
     pair = allowing.destination(host, variable)

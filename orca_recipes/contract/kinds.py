@@ -214,7 +214,7 @@ class Packer(Kind, ABC):
         """Raise OverlongExample for the first length [examples] that no row of row_tokens holds."""
         for at in (lengths > row_tokens).nonzero()[0][:1].tolist():
             raise OverlongExample(
-                f"example {at} takes {lengths[at]} tokens of a row of {row_tokens}: raise row_tokens, or drop it"
+                f"example {at} has {lengths[at]} tokens, and a row holds {row_tokens}: raise row_tokens, or drop it"
             )
 
     @abstractmethod

@@ -85,6 +85,21 @@ class BuildTables:
         ]
         return kept, lost
 
+    def last_before(self, files: Sequence[str | None], line: int) -> int | None:
+        """Return the last line before this one on which a row of a file of one of these names begins."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        names, tables = pa.array(files, pa.large_string()), [self._records(shard) for shard in self.shards()]
+        tables += [self._rejected(dataset) for dataset in self.manifest.datasets]
+        chosen = (
+            table["line"].filter(pc.and_(pc.is_in(table["file"], value_set=names), pc.less(table["line"], line)))
+            for table in tables
+            if len(table)
+        )
+        lines = [pc.max(each).as_py() for each in chosen]
+        return max((found for found in lines if found is not None), default=None)
+
     def files(self) -> set[tuple[str, str]]:
         """Return (collection, file) of all lines."""
         tables = [self._records(shard) for shard in self.shards()]

@@ -69,7 +69,7 @@ def explain_place(directory: Path, source: str, *, store: Path, traces: Path | N
         raise UserError(f"--source {visible(source)}: it wants FILE:LINE, where LINE counts from 1")
     rows = _rows_at(build, file, int(line))
     if not rows:
-        raise UserError(f"--source {visible(source)}: {_no_row(build, file)}")
+        raise UserError(f"--source {visible(source)}: {_no_row(build, file, int(line))}")
     return Explanation(tuple(build.story(row) for row in rows))
 
 
@@ -136,12 +136,16 @@ def _is_known(meaning: tuple[str, str | None], known: set[tuple[str, str]]) -> b
     return meaning in known if name is not None else all(collection != other for other, _ in known)
 
 
-def _no_row(build: BuildStories, file: str) -> str:
+def _no_row(build: BuildStories, file: str, line: int) -> str:
     """Word why nothing is found at a place, as the end of a sentence."""
     known = _known_files(build)
     meant = sorted({meaning[0] for meaning in _meanings(build, file) if _is_known(meaning, known)})
     if meant:
-        return f"collection {' and '.join(meant)} has no row there"
+        before = build.tables.last_before([name for _, name in _meanings(build, file)], line)
+        # A quoted text of a table may hold ends of lines; its row is known by the line that it begins on.
+        is_table = {".csv", ".tsv"} & {*Path(file).suffixes}
+        hint = f"; the row before it begins on line {before}, which may be the one" if is_table and before else ""
+        return f"collection {' and '.join(meant)} has no row there{hint}"
     names = sorted({name for pair in known for name in (pair[1], "/".join(pair))})
     # An absolute path, or the end of one, is what people copy from a shell; `show` prints the name below the source.
     near = [name for name in names if file.endswith(f"/{name}") or f"/{file}/" in f"/{name}/"]

@@ -27,7 +27,7 @@ def view_teller(directory: Path, kinds: Kinds) -> ViewTeller:
     student = open_shipped(directory, read_manifest(directory), kinds, set())
     if not isinstance(student, ShippedStudent):
         why = getattr(student, "why", None) or getattr(student, "sentence", "")
-        raise UserError(f"{directory}: the views cannot be told without its tokenizer ({why})")
+        raise UserError(f"{directory}: the views cannot be shown without its tokenizer ({why}); build it again")
     checker = PromptChecker(student.encoder, student.inference)
 
     def tell(record: Mapping[str, Any], ids: np.ndarray, ends: Sequence[int], modes: np.ndarray) -> Views | None:

@@ -52,7 +52,7 @@ def message_teller(directory: Path, manifest: Manifest, kinds: Kinds) -> Teller:
     student = open_shipped(directory, manifest, kinds, ())
     if not isinstance(student, ShippedStudent):
         why = student.why if hasattr(student, "why") else str(student)
-        raise ExportError(f"{directory}: its examples cannot be told as messages: {why}")
+        raise ExportError(f"{directory}: its examples cannot be written as messages: {why}; build it again")
     return _Teller(student, manifest.terminators, manifest.recipe.get("template"))
 
 

@@ -238,9 +238,7 @@ class Objects:
                 with told_plainly(self.address / key, "read"):
                     return taken(obstore.get(self._store(), key, options=options))  # type: ignore[arg-type]
             except FileNotFoundError:
-                raise ObjectsError(
-                    f"{self.address / key}: there is no such object; name another, or put it there"
-                ) from None
+                raise ObjectsError(f"{self.address / key}: there is no such object; check the address") from None
             except PreconditionError:
                 raise ObjectsError(
                     f"{self.address / key}: it changed while it was read; run the same command again"

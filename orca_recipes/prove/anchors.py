@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orca_recipes.errors import LayoutError, OrcaError
+from orca_recipes.errors import LockError, OrcaError
 from orca_recipes.prove.signing import is_signed
 from orca_recipes.shards.checks.verify_report import DATA_UNKNOWABLE, UNKNOWABLE, Finding, Report
 from orca_recipes.shards.manifest import NAME, Manifest, contents_digest, read_manifest
@@ -37,7 +37,7 @@ class Anchors:
 def anchored(directory: Path, report: Report, anchors: Anchors) -> Report:
     """Add to a report what anchors tell: findings where the build is not theirs, and what is unknowable no more.
 
-    Raises: LayoutError for an anchor that holds nothing to compare, PluginError where ssh-keygen is missing.
+    Raises: LockError for an anchor that holds nothing to compare, PluginError where ssh-keygen is missing.
     """
     if anchors == Anchors():
         return report
@@ -65,7 +65,10 @@ def anchored(directory: Path, report: Report, anchors: Anchors) -> Report:
 def _held_by_lock(path: Path, outcomes: Mapping[str, Any], manifest: Manifest, findings: list[Finding]) -> set[str]:
     """Compare with a lock; return what stays unknowable where they agree."""
     if "manifest" not in outcomes:
-        raise LayoutError(f"{path}: it pins a recipe that was not built since, and holds no digest to compare with")
+        raise LockError(
+            f"{path}: its recipe was not built since it was locked, so it holds no digest to compare with; "
+            "name the lock that `orca-recipe build` wrote"
+        )
     if outcomes["manifest"] == manifest.digest:
         return set(_HOW_IT_WAS_MADE)
     if outcomes.get("contents") == contents_digest(manifest):

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from orca_recipes.errors import LayoutError, PluginError
+from orca_recipes.errors import PluginError, UserError
 from orca_recipes.shards.files import read_whole, write_whole
 from orca_recipes.shards.manifest import NAME, read_manifest
 
@@ -22,25 +22,25 @@ _SIGNER = "signer"
 def sign(directory: Path, *, key: Path, out: Path) -> None:
     """Sign a build's manifest with an SSH private key, or a public one whose private half an agent holds.
 
-    Raises: BuildError, DamagedShard where there is no sound manifest; LayoutError where ssh-keygen cannot sign.
+    Raises: BuildError, DamagedShard where there is no sound manifest; UserError where ssh-keygen cannot sign.
     """
     read_manifest(directory)
     _need(key)
     done = _ssh_keygen("-Y", "sign", "-f", str(key), "-n", NAMESPACE, given=read_whole(directory / NAME))
     if done.returncode or not done.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
-        raise LayoutError(f"{key}: ssh-keygen cannot sign with it: {_words(done)}")
+        raise UserError(f"{key}: ssh-keygen cannot sign with it: {_words(done)}; name an SSH private key with --key")
     write_whole(out, done.stdout)
 
 
 def is_signed(file: Path, *, signature: Path, key: Path) -> bool:
     """Tell whether a file is the one signed, by this public key.
 
-    Raises: LayoutError where signature or key cannot be read; PluginError where ssh-keygen is missing.
+    Raises: UserError where signature or key cannot be read; PluginError where ssh-keygen is missing.
     """
     _need(signature)
     _need(key)
     if b"PRIVATE KEY" in (told := key.read_bytes()):
-        raise LayoutError(f"{key}: it is a private key; give the public one, as {key.name}.pub, which checks as well")
+        raise UserError(f"{key}: it is a private key; give the public one, as {key.name}.pub, which checks as well")
     with tempfile.TemporaryDirectory() as folder:
         signers = Path(folder) / "signers"
         signers.write_bytes(_SIGNER.encode() + b' namespaces="' + NAMESPACE.encode() + b'" ' + told.strip() + b"\n")
@@ -50,14 +50,14 @@ def is_signed(file: Path, *, signature: Path, key: Path) -> bool:
 
 def _need(path: Path) -> None:
     if not path.is_file():
-        raise LayoutError(f"{path}: there is no such file")
+        raise UserError(f"{path}: there is no such file; check the path")
 
 
 def _ssh_keygen(*words: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(["ssh-keygen", *words], input=given, capture_output=True, check=False)
     except FileNotFoundError:
-        raise PluginError("signatures need ssh-keygen of OpenSSH 8.2 or newer, which is not installed") from None
+        raise PluginError("signatures need ssh-keygen, which is not installed; install OpenSSH 8.2 or newer") from None
 
 
 def _words(done: subprocess.CompletedProcess[bytes]) -> str:

@@ -30,7 +30,9 @@ class ModelChoice(_Table):
 class PhaseTraining(_Table):
     """Training options that each phase of the curriculum may set for itself."""
 
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False, description="at the end of the warm-up")] = 2e-5
+    learning_rate: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="the highest, reached when the warm-up ends")
+    ] = 2e-5
     schedule: Annotated[
         Literal["constant", "linear", "cosine"], Field(description="how the learning rate falls after the warm-up")
     ] = "cosine"
@@ -39,13 +41,13 @@ class PhaseTraining(_Table):
         float, Field(ge=0, allow_inf_nan=False, description="where linear and cosine schedules end")
     ] = 0.0
     restart_schedule: Annotated[
-        bool, Field(description="begin the schedule anew with the phase; else the one of the phase before goes on")
+        bool, Field(description="begin the schedule anew in each phase; false goes on with that of the phase before")
     ] = True
-    batch_rows: Annotated[int, Field(ge=1, description="rows of a step, over all ranks")] = 32
-    micro_batch_rows: Annotated[int, Field(ge=1, description="rows that a rank holds at once")] = 1
-    validation: Annotated[str | None, Field(description="a dataset that is never trained on")] = None
+    batch_rows: Annotated[int, Field(ge=1, description="rows in a step, of all ranks together")] = 32
+    micro_batch_rows: Annotated[int, Field(ge=1, description="rows that a rank computes at once")] = 1
+    validation: Annotated[str | None, Field(description="the dataset to validate on, which is never trained on")] = None
     validate_every: Annotated[int, Field(ge=1, description="steps between two looks at the validation rows")] = 500
-    validation_rows: Annotated[int, Field(ge=1, description="at most so many of them")] = 256
+    validation_rows: Annotated[int, Field(ge=1, description="the most validation rows to look at")] = 256
     checkpoint_every: Annotated[int, Field(ge=1, description="steps between two checkpoints")] = 500
 
 
@@ -53,27 +55,33 @@ class Training(PhaseTraining):
     """Training options for all phases together."""
 
     seed: Annotated[int, Field(ge=0, lt=1 << 31, description="decides the order of rows, and fresh weights")] = 1
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False, description="of AdamW; never of norms")] = 0.0
-    beta1: Annotated[float, Field(ge=0, lt=1, description="of AdamW")] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1, description="of AdamW")] = 0.95
-    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False, description="of AdamW")] = 1e-8
+    weight_decay: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="weight decay of AdamW; norms have none")
+    ] = 0.0
+    beta1: Annotated[float, Field(ge=0, lt=1, description="AdamW: how slowly the mean of gradients changes")] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1, description="AdamW: how slowly the mean of their squares changes")] = 0.95
+    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False, description="AdamW: keeps a division from zero")] = 1e-8
     clip_gradient: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="largest norm of the whole gradient; 0 never clips")
     ] = 1.0
     loss_normalization: Annotated[
         Literal["token", "example"],
-        Field(description="the loss is the mean over target tokens, or over examples of the mean over theirs"),
+        Field(description="token: each trained token weighs the same; example: each example does"),
     ] = "token"
     recompute: Annotated[bool, Field(description="recompute activations: less memory, a third more work")] = False
     recompute_modules: Annotated[
         Literal["none", "core_attn", "mlp", "both"],
-        Field(description="recompute activations of these parts of each layer alone; not together with recompute"),
+        Field(description="recompute only these parts of each layer; not together with recompute"),
     ] = "none"
-    deterministic: Annotated[bool, Field(description="the same bits in every run at one layout, or a refusal")] = False
-    async_checkpoints: Annotated[
-        bool, Field(description="write checkpoints while the training goes on; a copy of them is held on the host")
+    deterministic: Annotated[
+        bool, Field(description="give the same bits in every run at one layout, or refuse to train")
     ] = False
-    keep_checkpoints: Annotated[int, Field(ge=1, description="newest ones kept, beside those at phases' ends")] = 2
+    async_checkpoints: Annotated[
+        bool, Field(description="write checkpoints while the training goes on, from a copy in the host's memory")
+    ] = False
+    keep_checkpoints: Annotated[
+        int, Field(ge=1, description="how many of the newest to keep, beside those at the ends of phases")
+    ] = 2
 
 
 def adapter_refusal(option: str) -> str | None:

@@ -26,8 +26,9 @@ def main() -> None:
 
 _HELP = """Train as one rank of those that torchrun starts; the ranks of all machines share RUN.
 
-BUILD is a folder that orca-recipe build made. Where an option is left out, the build's own [model] and [training] hold,
-and the default shown where they say nothing either. On one machine, orca-recipe train BUILD starts the ranks itself.
+BUILD is a folder that orca-recipe build made. An option that is left out is taken from the build's [model] and
+[training], and where they do not say, from the default shown. On one machine, orca-recipe train BUILD starts the
+ranks itself.
 """
 
 

@@ -34,14 +34,14 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.curve not in get_args(Curve):
-            raise UserError(f"schedule {self.curve!r} is none: choose {', '.join(get_args(Curve))}")
+            raise UserError(f"there is no schedule {self.curve!r}: choose {', '.join(get_args(Curve))}")
         if not 0 <= self.final_learning_rate <= self.learning_rate or not math.isfinite(self.learning_rate):
             raise UserError(
-                f"a learning rate of {self.learning_rate} that ends at {self.final_learning_rate}: both are numbers "
-                "from 0, and the end is not above the peak"
+                f"the learning rate goes from {self.learning_rate} to {self.final_learning_rate}: give two numbers "
+                "from 0, the second not above the first"
             )
         if self.warmup_steps < 0:
-            raise UserError(f"a warm-up of {self.warmup_steps} steps: it is 0 or more")
+            raise UserError(f"a warm-up of {self.warmup_steps} steps: give 0 or more")
 
     def rate(self, step: int, steps: int) -> float:
         """Compute the learning rate of one step, counted from 0, in a span of `steps` steps."""

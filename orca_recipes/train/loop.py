@@ -185,7 +185,10 @@ class Trainer:
         # The loss was finite and a gradient is not: which of the rows did it nobody can tell, so all are named.
         if not taken.is_taken:
             every = [order[row] for row in range(position.row, stop_row)]
-            raise NonFiniteLoss(f"{here}: the gradient is not finite; its rows are {describe(self.rows, every)}")
+            raise NonFiniteLoss(
+                f"{here}: the gradient is not finite; its rows are {describe(self.rows, every)}; look at them, or "
+                "lower the learning rate and go on from the last checkpoint"
+            )
         done = Position(position.step + 1, phase.number, stop_row)
         step = Step(
             step=done.step,

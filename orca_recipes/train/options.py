@@ -32,19 +32,19 @@ def train_options() -> list[click.Parameter]:
             ["--tensor-parallel"],
             metavar="N",
             type=_AT_LEAST_1,
-            help="Ranks that share each layer of a copy.  [default: 1]",
+            help="Ranks that share each layer of a copy of the model.  [default: 1]",
         ),
         click.Option(
             ["--pipeline-parallel"],
             metavar="N",
             type=_AT_LEAST_1,
-            help="Stages of a copy, each with some of its layers.  [default: 1]",
+            help="Stages that a copy of the model is cut into, by layers.  [default: 1]",
         ),
         click.Option(
             ["--data-parallel"],
             metavar="N",
             type=_AT_LEAST_1,
-            help="Copies of the model, each on other rows.  [default: as many as there are GPUs for; 1 on a CPU]",
+            help="Copies of the model, each trained on other rows.  [default: as many as the GPUs allow; 1 on a CPU]",
         ),
         click.Option(["--sequence-parallel"], is_flag=True, help="Ranks that share a copy share its activations too."),
         click.Option(
@@ -56,7 +56,7 @@ def train_options() -> list[click.Parameter]:
             ["--steps"],
             metavar="N",
             type=_AT_LEAST_1,
-            help="Stop after so many steps, counted over the whole run.  [default: the curriculum's]",
+            help="Stop after this many steps, counted over the whole run.  [default: the curriculum's]",
         ),
         click.Option(
             ["--phase", "first_phase"],
@@ -64,7 +64,7 @@ def train_options() -> list[click.Parameter]:
             type=_AT_LEAST_1,
             help="Begin with this phase, counted from 1.  [default: 1]",
         ),
-        click.Option(["--verify"], is_flag=True, help="Take the digest of every file, not only of indexes."),
+        click.Option(["--verify"], is_flag=True, help="Check the digest of every file first, not only of the indexes."),
         *_training_options(),
     ]
 

@@ -63,6 +63,16 @@ def test_a_folder_is_looked_at_as_a_file_is(tmp_path: Path):
     assert tomllib.loads((tmp_path / "r.toml").read_text())["collections"]["in"]["path"] == "in"
 
 
+@pytest.mark.parametrize(("name", "mark"), [("rows.csv", ","), ("rows.tsv", "\t")])
+def test_a_small_table_is_looked_at_whole_with_texts_of_several_lines(tmp_path: Path, name: str, mark: str):
+    said = '"What is\nit?"' if mark == "," else "What is it?"
+    (tmp_path / name).write_text(f"question{mark}answer\n{said}{mark}4\n\nAnd that?{mark}five\n")
+    done = orca("init", tmp_path / name, "-o", tmp_path / "r.toml", "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["shape"], told["rows_seen"]) == ("question_answer", 2)
+
+
 def test_what_is_left_out_is_told_by_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     data(tmp_path, [{"lang": "en", **TREE}], "trees.jsonl")
     data(tmp_path, ALPACA)
@@ -127,7 +137,7 @@ def test_columns_that_are_named_take_the_place_of_a_shape(tmp_path: Path):
     assert table["columns"] == {"question": "q", "answer": "a"}
     assert "shape" not in table
     assert json.loads(orca("check", tmp_path / "r.toml", "--json").stdout)["data"] == []
-    for wrong, said in {"q": "say ours and theirs", "anser=a": 'did you mean "answer"'}.items():
+    for wrong, said in {"q": "write OURS=THEIRS", "anser=a": 'did you mean "answer"'}.items():
         assert said in orca("init", path, "-o", tmp_path / "s.toml", "--column", wrong).stderr
 
 

@@ -217,6 +217,18 @@ def test_a_line_without_a_row_is_one_sentence(built):
         built.place("sums.jsonl:999")
 
 
+def test_a_further_line_of_a_quoted_text_is_answered_with_the_line_that_its_row_begins_on(recipe: Path, explainable):
+    (recipe.parent / "talk.csv").write_text('question,answer\n"What is\n1 + 1?",2\nAnd 2 + 2?,4\n')
+    table = '\n[collections.talk]\nkind = "files"\npath = "talk.csv"\nshape = "question_answer"\n'
+    recipe.write_text(recipe.read_text().replace("take.chats", "take.talk = { all = true }\ntake.chats") + table)
+    built = explainable(recipe)
+    assert built.fates("talk.csv:2")["main"].outcome == "kept"
+    with pytest.raises(UserError, match=r"talk has no row there; the row before it begins on line 2, which may be"):
+        built.place("talk.csv:3")
+    with pytest.raises(UserError, match=r"talk has no row there$"):
+        built.place("talk.csv:1")
+
+
 def test_where_a_dataset_took_everything_no_store_is_needed_to_deny_a_row(built):
     with pytest.raises(UserError, match=r"collection chats has no row there$"):
         built.without_store().place("chats.jsonl:999")

@@ -89,7 +89,7 @@ def test_a_shape_is_recognised_once_and_pinned(tmp_path: Path):
 
 
 def test_rows_of_no_known_shape_are_told_with_their_columns(tmp_path: Path):
-    with pytest.raises(SourceError, match=r"no shape that is known \(columns: a, b\); say which columns"):
+    with pytest.raises(SourceError, match=r"no shape that is known \(columns: a, b\); name those to read: columns"):
         settled(tmp_path, [{"a": "x", "b": "y"}])
 
 

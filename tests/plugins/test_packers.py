@@ -159,7 +159,7 @@ def test_one_per_row_gives_each_example_its_row_in_keyed_order():
 
 @pytest.mark.parametrize("packer", PACKERS, ids=lambda packer: packer.kind)
 def test_an_overlong_example_is_named(packer):
-    with pytest.raises(OverlongExample, match="example 1 takes 65 tokens of a row of 64"):
+    with pytest.raises(OverlongExample, match="example 1 has 65 tokens, and a row holds 64"):
         pack([64, 65, 66], packer=packer)
 
 

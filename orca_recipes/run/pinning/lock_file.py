@@ -45,7 +45,10 @@ def read_lock(path: Path) -> Lock | None:
         ) from error
     try:
         if table["version"] != VERSION:
-            raise LockError(f"{path}: it has version {table['version']}, this program reads version {VERSION}")
+            raise LockError(
+                f"{path}: it has version {table['version']}, and this program reads version {VERSION}; "
+                "run `orca-recipe lock` to write it anew"
+            )
         return Lock(pins_from_json(table["pins"]), _outcomes(table.get("outcomes", {})))
     except (KeyError, TypeError, AttributeError) as error:
         raise LockError(f"{path}: it lacks {error}; remove it and run `orca-recipe lock`") from error
@@ -55,7 +58,7 @@ def outcomes_of(path: Path) -> Mapping[str, Any]:
     """Read what a lock says came out. Raises: LockError where there is no lock."""
     lock = read_lock(path)
     if lock is None:
-        raise LockError(f"{path}: there is no such lock")
+        raise LockError(f"{path}: there is no such lock; `orca-recipe lock RECIPE` writes one")
     return lock.outcomes
 
 

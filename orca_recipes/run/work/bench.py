@@ -124,7 +124,7 @@ class Bench:
             _rows_of(folder.part(task.name)) for task, is_there in zip(tasks, there, strict=True) if is_there
         )
         if self._is_halted:
-            raise Failure(f"{stage} was stopped; what was finished is kept")
+            raise Failure(f"{stage} was stopped; what was finished is kept: run the same command again to go on")
         self.progress.begin(stage, total=sum(sizes), unit=unit)
         # What the store held counts as done at once, or a resumed build would seem to begin anew.
         self.progress.advance(sum(sizes) - sum(sizes[place] for place in todo))

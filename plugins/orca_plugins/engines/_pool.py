@@ -144,7 +144,10 @@ class Pool:
         with self._changed:
             while True:
                 if stops != self._stops:
-                    raise Failure("the worker processes were stopped; the finished parts are kept")
+                    raise Failure(
+                        "the worker processes were stopped; the finished parts are kept: "
+                        "run the same command again to go on"
+                    )
                 # A worker may be killed while nobody uses it (the system is out of memory): it is replaced.
                 self._workers = [worker for worker in self._workers if worker.process.is_alive()]
                 self._idle = [worker for worker in self._idle if worker in self._workers]

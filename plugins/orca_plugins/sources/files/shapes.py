@@ -94,9 +94,8 @@ def only_fitting(rows: Sequence[Mapping[str, Any]], *, where: str, is_table: boo
     # A table without a header has its first row for names, which fit no shape.
     headless = "; without a header columns are numbered: --column question=1 --column answer=2" if is_table else ""
     raise SourceError(
-        f"{where}: its first rows have no shape that is known (columns: {columns or 'none'}); "
-        "say which columns are read: columns = { question = ..., answer = ... }, which init takes as "
-        f"--column question=... --column answer=...{headless}"
+        f"{where}: its first rows have no shape that is known (columns: {columns or 'none'}); name those to read: "
+        f"columns = {{ question = ..., answer = ... }} (init: --column question=... --column answer=...){headless}"
     )
 
 

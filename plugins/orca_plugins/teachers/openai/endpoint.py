@@ -96,7 +96,13 @@ class Endpoint(BaseModel):
             return None
         key = os.environ.get(self.key_env, "").strip()
         if not key:
-            raise TeacherError(f"environment variable {self.key_env} is not set: endpoint {self.title()} takes its key")
+            raise TeacherError(
+                f"environment variable {self.key_env} is not set: it holds the key of endpoint {self.title()}; "
+                "export it and run the same command again"
+            )
         if not key.isascii() or not key.isprintable():
-            raise TeacherError(f"environment variable {self.key_env} holds characters that no key has")
+            raise TeacherError(
+                f"environment variable {self.key_env} holds characters that no key has; "
+                "export the key alone, in one line"
+            )
         return key

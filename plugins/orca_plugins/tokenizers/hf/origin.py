@@ -51,7 +51,9 @@ def hub_files(name: str, revision: str) -> list[SourceFile]:
     except GatedRepoError:
         raise TokenizerError(f"{name} asks for consent: accept its terms on the hub and run `hf auth login`") from None
     except RevisionNotFoundError:
-        raise TokenizerError(f"{name} has no revision {revision} on the hub") from None
+        raise TokenizerError(
+            f"{name} has no revision {revision} on the hub; name a branch, tag or commit that it has"
+        ) from None
     except RepositoryNotFoundError:
         raise TokenizerError(
             f"the hub has no {name}, or it is private: check the name, or run `hf auth login`"

@@ -105,7 +105,7 @@ def _unpack(archive: Path, folder: Path, wanted: Wish, met: Sequence[str]) -> No
     except NotImplementedError as fault:
         raise SourceError(f"{where}: {shown(str(fault))}; unpack the archive yourself") from fault
     except _DAMAGED as fault:
-        raise SourceError(f"{where}: this archive is damaged ({shown(str(fault))})") from fault
+        raise SourceError(f"{where}: this archive is damaged ({shown(str(fault))}); fetch it again") from fault
     if not taken:
         held = f"it holds {', '.join(map(shown, met[:_SAID]))}{' and more' if len(met) > _SAID else ''}"
         raise SourceError(
@@ -153,7 +153,7 @@ def _of_tar(archive: Path, wanted: Wish, weighed: _Weighed) -> Iterator[tuple[st
                 yield _plain_name(member.name), stream
             plain.seek(opened.offset)
             if plain.read(tarfile.BLOCKSIZE) != _ZEROS:
-                raise SourceError(f"{where}: this archive is damaged, or was cut off")
+                raise SourceError(f"{where}: this archive is damaged, or was cut off; fetch it again")
             if any(piece.strip(b"\0") for piece in iter(lambda: plain.read(BLOCK_BYTES), b"")):
                 raise SourceError(f"{where}: it goes on behind its end, as tars do that were put together; part them")
 

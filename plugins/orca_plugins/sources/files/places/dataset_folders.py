@@ -61,7 +61,7 @@ def _saved(base: Path) -> Splits | None:
     if (base / "dataset_dict.json").is_file():
         names = _json(base / "dataset_dict.json").get("splits")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise SourceError(f"{shown_path(base / 'dataset_dict.json')}: it names no splits; it is damaged")
+            raise SourceError(f"{shown_path(base / 'dataset_dict.json')}: it names no splits; save the data set again")
         return {name: [f"{name}/{file}" for file in _of_state(base / name)] for name in names}
     state = base / "state.json"
     return {"": _of_state(base)} if state.is_file() and "_data_files" in _json(state) else None

@@ -68,7 +68,8 @@ def _members(archive: Path, name: str, pattern: tuple[str, ...], format: Format 
     is_named = bool(pattern) and not _MAGIC.search(pattern[-1])
     if is_named and format is None and format_of(pattern[-1]) is None:
         raise SourceError(
-            f"{shown_path(archive)}: the name of member {shown('/'.join(pattern))} does not say the format"
+            f"{shown_path(archive)}: the name of member {shown('/'.join(pattern))} does not say the format; set "
+            'format = "jsonl", json, csv, tsv, parquet or arrow'
         )
     takes_all = format is not None and bool(pattern)
     wished = "any" if takes_all else str(format)

@@ -48,7 +48,7 @@ class HubObjects:
         with said_of_hub(self.name, self.revision):
             commit = HfApi().dataset_info(self.name, revision=self.revision).sha
         if commit is None:
-            raise SourceError(f"the hub does not say which commit {self.name} at {self.revision} is")
+            raise SourceError(f"the hub does not say which commit {self.name} at {self.revision} is; try again later")
         return HubObjects(self.name, commit)
 
     def head(self, key: str, *, hasty: bool = False) -> ObjectFacts | None:

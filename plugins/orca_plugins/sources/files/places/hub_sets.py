@@ -104,7 +104,9 @@ def _asked(name: str, revision: str) -> Listing:
     with said_of_hub(name, revision):
         info = HfApi().dataset_info(name, revision=revision)
     if info.sha is None:
-        raise SourceError(f"the hub does not say which commit {name} at {revision} is")
+        raise SourceError(
+            f"the hub does not say which commit {name} at {revision} is; try again later, or check the revision"
+        )
     return Listing(info.sha, sound_names(file.rfilename for file in info.siblings or ()))
 
 
@@ -159,7 +161,9 @@ def said_of_hub(name: str, revision: str) -> Iterator[None]:
     except GatedRepoError:
         raise SourceError(f"{name} asks for consent: accept its terms on the hub and run `hf auth login`") from None
     except RevisionNotFoundError:
-        raise SourceError(f"{name} has no revision {revision} on the hub") from None
+        raise SourceError(
+            f"{name} has no revision {revision} on the hub; name a branch, tag or commit that it has"
+        ) from None
     except RepositoryNotFoundError:
         raise SourceError(
             f"the hub has no data set {name}, or it is private: check the name, or run `hf auth login`"
