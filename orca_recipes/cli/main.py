@@ -28,6 +28,7 @@ from orca_recipes.cli.options import (
     print_text,
     with_line,
 )
+from orca_recipes.cli.plugin_at_fault import plugin_at_fault
 from orca_recipes.cli.plugin_packages import plugin
 from orca_recipes.cli.recipe_commands import build, check, clean, lock, plan
 from orca_recipes.cli.reports import card, report
@@ -115,7 +116,10 @@ class _Group(click.Group):
         except Exception as error:
             if sentence := without_memory(error):
                 _fail(ctx, sentence, 1)
-            _fail(ctx, f"orca-recipe failed: {type(error).__name__}: {error} (--traceback shows where)", 1)
+            said = f"{type(error).__name__}: {error} (--traceback shows where)"
+            if plugin := plugin_at_fault(error):
+                _fail(ctx, f"plugin {plugin} failed: {said}; tell its author, or choose another kind", 1)
+            _fail(ctx, f"orca-recipe failed: {said}; report it, with what `orca-recipe env` prints", 1)
 
 
 def _fail(ctx: click.Context, sentence: str, status: int) -> NoReturn:

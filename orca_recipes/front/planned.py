@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from orca_recipes.run.build import Asked
 
 
+_MADE_BY_PLANNING = ("tokenizer", "template")
+
+
 @dataclass(frozen=True)
 class Plan:
     """A plan, with the bill of its answers where some are bought.
@@ -28,6 +31,7 @@ class Plan:
     warnings: tuple[str, ...]
     shapes: Mapping[str, str]
     away: tuple[str, ...] = ()
+    bare_store: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         answers = self.bill.as_json() if self.bill else None
@@ -37,7 +41,12 @@ class Plan:
         told = "\n".join(f"collections.{name}: read as {shape}" for name, shape in self.shapes.items())
         lacks = any(row.state == "unknown" for row in self.preview.rows)
         more = "?: not known before the data are read; --scan reads them, and asks nobody" if lacks else ""
-        return "\n\n".join(map(str, filter(None, (told, self.preview, more, self.bill))))
+        bare = (
+            f"the store {self.bare_store} holds none of its stages; where it was built before, run this in the same "
+            "folder, or name that store (--store, ORCA_STORE)"
+        )
+        parts = (told, self.preview, more, bare if self.bare_store else "", self.bill)
+        return "\n\n".join(map(str, filter(None, parts)))
 
 
 def planned(
@@ -70,7 +79,8 @@ def planned(
     warned = tuple(warnings(loaded.recipe))
     if declared:
         return Plan(by_declaration(loaded.recipe, limit=asked.limit), None, warned, _shapes(loaded.recipe))
-    away = () if scan else tuple(sources_away(loaded.recipe, read_lock(lock_path(loaded.path, loaded.profile))))
+    lock = read_lock(lock_path(loaded.path, loaded.profile))
+    away = () if scan else tuple(sources_away(loaded.recipe, lock))
     if away:
         return Plan(by_declaration(loaded.recipe, limit=asked.limit), None, warned, _shapes(loaded.recipe), away)
     prepared = prepare(asked)
@@ -80,7 +90,10 @@ def planned(
     bill = billed(asked, prepared)
     bench = bench_of(asked, prepared, Progress())
     shown = preview(asked, prepared, trials(bench), histories(bench))
-    return Plan(shown, bill, warned, _shapes(prepared.recipe))
+    was_built = lock is not None and bool(lock.outcomes)
+    is_bare = all(stage.state != "cached" for stage in shown.stages if stage.name not in _MADE_BY_PLANNING)
+    bare_store = asked.store.name if was_built and is_bare else None
+    return Plan(shown, bill, warned, _shapes(prepared.recipe), bare_store=bare_store)
 
 
 def _shapes(recipe: Recipe) -> dict[str, str]:

@@ -109,6 +109,14 @@ def test_a_plan_is_the_command_lines(folder: Path, capsys: pytest.CaptureFixture
     assert declared["mixtures"].keys() == told["mixtures"].keys()
 
 
+def test_a_plan_tells_of_a_store_that_holds_nothing_of_what_was_built_before(
+    build: orca_recipes.Build, folder: Path, tmp_path: Path
+):
+    recipe = load_recipe(QUICKSTART)
+    assert "holds none of its stages" in str(recipe.plan(store=tmp_path / "elsewhere"))
+    assert "holds none of its stages" not in str(recipe.plan(store=folder / "store"))
+
+
 def test_a_dict_is_a_recipe_and_has_no_lock(build: orca_recipes.Build, folder: Path, monkeypatch: pytest.MonkeyPatch):
     table = tomllib.loads(QUICKSTART.read_text(encoding="utf-8"))
     table["collections"]["reasoning"]["path"] = QUICKSTART.parent / "quickstart" / "tasks.jsonl.gz"

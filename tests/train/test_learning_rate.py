@@ -37,7 +37,7 @@ def test_a_warm_up_longer_than_the_run_is_the_whole_run():
     ("options", "said"),
     [
         ({"curve": "sine"}, "choose cosine, linear, constant"),
-        ({"final_learning_rate": 2.0}, "not above the peak"),
+        ({"final_learning_rate": 2.0}, "not above the first"),
         ({"warmup_steps": -1}, "0 or more"),
         ({"learning_rate": float("nan")}, "numbers"),
     ],

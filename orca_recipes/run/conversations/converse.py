@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from orca_recipes.contract.frames import (
+    answers_schema,
     completed_messages,
     examples_schema,
     messages_type,
@@ -21,6 +22,7 @@ from orca_recipes.contract.frames import (
 from orca_recipes.contract.messages import untrained
 from orca_recipes.contract.quotes import quoting
 from orca_recipes.contract.spelling import quoted
+from orca_recipes.counted import counted
 from orca_recipes.errors import RuleError
 from orca_recipes.run.conversations.alike_rules import alike_rules, examples_of, headed_by_rule
 from orca_recipes.run.conversations.beside_answers import answer_columns
@@ -35,7 +37,7 @@ from orca_recipes.run.conversations.teaching import taught, taught_schema
 from orca_recipes.run.examples.drawn_account import account_of_drawing
 from orca_recipes.run.work.account import count_reasons
 from orca_recipes.run.work.bench import Bench
-from orca_recipes.run.work.blame import placed
+from orca_recipes.run.work.blame import of_kind, placed, unsound
 from orca_recipes.store.arrow_files import write_frame, write_table
 from orca_recipes.store.made_conversations import ASKED, BESIDE, MADE, write_made, write_passed
 from orca_recipes.store.narrow_tables import narrow
@@ -210,7 +212,11 @@ def _answers(asked: pl.DataFrame, course: Course) -> pl.DataFrame:
 
     examples, requests = asked.select(list(examples_schema())), asked["request"]
     if course.prepared is None:
-        answers = course.teacher.answer(examples=examples, requests=requests, seed=course.seed)
+        with of_kind(course.teacher):
+            answers = course.teacher.answer(examples=examples, requests=requests, seed=course.seed)
+            if answers.height != examples.height or not {*answers_schema()} <= {*answers.columns}:
+                told = f"{counted(answers.height, 'row')} of {', '.join(answers.columns) or 'no column'}"
+                raise unsound(course.teacher, f"answers {counted(examples.height, 'example')} by {told}")
     else:
         answers = course.teacher.answer_prepared(
             folder=course.prepared, examples=examples, requests=requests, seed=course.seed
@@ -290,9 +296,11 @@ def _requests(examples: pl.DataFrame, able: pl.Series, rule: BoundRule) -> pl.Se
 
 def _asked_of(examples: pl.DataFrame, rule: BoundRule) -> pl.Series:
     asked, history = asked_by_question(examples.select(list(examples_schema())), rule)
-    with placed(f"strategies.{rule.strategy_name}"):
+    with placed(f"strategies.{rule.strategy_name}"), of_kind(rule.strategy):
         told = completed_messages(rule.strategy.ask(examples=asked))
-    return with_history(told, untrained(history))
+        if len(told) != asked.height:
+            raise unsound(rule.strategy, f"asks {counted(len(told), 'request')} for {counted(asked.height, 'example')}")
+        return with_history(told, untrained(history))
 
 
 def _unmatched(examples: pl.DataFrame, course: Course) -> RuleError:

@@ -15,11 +15,11 @@ import numpy as np
 from orca_recipes.contract.frames import UNTRAINED
 from orca_recipes.contract.kinds import Filter
 from orca_recipes.contract.messages import flat_messages, lists_of
-from orca_recipes.contract.spelling import quoted
-from orca_recipes.errors import PluginError
+from orca_recipes.counted import counted
 from orca_recipes.run.conversations.course import Course
 from orca_recipes.run.conversations.rejections import only, rejections
 from orca_recipes.run.segments.less_training import less_trained
+from orca_recipes.run.work.blame import of_kind, unsound
 
 if TYPE_CHECKING:
     import polars as pl
@@ -49,7 +49,8 @@ def judged(conversations: pl.DataFrame, course: Course) -> Judged:
     seen = _as_trained(conversations, course)
     for kind in course.filters:
         stage = f"filter {kind.kind}"
-        reasons = kind.reasons(conversations=seen)
+        with of_kind(kind):
+            reasons = _sound(kind, kind.reasons(conversations=seen), seen.height)
         rejected.append(rejections(seen, reasons, stage))
         rows, seen = rows[reasons.is_null().to_numpy()], only(seen, reasons.is_null())
         left = _left_by(kind, seen)
@@ -74,6 +75,21 @@ def passing(conversations: pl.DataFrame, course: Course) -> tuple[pl.DataFrame, 
     made = found.conversations
     kept = made if len(found.rows) == made.height else made[found.rows]
     return kept, found.rejected, found.untrained
+
+
+def _sound(kind: Filter, reasons: Any, rows: int) -> pl.Series:
+    """Hold what a filter returns to the contract: a text or null for each conversation.
+
+    Raises: PluginError for anything else.
+    """
+    import polars as pl
+
+    if isinstance(reasons, pl.Series) and len(reasons) == rows and reasons.dtype in (pl.String, pl.Null):
+        return reasons
+    told = f"a {type(reasons).__name__}"
+    if isinstance(reasons, pl.Series):
+        told = f"one of {counted(len(reasons), 'value')} of type {reasons.dtype}"
+    raise unsound(kind, f"must return a pl.Series of {rows:,} texts or nulls (reasons), and returns {told}")
 
 
 @dataclass(frozen=True)
@@ -103,14 +119,15 @@ def _left_by(kind: Filter, seen: pl.DataFrame) -> list[_Left]:
     """List the trained answers that a filter leaves untrained, in order."""
     import polars as pl
 
-    reasons = kind.turn_reasons(conversations=seen)
-    if reasons is None or reasons.null_count() == len(reasons):
+    with of_kind(kind):
+        reasons = kind.turn_reasons(conversations=seen)
+    if reasons is None or (isinstance(reasons, pl.Series) and reasons.null_count() == len(reasons) == seen.height):
         return []
-    told = reasons.list.len()
-    if len(reasons) != seen.height or not (told.is_null() | (told == seen["messages"].list.len())).all():
-        raise PluginError(
-            f"filter {quoted(kind.kind)} must give a reason or null for each message of a conversation (turn_reasons), "
-            "and gives others than there are; tell its author"
+    is_sound = isinstance(reasons, pl.Series) and len(reasons) == seen.height and reasons.dtype == pl.List(pl.String)
+    told = reasons.list.len() if is_sound else None
+    if told is None or not (told.is_null() | (told == seen["messages"].list.len())).all():
+        raise unsound(
+            kind, "must give a reason or null for each message of a conversation (turn_reasons), and does not"
         )
     flat = flat_messages(seen["messages"].set(reasons.is_null(), None))
     place, is_answer = pl.int_range(pl.len()).over("row"), pl.col("role") == "assistant"

@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from orca_recipes.contract.frames import completed, completed_messages, conversations_schema, examples_schema, repeated
+from orca_recipes.contract.kinds import Strategy
 from orca_recipes.contract.messages import ends_with_answer, last_answer, untrained, without_last_answer
 from orca_recipes.contract.spelling import quoted
+from orca_recipes.counted import counted
 from orca_recipes.errors import PluginError
 from orca_recipes.run.conversations.beside_answers import with_beside
 from orca_recipes.run.conversations.chats import asked_by_question, with_history
@@ -19,6 +21,7 @@ from orca_recipes.run.conversations.system_messages import drawn_texts
 from orca_recipes.run.conversations.views import teacher_view, without_system
 from orca_recipes.run.examples.row_texts import brought_systems, users_words
 from orca_recipes.run.segments.less_training import less_trained
+from orca_recipes.run.work.blame import of_kind, unsound
 from orca_recipes.store.made_conversations import ASKED
 
 if TYPE_CHECKING:
@@ -47,14 +50,12 @@ def taught(asked: pl.DataFrame, answers: pl.DataFrame, rule: BoundRule, course: 
     if course.erase:
         system = drawn_texts(examples, course.student_messages, seed=course.seed, purpose="student system message")
         seen = examples.with_columns(system.alias("system"), without_system(examples["messages"]).alias("messages"))
-        messages = plain = with_history(completed_messages(rule.strategy.teach(examples=seen, answers=answer)), history)
+        messages = plain = with_history(_taught_by(rule.strategy, seen, answer, whole=False), history)
         _refuse_altered(plain, examples, answer, rule)
     else:
-        whole = completed_messages(rule.strategy.teach_whole(examples=examples, answers=answer))
-        messages = plain = with_history(whole, history)
+        messages = plain = with_history(_taught_by(rule.strategy, examples, answer, whole=True), history)
         if course.teacher.reads_requests:
-            taught = completed_messages(rule.strategy.teach(examples=examples, answers=answer))
-            plain = with_history(taught, history)
+            plain = with_history(_taught_by(rule.strategy, examples, answer, whole=False), history)
     messages = with_beside(messages, answers, rule)
     view = teacher_view(asked["request"], plain, system)
     if rule.train_on is not None:
@@ -74,6 +75,16 @@ def taught(asked: pl.DataFrame, answers: pl.DataFrame, rule: BoundRule, course: 
     if course.compares:
         conversations = conversations.hstack(_asked(asked))
     return completed(conversations, taught_schema(course))
+
+
+def _taught_by(strategy: Strategy, examples: pl.DataFrame, answers: pl.Series, *, whole: bool) -> pl.Series:
+    """Ask a strategy for what the student sees. Raises: PluginError where that is not a conversation an example."""
+    with of_kind(strategy):
+        made = (strategy.teach_whole if whole else strategy.teach)(examples=examples, answers=answers)
+        if len(made) != examples.height:
+            told = f"{counted(len(made), 'conversation')} of {counted(examples.height, 'example')}"
+            raise unsound(strategy, f"teaches {told}")
+        return completed_messages(made)
 
 
 def taught_schema(course: Course) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from orca_recipes.run.examples.read_part import ReadTask, joined_rejections, rea
 from orca_recipes.run.examples.unfound_columns import refuse_unfound
 from orca_recipes.run.work.account import count_reasons
 from orca_recipes.run.work.bench import Bench
-from orca_recipes.run.work.blame import placed
+from orca_recipes.run.work.blame import of_kind, placed
 from orca_recipes.run.work.workers import SLICE_BYTES
 from orca_recipes.shards.text_columns import numbers
 from orca_recipes.store.arrow_files import IDS, column_of, indices, one_piece, read_frame, read_table, write_frame
@@ -102,9 +102,10 @@ def read_tasks(
         pinned: the source's files by name, as the stage's fingerprint means them.
     Raises: SourceError where a file is no longer what was pinned.
     """
-    with unchanged(pinned.values()):
+    with unchanged(pinned.values()), of_kind(source):
         slices = source.slices(slice_bytes=slice_bytes)
-    if new := next((piece.file for piece in slices if piece.file and piece.file.name not in pinned), None):
+        new = next((piece.file for piece in slices if piece.file and piece.file.name not in pinned), None)
+    if new is not None:
         raise changed(new.path)
     # A file that no slice names (a list of splits) decides every part.
     everywhere = set(pinned) - {piece.file.name for piece in slices if piece.file}

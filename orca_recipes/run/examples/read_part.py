@@ -18,6 +18,7 @@ from orca_recipes.run.examples.identity import with_identity
 from orca_recipes.run.examples.known_files import FILES, REJECTED, Given, Known, runs_of, write_given
 from orca_recipes.run.examples.second_systems import merged_systems
 from orca_recipes.run.examples.unfit_rows import SOUND, unfitness, without_questions_asked
+from orca_recipes.run.work.blame import of_kind, unsound
 from orca_recipes.run.work.limited import machine_bytes, within_memory
 from orca_recipes.shards.show.visible import visible
 from orca_recipes.store.arrow_files import write_frame, write_table
@@ -131,7 +132,11 @@ class _Reading:
 def _within_memory(source: Source, piece: Slice, collection: str) -> Iterator[Reading]:
     """Yield what a source reads. Raises: SourceError where a file, which may be small, asks for all memory."""
     try:
-        yield from source.read(slice=piece)
+        with of_kind(source):
+            for reading in source.read(slice=piece):
+                if not isinstance(reading, Reading):
+                    raise unsound(source, f"reads a {type(reading).__name__}, and not a Reading")
+                yield reading
     except MemoryError as fault:
         what = f"collection {collection}" if piece.file is None else visible(piece.file.name)
         raise SourceError(

@@ -15,7 +15,7 @@ from orca_recipes.contract.kinds import Encoder, Template, Tokenizer
 from orca_recipes.contract.markup import Markup
 from orca_recipes.errors import TemplateError
 from orca_recipes.run.pinning.template_trial import conform, reads_answers_anew
-from orca_recipes.run.work.blame import placed
+from orca_recipes.run.work.blame import of_kind, placed
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.run.work.student import TOKENIZER_FILES
 from orca_recipes.store.stage_folder import StageFolder
@@ -59,7 +59,7 @@ def take_apart(task: Dissecting) -> None:
     """Make stage `template`. Raises: TemplateError, TokenizerError, as `conform`."""
     encoder = opened(task.tokenizer, task.resolved)
     vocabulary = encoder.vocabulary
-    with placed("template"):
+    with placed("template"), of_kind(task.template):
         markup = task.template.markup(vocabulary=vocabulary)
         markup, conformance = _tried(markup, encoder, task.resolved / TOKENIZER_FILES[0])
     facts: dict[str, Any] = {

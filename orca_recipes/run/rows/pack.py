@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orca_recipes.contract.draws import draw_keys, splitmix64
-from orca_recipes.contract.kinds import Encoder, Packer
+from orca_recipes.contract.kinds import Encoder, Packer, Packing
 from orca_recipes.run.answers.stale_answers import answers_used
 from orca_recipes.run.rows.overlong_policy import CHANGED, Fitted, fit, rejected_of
 from orca_recipes.run.rows.units import STORED, TURN, Columns, Unit, only_taken, units_of_dataset
 from orca_recipes.run.work.account import count_reasons
 from orca_recipes.run.work.bench import Bench
+from orca_recipes.run.work.blame import of_kind, unsound
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.shards.records import ALL_TURNS, TRUNCATED, TURNS_DROPPED
 from orca_recipes.store.arrow_files import column_of, write_frame, write_table
@@ -157,13 +158,29 @@ def _pack_shard(folder: StageFolder, shard: int, examples: Columns, packer: Pack
     order = keyed_order(**ids, keys=keys)
     # Examples begin at multiples of align in a row: what they take is rounded up before they are placed.
     room = -(-examples["tokens"][order] // packer.align) * packer.align
-    packing = packer.pack(lengths=room.astype(np.int32), keys=keys[order], row_tokens=packer.row_tokens)
+    packing = _packed(packer, room.astype(np.int32), keys[order])
     order = order[packing.order]
     writer = PartWriter(folder.path, f"shard-{shard:05d}")
     write_table(writer.path(".order.arrow"), pa.table({name: column_of(examples[name][order]) for name in _ORDER}))
     write_frame(writer.path(".rows.arrow"), pl.DataFrame({"start": packing.row_starts.astype(np.int64)}))
     writer.keep([".order.arrow", ".rows.arrow"], {"shard": shard, "rows": len(packing.row_starts) - 1})
     return writer.name
+
+
+def _packed(packer: Packer, lengths: np.ndarray, keys: np.ndarray) -> Packing:
+    """Ask the packer for rows. Raises: PluginError where it loses or repeats an example, or fills a row too far."""
+    with of_kind(packer):
+        packing = packer.pack(lengths=lengths, keys=keys, row_tokens=packer.row_tokens)
+        order, starts = np.asarray(packing.order), np.asarray(packing.row_starts)
+        times = np.bincount(order, minlength=len(lengths))
+        if len(times) > len(lengths) or (times != 1).any():
+            raise unsound(packer, f"does not place each of {len(lengths):,} examples once")
+        if starts[0] != 0 or starts[-1] != len(order) or (np.diff(starts) <= 0).any():
+            raise unsound(packer, "makes rows that do not follow each other")
+        ends = np.append(0, np.cumsum(lengths[order], dtype=np.int64))
+        if (np.diff(ends[starts]) > packer.row_tokens).any():
+            raise unsound(packer, f"fills a row with more than {packer.row_tokens:,} tokens")
+    return packing
 
 
 def _keys(examples: Columns, seed: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from orca_recipes.run.rows.example_records import records_of
 from orca_recipes.run.rows.unit_places import Places
 from orca_recipes.run.rows.units import Unit
 from orca_recipes.run.segments.ragged import gathered_rows, ragged
+from orca_recipes.run.work.blame import of_kind
 from orca_recipes.shards.digests import file_digest
 from orca_recipes.shards.files import map_file
 from orca_recipes.shards.layout import records_path, starts_example, tokens_path
@@ -115,14 +116,17 @@ def _write_tokens(task: WriteTask, order: pa.Table, rows: np.ndarray) -> Sequenc
     pairs = _opened(tuple(unit.prefix for unit in task.units), _stamps(task.units))
     places, tokens = Places.of(order), numbers(one_piece(order["tokens"]))
     segments = _segments(pairs, places, tokens)
-    return task.writer.write(
-        prefix=task.prefix,
-        vocabulary_size=task.vocabulary_size,
-        blocks=_blocks(pairs, places, order),
-        segment_lengths=segments.lengths,
-        segment_modes=segments.modes,
-        row_starts=segments.example_starts[rows],
-    )
+    with of_kind(task.writer):
+        return tuple(
+            task.writer.write(
+                prefix=task.prefix,
+                vocabulary_size=task.vocabulary_size,
+                blocks=_blocks(pairs, places, order),
+                segment_lengths=segments.lengths,
+                segment_modes=segments.modes,
+                row_starts=segments.example_starts[rows],
+            )
+        )
 
 
 @lru_cache(maxsize=1)
