@@ -99,6 +99,12 @@ def _changed(pairs: set[Destination]) -> bool:
     path = trust_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
-        json.dump({"allowed": as_json(sorted(pairs))}, file, indent=1)
-    Path(file.name).replace(path)
+        aside = Path(file.name)
+        try:
+            json.dump({"allowed": as_json(sorted(pairs))}, file, indent=1)
+            file.flush()
+            aside.replace(path)
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise
     return True

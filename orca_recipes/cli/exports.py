@@ -13,6 +13,7 @@ from orca_recipes.cli.options import BUILD, JSON, DiskPath, print_json, print_te
 from orca_recipes.contract.spelling import printable, quoted
 from orca_recipes.counted import counted
 from orca_recipes.errors import ExportError, PluginError
+from orca_recipes.store.disk_faults import writing
 
 if TYPE_CHECKING:
     from orca_recipes.catalogue import Catalogue
@@ -59,7 +60,8 @@ def export(
 
     catalogue = Catalogue()
     exporter = _chosen(catalogue, to, options)
-    with progress_for() as progress:
+    place = out or Path("export")
+    with progress_for() as progress, writing(place, f"the export {place}", "choose another place with --out"):
         told = exported(directory, exporter, out=out, datasets=datasets, kinds=catalogue, progress=progress)
     if as_json:
         print_json(told.as_json())

@@ -16,6 +16,7 @@ from orca_recipes.cli.options import JSON, print_json, print_text
 from orca_recipes.counted import counted
 from orca_recipes.errors import SourceError, TokenizerError
 from orca_recipes.json_text import json_value
+from orca_recipes.store.disk_faults import writing
 
 if TYPE_CHECKING:
     from orca_recipes.contract.source import Look
@@ -86,7 +87,8 @@ def init(
     named = _columns(columns)
     look, chosen, needed = _looked_at(place, shape, named)
     text = _text(place, recipe, chosen, look, tokenizer, needed, named)
-    _write_new(recipe, text)
+    with writing(recipe.parent, f"the recipe {recipe}", "name another place with -o"):
+        _write_new(recipe, text)
     if as_json:
         told = {"recipe": str(recipe), "shape": chosen, "candidates": list(look.candidates)}
         print_json({**told, "columns": named or look.columns, "rows_seen": look.rows})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orca_recipes.cli.options import JSON, need_the_trainer, peak_bytes, print_json, print_text
+from orca_recipes.store.disk_faults import writing
 
 if TYPE_CHECKING:
     from orca_recipes.train.model.architecture import Architecture
@@ -34,7 +35,8 @@ def import_hf(model: Path, run: Path, build: Path | None, as_json: bool) -> None
     from orca_recipes.train.hf import conversion
     from orca_recipes.train.hf.model_folder import read_config
 
-    checkpoint, architecture = conversion.import_hf(model, run, build=build, say=partial(print_text, err=True))
+    with writing(run, f"the run {run}", "name another folder"):
+        checkpoint, architecture = conversion.import_hf(model, run, build=build, say=partial(print_text, err=True))
     if as_json:
         told = {"checkpoint": str(checkpoint), "model_type": read_config(model).get("model_type")}
         print_json({**told, **_numbers(architecture), "peak_bytes": peak_bytes()})
@@ -60,7 +62,8 @@ def export_hf(checkpoint: Path, folder: Path, as_json: bool) -> None:
     from orca_recipes.train.sample import checkpoint_at
 
     place = checkpoint_at(checkpoint)
-    architecture = conversion.export_hf(place, folder)
+    with writing(folder.parent, f"the model {folder}", "name another folder"):
+        architecture = conversion.export_hf(place, folder)
     if as_json:
         told = {"folder": str(folder), "checkpoint": str(place), "model_type": architecture.family}
         print_json({**told, **_numbers(architecture), "peak_bytes": peak_bytes()})

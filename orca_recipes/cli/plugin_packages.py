@@ -11,6 +11,7 @@ import click
 from orca_recipes import __version__
 from orca_recipes.cli.options import JSON, print_json, print_text
 from orca_recipes.errors import PluginError
+from orca_recipes.store.disk_faults import writing
 
 
 @click.group()
@@ -29,7 +30,8 @@ def new(name: str, hook: str, out: Path | None, as_json: bool) -> None:
     from orca_recipes.packages.skeleton import new_package
 
     folder = Path(name) if out is None else out
-    files = new_package(name, hook, folder, catalogue=Catalogue(), version=__version__)
+    with writing(folder.parent, f"the package {folder}", "choose another place with --out"):
+        files = new_package(name, hook, folder, catalogue=Catalogue(), version=__version__)
     if as_json:
         print_json({"directory": str(folder), "files": [str(path) for path in files]})
         return

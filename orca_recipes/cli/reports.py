@@ -8,6 +8,7 @@ import click
 
 from orca_recipes.cli.options import BUILD, JSON, DiskPath, print_json, print_text
 from orca_recipes.errors import UserError
+from orca_recipes.store.disk_faults import writing
 
 
 @click.command()
@@ -33,7 +34,7 @@ def report(directory: Path, out: Path, whole: bool, other: Path | None, as_json:
 
     keep_heap()
     keep_pandas_out()
-    with progress_for() as progress:
+    with progress_for() as progress, writing(out.parent, f"the report {out}", "choose another place with -o"):
         written = write_report(directory, out, kinds=Catalogue(), progress=progress, whole=whole, other=other)
     if as_json:
         print_json(written.as_json())
@@ -71,7 +72,8 @@ def card(directory: Path, out: Path, languages: tuple[str, ...], licences: tuple
         if not (source and equals and name):
             raise UserError(f"--license {told}: say of which collection, as in --license flan=apache-2.0")
         named[source] = name
-    files = write_card(directory, out, languages=languages, licences=named)
+    with writing(out, f"the card {out}", "choose another folder with -o"):
+        files = write_card(directory, out, languages=languages, licences=named)
     if as_json:
         print_json({"files": [str(file) for file in files]})
     else:

@@ -10,6 +10,7 @@ import click
 
 from orca_recipes.cli.options import BUILD, JSON, BuildPath, DiskPath, print_json, print_text
 from orca_recipes.counted import counted
+from orca_recipes.store.disk_faults import writing
 
 if TYPE_CHECKING:
     from orca_recipes.push.push import Pushed
@@ -71,7 +72,8 @@ def sign(directory: Path, key: Path, out: Path | None, as_json: bool) -> None:
 
     beside = Path(directory.name) if build_name(directory) != str(directory) else directory
     out = out or beside.with_name(f"{beside.name}.sig")
-    signed(directory, key=key, out=out)
+    with writing(out.parent, f"the signature {out}", "choose another place with -o"):
+        signed(directory, key=key, out=out)
     if as_json:
         print_json({"signature": str(out)})
     else:

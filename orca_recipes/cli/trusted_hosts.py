@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import click
 
 from orca_recipes.cli.options import JSON, print_json, print_text
+from orca_recipes.store.disk_faults import writing
 
 if TYPE_CHECKING:
     from orca_recipes.recipe.model import Recipe
@@ -40,7 +42,8 @@ def add(host: str, variable: str, as_json: bool) -> None:
     from orca_recipes import trust as allowing
 
     pair = allowing.destination(host, variable)
-    told = "allowed" if allowing.add(pair) else "allowed already"
+    with _writing_list():
+        told = "allowed" if allowing.add(pair) else "allowed already"
     _tell(told, pair.host, pair.variable, as_json)
 
 
@@ -53,7 +56,8 @@ def remove(host: str, variable: str, as_json: bool) -> None:
     from orca_recipes import trust as allowing
 
     pair = allowing.destination(host, variable)
-    told = "not allowed any more" if allowing.remove(pair) else "was not on the list"
+    with _writing_list():
+        told = "not allowed any more" if allowing.remove(pair) else "was not on the list"
     _tell(told, pair.host, pair.variable, as_json)
 
 
@@ -72,6 +76,13 @@ def list_command(as_json: bool) -> None:
         print_text(line)
 
 
+def _writing_list() -> AbstractContextManager[None]:
+    from orca_recipes.trust import trust_file
+
+    path = trust_file()
+    return writing(path.parent, f"your list {path}", "name another folder with ORCA_CONFIG")
+
+
 def ask_where_new(recipe: Recipe) -> None:
     """Ask, on a terminal, for each pair of host and variable that the recipe's teachers and engine need, if it is new.
 
@@ -88,7 +99,8 @@ def ask_where_new(recipe: Recipe) -> None:
         for pair in allowing.not_allowed(pairs):
             print_text(f"{owner} of this recipe sends requests to {pair}.", err=True)
             if click.confirm("Allow that, from now on?", default=False, err=True):
-                allowing.add(pair)
+                with _writing_list():
+                    allowing.add(pair)
 
 
 def _tell(what: str, host: str, variable: str, as_json: bool) -> None:

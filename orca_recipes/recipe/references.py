@@ -21,6 +21,7 @@ Faults = Iterator[tuple[Path, str]]
 
 def unknown_references(full: Mapping[str, Any], kinds: Kinds) -> Faults:
     """Yield the path of each name unknown to the filled-in recipe, and a sentence with the nearest known name."""
+    yield from _alike(full, "collections", "names files of the store")
     yield from _in_mixtures(full)
     yield from _in_system_messages(full)
     yield from _in_rules(full, kinds)
@@ -169,11 +170,16 @@ def _in_rules(full: Mapping[str, Any], kinds: Kinds) -> Faults:
             yield from _message(full, message, ("rules", place, "system_messages", item))
 
 
+def _alike(full: Mapping[str, Any], table: str, what: str) -> Faults:
+    """Refuse names that are one on a file system which is blind to case. what: how the names stand in it."""
+    names: dict[str, str] = {}
+    for name, _ in _tables(full, table):
+        if (other := names.setdefault(name.casefold(), name)) != name:
+            yield (table, name), f"{what}, and differs from {quoted(other)} in case alone; give it another name"
+
+
 def _in_datasets(full: Mapping[str, Any], kinds: Kinds) -> Faults:
-    folders: dict[str, str] = {}
-    for name, _ in _tables(full, "datasets"):
-        if (other := folders.setdefault(name.casefold(), name)) != name:
-            yield ("datasets", name), f"is a folder of the build, and differs from {quoted(other)} in case alone"
+    yield from _alike(full, "datasets", "is a folder of the build")
     for name, dataset in _tables(full, "datasets"):
         yield from _one(full, "mixtures", "mixture", dataset.get("mixture"), ("datasets", name, "mixture"))
         yield from _named_kind(full, "teachers", dataset.get("teacher"), ("datasets", name, "teacher"), kinds)

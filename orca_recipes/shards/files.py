@@ -47,11 +47,16 @@ def read_whole(path: Path) -> bytes:
 def write_whole(path: Path, data: bytes) -> None:
     """Publish a file by rename: readers see all of it or none of it."""
     aside = path.with_name(f"{path.name}.partial")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError:
+        # Nothing half-written stays, on a full disk least of all.
+        aside.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

@@ -380,6 +380,9 @@ def test_limits_that_no_number_or_name_keeps_are_refused_in_a_sentence(built: Pa
     text = QUICKSTART.read_text(encoding="utf-8") + "\n[datasets.both]\n[datasets.Both]\n"
     (tmp_path / "alike.toml").write_text(text, encoding="utf-8")
     assert 'differs from "both" in case alone' in told("check", str(tmp_path / "alike.toml"))
+    text = QUICKSTART.read_text(encoding="utf-8") + '\n[collections.Reasoning]\nkind = "files"\npath = "x.jsonl"\n'
+    (tmp_path / "alike.toml").write_text(text, encoding="utf-8")
+    assert 'differs from "reasoning" in case alone' in told("check", str(tmp_path / "alike.toml"))
 
 
 def test_a_recipe_on_standard_input_is_built_and_leaves_no_lock(tmp_path: Path):

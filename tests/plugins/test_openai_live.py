@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from orca_plugins.teachers.openai import http
+from orca_plugins.teachers.openai.endpoint import Endpoint
 from orca_plugins.teachers.openai.http_processes import ProcessWire
 from orca_plugins.teachers.openai.kind import OpenAI
 from orca_recipes.contract.answers import Budget, Request
@@ -426,6 +427,38 @@ def test_what_decides_no_answer_is_no_part_of_identity_or_keys() -> None:
 def test_options_that_do_not_fit_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         OpenAI.model_validate_json(json.dumps({"model": "m", **options}))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "AKIAIOSFODNN7EXAMPLE",
+        "XJ4K9QZP2M7RT1VW8B3NY6HC",
+        "A94A8FE5CCB19BA61C4C0873D391E987FBBD0F12",
+        "SKPROJQWERTYUIOPASDFGHJKLZXCVBNMQWE",
+        "MY_XJ4K9QZP2M7RT1VW8B3NY6HC",
+        "sk-proj-aaaaaaaaaaaaaaaa",
+        "A KEY",
+    ],
+)
+def test_a_key_in_place_of_the_name_of_its_variable_is_refused_without_its_words(key: str) -> None:
+    with pytest.raises(ValueError, match="must be the name of an environment variable") as caught:
+        Endpoint(key_env=key)
+    assert key not in str(caught.value.errors()[0]["msg"])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "OPENAI_API_KEY",
+        "ANTHROPICPRODUCTIONKEYFOREUROPE",
+        "GPT4O_KEY_2024_07_18",
+        "my_key_2",
+        "AZURE_GPT4OMINI20240718_KEY",
+    ],
+)
+def test_a_name_of_a_variable_is_one(name: str) -> None:
+    assert Endpoint(key_env=name).key_env == name
 
 
 @pytest.mark.parametrize(

@@ -273,3 +273,30 @@ def test_a_checkpoint_from_elsewhere_runs_nothing_when_it_is_read(run_layout: Ca
     assert len(set(said)) == 1
     assert "it would call pathlib." in said[0]
     assert "which no trainer writes; nothing was called" in said[0]
+
+
+def test_numbers_from_elsewhere_run_nothing_and_are_refused_by_name(
+    run_layout: Callable[..., list[Any]], tmp_path: Path
+):
+    run_layout(Layout(), train_and_save(Layout(), tmp_path))
+    path, trace = tmp_path / "step-00000003", tmp_path / "ran"
+    torch.save(Appends(trace), path / "common.pt")
+    described = json.loads((path / "checkpoint.json").read_text())
+    described["files"]["common.pt"] = file_digest(path / "common.pt")
+    (path / "checkpoint.json").write_text(json.dumps(described))
+
+    def refused(place: Place) -> list[str]:
+        model, optimizer = made(Layout())
+        said = []
+        for attempt in (
+            lambda: load_weights(path, model),
+            lambda: resume(path, model, optimizer, manifest_digest=DIGEST),
+        ):
+            with pytest.raises(CheckpointError) as fault:
+                attempt()
+            said.append(str(fault.value))
+        return said
+
+    [said] = run_layout(Layout(), refused)
+    assert not trace.exists()
+    assert all("it would call " in sentence and "nothing was called" in sentence for sentence in said)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from orca_recipes.errors import CheckpointError
 from orca_recipes.train.checkpoints.background import Writing
 from orca_recipes.train.checkpoints.checkpoint_files import clear, damage_found_by_all_ranks
 from orca_recipes.train.checkpoints.description import Checkpoint, read_checkpoint
-from orca_recipes.train.checkpoints.pickles import reading_data_alone, refuse_strangers
+from orca_recipes.train.checkpoints.pickles import name_refused, reading_data_alone, refuse_strangers, stranger
 from orca_recipes.train.checkpoints.publication import Publication, is_first, last_line
 from orca_recipes.train.checkpoints.streamed import Weights, write_weights
 from orca_recipes.train.checkpoints.writers import ending_with_their_rank, writing_alike
@@ -37,6 +38,8 @@ from orca_recipes.train.megatron_versions import (
 from orca_recipes.train.model.architecture import Architecture
 from orca_recipes.train.model.network import Network
 from orca_recipes.train.optimizer import Optimizer
+
+_MISREAD = (OSError, RuntimeError, KeyError, ValueError)
 
 
 def save_checkpoint(
@@ -231,7 +234,9 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         with reading_what_older_read(), reading_data_alone():
             yield
-    except (CheckpointException, CheckpointingException, OSError, RuntimeError, KeyError, ValueError) as error:
+    except (CheckpointException, CheckpointingException, UnpicklingError, *_MISREAD) as error:
+        if name := name_refused(error):
+            raise stranger(path, name) from error
         why = last_line(error)
         raise CheckpointError(f"{path}: it cannot be read ({why}); use the checkpoint before it") from error
 

@@ -7,6 +7,7 @@ or goes on with a checkpoint that came from elsewhere runs nothing of it.
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,13 +53,25 @@ def refuse_strangers(checkpoint: Path) -> None:
         with path.open("rb") as file:
             _load(file)
     except _Stranger as error:
-        raise CheckpointError(
-            f"{path}: it would call {error} when it is read, which no trainer writes; nothing was called: "
-            "take the checkpoint from where you trust it"
-        ) from error
+        raise stranger(path, str(error)) from error
     # A pickle that was damaged may fail with any error.
     except Exception as error:
         raise CheckpointError(f"{path}: it cannot be read ({error}); use the checkpoint before it") from error
+
+
+def stranger(path: Path, name: str) -> CheckpointError:
+    """Word that a file of a checkpoint names what no checkpoint needs."""
+    return CheckpointError(
+        f"{path}: it would call {name} when it is read, which no trainer writes; nothing was called: "
+        "take the checkpoint from where you trust it"
+    )
+
+
+def name_refused(error: BaseException) -> str | None:
+    """Return the name that torch refused to call, as its sentence has it; None for an error of another sort."""
+    if found := re.search(r"\bGLOBAL ([\w.]+)", str(error)):
+        return found[1]
+    return "what is no data" if isinstance(error, pickle.UnpicklingError) else None
 
 
 @contextmanager

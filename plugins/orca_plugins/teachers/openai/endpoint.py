@@ -16,17 +16,26 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # How keys of OpenAI, Hugging Face, Groq, xAI, GitHub, NVIDIA, Google and others begin.
 _KEY_PREFIX = re.compile(
     r"(?:sk|pk|rk|hf|gsk|xai|ghp|github_pat|glpat|nvapi|pplx|fw|tgp|r8)[-_][A-Za-z0-9_-]{12,}|AIza.{20,}"
+    r"|A[KS]IA[A-Z0-9]{16}"
 )
 _LONG_FROM, _DIGITS_FROM = 24, 4
+# Words of names of variables are shorter, and their digits stand together: GPT4O, LLAMA33, 2024.
+_WORD_FROM, _CHANGES_FROM, _NO_WORD_FROM = 16, 4, 33
 _RANDOM_FROM = 20
 
 
 def _looks_like_key(text: str) -> bool:
     """Tell whether a text looks like a secret: a known prefix, or long and mixed as no name is."""
-    if _KEY_PREFIX.fullmatch(text):
+    if _KEY_PREFIX.fullmatch(text) or any(_is_no_word(part) for part in text.split("_")):
         return True
     digits = sum(letter.isdigit() for letter in text)
     return len(text) >= _LONG_FROM and digits >= _DIGITS_FROM and text != text.upper() and text.isascii()
+
+
+def _is_no_word(part: str) -> bool:
+    """Tell whether a part of a variable's name, in whatever case, is longer or has more digits between than a word."""
+    changes = sum(before.isdigit() != after.isdigit() for before, after in pairwise(part))
+    return len(part) >= _NO_WORD_FROM or (len(part) >= _WORD_FROM and changes >= _CHANGES_FROM)
 
 
 def _looks_random(text: str) -> bool:
