@@ -90,7 +90,9 @@ def _choice(
         return {"description": f"a {piece.word}", "type": ["string", "object"]}
     unnamed: Schema = {"required": ["kind"]}
     if without_kind:
-        unnamed = {"anyOf": [{"$ref": f"#/$defs/{prefix}{name}"} for name in without_kind]}
+        arms = [{"$ref": f"#/$defs/{prefix}{name}"} for name in without_kind]
+        # Of a lone arm a validator says what is wrong with it; of several, only that none fits.
+        unnamed = arms[0] if len(arms) == 1 else {"anyOf": arms}
     # By if/then, not oneOf: of a wrong table a validator then says what is wrong with the kind that it names, where
     # oneOf says only that no branch fits.
     table: Schema = {

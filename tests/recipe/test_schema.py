@@ -153,6 +153,13 @@ def test_a_table_of_a_default_kind_needs_no_kind(accepts: Accepts, base: str) ->
     assert not accepts(text + "[packing]\nrow_token = 3\n")
 
 
+def test_a_fault_in_a_table_of_a_default_kind_is_told_at_its_option(schema: dict[str, Any], base: str) -> None:
+    text = base.replace('packing = "tight"\n', "") + '[packing]\nrow_tokens = "many"\n'
+    (fault,) = jsonschema.Draft202012Validator(schema).iter_errors(tomllib.loads(text))
+    assert list(fault.absolute_path) == ["packing", "row_tokens"]
+    assert fault.message == "'many' is not of type 'integer'"
+
+
 def test_options_have_their_descriptions_and_defaults(schema: dict[str, Any]) -> None:
     shelf = schema["$defs"]["source.Pantry.shelf"]
     assert shelf["properties"]["jars"] == {
