@@ -4,6 +4,7 @@ import importlib
 import os
 import shutil
 import signal
+import sys
 import tarfile
 import tempfile
 import warnings
@@ -26,6 +27,11 @@ from tests.servers.objects import CREDENTIALS, new_bucket, serving_objects
 # How fast inputs are made is the machine's matter, as a deadline is.
 settings.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+# What tests start reads what the first of them has compiled, as an installed command does: else a third of each start
+# is compiling.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 _MEMORY = Path("/dev/shm")
 _ENOUGH = 12 << 30

@@ -4,11 +4,15 @@ They ask for a newer Python or for packages that reading data does not need; wha
 in for (`readers/standing_in.py`).
 """
 
+import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +29,12 @@ SKYRL = ("skyrl==0.4.0", "loguru==0.7.3")
 _READERS = Path(__file__).parent / "readers"
 
 
-def unpacked(folder: Path, *wheels: str) -> Path:
-    """A folder that holds these wheels, unpacked; the test is skipped where pip cannot fetch them."""
+@cache
+def unpacked(*wheels: str) -> Path:
+    """A folder that holds these wheels, unpacked once a process, so that they are compiled once; the test is skipped
+    where pip cannot fetch them."""
+    folder = Path(tempfile.mkdtemp(prefix="wheels-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     place = folder / "unpacked"
     options = ["-q", "--no-deps", "--ignore-requires-python", "--disable-pip-version-check", "-d", str(folder)]
     command = [sys.executable, "-m", "pip", "download", *options, *wheels]

@@ -139,8 +139,7 @@ def test_rl_has_questions_references_and_tasks(build: str, tmp_path: Path, reque
 
 
 def test_verl_reads_questions_and_references(quickstart: Path, tmp_path: Path):
-    (tmp_path / "wheels").mkdir()
-    lib = wheels.unpacked(tmp_path / "wheels", *wheels.VERL)
+    lib = wheels.unpacked(*wheels.VERL)
     exported(quickstart, RL(), tmp_path / "out")
     assert "data.train_files=[$(echo main/*.jsonl" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     files = sorted(path.as_posix() for path in (tmp_path / "out" / "main").glob("*.jsonl"))

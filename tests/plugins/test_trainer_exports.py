@@ -51,8 +51,7 @@ def whole(told: Exported, build: Path, dataset: str = "main") -> bool:
 def test_trainers_that_read_examples_find_our_labels(
     quickstart: Path, tmp_path: Path, exporter: Exporter, reader: str, pinned: tuple[str, ...]
 ):
-    (tmp_path / "wheels").mkdir()
-    lib = wheels.unpacked(tmp_path / "wheels", *pinned)
+    lib = wheels.unpacked(*pinned)
     out = tmp_path / "out"
     assert whole(exported(quickstart, exporter, out), quickstart)
     words = [tmp_path / "cache"] if reader == "axolotl" else []
@@ -63,21 +62,17 @@ def test_trainers_that_read_examples_find_our_labels(
 def test_olmo_core_keeps_examples_apart_and_finds_our_labels(
     build: str, tmp_path: Path, request: pytest.FixtureRequest
 ):
-    (tmp_path / "wheels").mkdir()
-    lib = wheels.unpacked(tmp_path / "wheels", *wheels.OLMO)
+    lib = wheels.unpacked(*wheels.OLMO)
     directory, dataset = request.getfixturevalue(build), "main" if build == "quickstart" else "sums"
     told = exported(directory, Olmo(), tmp_path / "out", dataset)
     assert whole(told, directory, dataset)
-    found = wheels.read_by("olmo", tmp_path / "work", wheels=lib, folder=tmp_path / "out")
+    found, cut = wheels.read_by("olmo", tmp_path / "work", tmp_path / "again", wheels=lib, folder=tmp_path / "out")
     pads = [(ids, last) for ids, labels, last in found if max(labels) < 0]
     assert all(last < 0 for _, _, last in found)
     assert all(len(set(ids)) == 1 for ids, _ in pads)
     read = [(tuple(ids), tuple(labels)) for ids, labels, _ in found if max(labels) >= 0]
     assert sorted(read) == sorted(examples_of(directory, dataset))
     # Set as nobody should, it cuts examples as often as was counted.
-    page = (tmp_path / "out" / "README.md").read_text()
-    (tmp_path / "out" / "README.md").write_text(page.replace("use_array_if_local=False", "use_array_if_local=True"))
-    cut = wheels.read_by("olmo", tmp_path / "again", wheels=lib, folder=tmp_path / "out")
     counts = {one["effect"]: one["count"] for one in told.wrong_settings}
     each = [cut_at(eos_of(tmp_path / "out"), example) for example in examples_of(directory, dataset)]
     assert counts["cuts within examples"] == sum(cuts for cuts, _ in each)
@@ -110,10 +105,9 @@ def widened(exporter: type[Exporter]) -> Exporter:
 
 
 def test_ids_past_uint16_are_written_wider_and_read_so(sums: Path, tmp_path: Path, megatron: dict[str, ModuleType]):
-    (tmp_path / "wheels").mkdir()
-    lib = wheels.unpacked(tmp_path / "wheels", *wheels.OLMO)
+    lib = wheels.unpacked(*wheels.OLMO)
     exported(sums, widened(Olmo), tmp_path / "out", "odds")
-    found = wheels.read_by("olmo", tmp_path / "work", wheels=lib, folder=tmp_path / "out")
+    (found,) = wheels.read_by("olmo", tmp_path / "work", wheels=lib, folder=tmp_path / "out")
     read = [(tuple(ids), tuple(labels)) for ids, labels, _ in found if max(labels) >= 0]
     assert sorted(read) == sorted(examples_of(sums, "odds"))
     exported(sums, widened(MegatronDocuments), tmp_path / "documents", "odds")
@@ -133,8 +127,8 @@ def test_bridge_refuses_a_tokenizer_without_an_end_of_text(quickstart: Path, tmp
 
 
 @pytest.fixture(scope="module")
-def bridge(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return wheels.unpacked(tmp_path_factory.mktemp("bridge"), *wheels.BRIDGE)
+def bridge() -> Path:
+    return wheels.unpacked(*wheels.BRIDGE)
 
 
 def read_by_bridge(lib: Path, build: Path, out: Path, dataset: str, eos_id: int) -> list[dict[str, Any]]:

@@ -41,8 +41,8 @@ def test_datasets_loads_packed_rows_with_the_lengths_of_their_examples(quickstar
 
 
 @pytest.fixture(scope="module")
-def trl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return wheels.unpacked(tmp_path_factory.mktemp("trl"), *wheels.TRL)
+def trl() -> Path:
+    return wheels.unpacked(*wheels.TRL)
 
 
 def spans(batch: dict[str, Any]) -> list[Labelled]:
@@ -52,14 +52,14 @@ def spans(batch: dict[str, Any]) -> list[Labelled]:
     return [(tuple(ids[a:b]), tuple(labels[a:b])) for a, b in zip(starts, [*starts[1:], len(ids)], strict=True)]
 
 
-def test_twenty_steps_of_training_see_our_labels(quickstart: Path, tmp_path: Path, trl: Path):
+def test_steps_of_training_see_our_labels(quickstart: Path, tmp_path: Path, trl: Path):
     told = exported(quickstart, HF(), tmp_path / "out")
-    ran = wheels.read_by("trl", tmp_path / "work", "20", wheels=trl, folder=tmp_path / "out")
+    ran = wheels.read_by("trl", tmp_path / "work", "4", wheels=trl, folder=tmp_path / "out")
     loaded = [spans(batch) for batch in ran["loaded"]]
     assert sorted(one for batch in loaded for one in batch) == sorted(examples_of(quickstart))
     assert told.trained_labels == labels_in([one for batch in loaded for one in batch])
     given = [spans(batch) for batch in ran["given"]]
-    assert (len(given), len(ran["losses"])) == (20, 20)
+    assert (len(given), len(ran["losses"])) == (4, 4)
     ours = dict(examples_of(quickstart))
     assert given[0]
     assert all(ours[ids] == labels for batch in given for ids, labels in batch)

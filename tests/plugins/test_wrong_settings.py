@@ -33,9 +33,8 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def lib(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    (tmp_path / "wheels").mkdir()
-    return wheels.unpacked(tmp_path / "wheels", *request.param)
+def lib(request: pytest.FixtureRequest) -> Path:
+    return wheels.unpacked(*request.param)
 
 
 def counts(told: Exported) -> dict[tuple[str, str], int]:

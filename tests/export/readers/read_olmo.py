@@ -1,6 +1,6 @@
 """Print the examples that OLMo-core makes of an export, by the very configuration of its README.md, run in its folder.
 
-python read_olmo.py WORK
+python read_olmo.py WORK [AGAIN]: AGAIN also reads them with `use_array_if_local=True`, which nobody should set.
 """
 
 import json
@@ -24,17 +24,24 @@ from olmo_core.data.utils import get_labels  # noqa: E402
 
 (code,) = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
 known = {"NumpyPackedFSLDatasetConfig": NumpyPackedFSLDatasetConfig, "TokenizerConfig": TokenizerConfig}
-config = eval(code, {**known, "NumpyDatasetDType": NumpyDatasetDType, "glob": glob})
-config.work_dir = sys.argv[1]
-dataset = config.build()
-dataset.prepare()
-found = []
-for number in range(len(dataset)):
-    item = dataset[number]
-    labels = get_labels({name: item[name][None] for name in ("input_ids", "label_mask")})[0].tolist()
-    ids = item["input_ids"].to(torch.int64).tolist()
-    ends = np.cumsum(item["doc_lens"].numpy()).tolist()
-    for start, stop in zip([0, *ends], ends, strict=False):
-        # Its labels are shifted: the one at a place is of the token after it, and an example's last place has none.
-        found.append((ids[start:stop], [-100, *labels[start : stop - 1]], labels[stop - 1]))
-print(json.dumps(found))
+
+
+def read(code: str, work: str) -> list[tuple[list[int], list[int], int]]:
+    config = eval(code, {**known, "NumpyDatasetDType": NumpyDatasetDType, "glob": glob})
+    config.work_dir = work
+    dataset = config.build()
+    dataset.prepare()
+    found = []
+    for number in range(len(dataset)):
+        item = dataset[number]
+        labels = get_labels({name: item[name][None] for name in ("input_ids", "label_mask")})[0].tolist()
+        ids = item["input_ids"].to(torch.int64).tolist()
+        ends = np.cumsum(item["doc_lens"].numpy()).tolist()
+        for start, stop in zip([0, *ends], ends, strict=False):
+            # Its labels are shifted: the one at a place is of the token after it, and an example's last place has none.
+            found.append((ids[start:stop], [-100, *labels[start : stop - 1]], labels[stop - 1]))
+    return found
+
+
+codes = (code, code.replace("use_array_if_local=False", "use_array_if_local=True"))
+print(json.dumps([read(one, work) for one, work in zip(codes, sys.argv[1:], strict=False)]))
