@@ -44,7 +44,7 @@ class KnownKeys(Protocol):
 
 
 KNOWN_BITS = 23
-"""First bits of a key that `KnownKeys.may_hold` looks at: a table of 8 MiB, which a processor's cache holds."""
+"""First bits of a key that `KnownKeys.may_hold` looks at: a table of 1 MiB, which a processor's cache holds."""
 
 
 class Comparison(Filter, ABC):

@@ -32,30 +32,42 @@ class Met:
     signatures: Path | None = None
 
 
+class _Bits:
+    """A set of numbers of KNOWN_BITS bits, of which a processor's nearest caches hold the most: a bit a number."""
+
+    def __init__(self, numbers: np.ndarray) -> None:
+        table = np.zeros(1 << KNOWN_BITS, dtype=np.bool_)
+        table[numbers] = True
+        self._bytes = np.packbits(table, bitorder="little")
+
+    def have(self, numbers: np.ndarray) -> np.ndarray:
+        """Return bool [numbers]."""
+        held = self._bytes[numbers >> np.uint64(3)] >> (numbers.astype(np.uint8) & np.uint8(7))
+        return np.asarray(held & np.uint8(1) != 0)
+
+
 class Known:
     """A set of keys, fast to test for membership."""
 
     def __init__(self, keys: np.ndarray) -> None:
         """keys: uint64, rising."""
         self._keys = keys
-        self._first = np.zeros(1 << KNOWN_BITS, dtype=np.bool_)
-        self._first[keys >> np.uint64(64 - KNOWN_BITS)] = True
+        self._first = _Bits(keys >> np.uint64(64 - KNOWN_BITS))
         # Keys of one head begin alike: their last bits tell them apart before any is looked for.
-        self._last = np.zeros(1 << KNOWN_BITS, dtype=np.bool_)
-        self._last[keys & _LAST] = True
+        self._last = _Bits(keys & _LAST)
 
     def may_hold(self, keys: np.ndarray) -> np.ndarray:
         """Return bool [keys]; told by a small table, which the processor keeps at hand."""
-        return np.asarray(self._first[keys >> np.uint64(64 - KNOWN_BITS)])
+        return self._first.have(keys >> np.uint64(64 - KNOWN_BITS))
 
     def holds(self, keys: np.ndarray) -> np.ndarray:
         """Return bool [keys]; most are told by their first and last bits."""
         found = self.may_hold(keys)
         maybe = np.flatnonzero(found)
-        found[maybe] = self._last[keys[maybe] & _LAST]
+        found[maybe] = self._last.have(keys[maybe] & _LAST)
         maybe = maybe[found[maybe]]
         found[maybe] = is_among(keys[maybe], self._keys)
-        return np.asarray(found)
+        return found
 
 
 def rising(values: np.ndarray) -> np.ndarray:
@@ -145,26 +157,19 @@ def _in_slice(
 def _in_order(
     keys: Sequence[np.ndarray], rows: Sequence[np.ndarray], order: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the number of each key that several rows have, int64, rising, and its rows, those of one key in order.
-
-    Args:
-        keys, rows: of each part, keys rising.
-    """
-    everything = np.sort(np.concatenate(keys))
-    is_shared = everything[1:] == everything[:-1]
-    shared = rising(everything[1:][is_shared])
-    known = Known(shared)
+    """Return the number of each key that several rows have, int64, rising, and its rows, those of one key in order."""
+    found = np.concatenate(keys)
+    by_key = np.argsort(found)
+    found = found[by_key]
+    is_new = np.ones(len(found) + 1, dtype=np.bool_)
+    np.not_equal(found[1:], found[:-1], out=is_new[1:-1])
+    is_shared = ~(is_new[:-1] & is_new[1:])
     # Numbers of keys and places in order are sorted as one, which is four times as fast as a sort by two columns.
     first = int(order.min(initial=0))
-    places, codes = order - first, [np.empty(0, dtype=np.int64)]
-    for of_part, mine in zip(keys, rows, strict=True):
-        maybe = np.flatnonzero(known.may_hold(of_part))
-        number = np.minimum(np.searchsorted(shared, of_part[maybe]), max(len(shared) - 1, 0))
-        held = shared[number] == of_part[maybe] if len(shared) else np.zeros(0, dtype=np.bool_)
-        codes.append(number[held] * len(order) + places[mine[maybe[held]]])
-    found = np.sort(np.concatenate(codes))
+    number = np.cumsum(is_new[:-1][is_shared]) - 1
+    found = np.sort(number * len(order) + order[np.concatenate(rows)[by_key[is_shared]]] - first)
     row_at = np.empty(len(order), dtype=np.int64)
-    row_at[places] = np.arange(len(order))
+    row_at[order - first] = np.arange(len(order))
     number, place = np.divmod(found, max(len(order), 1))
     return number, row_at[place]
 
