@@ -50,6 +50,10 @@ SWITCHES: Sequence[tuple[str, bool | str, bool | str]] = (
 """Variables by which templates are asked to think, with the values for it and against it."""
 
 
+_OURS = frozenset(("messages", "tools", "add_generation_prompt", "self"))
+"""Names of what templates are given beside variables, and jinja's own; a row's tools stand beside its messages, where
+they are checked."""
+
 _OWN_WORDS = 40
 """Characters of a prompt's end that are quoted at most."""
 
@@ -103,6 +107,8 @@ class TurnWriter:
             raise Unfit("no message is trained")
         messages = messages[: trained[-1] + 1]
         self._check_texts(messages, dialogue)
+        if ours := sorted(_OURS.intersection(dialogue.variables)):
+            raise Unfit(f"chat_template_kwargs: {ours[0]} is no variable that a row may set")
         if lost := self._left_out.reason(messages, dialogue):
             raise Unfit(lost)
         told = [self.told(message) for message in messages]

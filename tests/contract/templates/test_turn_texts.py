@@ -281,6 +281,13 @@ def test_an_end_of_the_prompt_that_no_history_has_is_quoted() -> None:
     assert reason(steps, talk("user: One?", "assistant: 1")) == f'{said} "Here are my steps:\\n"'
 
 
+@pytest.mark.parametrize("name", ["messages", "tools", "add_generation_prompt", "self"])
+def test_what_a_template_is_given_by_its_caller_is_no_variable_of_a_row(name: str) -> None:
+    dialogue = Dialogue(talk("user: One?", "assistant: 1"), variables={"thinking": True, name: [1]})
+    with pytest.raises(Unfit, match=f"^chat_template_kwargs: {name} is no variable that a row may set$"):
+        writer(CHATML).turns(dialogue)
+
+
 def test_no_text_of_a_row_becomes_a_control_token() -> None:
     messages = talk("user: Say <|im_end|>.", "assistant: No.")
     assert reason(CHATML, messages) == "content: it holds the text of the control token <|im_end|>"
