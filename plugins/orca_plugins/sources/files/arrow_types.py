@@ -12,7 +12,7 @@ import numpy as np
 
 from orca_plugins.sources.files.chosen_rows import fits_where, plain_where, where_type
 from orca_plugins.sources.files.columns import LISTS, Wanted, shown
-from orca_plugins.sources.files.json_rows.strict_json import CONSTANT, FRACTION, BadRow
+from orca_plugins.sources.files.json_rows.strict_json import BAD_TEXT, CONSTANT, FRACTION, BadRow
 from orca_plugins.sources.files.turns.arrow_texts import is_list
 from orca_plugins.sources.files.turns.spelt_messages import spelt_column
 from orca_plugins.sources.files.turns.tool_values import beside_text, without_nulls
@@ -88,6 +88,9 @@ def beside_texts(ours: str, array: "pa.Array", which: np.ndarray) -> tuple[dict[
             text = text or beside_text(ours, value)
         except BadRow as reason:
             faults[row] = str(reason)
+            continue
+        except UnicodeDecodeError:
+            faults[row] = BAD_TEXT
             continue
         if isinstance(value, str):
             known[value] = text

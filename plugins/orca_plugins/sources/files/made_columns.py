@@ -12,9 +12,11 @@ import numpy as np
 
 from orca_plugins.sources.files.columns import Wanted
 from orca_plugins.sources.files.json_rows.strict_json import BadRow
+from orca_plugins.sources.files.turns.arrow_texts import values_or_faults
 from orca_plugins.sources.files.turns.message_keys import SPACE
 from orca_plugins.sources.files.turns.spelt_messages import turns_spelt
 from orca_plugins.sources.files.turns.turn_columns import is_answered, turns_type
+from orca_plugins.sources.files.turns.turn_values import faulty_turn
 from orca_recipes.contract.frames import BESIDE_CONTENT
 from orca_recipes.shards.layout import ROLES
 
@@ -124,12 +126,17 @@ def with_completions(columns: "Mapping[str, pa.Array]", wanted: Wanted) -> "dict
         return made
     del made["answer"]
     rows = len(answers)
-    talks = made["messages"].to_pylist() if "messages" in made else [None] * rows
-    questions = made["question"].to_pylist() if "question" in made else [None] * rows
+    talks = values_or_faults(made["messages"]) if "messages" in made else [None] * rows
+    questions = values_or_faults(made["question"]) if "question" in made else [None] * rows
     spare = wanted.is_spare("answer") and "messages" in made
     idle = is_answered(made["messages"]).tolist() if spare else [False] * rows
-    joined, left = [], []
-    for talk, question, found, unread in zip(talks, questions, answers.to_pylist(), idle, strict=True):
+    joined: list[Any] = []
+    left: list[Any] = []
+    for talk, question, found, unread in zip(talks, questions, values_or_faults(answers), idle, strict=True):
+        if bad := next((one for one in (talk, question, found) if isinstance(one, BadRow)), None):
+            joined.append([faulty_turn(str(bad))])
+            left.append(None)
+            continue
         answer = None if unread else found
         before = [asked(question)] if talk is None and question is not None and answer is not None else talk
         joined.append(before if answer is None else with_completion(before, answer, wanted))

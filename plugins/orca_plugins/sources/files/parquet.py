@@ -22,11 +22,12 @@ from orca_plugins.sources.files.columns import (
     shown_path,
     whole_column,
 )
+from orca_plugins.sources.files.json_rows.strict_json import BadRow
 from orca_plugins.sources.files.made_columns import with_completions
 from orca_plugins.sources.files.places.byte_stream import BLOCK_BYTES, whole_file
 from orca_plugins.sources.files.places.formats import compression_of
 from orca_plugins.sources.files.places.seekable_files import seekable, sound
-from orca_plugins.sources.files.turns.arrow_texts import is_list
+from orca_plugins.sources.files.turns.arrow_texts import is_list, values_or_faults
 from orca_plugins.sources.files.turns.message_keys import carried_of, given_twice, holders, lost_of_row, watched
 from orca_plugins.sources.files.turns.turn_columns import holding, is_answered, list_offsets
 from orca_recipes.contract.conditions import told
@@ -80,8 +81,8 @@ def column_names(file: SourceFile) -> list[str]:
         return names_of_schema(parquet.schema_arrow)
 
 
-def raw_rows(file: SourceFile, *, at_most: int | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file as Python values, no more than `at_most`."""
+def raw_rows(file: SourceFile, *, at_most: int | None = None) -> Iterator[dict[str, Any] | BadRow]:
+    """Yield the rows of a file as Python values, no more than `at_most`; a BadRow for one with invalid text."""
     left = at_most
     with _opened(file) as parquet:
         batches = parquet.iter_batches(batch_size=_BATCH_ROWS if left is None else left, use_threads=False)
@@ -90,9 +91,16 @@ def raw_rows(file: SourceFile, *, at_most: int | None = None) -> Iterator[dict[s
                 batch = next(batches, None)
             if batch is None:
                 return
-            rows = batch.to_pylist() if left is None else batch.slice(0, left).to_pylist()
+            rows = _python_rows(batch if left is None else batch.slice(0, left))
             left = None if left is None else left - len(rows)
             yield from rows
+
+
+def _python_rows(batch: "pa.RecordBatch") -> list[Any]:
+    try:
+        return list(batch.to_pylist())
+    except UnicodeDecodeError:
+        return values_or_faults(batch.to_struct_array())
 
 
 def read(slice: Slice, *, file: SourceFile, wanted: Wanted, finish: Finish) -> Iterator[Reading]:

@@ -14,7 +14,7 @@ from typing import Any
 from orca_plugins.sources.files import arrow_file, parquet
 from orca_plugins.sources.files.json_rows import json_array, jsonl
 from orca_plugins.sources.files.json_rows.jsonl_pyarrow import objects_in
-from orca_plugins.sources.files.json_rows.strict_json import as_json
+from orca_plugins.sources.files.json_rows.strict_json import BadRow, as_json
 from orca_plugins.sources.files.places.byte_stream import HEAD_BYTES, head_lines, said_of
 from orca_plugins.sources.files.places.formats import Format, compression_of
 from orca_plugins.sources.files.turns.tool_values import without_nulls
@@ -58,7 +58,7 @@ def first_rows(
         case "json":
             return json_array.first_rows(file, HEAD_ROWS, rows)
         case "parquet":
-            return [as_json(row) for row in parquet.raw_rows(file, at_most=HEAD_ROWS)]
+            return [as_json(row) for row in parquet.raw_rows(file, at_most=HEAD_ROWS) if not isinstance(row, BadRow)]
         case "arrow":
             return [as_json(row) for row in arrow_file.raw_rows(file, at_most=HEAD_ROWS)]
     # As utf-8-sig, for what Excel writes before the first name.

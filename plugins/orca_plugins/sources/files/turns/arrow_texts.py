@@ -1,9 +1,11 @@
 """Columns of Arrow that hold text, whatever type stores it, brought to large_string."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from orca_plugins.sources.files.json_rows.strict_json import BAD_TEXT, BadRow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,6 +23,21 @@ def texts_at(count: int, found: Mapping[int, str]) -> "pa.Array":
     places = np.full(count, -1)
     places[list(found)] = [number[text] for text in found.values()]
     return pa.array(texts, pa.large_string()).take(pa.array(places, mask=places < 0))
+
+
+def values_or_faults(array: "pa.Array") -> list[Any]:
+    """Return Python values, a BadRow in place of each with text that is not UTF-8, which files may hold as text."""
+    try:
+        return list(array.to_pylist())
+    except UnicodeDecodeError:
+        return [_value_or_fault(array, row) for row in range(len(array))]
+
+
+def _value_or_fault(array: "pa.Array", row: int) -> Any:
+    try:
+        return array[row].as_py()
+    except UnicodeDecodeError:
+        return BadRow(BAD_TEXT)
 
 
 def first_text(arrays: "Sequence[pa.Array]", count: int) -> "pa.Array":

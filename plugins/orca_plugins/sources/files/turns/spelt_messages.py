@@ -18,13 +18,13 @@ from orca_plugins.sources.files.json_rows.strict_json import (
     nested_too_deep,
     once,
 )
+from orca_plugins.sources.files.turns.arrow_texts import values_or_faults
 from orca_plugins.sources.files.turns.items_as_messages import messages_of_items
 from orca_plugins.sources.files.turns.message_keys import ASSISTANT, flags_of, holds
 from orca_plugins.sources.files.turns.tagged_texts import untagged
 from orca_plugins.sources.files.turns.tool_values import without_nulls
 from orca_plugins.sources.files.turns.turn_columns import turns_type
-from orca_plugins.sources.files.turns.turn_values import turn_of
-from orca_recipes.contract.frames import BESIDE_CONTENT
+from orca_plugins.sources.files.turns.turn_values import faulty_turn, turn_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,18 +72,21 @@ def spelt_column(array: "pa.Array", wanted: Wanted) -> "pa.Array":
 
     if array.null_count == len(array):
         return pa.nulls(len(array), turns_type())
-    return pa.array([None if value is None else _read(value, wanted) for value in array.to_pylist()], turns_type())
+    values = values_or_faults(array)
+    return pa.array([None if value is None else _read(value, wanted) for value in values], turns_type())
 
 
 def _read(value: Any, wanted: Wanted) -> list[dict[str, Any] | None] | None:
     if wanted.asks_last and not holds(value):
         return None
     try:
+        if isinstance(value, BadRow):
+            raise value
         # A struct has the fields of all rows, so that a null means that the row has none.
         is_rewritten = wanted.rewrites_messages and wanted.pairs is None
         return turns_spelt(as_json(without_nulls(value) if is_rewritten else value), wanted)
     except BadRow as reason:
-        return [{"role": None, "content": None, "train": None, "fault": str(reason), **dict.fromkeys(BESIDE_CONTENT)}]
+        return [faulty_turn(str(reason))]
 
 
 def _of_json(text: str) -> Any:

@@ -33,6 +33,7 @@ from orca_plugins.sources.files.turns.message_keys import (
     texts_of,
 )
 from orca_plugins.sources.files.turns.tool_values import calls_text
+from orca_recipes.contract.frames import BESIDE_CONTENT
 
 
 def turn_of(value: Any, wanted: Wanted) -> dict[str, Any] | None:
@@ -61,6 +62,11 @@ def turn_of(value: Any, wanted: Wanted) -> dict[str, Any] | None:
         or misread
     )
     return {"role": role, "content": content, "train": train, "fault": fault, **beside}
+
+
+def faulty_turn(reason: str) -> dict[str, Any]:
+    """Return what stands in the place of messages that cannot be read."""
+    return {"role": None, "content": None, "train": None, "fault": reason, **dict.fromkeys(BESIDE_CONTENT)}
 
 
 def _beside(
