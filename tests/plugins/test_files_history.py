@@ -58,12 +58,12 @@ def test_history_may_be_ignored_by_name():
     assert (row["messages"], row["question"]) == (None, "And then?\n\nBe brief.")
 
 
-def test_a_table_cannot_hold_history_and_says_so(tmp_path: Path):
+def test_history_in_a_table_is_text_of_json(tmp_path: Path):
     path = tmp_path / "rows.csv"
-    path.write_text('instruction,input,output,history\na,b,c,[]\nd,e,f,"[[""q"", ""a""]]"\n')
+    path.write_text('instruction,input,output,history\na,b,c,[]\nd,e,f,"[[""q"", ""a""]]"\ng,h,i,before\n')
     source = Files(path=path, shape="alpaca")
     (reading,) = [one for piece in source.slices(slice_bytes=99) for one in source.read(slice=piece)]
-    assert reading.rows["question"].to_list() == ["a\n\nb"]
-    assert reading.rejected.rows() == [
-        (3, 'history: it would be lost; ignore_keys = ["history"] reads such rows without it')
-    ]
+    first, second = reading.rows.to_dicts()
+    assert (first["question"], first["messages"]) == ("a\n\nb", None)
+    assert said(second) == [("user", "q"), ("assistant", "a"), ("user", "d\n\ne")]
+    assert reading.rejected.rows() == [(4, "messages: text that spells no list of messages in JSON")]

@@ -1,5 +1,6 @@
 """Columns that are made: of several, of lists, of texts that spell conversations, of answers that are messages."""
 
+import csv
 import json
 
 import pytest
@@ -130,3 +131,25 @@ def test_an_answer_that_spells_messages_in_json_is_messages(name: str):
 def test_a_part_of_a_text_that_is_no_text_is_named_as_the_file_names_it():
     rows = [{"instruction": "a", "input": ["b"], "output": "c"}]
     assert read(rows, shape="alpaca")[1] == [(1, "input: a list where text should be")]
+
+
+def test_messages_in_a_table_are_text_of_json(tmp_path):
+    path = tmp_path / "rows.csv"
+    talk = [{"role": "user", "content": "x"}, TURN]
+    rows = [
+        [json.dumps(talk), "", json.dumps([{"name": "f"}])],
+        [json.dumps(talk), "hm", ""],
+        ["[{'role': 'user'}]", "", ""],
+        ["", "hm", ""],
+    ]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["messages", "reasoning", "tools"], *rows])
+    source = Files(path=path, shape="auto").settled(files=[], versions={"shape": "openai"}, insist=False)
+    (reading,) = [one for piece in source.slices(slice_bytes=99) for one in source.read(slice=piece)]
+    first, last = reading.rows.to_dicts()
+    assert ([one["content"] for one in first["messages"]], last["messages"]) == (["x", "new"], None)
+    assert json.loads(first["tools"])[0]["function"]["name"] == "f"
+    assert reading.rejected.rows() == [
+        (3, 'reasoning: it would be lost; ignore_keys = ["reasoning"] reads such rows without it'),
+        (4, "messages: text that spells no list of messages in JSON"),
+    ]

@@ -9,7 +9,7 @@ import io
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,8 +93,8 @@ class _Batch:
         """Yield one Reading, or none.
 
         Args:
-            columns: ours to the position of the field. beside: those that rows must not have. tools: those that hold
-                tools.
+            columns: ours to the position of the field. beside: those that rows, or rows with messages, must not have.
+                tools: those that hold tools.
         """
         if self.places or self.rejected:
             records = self.records
@@ -104,8 +104,11 @@ class _Batch:
             }
             if tools:
                 arrays["tools"] = _tools([[record[at] for record in records] for at in tools], faults)
+            always = {*watched(wanted, with_messages=False)}
+            talks = arrays["messages"].is_valid().to_pylist() if "messages" in arrays else [False] * len(records)
             for row, record in enumerate(records if beside else ()):
-                if lost := [name for name, at in beside.items() if holds(record[at])]:
+                watched_here = [at for at in beside.items() if talks[row] or at[0] in always]
+                if lost := [name for name, at in watched_here if holds(record[at])]:
                     faults[row] = lost_of_row(lost, wanted)
             yield finish.reading([Table(np.array(self.places, np.int64), arrays, self.rejected, faults=faults)])
 
@@ -120,10 +123,6 @@ def read(
     Raises: SourceError where the header cannot be used.
     """
     texts = _Texts(file)
-    # What was said before a question is a list, and lists lie in no field of text.
-    history = {wanted.paths["messages"]} if wanted.asks_last else set()
-    read_as = {ours: theirs for ours, theirs in wanted.paths.items() if theirs not in history}
-    wanted = replace(wanted, paths=read_as)
     records = _quoted(texts, delimiter, quote) if quote else _unquoted(texts, delimiter)
     batch, columns, beside, tools = _Batch(), dict[str, int](), dict[str, int](), list[int]()
     first = _first_row(file, records, batch, header)
@@ -131,7 +130,7 @@ def read(
         names = first.fields if header else [str(number) for number in range(1, len(first.fields) + 1)]
         columns = _positions(file, wanted, names)
         carried = carried_of(wanted).get("tools", ())
-        beside = {name: names.index(name) for name in {*watched(wanted, with_messages=False), *history} & {*names}}
+        beside = {name: names.index(name) for name in watched(wanted, with_messages=True) if name in names}
         tools = [beside.pop(name) for name in carried if name in beside]
         for record in records if header else itertools.chain([first], records):
             if texts.blocks > batch.block:
@@ -172,10 +171,6 @@ def _positions(file: SourceFile, wanted: Wanted, names: list[str]) -> dict[str, 
     if not all(_is_utf8(name) for name in names):
         raise SourceError(f"{where}: the names of the columns are not UTF-8")
     found = columns_in_file(file=where, wanted=wanted, names=names)
-    if "messages" in found:
-        raise SourceError(
-            f"{where}: messages cannot lie in a text field; say which columns to read with columns = {{ ... }}"
-        )
     return {ours: names.index(theirs) for ours, theirs in found.items()}
 
 

@@ -274,7 +274,10 @@ def _without(content: "pa.Array", spelt: np.ndarray) -> "pa.Array":
 
 def _differing_any(texts: "Sequence[pa.Array]", names: Sequence[str], count: int) -> "pa.Array":
     """Build the reasons to reject messages with texts under several of the keys that differ."""
+    import pyarrow as pa
+
     faults: dict[int, str] = {}
+    texts = [array.cast(pa.large_binary()) for array in texts]  # which may be no UTF-8
     if len(texts) > 1:
         there = np.sum([~np.asarray(array.is_null()) for array in texts], axis=0)
         for place in np.flatnonzero(there > 1).tolist():
