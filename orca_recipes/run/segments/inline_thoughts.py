@@ -10,10 +10,13 @@ import numpy as np
 
 from orca_recipes.contract.rendering import MARKS
 from orca_recipes.contract.templates.dialogues import NEVER_ENDS
-from orca_recipes.store.arrow_files import one_piece
+from orca_recipes.store.arrow_files import indices, one_piece, string_buffers
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_BLANK = b"\t\n\f\r "
+"""What `\\s` is to RE2, the library behind Arrow's regular expressions."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ def with_thoughts(conversations: pa.Table, marks: tuple[str, str] = MARKS) -> Th
     flat = messages.flatten()
     some, never_end = (np.zeros(conversations.num_rows, dtype=bool) for _ in range(2))
     content = flat.field("content")
-    begins = _flags(pc.match_substring_regex(content, rf"^\s*{re.escape(opening)}"))
+    begins = _begin_with(content, opening)
     ends = _flags(pc.match_substring(content, closing))
     if begins.any() or ends.any():
         answers = _flags(flat.field("trained")) & _flags(pc.equal(flat.field("role"), "assistant"))
@@ -46,12 +49,24 @@ def with_thoughts(conversations: pa.Table, marks: tuple[str, str] = MARKS) -> Th
 
 def left_open(conversations: pa.Table) -> dict[int, str]:
     """Return the reason to reject each conversation that trains an answer with a thought left open, by position."""
-    import pyarrow.compute as pc
-
-    content = one_piece(conversations["messages"]).flatten().field("content")
-    if not _flags(pc.match_substring_regex(content, rf"^\s*{MARKS[0]}")).any():
+    if not _begin_with(one_piece(conversations["messages"]).flatten().field("content"), MARKS[0]).any():
         return {}
     return dict.fromkeys(np.flatnonzero(with_thoughts(conversations).never_end).tolist(), NEVER_ENDS)
+
+
+def _begin_with(texts: pa.LargeStringArray, mark: str) -> np.ndarray:
+    """Return bool [texts]: which begin with a mark, behind white space or none."""
+    import pyarrow.compute as pc
+
+    offsets, data = string_buffers(texts)
+    filled = np.flatnonzero(offsets[1:] > offsets[:-1])
+    found = np.zeros(len(texts), dtype=bool)
+    if len(filled):
+        # A regular expression costs as much for a text as reading it does: few texts have a first byte that fits.
+        first = np.frombuffer(data, dtype=np.uint8)[offsets[filled]]
+        near = filled[np.isin(first, np.frombuffer(_BLANK + mark.encode()[:1], dtype=np.uint8))]
+        found[near] = _flags(pc.match_substring_regex(texts.take(indices(near)), rf"^\s*{re.escape(mark)}"))
+    return found
 
 
 def _flags(column: pa.BooleanArray) -> np.ndarray:
