@@ -74,7 +74,7 @@ class ChatTemplate:
         """
         given = [dict(message) for message in messages]
         told = {**self._variables, **variables}
-        self._work.begin([given, dict(variables)] if variables else given)
+        self._work.begin(messages, variables)
         try:
             return str(self._template.render(messages=given, add_generation_prompt=generation_prompt, **told))
         except TemplateError:

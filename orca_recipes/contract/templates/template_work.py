@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, MappingView, Sequence, Set
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from orca_recipes.errors import TemplateError
@@ -30,6 +30,10 @@ _WIDTHS = re.compile(r"\d{3,}")
 _LONGEST_INTEGER_BITS = 4096
 _FORMATS = ("format", "format_map")
 """Methods of texts that read widths in them."""
+_KNOWN = 1024
+"""Messages whose sizes are kept: those of a conversation are rendered many times."""
+_OF_LOOPS = frozenset(("index", "index0", "revindex", "revindex0", "first", "last", "length", "depth", "depth0"))
+"""Attributes of a loop that are numbers, or say yes or no."""
 _DRAWN = ("random", "lipsum")
 """What jinja offers and would print other texts each time."""
 
@@ -39,11 +43,24 @@ class Work:
 
     def __init__(self) -> None:
         self.left = ALLOWED
+        self._sizes: dict[int, tuple[Any, int]] = {}
 
-    def begin(self, given: Any) -> None:
+    def begin(self, messages: Sequence[Any], variables: Mapping[str, Any]) -> None:
         """Start a rendering of a conversation with a full budget."""
-        self.left = ALLOWED
-        self.left += size(given, limit=1 << 40)
+        # A list, and where there are variables a list of the two.
+        lists = _CHARACTERS * (1 + len(messages) + (3 if variables else 0))
+        told = self._known(variables) if variables else 0
+        self.left = ALLOWED + lists + told + sum(map(self._known, messages))
+
+    def _known(self, value: Any) -> int:
+        """Return the size of a message or of all variables, counted once for all renderings that hold this very one."""
+        found = self._sizes.get(id(value))
+        if found is None:
+            if len(self._sizes) >= _KNOWN:
+                self._sizes.clear()
+            # Kept with its value: as long as that lives, nothing else has its id.
+            found = self._sizes[id(value)] = (value, size(value, limit=1 << 40))
+        return found[1]
 
     def spend(self, units: int) -> None:
         """Raises: TemplateError where there are not so many left."""
@@ -56,6 +73,11 @@ class Work:
 
     def made(self, value: Any) -> Any:
         """Charge for the text of a value that was made or printed, and return the value."""
+        return self.made_in(None, value)
+
+    def made_in(self, _: Any, value: Any) -> Any:
+        """Charge as `made` does; jinja hands over its context, so that nothing is done before a template is
+        rendered."""
         if isinstance(value, str):  # nearly all are texts, numbers, or say yes or no
             self.left -= 1 + len(value) // _CHARACTERS
         elif isinstance(value, int):
@@ -136,7 +158,7 @@ def bounded_environment() -> Any:
         def __init__(self, **settings: Any) -> None:
             self.work = Work()
             self._safe: dict[tuple[type, str], bool] = {}
-            super().__init__(finalize=pass_context(lambda _, value: self.work.made(value)), **settings)
+            super().__init__(finalize=pass_context(partial(self.work.made_in)), **settings)
 
         def seal(self) -> None:
             """Count what the filters do, once all are there."""
@@ -145,7 +167,7 @@ def bounded_environment() -> Any:
                 self.globals.pop(name, None)
             self.filters = {name: pass_context(_counted(self, filter)) for name, filter in self.filters.items()}
             # No template can name a filter with "#", so none can call or replace these.
-            self.filters["#made"] = pass_context(lambda _, value: self.work.made(value))
+            self.filters["#made"] = pass_context(partial(self.work.made_in))
             self.filters["#turns"] = pass_context(lambda _, items, weight: _turns(self.work, items, weight))
             self.filters["#joined"] = pass_context(lambda _, *parts: self.work.made("".join(map(str, parts))))
 
@@ -165,8 +187,11 @@ def bounded_environment() -> Any:
 
         def getattr(self, obj: Any, attribute: str) -> Any:
             # Nearly all that is asked of messages are their keys, and to look for an attribute first takes longer.
-            if type(obj) is dict and attribute not in of_dicts:
+            kind = type(obj)
+            if kind is dict and attribute not in of_dicts:
                 return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+            if kind is LoopContext and attribute in _OF_LOOPS:
+                return getattr(obj, attribute)
             return super().getattr(obj, attribute)
 
         def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:

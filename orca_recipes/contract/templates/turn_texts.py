@@ -115,12 +115,15 @@ class TurnWriter:
         variables = {**dialogue.variables, **({"tools": list(dialogue.tools)} if dialogue.tools else {})}
         if self._rendering.history == "last":
             trained = trained[-1:]
-        found = []
+        found, first = [], None
         for at in trained:
-            found.append(self._turn(messages, told, at, variables, is_cut=dialogue.is_cut and at == trained[-1]))
+            asked = self._prompt(told[:at], variables)
+            first = asked if first is None else first
+            is_cut = dialogue.is_cut and at == trained[-1]
+            found.append(self._turn(messages, told, at, variables, asked, is_cut=is_cut))
             self._check_context(messages[:at], told[:at], variables, found[-1].prompt)
-        if dialogue.tools:
-            self._check_tools(told[: trained[0]], variables)
+        if dialogue.tools and first is not None:
+            self._check_tools(told[: trained[0]], variables, first)
         return found
 
     def _turn(
@@ -129,17 +132,17 @@ class TurnWriter:
         told: Sequence[Message],
         place: int,
         variables: Mapping[str, Any],
+        asked: str,
         *,
         is_cut: bool,
     ) -> TurnText:
-        prompt = self._prompt(told[:place], variables)
+        prompt = asked
         if self._bos and prompt.startswith(self._bos) != self._rendering.opens:
             raise Unfit("the chat template begins its prompt otherwise than those of other rows")
         whole = self._print(told[: place + 1], variables, asked=False)
         thought, said = thought_of(messages[place], self._open, self._close)
         if thought and self._thoughts.closes(prompt):
             raise Closed(CLOSED)
-        asked = prompt
         closed = (
             None if thought or not self._thoughts.leaves_open(prompt) else self._closed(told[: place + 1], variables)
         )
@@ -331,9 +334,8 @@ class TurnWriter:
                 return is_printed(said.strip(), self._print(told[:at], variables, asked=True))
         return False
 
-    def _check_tools(self, told: Sequence[Message], variables: Mapping[str, Any]) -> None:
-        """Check that the tools are printed: by name, and as a difference to the prompt without them."""
-        prompt = self._print(told, variables, asked=True)
+    def _check_tools(self, told: Sequence[Message], variables: Mapping[str, Any], prompt: str) -> None:
+        """Check that the tools are printed in the first prompt: by name, and as a difference to that without them."""
         bare = {name: value for name, value in variables.items() if name != "tools"}
         for tool in variables["tools"]:
             if not is_printed(name_of_tool(tool), prompt):

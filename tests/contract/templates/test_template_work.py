@@ -7,7 +7,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from orca_recipes.contract.templates.chat_template import ChatTemplate, Refused
-from orca_recipes.contract.templates.template_work import ALLOWED
+from orca_recipes.contract.templates.template_work import ALLOWED, Work, size
 from orca_recipes.errors import TemplateError
 
 MESSAGES = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "there"}]
@@ -49,6 +49,23 @@ ENDLESS = [
 def test_a_template_without_end_is_refused(text: str):
     with pytest.raises(TemplateError, match="loops or grows without end"):
         ChatTemplate(text, {}, None).render(MESSAGES)
+
+
+@pytest.mark.parametrize("variables", [{}, {"tools": [{"name": "look", "of": {"a": [1, "b"]}}], "thinking": True}])
+def test_a_budget_is_that_of_all_that_is_given_though_each_message_is_counted_once(variables: dict):
+    work = Work()
+    for many in (1, 2, 2, 1):
+        given = MESSAGES[:many]
+        work.begin(given, variables)
+        assert work.left == ALLOWED + size([given, variables] if variables else given, limit=1 << 40)
+
+
+def test_sizes_are_kept_of_a_bounded_number_of_messages():
+    work = Work()
+    for turn in range(3000):
+        messages = [{"role": "user", "content": "x" * turn}]
+        work.begin(messages, {})
+        assert work.left == ALLOWED + size(messages, limit=1 << 40)
 
 
 @pytest.mark.parametrize(

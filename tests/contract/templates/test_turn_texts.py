@@ -215,6 +215,17 @@ def test_a_call_is_trained_with_its_own_end_and_tools_keep_the_order_of_their_ke
     assert answer.answer == "It is 4 C.<|im_end|>"
 
 
+def test_a_turn_costs_two_renderings_and_tools_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = talk("user: Weather?", "assistant: ", "tool: 4 C", "assistant: It is 4 C.")
+    messages[1]["tool_calls"] = json.dumps(CALL)
+    made, counted = writer(CALLS), []
+    made.turns(Dialogue(messages, TOOLS))
+    render = ChatTemplate.render
+    monkeypatch.setattr(ChatTemplate, "render", lambda self, *a, **k: (counted.append(1), render(self, *a, **k))[1])
+    assert len(made.turns(Dialogue(messages, TOOLS))) == 2
+    assert len(counted) == 2 * 2 + 1
+
+
 @pytest.mark.parametrize("key", ["reasoning", "content"])
 def test_an_answer_stands_behind_the_thought_of_a_call_that_history_drops(key: str) -> None:
     messages = talk("system: Be brief.", "user: Weather?", "assistant: ", "tool: 4 C", "assistant: It is 4 C.")
