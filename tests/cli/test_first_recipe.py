@@ -290,3 +290,23 @@ def test_files_in_the_folders_below_are_told_of(tmp_path: Path):
     done = orca("init", tmp_path / "in", "-o", tmp_path / "r.toml")
     assert "a pattern names those in the folders below it" in str(done.stderr or done.exception)
     assert "**" in str(done.stderr or done.exception)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "said"),
+    [
+        ([{"query": "a", "response": "b", "prompt": "c"}], 'shape = "auto"', 'fit the shapes "prompt_response" and'),
+        ([{"colour": "a"}], 'shape = "auto"', "its first rows have no shape that is known (columns: colour)"),
+        ([{"messages": [{"role": "alien", "content": "a"}]}], 'shape = "auto"', "its only row cannot be read"),
+    ],
+)
+def test_check_tells_of_a_layout_that_a_build_could_not_tell(tmp_path: Path, rows, options, said):
+    data(tmp_path, rows)
+    assert said in orca("check", recipe_of(tmp_path, options)).stderr
+
+
+def test_check_suggests_no_layout_that_reads_what_the_recipe_reads_already(tmp_path: Path):
+    data(tmp_path, [{"question": "a", "answer": "b", "lang": 5}])
+    done = orca("check", recipe_of(tmp_path, 'where = { lang = "en" }'))
+    assert 'where: "lang" is not text' in done.stderr
+    assert "look like" not in done.stderr

@@ -49,7 +49,7 @@ def looked_at(heads: Heads, wanted: Wanted | None, *, named: str | None, chosen_
     """Guess the layout of some files from their first rows, and find the faults that a build would report.
 
     Args:
-        wanted: what the recipe reads; None where the shape is still to be found. named: the shape that the recipe
+        wanted: what the recipe reads; None where no shape can be told. named: the shape that the recipe
             names.
         chosen_by_hand: whether the recipe names columns.
     """
@@ -184,7 +184,7 @@ def _better(
     for name in best:
         shape = shape_named(name)
         left = [theirs for theirs in _read_by(shape) if theirs not in wanted.paths.values() and _filled(rows, theirs)]
-        if has_faults and not _reads(shape, rows):
+        if has_faults and ((shape.is_plain and not left) or not _reads(shape, rows)):
             continue
         if has_faults or (left and chosen_by_hand and _is_of_question(shape, wanted)):
             beside = f", and the recipe does not read {', '.join(map(shown, left))}" if left and not has_faults else ""

@@ -6,6 +6,7 @@ The same rows give the same examples whatever the format. The formats differ onl
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -340,12 +341,13 @@ class Files(Source):
 
     def look_at(self, files: Sequence[SourceFile]) -> Look:
         """Guess the layout from the first rows of some files, and find their faults."""
-        return looked_at(
-            self._manner.heads(files),
-            self._wanted() if self.shape != AUTO else None,
-            named=None if self.shape == AUTO else self.shape,
-            chosen_by_hand=self.columns is not None,
-        )
+        heads, by_hand = self._manner.heads(files), self.columns is not None
+        try:
+            told = self if self.shape != AUTO else self.model_copy(update={"shape": self.shape_of(files)})
+        except SourceError as fault:
+            look = looked_at(heads, None, named=None, chosen_by_hand=by_hand)
+            return replace(look, faults=look.faults or (str(fault),))
+        return looked_at(heads, told._wanted(), named=told.shape, chosen_by_hand=by_hand)
 
     def shape_of(self, files: Sequence[SourceFile]) -> str:
         """Return the shape that the first rows of some files fit.
