@@ -155,7 +155,9 @@ def _kind_blocks(piece: Piece, offer: Offer, catalogue: Catalogue, definitions: 
     name = f"{piece.word}.{offer.distribution}.{offer.name}"
     yield f"### {piece.word} `{offer.name}`"
     yield _escaped(prose)
-    yield from _options(definitions[name], kind=offer.name)
+    options = list(_options(definitions[name], kind=offer.name))
+    # A list right behind another would be one with it.
+    yield from ["Options:", *options] if options else []
     for inner in (inner for inner in definitions if inner.startswith(f"{name}.") and _is_table(definitions[inner])):
         yield from _table_blocks(inner, definitions[inner])
     yield f"```toml\n{example or f'{piece.table}{chr(10)}kind = {json.dumps(offer.name)}'}\n```"
@@ -215,8 +217,13 @@ def _anchor(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
+def _sign(found: re.Match[str]) -> str:
+    return found[0] if len(found[0]) > 1 else f"\\{found[0]}"
+
+
 def _escaped(prose: str) -> str:
     """Prose with what Markdown would take for its own signs escaped, outside of `code`."""
     parts = prose.split("`")
-    parts[::2] = [re.sub(r"([*\[\]<])", r"\\\1", part) for part in parts[::2]]
+    # Words between two pairs of stars are meant to be bold; a star alone is itself.
+    parts[::2] = [re.sub(r"\*\*\S[^*]*\*\*|[*\[\]<]", _sign, part) for part in parts[::2]]
     return "`".join(parts)

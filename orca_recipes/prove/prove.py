@@ -26,8 +26,9 @@ from orca_recipes.prove.asked_curriculum import check_curriculum
 from orca_recipes.prove.erasing import check_erasing
 from orca_recipes.prove.given_check import GivenChecker
 from orca_recipes.prove.kept_apart import check_apart, pairs_apart
-from orca_recipes.prove.named_parts import check_names
+from orca_recipes.prove.named_parts import check_names, check_views
 from orca_recipes.prove.recipe_words import check_words
+from orca_recipes.prove.shipped_settings import check_settings
 from orca_recipes.prove.shipped_student import ShippedStudent, Untold, open_shipped
 from orca_recipes.recipe.choice import Kinds
 from orca_recipes.run.renderers.prompts import PromptCheck, PromptChecker
@@ -150,6 +151,7 @@ class _Proof:
             cutting = Cutting(promised.row_tokens, promised.bos_id)
             self.given = GivenChecker(student.encoder, student.inference, promised.recipe.get("template"), cutting)
             self._prove_all_is_spelt(promised, student)
+            self.findings += check_settings(self.directory, promised, student.encoder.vocabulary, student.template)
 
     def look(self, dataset: str, counts: ShardCounts, opened: OpenShard) -> None:
         records, done = opened.records, 0
@@ -158,6 +160,7 @@ class _Proof:
             self.halves[counts.prefix] = records.ids[:, 0]
             assert self.promised is not None
             self.findings += check_names(self.promised, dataset, counts.prefix, records)
+            self.findings += check_views(self.promised, dataset, counts.prefix, records)
         if isinstance(self.student, ShippedStudent):
             if opened.shard is None or records is None or not self._is_provable(opened, opened.shard):
                 told = f"the text of {counts.prefix}: its files are damaged"

@@ -23,10 +23,11 @@ TEMPLATE = "tokenizer/chat_template.jinja"
 
 @dataclass(frozen=True)
 class ShippedStudent:
-    """A loaded tokenizer, and what inference makes of it and of the shipped template."""
+    """A loaded tokenizer, and what inference makes of it and of the shipped template, whose text is `template`."""
 
     encoder: Encoder
     inference: Inference
+    template: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def open_shipped(
         )
     if told := _other_tokens(promised, encoder.vocabulary):
         return Finding(NAME, told)
-    return ShippedStudent(encoder, inference)
+    return ShippedStudent(encoder, inference, template)
 
 
 def _other_tokens(promised: Manifest, vocabulary: Vocabulary) -> str:

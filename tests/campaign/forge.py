@@ -40,17 +40,25 @@ _RECOMPUTED = re.compile(r"(data_digest|digest|seal|format|files|made\.table_fil
 
 _DIGEST = re.compile(r"blake2b:[0-9a-f]{64}")
 
+BESIDE = ("curriculum.json", "tokenizer/generation_config.json", "tokenizer/tokenizer_config.json")
+TEMPLATE = "tokenizer/chat_template.jinja"
+"""What a trainer and a server read of a build, beside its manifest and tables."""
+
 Forgery = Callable[[Path], None]
 
 
 @dataclass
 class Forged:
-    """What became of the forgeries so far. unknowable: fields that the directory alone does not prove."""
+    """What became of the forgeries so far.
+
+    unknowable: fields that the directory alone does not prove. by_name: what showed each, by what was changed.
+    """
 
     tried: int = 0
     found: int = 0
     unknowable: set[str] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
+    by_name: dict[str, str] = field(default_factory=dict)
 
 
 @click.command()
@@ -71,13 +79,13 @@ def forge(count: int, share: str, seed: int, json_file: Path | None) -> None:
         told = forged(trial.out, lock, Path(folder), count, random.Random(seed), part)
     rows = [(str(told.tried), str(told.found), str(len(told.unknowable)), str(len(told.failed)))]
     click.echo(table("forgeries", ("tried", "found", "fields unknowable", "failed"), rows))
-    for name in sorted(told.unknowable):
-        click.echo(f"unknowable without an anchor: {name}")
+    click.echo(table("each by name", ("changed", "shown by"), sorted(told.by_name.items())))
     for line in told.failed:
         click.echo(f"FAILED {line}")
     if json_file is not None:
         counts = {"tried": told.tried, "found": told.found}
-        json_file.write_text(json.dumps({**counts, "unknowable": sorted(told.unknowable), "failed": told.failed}))
+        lists = {"unknowable": sorted(told.unknowable), "failed": told.failed, "by_name": told.by_name}
+        json_file.write_text(json.dumps({**counts, **lists}))
     sys.exit(1 if told.failed else 0)
 
 
@@ -107,16 +115,19 @@ def _try(name: str, forgery: Forgery, copy: Path, anchors: Anchors, told: Forged
     try:
         forgery(copy)
     except (ValidationError, OrcaError):
-        told.found += 1  # the format itself refuses it
+        told.found += 1
+        told.by_name[name] = "the format, which refuses it"
         return
     report = prove(copy, kinds=Catalogue(), progress=Progress())
+    held = anchored(copy, report, anchors)
     if not report.is_sound:
         told.found += 1
+        told.by_name[name] = "verify alone"
     elif _is_listed(name, report):
         told.unknowable.add(name)
+        told.by_name[name] = "a signature alone" if held.is_sound else "the lock"
     else:
         told.failed.append(f"{name}: verify calls it sound, and does not list it as unknowable")
-    held = anchored(copy, report, anchors)
     if held.is_sound and not _is_listed(name, held):
         told.failed.append(f"{name}: not found with the lock")
 
@@ -134,6 +145,12 @@ def _forgeries(build: Path) -> Iterator[tuple[str, Forgery]]:
         if name not in seen and not _RECOMPUTED.match(name):
             seen.add(name)
             yield name, partial(_manifest, path=path)
+    for file in BESIDE:
+        for place in _leaves(json.loads((build / file).read_text(encoding="utf-8")), ()):
+            if (name := f"{file}: {'.'.join(str(step) for step in place if not isinstance(step, int))}") not in seen:
+                seen.add(name)
+                yield name, partial(_beside, file=file, path=place)
+    yield f"{TEMPLATE}: text", _template
     for listed in manifest["tables"]:
         for column in pq.read_schema(build / listed["path"]).names if listed["rows"] else ():
             name = f"{Path(listed['path']).name.removesuffix('.parquet').rpartition('.')[2]}.{column}"
@@ -143,6 +160,21 @@ def _forgeries(build: Path) -> Iterator[tuple[str, Forgery]]:
     prefix = next(iter(manifest["datasets"].values()))["shards"][0]["prefix"]
     for what, change in (("prompts.exchanged", _exchanged_prompts), ("prompts.token", _prompt_token)):
         yield what, partial(_tokens, prefix=prefix, change=change)
+
+
+def _beside(copy: Path, *, file: str, path: tuple[Any, ...]) -> None:
+    """Change a value of a file of JSON beside the manifest."""
+    told = json.loads((copy / file).read_text(encoding="utf-8"))
+    _changed(told, path)
+    (copy / file).write_text(json.dumps(told), encoding="utf-8")
+    reseal(copy)
+
+
+def _template(copy: Path) -> None:
+    """Make the chat template say something before each answer."""
+    file = copy / TEMPLATE
+    file.write_text(file.read_text(encoding="utf-8") + "{# forged #}x", encoding="utf-8")
+    reseal(copy)
 
 
 def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:

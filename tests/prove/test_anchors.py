@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
@@ -145,9 +147,55 @@ def test_a_strategy_that_the_recipe_does_not_name_is_found(home: Path, tmp_path:
 def test_a_view_of_the_teacher_that_cannot_be_read_is_a_fault_of_its_example(home: Path, tmp_path: Path):
     copy = Path(shutil.copytree(home / "out", tmp_path / "out"))
     change_column(copy, path="main/00000.records.parquet", column="teacher_view")
+    bad, told = verified(copy, status=1)["findings"]
+    assert "and the recipe erases nothing" in told["sentence"] + bad["sentence"]  # type: ignore[index]
+    (of_row,) = (one for one in (bad, told) if one["row"] is not None)  # type: ignore[index]
+    assert "what its teacher was asked" in of_row["sentence"]
+
+
+def test_a_view_that_is_taken_away_is_found_where_the_recipe_erases(home: Path, tmp_path: Path):
+    shutil.copytree(home / "quickstart", tmp_path / "quickstart")
+    text = (home / "quickstart.toml").read_text().partition("[[curriculum]]")[0]
+    erasing = '[datasets.main]\nmixture = "main"\nstudent = { erase = true }\n'
+    erasing += "[mixtures.main]\ntake.reasoning = { rows = 20 }\n"
+    (tmp_path / "quickstart.toml").write_text(text + erasing)
+    places = ["--store", str(home / "store"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    done = CliRunner().invoke(main, ["build", str(tmp_path / "quickstart.toml"), *places])
+    assert done.exit_code == 0, done.output
+    verified(tmp_path / "out", status=0)
+    path = tmp_path / "out" / "main" / "00000.records.parquet"
+    held = pq.read_table(path)
+    at, kind = held.column_names.index("teacher_view"), held.schema.field("teacher_view")
+    pq.write_table(held.set_column(at, kind, pa.nulls(len(held), kind.type)), path)
+    reseal(tmp_path / "out")
+    bad = verified(tmp_path / "out", status=1)["findings"]
+    told = "20 records of 20 do not tell what the teacher was asked, which the recipe erases"
+    assert told in [one["sentence"] for one in bad]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("generation_config.json", {"eos_token_id": 1}, "it says eos_token_id = 1, and the build was made with 2"),
+        ("generation_config.json", {"pad_token_id": False}, "it says pad_token_id = false"),
+        ("generation_config.json", {"bos_token_id": 1}, "it says bos_token_id = 1"),
+        ("generation_config.json", {"max_length": 3}, 'it says "max_length", which no build writes'),
+        ("tokenizer_config.json", {"chat_template": "x"}, 'it says chat_template = "x"'),
+        ("tokenizer_config.json", {"clean_up_tokenization_spaces": True}, "clean_up_tokenization_spaces = true"),
+        ("tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer"}, 'tokenizer_class = "LlamaTokenizer"'),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": "x.Y"}}, "it names code to load"),
+    ],
+)
+def test_settings_of_inference_that_are_forged_are_found(
+    home: Path, tmp_path: Path, file: str, change: dict[str, Any], said: str
+):
+    copy = Path(shutil.copytree(home / "out", tmp_path / "out"))
+    path = copy / "tokenizer" / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    reseal(copy)
     (bad,) = verified(copy, status=1)["findings"]
-    assert bad["row"] is not None  # type: ignore[index]
-    assert "what its teacher was asked" in bad["sentence"]  # type: ignore[index]
+    assert bad["file"] == f"tokenizer/{file}"  # type: ignore[index]
+    assert said in bad["sentence"]  # type: ignore[index]
 
 
 @pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="signatures need ssh-keygen of OpenSSH")
