@@ -286,6 +286,15 @@ def test_an_answer_that_begins_a_conversation_stands_behind_the_prompt_of_no_mes
     assert only.answer == "1<|im_end|>"
 
 
+def test_a_thought_that_is_printed_of_calls_alone_is_named_where_it_is_lost() -> None:
+    """In the manner of Gemma 4's."""
+    template = CALLS.replace("+ m.content", "+ (m.thinking if m.thinking and m.tool_calls else '') + m.content")
+    messages = talk("user: One?", "assistant: 1")
+    messages[1]["reasoning"] = "I count."
+    said = "reasoning: the chat template prints none of such an answer; use another one, or name the key in ignore_keys"
+    assert reason(template, messages) == said
+
+
 def test_an_end_of_the_prompt_that_no_history_has_is_quoted() -> None:
     steps = CHATML.replace("assistant\n{% endif %}", "assistant\nHere are my steps:\n{% endif %}")
     said = "the chat template prints the answer otherwise than after its own prompt, which ends in"
