@@ -10,6 +10,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from orca_recipes import trust
+from orca_recipes.contract.spelling import printable
 from orca_recipes.errors import DamagedShard, LockError
 from orca_recipes.plan.compile import compile_plan
 from orca_recipes.plan.lock_changes import LockChange, lock_changes
@@ -350,7 +351,7 @@ def _as_locked(
 
 def _refuse_differences(asked: Asked, path: Path, found: Sequence[str]) -> None:
     if found:
-        told = "\n".join(f"  {line}" for line in found)
+        told = "\n".join(f"  {printable(line)}" for line in found)
         raise LockError(
             f"{path}: the lock and what is here differ:\n{told}\n"
             f"bring back what was locked, or run `orca-recipe lock {asked.loaded.path}` to pin what is here"
@@ -361,7 +362,7 @@ def _tell_differences(asked: Asked, path: Path, found: Sequence[str], progress: 
     if asked.locked:
         _refuse_differences(asked, path, found)
     if not asked.is_variant:
-        told = "\n".join(f"  {line}" for line in found)
+        told = "\n".join(f"  {printable(line)}" for line in found)
         progress.say(f"{path}: pinned anew, because this changed:\n{told}")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orca_recipes.contract.spelling import printable
 from orca_recipes.errors import LockError
 from orca_recipes.plan.stages import Plan
 
@@ -58,5 +59,5 @@ def check_outcomes(path: Path, locked: Mapping[str, Any], made: Mapping[str, Any
         if before != after:
             found.append(f"{name}: {before or 'no such file'} is locked, {after or 'no such file'} was built")
     if found:
-        told = "\n".join(f"  {line}" for line in found)
+        told = "\n".join(f"  {printable(line)}" for line in found)
         raise LockError(f"{path}: from the same pins, something else was built than is locked:\n{told}")

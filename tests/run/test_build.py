@@ -293,6 +293,18 @@ def test_a_stale_lock_is_pinned_anew_and_the_difference_said(recipe: Path):
     made(recipe, locked=True)
 
 
+def test_a_difference_is_one_line_whatever_a_locked_files_name_holds(recipe: Path):
+    lock_recipe(asked(recipe))
+    lock = recipe.with_suffix(".lock")
+    lock.write_text(lock.read_text().replace('name = "sums.jsonl"', 'name = "sums\\n\\u001b[31mof.jsonl"'))
+    with pytest.raises(LockError) as told:
+        made(recipe, locked=True)
+    assert "  collections.sums: the file sums\\n\\x1b[31mof.jsonl is locked and gone\n" in str(told.value)
+    heard = Heard()
+    build(asked(recipe), heard)
+    assert "  collections.sums: the file sums\\n\\x1b[31mof.jsonl is locked and gone\n" in heard.said[0]
+
+
 def test_the_plan_says_what_is_cached_and_why_the_rest_runs(recipe: Path):
     def states(*overrides: str) -> dict[str, tuple[str, str]]:
         this = asked(recipe, *overrides)
