@@ -292,7 +292,8 @@ class TurnWriter:
             raise Unfit("the chat template does not print the answer's content word for word")
         if thought.strip() not in answer:
             raise Unfit(
-                "reasoning: the chat template prints none of such an answer; use another one, or name the key in ignore_keys"
+                "reasoning: the chat template prints none of such an answer; use another one, or name the key in "
+                "ignore_keys"
             )
         for call in calls_of(message):
             if not all(is_printed(text, answer) for text in leaves_of(call["function"])):
