@@ -93,6 +93,8 @@ class Strategy(Kind, ABC):
 
         said = pl.struct(role=pl.lit("assistant"), content=pl.lit(answers), trained=pl.lit(value=True))
         asked = self.ask(examples=examples).alias("messages")
+        if len(asked) != examples.height:  # polars would have one request stand for all examples
+            raise ValueError(f"{len(asked)} requests for {examples.height} examples")
         return examples.select(pl.concat_list(pl.lit(asked), said).cast(asked.dtype).alias("messages"))["messages"]
 
     def columns(self) -> Collection[str] | None:

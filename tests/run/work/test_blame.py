@@ -55,9 +55,11 @@ class Asks(Strategy):
     """Ask a single request, whatever the number of examples."""
 
     kind: Literal["asks"] = "asks"
+    gives: str = "text"
 
     def ask(self, *, examples: pl.DataFrame) -> pl.Series:
-        return pl.Series(["one"])
+        request = [{"role": "user", "content": "one", "trained": False}]
+        return pl.Series(["one"]) if self.gives == "text" else pl.Series([request])
 
     def teach(self, *, examples: pl.DataFrame, answers: pl.Series) -> pl.Series:
         return pl.Series(["one"])
@@ -124,6 +126,10 @@ ASKED = '\n[teachers.mine]\nkind = "silent"\n\n[datasets.main]\nmixture = "main"
         (SUMS + STUDENT.replace("row_tokens = 128", PACKED.format("far")), "a row with more than 128 tokens"),
         (SUMS + STUDENT.replace("row_tokens = 128", PACKED.format("gap")), "rows that do not follow each other"),
         (SUMS + STUDENT + '\n[strategies.asks]\nkind = "asks"\n[[rules]]\nstrategy = "asks"\n', 'strategy "asks"'),
+        (
+            SUMS + STUDENT + '\n[strategies.asks]\nkind = "asks"\ngives = "one"\n[[rules]]\nstrategy = "asks"\n',
+            r'strategy "asks" .* 1 requests for 9 examples',
+        ),
         (SUMS + STUDENT + ASKED, r"teacher \"silent\" of .* answers 9 examples by 1 row of answer"),
         (
             SUMS.partition("[collections")[0] + '[collections.sums]\nkind = "reads"\n' + STUDENT,
