@@ -46,7 +46,11 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_build(tmp_path_factory.mktemp("endless") / "project", FOREVER, sums=30)
 
 
-def test_the_quickstart_trained_as_its_page_says_comes_well_under_the_uniform_loss(tmp_path: Path):
+def test_the_quickstart_trained_as_its_page_says_comes_well_under_the_uniform_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     recipe = HOME / "recipes" / "quickstart"
     (tmp_path / "recipes").mkdir()
     for name in ("quickstart.toml", "quickstart"):
@@ -58,6 +62,7 @@ def test_the_quickstart_trained_as_its_page_says_comes_well_under_the_uniform_lo
     assert "time: unknown until" in plan
     told = run_command(*training, "--steps", "40", folder=tmp_path)
     assert re.match(r"40 steps at learning rate \S+ \w+; starting 2 ranks\n", told)
+    assert not [*temporary.glob("torchelastic*"), *temporary.glob("orca*")]
     assert "step 40/40  phase 1  loss" in told
     losses = [step["loss"] for step in read_steps(tmp_path / "runs" / "quickstart")]
     assert len(losses) == 40

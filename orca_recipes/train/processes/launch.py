@@ -11,11 +11,12 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from torch.distributed.elastic.multiprocessing.api import PContext, SignalException
+from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, PContext, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -61,9 +62,10 @@ def start_ranks(ranks: int, words: Sequence[str]) -> int:
     # Each rank would start a thread for every core, and all would fight for them.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
     try:
-        with _waiting_for_the_step():
+        # torchrun leaves a folder of its own behind, where none is named.
+        with tempfile.TemporaryDirectory(prefix="orca-recipe-train-") as logs, _waiting_for_the_step():
             # Ranks are no children of the terminal: where the launcher is killed, nothing else would end them.
-            elastic_launch(_config(ranks), sys.executable)(*words, "--launched-by", str(os.getpid()))
+            elastic_launch(_config(ranks, logs), sys.executable)(*words, "--launched-by", str(os.getpid()))
     except ChildFailedError as error:
         return _status(error.get_first_failure()[1])
     except SignalException:
@@ -96,8 +98,9 @@ def _waiting_for_the_step() -> Iterator[None]:
         PContext.close = close  # type: ignore[method-assign]
 
 
-def _config(ranks: int) -> LaunchConfig:
+def _config(ranks: int, logs: str) -> LaunchConfig:
     return LaunchConfig(
+        logs_specs=DefaultLogsSpecs(log_dir=logs),
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=ranks,
