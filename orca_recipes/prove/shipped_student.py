@@ -57,7 +57,8 @@ def open_shipped(
         return Untold(said)
     try:
         encoder = tokenizer.open(folder=directory / Path(TOKENIZER).parent)
-        template = (directory / TEMPLATE).read_text(encoding="utf-8")
+        # As it is: newlines are part of what the settings say of it.
+        template = (directory / TEMPLATE).read_bytes().decode("utf-8")
         inference = Inference(directory / TOKENIZER, template, encoder.vocabulary)
     except OrcaError as fault:
         return finding_of(fault, directory, TOKENIZER, TEMPLATE)

@@ -256,7 +256,8 @@ def test_a_tokenizer_that_cannot_spell_everything_is_proven_by_what_its_ids_say(
     assert any("does not give back" in told for told in report.not_checked)
 
 
-def test_the_tokenizers_own_template_is_proven(tmp_path: Path):
+@pytest.mark.parametrize("line", ["\n", "\r\n"])
+def test_the_tokenizers_own_template_is_proven(tmp_path: Path, line: str):
     folder = tmp_path / "tokenizer"
     folder.mkdir()
     shutil.copyfile(QUICKSTART_TOKENIZER, folder / "tokenizer.json")
@@ -264,7 +265,7 @@ def test_the_tokenizers_own_template_is_proven(tmp_path: Path):
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
-    settings = {"chat_template": jinja, "eos_token": "<|im_end|>"}
+    settings = {"chat_template": jinja.replace("\n", line), "eos_token": "<|im_end|>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     report = proven(built(odd_recipe(tmp_path / "odd", folder, 'kind = "from_tokenizer"')))
     assert report.findings == ()
