@@ -158,6 +158,7 @@ def bounded_environment() -> Any:
         def __init__(self, **settings: Any) -> None:
             self.work = Work()
             self._safe: dict[tuple[type, str], bool] = {}
+            # jinja marks what it is given, and a method takes no mark.
             super().__init__(finalize=pass_context(partial(self.work.made_in)), **settings)
 
         def seal(self) -> None:

@@ -211,16 +211,16 @@ def _answers(asked: pl.DataFrame, course: Course) -> pl.DataFrame:
     import polars as pl
 
     examples, requests = asked.select(list(examples_schema())), asked["request"]
-    if course.prepared is None:
-        with of_kind(course.teacher):
+    with of_kind(course.teacher):
+        if course.prepared is None:
             answers = course.teacher.answer(examples=examples, requests=requests, seed=course.seed)
-            if answers.height != examples.height or not {*answers_schema()} <= {*answers.columns}:
-                told = f"{counted(answers.height, 'row')} of {', '.join(answers.columns) or 'no column'}"
-                raise unsound(course.teacher, f"answers {counted(examples.height, 'example')} by {told}")
-    else:
-        answers = course.teacher.answer_prepared(
-            folder=course.prepared, examples=examples, requests=requests, seed=course.seed
-        )
+        else:
+            answers = course.teacher.answer_prepared(
+                folder=course.prepared, examples=examples, requests=requests, seed=course.seed
+            )
+        if answers.height != examples.height or not {*answers_schema()} <= {*answers.columns}:
+            told = f"{counted(answers.height, 'row')} of {', '.join(answers.columns) or 'no column'}"
+            raise unsound(course.teacher, f"answers {counted(examples.height, 'example')} by {told}")
     own = keeps_own_answer(asked, course.rules)
     if course.teacher.gives_own_words or not own.any():
         return answers

@@ -74,6 +74,18 @@ class Silent(Teacher):
         return pl.DataFrame({"answer": ["one"]})
 
 
+class Hoards(Silent):
+    """Look into a collection, and answer nothing either."""
+
+    kind: Literal["hoards"] = "hoards"  # type: ignore[assignment]
+
+    def collections(self) -> tuple[str, ...]:
+        return ("sums",)
+
+    def prepare(self, *, examples: Iterator[pl.DataFrame], folder: Path) -> dict[str, int]:
+        return {"rows": sum(frame.height for frame in examples)}
+
+
 class Reads(Source):
     """Read texts in place of readings."""
 
@@ -104,7 +116,7 @@ class Kinds:
 
     @hookimpl
     def orca_teachers(self) -> Offers:
-        return {"silent": f"{__name__}:Silent"}
+        return {"silent": f"{__name__}:Silent", "hoards": f"{__name__}:Hoards"}
 
     @hookimpl
     def orca_sources(self) -> Offers:
@@ -131,6 +143,7 @@ ASKED = '\n[teachers.mine]\nkind = "silent"\n\n[datasets.main]\nmixture = "main"
             r'strategy "asks" .* 1 requests for 9 examples',
         ),
         (SUMS + STUDENT + ASKED, r"teacher \"silent\" of .* answers 9 examples by 1 row of answer"),
+        (SUMS + STUDENT + ASKED.replace("silent", "hoards"), r"teacher \"hoards\" of .* 9 examples by 1 row of answer"),
         (
             SUMS.partition("[collections")[0] + '[collections.sums]\nkind = "reads"\n' + STUDENT,
             r"collections.sums: source \"reads\" of .* reads a str",
