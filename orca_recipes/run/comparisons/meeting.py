@@ -42,8 +42,13 @@ class _Bits:
 
     def have(self, numbers: np.ndarray) -> np.ndarray:
         """Return bool [numbers]."""
-        held = self._bytes[numbers >> np.uint64(3)] >> (numbers.astype(np.uint8) & np.uint8(7))
-        return np.asarray(held & np.uint8(1) != 0)
+        # Signed: numpy copies other indices once more.
+        held = self._bytes[(numbers >> np.uint64(3)).view(np.int64)]
+        bit = numbers.astype(np.uint8)
+        bit &= np.uint8(7)
+        held >>= bit
+        held &= np.uint8(1)
+        return held.view(np.bool_)
 
 
 class Known:
@@ -62,9 +67,10 @@ class Known:
 
     def holds(self, keys: np.ndarray) -> np.ndarray:
         """Return bool [keys]; most are told by their first and last bits."""
-        found = self.may_hold(keys)
+        # Last bits first: who asks has often left out what `may_hold` denies.
+        found = self._last.have(keys & _LAST)
         maybe = np.flatnonzero(found)
-        found[maybe] = self._last.have(keys[maybe] & _LAST)
+        found[maybe] = self.may_hold(keys[maybe])
         maybe = maybe[found[maybe]]
         found[maybe] = is_among(keys[maybe], self._keys)
         return found
@@ -89,9 +95,14 @@ def widely_shared(keys: np.ndarray, rows: np.ndarray, most: int) -> tuple[np.nda
 
     A row all of whose keys are such keeps them.
     """
-    order = np.lexsort((rows, keys))
-    keys_in, rows_in = keys[order], rows[order]
-    is_new = np.ones(len(keys), dtype=np.bool_)
+    # Few keys occur so often; of these alone the rows are told apart.
+    ordered = np.sort(keys)
+    often = rising(ordered[most:][ordered[most:] == ordered[: len(ordered) - most]])
+    chosen = np.flatnonzero(is_among(keys, often))
+    keys_in, rows_in = keys[chosen], rows[chosen]
+    order = np.lexsort((rows_in, keys_in))
+    keys_in, rows_in = keys_in[order], rows_in[order]
+    is_new = np.ones(len(keys_in), dtype=np.bool_)
     is_new[1:] = (keys_in[1:] != keys_in[:-1]) | (rows_in[1:] != rows_in[:-1])
     values, counts = np.unique(keys_in[is_new], return_counts=True)
     shared = values[counts > most]

@@ -19,7 +19,6 @@ from orca_recipes.contract.draws import splitmix64
 
 if TYPE_CHECKING:
     import polars as pl
-    import pyarrow as pa
 
 MayHold = Callable[[np.ndarray], np.ndarray]
 Manner = Literal["spaced", "plain"]
@@ -86,14 +85,23 @@ class Words:
             whole[first] = True
         return Words(splitmix64(made[whole]), starts)
 
+    def of(self, chosen: np.ndarray) -> Words:
+        """Select the words of some texts; all others (bool [texts]) keep none."""
+        counts = np.where(chosen, np.diff(self.starts), 0)
+        return Words(self.numbers[np.repeat(chosen, np.diff(self.starts))], np.concatenate([[0], counts.cumsum()]))
+
     def headed(self, size: int, head: int) -> Words:
         """Compute the runs as `runs` does, but with numbers as `growing` gives them, whose head is so many words."""
         found = self.runs(size)
         numbers, counts = found.numbers.copy(), np.diff(self.starts)
         whole = np.repeat(counts >= size, np.diff(found.starts))
-        for _, made in self._growing(head, size, size, None):
-            numbers[whole] = made
+        numbers[whole], _ = self.whole_runs(size, head)
         return Words(numbers, found.starts)
+
+    def whole_runs(self, size: int, head: int) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the numbers of whole runs as `growing` gives them, and, uint32, the text of each."""
+        ((owner, numbers),) = self._growing(head, size, size, None)
+        return numbers, owner
 
     def growing(
         self, least: int, most: int, may_hold: MayHold | None = None
@@ -123,12 +131,14 @@ class Words:
         at = np.flatnonzero(wanted)
         made = made[at]
         heads = made & _HEAD
-        owner = (np.searchsorted(self.starts, at, side="right") - 1).astype(np.uint32)
+        counts = np.diff(np.searchsorted(at, self.starts))
+        owner = np.repeat(np.arange(len(counts), dtype=np.uint32), counts)
         left = self.starts[1:][owner] - at
         padded = np.concatenate([self.numbers, np.zeros(most, dtype=np.uint64)])
         for size in range(head, most + 1):
             if size > head:
-                made = made * _STEP + padded[at + (size - 1)]
+                made *= _STEP
+                made += padded[at + (size - 1)]
             if size >= least:
                 is_whole = left >= size
                 numbers = heads[is_whole] | splitmix64(made[is_whole]) >> np.uint64(_HEAD_BITS)
@@ -143,13 +153,19 @@ def normal(texts: pl.Series, manner: Manner) -> pl.Series:
     is_wide = found.str.len_bytes() != found.str.len_chars()
     if not is_wide.any():
         return found
-    wide = found.filter(is_wide)
+    return found.scatter(pl.arg_where(is_wide, eager=True), _normal_wide(found.filter(is_wide), manner))
+
+
+def _normal_wide(wide: pl.Series, manner: Manner) -> pl.Series:
+    """Normalize texts of lower case that hold more than ASCII."""
+    import polars as pl
+
     if manner == "plain":
         may_change = wide.str.contains(_MAY_CHANGE)
-        found_there = wide.filter(may_change).str.normalize("NFKC").str.to_lowercase()
-        wide = wide.scatter(pl.arg_where(may_change, eager=True), found_there)
-    wide = wide.str.replace_all(_WIDE_GAPS[manner], " ")
-    return found.scatter(pl.arg_where(is_wide, eager=True), wide)
+        if may_change.any():
+            found_there = wide.filter(may_change).str.normalize("NFKC").str.to_lowercase()
+            wide = wide.scatter(pl.arg_where(may_change, eager=True), found_there)
+    return wide.str.replace_all(_WIDE_GAPS[manner], " ")
 
 
 def words_of(normalized: str, manner: Manner) -> list[str]:
@@ -159,13 +175,12 @@ def words_of(normalized: str, manner: Manner) -> list[str]:
 
 def words(texts: pl.Series, manner: Manner) -> Words:
     """Compute the words' numbers of texts, as they come or from `normal`; null is empty."""
-    array, bounds = _stored(_narrowed(texts.fill_null(""), manner) + "\n")
-    data = memoryview(array.buffers()[2] or b"")
+    data, bounds = _narrowed(texts.fill_null("") + "\n", manner)
     table = _letters(manner)
     numbers, counts, text = [np.empty(0, dtype=np.uint64)], [], 0
-    while text < len(array):
+    while text < len(texts):
         stop = int(np.searchsorted(bounds, bounds[text] + _BLOCK_BYTES, side="right")) - 1
-        stop = min(max(stop, text + 1), len(array))
+        stop = min(max(stop, text + 1), len(texts))
         block = bytes(data[bounds[text] : bounds[stop]])
         found, per_text = _block(block, bounds[text : stop + 1] - bounds[text], table)
         numbers.append(found)
@@ -174,25 +189,33 @@ def words(texts: pl.Series, manner: Manner) -> Words:
     return Words(np.concatenate(numbers), np.concatenate([[0], *counts]).cumsum())
 
 
-def _narrowed(texts: pl.Series, manner: Manner) -> pl.Series:
-    """Normalize the texts that hold more than ASCII; case and gaps of the others are seen to byte by byte."""
+def _narrowed(texts: pl.Series, manner: Manner) -> tuple[memoryview, np.ndarray]:
+    """Return texts as `_stored` does, normalized where they hold more than ASCII; case and gaps of the others are seen
+    to byte by byte."""
     import polars as pl
 
-    array, bounds = _stored(texts)
-    data = np.frombuffer(array.buffers()[2] or b"", dtype=np.uint8)[bounds[0] : bounds[-1]]
-    high = np.flatnonzero(data > 127)
+    data, bounds = _stored(texts)
+    high = np.flatnonzero(np.frombuffer(data, dtype=np.uint8)[bounds[0] : bounds[-1]] > 127)
     if not len(high):
-        return texts
-    wide = pl.Series(once(np.searchsorted(bounds - bounds[0], high, side="right") - 1))
-    return texts.scatter(wide, normal(texts.gather(wide), manner))
+        return data, bounds
+    wide = once(np.searchsorted(bounds - bounds[0], high, side="right") - 1)
+    made, ends = _stored(_normal_wide(texts.gather(pl.Series(wide)).str.to_lowercase(), manner))
+    pieces, at = list[memoryview](), bounds[0]
+    for text, start, stop in zip(wide.tolist(), ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+        pieces += [data[at : bounds[text]], made[start:stop]]
+        at = bounds[text + 1]
+    lengths = np.diff(bounds)
+    lengths[wide] = np.diff(ends)
+    return memoryview(b"".join([*pieces, data[at : bounds[-1]]])), np.concatenate([[0], lengths.cumsum()])
 
 
-def _stored(texts: pl.Series) -> tuple[pa.LargeStringArray, np.ndarray]:
-    """Texts as one buffer of bytes, with where each begins in it and the last ends."""
+def _stored(texts: pl.Series) -> tuple[memoryview, np.ndarray]:
+    """Return texts as one buffer of bytes, and where each begins in it and the last ends."""
     import pyarrow as pa
 
     array = pa.array(texts.to_arrow()).cast(pa.large_string())
-    return array, np.frombuffer(array.buffers()[1], dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+    bounds = np.frombuffer(array.buffers()[1], dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+    return memoryview(array.buffers()[2] or b""), bounds
 
 
 def _block(text: bytes, bounds: np.ndarray, table: bytes) -> tuple[np.ndarray, np.ndarray]:
