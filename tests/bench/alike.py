@@ -20,7 +20,7 @@ import polars as pl
 from orca_plugins.filters.decontaminate import Decontaminate
 from orca_plugins.filters.near_duplicates import NearDuplicates
 from orca_recipes.contract.comparison import Comparison
-from orca_recipes.run.comparisons.meeting import Known, Met, meetings, rising, widely_shared
+from orca_recipes.run.comparisons.meeting import Known, Met, meetings, rising, rising_order, widely_shared
 
 ROWS_A_PART = 4_000
 PAIRS_A_TASK = 20_000
@@ -85,7 +85,7 @@ def _parts(sketch: Callable[..., Any], texts: pl.DataFrame, first: int, rows: in
     parts = []
     for start in range(0, texts.height, rows):
         made = sketch(texts=texts[start : start + rows])
-        order = np.argsort(made.keys)
+        order = rising_order(made.keys)
         parts.append(Met(made.keys[order], made.rows[order], first + start))
     return parts
 

@@ -82,6 +82,26 @@ def rising(values: np.ndarray) -> np.ndarray:
     return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
 
 
+def rising_order(keys: np.ndarray) -> np.ndarray:
+    """Return int64 [keys]: the order that sorts keys (uint64), equal ones as they come.
+
+    The last bits of each key make room for its place and numbers are sorted, which is twice as fast as numpy's argsort;
+    the few keys that differ in those bits alone are put in order afterwards.
+    """
+    bits = np.uint64(len(keys).bit_length())
+    packed = keys >> bits << bits
+    packed |= np.arange(len(keys), dtype=np.uint64)
+    packed.sort()
+    order = (packed & ((np.uint64(1) << bits) - np.uint64(1))).view(np.int64)
+    packed >>= bits
+    found = keys[order]
+    falls = found[1:] < found[:-1]
+    if falls.any():
+        chosen = np.flatnonzero(is_among(packed, packed[1:][falls]))
+        order[chosen] = order[chosen][np.argsort(keys[order[chosen]], kind="stable")]
+    return order
+
+
 def is_among(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return bool [keys]: which stand among the known ones, which rise."""
     if not len(known):
@@ -170,7 +190,7 @@ def _in_order(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the number of each key that several rows have, int64, rising, and its rows, those of one key in order."""
     found = np.concatenate(keys)
-    by_key = np.argsort(found)
+    by_key = rising_order(found)
     found = found[by_key]
     is_new = np.ones(len(found) + 1, dtype=np.bool_)
     np.not_equal(found[1:], found[:-1], out=is_new[1:-1])

@@ -14,7 +14,7 @@ import numpy as np
 from orca_recipes.contract.comparison import Comparison
 from orca_recipes.contract.draws import splitmix64
 from orca_recipes.run.comparisons.compared_texts import CONVERSATION, EXAMPLE, compared_texts, own_systems
-from orca_recipes.run.comparisons.meeting import Known, Met, rising, widely_shared
+from orca_recipes.run.comparisons.meeting import Known, Met, rising, rising_order, widely_shared
 from orca_recipes.store.arrow_files import read_frame, write_frame
 from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
@@ -141,7 +141,7 @@ def sketch_part(task: SketchTask) -> int:
         else:
             sketch = kind.sketch_others(texts=texts) if task.pool.is_other else kind.sketch(texts=texts)
         keys, rows = sketch.keys, sketch.rows
-        order = np.argsort(keys)
+        order = rising_order(keys)
         arrays = {"keys": keys[order], "rows": rows[order].astype(np.uint32)}
         if sketch.signature is not None:
             arrays |= {"signatures": sketch.signature, "alike": _numbers(sketch.signature)}

@@ -25,6 +25,7 @@ Manner = Literal["spaced", "plain"]
 """spaced: whatever stands between white space, in lower case. plain: runs of letters and digits alone."""
 
 _BLOCK_BYTES = 1 << 17
+_WORDS_AT_ONCE = 1 << 14
 # A table of 4 MB rules out most runs before the slower search in sorted numbers.
 _TABLE_BITS = 22
 _BASE = np.uint64(0x9E3779B97F4A7C15)
@@ -72,18 +73,22 @@ class Words:
         per_text = np.where(counts >= size, counts - size + 1, (counts > 0).astype(np.int64))
         starts = np.concatenate([[0], np.cumsum(per_text)])
         padded = np.concatenate([self.numbers, np.zeros(size - 1, dtype=np.uint64)])
-        made = padded[: len(self.numbers)].copy()
-        for place in range(1, size):
-            made *= _STEP
-            made += padded[place : place + len(self.numbers)]
+        made = np.empty_like(self.numbers)
+        for start in range(0, len(made), _WORDS_AT_ONCE):
+            piece = made[start : start + _WORDS_AT_ONCE]
+            piece[:] = self.numbers[start : start + _WORDS_AT_ONCE]
+            for place in range(start + 1, start + size):
+                piece *= _STEP
+                piece += padded[place : place + len(piece)]
+            piece[:] = splitmix64(piece)
         whole = np.ones(len(made), dtype=np.bool_)
         for place in range(1, size):  # the last words of a text begin no run
             whole[(self.starts[1:] - place)[counts >= place]] = False
         for text in np.flatnonzero((counts > 0) & (counts < size)).tolist():
             first = self.starts[text]
-            made[first] = _joined(self.numbers[first : self.starts[text + 1]].tolist())
+            made[first] = splitmix64(_joined(self.numbers[first : self.starts[text + 1]].tolist()))[0]
             whole[first] = True
-        return Words(splitmix64(made[whole]), starts)
+        return Words(made[whole], starts)
 
     def of(self, chosen: np.ndarray) -> Words:
         """Select the words of some texts; all others (bool [texts]) keep none."""
@@ -319,7 +324,8 @@ def jaccard(runs: Words, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         sides = [side[start : start + _GROUP] for side in (one, other)]
         # Of each pair all runs of both: two that are equal stand one behind the other.
         found = np.concatenate([_numbered(sets, side) for side in sides])
-        found.sort()
+        # Two rising halves: a stable sort merges them.
+        found.sort(kind="stable")
         pair = found[1:][found[1:] == found[:-1]] >> _NUMBER_BITS
         shared[start : start + _GROUP] = np.bincount(pair.astype(np.int64), minlength=len(sides[0]))
     sizes = np.diff(sets.starts)
@@ -381,12 +387,12 @@ def once(values: np.ndarray) -> np.ndarray:
     return np.asarray(ordered[is_new])
 
 
-def _joined(numbers: list[int]) -> np.uint64:
-    """Hash all words of a text that is too short for a full run into one run's number, modulo 2**64."""
+def _joined(numbers: list[int]) -> np.ndarray:
+    """Join all words of a text that is too short for a full run to one number, uint64 [1], modulo 2**64."""
     made = len(numbers)
     for number in numbers:
         made = (made * int(_STEP) + number) & (1 << 64) - 1
-    return np.uint64(made)
+    return np.array([made], dtype=np.uint64)
 
 
 @lru_cache(maxsize=2)

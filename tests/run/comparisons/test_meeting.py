@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orca_recipes.run.comparisons.greedy import first_stays
-from orca_recipes.run.comparisons.meeting import Known, Met, meetings, widely_shared
+from orca_recipes.run.comparisons.meeting import Known, Met, meetings, rising_order, widely_shared
 
 
 def parts_of(keys: list[list[int]], cuts: set[int]) -> list[Met]:
@@ -65,6 +65,12 @@ def test_rows_made_of_one_row_never_meet():
         least_estimate=0,
     )
     assert found.tolist() == [[2, 0], [2, 1]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=60))
+def test_keys_that_differ_in_their_last_bits_alone_are_sorted_too(found: list[tuple[int, int]]):
+    keys = np.array([(first << 61) + last for first, last in found], dtype=np.uint64)
+    assert rising_order(keys).tolist() == np.argsort(keys, kind="stable").tolist()
 
 
 def test_a_key_of_too_many_rows_is_a_sign_of_those_alone_that_have_no_other():
