@@ -211,6 +211,8 @@ def completed_messages(messages: pl.Series) -> pl.Series:
     """Return conversations with all fields of `MESSAGES`; those that are missing are null."""
     import polars as pl
 
+    if messages.dtype == messages_type():
+        return messages
     whole = _cast(pl.col(messages.name), messages.dtype, messages_type())
     return messages.to_frame().select(whole).to_series()
 

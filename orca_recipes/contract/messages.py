@@ -103,9 +103,16 @@ def flat_messages(messages: pl.Series) -> pl.DataFrame:
     """
     import polars as pl
 
-    rows = np.repeat(np.arange(len(messages), dtype=np.uint32), messages.list.len().fill_null(0).to_numpy())
-    flat = messages.filter(messages.list.len() > 0).explode().struct.unnest()
-    return flat.insert_column(0, pl.Series("row", rows))
+    lengths = messages.list.len()
+    rows = np.repeat(np.arange(len(messages), dtype=np.uint32), lengths.fill_null(0).to_numpy())
+    # Rarely is one empty, and to filter copies all.
+    held = messages if _has_no_empty(lengths) else messages.filter(lengths > 0)
+    return held.explode().struct.unnest().insert_column(0, pl.Series("row", rows))
+
+
+def _has_no_empty(lengths: pl.Series) -> bool:
+    """Tell whether each of some conversations has a message. lengths: of theirs, null for null ones."""
+    return bool(lengths.min()) and not lengths.null_count()
 
 
 def heading(system: pl.Series) -> pl.Series:
@@ -126,13 +133,13 @@ def ends_with_answer(messages: pl.Series) -> pl.Series:
     if messages.null_count() == len(messages):
         return repeated(False, pl.Boolean, len(messages)).alias("ends_with_answer")
     lengths = messages.list.len()
-    if lengths.min() and not lengths.null_count():
-        # No conversation is empty: the roles alone are looked up, a third of the time.
-        roles = messages.explode().struct.field("role")
-        last = roles.gather(lengths.cum_sum() - 1)
-    else:
+    if not _has_no_empty(lengths):
         last = messages.list.last().struct.field("role")
-    return (last == "assistant").fill_null(value=False).alias("ends_with_answer")
+        return (last == "assistant").fill_null(value=False).alias("ends_with_answer")
+    # No conversation is empty: the roles alone are looked at, in a third of the time.
+    answers = messages.explode().struct.field("role") == "assistant"
+    flags = (answers.fill_null(value=False) if answers.null_count() else answers).to_numpy()
+    return pl.Series("ends_with_answer", flags[np.cumsum(lengths.to_numpy(), dtype=np.int64) - 1])
 
 
 def without_last_answer(messages: pl.Series) -> pl.Series:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca_plugins.sources.files.kind import Files
+from orca_plugins.sources.files.places.byte_stream import BLOCK_BYTES
 from orca_recipes.contract.kinds import Reading
 from orca_recipes.errors import SourceError
 
@@ -152,13 +153,13 @@ def test_a_record_larger_than_a_block_is_read(tmp_path: Path, name: str, end: st
 
 def test_readings_are_of_bounded_size(tmp_path: Path):
     text = "x" * 1000
-    path = written(tmp_path / "rows.jsonl", f'{{"question": "{text}"}}\n'.encode() * 30_000)
-    written(tmp_path / "rows.csv", b"question\n" + f"{text}\n".encode() * 30_000)
-    pq.write_table(pa.table({"question": [text] * 30_000}), tmp_path / "rows.parquet")
+    path = written(tmp_path / "rows.jsonl", f'{{"question": "{text}"}}\n'.encode() * 60_000)
+    written(tmp_path / "rows.csv", b"question\n" + f"{text}\n".encode() * 60_000)
+    pq.write_table(pa.table({"question": [text] * 60_000}), tmp_path / "rows.parquet")
     for path in Files(path=tmp_path).files():
         found = readings(path.path)
-        assert sum(reading.rows.height for reading in found) == 30_000
-        assert max(reading.rows["question"].str.len_bytes().sum() for reading in found) < 16 << 20
+        assert sum(reading.rows.height for reading in found) == 60_000
+        assert max(reading.rows["question"].str.len_bytes().sum() for reading in found) < 2 * BLOCK_BYTES
 
 
 @pytest.mark.parametrize("slice_bytes", [1, 7, 35, 36, 37, 1000, 3333, len(LINES) - 1, len(LINES), 1 << 30])

@@ -121,7 +121,10 @@ def _is_blank(texts: pl.Series) -> pl.Series:
 
     if texts.null_count() == len(texts):
         return repeated(None, pl.Boolean, len(texts))
-    return ~texts.str.contains(_VISIBLE)
+    # Nearly every text begins with a visible ASCII character, which comparing tells in a tenth of the pattern's time.
+    blank = ~((texts >= "!") & (texts < "\x7f"))
+    unsure = blank.arg_true()
+    return blank.scatter(unsure, ~texts.gather(unsure).str.contains(_VISIBLE)) if len(unsure) else blank
 
 
 def _any_is_blank(lists: pl.Series) -> pl.Series:

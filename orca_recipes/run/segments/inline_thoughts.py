@@ -59,12 +59,14 @@ def _begin_with(texts: pa.LargeStringArray, mark: str) -> np.ndarray:
     import pyarrow.compute as pc
 
     offsets, data = string_buffers(texts)
-    filled = np.flatnonzero(offsets[1:] > offsets[:-1])
     found = np.zeros(len(texts), dtype=bool)
-    if len(filled):
+    if len(texts) and offsets[0] < offsets[-1]:
         # A regular expression costs as much for a text as reading it does: few texts have a first byte that fits.
-        first = np.frombuffer(data, dtype=np.uint8)[offsets[filled]]
-        near = filled[np.isin(first, np.frombuffer(_BLANK + mark.encode()[:1], dtype=np.uint8))]
+        fits = np.zeros(256, dtype=bool)
+        fits[list(_BLANK + mark.encode()[:1])] = True
+        # An empty text has the first byte of the next one, or the last of all: the expression tells.
+        first = np.frombuffer(data, dtype=np.uint8)[np.minimum(offsets[:-1], offsets[-1] - 1)]
+        near = np.flatnonzero(fits[first])
         found[near] = _flags(pc.match_substring_regex(texts.take(indices(near)), rf"^\s*{re.escape(mark)}"))
     return found
 

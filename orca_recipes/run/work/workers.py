@@ -24,10 +24,10 @@ from orca_recipes.store.arrow_files import keep_pandas_out
 if TYPE_CHECKING:
     from orca_recipes.recipe.model import Recipe
 
-SLICE_BYTES = 8 << 20
+SLICE_BYTES = 16 << 20
 """Input of one unit of reading, about."""
 
-TASKS_WORTH_WORKERS = 8
+TASKS_WORTH_WORKERS = 4
 """Fewer tasks than this are done in the main process: starting a worker takes as long as they do."""
 
 

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orca_plugins.sources.files.kind import Files
 from orca_plugins.sources.flan.kind import Flan
@@ -16,6 +18,7 @@ from orca_recipes.errors import SourceError
 from orca_recipes.progress import Progress
 from orca_recipes.run.build import build
 from orca_recipes.run.examples.read_part import ReadTask, read_part
+from orca_recipes.run.examples.unfit_rows import _is_blank
 from orca_recipes.shards.reader import Shard
 from orca_recipes.shards.show.show_lines import example_lines
 from orca_recipes.shards.show.spans import SpanDecoder
@@ -42,6 +45,16 @@ def outcome(folder: Path, source: Source) -> tuple[list[int], list[tuple[int, st
 def of_files(folder: Path, rows: list[dict[str, Any]], **options: Any) -> tuple[list[int], list[tuple[int, str]]]:
     write_rows(folder / "rows.jsonl", rows)
     return outcome(folder, Files(path=folder / "rows.jsonl", **options))
+
+
+EDGES = st.text(alphabet=" \t\n\v\f\r\x1b\x1c\x1f\x20!~\x7f\x80\x85\xa0é\u2003\u200b\u3000a", max_size=4)
+
+
+@given(texts=st.lists(st.none() | EDGES | st.text(max_size=4), min_size=1))
+def test_a_blank_text_is_one_that_strip_leaves_nothing_of(texts: list[str | None]):
+    found = _is_blank(pl.Series(texts, dtype=pl.String)).to_list()
+
+    assert found == [None if text is None else not text.strip() for text in texts]
 
 
 @pytest.mark.parametrize("blank", BLANKS, ids=ascii)

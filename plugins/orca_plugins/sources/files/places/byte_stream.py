@@ -15,7 +15,7 @@ from orca_plugins.sources.files.places.joined_streams import opened as opened_jo
 from orca_recipes.contract.kinds import Slice, SourceFile
 from orca_recipes.errors import SourceError
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 16 << 20
 """Bytes read at a time, and so about the text of one Reading."""
 
 HEAD_BYTES = 1 << 20
