@@ -81,6 +81,7 @@ class Catalogue:
             name = getattr(plugin, "__name__", type(plugin).__name__)
             self._register(plugin, distribution=name, version="", entry_point=name)
         self._check_pending()
+        self._kinds: dict[tuple[str, str], type[Kind]] = {}
         self._offers = {piece.hook: tuple(sorted(self._ask(piece.hook), key=_order)) for piece in PIECES}
 
     @property
@@ -115,13 +116,15 @@ class Catalogue:
         return found[0]
 
     def kind(self, hook: str, name: str) -> type[Kind]:
-        """Import the class of a kind.
+        """Import the class of a kind, once for all tables of a recipe that choose it.
 
         Raises: PluginError where no plugin offers it, two do, its class cannot be imported or is not what the hook
             asks for; a package that an extra installs is named with that extra.
         """
-        offer = self.offer(hook, name)
-        return _checked(_imported(offer), offer)
+        if (hook, name) not in self._kinds:
+            offer = self.offer(hook, name)
+            self._kinds[hook, name] = _checked(_imported(offer), offer)
+        return self._kinds[hook, name]
 
     def no_such_kind(self, hook: str, name: str, *, tables: Iterable[str] = ()) -> str:
         """Word the error for an unknown kind, with the nearest known name (a recipe's own `tables` count too).

@@ -5,6 +5,7 @@ joins them. What a stage does not depend on is not in its fingerprint: paths, en
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -150,7 +151,9 @@ def add_answers(
 def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tuple[str, str]) -> None:
     dataset = recipe.datasets[name]
     early = (add_comparison_of_questions(plan, recipe, name),) if compares_questions(recipe, name) else ()
-    converse = partial(_converse, plan, recipe, name, student, early)
+    courses: dict[tuple[Any, ...], _Course] = {}
+    converse = partial(_converse, plan, recipe, name, student, early, courses)
+    tokenized = {**_training(dataset), **_fitting(recipe)}
     collections = taken_collections(recipe, name)
     compare = add_comparison(plan, recipe, name, tuple(map(converse, collections))) if dataset.comparisons else None
     tokens = []
@@ -167,7 +170,7 @@ def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tupl
                 "tokenize",
                 subject,
                 kind="",
-                decisive={**_training(dataset), **_fitting(recipe)},
+                decisive=tokenized,
                 inputs=(conversations, *student),
             )
         )
@@ -189,31 +192,66 @@ def _compile_dataset(plan: PlanBuilder, recipe: Recipe, name: str, student: tupl
     )
 
 
+@dataclass(frozen=True)
+class _Course:
+    """What makes a dataset's conversations of a collection; most of thousands of collections share one.
+
+    kind, decisive, kinds: of the stage. counts_with: the stage whose tokenizer counts questions, if a rule asks for
+    that.
+    """
+
+    kind: str
+    decisive: Mapping[str, Any]
+    kinds: tuple[Kind, ...]
+    counts_with: tuple[str, ...]
+
+
+def _course(recipe: Recipe, name: str, student: tuple[str, str], collection: str) -> _Course:
+    dataset = recipe.datasets[name]
+    return _Course(
+        _converse_kinds(recipe, dataset, collection),
+        {
+            **_converse_decisive(recipe, name, collection),
+            **({"compared": "what rows ask"} if dataset.comparisons else {}),
+        },
+        _conversing(recipe, dataset, collection),
+        _counts_with(recipe, collection, student),
+    )
+
+
 def _converse(
-    plan: PlanBuilder, recipe: Recipe, name: str, student: tuple[str, str], early: tuple[str, ...], collection: str
+    plan: PlanBuilder,
+    recipe: Recipe,
+    name: str,
+    student: tuple[str, str],
+    early: tuple[str, ...],
+    courses: dict[tuple[Any, ...], _Course],
+    collection: str,
 ) -> str:
     """Add the stage of a collection's conversations, after the stages that buy its answers, if any.
 
     Args:
         early: the stage that compares questions, where one does.
+        courses: those of collections before, by what tells collections apart.
     """
     dataset = recipe.datasets[name]
     mix = f"mix {dataset.mixture}/{collection}"
     told: tuple[str, ...] = (questions_stage(plan, collection),) if is_kept_apart(recipe, name) else ()
     told += (f"prepare {dataset.teacher}",) if dataset.teacher in prepared_teachers(recipe) else ()
-    inputs = (f"read {collection}", mix, *told, *_counts_with(recipe, collection, student))
+    key = (recipe.collections[collection].trains_history(), *map(id, matching_rules(recipe, collection)))
+    if key not in courses:
+        courses[key] = _course(recipe, name, student, collection)
+    course = courses[key]
+    inputs = (f"read {collection}", mix, *told, *course.counts_with)
     if collects(recipe, name):
         inputs = add_answers(plan, recipe, name, collection, (*inputs, *early))
     return plan.add(
         "converse",
         f"{name}/{collection}",
-        kind=_converse_kinds(recipe, dataset, collection),
-        decisive={
-            **_converse_decisive(recipe, name, collection),
-            **({"compared": "what rows ask"} if dataset.comparisons else {}),
-        },
+        kind=course.kind,
+        decisive=course.decisive,
         inputs=inputs,
-        kinds=_conversing(recipe, dataset, collection),
+        kinds=course.kinds,
     )
 
 

@@ -27,7 +27,12 @@ def canonical_json(value: Any) -> str:
 
 def digest_of(value: Any) -> str:
     """Return BLAKE2b-256 of the canonical JSON, as 64 hexadecimal digits."""
-    return hashlib.blake2b(canonical_json(value).encode(), digest_size=32).hexdigest()
+    return digest_of_text(canonical_json(value))
+
+
+def digest_of_text(text: str) -> str:
+    """Return `digest_of` the value whose canonical JSON a text is."""
+    return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
 
 
 def _refuse_what_varies(value: Any) -> None:

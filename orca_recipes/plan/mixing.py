@@ -149,7 +149,7 @@ def context_columns(recipe: Recipe) -> tuple[str, ...] | None:
 
 def questions_stage(plan: PlanBuilder, collection: str) -> str:
     """Add the stage that keeps the digest of every question of a collection, once; return its name."""
-    return plan.once("questions", collection, decisive=dict, inputs=(f"read {collection}",))
+    return plan.once("questions", collection, decisive={}, inputs=(f"read {collection}",))
 
 
 class _Stages:
@@ -302,6 +302,7 @@ class _Stages:
             self._contexts.append(self._plan.once("contexts", found, decisive=self._of_contexts, inputs=inputs))
         return self._contexts.stretch(place + 1)
 
+    @cached_property
     def _of_contexts(self) -> dict[str, Any]:
         columns = context_columns(self._recipe)
         return {"columns": None if columns is None else list(columns)}

@@ -38,6 +38,8 @@ def class_name(kind: type[Kind]) -> str:
 
 def plugins_of(kinds: Iterable[Kind], plugins: Mapping[str, PluginPin]) -> dict[str, Any]:
     """Select the plugins of these kinds, each with the facts that decide its output, as JSON values."""
+    if not plugins:
+        return {}
     wanted = {(kind_key(kind), class_name(type(kind))) for kind in kinds}
     found = {}
     for name, pin in plugins.items():

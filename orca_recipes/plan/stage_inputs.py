@@ -7,7 +7,7 @@ more than `LISTED` inputs holds lines of names that it shares with others, and i
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from orca_recipes.plan.fingerprint import digest_of
+from orca_recipes.plan.fingerprint import digest_of_text
 
 LISTED = 1000
 """Up to so many inputs a fingerprint is made of each one's: those of stores and locks that exist stay as they are."""
@@ -41,7 +41,8 @@ class Line:
 
     def append(self, name: str) -> None:
         self._names.append(name)
-        self._digests.append(digest_of([self._digests[-1], self._fingerprints[name]]))
+        # As canonical JSON: digits alone, in which it escapes nothing.
+        self._digests.append(digest_of_text(f'["{self._digests[-1]}","{self._fingerprints[name]}"]'))
 
     def stretch(self, count: int | None = None) -> Stretch:
         """Return the first stages of the line; count: how many, None for all that are there."""
@@ -83,6 +84,6 @@ def each_once(parts: Sequence[str | Stretch]) -> list[str]:
             found[part] = None
         else:
             line = id(part.line)
-            found |= dict.fromkeys(part.line[place] for place in range(seen.get(line, 0), part.count))
+            found |= dict.fromkeys(part.line[seen.get(line, 0) : part.count])
             seen[line] = max(seen.get(line, 0), part.count)
     return list(found)

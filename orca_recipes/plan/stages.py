@@ -1,12 +1,12 @@
 """The plan: stages in an order they can run in, each with a fingerprint of its output."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from orca_recipes.contract.kinds import Kind
-from orca_recipes.plan.fingerprint import digest_of
+from orca_recipes.plan.fingerprint import canonical_json, digest_of_text
 from orca_recipes.plan.plugins import PluginPin, plugins_of
 from orca_recipes.plan.stage_inputs import Line, ManyInputs, told_by
 
@@ -82,6 +82,7 @@ class PlanBuilder:
         self._stages: dict[str, Stage] = {}
         self._fingerprints: dict[str, str] = {}
         self._plugins = plugins or {}
+        self._written: dict[str, tuple[Mapping[str, Any], str]] = {}
 
     def add(
         self,
@@ -96,27 +97,33 @@ class PlanBuilder:
         """Add a stage and return its name.
 
         Args:
+            decisive: one object for the stages of a verb that it decides alike is written out once for all of them.
             kinds: what does the work; the plugins of strangers that offer some of them decide it too.
         """
         plugins = plugins_of(kinds, self._plugins)
         decisive = {**decisive, "plugins": plugins} if plugins else decisive
-        identity = {
-            "verb": verb,
-            "verb_revision": REVISIONS[verb],
-            "decisive": decisive,
-            "inputs": told_by(inputs, self._fingerprints),
-        }
-        stage = Stage(verb, subject, kind, decisive, inputs, digest_of(identity))
+        stage = Stage(verb, subject, kind, decisive, inputs, self._fingerprint(verb, decisive, inputs))
         self._stages[stage.name] = stage
         self._fingerprints[stage.name] = stage.fingerprint
         return stage.name
 
-    def once(
-        self, verb: str, subject: str, *, decisive: Callable[[], Mapping[str, Any]], inputs: tuple[str, ...]
-    ) -> str:
-        """Return the name of a stage that many ask for, and add it for the first; decisive: gives what decides it."""
+    def _fingerprint(self, verb: str, decisive: Mapping[str, Any], inputs: tuple[str, ...] | ManyInputs) -> str:
+        """Digest the canonical JSON of {decisive, inputs, verb, verb_revision}."""
+        known, text = self._written.get(verb, (None, ""))
+        if known is not decisive:
+            text = canonical_json(decisive)
+            self._written[verb] = decisive, text
+        # Digits and words of ours, in which JSON escapes nothing.
+        told = '","'.join(told_by(inputs, self._fingerprints))
+        told = f'"{told}"' if told else ""
+        return digest_of_text(
+            f'{{"decisive":{text},"inputs":[{told}],"verb":"{verb}","verb_revision":{REVISIONS[verb]}}}'
+        )
+
+    def once(self, verb: str, subject: str, *, decisive: Mapping[str, Any], inputs: tuple[str, ...]) -> str:
+        """Return the name of a stage that many ask for, and add it for the first."""
         name = f"{verb} {subject}"
-        return name if name in self._stages else self.add(verb, subject, kind="", decisive=decisive(), inputs=inputs)
+        return name if name in self._stages else self.add(verb, subject, kind="", decisive=decisive, inputs=inputs)
 
     def line(self, names: Iterable[str] = ()) -> Line:
         """Begin a line of stages, which others take in up to a place; names: of those that are there."""

@@ -6,7 +6,7 @@ what is asked is made. So a rule that refuses every row is seen in a plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -58,11 +58,12 @@ class Trial:
 
 def trials(bench: Bench) -> tuple[Trial, ...]:
     """Try the collections that were read and drawn, and have no conversations yet."""
+    finished = bench.store.finished(bench.plan)
     return tuple(
         found
         for dataset in bench.recipe.datasets
         for collection in taken_collections(bench.recipe, dataset)
-        if (found := _trial(bench, dataset, collection)) is not None
+        if (found := _trial(bench, finished, dataset, collection)) is not None
     )
 
 
@@ -75,10 +76,8 @@ def _first(reasons: Mapping[str, int]) -> str:
     return "; ".join(f"{number:,} {reason}" for reason, number in list(reasons.items())[:_REASONS_SHOWN])
 
 
-def _trial(bench: Bench, dataset: str, collection: str) -> Trial | None:
-    if not _is_drawn(bench, dataset, collection):
-        return None
-    if bench.folder(f"converse {dataset}/{collection}").finished:
+def _trial(bench: Bench, finished: Collection[str], dataset: str, collection: str) -> Trial | None:
+    if f"converse {dataset}/{collection}" in finished or not _is_drawn(bench, finished, dataset, collection):
         return None
     course = course_of(bench, dataset, collection)
     if any(rule.strategy.shots()[1] for rule in course.rules):
@@ -104,15 +103,19 @@ def _trial(bench: Bench, dataset: str, collection: str) -> Trial | None:
     return Trial(dataset, collection, tried, rejected, most_first, untrained) if tried else None
 
 
-def first_conversations(bench: Bench, dataset: str, collection: str) -> pl.DataFrame | None:
+def first_conversations(bench: Bench, finished: Collection[str], dataset: str, collection: str) -> pl.DataFrame | None:
     """Return the conversations of the first rows a dataset takes of a collection, after its filters; None where rows
-    were not read yet, or answers are missing."""
+    were not read yet, or answers are missing.
+
+    Args:
+        finished: the names of the stages that the store holds.
+    """
     import polars as pl
 
-    converse = bench.folder(f"converse {dataset}/{collection}")
-    if converse.finished:
-        return _stored(converse)
-    if collects(bench.recipe, dataset) or not _is_drawn(bench, dataset, collection):
+    converse = f"converse {dataset}/{collection}"
+    if converse in finished:
+        return _stored(bench.folder(converse))
+    if collects(bench.recipe, dataset) or not _is_drawn(bench, finished, dataset, collection):
         return None
     course = course_of(bench, dataset, collection)
     if any(rule.strategy.shots()[1] for rule in course.rules):
@@ -141,12 +144,12 @@ def _stored(converse: StageFolder) -> pl.DataFrame:
     return pl.concat(found)
 
 
-def _is_drawn(bench: Bench, dataset: str, collection: str) -> bool:
+def _is_drawn(bench: Bench, finished: Collection[str], dataset: str, collection: str) -> bool:
     """Tell whether the rows of a collection were read and drawn, and its teacher is prepared."""
     teacher = bench.recipe.datasets[dataset].teacher
     needed = [f"read {collection}", f"mix {bench.recipe.datasets[dataset].mixture}/{collection}"]
     needed += [f"prepare {teacher}"] if teacher in prepared_teachers(bench.recipe) else []
-    return all(bench.folder(stage).finished for stage in needed)
+    return all(stage in finished for stage in needed)
 
 
 def _tasks(bench: Bench, dataset: str, collection: str, course: Course) -> Iterator[ConverseTask]:

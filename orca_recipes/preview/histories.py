@@ -54,7 +54,8 @@ def histories(bench: Bench) -> tuple[HistoryView, ...]:
     if bench.student.markup.rendering is None or "history" not in type(bench.recipe.template).model_fields:
         return ()
     places = [(name, found) for name in bench.recipe.datasets for found in taken_collections(bench.recipe, name)]
-    frames = {place: first_conversations(bench, *place) for place in places}
+    finished = bench.store.finished(bench.plan)
+    frames = {place: first_conversations(bench, finished, *place) for place in places}
     held = {place: frame for place, frame in frames.items() if frame is not None and frame.height}
     if not held:
         return ()

@@ -113,7 +113,7 @@ def preview(
             StageView(stage.name, stage.kind, stage.fingerprint, "cached" if here else "will run", reason, again)
         )
     known = {
-        name: _scanned(store, prepared, name) if f"read {name}" in finished else _declared(recipe, name)
+        name: _scanned(store, prepared, name) if f"read {name}" in finished else _declared(prepared.recipe, name)
         for name in used_collections(recipe)
     }
 

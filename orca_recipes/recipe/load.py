@@ -99,11 +99,11 @@ class LoadedRecipe:
         faults; return any other sentence unchanged."""
         head, colon, said = sentence.partition(": ")
         steps = head.split(".")
-        known = {".".join(map(str, path)): path for path in self.layers.origins}
+        known = {".".join(map(str, path)): path for path in (*self.layers.origins, *self.layers.fillings)}
         found = next((known[way] for end in range(len(steps), 0, -1) if (way := ".".join(steps[:end])) in known), None)
         if not colon or found is None:
             return sentence
-        origin = self.layers.origins[found]
+        origin = self.layers.origin(found)
         return str(Fault(origin.file, origin.line, head, said))
 
 
@@ -129,15 +129,13 @@ def load_recipe(
     path = Path(path)
     is_file = table is None and path.is_file()
     base = Path.cwd() if table is None and not is_file else path.parent
-    own = Layers(copy.deepcopy(dict(table)), {}) if table is not None else read_recipe_file(path)
+    own = Layers(copy.deepcopy(dict(table))) if table is not None else read_recipe_file(path)
     layers, extends = extended(own, path, base, catalogue)
     joined = copy.deepcopy(layers.table) if extends else {}
     faults = _lay_over(layers, path, profile, overrides)
     if found := list(unmet(layers.table.get("requires", {}))):
         raise RecipeError(_in_order(_faults(found, layers, path), path))
-    resolved = copy.deepcopy(layers.table)
-    full, named = filled_in(layers.table, catalogue)
-    layers.origins |= {made: layers.origin(by) for made, by in named.items()}
+    full, layers.fillings = filled_in(layers.table, catalogue)
     recipe: Recipe | None = None
     chosen: Chosen = {}
     context = {"base": base, "catalogue": catalogue, "chosen": chosen}
@@ -156,7 +154,7 @@ def load_recipe(
         )
     if faults or recipe is None:
         raise RecipeError(_in_order(faults, path))
-    return LoadedRecipe(recipe, resolved, path, profile, tuple(overrides), layers, chosen, is_file, extends, joined)
+    return LoadedRecipe(recipe, layers.table, path, profile, tuple(overrides), layers, chosen, is_file, extends, joined)
 
 
 def _is_of_engine(assignment: str) -> bool:
@@ -182,7 +180,7 @@ def _lay_over(layers: Layers, path: Path, profile: str | None, overrides: Sequen
         faults += _faults(
             [((KEY,), "is read before a profile and --set; write it at the top of the recipe")], layers, path
         )
-    return faults + _faults(unfit_values(table), layers, path)
+    return faults + (_faults(unfit_values(table), layers, path) if profile is not None or overrides else [])
 
 
 def _profile_faults(profiles: Any, chosen: str | None) -> Iterator[tuple[toml_lines.Path, str]]:

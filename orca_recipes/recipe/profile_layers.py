@@ -1,14 +1,17 @@
 """A recipe's layers laid over each other: what it extends, the file, one profile, each `--set`.
 
 Every value keeps the origin that it was last written at, so that a fault points to the line of the profile or to the
-`--set` that caused it, not to the line that was overridden.
+`--set` that caused it, not to the line that was overridden. The lines of a file are looked for when first asked for: a
+sound recipe of thousands of collections needs none.
 """
 
 import copy
 import datetime
 import math
 import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from orca_recipes.contract.spelling import quoted
@@ -37,16 +40,30 @@ class UnfitOverride(Exception):
 
 @dataclass
 class Layers:
-    """The merged tables and where each value of them was written."""
+    """The merged tables and where each value of them was written.
+
+    find_origins: gives the origin of each value as the table was read. fillings: paths that were filled in, each with
+    the path that asked for it.
+    """
 
     table: dict[str, Any]
-    origins: dict[Path, Origin] = field(default_factory=dict)
+    find_origins: Callable[[], dict[Path, Origin]] = field(default=dict, compare=False, repr=False)
+    fillings: Mapping[Path, Path] = field(default_factory=dict)
+
+    @cached_property
+    def origins(self) -> dict[Path, Origin]:
+        """Return the origin of each value, to be kept up to date by whoever lays something over the table."""
+        return self.find_origins()
 
     def origin(self, path: Path) -> Origin:
         """Find the origin of a path; if the path itself was not written, that of the nearest table around it."""
-        return next(
-            (self.origins[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.origins), _NOWHERE
-        )
+        for end in range(len(path), 0, -1):
+            spot = path[:end]
+            if spot in self.fillings:
+                return self.origin(self.fillings[spot])
+            if spot in self.origins:
+                return self.origins[spot]
+        return _NOWHERE
 
     def lay(self, over: "Layers") -> None:
         """Merge another recipe's tables deep into these. Tables join, everything else (arrays too) is replaced."""
@@ -58,6 +75,8 @@ class Layers:
         Tables join, everything else (arrays too) is replaced.
         """
         profile = self.table.pop("profiles", {}).get(name, {})
+        if not profile:
+            return
         places = {path[2:]: origin for path, origin in self.origins.items() if path[:2] == ("profiles", name)}
         self._lay(profile, places)
 

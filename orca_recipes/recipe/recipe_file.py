@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,11 @@ def read_recipe_file(path: Path) -> Layers:
     """Read a file. Raises: RecipeError where it cannot be read, or is not TOML."""
     text = _text(path)
     table = _parsed(text, path)
-    return Layers(table, {spot: Origin(str(path), line) for spot, line in toml_lines.key_lines(text).items()})
+    return Layers(table, partial(_origins, text, str(path)))
+
+
+def _origins(text: str, file: str) -> dict[toml_lines.Path, Origin]:
+    return {spot: Origin(file, line) for spot, line in toml_lines.key_lines(text).items()}
 
 
 def _text(path: Path) -> str:

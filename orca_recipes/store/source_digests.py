@@ -8,6 +8,7 @@ fingerprint of that content, or not at all.
 import errno
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -28,6 +29,8 @@ _TABLE = "create table if not exists digests (path text primary key, stamp text 
 _SETTLED_NS = 2_000_000_000
 """How long ago a file must have changed for its digest to be remembered: within one tick of the file system's clock it
 can change again and be told the same."""
+_READ_WHOLE_BYTES = 16 << 20
+"""A memory up to this size is read at once: a question for each of thousands of files is most of what pinning costs."""
 _KEPT_SECONDS = 1.0
 """How long digests wait to be written: a build that is killed takes no more than those of a second with it."""
 _REFUSALS = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
@@ -99,6 +102,7 @@ class Pinning:
         self._path, self._digest, self._purpose, self._rehash = path, digest, purpose, rehash
         self._held: sqlite3.Connection | None = None
         self._folders: dict[str, str] = {}
+        self._whole: dict[str, tuple[str, str]] | None = None
         self._found: list[tuple[str, str, str]] = []
         self._kept_at = time.monotonic()
 
@@ -121,10 +125,12 @@ class Pinning:
 
     def _pin(self, file: SourceFile) -> Pinned:
         with _readable(file.path):
-            status = file.path.stat()
-            key = f"{self._purpose}{self._real(file.path)}"
+            status = os.lstat(file.path)
+            is_link = stat.S_ISLNK(status.st_mode)
+            status = os.stat(file.path) if is_link else status
+            key = f"{self._purpose}{os.path.realpath(file.path) if is_link else self._real(file.path)}"
         size, stamp = status.st_size, _stamp(status)
-        known = None if self._rehash else self._ask(lambda memory: _known(memory, key, stamp))
+        known = None if self._rehash else self._known(key, stamp)
         if known is not None:
             return Pinned(file, FilePin(file.name, size, known), stamp)
         with _readable(file.path):
@@ -132,14 +138,25 @@ class Pinning:
         found.check()
         if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS:
             self._found.append((key, stamp, found.pin.digest))
+            if self._whole is not None:
+                self._whole[key] = stamp, found.pin.digest
             if time.monotonic() - self._kept_at > _KEPT_SECONDS:
                 self._keep()
         return found
 
+    def _known(self, key: str, stamp: str) -> str | None:
+        """Return the digest that is remembered of a file in this state."""
+        if self._held is None:
+            self._ask(lambda memory: None)
+        if self._whole is None:
+            return self._ask(lambda memory: _known(memory, key, stamp))
+        then, digest = self._whole.get(key, ("", ""))
+        return digest if then == stamp else None
+
     def _real(self, path: Path) -> str:
-        """Return the path without links; that of a folder is found once for all of its files."""
+        """Return the path of what is no link without links; that of a folder is found once for all of its files."""
         folder, name = os.path.split(path)
-        if name in ("", "..") or path.is_symlink():
+        if name in ("", ".."):
             return os.path.realpath(path)
         if folder not in self._folders:
             self._folders[folder] = os.path.realpath(folder)
@@ -177,7 +194,15 @@ class Pinning:
                 self._held = _copied(self._path)
             with self._held:
                 self._held.execute(_TABLE)
+            self._whole = self._read_whole(self._held)
         return self._held
+
+    def _read_whole(self, memory: sqlite3.Connection) -> dict[str, tuple[str, str]] | None:
+        with suppress(OSError):
+            if self._path.stat().st_size <= _READ_WHOLE_BYTES:
+                rows = memory.execute("select path, stamp, digest from digests")
+                return {path: (then, digest) for path, then, digest in rows}
+        return None
 
     def _close(self) -> None:
         if self._held is not None:

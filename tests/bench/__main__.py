@@ -6,6 +6,7 @@ python -m tests.bench exports     every form of export, beside datasets' map
 python -m tests.bench pack        packing alone
 python -m tests.bench mixing BUILD   how tasks are mixed within the rows of a build
 python -m tests.bench draw        drawing mixtures alone
+python -m tests.bench plans       `plan` of recipes with thousands of collections, rules or files
 python -m tests.bench scale       clusters: a model of many nodes, by costs that are measured here
 python -m tests.bench large       millions of examples, and how the cost grows
 python -m tests.bench traces      answers made durable, and a long queue of questions
@@ -25,6 +26,7 @@ from tests.bench.exports import exports
 from tests.bench.large import large
 from tests.bench.mixing import mixing
 from tests.bench.pack import pack
+from tests.bench.plans import plans
 from tests.bench.planted import plant
 from tests.bench.scale import scale
 from tests.bench.traces import traces
@@ -41,6 +43,7 @@ bench.add_command(collect)
 bench.add_command(compile)
 bench.add_command(mixing)
 bench.add_command(pack)
+bench.add_command(plans)
 bench.add_command(scale)
 bench.add_command(draw)
 bench.add_command(exports)

@@ -16,6 +16,7 @@ from orca_recipes.progress import Progress
 from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build
 from orca_recipes.shards.digests import file_digest
+from orca_recipes.store import source_digests
 from orca_recipes.store.source_digests import FileDigests, _stamp
 from orca_recipes.store.store import Store
 
@@ -266,3 +267,29 @@ def test_a_damaged_memory_is_begun_anew(tmp_path: Path):
     (tmp_path / "digests.sqlite").write_bytes(b"no database, but long enough to be looked at as one" * 40)
     file = old(tmp_path / "rows.jsonl")
     assert FileDigests(tmp_path / "digests.sqlite").pin([file])[0].digest == file_digest(file.path)
+
+
+@pytest.mark.parametrize("most_bytes", [0, 1 << 20])
+def test_a_memory_of_any_size_remembers_what_did_not_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_bytes: int
+):
+    monkeypatch.setattr(source_digests, "_READ_WHOLE_BYTES", most_bytes)
+    monkeypatch.setattr(source_digests, "_SETTLED_NS", 0)
+    taken: list[str] = []
+
+    def digest(path: Path) -> str:
+        taken.append(path.name)
+        return file_digest(path)
+
+    files = [tmp_path / name for name in ("one", "two", "three")]
+    for file in files:
+        file.write_text(file.name)
+    (tmp_path / "link").symlink_to("one")
+    asked = [SourceFile(path.name, path) for path in (*files, tmp_path / "link")]
+    first = FileDigests(tmp_path / "digests.sqlite", digest=digest).pin(asked)
+    files[1].write_text("other")
+    second = FileDigests(tmp_path / "digests.sqlite", digest=digest).pin(asked)
+    assert taken[-1] == "two"
+    assert len(taken) == (4 if most_bytes else 5)  # a link is the file that it leads to, once that is known
+    assert [pin.digest for pin in second] == [file_digest(found.path) for found in asked]
+    assert (first[0], first[2], first[3]) == (second[0], second[2], second[3])

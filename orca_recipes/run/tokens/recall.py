@@ -69,8 +69,9 @@ def student_of(plan: Plan, stage: Stage) -> str:
 
 def earlier_stages(store: Store, plan: Plan, stage: Stage) -> list[StageFolder]:
     """List the other finished stages that tokenized the same collection for the same student, the newest first."""
-    student = student_of(plan, stage)
-    return [folder for folder in store.earlier(stage) if _student_of(folder) == student]
+    earlier = store.earlier(stage)
+    student = student_of(plan, stage) if earlier else ""
+    return [folder for folder in earlier if _student_of(folder) == student]
 
 
 def known_parts(

@@ -1,5 +1,6 @@
 """Formats and compressions of files, by their names."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -33,8 +34,8 @@ _TARS: dict[str, Compression | None] = {
 
 def format_of(name: str) -> Format | None:
     """Return the format in a file's name, under its .gz, .zst, .xz or .bz2; None if unknown."""
-    path = Path(name.lower())
-    return FORMATS.get(Path(path.stem).suffix if path.suffix in _COMPRESSIONS else path.suffix)
+    stem, ending = os.path.splitext(name.lower().rstrip("/"))
+    return FORMATS.get(os.path.splitext(stem)[1] if ending in _COMPRESSIONS else ending)
 
 
 def compression_of(name: str) -> Compression | None:

@@ -36,7 +36,7 @@ def find_files(
     base, pattern = _literal_part(path)
     if is_archive(base.name) and base.is_file():
         return _members(base, base.name, pattern, format)
-    if not pattern and base.is_dir():
+    if not pattern and os.path.isdir(base):
         found = files_of(base, config=config, split=split, matching=_matches)
         if found is None and (config is not None or split):
             raise SourceError(f"{shown_path(base)}: this folder tells no splits apart; leave out split")
@@ -178,7 +178,7 @@ def _checked(base: Path, name: str, format: Format | None) -> SourceFile:
     if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
         raise SourceError(f"{shown_path(path)}: the file's name is not UTF-8; rename it")
     try:
-        kind = _kind_within(base, path)
+        kind = _kind_within(base, name, path)
     # A link that leads back to itself is a RuntimeError until Python 3.12, an OSError from 3.13 on.
     except (OSError, RuntimeError) as error:
         raise SourceError(f"{shown_path(path)}: this leads to no file that can be read") from error
@@ -194,9 +194,9 @@ def _checked(base: Path, name: str, format: Format | None) -> SourceFile:
     return SourceFile(name=name, path=path)
 
 
-def _kind_within(base: Path, path: Path) -> int:
+def _kind_within(base: Path, name: str, path: Path) -> int:
     """Return what the system calls a path's kind. Raises: SourceError where links lead out of base; OSError."""
-    if path.parent == base:
+    if "/" not in name:
         kind = os.lstat(path).st_mode
         if not stat.S_ISLNK(kind):
             return kind  # of thousands of files, most are no links
