@@ -37,6 +37,7 @@ from orca_recipes.cli.teachers import ask_command, collect, traces
 from orca_recipes.cli.train import sample, train
 from orca_recipes.cli.trusted_hosts import trust
 from orca_recipes.errors import OrcaError
+from orca_recipes.store.disk_faults import KEPT
 
 _COMMANDS = {
     "From data to a build": {
@@ -83,6 +84,8 @@ _COMMANDS = {
 }
 """The lines of `orca-recipe --help`, in the order in which a newcomer needs them."""
 _OBJECTS_A_COLLECTION = 200_000
+_IN_STEPS = frozenset({"build", "plan", "lock", "collect", "rebuild", "train"})
+"""Commands that go on, when they are given again, from the steps that were finished."""
 _MOST_CHARS = 4_000
 """Of a line of a sentence."""
 
@@ -112,7 +115,7 @@ class _Group(click.Group):
             # 128 + SIGPIPE, as a shell reports it.
             sys.exit(141)
         except OSError as error:
-            _fail(ctx, without_memory(error) or _told(error), 1)
+            _fail(ctx, without_memory(error) or _told(ctx, error), 1)
         except Exception as error:
             if sentence := without_memory(error):
                 _fail(ctx, sentence, 1)
@@ -138,7 +141,8 @@ def _bounded(line: str) -> str:
 def _stop(ctx: click.Context) -> NoReturn:
     try:
         # 130 is 128 + SIGINT, as a shell reports it.
-        _fail(ctx, "stopped; what was finished is kept: run the same command again to go on", 130)
+        way_on = f"; {KEPT}: run the same command again to go on" if _keeps(ctx) else ""
+        _fail(ctx, f"stopped{way_on}", 130)
     finally:
         if any(thread.daemon for thread in threading.enumerate()):
             # A stage that is still deep in a library would meet an interpreter that is being taken down, and might
@@ -149,9 +153,14 @@ def _stop(ctx: click.Context) -> NoReturn:
             os._exit(130)
 
 
-def _told(error: OSError) -> str:
+def _told(ctx: click.Context, error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}; what was finished is kept: mend this and run the same command again"
+    kept = f"{KEPT}: " if _keeps(ctx) else ""
+    return f"{where}{error.strerror or error}; {kept}mend this and run the same command again"
+
+
+def _keeps(ctx: click.Context) -> bool:
+    return ctx.invoked_subcommand in _IN_STEPS
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -160,11 +160,11 @@ def import_command(traces: Path | None, replace: bool, files: tuple[Path, ...], 
     What was bought here stands before them, unless they are to --replace it. A trace that holds what cannot be, or
     whose key is not that of its question, is refused. Exit status 1 where any was.
     """
-    from orca_recipes.store.disk_faults import writing
+    from orca_recipes.store.disk_faults import KEPT, writing
     from orca_recipes.traces.exchange import import_traces
 
     told = []
-    with _store(traces) as store, writing(store.root, f"the trace store {store.name}"):
+    with _store(traces) as store, writing(store.root, f"the trace store {store.name}", kept=KEPT):
         for file in files:
             found = import_traces(store, file, replace=replace)
             told.append({"file": str(file), **asdict(found)})

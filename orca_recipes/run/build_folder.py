@@ -19,7 +19,7 @@ from orca_recipes.run.work.student import TOKENIZER_FILES
 from orca_recipes.shards import curriculum, manifest, publishing, records
 from orca_recipes.shards.files import sync_folder
 from orca_recipes.shards.in_use import replacing
-from orca_recipes.store.disk_faults import writing
+from orca_recipes.store.disk_faults import KEPT, writing
 from orca_recipes.store.sealed import flush
 
 _NAMED = 3
@@ -132,7 +132,7 @@ def alone(directory: Path) -> Iterator[None]:
     """
     lock = FileLock(lock_file(directory))
     held = Path(lock.lock_file)
-    with writing(held.parent, f"the build {directory}", "choose another place with --out"):
+    with writing(held.parent, f"the build {directory}", "choose another place with --out", kept=KEPT):
         held.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from orca_recipes.errors import Failure, StoreError
 
+KEPT = "what was finished is kept"
+"""Of work that is done in steps: the store, the traces or the run hold those that were finished."""
+
 _LET = "let it be written"
 _REFUSALS = {
     errno.ENOSPC: ("no space is left on its disk", "make room"),
@@ -22,12 +25,15 @@ _REFUSALS = {
 
 
 @contextmanager
-def writing(place: Path, what: str, otherwise: str = "", failure: type[Failure] = Failure) -> Iterator[None]:
+def writing(
+    place: Path, what: str, otherwise: str = "", failure: type[Failure] = Failure, kept: str = ""
+) -> Iterator[None]:
     """Turn a refusal to write below a place into one sentence.
 
     Args:
         what: what cannot be written ("the store .orca/store").
         otherwise: what a user can do about it in place of mending the disk.
+        kept: what is said of the work before, where some of it stays.
     Raises: failure.
     """
     try:
@@ -37,13 +43,13 @@ def writing(place: Path, what: str, otherwise: str = "", failure: type[Failure] 
             raise
         why, mend = _REFUSALS[error.errno]
         way_on = f"{mend} and run the same command again" + (f", or {otherwise}" if otherwise else "")
-        raise failure(f"{what} cannot be written: {why}; what was finished is kept: {way_on}") from error
+        raise failure(f"{what} cannot be written: {why}; {kept and f'{kept}: '}{way_on}") from error
 
 
 def writing_store(root: Path) -> AbstractContextManager[None]:
     """Turn a refusal to write in the store at `root` into one sentence. Raises: StoreError."""
     otherwise = "choose another with --store or ORCA_STORE (`orca-recipe clean` may free some room)"
-    return writing(root, f"the store {root}", otherwise, StoreError)
+    return writing(root, f"the store {root}", otherwise, StoreError, KEPT)
 
 
 def _is_of(place: Path, error: OSError) -> bool:

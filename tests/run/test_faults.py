@@ -3,6 +3,7 @@
 `python -m tests.campaign kill` tries the same everywhere, for minutes.
 """
 
+import errno
 import os
 import resource
 import shutil
@@ -20,6 +21,7 @@ from orca_recipes.front.planned import planned
 from orca_recipes.run.build import build
 from orca_recipes.shards.checks.verify import verify
 from orca_recipes.shards.manifest import read_manifest
+from orca_recipes.store.disk_faults import KEPT, writing
 from tests.run.small import HOME, Heard, asked, promised
 
 
@@ -288,6 +290,18 @@ def test_a_full_disk_is_one_sentence_and_what_was_finished_is_used(recipe: Path,
     assert promised_and_tables(recipe.parent / "other") == promised_and_tables(recipe.parent / "out")
     for name, inode in finished.items():
         assert (small_disk / "store" / "stages" / name / "receipt.json").stat().st_ino == inode
+
+
+def test_a_full_disk_promises_nothing_where_one_file_is_written(tmp_path: Path):
+    def full(**options: str) -> str:
+        with pytest.raises(Failure) as told, writing(tmp_path, "the signature a.sig", "choose another", **options):
+            raise OSError(errno.ENOSPC, "full", str(tmp_path / "a.sig"))
+        return str(told.value)
+
+    why = "the signature a.sig cannot be written: no space is left on its disk; "
+    way_on = "make room and run the same command again, or choose another"
+    assert full() == why + way_on
+    assert full(kept=KEPT) == f"{why}what was finished is kept: {way_on}"
 
 
 def test_a_disk_that_is_full_of_the_build_itself_is_one_sentence(recipe: Path, small_disk: Path):

@@ -21,7 +21,7 @@ from orca_recipes.errors import OrcaError, TraceError
 from orca_recipes.run.answers.ask import asked_parts, keys_of, requests_of
 from orca_recipes.run.answers.panel import Panel
 from orca_recipes.run.answers.stored_answers import Chosen, missing
-from orca_recipes.store.disk_faults import writing
+from orca_recipes.store.disk_faults import KEPT, writing
 from orca_recipes.store.stage_folder import Part, StageFolder
 from orca_recipes.traces.question_claims import KeyClaims
 from orca_recipes.traces.sent_requests import InFlight
@@ -283,7 +283,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 def writing_traces(traces: TraceStore) -> AbstractContextManager[None]:
     """Turn a refusal to write in a trace store into one sentence. Raises: TraceError."""
     what = f"the trace store {traces.name}"
-    return writing(traces.root, what, "choose another with --traces or ORCA_TRACES", TraceError)
+    return writing(traces.root, what, "choose another with --traces or ORCA_TRACES", TraceError, KEPT)
 
 
 def spent_before(questions: Sequence[Questions], teacher: Teacher, traces: TraceStore) -> float:
