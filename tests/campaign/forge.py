@@ -1,18 +1,20 @@
 """Forge builds: change every field of a manifest and every column of its tables, promise it again by all digests.
 
 Each forgery must be found by the directory alone, or be listed by `verify` as unknowable without an anchor; against the
-lock each must be found, save what tells how a copy was made; against a signature all.
+lock or the digest each must be found, save what tells how a copy was made; against a signature all.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,8 +31,10 @@ from orca_recipes.errors import OrcaError
 from orca_recipes.progress import Progress
 from orca_recipes.prove.anchors import Anchors, anchored
 from orca_recipes.prove.prove import prove
+from orca_recipes.prove.signing import sign
 from orca_recipes.run.pinning.lock_file import outcomes_of
 from orca_recipes.shards.checks.verify_report import Report
+from orca_recipes.shards.manifest import read_manifest
 from orca_recipes.shards.reader import Shard
 from tests.campaign.trial import Trial, copied_recipe, table
 from tests.prove.forging import reseal, rewrite
@@ -41,8 +45,25 @@ _RECOMPUTED = re.compile(r"(data_digest|digest|seal|format|files|made\.table_fil
 _DIGEST = re.compile(r"blake2b:[0-9a-f]{64}")
 
 BESIDE = ("curriculum.json", "tokenizer/generation_config.json", "tokenizer/tokenizer_config.json")
+_ERASING = """
+[datasets.main]
+mixture = "main"
+student = { erase = true }
+
+[mixtures.main]
+take.reasoning = { rows = 20 }
+"""
 TEMPLATE = "tokenizer/chat_template.jinja"
 """What a trainer and a server read of a build, beside its manifest and tables."""
+
+WAYS = ("alone", "lock", "digest", "signature")
+"""What shows a forgery: `verify` without an anchor, with --lock, with --digest (the build's own), with --signature."""
+NAMED = {
+    "prompts.exchanged": "two examples' prompts exchanged",
+    "records.teacher_view taken away": "teacher_view nulled although the recipe erases",
+    "tokenizer/generation_config.json: eos_token_id": "eos_token_id changed",
+}
+"""Forgeries that once passed, in the words of who found them."""
 
 Forgery = Callable[[Path], None]
 
@@ -51,14 +72,36 @@ Forgery = Callable[[Path], None]
 class Forged:
     """What became of the forgeries so far.
 
-    unknowable: fields that the directory alone does not prove. by_name: what showed each, by what was changed.
+    unknowable: fields that the directory alone does not prove. shown: whether each is found, by what was changed and by
+    the `WAYS` to look.
     """
 
     tried: int = 0
-    found: int = 0
     unknowable: set[str] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
-    by_name: dict[str, str] = field(default_factory=dict)
+    shown: dict[str, dict[str, bool]] = field(default_factory=dict)
+
+    def found(self, way: str) -> int:
+        """Count the forgeries that are found in a way."""
+        return sum(ways[way] for ways in self.shown.values())
+
+    def add(self, other: Forged) -> None:
+        """Take over what became of others."""
+        self.tried += other.tried
+        self.unknowable |= other.unknowable
+        self.failed += other.failed
+        self.shown |= other.shown
+
+    def as_json(self) -> dict[str, Any]:
+        """Tell each forgery, those that have a name once more by it, and the counts of each way to look."""
+        return {
+            "tried": self.tried,
+            "found": {way: self.found(way) for way in WAYS},
+            "unknowable": sorted(self.unknowable),
+            "failed": self.failed,
+            "forgeries": self.shown,
+            "named": {said: self.shown[name] for name, said in NAMED.items() if name in self.shown},
+        }
 
 
 @click.command()
@@ -68,7 +111,9 @@ class Forged:
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write what was tried into this file.")
 def forge(count: int, share: str, seed: int, json_file: Path | None) -> None:
     """Change every field of a build and reseal it; verify must find it, or say that it cannot know."""
-    with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
+    # A disk of memory, where there is one: each forgery is a copy of a build, written and removed.
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="campaign-", dir=place) as folder:
         trial = Trial(Path(folder) / "trial", copied_recipe("quickstart", Path(folder) / "recipe"))
         trial.begin_anew()
         trial.run().check_returncode()
@@ -77,16 +122,28 @@ def forge(count: int, share: str, seed: int, json_file: Path | None) -> None:
             slice(int(share.split("/")[0]) - 1, None, int(share.split("/")[1])),
         )
         told = forged(trial.out, lock, Path(folder), count, random.Random(seed), part)
-    rows = [(str(told.tried), str(told.found), str(len(told.unknowable)), str(len(told.failed)))]
-    click.echo(table("forgeries", ("tried", "found", "fields unknowable", "failed"), rows))
-    click.echo(table("each by name", ("changed", "shown by"), sorted(told.by_name.items())))
+        if share.startswith("1/"):
+            told.add(forged_erasing(Path(folder)))
+    found = [told.found(way) for way in WAYS]
+    click.echo(table("forgeries", ("tried", *WAYS, "failed"), [(told.tried, *found, len(told.failed))]))
+    rows = [
+        (NAMED.get(name, name), *map(_said, ways.values())) for name, ways in sorted(told.shown.items(), key=_place)
+    ]
+    click.echo(table("each by name: what shows it", ("changed", *WAYS), rows))
     for line in told.failed:
         click.echo(f"FAILED {line}")
     if json_file is not None:
-        counts = {"tried": told.tried, "found": told.found}
-        lists = {"unknowable": sorted(told.unknowable), "failed": told.failed, "by_name": told.by_name}
-        json_file.write_text(json.dumps({**counts, **lists}))
+        json_file.write_text(json.dumps(told.as_json()))
     sys.exit(1 if told.failed else 0)
+
+
+def _place(shown: tuple[str, dict[str, bool]]) -> tuple[bool, str]:
+    """Put the forgeries that have a name first."""
+    return shown[0] not in NAMED, shown[0]
+
+
+def _said(is_found: bool) -> str:
+    return "yes" if is_found else "-"
 
 
 def forged(
@@ -97,9 +154,34 @@ def forged(
     Args:
         lock: of the build. folder: for the copies. count: at most so many, 0 for all. part: of all of them.
     """
-    anchors, told = Anchors(lock=(lock, outcomes_of(lock))), Forged()
-    forgeries = list(_forgeries(build))[part]
-    chosen = forgeries if not count else chance.sample(forgeries, min(count, len(forgeries)))
+    known = list(forgeries(build))[part]
+    chosen = known if not count else chance.sample(known, min(count, len(known)))
+    return tried(chosen, build, lock, folder)
+
+
+def forged_erasing(folder: Path) -> Forged:
+    """Build a recipe that erases prompts, and take away what its records tell of them."""
+    recipe = copied_recipe("quickstart", folder / "erasing")
+    text = recipe.read_text(encoding="utf-8").partition("[[curriculum]]")[0]
+    recipe.write_text(f"{text}{_ERASING}", encoding="utf-8")
+    trial = Trial(folder / "erasing-trial", recipe)
+    trial.begin_anew()
+    trial.run().check_returncode()
+    return tried([("records.teacher_view taken away", _without_views)], trial.out, recipe.with_suffix(".lock"), folder)
+
+
+def tried(chosen: list[tuple[str, Forgery]], build: Path, lock: Path, folder: Path) -> Forged:
+    """Try some forgeries on copies of a sound build; see `forged`."""
+    told = Forged()
+    key, signature = folder / "key", folder / "build.sig"
+    if not key.exists():
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    sign(build, key=key, out=signature)
+    anchors = {
+        "lock": Anchors(lock=(lock, outcomes_of(lock))),
+        "digest": Anchors(digest=read_manifest(build).digest),
+        "signature": Anchors(signature=signature, key=key.with_suffix(".pub")),
+    }
     for name, forgery in chosen:
         copy = folder / "forged"
         shutil.copytree(build, copy)
@@ -110,33 +192,30 @@ def forged(
     return told
 
 
-def _try(name: str, forgery: Forgery, copy: Path, anchors: Anchors, told: Forged) -> None:
+def _try(name: str, forgery: Forgery, copy: Path, anchors: Mapping[str, Anchors], told: Forged) -> None:
     told.tried += 1
     try:
         forgery(copy)
     except (ValidationError, OrcaError):
-        told.found += 1
-        told.by_name[name] = "the format, which refuses it"
+        told.shown[name] = dict.fromkeys(WAYS, True)  # it is no build any more
         return
     report = prove(copy, kinds=Catalogue(), progress=Progress())
-    held = anchored(copy, report, anchors)
-    if not report.is_sound:
-        told.found += 1
-        told.by_name[name] = "verify alone"
-    elif _is_listed(name, report):
+    held = {"alone": report} | {way: anchored(copy, report, each) for way, each in anchors.items()}
+    told.shown[name] = {way: not one.is_sound for way, one in held.items()}
+    if report.is_sound and _is_listed(name, report):
         told.unknowable.add(name)
-        told.by_name[name] = "a signature alone" if held.is_sound else "the lock"
-    else:
-        told.failed.append(f"{name}: verify calls it sound, and does not list it as unknowable")
-    if held.is_sound and not _is_listed(name, held):
-        told.failed.append(f"{name}: not found with the lock")
+    told.failed += [
+        f"{name}: verify calls it sound ({way}), and does not list it as unknowable"
+        for way, one in held.items()
+        if one.is_sound and not _is_listed(name, one)
+    ]
 
 
 def _is_listed(name: str, report: Report) -> bool:
     return any(name == listed or name.startswith(f"{listed}.") for listed in report.unknowable)
 
 
-def _forgeries(build: Path) -> Iterator[tuple[str, Forgery]]:
+def forgeries(build: Path) -> Iterator[tuple[str, Forgery]]:
     """Name each forgery by the field that it changes: each field of the manifest once, each column of a table once."""
     manifest = json.loads((build / "manifest.json").read_text(encoding="utf-8"))
     seen: set[str] = set()
@@ -249,6 +328,15 @@ def _other_value(value: Any, kind: pa.DataType) -> Any:
 
 def _tokens(copy: Path, *, prefix: str, change: Callable[[np.ndarray, Shard], None]) -> None:
     rewrite(copy, prefix, lambda tokens, _, shard: change(tokens, shard))
+    reseal(copy)
+
+
+def _without_views(copy: Path) -> None:
+    path = copy / "main" / "00000.records.parquet"
+    held = pq.read_table(path)
+    at, kind = held.column_names.index("teacher_view"), held.schema.field("teacher_view")
+    assert held["teacher_view"].null_count < len(held), "no record tells what its teacher was asked"
+    pq.write_table(held.set_column(at, kind, pa.nulls(len(held), kind.type)), path)
     reseal(copy)
 
 

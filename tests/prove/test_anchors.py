@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from orca_recipes.cli.main import main
 from orca_recipes.shards.manifest import read_manifest
-from tests.campaign.forge import change_column
+from tests.campaign.forge import NAMED, change_column, forged_erasing, forgeries, tried
 from tests.campaign.forge import forged as forged_by_rule
 from tests.prove.forging import reseal
 
@@ -90,11 +90,27 @@ def test_a_digest_that_was_noted_shows_a_forged_build(home: Path, tmp_path: Path
     verified(home / "out", "--digest", "blake2b:" + "1" * 64, status=1)
 
 
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="signatures need ssh-keygen of OpenSSH")
 def test_what_is_forged_is_found_or_said_to_be_unknowable(home: Path, tmp_path: Path):
     told = forged_by_rule(home / "out", home / "quickstart.lock", tmp_path, 24, random.Random(5))
     assert told.failed == []
-    assert told.found > 4
     assert told.unknowable
+    found = told.as_json()["found"]
+    assert 4 < found["alone"] < found["lock"] == found["digest"] <= found["signature"] == told.tried
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="signatures need ssh-keygen of OpenSSH")
+def test_the_forgeries_that_once_passed_are_found(home: Path, tmp_path: Path):
+    once = [(name, forgery) for name, forgery in forgeries(home / "out") if name in NAMED]
+    told = tried(once, home / "out", home / "quickstart.lock", tmp_path)
+    told.add(forged_erasing(tmp_path))
+    assert told.failed == []
+    anchored = {"lock": True, "digest": True, "signature": True}
+    assert told.as_json()["named"] == {
+        "two examples' prompts exchanged": {"alone": False, **anchored},
+        "teacher_view nulled although the recipe erases": {"alone": True, **anchored},
+        "eos_token_id changed": {"alone": True, **anchored},
+    }
 
 
 def _first_phase(table: dict[str, Any]) -> None:
