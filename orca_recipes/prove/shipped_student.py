@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from orca_recipes.contract.kinds import Encoder, Tokenizer, Vocabulary
 from orca_recipes.errors import OrcaError, PluginError
 from orca_recipes.recipe.choice import Kinds
+from orca_recipes.recipe.defaults import TOKENIZER as TOKENIZER_KIND
 from orca_recipes.run.renderers.inference import Inference
 from orca_recipes.shards.checks.verify_report import Finding, finding_of
 from orca_recipes.shards.layout import TOKENIZER
@@ -93,7 +94,7 @@ def _listed(tokens: list[int]) -> str:
 def _tokenizer(promised: Manifest, kinds: Kinds, directory: Path) -> Tokenizer:
     table = promised.recipe["tokenizer"]
     options = {"kind": table} if isinstance(table, str) else dict(cast("dict[str, object]", table))
-    name = str(options["kind"])
+    name = str(options.get("kind", TOKENIZER_KIND))
     kind = kinds.kind("orca_tokenizers", name)
     options["kind"] = name.rpartition(":")[2]
     # As JSON: kinds are strict, and pydantic then takes a list for a tuple from JSON alone.

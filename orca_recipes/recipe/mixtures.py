@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from orca_recipes.recipe.grammar import Amount, Grammar, OneOrMore, Share
 
 # Selections count copies in int16, which ends at 32,767.
-_MOST_REPEATS = 10_000
+MOST_REPEATS = 10_000
 
 
 class Take(Grammar):
@@ -40,10 +40,10 @@ class Take(Grammar):
     temperature: Annotated[
         Amount | None, Field(gt=0, description="proportional: rates to the power of 1 / temperature")
     ] = None
-    repeat: Annotated[int, Field(ge=1, le=_MOST_REPEATS, description="how often each row that is drawn stands")] = 1
+    repeat: Annotated[int, Field(ge=1, le=MOST_REPEATS, description="how often each row that is drawn stands")] = 1
     max_repeat: Annotated[
         int | None,
-        Field(ge=1, le=_MOST_REPEATS, description="where there is too little, repeat rows, each at most so often"),
+        Field(ge=1, le=MOST_REPEATS, description="where there is too little, repeat rows, each at most so often"),
     ] = None
     reserve: Annotated[
         Share | None, Field(description="draw this part more; the first that pass the filters are kept")

@@ -246,3 +246,16 @@ def test_a_build_that_is_damaged_is_not_signed(home: Path, tmp_path: Path):
     done = CliRunner().invoke(main, ["sign", str(home / "out"), "--key", str(tmp_path / "key")])
     assert done.exit_code == 2
     assert not (home / "out.sig").exists()
+
+
+def test_texts_are_checked_where_the_recipe_leaves_the_kind_of_tokenizer_out(home: Path, tmp_path: Path):
+    shutil.copytree(home / "quickstart", tmp_path / "quickstart")
+    text = (home / "quickstart.toml").read_text().partition("[[curriculum]]")[0]
+    head, named, tail = text.partition('[tokenizer]\nkind = "hf"\n')
+    assert named
+    taken = "[mixtures.main]\ntake.reasoning = { rows = 20 }\n"
+    (tmp_path / "quickstart.toml").write_text(f"{head}[tokenizer]\n{tail}{taken}")
+    places = ["--store", str(home / "store"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    done = CliRunner().invoke(main, ["build", str(tmp_path / "quickstart.toml"), *places])
+    assert done.exit_code == 0, done.output
+    assert "not checked" not in told(tmp_path / "out", status=0).output

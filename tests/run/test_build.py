@@ -353,3 +353,10 @@ def test_other_words_that_change_no_token_leave_the_digest_of_the_data_alone(rec
 def test_rejected_parquet_and_records_have_the_same_content_digest_anywhere(recipe: Path, tmp_path: Path):
     tables = [made(recipe, store=tmp_path / name, out=tmp_path / f"o{name}").tables for name in "ab"]
     assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_source_that_is_not_there_is_told_with_its_collection(recipe: Path, workers: int):
+    path = 'collections.sums.path="nowhere.jsonl"'
+    with pytest.raises(SourceError, match=r"^collections\.sums: .*nowhere\.jsonl: no such file or folder"):
+        made(recipe, path, workers=workers)

@@ -18,7 +18,7 @@ from orca_recipes.errors import MixtureError, Shortfall
 from orca_recipes.plan.arrivals import arrival_counts, arrival_times
 from orca_recipes.plan.mixture import cut_of, group_counts, water_level, with_reserve
 from orca_recipes.recipe.measured import UNITS
-from orca_recipes.recipe.mixtures import Take
+from orca_recipes.recipe.mixtures import MOST_REPEATS, Take
 from orca_recipes.run.examples.selection import DUPLICATE_ROW, REASONS, mixture_keys, repeated
 from orca_recipes.run.mixtures.draw import Chunk, Sizes, drawn_copies, measured
 from orca_recipes.run.mixtures.pools import Collection, Grouping
@@ -147,8 +147,8 @@ class TakeDraw:
             if code and (number := int((self.selection == code).sum()))
         ]
         knobs = [f"ask for at most {capacity}"] if capacity else []
-        if there and self.take.most == 1:
-            knobs.append(f"say max_repeat = {ceil(asked / there)} to repeat rows")
+        if there and self.take.most == 1 and (often := ceil(asked / there)) <= MOST_REPEATS:
+            knobs.append(f"say max_repeat = {often} to repeat rows")
         if (self.selection == DUPLICATE_ROW).any():
             knobs.append('say duplicates = "keep" for the mixture')
         knobs += ["say allow_shortfall = true to take what there is", "or add to the collection"]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from orca_recipes.contract.kinds import Engine, Result, Task, Tokenizer
 from orca_recipes.errors import Failure, UserError
 from orca_recipes.run.work.background import Aside
+from orca_recipes.run.work.blame import placed
 from orca_recipes.run.work.limited import Bounded, Limits, raise_told
 from orca_recipes.run.work.loaded_tokenizer import opened
 from orca_recipes.store.arrow_files import keep_pandas_out
@@ -105,8 +106,11 @@ class Workers:
 
 def is_worth_workers(recipe: Recipe, collections: Sequence[str]) -> bool:
     """Tell whether the files of these collections make enough parts for workers, judged by their sizes."""
-    sizes = [_size(file.path) for name in collections for file in recipe.collections[name].files()]
-    return sum(sizes) >= TASKS_WORTH_WORKERS * SLICE_BYTES
+    found = 0
+    for name in collections:
+        with placed(f"collections.{name}"):
+            found += sum(_size(file.path) for file in recipe.collections[name].files())
+    return found >= TASKS_WORTH_WORKERS * SLICE_BYTES
 
 
 def import_libraries(_: None) -> None:

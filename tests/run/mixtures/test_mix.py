@@ -127,6 +127,11 @@ def test_a_repeated_row_stands_often_and_its_repeats_have_ids_of_their_own(draw:
             "or add to the collection",
         ),
         (
+            "{ rows = 500_000_000 }",
+            "mixtures.m.take.pears: 500000000 rows are asked for, and there are 500 (499999500 too few); ask for at "
+            "most 500, say allow_shortfall = true to take what there is, or add to the collection",
+        ),
+        (
             "{ rows = 1_600, max_repeat = 3 }",
             "mixtures.m.take.pears: 1600 rows are asked for, and there are 1500 (500, each 3 times) (100 too few); "
             "ask for at most 1500, say allow_shortfall = true to take what there is, or add to the collection",
