@@ -73,6 +73,7 @@ def sign(directory: Path, key: Path, out: Path | None, as_json: bool) -> None:
     beside = Path(directory.name) if build_name(directory) != str(directory) else directory
     out = out or beside.with_name(f"{beside.name}.sig")
     with writing(out.parent, f"the signature {out}", "choose another place with -o"):
+        out.parent.mkdir(parents=True, exist_ok=True)
         signed(directory, key=key, out=out)
     if as_json:
         print_json({"signature": str(out)})

@@ -4,6 +4,7 @@ Only refusals are told so, and only those of the place that is written: a source
 """
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ KEPT = "what was finished is kept"
 """Of work that is done in steps: the store, the traces or the run hold those that were finished."""
 
 _LET = "let it be written"
+_FILE_IN_THE_WAY = ("a part of its path is a file, and no folder", "move that file")
 _REFUSALS = {
     errno.ENOSPC: ("no space is left on its disk", "make room"),
     errno.EDQUOT: ("the disk quota is used up", "make room"),
@@ -21,6 +23,8 @@ _REFUSALS = {
     errno.EROFS: ("its disk is read-only", _LET),
     errno.EACCES: ("permission is denied", _LET),
     errno.EPERM: ("it is not permitted", _LET),
+    errno.ENOTDIR: _FILE_IN_THE_WAY,
+    errno.EEXIST: _FILE_IN_THE_WAY,
 }
 
 
@@ -40,6 +44,8 @@ def writing(
         yield
     except OSError as error:
         if error.errno not in _REFUSALS or not _is_of(place, error):
+            raise
+        if error.errno == errno.EEXIST and not os.path.isfile(error.filename or ""):
             raise
         why, mend = _REFUSALS[error.errno]
         way_on = f"{mend} and run the same command again" + (f", or {otherwise}" if otherwise else "")

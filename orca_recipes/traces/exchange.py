@@ -65,6 +65,7 @@ def export_traces(traces: TraceStore, path: Path, *, keys: Set[bytes] | None = N
     chosen = (trace for trace in _distinct(traces) if keys is None or trace.answer.key in keys)
     tables = map(as_json, chosen)
     aside = path.with_name(f".{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         number = _write_parquet(aside, tables) if _is_parquet(path) else _write_json(aside, tables)
         aside.replace(path)

@@ -107,6 +107,8 @@ def cluster(file: Path | None, recipe: str, rounds: int, verbs: tuple[str, ...],
             rows += _collections_killed(Path(folder), world)
         if not verbs and (not only or "undisturbed" in only):
             rows += _undisturbed(Path(folder), world)
+        if world.nodes.failed_starts:
+            click.echo(f"{world.nodes.failed_starts} starts of Ray nodes failed, and were tried again", err=True)
     _keep(rows, file)
     _tell(rows)
     sys.exit(0 if all(row.is_survived for row in rows) else 1)

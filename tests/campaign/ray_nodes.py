@@ -6,6 +6,7 @@ What builds join it by its address, as they would join one of other machines, an
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,8 @@ from typing import Self
 
 from orca_recipes import trust
 
+_TRIES = 3
+"""How often a node, or the whole cluster, is started before that counts as a fault."""
 _SERVING = """
 import itertools, os, signal, sys
 from contextlib import suppress
@@ -38,6 +41,19 @@ def add(wait=True):
     cluster.add_node(wait=wait, num_cpus=int(sys.argv[2]), object_store_memory=100 << 20, include_dashboard=False,
         include_log_monitor=False, env_vars=own)
 
+def add_at_last(tries):
+    before = set(cluster.worker_nodes)
+    try:
+        add()
+    except Exception:
+        for node in set(cluster.worker_nodes) - before:
+            with suppress(Exception):
+                cluster.remove_node(node, allow_graceful=False)
+        print("failed", file=sys.__stderr__, flush=True)
+        if tries == 1:
+            raise
+        add_at_last(tries - 1)
+
 cluster = Cluster()
 for number in range(int(sys.argv[1])):
     add(wait=number == 0)
@@ -52,7 +68,7 @@ for line in sys.stdin:
                 os.kill(pid, signal.SIGKILL)
         cluster.remove_node(node, allow_graceful=False)
     elif line == "add\\n":
-        add()
+        add_at_last(int(sys.argv[3]))
     print("done", file=sys.__stderr__, flush=True)
 end_session(os.getpid())
 os._exit(0)
@@ -65,23 +81,16 @@ class RayNodes(AbstractContextManager["RayNodes"]):
     As long as they run, a list of what recipes may send (ORCA_CONFIG) allows builds to join them.
 
     Attributes:
-        address: what an engine joins it by.
+        address: what an engine joins it by. failed_starts: of nodes and of the whole cluster, each tried again.
     """
 
     def __init__(self, nodes: int, *, cpus: int = 1, environment: Mapping[str, str] | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True)
         quiet = {"RAY_TMPDIR": self._folder.name, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         quiet |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "PYTHONSAFEPATH": "1", "RAY_worker_niceness": "0"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", _SERVING, str(nodes), str(cpus)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | quiet | dict(environment or {}),
-            start_new_session=True,
-        )
-        self.address = self._heard()
+        command = [sys.executable, "-W", "ignore", "-c", _SERVING, str(nodes), str(cpus), str(_TRIES)]
+        self.failed_starts = 0
+        self.address = self._begun(command, os.environ | quiet | dict(environment or {}))
         self._config = os.environ.get("ORCA_CONFIG")
         os.environ["ORCA_CONFIG"] = f"{self._folder.name}/config"
         trust.add(trust.destination(f"http://{self.address}", "-"))
@@ -115,6 +124,33 @@ class RayNodes(AbstractContextManager["RayNodes"]):
     def __enter__(self) -> Self:
         return self
 
+    def _begun(self, command: list[str], environment: Mapping[str, str]) -> str:
+        """Start the cluster, several times if need be: a machine that is busy may keep a node from starting in time.
+
+        Returns: its address.
+        """
+        for tries_left in reversed(range(_TRIES)):
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+                start_new_session=True,
+            )
+            try:
+                return self._heard()
+            except RuntimeError:
+                self._process.communicate()
+                # What it started is of its session, and would keep its ports.
+                with suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                self.failed_starts += 1
+                if not tries_left:
+                    raise
+        raise AssertionError("a last try returns or raises")
+
     def _tell(self, word: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{word}\n")
@@ -125,6 +161,7 @@ class RayNodes(AbstractContextManager["RayNodes"]):
         """The next line that is of ours, among those that Ray logs."""
         assert self._process.stderr is not None
         for line in self._process.stderr:
+            self.failed_starts += line == "failed\n"
             if line.strip() == "done" or line.strip().rpartition(":")[2].isdigit():
                 return line.strip()
         raise RuntimeError("the cluster did not start")

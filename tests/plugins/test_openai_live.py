@@ -412,6 +412,10 @@ def test_what_decides_no_answer_is_no_part_of_identity_or_keys() -> None:
         ({"on_length": "ask_again"}, "needs max_tokens"),
         ({"extra_body": {"temperature": 1}}, "extra_body.temperature is set by this teacher"),
         (
+            {"extra_body": {"auth": [{"header": "Bearer sk-proj-Zq8Xv2Lm9Rt4Wy7K"}]}},
+            "extra_body holds what looks like a",
+        ),
+        (
             {"extra_body": {"max_completion_tokens": 1}, "token_limit": "max_completion_tokens"},
             "extra_body.max_completion_tokens is set by this teacher",
         ),

@@ -304,6 +304,13 @@ def test_a_full_disk_promises_nothing_where_one_file_is_written(tmp_path: Path):
     assert full(kept=KEPT) == f"{why}what was finished is kept: {way_on}"
 
 
+def test_a_file_in_the_place_of_a_folder_is_one_sentence(recipe: Path):
+    (recipe.parent / "taken").write_text("mine")
+    with pytest.raises(Failure, match=r"cannot be written: a part of its path is a file, and no folder; .* --out"):
+        made(recipe, out=recipe.parent / "taken" / "out")
+    assert (recipe.parent / "taken").read_text() == "mine"
+
+
 def test_a_disk_that_is_full_of_the_build_itself_is_one_sentence(recipe: Path, small_disk: Path):
     made(recipe)
     ballast = fill(small_disk, leave=40_000)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from orca_plugins.teachers.openai.endpoint import begins_like_key
 from orca_recipes.contract.answers import Lengths, Money, Prices, Request
 from orca_recipes.contract.kinds import Teacher
 
@@ -53,6 +54,11 @@ class ChatTeacher(Teacher, ABC):
     def _options_fit_together(self) -> ChatTeacher:
         for name in sorted(set(self.extra_body) & {*_OWN_NAMES, self.limit_name()}):
             raise ValueError(f"extra_body.{name} is set by this teacher itself; use its options")
+        if any(map(begins_like_key, _texts(dict(self.extra_body)))):
+            raise ValueError(
+                "extra_body holds what looks like a key; keys come from key_env, and must stand in no recipe (one that "
+                "did is to be replaced)"
+            )
         if self.on_length == "ask_again" and self.max_tokens is None:
             raise ValueError('on_length = "ask_again" needs max_tokens, which it raises')
         if self.budget_usd is not None and (self.prices is None or self.max_tokens is None):
@@ -115,6 +121,19 @@ class ChatTeacher(Teacher, ABC):
             chosen[self.limit_name()] = request.max_tokens
         tools = {} if request.tools is None else {"tools": json.loads(request.tools)}
         return {**chosen, "messages": request.sent_messages(), **tools, **more}
+
+
+def _texts(value: JsonValue) -> Iterator[str]:
+    """Yield the texts within a value of JSON, keys of objects too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from _texts(inner)
 
 
 # Set by this teacher: extra_body may not overwrite them.

@@ -24,6 +24,11 @@ _WORD_FROM, _CHANGES_FROM, _NO_WORD_FROM = 16, 4, 33
 _RANDOM_FROM = 20
 
 
+def begins_like_key(text: str) -> bool:
+    """Tell whether a word of a text is written as keys of known services are."""
+    return any(_KEY_PREFIX.fullmatch(word) for word in text.split())
+
+
 def _looks_like_key(text: str) -> bool:
     """Tell whether a text looks like a secret: a known prefix, or long and mixed as no name is."""
     if _KEY_PREFIX.fullmatch(text) or any(_is_no_word(part) for part in text.split("_")):
