@@ -61,6 +61,7 @@ _NO_TOKENIZER = """\
     metavar="OURS=THEIRS",
     help="Read a column, in place of a shape: question=q; may be repeated.",
 )
+@click.option("--rows", metavar="PATH", help="Where the list of rows lies in a JSON object.  [default: its only list]")
 @click.option(
     "--tokenizer",
     type=click.Path(path_type=Path),
@@ -69,7 +70,13 @@ _NO_TOKENIZER = """\
 )
 @JSON
 def init(
-    data: str, recipe: Path | None, shape: str | None, columns: tuple[str, ...], tokenizer: Path | None, as_json: bool
+    data: str,
+    recipe: Path | None,
+    shape: str | None,
+    columns: tuple[str, ...],
+    rows: str | None,
+    tokenizer: Path | None,
+    as_json: bool,
 ) -> None:
     """Look at DATA, and write a recipe with comments that reads it.
 
@@ -85,7 +92,7 @@ def init(
     if recipe.exists():
         raise SourceError(f"{recipe}: there is a file of this name; name another with -o, or take it away")
     named = _columns(columns)
-    look, chosen, needed = _looked_at(place, shape, named)
+    look, chosen, needed = _looked_at(place, shape, named, rows)
     text = _text(place, recipe, chosen, look, tokenizer, needed, named)
     with writing(recipe.parent, f"the recipe {recipe}", "name another place with -o"):
         _write_new(recipe, text)
@@ -159,7 +166,7 @@ def _columns(said: Sequence[str]) -> dict[str, str]:
 
 
 def _looked_at(
-    place: _Place, shape: str | None, columns: Mapping[str, str]
+    place: _Place, shape: str | None, columns: Mapping[str, str], rows: str | None
 ) -> tuple[Look, str | None, Mapping[str, Any]]:
     """Read the data's first rows; return the look at them, the layout for the recipe, and the other options it needs.
 
@@ -179,15 +186,25 @@ def _looked_at(
         raise SourceError(fault.errors()[0]["msg"]) from None
     assert isinstance(source, Source), "sources are offered as sources"
     if place.kind == "hub":
-        return _look_at(source)
+        if rows is not None:
+            raise SourceError("--rows is for files of JSON, not for data sets of the hub; leave it out")
+        return _look_at((source, {}))
     # What lies at an address is fetched here: that may take longer than a file may.
     fetched = source.model_copy(update={"shape": None}).settled(files=[], versions={}, insist=False)
     source = source.model_copy(update={place.option: getattr(fetched, place.option)})
-    return LIMITED.do(_look_at, source, what=str(place.here), failure=SourceError)
+    # A list may lie in any JSON, whatever its file is called.
+    given = {} if rows is None else {"rows": rows} | ({} if _is_json(place) else {"format": "json"})
+    return LIMITED.do(_look_at, (source, given), what=str(place.here), failure=SourceError)
 
 
-def _look_at(source: Any) -> tuple[Look, str, Mapping[str, Any]]:
-    needed = source.suggested()
+def _is_json(place: _Place) -> bool:
+    return ".json" in Path(place.written).suffixes or not Path(place.written).suffix
+
+
+def _look_at(task: tuple[Any, Mapping[str, Any]]) -> tuple[Look, str, Mapping[str, Any]]:
+    """Look at the data of a source, through the options given beside it or else those that the source suggests."""
+    source, given = task
+    needed = given or source.suggested()
     found = source.model_copy(update=dict(needed)).settled(files=[], versions={}, insist=False)
     return found.look(), found.pins().get("shape"), needed
 

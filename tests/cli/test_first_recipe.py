@@ -128,6 +128,18 @@ def test_what_cannot_be_told_is_one_sentence_and_nothing_is_written(tmp_path: Pa
     assert list(tmp_path.iterdir()) == [tmp_path / "rows.jsonl"]
 
 
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+def test_of_several_lists_in_one_object_the_one_that_is_named_is_read(tmp_path: Path, name: str):
+    lists = {"train": ALPACA, "test": ALPACA[:1]}
+    (tmp_path / name).write_text(json.dumps(lists), encoding="utf-8")
+    assert "init: --rows train" in orca("init", tmp_path / name, "-o", tmp_path / "r.toml").stderr
+    told = json.loads(orca("init", tmp_path / name, "--rows", "test", "-o", tmp_path / "r.toml", "--json").stdout)
+    assert (told["shape"], told["rows_seen"]) == ("alpaca", 1)
+    assert tomllib.loads((tmp_path / "r.toml").read_text())["collections"]["rows"]["rows"] == "test"
+    hub = orca("init", "some/thing", "--rows", "train", "-o", tmp_path / "s.toml")
+    assert "--rows is for files of JSON" in hub.stderr
+
+
 def test_columns_that_are_named_take_the_place_of_a_shape(tmp_path: Path):
     path = data(tmp_path, [{"q": "Hi", "a": "Hello."}])
     words = ["--column", "question=q", "--column", "answer=a", "--tokenizer", TOKENIZER]

@@ -393,6 +393,19 @@ def test_a_page_without_its_picture_is_read_where_the_recipe_says_so():
     assert found["messages"][3]["content"] == "[1] link"
 
 
+def test_a_text_that_stands_under_two_keys_is_said_once():
+    last = {"class_": "message_action", "description": "There is a.txt.", "content": " There is a.txt.\n"}
+    (found,), _ = read([{**ADP, "content": [*ADP["content"][:3], last]}], shape="adp")
+    assert found["messages"][-1]["content"] == "There is a.txt."
+    finish = {"source": "agent", "message": "", "action": "finish"}
+    for args, text in (
+        ({"thought": "Done.", "final_thought": "Done.", "outputs": {}, "task_completed": "true"}, "Done."),
+        ({"thought": "I end.", "final_thought": "Done."}, "I end.\n\nDone."),
+    ):
+        (found,), _ = read([{"history": [*OPENHANDS["history"], {**finish, "args": args}]}], shape="openhands")
+        assert found["messages"][-1]["content"] == text
+
+
 def test_a_null_among_the_arguments_of_a_call_is_carried_from_json():
     action = {"class_": "api_action", "function": "look", "kwargs": {"at": None, "of": [None]}, "tool_call_id": "c1"}
     (found,), _ = read([{**ADP, "content": [ADP["content"][0], action, ADP["content"][3]]}], shape="adp")
@@ -460,6 +473,23 @@ def test_turns_of_text_say_by_their_mask_what_is_trained():
             OPENHANDS,
             {"source": "agent", "message": "", "action": "system"},
             "(action = system, source = ag",
+        ),
+        (
+            "openhands",
+            OPENHANDS,
+            {
+                "source": "agent",
+                "message": "",
+                "action": "finish",
+                "args": {"thought": "t", "outputs": {"content": "x"}},
+            },
+            '"outputs" would be lost; ignore_keys = ["outputs"] reads such rows without it',
+        ),
+        (
+            "openhands",
+            OPENHANDS,
+            {"source": "user", "message": "", "action": "message", "args": {"content": "t", "file_urls": ["a.txt"]}},
+            '"file_urls" would be lost',
         ),
         ("atif", ATIF, "a text", "an item that is not an object"),
     ],

@@ -144,6 +144,13 @@ def test_variables_of_the_template_are_read_beside_messages(name: str):
     assert not rejected
 
 
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("value", ["", [], " "])
+def test_an_empty_value_of_a_variable_is_a_value(name: str, value: object):
+    kept, rejected = read([{"messages": [ASKED], "chat_template_kwargs": {"x": value}}], name)
+    assert ([json.loads(row["template_kwargs"]) for row in kept], rejected) == ([{"x": value}], [])
+
+
 def test_fields_of_structs_that_are_null_are_no_arguments(tmp_path: Path):
     calls = [{"name": "f", "arguments": {"a": 1, "b": None}}, {"name": "g", "arguments": {"a": None, "b": "x"}}]
     talk = [{"role": "assistant", "content": None, "tool_calls": calls}]

@@ -121,3 +121,16 @@ def test_the_window_reads_what_json_reads(values: list[Any], seed: int, indent: 
     for _ in around.object_keys():
         around.skip()
     assert around.mark() == ""
+
+
+@pytest.mark.parametrize("name", ["data.json", "data.jsonl"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_several_lists_of_one_object_are_told_by_their_keys(tmp_path: Path, name: str, indent: int | None):
+    path = tmp_path / name
+    rows = [{"question": "a", "answer": "b"}]
+    path.write_text(json.dumps({"train": rows, "test": rows}, indent=indent), encoding="utf-8")
+    with pytest.raises(SourceError, match='rows = "train" or rows = "test" reads the list in it'):
+        Files(path=path, shape="auto").settled(files=[], versions={}, insist=False)
+    assert (
+        Files(path=path, format="json", rows="train", shape="auto").settled(files=[], versions={}, insist=False).shape
+    )

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from orca_plugins.sources.files.checked_rows import Finish
 from orca_plugins.sources.files.columns import Wanted, shown_path
-from orca_plugins.sources.files.parquet import columns_of, names_of_schema, table_of
+from orca_plugins.sources.files.json_rows.strict_json import BadRow
+from orca_plugins.sources.files.parquet import columns_of, names_of_schema, python_rows, table_of
 from orca_plugins.sources.files.places.byte_stream import BLOCK_BYTES
 from orca_plugins.sources.files.places.seekable_files import seekable, sound
+from orca_plugins.sources.files.turns.arrow_texts import is_list
 from orca_recipes.contract.kinds import Reading, SourceFile
 from orca_recipes.errors import SourceError
 
@@ -32,12 +34,12 @@ def column_names(file: SourceFile) -> list[str]:
         return names_of_schema(schema)
 
 
-def raw_rows(file: SourceFile, *, at_most: int | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file as Python values, no more than `at_most`."""
+def raw_rows(file: SourceFile, *, at_most: int | None = None) -> Iterator[dict[str, Any] | BadRow]:
+    """Yield the rows of a file as Python values, no more than `at_most`; a BadRow for one with invalid text."""
     left = at_most
     with _opened(file) as (_, batches):
         for batch in _pieces(file, batches):
-            rows = batch.to_pylist() if left is None else batch.slice(0, left).to_pylist()
+            rows = python_rows(batch if left is None else batch.slice(0, left))
             yield from rows
             left = None if left is None else left - len(rows)
             if left == 0:
@@ -70,11 +72,33 @@ def _pieces(file: SourceFile, batches: "Iterator[pa.RecordBatch]") -> "Iterator[
         with sound(file, _FORMAT):
             batch = next(batches, None)
             if batch is not None:
-                batch.validate(full=True)
+                for column in batch.columns:
+                    _require_sound(column)
         if batch is None:
             return
         for start in range(0, batch.num_rows, _BATCH_ROWS):
             yield batch.slice(start, _BATCH_ROWS)
+
+
+def _require_sound(array: "pa.Array") -> None:
+    """Raise what Arrow says of a damaged array; text that is not UTF-8 is no damage, and rejects its row alone."""
+    import pyarrow as pa
+
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid as damage:
+        if "UTF8" not in str(damage):
+            raise
+        # Arrow stops at the first fault that it finds, and looks at an array before its children.
+        if pa.types.is_struct(array.type):
+            for place in range(array.type.num_fields):
+                _require_sound(array.field(place))
+        elif isinstance(array, pa.DictionaryArray):
+            _require_sound(array.dictionary)
+        elif isinstance(array, pa.ExtensionArray):
+            _require_sound(array.storage)
+        elif is_list(array.type) or isinstance(array, pa.MapArray):
+            _require_sound(array.values)
 
 
 @contextlib.contextmanager

@@ -363,6 +363,10 @@ class Files(Source):
                 f"{shown_path(self.path)}: its files have different layouts: {each}; read them as collections of "
                 "their own, each with its path"
             )
+        if not fitting(rows) and self.rows is None:
+            for file in files[:FILES_LOOKED_AT]:
+                if (named := self._manner.named_format(file)) in ("json", "jsonl"):
+                    json_array.require_no_list(file, row_keys=row_keys(), is_json=named == "json")
         where = shown_path(self.path if len(files) > 1 else files[0].path)
         is_table = any(self._manner.layout(file) in TABLES for file in files[:FILES_LOOKED_AT])
         return only_fitting(rows, where=where, is_table=is_table)

@@ -91,12 +91,13 @@ def raw_rows(file: SourceFile, *, at_most: int | None = None) -> Iterator[dict[s
                 batch = next(batches, None)
             if batch is None:
                 return
-            rows = _python_rows(batch if left is None else batch.slice(0, left))
+            rows = python_rows(batch if left is None else batch.slice(0, left))
             left = None if left is None else left - len(rows)
             yield from rows
 
 
-def _python_rows(batch: "pa.RecordBatch") -> list[Any]:
+def python_rows(batch: "pa.RecordBatch") -> list[Any]:
+    """Convert rows to Python values; a row with invalid text to a BadRow."""
     try:
         return list(batch.to_pylist())
     except UnicodeDecodeError:
@@ -199,7 +200,9 @@ def _beside(
         texts: dict[int, str] = {}
         for route in found:
             array = _at(batch, route)
-            read, misread = beside_texts(ours, array, holding(array) & (brought | (ours == "tools")))
+            # Variables may be set to empty values.
+            filled = holding(array) if ours == "tools" else np.asarray(array.is_valid()) & brought
+            read, misread = beside_texts(ours, array, filled)
             twice = {row: given_twice(ours) for row, text in read.items() if texts.get(row, text) != text}
             texts, faults = read | texts, misread | twice | faults
         if texts or ours in wanted.named:

@@ -57,10 +57,9 @@ def first_rows(
             return list(objects_in(line for line in _head(file)[:HEAD_ROWS] if line.strip()))
         case "json":
             return json_array.first_rows(file, HEAD_ROWS, rows)
-        case "parquet":
-            return [as_json(row) for row in parquet.raw_rows(file, at_most=HEAD_ROWS) if not isinstance(row, BadRow)]
-        case "arrow":
-            return [as_json(row) for row in arrow_file.raw_rows(file, at_most=HEAD_ROWS)]
+        case "parquet" | "arrow":
+            found_rows = (arrow_file if layout == "arrow" else parquet).raw_rows(file, at_most=HEAD_ROWS)
+            return [as_json(row) for row in found_rows if not isinstance(row, BadRow)]
     # As utf-8-sig, for what Excel writes before the first name.
     lines = b"\n".join(_head(file)).decode("utf-8-sig", errors="replace").split("\n")
     reader = csv.reader(lines, delimiter=delimiter, **({"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE}))

@@ -71,9 +71,19 @@ def require_lines(file: SourceFile, wanted: Wanted) -> None:
 
     Raises: SourceError, naming the list.
     """
-    names = lists_of_object(file, unless={path.partition(".")[0] for path in wanted.paths.values()})
-    if names:
-        raise SourceError(f"{shown_path(file.path)}: this JSON is one object; {_say_rows(names)}")
+    require_no_list(file, row_keys={path.partition(".")[0] for path in wanted.paths.values()}, is_json=True)
+
+
+def require_no_list(file: SourceFile, *, row_keys: Collection[str], is_json: bool) -> None:
+    """Refuse a file of one object that holds lists of rows, and none of the keys of a row.
+
+    Args:
+        is_json: whether it is read as JSON, and not line by line.
+    Raises: SourceError, naming the lists.
+    """
+    if names := lists_of_object(file, unless=row_keys):
+        told = _say_rows(names) if is_json else f'format = "json" with {_say_rows(names)}'
+        raise SourceError(f"{shown_path(file.path)}: this JSON is one object; {told}")
 
 
 def lists_of_object(file: SourceFile, *, unless: Collection[str] = ()) -> list[str]:
@@ -151,7 +161,7 @@ def _say_rows(names: Sequence[str]) -> str:
     if set(_OF_A_TASK) <= set(names):
         return 'it is a task of Natural Instructions, which collections of kind = "niv2" read'
     told = " or ".join(f"rows = {json.dumps(name)}" for name in names)
-    return f"{told} reads the list in it"
+    return f"{told} reads the list in it (init: --rows {names[0]})"
 
 
 def _checked(text: str, value: Any, clean: bool) -> Any:

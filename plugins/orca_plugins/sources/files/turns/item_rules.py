@@ -51,11 +51,12 @@ class ItemRule:
 
     when: paths, each with the value asked for there. at: the only place in the list where such an item may be. role:
     None leaves the item out. refused: why such an item rejects its row. content: paths to texts, joined by a blank
-    line; a single path may also lead to parts of text or, as_json, to any value, whose JSON is the text. reasoning,
-    name, reply_to (the call that a tool's message answers): paths. train: path to whether the message is trained;
-    untrained: path to whether it is not; context: it is never trained. once: path to a value of which only the first
-    item becomes a message. joins: path to a value; an item's calls join the message just before it if that was made of
-    the same value. reads: keys that are read in another way, or repeat others.
+    line, each once; a single path may also lead to parts of text or, as_json, to any value, whose JSON is the text.
+    reasoning, name, reply_to (the call that a tool's message answers): paths. train: path to whether the message is
+    trained; untrained: path to whether it is not; context: it is never trained. once: path to a value of which only the
+    first item becomes a message. joins: path to a value; an item's calls join the message just before it if that was
+    made of the same value. reads: paths that are read in another way, or repeat others. whole: path to an object of
+    which every key is to be read.
     """
 
     when: Mapping[str, Asked]
@@ -75,14 +76,21 @@ class ItemRule:
     calls: CallRule | None = None
     replies: ReplyRule | None = None
     reads: tuple[str, ...] = ()
+    whole: str | None = None
 
     def read_keys(self) -> set[str]:
         """Collect the top-level keys of an item that the rule reads."""
+        return {path.partition(".")[0] for path in self._paths()}
+
+    def read_within(self, path: str) -> set[str]:
+        """Collect the keys that the rule reads of an object in the item."""
+        return {inner.removeprefix(f"{path}.").partition(".")[0] for inner in self._paths() if inner.startswith(path)}
+
+    def _paths(self) -> list[str]:
         paths = [self.reasoning, self.name, self.reply_to, self.train, self.untrained, self.once, self.joins]
         of_calls = self.calls.paths() if self.calls is not None and not self.calls.of else ()
         held = [one.of for one in (self.calls, self.replies) if one is not None]
-        found = [*self.when, *self.content, *self.reads, *of_calls, *held, *(path for path in paths if path)]
-        return {path.partition(".")[0] for path in found}
+        return [*self.when, *self.content, *self.reads, *of_calls, *held, *(path for path in paths if path)]
 
 
 def rules(tables: Sequence[Mapping[str, Any]]) -> tuple[ItemRule, ...]:

@@ -34,6 +34,8 @@ def messages_of_items(items: Sequence[Any], wanted: Wanted) -> list[dict[str, An
         if rule.role is None:
             continue
         _require_read(item, rule.read_keys(), wanted)
+        if rule.whole is not None and isinstance(inner := _value(item, rule.whole), Mapping):
+            _require_read(inner, rule.read_within(rule.whole), wanted)
         once = _value(item, rule.once)
         if isinstance(once, str) and once in met:
             continue
@@ -110,7 +112,11 @@ def _content(item: Mapping[str, Any], paths: tuple[str, ...], *, as_json: bool) 
         value = _value(item, paths[0])
         return value_text(value, "messages: content") if as_json and value is not None else value
     texts = [value for path in paths if isinstance(value := _value(item, path), str) and value.strip()]
-    return _BETWEEN.join(texts) if texts else None
+    # One text may stand under several keys.
+    told = dict[str, str]()
+    for text in texts:
+        told.setdefault(text.strip(), text)
+    return _BETWEEN.join(told.values()) if told else None
 
 
 def _calls(item: Mapping[str, Any], rule: CallRule | None, wanted: Wanted) -> list[dict[str, Any]]:

@@ -72,9 +72,10 @@ def beside_text(ours: str, value: Any) -> str | None:
 
     Raises: BadRow.
     """
-    if not holds(value):
-        return None
-    return tools_text(value) if ours == "tools" else variables_text(value)
+    if ours == "tools":
+        return tools_text(value) if holds(value) else None
+    # An empty value of a variable is a value.
+    return variables_text(value) if holds(value) or (isinstance(value, Mapping) and value) else None
 
 
 def without_nulls(value: Any) -> Any:
