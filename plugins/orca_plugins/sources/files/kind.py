@@ -88,7 +88,7 @@ class Files(Source):
     """
 
     kind: Literal["files"] = "files"
-    revision: ClassVar[int] = 8
+    revision: ClassVar[int] = 9
     path: Annotated[
         Place,
         Field(

@@ -57,7 +57,7 @@ class Hub(Source):
     """
 
     kind: Literal["hub"] = "hub"
-    revision: ClassVar[int] = 7
+    revision: ClassVar[int] = 8
     name: Annotated[HubName, Field(description='a data set of the hub, "organisation/name"')]
     hub_revision: Annotated[Revision, Field(description="branch, tag or commit; the lock keeps the commit")] = "main"
     config: Annotated[str | None, Field(description="the configuration, where the data set has several")] = None
