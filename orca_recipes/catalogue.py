@@ -75,8 +75,8 @@ class Catalogue:
         self._loaded: list[LoadedPlugin] = []
         self._owners: dict[str, tuple[str, str, str]] = {}
         # The order of installed packages differs between machines, and errors would name another plugin first.
-        for point in sorted(metadata.entry_points(group=hooks.GROUP), key=_place_of_entry_point):
-            self._load(point)
+        for owner, point in sorted(_owned(metadata.entry_points(group=hooks.GROUP)), key=_place_of_entry_point):
+            self._load(point, owner)
         for plugin in plugins:
             name = getattr(plugin, "__name__", type(plugin).__name__)
             self._register(plugin, distribution=name, version="", entry_point=name)
@@ -138,8 +138,7 @@ class Catalogue:
         might = "; ".join(str(plugin) for plugin in self._broken)
         return f"{sentence} (a plugin that does not load might offer it: {might})" if might else sentence
 
-    def _load(self, point: metadata.EntryPoint) -> None:
-        owner = _owner_of(point)
+    def _load(self, point: metadata.EntryPoint, owner: dict[str, str]) -> None:
         begun = perf_counter()
         waiting = Timer(_PATIENCE_SECONDS, _tell_of_waiting, (owner["distribution"], point.value))
         # Daemon: a process that ends does not wait for this timer.
@@ -231,13 +230,22 @@ def _order(offer: Offer) -> tuple[str, str]:
     return offer.name, offer.distribution
 
 
-def _place_of_entry_point(point: metadata.EntryPoint) -> tuple[str, str]:
-    return point.dist.name if point.dist else "", point.name
+def _place_of_entry_point(owned: tuple[dict[str, str], metadata.EntryPoint]) -> tuple[str, str]:
+    owner, point = owned
+    return owner["distribution"] if point.dist else "", point.name
 
 
-def _owner_of(point: metadata.EntryPoint) -> dict[str, str]:
-    distribution, version = (point.dist.name, point.dist.version) if point.dist else (point.value, "")
-    return {"distribution": distribution, "version": version, "entry_point": point.name}
+def _owned(points: Iterable[metadata.EntryPoint]) -> Iterator[tuple[dict[str, str], metadata.EntryPoint]]:
+    """Yield each entry point with who offers it; a distribution's metadata is parsed once, a millisecond each time."""
+    known: dict[int, tuple[str, str]] = {}
+    for point in points:
+        distribution, version = point.value, ""
+        if point.dist is not None:
+            if id(point.dist) not in known:
+                told = point.dist.metadata
+                known[id(point.dist)] = told["Name"], told["Version"]
+            distribution, version = known[id(point.dist)]
+        yield {"distribution": distribution, "version": version, "entry_point": point.name}, point
 
 
 def _said(fault: BaseException) -> str:

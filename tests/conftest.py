@@ -1,5 +1,6 @@
 """What all tests share: where the real data lies, and Megatron as a witness."""
 
+import gc
 import importlib
 import os
 import shutil
@@ -18,9 +19,13 @@ from blake3 import blake3
 from hypothesis import HealthCheck, settings
 
 from orca_plugins.tokenizers.hf.hf_encoder import HFEncoder
+from orca_plugins.tokenizers.hf.kind import HF
 from orca_recipes.contract.kinds import Encoder
 from orca_recipes.contract.markup import Markup
 from orca_recipes.run.pinning import template, template_trial
+from orca_recipes.run.pinning.tokenizer import Resolving
+from orca_recipes.run.work.limited import Limited
+from orca_recipes.run.work.student import TOKENIZER_FILES
 from tests.servers.objects import CREDENTIALS, new_bucket, serving_objects
 
 # The same examples on every run, and no clock: the suite says what holds, the campaigns look for what does not.
@@ -35,6 +40,11 @@ sys.dont_write_bytecode = False
 
 _MEMORY = Path("/dev/shm")
 _ENOUGH = 12 << 30
+_LOADED = 6
+_ALIKE = {"tests/plugins/test_wrong_settings.py": "tests/plugins/test_trainer_exports.py"}
+"""Modules that are run where another is: they share a cache of their process."""
+LEFT_OUT = pytest.StashKey[int]()
+"""How many tests were left out because they are slow."""
 if "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ENOUGH:
     # A build waits fifty times until its files are on the disk, and no test takes the machine's power away.
     tempfile.tempdir = os.environ["TMPDIR"] = str(_MEMORY)
@@ -44,14 +54,52 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the trainer's modules, the longest: at the end no process waits for the other."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the slow tests be asked for."""
+    parser.addoption("--slow", action="store_true", help="run the tests that are marked slow, and no others")
+    parser.addoption("--all", action="store_true", help="run the tests that are marked slow beside the others")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked slow, or all else; begin with the trainer's modules, the longest: at the end no process
+    waits for the other."""
     items.sort(key=lambda item: "train" not in item.path.parts)
+    only = config.getoption("--slow")
+    if config.getoption("--all") or (not only and all("::" in word for word in config.args)):
+        return
+    left_out = [item for item in items if (item.get_closest_marker("slow") is None) == only]
+    items[:] = [item for item in items if (item.get_closest_marker("slow") is None) != only]
+    config.hook.pytest_deselected(items=left_out)
+    config.stash[LEFT_OUT] = 0 if only else len(left_out)
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector pass over what is imported by now, a million objects, here and in forks."""
+    gc.freeze()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Have a process of xdist tell how many slow tests it left out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left out"] = session.config.stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Hear it from any of them: all have collected the same tests."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left out", 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how many slow tests were left out, and how they are run."""
+    if left_out := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(f"{left_out} slow {'test' if left_out == 1 else 'tests'} left out: pytest --slow")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Have one process run all tests that share what is dear to make: those of a module, and those of the documents.
+    """Have one process run all tests that share what is dear to make: those of a module, those of the documents, and
+    those that unpack the same wheels.
 
     Not by marks of groups, which xdist 3.8 writes into names that pytest 9.1 and newer do not read.
     """
@@ -60,7 +108,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByModule(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             folder, _, _ = (path := nodeid.partition("::")[0]).rpartition("/")
-            return folder if folder.endswith("/docs") else path
+            return folder if folder.endswith("/docs") else _ALIKE.get(path, path)
 
     return ByModule(config, log)
 
@@ -101,6 +149,63 @@ def templates_tried_once(
 
     if request.path.parent.name != "pinning":
         monkeypatch.setattr(template, "conform", conform)
+
+
+@pytest.fixture(scope="session")
+def loaded() -> dict[tuple[bytes, ...], HFEncoder]:
+    """Tokenizers that were loaded, the latest few, by their files."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def tokenizers_loaded_once(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, loaded: dict[tuple[bytes, ...], HFEncoder]
+) -> None:
+    """Builds of one process share equal tokenizers, as the stages of one build do: loading one is a third of what a
+    small build takes. The tests of tokenizers load each time."""
+    opened = HF.open
+
+    def open_once(kind: HF, *, folder: Path) -> HFEncoder:
+        key = tuple(blake3((folder / name).read_bytes()).digest() for name in TOKENIZER_FILES)
+        loaded[key] = encoder = loaded.pop(key, None) or opened(kind, folder=folder)
+        if len(loaded) > _LOADED:
+            del loaded[next(iter(loaded))]
+        return encoder
+
+    if not {"plugins", "pinning", "contract"} & {*request.path.parts}:
+        monkeypatch.setattr(HF, "open", open_once)
+
+
+@pytest.fixture(scope="session")
+def seen_to_load() -> set[tuple[str, ...]]:
+    """What was seen to load in a process with limits."""
+    return set()
+
+
+@pytest.fixture(autouse=True)
+def limits_tried_once(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, seen_to_load: set[tuple[str, ...]]
+) -> None:
+    """A tokenizer of ours that a process with limits was seen to load, and a template that it has tried with it, are
+    loaded by the process of the tests from then on, which shares them. The tests of limits and trials try each time."""
+    do = Limited.do
+
+    def do_once(limited: Limited, function: Any, task: Any, **told: Any) -> Any:
+        if isinstance(task, Resolving):
+            key: tuple[str, ...] = (repr(task.tokenizer), *(found.pin.digest for found in task.pinned))
+        elif isinstance(task, template.Dissecting):
+            files = (blake3((task.resolved / name).read_bytes()).hexdigest() for name in TOKENIZER_FILES)
+            key = (repr(task.template), *files)
+        else:
+            return do(limited, function, task, **told)
+        if key in seen_to_load:
+            return function(task)
+        found = do(limited, function, task, **told)
+        seen_to_load.add(key)
+        return found
+
+    if not {"work", "pinning"} & {*request.path.parts}:
+        monkeypatch.setattr(Limited, "do", do_once)
 
 
 @pytest.fixture(scope="session")

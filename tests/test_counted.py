@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from orca_recipes.counted import counted
-from tests.cli.test_main import QUICKSTART, orca
+from tests.cli.test_main import QUICKSTART, here
 
 
 def test_a_number_stands_before_its_noun_in_the_right_form():
@@ -29,7 +29,7 @@ def test_no_command_says_more_than_one_of_one_thing(tmp_path: Path):
         ("train", out, "--dry-run", "--steps", "1"),
         ("clean", "--all", *store),
     ):
-        done = orca(*words)
+        done = here(*words)
         assert done.returncode == 0, done.stderr
         said += done.stdout + done.stderr
     assert "1 shard, 1 row of 2,048 tokens, 1 example, 34 tokens (4 trained)" in said

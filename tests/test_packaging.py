@@ -87,6 +87,7 @@ def test_the_wheel_alone_builds_a_recipe_and_reports_on_it(wheel: Path, tmp_path
     assert (tmp_path / "report.html").stat().st_size
 
 
+@pytest.mark.slow
 def test_a_plugin_checked_strictly_against_the_installed_wheel_is_clean(wheel: Path, tmp_path: Path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     (packages,) = (tmp_path / "venv").glob("lib/*/site-packages")

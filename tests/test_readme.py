@@ -35,25 +35,19 @@ def test_the_first_screen_has_two_commands_that_do_all_the_set_up():
     assert "pytest" in commands[1]
 
 
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
-    """A folder in which the quickstart lies as it does in a clone."""
-    shutil.copytree(HOME / "recipes" / "quickstart", tmp_path / "recipes" / "quickstart")
-    shutil.copy(HOME / "recipes" / "quickstart.toml", tmp_path / "recipes")
-    return tmp_path
-
-
-def test_the_commands_work_in_their_order(clone: Path):
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each command prints, one after the other, in a folder in which the quickstart lies as it does in a clone."""
+    clone = tmp_path_factory.mktemp("clone")
+    shutil.copytree(HOME / "recipes" / "quickstart", clone / "recipes" / "quickstart")
+    shutil.copy(HOME / "recipes" / "quickstart.toml", clone / "recipes")
     told = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("orca-recipe ")]
     shown = [line.removeprefix("$ ") for line in blocks("text")[0].splitlines() if line.startswith("$ ")]
-    lines = [*told, *shown]
-    assert len(lines) >= 8
-    for line in lines:
-        words = shlex.split(line.partition("#")[0].partition(">")[0])[1:]
-        done = subprocess.run(
-            [sys.executable, "-m", "orca_recipes.cli", *words], capture_output=True, text=True, cwd=clone
-        )
-        assert done.returncode == 0, f"{line}\n{done.stderr}{done.stdout}"
+    return {line: orca(clone, line) for line in [*told, *shown]}
+
+
+def test_the_commands_work_in_their_order(printed: dict[str, str]):
+    assert len(printed) >= 8
 
 
 @pytest.mark.parametrize("text", [*blocks("toml"), *blocks("toml", GUIDE)])
@@ -62,23 +56,23 @@ def test_its_recipes_are_sound(text: str, tmp_path: Path):
     load_recipe(tmp_path / "recipe.toml", catalogue=Catalogue())
 
 
-def orca(folder: Path, *words: str) -> str:
+def orca(folder: Path, line: str) -> str:
+    words = shlex.split(line.partition("#")[0].partition(">")[0])[1:]
     command = [sys.executable, "-m", "orca_recipes.cli", *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env={**os.environ, "COLUMNS": "160"})
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, f"{line}\n{done.stderr}{done.stdout}"
     return done.stdout
 
 
-def test_what_it_shows_is_what_is_printed(clone: Path):
-    orca(clone, "build", "recipes/quickstart.toml")
+def test_what_it_shows_is_what_is_printed(printed: dict[str, str]):
     (session,) = blocks("text")
     runs = [run.partition("\n") for run in session.removeprefix("$ ").split("\n$ ")]
-    printed = {words[1]: orca(clone, *words[1:]) for words in (shlex.split(command) for command, _, _ in runs)}
     plan, show, explain = (text for _, _, text in runs)
+    of_plan, of_show, of_explain = (printed[command] for command, _, _ in runs)
     # What a fingerprint is made of may grow; all else that the excerpt says stays.
-    assert _without_fingerprints(plan) == _without_fingerprints(printed["plan"].split("\n\n")[0])
-    assert show.strip() in printed["show"]
-    lines = iter(printed["explain"].splitlines())
+    assert _without_fingerprints(plan) == _without_fingerprints(of_plan.split("\n\n")[0])
+    assert show.strip() in of_show
+    lines = iter(of_explain.splitlines())
     assert all(line in lines for line in explain.splitlines()), "not these lines, in this order"
 
 

@@ -191,9 +191,14 @@ def test_a_change_needs_a_reason_or_a_revision():
     assert is_accounted_for({**entry, "same_output": {"new": "a name"}}, {"revision": 1, "tree": "new"})
 
 
+@pytest.fixture(scope="module")
+def record() -> dict[str, Any]:
+    """What is recorded, to be read alone."""
+    return recorded()
+
+
 @pytest.mark.parametrize("name", sorted(TREES))
-def test_a_change_planted_in_any_module_is_noticed(name: str):
-    record = recorded()
+def test_a_change_planted_in_any_module_is_noticed(name: str, record: dict[str, Any]):
     text = MODULES[name].read_text(encoding="utf-8")
     planted = {**TREES, name: tree_digest(text + "\n_PLANTED = 1\n", *map(Path.read_text, data_of(MODULES[name])))}
     now = current(record, planted)

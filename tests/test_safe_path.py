@@ -122,7 +122,13 @@ def test_workers_still_look_where_the_user_says(beside: Path, monkeypatch: pytes
     assert found == {0: "/where/the/user/says", 1: "1"}
 
 
-@pytest.mark.parametrize("begins", [[script("orca-recipe")], [sys.executable, "-m", "orca_recipes.cli"]])
+@pytest.mark.parametrize(
+    "begins",
+    [
+        [script("orca-recipe")],
+        pytest.param([sys.executable, "-m", "orca_recipes.cli"], marks=pytest.mark.slow),
+    ],
+)
 def test_a_build_with_workers(beside: Path, begins: list[str]):
     spare_what_python_needs(begins)
     # So many shards are worth workers.
@@ -153,16 +159,22 @@ def test_a_process_that_serves_a_model(beside: Path):
 
 
 @pytest.mark.parametrize(
-    "begins",
+    ("begins", "ranks"),
     [
-        [script("orca-recipe"), "train"],
-        [sys.executable, "-m", "orca_recipes.cli", "train"],
-        [sys.executable, "-P", "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "orca_recipes.train"],
+        ([script("orca-recipe"), "train"], "1"),
+        pytest.param([sys.executable, "-m", "orca_recipes.cli", "train"], "2", marks=pytest.mark.slow),
+        pytest.param(
+            [sys.executable, "-P", "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "orca_recipes.train"],
+            "2",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["orca-recipe", "python -m", "torchrun"],
 )
-def test_ranks_of_a_training_and_the_writers_of_its_checkpoint(beside: Path, built: Path, begins: list[str]):
-    words = ("--tensor-parallel", "2", "--steps", "1", "--out", "run", "--device", "cpu")
+def test_ranks_of_a_training_and_the_writers_of_its_checkpoint(
+    beside: Path, built: Path, begins: list[str], ranks: str
+):
+    words = ("--tensor-parallel", ranks, "--steps", "1", "--out", "run", "--device", "cpu")
     spare_what_python_needs(begins)
     command(*begins, str(built), *words)
     assert list((beside / "run" / "checkpoints").glob("step-*"))

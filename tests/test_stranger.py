@@ -305,6 +305,7 @@ def test_a_strangers_kinds_can_be_held_to_the_contract(stranger: Path, tmp_path:
     assert done.stdout == "conforms\n", done.stderr
 
 
+@pytest.mark.slow
 def test_an_upgrade_of_a_package_is_planned_and_locked_names_it(stranger: Path):
     """The revision of its kind was not raised: only its version and its files say that it drops other rows."""
     recipe = stranger / "upgraded.toml"

@@ -245,10 +245,10 @@ def test_a_declared_plan_needs_no_lock_and_prints_no_fingerprints():
 def test_clean_frees_what_no_build_uses(built: Path, tmp_path: Path):
     store = tmp_path / "store"
     out = tmp_path / "build"
-    orca("build", QUICKSTART, "--limit", "20", "--out", out, "--store", store)
+    assert here("build", QUICKSTART, "--limit", "20", "--out", out, "--store", store).returncode == 0
     assert "0 stages removed" in orca("clean", "--store", store).stdout
     (out / "manifest.json").unlink()
-    assert "0 stages removed" not in orca("clean", "--store", store).stdout
+    assert "0 stages removed" not in here("clean", "--store", store).stdout
     assert list((store / "stages").iterdir()) == []
 
 
@@ -298,7 +298,7 @@ def test_lock_and_clean_give_programs_one_object(tmp_path: Path):
     recipe.write_text(LATE.replace("tokenizer.json", tokenizer))
     done = orca("lock", recipe, "--json", cwd=tmp_path)
     assert json.loads(done.stdout) == {"lock": str(tmp_path / "late.lock"), "changed": []}
-    freed = json.loads(orca("clean", "--json", cwd=tmp_path).stdout)
+    freed = json.loads(here("clean", "--json", cwd=tmp_path).stdout)
     assert (freed["store"], freed["stages"]) == (".orca/store", 2)
     assert freed["bytes"] > 0
 
@@ -321,6 +321,7 @@ def test_a_directory_that_is_no_build_is_one_sentence(tmp_path: Path):
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_half_written_and_the_next_build_goes_on(tmp_path: Path):
     words = ["build", QUICKSTART, "--out", tmp_path / "build", "--store", tmp_path / "store", "--workers", "2"]
     process = subprocess.Popen(
@@ -351,14 +352,14 @@ def test_what_is_hardly_meant_is_warned_of_with_its_line_and_foreseen_by_a_plan(
     recipe = tmp_path / "late.toml"
     recipe.write_text(LATE.replace("tokenizer.json", tokenizer).replace('"direct"', '"step_by_step"'))
     for command in (["check"], ["plan", "--scan"]):
-        done = orca(*command, recipe, "--json", cwd=tmp_path)
+        done = here(*command, recipe, "--json", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert f"warning: {recipe}:15: rules.0.strategy" in done.stderr
         (warned,) = json.loads(done.stdout)["warnings"]
         assert "was never given it" in warned
     (trial,) = json.loads(done.stdout)["trials"]
     assert (trial["tried"], trial["rejected"]) == (5, 5)
-    assert "are rejected: 5 strategy step_by_step" in orca("plan", recipe, cwd=tmp_path).stdout
+    assert "are rejected: 5 strategy step_by_step" in here("plan", recipe, cwd=tmp_path).stdout
     done = orca("build", recipe, "--workers", "1", cwd=tmp_path)
     assert done.returncode == 2
     assert "no example is left to train on (5 the row brings its own answer" in done.stderr

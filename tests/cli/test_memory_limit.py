@@ -1,6 +1,7 @@
 """Where `ulimit -v` leaves too little, a command says so in one sentence, however the libraries beneath say it."""
 
 import errno
+import os
 import resource
 import subprocess
 import sys
@@ -16,7 +17,9 @@ HOME = Path(__file__).parents[2]
 def limited(limit: int, *words: str) -> subprocess.CompletedProcess[str]:
     """A command that may map so many bytes."""
     command = [sys.executable, "-m", "orca_recipes.cli", *words]
-    streams = {"cwd": HOME, "capture_output": True, "text": True}
+    # Polars tells its allocator by a variable of this process, and a shell has none.
+    environment = {name: value for name, value in os.environ.items() if name != "_RJEM_MALLOC_CONF"}
+    streams = {"cwd": HOME, "capture_output": True, "text": True, "env": environment}
     bound = (limit, limit)
     return subprocess.run(command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, bound), **streams)
 

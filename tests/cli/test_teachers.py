@@ -259,6 +259,7 @@ def test_of_the_environment_the_named_key_alone_is_sent(desk: Desk, monkeypatch:
     assert not [value for headers in desk.stub.headers for value in headers.values() if "planted" in value]
 
 
+@pytest.mark.slow
 def test_a_collection_that_is_killed_again_and_again_loses_nothing_and_asks_nothing_twice(tmp_path: Path) -> None:
     with running_apart(tmp_path, "--delay", "0.3") as base_url:
         found = killed(tmp_path, base_url, 240, random.Random(3), most=3, latest=1.0)

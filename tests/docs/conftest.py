@@ -16,6 +16,8 @@ HOME = Path(__file__).parents[2]
 DOCS = HOME / "docs"
 ROWS = 60
 RECIPE = "mine.toml"
+OF_THE_TRAINER = {"train", "sample", "export-hf"}
+"""Commands that load torch, many seconds for each."""
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -49,8 +51,7 @@ def _write_data(folder: Path, example: str) -> None:
 
 @pytest.fixture(scope="session")
 def worked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of somebody who followed the tutorial to its end."""
-    pytest.importorskip("megatron.core")
+    """The folder of somebody who followed the tutorial to its end, and trained nothing."""
     folder = tmp_path_factory.mktemp("tutorial")
     for language, text in blocks("tutorial.md"):
         if language == "json":
@@ -59,8 +60,27 @@ def worked(tmp_path_factory: pytest.TempPathFactory) -> Path:
             with (folder / RECIPE).open("a", encoding="utf-8") as recipe:
                 recipe.write(f"\n{text}")
         elif language in ("sh", "python"):
-            lines = text.splitlines() if language == "sh" else [shlex.join(["python", text])]
-            for line in lines:
-                done = run(shlex.split(line), folder)
-                assert done.returncode == 0, f"{line}\n{done.stderr}{done.stdout}"
+            for line in _lines(language, text):
+                if line[1] not in OF_THE_TRAINER:
+                    _follow(line, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(worked: Path) -> Path:
+    """The folder of somebody who trained on it, too."""
+    pytest.importorskip("megatron.core")
+    for text in (text for language, text in blocks("tutorial.md") if language == "sh"):
+        for line in _lines("sh", text):
+            if line[1] in OF_THE_TRAINER:
+                _follow(line, worked)
+    return worked
+
+
+def _lines(language: str, text: str) -> list[list[str]]:
+    return [shlex.split(line) for line in text.splitlines()] if language == "sh" else [["python", text]]
+
+
+def _follow(line: list[str], folder: Path) -> None:
+    done = run(line, folder)
+    assert done.returncode == 0, f"{shlex.join(line)}\n{done.stderr}{done.stdout}"

@@ -4,12 +4,18 @@ import json
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from tests.docs.conftest import RECIPE, ROWS, blocks, run
 
 
-def test_its_commands_lead_from_a_file_to_a_model(worked: Path):
-    assert (worked / "exported" / "model.safetensors").is_file()
+def test_its_commands_lead_from_a_file_to_data_for_other_trainers(worked: Path):
     assert (worked / "exported-data" / "README.md").is_file()
+
+
+@pytest.mark.slow
+def test_its_commands_lead_from_a_file_to_a_model(trained: Path):
+    assert (trained / "exported" / "model.safetensors").is_file()
 
 
 def test_it_shows_the_recipe_that_init_writes_and_its_additions(worked: Path):

@@ -68,6 +68,7 @@ def test_the_sample_of_niv2_is_built_in_a_bare_clone(tmp_path):
     assert sorted(read_manifest(build).datasets["main"].collections) == ["chat", "gsm8k", "niv2"]
 
 
+@pytest.mark.slow
 @SAMPLES
 def test_the_recipe_of_a_paper_is_built_whole_from_real_data(name, datasets, passes, shared, tmp_path):
     recipe = copied(tmp_path) / f"{name}.toml"

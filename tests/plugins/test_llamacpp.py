@@ -34,33 +34,33 @@ def texts(count: int) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def thirty() -> Collected:
-    return collected(asked := model(), requests_of(asked, [*texts(29), "word " * 3000]))
+def dozen() -> Collected:
+    return collected(asked := model(), requests_of(asked, [*texts(11), "word " * 3000]))
 
 
 @real
-def test_a_real_model_answers_every_question(thirty: Collected) -> None:
-    assert thirty.fault is None
-    assert len(thirty.last) == 30
-    answered = [answer for answer in thirty.answers if answer.text]
-    assert len(answered) == 29
-    assert sum("plus" in (answer.text or "") or "is" in (answer.text or "") for answer in answered) > 5
+def test_a_real_model_answers_every_question(dozen: Collected) -> None:
+    assert dozen.fault is None
+    assert len(dozen.last) == 12
+    answered = [answer for answer in dozen.answers if answer.text]
+    assert len(answered) == 11
+    assert sum("plus" in (answer.text or "") or "is" in (answer.text or "") for answer in answered) > 2
     assert all(answer.input_tokens and answer.output_tokens for answer in answered)
     assert all(answer.model_reported == answer.model_asked for answer in answered)
     assert {answer.finish_reason for answer in answered} <= {"stop", "length"}
 
 
 @real
-def test_a_question_too_long_for_the_model_is_rejected_with_a_reason(thirty: Collected) -> None:
-    assert [answer.reason for answer in thirty.answers if answer.reason] == ["context too long"]
+def test_a_question_too_long_for_the_model_is_rejected_with_a_reason(dozen: Collected) -> None:
+    assert [answer.reason for answer in dozen.answers if answer.reason] == ["context too long"]
 
 
 @real
-def test_equal_questions_get_equal_answers_in_any_order(thirty: Collected) -> None:
+def test_equal_questions_get_equal_answers_in_any_order(dozen: Collected) -> None:
     again = collected(asked := model(), requests_of(asked, reversed(texts(6))))
     assert again.fault is None
     assert len(again.last) == 6
-    assert all(thirty.last[key].text == answer.text for key, answer in again.last.items())
+    assert all(dozen.last[key].text == answer.text for key, answer in again.last.items())
 
 
 @real

@@ -138,6 +138,7 @@ def test_rl_has_questions_references_and_tasks(build: str, tmp_path: Path, reque
         assert {(line["prompt"][-1]["content"], line["reference"], line["task"]) for line in lines} <= asked
 
 
+@pytest.mark.slow
 def test_verl_reads_questions_and_references(quickstart: Path, tmp_path: Path):
     lib = wheels.unpacked(*wheels.VERL)
     exported(quickstart, RL(), tmp_path / "out")

@@ -240,6 +240,7 @@ sys.exit(str(found.fault) if found.fault else 0)
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_pays_for_every_question_once(tmp_path: Path) -> None:
     import urllib.request
 

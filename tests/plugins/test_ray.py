@@ -145,6 +145,7 @@ def test_a_build_gives_the_bytes_of_the_local_engine(
     assert told["engine"]["parts"] >= 4
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_node_that_dies_run_elsewhere(
     engine: Ray, nodes: RayNodes, work: ModuleType, said: list[str], tmp_path: Path
 ) -> None:
@@ -178,6 +179,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_work_ends_with_the_build_however_that_ends(nodes: RayNodes, tmp_path: Path, how: signal.Signals) -> None:
     arguments: list[Any] = [sys.executable, "-c", ENDED, Path(__file__).parent, tmp_path, nodes.address]

@@ -189,6 +189,7 @@ def test_the_table_names_families_that_there_are() -> None:
     assert {name for table in tables for name in table} <= there
 
 
+@pytest.mark.slow
 def test_every_allowed_family_is_the_same_in_every_process(tmp_path: Path) -> None:
     families = json.dumps([family for family in allowed() if family not in SLOW])
     digests = []

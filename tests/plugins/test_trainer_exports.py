@@ -43,9 +43,9 @@ def whole(told: Exported, build: Path, dataset: str = "main") -> bool:
 @pytest.mark.parametrize(
     ("exporter", "reader", "pinned"),
     [
-        (Axolotl(), "axolotl", wheels.AXOLOTL),
+        pytest.param(Axolotl(), "axolotl", wheels.AXOLOTL, marks=pytest.mark.slow),
         (LlamaFactory(), "llamafactory", wheels.LLAMAFACTORY),
-        (SkyRL(), "skyrl", wheels.SKYRL),
+        pytest.param(SkyRL(), "skyrl", wheels.SKYRL, marks=pytest.mark.slow),
     ],
 )
 def test_trainers_that_read_examples_find_our_labels(
@@ -58,7 +58,7 @@ def test_trainers_that_read_examples_find_our_labels(
     assert labelled(wheels.read_by(reader, *words, wheels=lib, folder=out)) == examples_of(quickstart)
 
 
-@pytest.mark.parametrize("build", ["quickstart", "sums"])
+@pytest.mark.parametrize("build", ["quickstart", pytest.param("sums", marks=pytest.mark.slow)])
 def test_olmo_core_keeps_examples_apart_and_finds_our_labels(
     build: str, tmp_path: Path, request: pytest.FixtureRequest
 ):
@@ -104,6 +104,7 @@ def widened(exporter: type[Exporter]) -> Exporter:
     return made
 
 
+@pytest.mark.slow
 def test_ids_past_uint16_are_written_wider_and_read_so(sums: Path, tmp_path: Path, megatron: dict[str, ModuleType]):
     lib = wheels.unpacked(*wheels.OLMO)
     exported(sums, widened(Olmo), tmp_path / "out", "odds")

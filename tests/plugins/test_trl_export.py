@@ -52,6 +52,7 @@ def spans(batch: dict[str, Any]) -> list[Labelled]:
     return [(tuple(ids[a:b]), tuple(labels[a:b])) for a, b in zip(starts, [*starts[1:], len(ids)], strict=True)]
 
 
+@pytest.mark.slow
 def test_steps_of_training_see_our_labels(quickstart: Path, tmp_path: Path, trl: Path):
     told = exported(quickstart, HF(), tmp_path / "out")
     ran = wheels.read_by("trl", tmp_path / "work", "4", wheels=trl, folder=tmp_path / "out")
@@ -65,6 +66,7 @@ def test_steps_of_training_see_our_labels(quickstart: Path, tmp_path: Path, trl:
     assert all(ours[ids] == labels for batch in given for ids, labels in batch)
 
 
+@pytest.mark.slow
 def test_packed_rows_are_loaded_with_our_labels(quickstart: Path, tmp_path: Path, trl: Path):
     told = exported(quickstart, HF(packed=True), tmp_path / "out")
     ran = wheels.read_by("trl", tmp_path / "work", "0", wheels=trl, folder=tmp_path / "out")

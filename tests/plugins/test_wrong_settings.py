@@ -79,6 +79,7 @@ def test_a_second_export_counts_the_same(quickstart: Path, tmp_path: Path, packe
     assert first.wrong_settings == second.wrong_settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lib", [wheels.AXOLOTL], indirect=True)
 def test_axolotl_drops_the_labels_that_are_counted(long: Path, tmp_path: Path, lib: Path):
     told = exported(long, Axolotl(), tmp_path / "out", "sums")
@@ -96,6 +97,7 @@ def test_axolotl_drops_the_labels_that_are_counted(long: Path, tmp_path: Path, l
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lib", [wheels.LLAMAFACTORY], indirect=True)
 def test_llamafactory_pretrains_on_as_many_tokens_as_are_counted(quickstart: Path, tmp_path: Path, lib: Path):
     told = exported(quickstart, LlamaFactory(), tmp_path / "out")
@@ -128,6 +130,7 @@ def test_pretraining_takes_the_labels_of_a_pad_token_that_answers_hold(quickstar
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lib", [wheels.SKYRL], indirect=True)
 def test_an_epoch_of_skyrl_over_several_datasets_leaves_out_what_is_counted(sums: Path, tmp_path: Path, lib: Path):
     told = exported(sums, SkyRL(), tmp_path / "out")
@@ -146,6 +149,7 @@ def test_an_epoch_of_skyrl_over_several_datasets_leaves_out_what_is_counted(sums
     assert counts(exported(sums, SkyRL(), tmp_path / "one", "sums")) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lib", [(*wheels.SKYRL, *wheels.VERL)], indirect=True)
 def test_rl_trainers_drop_or_cut_as_many_prompts_as_are_counted(long: Path, tmp_path: Path, lib: Path):
     told = exported(long, RL(), tmp_path / "out", "sums")

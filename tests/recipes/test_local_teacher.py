@@ -44,6 +44,7 @@ def made(recipe: Path, name: str) -> AnswerCounts:
     return manifest.made.answers["explained"]
 
 
+@pytest.mark.slow
 def test_a_real_model_is_asked_once_and_after_an_edit_only_what_the_edit_changed(recipe: Path) -> None:
     first = made(recipe, "first")
     assert (first.stored, first.asked) == (0, 4)

@@ -33,6 +33,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Path:
     return folder / "build"
 
 
+@pytest.mark.slow
 def test_the_build_of_real_data_is_what_its_lock_says_and_sound(built: Path):
     main = read_manifest(built).datasets["main"]
     assert {name: found.examples for name, found in main.collections.items()} == {
@@ -44,6 +45,7 @@ def test_the_build_of_real_data_is_what_its_lock_says_and_sound(built: Path):
     assert verify(built).findings == ()
 
 
+@pytest.mark.slow
 def test_stock_megatron_opens_every_shard_and_agrees_with_our_reader(built: Path, indexed_dataset: ModuleType):
     for counts in read_manifest(built).datasets["main"].shards:
         ours = Shard.open(built / counts.prefix)

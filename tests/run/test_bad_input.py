@@ -292,6 +292,7 @@ def test_a_record_longer_than_a_row_is_listed_in_bounded_memory(built):
     assert grown < 1 << 20, "kilobytes"
 
 
+@pytest.mark.slow
 def test_a_conversation_of_two_thousand_turns_takes_the_whole_path(built):
     turns = [(("user", "assistant")[turn % 2], f"turn {turn}") for turn in range(2000)]
     row = {"messages": [{"role": role, "content": text} for role, text in turns]}

@@ -16,7 +16,10 @@ HOME = Path(__file__).parents[2]
 
 @pytest.mark.parametrize(
     ("name", "more"),
-    [("strangers", ("--count", "12", "--seed", "7")), ("faults", ("--count", "1", "--only", "a disk that is full"))],
+    [
+        ("strangers", ("--count", "12", "--seed", "7")),
+        pytest.param("faults", ("--count", "1", "--only", "a disk that is full"), marks=pytest.mark.slow),
+    ],
 )
 def test_what_strangers_hand_over_and_machines_that_fail_end_in_sentences(name: str, more: tuple[str], tmp_path: Path):
     command = [sys.executable, "-m", "tests.campaign", name, *more, "--json", str(tmp_path / "told.json")]

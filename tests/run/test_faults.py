@@ -183,6 +183,7 @@ def test_a_source_that_changed_a_moment_ago_is_read_again_next_time(recipe: Path
 # Kills
 
 
+@pytest.mark.slow
 def test_a_build_killed_at_any_rename_or_flush_goes_on_to_the_same_bytes(recipe: Path, tmp_path: Path):
     log = tmp_path / "log"
     assert run_stopped(recipe, log, "-").returncode == 0

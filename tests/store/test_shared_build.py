@@ -196,6 +196,7 @@ def test_in_spite_of_faults_in_one_of_twenty_requests_the_bytes_are_the_same(
     assert open_build(out).verify().is_sound
 
 
+@pytest.mark.slow
 def test_two_hosts_at_once_over_one_store_make_the_same_build(recipe: Path, bucket: str, host, tmp_path: Path):
     store = f"s3://{bucket}/store"
     running = []

@@ -73,10 +73,16 @@ class Once:
             self.change(self.path)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(lasting_recipe: Path) -> dict[str, str]:
+    """What a store that saw no change makes of the recipe."""
+    return built(lasting_recipe)
+
+
 @pytest.fixture
 def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[[Once, str], None]:
     """Plants a change between pinning and the end of the stage, in parts of a few lines."""
-    monkeypatch.setattr("orca_recipes.run.examples.read.SLICE_BYTES", 1000)
+    monkeypatch.setattr("orca_recipes.run.examples.read.SLICE_BYTES", 3000)
 
     def plant(change: Once, when: str) -> None:
         slices, read = Files.slices, Files.read
@@ -102,7 +108,11 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[[Once, str], None]:
 
 @pytest.mark.parametrize(("change", "when"), CHANGES)
 def test_a_file_that_changes_is_a_sentence_and_the_next_build_is_right(
-    recipe: Path, plant: Callable[[Once, str], None], change: Callable[[Path], None], when: str
+    recipe: Path,
+    undisturbed: dict[str, str],
+    plant: Callable[[Once, str], None],
+    change: Callable[[Path], None],
+    when: str,
 ):
     path = recipe.parent / "sums.jsonl"
     before = path.read_bytes()
@@ -113,22 +123,12 @@ def test_a_file_that_changes_is_a_sentence_and_the_next_build_is_right(
     assert not (recipe.parent / "out").exists()
     # What was read of the other content must not stand for the old one either.
     path.write_bytes(before)
-    again = built(recipe)
-    assert again == built_elsewhere(recipe, before)
+    assert built(recipe) == undisturbed
 
 
-def built_elsewhere(recipe: Path, content: bytes) -> dict[str, str]:
-    """What a store that saw nothing else makes of the recipe."""
-    folder = recipe.parent / "elsewhere"
-    folder.mkdir()
-    for path in recipe.parent.glob("*.*"):
-        if path.is_file() and path.suffix != ".lock":
-            (folder / path.name).write_bytes(path.read_bytes())
-    (folder / "sums.jsonl").write_bytes(content)
-    return built(folder / recipe.name)
-
-
-def test_a_change_that_is_taken_back_while_it_is_read_is_found(recipe: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_change_that_is_taken_back_while_it_is_read_is_found(
+    recipe: Path, undisturbed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+):
     path, read = recipe.parent / "sums.jsonl", Files.read
     before = path.read_bytes()
 
@@ -143,7 +143,7 @@ def test_a_change_that_is_taken_back_while_it_is_read_is_found(recipe: Path, mon
     with pytest.raises(SourceError, match=CHANGED):
         built(recipe)
     monkeypatch.undo()
-    assert built(recipe) == built_elsewhere(recipe, before)
+    assert built(recipe) == undisturbed
 
 
 def test_a_compressed_file_that_is_cut_while_it_is_read_is_said_to_have_changed(

@@ -124,6 +124,7 @@ def asked(build: Path, out: Path, *, steps: int = 6, **settings: Any) -> Request
     return Request(build=build, out=out, device="cpu", steps=steps, training=training)
 
 
+@pytest.mark.slow
 def test_a_training_that_writes_behind_itself_has_the_steps_and_checkpoints_of_one_that_waits(
     sums_build: Path, tmp_path: Path, fork_ranks: Fork
 ):
@@ -140,6 +141,7 @@ def test_a_training_that_writes_behind_itself_has_the_steps_and_checkpoints_of_o
         assert both[0] == both[1]
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_while_it_writes_is_a_sentence_and_its_checkpoint_goes(
     sums_build: Path, tmp_path: Path, fork_ranks: Fork, monkeypatch: pytest.MonkeyPatch
 ):

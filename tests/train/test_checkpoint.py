@@ -122,6 +122,7 @@ def test_the_last_few_are_kept_and_those_that_end_a_phase(run_layout: Callable[.
     assert (tmp_path / "run" / "step-00000005" / "tokenizer" / "tokenizer.json").read_text() == "{}"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_it_writes_leaves_the_checkpoint_before(
     run_layout: Callable[..., list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

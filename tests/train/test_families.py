@@ -51,6 +51,7 @@ def test_import_and_export_and_import_change_nothing(found: dict[str, Measured],
     assert [found[f"{family}-{seed}"].changed for seed in SEEDS] == [()] * len(SEEDS)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_transformers_at_every_layout(
     folders: dict[str, Path], fork_from_here: Callable[..., list[Any]]
 ):

@@ -105,10 +105,13 @@ def test_norms_do_not_decay_under_the_optimizer_for_gpus(run_layout: Callable[..
     assert {name for name, did in moved.items() if not did} == {name for name in moved if "norm" in name}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize(
     ("saved", "resumed"),
-    [(Layout(data_parallel=2), Layout(tensor_parallel=2)), (Layout(tensor_parallel=2), Layout())],
+    [
+        pytest.param(Layout(data_parallel=2), Layout(tensor_parallel=2), marks=pytest.mark.slow),
+        (Layout(tensor_parallel=2), Layout()),
+    ],
     ids=str,
 )
 def test_the_optimizer_for_gpus_goes_on_at_another_layout(

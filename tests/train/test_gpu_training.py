@@ -51,6 +51,7 @@ def losses(run: Path) -> list[float]:
     return [line.get("loss", line.get("validation_loss")) for line in read_log(run / "log.jsonl")]
 
 
+@pytest.mark.slow
 def test_a_training_on_a_gpu_has_the_losses_of_one_on_a_cpu(held_out: Path, tmp_path: Path, fork_ranks: Fork):
     settings = {
         "batch_rows": 8,

@@ -46,6 +46,7 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_build(tmp_path_factory.mktemp("endless") / "project", FOREVER, sums=30)
 
 
+@pytest.mark.slow
 def test_the_quickstart_trained_as_its_page_says_comes_well_under_the_uniform_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -100,6 +101,7 @@ def test_what_a_layout_or_a_model_forbids_is_told_before_any_rank_starts(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_ends_the_others_and_the_last_checkpoint_stands(endless: Path, tmp_path: Path):
     run = tmp_path / "run"
     with started(endless, run, "--data-parallel", "2") as process:
@@ -114,6 +116,7 @@ def test_a_rank_that_dies_ends_the_others_and_the_last_checkpoint_stands(endless
     assert int(newest.name[-8:]) % 2 == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
 def test_no_rank_outlives_a_launcher_that_is_killed(endless: Path, tmp_path: Path):
     run = tmp_path / "run"
@@ -125,6 +128,7 @@ def test_no_rank_outlives_a_launcher_that_is_killed(endless: Path, tmp_path: Pat
         process.communicate(timeout=SECONDS)
 
 
+@pytest.mark.slow
 def test_ctrl_c_waits_for_the_step_however_long_and_leaves_its_checkpoint(endless: Path, tmp_path: Path):
     run = tmp_path / "run"
     # torch would kill the ranks after so many seconds, 30 where nothing is said (2.12 and newer read this).

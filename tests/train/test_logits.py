@@ -41,7 +41,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_logits_are_those_of_transformers(imported: Path, tmp_path: Path, size: int):
     ids = np.random.default_rng(3).integers(0, VOCABULARY, size=(3, 17))
     np.save(tmp_path / "ids.npy", ids)
@@ -73,6 +73,7 @@ def test_what_is_no_text_of_the_model_is_refused(imported: Path, tmp_path: Path,
         read_ids(tmp_path / "ids.npy", read_checkpoint(checkpoint).architecture)
 
 
+@pytest.mark.slow
 def test_a_size_that_does_not_divide_the_model_is_refused_before_a_rank_starts(imported: Path, tmp_path: Path):
     np.save(tmp_path / "ids.npy", np.array([[1, 2]]))
     words = ["--ids", "ids.npy", "--out", "l.npy", "--tensor-parallel", "3"]

@@ -4,6 +4,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -85,46 +86,65 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def found(
     build: Path, model: Path, tmp_path_factory: pytest.TempPathFactory, fork_from_here: Callable[..., Any]
-) -> dict[tuple[str, str], Told]:
-    """What the log tells of the first steps and the look behind them, by normalization and layout."""
-    place, found = tmp_path_factory.mktemp("runs"), {}
-    for name, layout in LAYOUTS.items():
+) -> Callable[[str], dict[str, Told]]:
+    """What the log tells of the first steps and the look behind them at a layout, by normalization."""
+    place = tmp_path_factory.mktemp("runs")
 
-        def train(rendezvous: str, to: str = name) -> None:
+    @cache
+    def at(layout: str) -> dict[str, Told]:
+        def train(rendezvous: str) -> None:
             for number, mean_over in enumerate(BOTH):
-                asked = request(build, model, place / f"{mean_over}, {to}", mean_over, **LAYOUTS[to])
+                asked = request(build, model, place / f"{mean_over}, {layout}", mean_over, **LAYOUTS[layout])
                 train_as_rank(asked, rendezvous=f"{rendezvous}-{number}")
 
-        fork_from_here(2 if layout else 1, train)
+        fork_from_here(2 if LAYOUTS[layout] else 1, train)
+        found = {}
         for mean_over in BOTH:
-            run = place / f"{mean_over}, {name}"
+            run = place / f"{mean_over}, {layout}"
             look = outcome_json(run, status=0)
             groups = {
                 (sort, group): numbers["loss"]
                 for sort, by in look["validation_losses"].items()
                 for group, numbers in by.items()
             }
-            found[mean_over, name] = Told([step["loss"] for step in read_steps(run)], look["validation_loss"], groups)
-    return found
+            found[mean_over] = Told([step["loss"] for step in read_steps(run)], look["validation_loss"], groups)
+        return found
+
+    return at
+
+
+@pytest.fixture(scope="module")
+def expected(build: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Told]:
+    """What a plain loop tells of them."""
+    run = tmp_path_factory.mktemp("expected") / "run"
+    return {
+        mean_over: told_by_a_plain_loop(request(build, model, run, mean_over), model, mean_over) for mean_over in BOTH
+    }
 
 
 @pytest.mark.parametrize("mean_over", BOTH)
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "alone",
+        "data parallel 2",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("tensor parallel 2", "pipeline parallel 2")),
+    ],
+)
 def test_losses_are_those_of_a_plain_loop_over_the_same_rows_at_every_layout(
-    found: dict[tuple[str, str], Told], build: Path, model: Path, tmp_path: Path, mean_over: str
+    found: Callable[[str], dict[str, Told]], expected: dict[str, Told], layout: str, mean_over: str
 ):
-    expected = told_by_a_plain_loop(request(build, model, tmp_path / "run", mean_over), model, mean_over)
-    assert len(expected.curve) == STEPS
-    for layout in LAYOUTS:
-        told = found[mean_over, layout]
-        assert told.curve == pytest.approx(expected.curve, abs=1e-5)
-        assert told.whole == pytest.approx(expected.whole, abs=1e-5)
-        assert told.groups == pytest.approx(expected.groups, abs=1e-5)
+    told, wanted = found(layout)[mean_over], expected[mean_over]
+    assert len(wanted.curve) == STEPS
+    assert told.curve == pytest.approx(wanted.curve, abs=1e-5)
+    assert told.whole == pytest.approx(wanted.whole, abs=1e-5)
+    assert told.groups == pytest.approx(wanted.groups, abs=1e-5)
     names = {("collection", "odds"), ("collection", "sums"), ("task", "add"), ("task", "count"), ("task", "tell")}
     assert told.groups.keys() == names | {("strategy", "direct")}
 
 
-def test_the_two_means_differ_where_answers_differ_in_length(found: dict[tuple[str, str], Told]):
-    one, other = found["token", "alone"], found["example", "alone"]
+def test_the_two_means_differ_where_answers_differ_in_length(found: Callable[[str], dict[str, Told]]):
+    one, other = (found("alone")[mean_over] for mean_over in BOTH)
     assert abs(one.curve[0] - other.curve[0]) > 1e-3
     assert abs(one.whole - other.whole) > 1e-3
 

@@ -26,8 +26,8 @@ from tests.train.builds import HOME, read_steps
 
 VERSION = os.environ.get("ORCA_MEGATRON", "0.19.2")
 
+QUICK = ["test_network.py"]
 ESSENTIAL = [
-    "test_network.py",
     "test_sample.py::test_logits_and_answers_of_every_family_are_those_without_a_cache",
     "test_optimizer.py",
     "test_checkpoint.py::test_a_resumed_run_goes_on_as_if_nothing_had_happened_at_any_layout",
@@ -37,7 +37,8 @@ ESSENTIAL = [
     "test_background.py::test_a_writer_that_is_killed_is_a_sentence_and_leaves_nothing",
     "test_gpu_optimizer.py",
 ]
-"""What megatron-core computes and writes for us; what is done around it is the same on every version."""
+"""With the quick ones, what megatron-core computes and writes for us; what is done around it is the same on every
+version."""
 
 # A large epsilon keeps AdamW from turning rounding of tiny gradients into steps of full size.
 CALM = {"epsilon": 1e-3, "learning_rate": 1e-3, "batch_rows": 8}
@@ -91,9 +92,10 @@ def test_the_newest_version_is_within_the_declared_cap():
     assert wanted == {"megatron-core>=0.16,<0.20"}
 
 
-def test_the_essential_tests_of_the_trainer_pass_on_the_newest_version(other: Path):
-    options = ["-q", "-x", "-p", "no:cacheprovider", "-o", "addopts=", "--import-mode=importlib"]
-    tests = [f"tests/train/{name}" for name in ESSENTIAL]
+@pytest.mark.parametrize("names", [QUICK, pytest.param(ESSENTIAL, marks=pytest.mark.slow)], ids=["quick", "others"])
+def test_the_essential_tests_of_the_trainer_pass_on_the_newest_version(other: Path, names: list[str]):
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-o", "addopts=", "--import-mode=importlib", "--all"]
+    tests = [f"tests/train/{name}" for name in names]
     # One process says what it has imported and runs them: each import takes as long as many a test.
     called = (
         "import sys, orca_recipes.train, megatron.core, pytest\n"
@@ -105,6 +107,7 @@ def test_the_essential_tests_of_the_trainer_pass_on_the_newest_version(other: Pa
     assert "passed" in told
 
 
+@pytest.mark.slow
 def test_what_one_version_began_another_goes_on_with_and_back(
     other: Path, sums_build: Path, tmp_path: Path, fork_ranks: Callable[..., list[Any]]
 ):

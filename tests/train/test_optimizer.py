@@ -60,6 +60,7 @@ def curve(layout: Layout, place: Place) -> list[tuple[float, float]]:
     return found
 
 
+@pytest.mark.slow
 def test_loss_curves_of_all_layouts_agree(run_layout: Callable[..., list[Any]]):
     [alone] = run_layout(LAYOUTS[0], lambda place: curve(LAYOUTS[0], place))
     assert alone[-1][0] < alone[0][0]

@@ -25,6 +25,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_build(tmp_path_factory.mktemp("outcome") / "project", sums=30, odds=12).parent
 
 
+@pytest.mark.slow
 def test_a_training_its_plan_its_export_its_import_and_a_sample_are_each_one_object(project: Path):
     train = ("train", "build", "--out", "run", "--steps", "2")
     plan, _ = told(*train, "--dry-run", folder=project)

@@ -91,6 +91,7 @@ def build(project: Path, *, status: int = 0, out: str = "build") -> str:
     return run_command("build", "sums.toml", "--out", out, "--store", "store", folder=project, status=status)
 
 
+@pytest.mark.slow
 def test_a_build_into_a_directory_that_a_training_reads_is_refused_and_the_training_goes_on(
     copy: Path, tmp_path: Path, fork_ranks: Fork, undisturbed: list[float]
 ):

@@ -18,7 +18,7 @@ TOKENS = 12
 """Of an answer: more than the windows of the models, which are 9."""
 
 
-@pytest.mark.parametrize("layout", [Layout(), Layout(tensor_parallel=2)], ids=str)
+@pytest.mark.parametrize("layout", [Layout(), pytest.param(Layout(tensor_parallel=2), marks=pytest.mark.slow)], ids=str)
 def test_logits_and_answers_of_every_family_are_those_without_a_cache(
     run_layout: Callable[..., list[Any]], layout: Layout
 ):

@@ -120,10 +120,12 @@ def test_a_checkpoint_stands_at_the_end_of_each_phase(undisturbed: Path):
 @pytest.mark.parametrize(
     ("ranks", "layout"),
     [
-        (2, {"tensor_parallel": 2, "sequence_parallel": True}),
-        (2, {"data_parallel": 2}),
-        (2, {"pipeline_parallel": 2}),
-        (4, {"pipeline_parallel": 2, "tensor_parallel": 2, "sequence_parallel": True}),
+        pytest.param(2, {"tensor_parallel": 2, "sequence_parallel": True}, marks=pytest.mark.slow),
+        pytest.param(2, {"data_parallel": 2}, marks=pytest.mark.slow),
+        pytest.param(2, {"pipeline_parallel": 2}, marks=pytest.mark.slow),
+        pytest.param(
+            4, {"pipeline_parallel": 2, "tensor_parallel": 2, "sequence_parallel": True}, marks=pytest.mark.slow
+        ),
     ],
     ids=["sequence parallel", "data parallel", "pipeline parallel", "pipeline and tensor parallel"],
 )
@@ -163,6 +165,7 @@ def test_a_run_that_is_killed_and_resumed_has_the_curve_of_one_that_nobody_distu
     assert [step["step"] for step in read_steps(asked.run)] == list(range(1, len(curve(undisturbed)) + 1))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_at_another_layout(undisturbed: Path, sums_build: Path, tmp_path: Path, fork_ranks: Fork):
     asked = Request(build=sums_build, out=tmp_path / "run", training=CALM, steps=7, tensor_parallel=2)
     train(fork_ranks, asked, 2)
@@ -263,6 +266,7 @@ def test_tensorboard_reads_what_the_log_says(undisturbed: Path):
     assert list(told.values()) == pytest.approx(curve(undisturbed), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_small_model_learns_64_rows_by_heart_and_samples_their_answers(tmp_path: Path, fork_ranks: Fork):
     pairs = word_pairs(64)
     curriculum = '[[curriculum]]\ndataset = "sums"\nepochs = 25\n'

@@ -160,11 +160,24 @@ def test_another_tokenizer_or_template_takes_nothing_over(folder: Path) -> None:
     assert (out, reused) == (150, 0)
 
 
+DAYS = st.lists(st.sets(st.sampled_from(sorted(EDITS)), max_size=3), min_size=2, max_size=4)
+
+
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(days=st.lists(st.sets(st.sampled_from(sorted(EDITS)), max_size=3), min_size=2, max_size=4))
+@given(days=DAYS)
 def test_whatever_was_edited_in_which_order_a_build_is_what_it_is_anew(
     tmp_path_factory: pytest.TempPathFactory, days: list[set[str]]
 ) -> None:
+    build_each_day_and_anew(tmp_path_factory, days)
+
+
+def test_after_three_days_of_edits_a_build_is_what_it_is_anew(tmp_path_factory: pytest.TempPathFactory) -> None:
+    build_each_day_and_anew(tmp_path_factory, [{"filter added"}, {"larger share"}, {"filter added", "row_tokens"}])
+
+
+def build_each_day_and_anew(tmp_path_factory: pytest.TempPathFactory, days: list[set[str]]) -> None:
+    """Hold each day's build against one whose store saw nothing else."""
     folder = make_folder(tmp_path_factory.mktemp("days") / "project")
     for number, names in enumerate(days):
         text = edited(*sorted(names))
