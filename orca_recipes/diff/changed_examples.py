@@ -98,13 +98,20 @@ def _standings(side: Side, spots: Iterable[Spot | None]) -> dict[Spot, tuple[str
         shard = Shard.open(side.path / prefix)
         for spot in held:
             (record,) = readable(records.table.slice(spot.example, 1)).to_pylist()
-            standing = _standing(shard, prefix, spot, record, decoder)
+            standing = _standing(shard, prefix, spot, record, records.ids_column, decoder)
             found[spot] = record["id"], record["turn"], standing
     return found
 
 
-def _standing(shard: Shard, prefix: str, spot: Spot, record: Mapping[str, Any], decoder: SpanDecoder) -> Standing:
-    ids, bounds, modes = _tokens(shard, spot.example, record["ids_digest"])
+def _standing(
+    shard: Shard, prefix: str, spot: Spot, record: Mapping[str, Any], ids_column: str | None, decoder: SpanDecoder
+) -> Standing:
+    ids, bounds, modes = _tokens(shard, spot.example)
+    if ids_column is not None:
+        high, low = ids_digests(ids, np.array([0, len(ids)]), column=ids_column)[0].tolist()
+        if record[ids_column] != f"{high:016x}{low:016x}":
+            held = f"the tokens of example {spot.example} are not those of its record"
+            raise damage(tokens_path(shard.prefix), held)
     texts = decoder.texts(ids.tolist(), bounds.tolist())
     parts = zip(role_codes(modes).tolist(), is_trained(modes).tolist(), texts, strict=True)
     return Standing(
@@ -124,7 +131,7 @@ def _standing(shard: Shard, prefix: str, spot: Spot, record: Mapping[str, Any], 
     )
 
 
-def _tokens(shard: Shard, example: int, digest: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _tokens(shard: Shard, example: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read the tokens of an example, the bounds of its segments in them, and the segments' modes."""
     row = int(shard.segments.example_rows[example])
     held = shard.row(row)
@@ -132,7 +139,4 @@ def _tokens(shard: Shard, example: int, digest: str | None) -> tuple[np.ndarray,
     first, stop = (int(at) for at in held.segments.example_starts[inside : inside + 2])
     bounds = held.segments.token_starts[first : stop + 1]
     ids = held.tokens[bounds[0] : bounds[-1]]
-    high, low = ids_digests(ids, np.array([0, len(ids)]))[0].tolist()
-    if digest not in (None, f"{high:016x}{low:016x}"):
-        raise damage(tokens_path(shard.prefix), f"the tokens of example {example} are not those of its record")
     return ids, bounds - bounds[0], held.segments.modes[first:stop]

@@ -1,7 +1,7 @@
 """Examples of a dataset as columns to compare two builds by: id, digests, place.
 
-All of it comes from records and indexes: no token is read, so the cost is that of the tables. 80 bytes an example are
-kept.
+All of it comes from records and indexes, so the cost is that of the tables: tokens are read only of builds whose
+records hold no digests by XXH3. 80 bytes an example are kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from orca_recipes.contract.draws import digests, splitmix64
 from orca_recipes.shards.files import damage
-from orca_recipes.shards.ids_digest import ids_digests
+from orca_recipes.shards.ids_digest import BLAKE2B, XXH3, ids_digests
 from orca_recipes.shards.idx_file import read_index
 from orca_recipes.shards.layout import STARTS, index_path, records_path, tokens_path
 from orca_recipes.shards.manifest import Manifest, ShardCounts
@@ -26,7 +26,7 @@ from orca_recipes.shards.text_columns import is_null, numbers
 
 SAID = ("collection", "task", "file", "line", "strategy", "system_message", "teacher", "flags", "teacher_view")
 """Columns of a record that say where an example comes from and how it was asked for."""
-_READ = ("row", "place", "id", "turn", WINDOW, "text_digest", "ids_digest", *SAID)
+_READ = ("row", "place", "id", "turn", WINDOW, "text_digest", XXH3, BLAKE2B, *SAID)
 # A mode is one byte, so that no two pairs of position and mode give one number.
 _MODES = np.uint64(256)
 
@@ -110,7 +110,7 @@ def _of_shard(
     yield "high", records.ids[:, 0] ^ splitmix64(turns)
     yield "low", records.ids[:, 1] ^ splitmix64(~turns)
     yield "text", records.text_digests
-    ids = records.ids_digests
+    ids = records.ids_digests if records.ids_column == XXH3 else None
     yield "ids", _digests_of_tokens(directory, promised, prefix) if ids is None else ids
     yield "row", records.column("row")
     yield "place", records.column("place")
@@ -142,7 +142,7 @@ def _hashes_of(records: Records) -> np.ndarray:
 
 
 def _digests_of_tokens(directory: Path, promised: Manifest, prefix: Path) -> np.ndarray:
-    """Compute the digests of tokens, which records of format 1 do not hold."""
+    """Compute the digests of tokens, which records of format 1 do not hold, and those of early checkouts otherwise."""
     prove_files(directory, promised, [tokens_path(prefix).as_posix()])
     shard = Shard.open(directory / prefix)
     bounds = shard.segments.example_bounds

@@ -26,9 +26,9 @@ REVISIONS = {
     "compare": 2,
     "sift": 2,
     "keep": 1,
-    "tokenize": 9,
-    "pack": 4,
-    "write": 5,
+    "tokenize": 10,
+    "pack": 5,
+    "write": 6,
 }
 """Revision of the core's own work in each verb: raise it when equal inputs would give other output."""
 

@@ -3,8 +3,8 @@
 `<dataset>/<shard>.records.parquet` has one line for each example of a shard, in the order of its rows;
 `<dataset>/rejected.parquet` has one line for each row that is not in the dataset.
 
-Ids and digests are 16 bytes each. Format 1 wrote them as hexadecimal digits, and neither `turn` nor `ids_digest`: its
-tables are read as those of format 2, with -1 and null there.
+Ids and digests are 16 bytes each. Format 1 wrote them as hexadecimal digits, and neither `turn` nor digests of tokens:
+its tables are read as those of format 2, with -1 and null there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from orca_recipes.shards.files import damage
+from orca_recipes.shards.ids_digest import BLAKE2B, XXH3
 from orca_recipes.shards.text_columns import WIDTH, binary_of_digits, digits_of, halves_of, numbers
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ SOMETIMES = (GIVEN, *BY_PART, WINDOW, TRAIN_ON, UNTRAINED)
 """The columns that a table has only where one of its examples has a value."""
 
 _MAY_BE_NULL = frozenset({"file", "line", "question_digest", "teacher_view", "kept_question_digest", *SOMETIMES})
-_NEW = ("turn", "ids_digest", TWIN)
+_NEW = ("turn", XXH3, TWIN)
 """The columns that format 1 does not have."""
 
 
@@ -86,7 +87,7 @@ _NEW = ("turn", "ids_digest", TWIN)
 class Records:
     """The records table of one shard as columns.
 
-    table: as `records_schema`; `ids_digest` is null throughout in format 1.
+    table: as `records_schema`; `ids_xxh3` is null throughout in format 1.
     """
 
     table: pa.Table
@@ -124,7 +125,13 @@ class Records:
     @cached_property
     def ids_digests(self) -> np.ndarray | None:
         """Return the digests of token ids, as `text_digests`; None in format 1."""
-        return None if self.table["ids_digest"].null_count else self._halves("ids_digest")
+        return None if self.ids_column is None else self._halves(self.ids_column)
+
+    @property
+    def ids_column(self) -> str | None:
+        """Return the column of `ids_digests`, which tells how they were taken; None in format 1."""
+        name = XXH3 if XXH3 in self.table.column_names else BLAKE2B
+        return None if self.table[name].null_count else name
 
     def readable(self) -> pa.Table:
         """Return the table with ids and digests as hexadecimal digits, for people to read."""
@@ -161,14 +168,15 @@ def records_schema(*, also: Collection[str] = ()) -> pa.Schema:
     """Return the columns of records, one line an example.
 
     Args:
-        also: of the columns SOMETIMES, those that the table has.
+        also: of the columns SOMETIMES, those that the table has. BLAKE2B without XXH3 takes its place, as in builds of
+            early checkouts.
 
     row: of the shard. place: tokens stored before the example in its row (pads are never stored).
     turn: which trained turn of its conversation an example was made for, ALL_TURNS where it holds all of them.
     file, line: the source's; null where examples are generated.
     strategy, system_message, teacher: the recipe's names, "" where there is none. flags: CUT, TRUNCATED, TURNS_DROPPED,
     HISTORY_DROPPED, TAIL_TRIMMED.
-    text_digest: of the trained text. ids_digest: of the example's tokens, context and all, as they lie in `.bin`.
+    text_digest: of the trained text. ids_xxh3: of the example's tokens, context and all (`ids_digest`).
     question_digest: of the question before any template; null in datasets that no other one is kept
     apart from.
     teacher_view: the teacher's prompt as references to the student's messages (JSON, see docs/format.md).
@@ -196,7 +204,7 @@ def records_schema(*, also: Collection[str] = ()) -> pa.Schema:
         ("trained_tokens", pa.int32()),
         ("flags", pa.int8()),
         ("text_digest", pa.binary(WIDTH)),
-        ("ids_digest", pa.binary(WIDTH)),
+        (BLAKE2B if BLAKE2B in also and XXH3 not in also else XXH3, pa.binary(WIDTH)),
         ("question_digest", pa.binary(WIDTH)),
         ("teacher_view", pa.dictionary(pa.int32(), pa.large_string())),
         ("kept_question_digest", pa.binary(WIDTH)),
@@ -287,8 +295,8 @@ def read_records(path: Path) -> tuple[Records | None, list[str]]:
 
 
 def read_columns(path: Path, names: Sequence[str]) -> Records:
-    """Read some columns of records whose digest was held against the manifest; texts are read as dictionaries. Of the
-    columns SOMETIMES, those that are there.
+    """Read some columns of records whose digest was held against the manifest; texts are read as dictionaries. Of
+    columns that not every table has, those that are there.
 
     Raises: as `read_records`; DamagedShard too where a column has nulls that may have none.
     """
@@ -296,19 +304,18 @@ def read_columns(path: Path, names: Sequence[str]) -> Records:
     import pyarrow.parquet as pq
 
     schema = records_schema(also=SOMETIMES)
-    texts = [name for name in names if pa.types.is_large_string(schema.field(name).type)]
+    texts = [field.name for field in schema if field.name in names and pa.types.is_large_string(field.type)]
     try:
         with pq.ParquetFile(at_hand(path), read_dictionary=texts) as file:
             held = file.schema_arrow.names
-            names = [name for name in names if name in held or name not in SOMETIMES]
             if held == records_schema(also=held).names:
-                return Records(file.read(columns=list(names), use_threads=False))
+                return Records(file.read(columns=[name for name in names if name in held], use_threads=False))
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
     records, faults = read_records(path)
     if records is None:
         raise damage(path, faults[0])
-    return Records(records.table.select(list(names)))
+    return Records(records.table.select([name for name in names if name in records.table.column_names]))
 
 
 def records_of(path: Path, stored: pa.Table) -> tuple[Records | None, list[str]]:

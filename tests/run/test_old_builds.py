@@ -149,7 +149,7 @@ def examples(directory: Path) -> list[tuple[str, str, list[int], list[bool]]]:
 def told(directory: Path) -> pl.DataFrame:
     """What the records of a build say of its examples, but where each lies and what format 2 alone has."""
     found = [records for prefix in SHARDS if (records := read_records(directory / f"{prefix}.records.parquet")[0])]
-    frames = [pl.DataFrame(records.readable().drop_columns(["ids_digest", "row", "place"])) for records in found]
+    frames = [pl.DataFrame(records.readable().drop_columns(["ids_xxh3", "row", "place"])) for records in found]
     return pl.concat(frames).sort("id", "tokens", "text_digest")
 
 

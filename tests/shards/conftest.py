@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from orca_recipes.shards.curriculum import (
@@ -126,7 +127,7 @@ def records_of(prefix: Path, rows: Sequence[Sequence[Example]]) -> pa.Table:
             "teacher": "reference",
             "flags": example.flags,
             "text_digest": bytes.fromhex(example.id),
-            "ids_digest": hashlib.blake2b(data[start * width : stop * width], digest_size=16).digest(),
+            "ids_xxh3": xxhash.xxh3_128_digest(data[start * width : stop * width]),
             "row": int(segments.example_rows[at]),
             "place": int(segments.example_places[at]),
             "tokens": int(segments.example_tokens[at]),

@@ -12,6 +12,7 @@ import numpy as np
 
 from orca_recipes.run.rows.unit_places import Places
 from orca_recipes.run.rows.units import Unit
+from orca_recipes.shards.ids_digest import XXH3
 from orca_recipes.shards.records import (
     ALL_TURNS,
     BY_PART,
@@ -58,7 +59,7 @@ def records_of(order: pa.Table, rows: np.ndarray, units: Sequence[Unit]) -> pa.T
         "collection": _collections(order, units),
         "id": _binary(order, "id"),
         "text_digest": _binary(order, "text"),
-        "ids_digest": _binary(order, "ids"),
+        XXH3: _binary(order, "ids"),
         "question_digest": _where_known(told, "question", told["question_hi"]),
         "kept_question_digest": _where_known(told, "kept_question", views),
     }

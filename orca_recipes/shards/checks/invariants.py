@@ -104,13 +104,15 @@ def bos_breaches(segments: Segments, tokens: np.ndarray, *, bos_id: int, termina
         yield from _of_tokens(segments, taught, lambda _: f"BOS {bos_id} is trained")
 
 
-def ids_breaches(segments: Segments, tokens: np.ndarray, *, digests: np.ndarray) -> Iterator[Breach]:
+def ids_breaches(segments: Segments, tokens: np.ndarray, *, digests: np.ndarray, column: str) -> Iterator[Breach]:
     """Check that the tokens of every example, context included, match the digest in its record.
 
     Args:
         tokens: uint16 or int32 [tokens], in row order. digests: uint64 [examples, 2], as the records tell them.
+        column: of the records, where they stand.
     """
-    others = np.flatnonzero((ids_digests(tokens, segments.example_bounds) != digests).any(axis=1))
+    found = ids_digests(tokens, segments.example_bounds, column=column)
+    others = np.flatnonzero((found != digests).any(axis=1))
     yield from of_examples(segments, others, lambda _: "its tokens are others than its record says, by their digest")
 
 

@@ -85,6 +85,10 @@ def check_shard(
         sentence = f"it has {len(records.table)} lines for {check.examples} examples"
         check.findings.append(Finding(file, sentence))
         records = None
+    if records is not None and records.ids_column is None and promised.format > 1:
+        check.findings.append(
+            Finding(file, f"its columns are those of format 1, in a build of format {promised.format}")
+        )
     if records is not None:
         check.counts = records.counts()
         check.turns = records.parts()
@@ -202,17 +206,20 @@ def _token_breaches(chosen: ChosenRows, promised: Manifest, records: Records | N
     # Where parts of answers are no targets, an answer may end on one that is none.
     is_told = records is not None and not any(name in records.table.column_names for name in BY_PART)
     cut = records.is_cut()[chosen.examples] if records is not None and is_told else None
-    ids = None if records is None or records.ids_digests is None else records.ids_digests[chosen.examples]
-    for breach in _breaches_of(chosen.segments, chosen.tokens, promised, cut, ids):
+    for breach in (*_ids_breaches(chosen, records), *_breaches_of(chosen.segments, chosen.tokens, promised, cut)):
         example = None if breach.example is None else int(chosen.examples[breach.example])
         yield Breach(int(chosen.rows[breach.row]), example, breach.sentence)
 
 
+def _ids_breaches(chosen: ChosenRows, records: Records | None) -> Iterator[Breach]:
+    if records is not None and records.ids_digests is not None and records.ids_column is not None:
+        digests = records.ids_digests[chosen.examples]
+        yield from invariants.ids_breaches(chosen.segments, chosen.tokens, digests=digests, column=records.ids_column)
+
+
 def _breaches_of(
-    segments: Segments, tokens: np.ndarray, promised: Manifest, cut: np.ndarray | None, ids: np.ndarray | None
+    segments: Segments, tokens: np.ndarray, promised: Manifest, cut: np.ndarray | None
 ) -> Iterator[Breach]:
-    if ids is not None:
-        yield from invariants.ids_breaches(segments, tokens, digests=ids)
     ends = promised.terminators
     yield from invariants.vocabulary_breaches(segments, tokens, vocabulary_size=promised.vocabulary_size)
     if promised.bos_id is not None:

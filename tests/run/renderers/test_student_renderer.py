@@ -127,7 +127,7 @@ def test_the_table_of_joints_and_the_template_itself_give_the_same_tokens(tmp_pa
     assert [example["segments"] for example in told[0]] == [example["segments"] for example in told[1]]
     tables = [pq.read_table(built.directory / "main" / "00000.records.parquet") for built in (fast, slow)]
     assert ["given" in table.column_names for table in tables] == [False, True]
-    for name in ("text_digest", "ids_digest", "tokens", "trained_tokens"):
+    for name in ("text_digest", "ids_xxh3", "tokens", "trained_tokens"):
         assert tables[0][name].to_pylist() == tables[1][name].to_pylist()
 
 

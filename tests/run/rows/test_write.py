@@ -105,7 +105,7 @@ def test_records_tell_where_each_example_came_from(tmp_path: Path):
     assert records["collection"].to_list() == ["collection-1", "collection-0", "collection-1"]
     assert records["file"].to_list() == ["1.1", None, None]
     assert records["line"].to_list() == [1, 0, 0]
-    for name in ("id", "text_digest", "ids_digest"):
+    for name in ("id", "text_digest", "ids_xxh3"):
         assert records[name].to_list() == [2 * place.to_bytes(8, "big") for place in range(3)]
     assert records["turn"].to_list() == [-1, -1, -1]
     assert records["question_digest"].to_list() == [2 * bytes([0, 0, 0, 0, 0, 0, 0, 1]), None, None]
