@@ -17,7 +17,7 @@ _NOUNS = {dict: "a table", list: "a list", str: "a text", int: "an integer"}
 
 @dataclass(frozen=True)
 class FilePin:
-    """One file by content: `name` as records call it, size, and "blake2b:<64 hex>"."""
+    """One file by content: `name` as records call it, size, and "blake3:<64 hex>" ("blake2b:" in older locks)."""
 
     name: str
     bytes: int
@@ -30,6 +30,11 @@ class SourcePin:
 
     files: tuple[FilePin, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Return the digests of its files, by name."""
+        return {file.name: file.digest for file in self.files}
 
 
 @dataclass(frozen=True)

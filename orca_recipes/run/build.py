@@ -42,7 +42,7 @@ from orca_recipes.shards.manifest import Manifest, contents_digest, read_manifes
 from orca_recipes.store.claims import Say, quiet
 from orca_recipes.store.disk_faults import writing
 from orca_recipes.store.shared_build import shared_build
-from orca_recipes.store.source_digests import FileDigests
+from orca_recipes.store.source_digests import BLAKE2B, FileDigests
 from orca_recipes.store.store import Store
 
 
@@ -93,13 +93,15 @@ def prepare(asked: Asked, say: Say = quiet, work: Work | None = None) -> Prepare
     lock = read_lock(lock_path(asked.loaded.path, asked.loaded.profile))
     loaded = settled(asked.loaded, lock, insist=asked.locked, work=asked.work)
     plugins = pinned_plugins(asked)
-    texts = look_up(loaded, asked.store, plugins=plugins, locked=lock.pins if lock else None, rehash=asked.rehash)
+    locked = lock.pins if lock else None
+    texts = look_up(loaded, asked.store, plugins=plugins, locked=locked, rehash=asked.rehash)
     work = work or asked.work
     pins, student = pin_recipe(
         texts.recipe,
         asked.store,
         messages=texts.pins,
         plugins=plugins,
+        locked=locked,
         rehash=asked.rehash,
         say=say,
         workers=asked.workers,
@@ -114,7 +116,8 @@ def prepare(asked: Asked, say: Say = quiet, work: Work | None = None) -> Prepare
 
 def pinned_plugins(asked: Asked) -> dict[str, PluginPin]:
     """Pin the plugins of strangers that a recipe uses, as they are now. Raises: as `pin_plugins`."""
-    return pin_plugins(asked.loaded, FileDigests(asked.store.root / "digests.sqlite", rehash=asked.rehash))
+    digests = FileDigests(asked.store.root / "digests.sqlite", rehash=asked.rehash, digesting=BLAKE2B)
+    return pin_plugins(asked.loaded, digests)
 
 
 def build(asked: Asked, progress: Progress) -> tuple[Manifest, bool]:

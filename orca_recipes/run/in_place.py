@@ -11,7 +11,7 @@ from pathlib import Path
 from orca_recipes.contract.kinds import SourceFile
 from orca_recipes.shards.manifest import Manifest
 from orca_recipes.shards.table_digest import content_digest_of_table
-from orca_recipes.store.source_digests import FileDigests
+from orca_recipes.store.source_digests import BLAKE2B, Digesting, FileDigests
 
 
 def first_damage(directory: Path, manifest: Manifest, memory: Path, *, rehash: bool) -> str | None:
@@ -21,8 +21,8 @@ def first_damage(directory: Path, manifest: Manifest, memory: Path, *, rehash: b
         memory: where digests are remembered: a build that stays as it was is read once.
     Raises: SourceError where a file cannot be read.
     """
-    bytes_of = FileDigests(memory, rehash=rehash)
-    content_of = FileDigests(memory, rehash=rehash, digest=content_digest_of_table, purpose="table")
+    bytes_of = FileDigests(memory, rehash=rehash, digesting=BLAKE2B)
+    content_of = FileDigests(memory, rehash=rehash, digesting=Digesting(content_digest_of_table, "table"))
     promised = [(file.path, file.digest, bytes_of) for file in manifest.files]
     promised += [(table.path, table.content_digest, content_of) for table in manifest.tables]
     for name, digest, digests in promised:

@@ -1,13 +1,14 @@
 """Files the store trusts: digests of written files, and JSON with its own digest inside.
 
-A receipt says what other files must be; its seal says that the receipt itself is what was written. Receipts hold
-BLAKE3, four times as fast as the BLAKE2b of everything that leaves the store: each part is digested as it is written.
+A receipt says what other files must be; its seal says that the receipt itself is what was written. Receipts and pins of
+source files hold BLAKE3, four times as fast as the BLAKE2b of everything else that leaves the store: each part is
+digested as it is written, and each source file before it is read. Older receipts and pins hold BLAKE2b.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import get_native_id
 from typing import Any
@@ -18,17 +19,23 @@ from orca_recipes.errors import StoreError
 from orca_recipes.shards.digests import file_digest, json_digest
 
 SEAL = "seal"
+_BLAKE3 = "blake3:"
 
 
 def promise(path: Path) -> str:
-    """Digest a file for a receipt, "blake3:<64 hex>". Raises: OSError."""
+    """Digest a file for a receipt or a pin, "blake3:<64 hex>". Raises: OSError."""
     with path.open("rb") as file:
-        return f"blake3:{hashlib.file_digest(file, blake3).hexdigest()}"  # type: ignore[arg-type]
+        return f"{_BLAKE3}{hashlib.file_digest(file, blake3).hexdigest()}"  # type: ignore[arg-type]
 
 
 def is_promised(path: Path, digest: str) -> bool:
     """Tell whether a file has a receipt's digest, of either kind. Raises: OSError."""
-    return digest == (promise(path) if digest.startswith("blake3:") else file_digest(path))
+    return digest == digester(digest)(path)
+
+
+def digester(digest: str) -> Callable[[Path], str]:
+    """Return what takes digests of the kind that this one has, so that the two can be compared."""
+    return promise if digest.startswith(_BLAKE3) else file_digest
 
 
 def flush(path: Path) -> None:

@@ -3,6 +3,9 @@
 What was pinned can change before it is read. So a pinning also says what the system told of each file when its digest
 was taken, and who reads the file holds that against what the system tells afterwards: content is kept under the
 fingerprint of that content, or not at all.
+
+Pins are BLAKE3. A lock or a plan may hold an older one, BLAKE2b: a file that has it is pinned by it again, so that what
+was made of the file is known again.
 """
 
 import errno
@@ -22,9 +25,11 @@ from orca_recipes.errors import SourceError, StoreError
 from orca_recipes.plan.pins import FilePin
 from orca_recipes.shards.digests import file_digest
 from orca_recipes.store.disk_faults import writing_store
+from orca_recipes.store.sealed import digester, promise
 
 Held = TypeVar("Held")
 
+_NONE: Mapping[str, str] = {}
 _TABLE = "create table if not exists digests (path text primary key, stamp text not null, digest text not null)"
 _SETTLED_NS = 2_000_000_000
 """How long ago a file must have changed for its digest to be remembered: within one tick of the file system's clock it
@@ -35,6 +40,18 @@ _KEPT_SECONDS = 1.0
 """How long digests wait to be written: a build that is killed takes no more than those of a second with it."""
 _REFUSALS = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
 """What SQLite says of a disk that refuses to be written, in the system's words, which `disk_faults` tells."""
+
+
+@dataclass(frozen=True)
+class Digesting:
+    """What takes a digest of a file; `purpose` tells such digests apart in the memory."""
+
+    take: Callable[[Path], str]
+    purpose: str
+
+
+PINS = Digesting(promise, "blake3:")
+BLAKE2B = Digesting(file_digest, "")
 
 
 @dataclass(frozen=True)
@@ -60,35 +77,26 @@ class FileDigests:
 
     Args:
         rehash: read every file again.
-        digest: what is taken of a file, BLAKE2b-256 of its bytes; for another, `purpose` tells it apart in the memory.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        rehash: bool = False,
-        digest: Callable[[Path], str] = file_digest,
-        purpose: str = "",
-    ) -> None:
+    def __init__(self, path: Path, *, rehash: bool = False, digesting: Digesting = PINS) -> None:
         self._path = path
         self._rehash = rehash
-        self._digest = digest
-        self._purpose = purpose
+        self._digesting = digesting
 
-    def pin(self, files: Sequence[SourceFile]) -> tuple[FilePin, ...]:
-        """Pin files, in their order. Raises: as `Pinning.stamped`."""
-        return tuple(found.pin for found in self.stamped(files))
+    def pin(self, files: Sequence[SourceFile], held: Mapping[str, str] = _NONE) -> tuple[FilePin, ...]:
+        """Pin files as `stamped` does."""
+        return tuple(found.pin for found in self.stamped(files, held))
 
-    def stamped(self, files: Sequence[SourceFile]) -> tuple[Pinned, ...]:
-        """Pin files with their stamps, in their order. Raises: as `Pinning.stamped`."""
+    def stamped(self, files: Sequence[SourceFile], held: Mapping[str, str] = _NONE) -> tuple[Pinned, ...]:
+        """Pin files with their stamps, in their order. Args and Raises: as `Pinning.stamped`."""
         with self.together() as pinning:
-            return pinning.stamped(files)
+            return pinning.stamped(files, held)
 
     @contextmanager
     def together(self) -> Iterator["Pinning"]:
         """Pin the files of many sources: the memory is opened once, and written when they are done."""
-        pinning = Pinning(self._path, self._digest, self._purpose, rehash=self._rehash)
+        pinning = Pinning(self._path, self._digesting, rehash=self._rehash)
         try:
             yield pinning
         finally:
@@ -98,43 +106,52 @@ class FileDigests:
 class Pinning:
     """A memory of digests while it is open, by the thread that opened it."""
 
-    def __init__(self, path: Path, digest: Callable[[Path], str], purpose: str, *, rehash: bool) -> None:
-        self._path, self._digest, self._purpose, self._rehash = path, digest, purpose, rehash
+    def __init__(self, path: Path, digesting: Digesting, *, rehash: bool) -> None:
+        self._path, self._digesting, self._rehash = path, digesting, rehash
         self._held: sqlite3.Connection | None = None
         self._folders: dict[str, str] = {}
         self._whole: dict[str, tuple[str, str]] | None = None
         self._found: list[tuple[str, str, str]] = []
         self._kept_at = time.monotonic()
 
-    def pin(self, files: Sequence[SourceFile]) -> tuple[FilePin, ...]:
-        """Pin files, in their order. Raises: as `stamped`."""
-        return tuple(found.pin for found in self.stamped(files))
+    def pin(self, files: Sequence[SourceFile], held: Mapping[str, str] = _NONE) -> tuple[FilePin, ...]:
+        """Pin files as `stamped` does."""
+        return tuple(found.pin for found in self.stamped(files, held))
 
-    def stamped(self, files: Sequence[SourceFile]) -> tuple[Pinned, ...]:
+    def stamped(self, files: Sequence[SourceFile], held: Mapping[str, str] = _NONE) -> tuple[Pinned, ...]:
         """Pin files with their stamps, in their order.
 
+        Args:
+            held: the digests that a lock or a plan has, by name: a file that has its one still is pinned by it.
         Raises: SourceError where one cannot be read, or changes meanwhile; StoreError where the memory cannot be
         written. A memory that is damaged is begun anew.
         """
-        return tuple(map(self._pin, files))
+        return tuple(self._pin(file, held.get(file.name)) for file in files)
 
     def end(self) -> None:
         """Write what was found, and close the memory. Raises: StoreError where it cannot be written."""
         self._keep()
         self._close()
 
-    def _pin(self, file: SourceFile) -> Pinned:
+    def _pin(self, file: SourceFile, held: str | None) -> Pinned:
+        if held is not None and digester(held) is BLAKE2B.take:
+            found = self._digested(file, BLAKE2B)
+            if found.pin.digest == held:
+                return found
+        return self._digested(file, self._digesting)
+
+    def _digested(self, file: SourceFile, digesting: Digesting) -> Pinned:
         with _readable(file.path):
             status = os.lstat(file.path)
             is_link = stat.S_ISLNK(status.st_mode)
             status = os.stat(file.path) if is_link else status
-            key = f"{self._purpose}{os.path.realpath(file.path) if is_link else self._real(file.path)}"
+            key = f"{digesting.purpose}{os.path.realpath(file.path) if is_link else self._real(file.path)}"
         size, stamp = status.st_size, _stamp(status)
         known = None if self._rehash else self._known(key, stamp)
         if known is not None:
             return Pinned(file, FilePin(file.name, size, known), stamp)
         with _readable(file.path):
-            found = Pinned(file, FilePin(file.name, size, self._digest(file.path)), stamp)
+            found = Pinned(file, FilePin(file.name, size, digesting.take(file.path)), stamp)
         found.check()
         if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS:
             self._found.append((key, stamp, found.pin.digest))

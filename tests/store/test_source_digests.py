@@ -17,7 +17,8 @@ from orca_recipes.recipe.load import load_recipe
 from orca_recipes.run.build import Asked, build
 from orca_recipes.shards.digests import file_digest
 from orca_recipes.store import source_digests
-from orca_recipes.store.source_digests import FileDigests, _stamp
+from orca_recipes.store.sealed import promise
+from orca_recipes.store.source_digests import BLAKE2B, Digesting, FileDigests, _stamp
 from orca_recipes.store.store import Store
 
 CHANGED = r"it changed while it was read; run the same command again$"
@@ -197,7 +198,7 @@ def test_a_file_that_changes_while_its_digest_is_taken_is_not_remembered(
         digests.pin(files)
     monkeypatch.undo()
     path.write_bytes(b"two")
-    assert digests.pin(files)[0].digest == file_digest(path)
+    assert digests.pin(files)[0].digest == promise(path)
 
 
 def test_a_file_that_only_was_touched_between_two_builds_is_read_no_second_time(recipe: Path):
@@ -216,6 +217,11 @@ def old(path: Path) -> SourceFile:
     return SourceFile(path.name, path)
 
 
+def noting(taken: list[Path]) -> Digesting:
+    """Takes the digests of pins, and notes of which files."""
+    return Digesting(lambda path: taken.append(path) or promise(path), "")
+
+
 @pytest.fixture
 def settled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Change times cannot be set back."""
@@ -228,20 +234,20 @@ def test_the_files_of_many_sources_are_remembered_in_one_go(tmp_path: Path, monk
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda path, **options: opened.append(path) or connect(path, **options))
     taken: list[Path] = []
-    digests = FileDigests(tmp_path / "digests.sqlite", digest=lambda path: taken.append(path) or file_digest(path))
+    digests = FileDigests(tmp_path / "digests.sqlite", digesting=noting(taken))
     files = [old(tmp_path / f"{place}.jsonl") for place in range(20)]
     for _ in range(2):
         with digests.together() as pinning:
             pins = [pinning.pin([file]) for file in files]
     assert len(opened) == 2
     assert taken == [file.path for file in files]
-    assert [pin.digest for (pin,) in pins] == [file_digest(file.path) for file in files]
+    assert [pin.digest for (pin,) in pins] == [promise(file.path) for file in files]
 
 
 @pytest.mark.usefixtures("settled_at_once")
 def test_what_was_read_before_a_file_that_cannot_be_is_remembered(tmp_path: Path):
     taken: list[Path] = []
-    digests = FileDigests(tmp_path / "digests.sqlite", digest=lambda path: taken.append(path) or file_digest(path))
+    digests = FileDigests(tmp_path / "digests.sqlite", digesting=noting(taken))
     file = old(tmp_path / "rows.jsonl")
     with pytest.raises(SourceError, match="it cannot be read"), digests.together() as pinning:
         pinning.pin([file, SourceFile("gone.jsonl", tmp_path / "gone.jsonl")])
@@ -252,7 +258,7 @@ def test_what_was_read_before_a_file_that_cannot_be_is_remembered(tmp_path: Path
 @pytest.mark.usefixtures("settled_at_once")
 def test_a_file_is_remembered_by_the_place_that_links_lead_to(tmp_path: Path):
     taken: list[Path] = []
-    digests = FileDigests(tmp_path / "digests.sqlite", digest=lambda path: taken.append(path) or file_digest(path))
+    digests = FileDigests(tmp_path / "digests.sqlite", digesting=noting(taken))
     folder = tmp_path / "folder"
     folder.mkdir()
     file = old(folder / "rows.jsonl")
@@ -266,7 +272,33 @@ def test_a_file_is_remembered_by_the_place_that_links_lead_to(tmp_path: Path):
 def test_a_damaged_memory_is_begun_anew(tmp_path: Path):
     (tmp_path / "digests.sqlite").write_bytes(b"no database, but long enough to be looked at as one" * 40)
     file = old(tmp_path / "rows.jsonl")
-    assert FileDigests(tmp_path / "digests.sqlite").pin([file])[0].digest == file_digest(file.path)
+    assert FileDigests(tmp_path / "digests.sqlite").pin([file])[0].digest == promise(file.path)
+
+
+def test_a_file_is_pinned_by_the_digest_that_is_held_of_it_and_one_that_changed_by_blake3(tmp_path: Path):
+    same, other, new = (old(tmp_path / f"{name}.jsonl") for name in ("same", "other", "new"))
+    held = {"same.jsonl": file_digest(same.path), "other.jsonl": file_digest(same.path)}
+    pins = FileDigests(tmp_path / "digests.sqlite").pin([same, other, new], held)
+    assert [pin.digest for pin in pins] == [file_digest(same.path), promise(other.path), promise(new.path)]
+    held = {"same.jsonl": promise(same.path), "other.jsonl": "no digest at all"}
+    pins = FileDigests(tmp_path / "digests.sqlite").pin([same, other], held)
+    assert [pin.digest for pin in pins] == [promise(same.path), promise(other.path)]
+
+
+@pytest.mark.usefixtures("settled_at_once")
+def test_the_memory_holds_both_kinds_of_a_file_and_what_older_programs_found(tmp_path: Path):
+    file, memory = old(tmp_path / "rows.jsonl"), tmp_path / "digests.sqlite"
+    # A digest that no program would take: who gives it has it from the memory.
+    found = f"blake2b:{0:064x}"
+    with sqlite3.connect(memory) as rows:
+        rows.execute("create table digests (path text primary key, stamp text not null, digest text not null)")
+        rows.execute("insert into digests values (?, ?, ?)", (str(file.path), _stamp(file.path.stat()), found))
+    assert FileDigests(memory, digesting=BLAKE2B).pin([file])[0].digest == found
+    for _ in range(2):
+        assert FileDigests(memory).pin([file])[0].digest == promise(file.path)
+        assert FileDigests(memory).pin([file], {file.name: found})[0].digest == found
+    with sqlite3.connect(memory) as rows:
+        assert rows.execute("select count(*) from digests").fetchone() == (2,)
 
 
 @pytest.mark.parametrize("most_bytes", [0, 1 << 20])
@@ -281,14 +313,15 @@ def test_a_memory_of_any_size_remembers_what_did_not_change(
         taken.append(path.name)
         return file_digest(path)
 
+    digesting = Digesting(digest, "")
     files = [tmp_path / name for name in ("one", "two", "three")]
     for file in files:
         file.write_text(file.name)
     (tmp_path / "link").symlink_to("one")
     asked = [SourceFile(path.name, path) for path in (*files, tmp_path / "link")]
-    first = FileDigests(tmp_path / "digests.sqlite", digest=digest).pin(asked)
+    first = FileDigests(tmp_path / "digests.sqlite", digesting=digesting).pin(asked)
     files[1].write_text("other")
-    second = FileDigests(tmp_path / "digests.sqlite", digest=digest).pin(asked)
+    second = FileDigests(tmp_path / "digests.sqlite", digesting=digesting).pin(asked)
     assert taken[-1] == "two"
     assert len(taken) == (4 if most_bytes else 5)  # a link is the file that it leads to, once that is known
     assert [pin.digest for pin in second] == [file_digest(found.path) for found in asked]

@@ -80,8 +80,8 @@ def _read_all(bench: Bench, folder: StageFolder, collection: str) -> None:
 def _pinned(bench: Bench, collection: str, source: Source) -> Mapping[str, Pinned]:
     """Check that a collection's files are those the plan was made of, and return their pins."""
     digests = FileDigests(bench.store.root / "digests.sqlite")
-    planned = bench.plan[f"read {collection}"].decisive["pin"]["files"]
-    return pinned_as(digests.stamped(source.files()), dict(planned))
+    planned = dict(bench.plan[f"read {collection}"].decisive["pin"]["files"])
+    return pinned_as(digests.stamped(source.files(), planned), planned)
 
 
 @dataclass(frozen=True)

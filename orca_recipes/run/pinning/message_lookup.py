@@ -17,7 +17,7 @@ from orca_recipes.contract.spelling import quoted
 from orca_recipes.contract.toml_text import toml_table
 from orca_recipes.errors import SourceError, StoreError
 from orca_recipes.plan.fingerprint import digest_of
-from orca_recipes.plan.pins import MessagePin, Pins
+from orca_recipes.plan.pins import MessagePin, Pins, SourcePin
 from orca_recipes.plan.plugins import PluginPin, plugins_of
 from orca_recipes.recipe import toml_lines
 from orca_recipes.recipe.load import LoadedRecipe
@@ -107,7 +107,8 @@ def _texts(
         return _of_file(name, chosen.path), None
     if chosen.collection is not None:
         source = recipe.collections[chosen.collection]
-        return _chosen(name, chosen, _of_collection(name, chosen, source, store, plugins, rehash)), None
+        held = locked.collections.get(chosen.collection, SourcePin()).digests if locked is not None else {}
+        return _chosen(name, chosen, _of_collection(name, chosen, source, store, plugins, held, rehash)), None
     values, revision = _values(name, chosen, store, locked, rehash)
     return _chosen(name, chosen, values), revision
 
@@ -166,13 +167,19 @@ def _values(
 
 
 def _of_collection(
-    name: str, chosen: SystemMessages, source: Source, store: Store, plugins: Mapping[str, PluginPin], rehash: bool
+    name: str,
+    chosen: SystemMessages,
+    source: Source,
+    store: Store,
+    plugins: Mapping[str, PluginPin],
+    held: Mapping[str, str],
+    rehash: bool,
 ) -> list[str]:
     """Look up the distinct values of a collection's column, kept in the store as those of other columns."""
     assert chosen.column is not None, "the grammar asks for it"
     wanted = frozenset(chosen.digests.values())
     digests = FileDigests(store.root / "digests.sqlite", rehash=rehash)
-    pins = [[pin.name, pin.digest] for pin in digests.pin(source.files())]
+    pins = [[pin.name, pin.digest] for pin in digests.pin(source.files(), held)]
     read = [source.identity(), type(source).revision, dict(source.pins())]
     strangers = plugins_of([source], plugins)
     read += [strangers] if strangers else []

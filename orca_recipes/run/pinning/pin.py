@@ -34,6 +34,7 @@ def pin_recipe(
     *,
     messages: Mapping[str, MessagePin] | None = None,
     plugins: Mapping[str, PluginPin] | None = None,
+    locked: Pins | None = None,
     rehash: bool = False,
     say: Say = quiet,
     workers: int = 1,
@@ -44,17 +45,19 @@ def pin_recipe(
     Args:
         messages: the pins of the sets of system messages that it uses.
         plugins: the pins of the plugins of strangers that it uses.
+        locked: the pins of the lock; what it holds of a file that stayed as it was is that file's pin.
         say: hears that another build is waited for, or that the store is mended.
         workers: with more than one, source files are hashed while the student is pinned.
         work: who loads the tokenizer and tries the template.
     """
     digests = FileDigests(store.root / "digests.sqlite", rehash=rehash)
-    sources = Aside(partial(_pin_sources, recipe, digests))
+    held = {} if locked is None else {name: pin.digests for name, pin in locked.collections.items()}
+    sources = Aside(partial(_pin_sources, recipe, digests, held))
     if workers == 1:
         sources.result()
     try:
         with placed("tokenizer"):
-            files = digests.stamped(recipe.tokenizer.files())
+            files = digests.stamped(recipe.tokenizer.files(), locked.tokenizer.digests if locked else {})
         tokenizer = SourcePin(tuple(found.pin for found in files))
         builder = PlanBuilder(plugins)
         student, tokenizer_digest = _student(builder, recipe, tokenizer, files, store, say, work)
@@ -74,13 +77,13 @@ def pin_recipe(
     return pins, student
 
 
-def _pin_sources(recipe: Recipe, digests: FileDigests) -> dict[str, SourcePin]:
+def _pin_sources(recipe: Recipe, digests: FileDigests, held: Mapping[str, Mapping[str, str]]) -> dict[str, SourcePin]:
     found = {}
     with digests.together() as pinning:
         for name in used_collections(recipe):
             source = recipe.collections[name]
             with placed(f"collections.{name}"):
-                found[name] = SourcePin(pinning.pin(source.files()), dict(source.pins()))
+                found[name] = SourcePin(pinning.pin(source.files(), held.get(name, {})), dict(source.pins()))
     return found
 
 
