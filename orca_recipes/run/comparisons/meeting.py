@@ -117,7 +117,8 @@ def widely_shared(keys: np.ndarray, rows: np.ndarray, most: int) -> tuple[np.nda
     """
     # Few keys occur so often; of these alone the rows are told apart.
     ordered = np.sort(keys)
-    often = rising(ordered[most:][ordered[most:] == ordered[: len(ordered) - most]])
+    later = ordered[most:]
+    often = rising(later[later == ordered[: len(later)]])
     chosen = np.flatnonzero(is_among(keys, often))
     keys_in, rows_in = keys[chosen], rows[chosen]
     order = np.lexsort((rows_in, keys_in))

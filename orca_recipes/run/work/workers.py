@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 SLICE_BYTES = 16 << 20
 """Input of one unit of reading, about."""
 
-TASKS_WORTH_WORKERS = 4
+TASKS_WORTH_WORKERS = 8
 """Fewer tasks than this are done in the main process: starting a worker takes as long as they do."""
+
+BYTES_WORTH_WORKERS = 64 << 20
+"""Input from which on workers are started at once."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,12 @@ class Workers:
 
 
 def is_worth_workers(recipe: Recipe, collections: Sequence[str]) -> bool:
-    """Tell whether the files of these collections make enough parts for workers, judged by their sizes."""
+    """Tell whether the files of these collections are large enough for workers."""
     found = 0
     for name in collections:
         with placed(f"collections.{name}"):
             found += sum(_size(file.path) for file in recipe.collections[name].files())
-    return found >= TASKS_WORTH_WORKERS * SLICE_BYTES
+    return found >= BYTES_WORTH_WORKERS
 
 
 def import_libraries(_: None) -> None:

@@ -81,6 +81,16 @@ def test_a_key_of_too_many_rows_is_a_sign_of_those_alone_that_have_no_other():
     assert keep.tolist() == [False, False, True, True, True]
 
 
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), max_size=40), st.integers(1, 50))
+def test_widely_shared_keys_are_those_of_more_rows_than_the_most(found: list[tuple[int, int]], most: int):
+    keys, rows = (np.array([pair[at] for pair in found], dtype=np.uint64) for at in (0, 1))
+    wide = {key for key, _ in found if len({row for one, row in found if one == key}) > most}
+    others = {row for key, row in found if key not in wide}
+    shared, keep = widely_shared(keys, rows.astype(np.int64), most)
+    assert shared.tolist() == sorted(wide)
+    assert keep.tolist() == [key not in wide or row not in others for key, row in found]
+
+
 def test_known_keys_are_told_from_others():
     known = np.sort(np.random.default_rng(2).integers(0, 1 << 63, 500, dtype=np.uint64))
     assert Known(known).holds(np.concatenate([known, known + np.uint64(1)])).tolist() == [True] * 500 + [False] * 500

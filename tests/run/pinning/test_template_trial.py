@@ -19,7 +19,7 @@ from orca_recipes.store.store import Store
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any build counts as large."""
-    monkeypatch.setattr("orca_recipes.run.work.workers.SLICE_BYTES", 1)
+    monkeypatch.setattr("orca_recipes.run.work.workers.BYTES_WORTH_WORKERS", 1)
 
 
 def made(recipe: Path, folder: str, *overrides: str, workers: int) -> Manifest:
