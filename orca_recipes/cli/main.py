@@ -83,7 +83,7 @@ _COMMANDS = {
     },
 }
 """The lines of `orca-recipe --help`, in the order in which a newcomer needs them."""
-_OBJECTS_A_COLLECTION = 200_000
+_OBJECTS_A_COLLECTION = 1_000_000
 _IN_STEPS = frozenset({"build", "plan", "lock", "collect", "rebuild", "train"})
 """Commands that go on, when they are given again, from the steps that were finished."""
 _MOST_CHARS = 4_000

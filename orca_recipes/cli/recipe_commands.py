@@ -54,13 +54,14 @@ def build(recipe: Path, profile: str | None, overrides: tuple[str, ...], as_json
     Finished stages are kept in the store: building again does only what changed. The lock is written beside the recipe
     when there is none, or when what it pins changed; with --set or --limit it is left alone.
     """
+    asked = ask(load(recipe, profile, overrides), **options)
+    # Behind the fork that `ask` may make: what is imported before it is copied there page by page.
     from orca_recipes.progress import progress_for
     from orca_recipes.run.answer_counts import told as answers_told
     from orca_recipes.run.build import made
     from orca_recipes.run.work.heap import keep_heap
 
     keep_heap()
-    asked = ask(load(recipe, profile, overrides), **options)
     warn(asked.loaded)
     ask_where_new(asked.loaded.recipe)
     with progress_for() as progress:

@@ -13,7 +13,7 @@ PROGRAM = """
 import os
 from orca_recipes.run.work.heap import keep_heap
 keep_heap()
-print(os.environ["MALLOC_MMAP_MAX_"], os.environ["MALLOC_TRIM_THRESHOLD_"])
+print(*map(os.environ.get, ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MIMALLOC_PURGE_DELAY")))
 """
 REUSED = """
 import resource
@@ -31,7 +31,7 @@ print(faults() - before)
 
 
 def said(program: str, **surroundings: str) -> str:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "MIMALLOC_"))}
     environment = {**clean, **surroundings}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     return done.stdout.strip()
