@@ -38,8 +38,8 @@ def said(program: str, **surroundings: str) -> str:
 
 
 def test_processes_to_come_keep_it_too_and_a_users_choice_is_left_alone() -> None:
-    assert said(PROGRAM) == "0 1073741824"
-    assert said(PROGRAM, MALLOC_MMAP_MAX_="7") == "7 1073741824"
+    assert said(PROGRAM) == "0 1073741824 1000"
+    assert said(PROGRAM, MALLOC_MMAP_MAX_="7", MIMALLOC_PURGE_DELAY="20") == "7 1073741824 20"
 
 
 def test_arrays_of_megabytes_are_made_in_memory_that_was_there() -> None:
