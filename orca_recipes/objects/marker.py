@@ -24,7 +24,8 @@ def mark_address(
     if objects.head(marker) is not None:
         return
     foreign = [one.key for one in objects.listed() if one.key.partition("/")[0] not in prefixes]
-    if foreign:
+    # Whoever marks it between the two looks makes it ours.
+    if foreign and objects.head(marker) is None:
         told = ", ".join(foreign[:_NAMED]) + (" and more" if len(foreign) > _NAMED else "")
         raise NoStore(
             f"{objects.address} is no {what} and is not empty: it holds {told}; "

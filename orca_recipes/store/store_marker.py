@@ -42,7 +42,8 @@ def open_store(root: Path) -> None:
         _make_folders(root)
         return
     foreign = list(islice(_foreign(root), _NAMED + 1))
-    if foreign:
+    # Another build may have made it a store between the two looks.
+    if foreign and not (root / MARKER).is_file():
         told = ", ".join(foreign[:_NAMED]) + (" and more" if len(foreign) > _NAMED else "")
         raise NoStore(
             f"{root} is no store and is not empty: it holds {told}; "

@@ -15,7 +15,7 @@ from orca_recipes.cli.main import main
 from orca_recipes.errors import BuildError
 from orca_recipes.front.opened import open_build
 from orca_recipes.front.recipe import load_recipe
-from orca_recipes.objects.objects import Objects
+from orca_recipes.objects.objects import ObjectFacts, Objects
 from orca_recipes.recipe.load import load_recipe as read_recipe
 from orca_recipes.run.build import Asked, build
 from orca_recipes.store import shared_build as sending
@@ -23,6 +23,7 @@ from orca_recipes.store.claims import quiet
 from orca_recipes.store.leases import Leases
 from orca_recipes.store.shared_build import build_place, looked_at, shared_build
 from orca_recipes.store.shared_store import shared_root, store_at
+from orca_recipes.store.store_marker import MARKER, marker_text
 from tests.run.small import HOME, Heard, asked, promised
 from tests.run.small_recipe import make_recipe
 from tests.servers.objects import failing
@@ -308,3 +309,18 @@ def _exit(*words: str) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0
+
+
+def test_a_store_that_another_host_marks_between_two_looks_is_one(bucket: str, host, monkeypatch: pytest.MonkeyPatch):
+    store, head = f"s3://{bucket}/store", Objects.head
+
+    def late(self: Objects, key: str) -> ObjectFacts | None:
+        monkeypatch.setattr(Objects, "head", head)
+        found = self.head(key)
+        self.create(MARKER, marker_text().encode())
+        self.create("else", b"of the other host")
+        return found
+
+    monkeypatch.setattr(Objects, "head", late)
+    assert shared_root(store).is_dir()
+    assert {one.key for one in Objects.at(store).listed()} == {MARKER, "else"}

@@ -119,3 +119,16 @@ def test_a_store_that_may_only_be_read_is_used_without_a_marker(recipe: Path):
         Store(root)
     finally:
         root.chmod(0o755)
+
+
+def test_a_store_that_another_build_marks_between_two_looks_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    root = tmp_path / "store"
+
+    def late(_: Path) -> list[str]:
+        monkeypatch.undo()
+        Store(root)
+        return [MARKER]
+
+    monkeypatch.setattr("orca_recipes.store.store_marker._foreign", late)
+    Store(root)
+    assert {path.name for path in root.iterdir()} >= {MARKER, *FOLDERS}
