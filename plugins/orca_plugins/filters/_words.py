@@ -322,9 +322,8 @@ def jaccard(runs: Words, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     shared = np.zeros(len(one), dtype=np.int64)
     for start in range(0, len(one), _GROUP):
         sides = [side[start : start + _GROUP] for side in (one, other)]
-        # Of each pair all runs of both: two that are equal stand one behind the other.
+        # Of each pair all runs of both, two rising halves: a stable sort merges them, and equal ones are neighbours.
         found = np.concatenate([_numbered(sets, side) for side in sides])
-        # Two rising halves: a stable sort merges them.
         found.sort(kind="stable")
         pair = found[1:][found[1:] == found[:-1]] >> _NUMBER_BITS
         shared[start : start + _GROUP] = np.bincount(pair.astype(np.int64), minlength=len(sides[0]))
