@@ -667,3 +667,66 @@ def test_thoughts_in_blocks_and_calls_beside_an_answer_are_read(text: str | None
     assert rejected == []
     assert [turn["reasoning"] for turn in row["messages"] if turn["role"] == "assistant"] == ["Use ls."] * 2
     assert said(row)[-1][3] == [("bash", {"command": "ls -a"})]
+
+
+def read_openhands(*events: dict) -> tuple[list[dict], list]:
+    """Read a history of OpenHands' with these events before the agent's last message."""
+    *before, done, _ = OPENHANDS["history"]
+    return read([{**OPENHANDS, "history": [*before, *events, done]}], shape="openhands")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"action": "loop_recovery", "source": "user", "message": "", "args": {"option": 1}},
+        {"action": "condensation_request", "source": "agent", "message": "", "args": {}},
+        {"observation": "loop_detection", "source": "agent", "message": "", "content": "The agent is in a loop."},
+        {"action": "run", "source": "environment", "message": "", "args": {"command": "env", "hidden": True}},
+        {"observation": "run", "source": "environment", "message": "", "content": "A=1", "extras": {"hidden": True}},
+        {"observation": "recall", "source": "environment", "message": "", "content": "", "extras": {"date": "today"}},
+    ],
+)
+def test_an_event_of_openhands_that_no_model_sees_is_left_out(event: dict):
+    assert read_openhands(event) == read_openhands()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "microagent_knowledge",
+        "repo_instructions",
+        "conversation_instructions",
+        "additional_agent_instructions",
+        "custom_secrets_descriptions",
+    ],
+)
+def test_what_openhands_told_a_model_of_the_workspace_is_not_lost_in_silence(told: str):
+    extras = {"recall_type": "workspace_context", told: "Use tabs.", "hidden": False}
+    recall = {"observation": "recall", "source": "environment", "message": "", "content": "", "extras": extras}
+    ((_, why),) = read_openhands(recall)[1]
+    assert why.startswith("messages: item 6 is instructions or knowledge that OpenHands told the model, and the events")
+
+
+def test_the_answer_of_another_agent_is_what_the_model_saw_of_it():
+    seen = OPENHANDS["history"][4]
+    answer = {**seen, "observation": "delegate", "content": "", "extras": {"outputs": {"content": "Found it."}}}
+    *before, _, done, _ = OPENHANDS["history"]
+    (row,), rejected = read([{**OPENHANDS, "history": [*before, answer, done]}], shape="openhands")
+    assert rejected == []
+    assert [turn["content"] for turn in row["messages"] if turn["role"] == "tool"] == ["Found it."]
+
+
+def test_a_reply_with_pictures_is_refused():
+    seen = {**OPENHANDS["history"][4], "extras": {"code": "plot()", "image_urls": ["data:image/png;base64,AA"]}}
+    assert read_openhands(seen)[1] == [(1, "messages: item 6 is a reply with pictures, and only text is read")]
+
+
+@pytest.mark.parametrize(
+    "kind", ["InterruptEvent", "StreamingDeltaEvent", "ConversationErrorEvent", "HookExecutionEvent"]
+)
+def test_an_event_of_the_sdk_that_no_model_sees_is_left_out(kind: str):
+    *before, done = SDK["history"]
+    event = {"kind": kind, "id": "e9", "source": "environment", "content": "Th", "code": "x", "detail": "y"}
+    judged = {**done, "critic_result": {"score": 0.5, "message": None}}
+    plain = read([SDK], shape="openhands_sdk")
+    assert read([{**SDK, "history": [*before, event, judged]}], shape="openhands_sdk") == plain

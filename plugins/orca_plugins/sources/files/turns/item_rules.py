@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Asked = str | bool | tuple[str, ...]
-"""What a value of an item must be: a text, one of several, or to be there (true) or not (false)."""
+"""What a value of an item must be: a text, one of several, or to be there (true) or not (false), where one that is
+false is not."""
 
 
 @dataclass(frozen=True)

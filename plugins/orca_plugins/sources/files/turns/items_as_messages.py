@@ -71,7 +71,7 @@ def _rule_of(item: Any, place: int, rules: Sequence[ItemRule]) -> ItemRule:
 def _is_so(item: Mapping[str, Any], path: str, asked: Any) -> bool:
     value = _value(item, path)
     if isinstance(asked, bool):
-        return holds(value) is asked
+        return (holds(value) and value is not False) is asked
     return value in (asked if isinstance(asked, tuple) else (asked,))
 
 
