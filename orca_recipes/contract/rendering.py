@@ -17,8 +17,18 @@ EXPANSION_LIMIT = 16.0
 """How many times the tokens of a conversation its examples may have, unless the recipe says otherwise."""
 
 
-MARKS = ("<think>", "</think>")
-"""What opens and closes a thought, where a template has no marks of its own."""
+KNOWN_MARKS = (
+    ("<think>", "</think>"),
+    ("<|channel>thought", "<channel|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<mm:think>", "</mm:think>"),
+    ("<seed:think>", "</seed:think>"),
+    ("<think:opensource>", "</think:opensource>"),
+    ("[THINK]", "[/THINK]"),
+)
+"""What opens and closes a thought, in templates of today."""
+MARKS = KNOWN_MARKS[0]
+"""The marks of templates that have none of their own."""
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ import numpy as np
 from orca_recipes.counted import counted
 from orca_recipes.errors import UserError
 from orca_recipes.explain.story import TokenView
+from orca_recipes.run.tokens.erased_question import given_before
 from orca_recipes.shards.files import damage
 from orca_recipes.shards.layout import ROLES, TOKENIZER, is_trained, records_path, role_codes
 from orca_recipes.shards.manifest import DatasetCounts, Manifest, ShardCounts, StageCounts
 from orca_recipes.shards.reader import Row, Shard
-from orca_recipes.shards.records import REJECTED_NAME, read_records, read_table, readable, rejected_schema
+from orca_recipes.shards.records import GIVEN, REJECTED_NAME, read_records, read_table, readable, rejected_schema
 from orca_recipes.shards.show.spans import SpanDecoder
 
 if TYPE_CHECKING:
@@ -130,7 +131,12 @@ class BuildTables:
         return Kept(place, example, line), self._token(held, inside, at)
 
     def has_system_message(self, kept: Kept) -> bool:
-        """Tell whether an example shows the student a system message."""
+        """Tell whether an example shows the student a system message.
+
+        Of a conversation that the record holds, its own: the template's words before it are the system's too.
+        """
+        if given := kept.record.get(GIVEN):
+            return any(message["role"] == "system" for message in given_before(given))
         segments = self._open(kept.shard).segments
         start, stop = segments.example_starts[kept.example : kept.example + 2]
         return bool((role_codes(segments.modes[start:stop]) == ROLES.index("system")).any())

@@ -26,7 +26,7 @@ REVISIONS = {
     "compare": 2,
     "sift": 2,
     "keep": 1,
-    "tokenize": 10,
+    "tokenize": 11,
     "pack": 5,
     "write": 6,
 }

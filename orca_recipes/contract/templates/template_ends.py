@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from orca_recipes.contract.encoder import Vocabulary
-from orca_recipes.contract.rendering import EmptyThought, History, Rendering
+from orca_recipes.contract.rendering import KNOWN_MARKS, MARKS, EmptyThought, History, Rendering
 from orca_recipes.contract.templates.chat_template import ChatTemplate, Refused
 from orca_recipes.contract.templates.dialogues import parts_of
 from orca_recipes.errors import TemplateError
@@ -21,17 +21,6 @@ _SYSTEM = {"role": "system", "content": "system_words"}
 _TOOL, _KEY, _VALUE = "probed_tool", "probed_key", "probed_value"
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 """The keys under which templates read reasoning."""
-
-_MARKS = (
-    ("<think>", "</think>"),
-    ("<|channel>thought", "<channel|>"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-    ("<mm:think>", "</mm:think>"),
-    ("<seed:think>", "</seed:think>"),
-    ("<think:opensource>", "</think:opensource>"),
-    ("[THINK]", "[/THINK]"),
-)
-"""What opens and closes a thought, in templates of today."""
 
 _TOOLS = [
     {
@@ -76,8 +65,8 @@ def rendering_of(
         lead, kept = _end_of_history(way, vocabulary, before, after) if terminator is None else ("", None)
         end, extra = kept or _named_end(vocabulary, terminator, after), after
     # Some templates put their marks together from pieces, so that the prompt alone shows them.
-    shown = (marks for text in (template.text, prompt) for marks in _MARKS if all(mark in text for mark in marks))
-    marks = next(shown, _MARKS[0])
+    shown = (marks for text in (template.text, prompt) for marks in KNOWN_MARKS if all(mark in text for mark in marks))
+    marks = next(shown, MARKS)
     reasoning = _reasoning(way, before, prompt, marks)
     arguments, empty, call = _form_of_calls(way, before, end)
     called = call.removesuffix(extra).rstrip()
@@ -247,7 +236,7 @@ def _reasoning(template: _Way, before: Messages, prompt: str, marks: tuple[str, 
         return "prompt"
     later = _rendered(template, [*before, inline, {"role": "user", "content": _ASKED}])
     # Marks that are no plain text are a template's own to print, unless it is seen to read them.
-    return "content" if opening == _MARKS[0][0] or _THOUGHT not in later else ""
+    return "content" if opening == MARKS[0] or _THOUGHT not in later else ""
 
 
 def _form_of_calls(

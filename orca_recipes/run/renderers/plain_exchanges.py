@@ -200,10 +200,10 @@ def taken_apart(
         return None
     joints = []
     for at, role in enumerate(shape):
-        code = ROLES.index(shape[at - 1]) if at else -1
+        code = ROLES.index(shape[at - 1] if at else "system")
         told = between.get(at, [])
-        footer = "".join(text for owner, text in told if owner == code)
         header = "".join(text for owner, text in told if owner == ROLES.index(role))
+        footer = "".join(text for owner, text in told if owner == code != ROLES.index(role))
         # Text of a third role stands between: it is nobody's to train or not.
         if footer + header != "".join(text for _, text in told):
             return None
@@ -282,7 +282,7 @@ def _stands_in_place(
     for earlier, role in zip((START, *shape), shape, strict=False):
         joint, trains = markup.joints[earlier, role], role == "assistant"
         content = markup.answer_prefix + answer + markup.terminator if trains else texts[role]
-        wanted += [(earlier, False, joint.footer), (role, False, joint.header), (role, trains, content)]
+        wanted += [(earlier or "system", False, joint.footer), (role, False, joint.header), (role, trains, content)]
     messages = messages_of(shape, [texts[role] for role in shape])
     try:
         (turn,) = writer.turns(Dialogue(messages))

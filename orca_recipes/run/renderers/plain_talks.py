@@ -208,7 +208,7 @@ def _spans(talks: PlainTalks, shape: Sequence[str], texts: Sequence[str]) -> lis
         is_earlier = at < last and "assistant" in (before, role)
         joint = (talks.earlier if is_earlier else markup).joints[before, role]
         content = markup.answer_prefix + texts[at] + markup.terminator if at == last else texts[at]
-        told += [(before, False, joint.footer), (role, False, joint.header), (role, at == last, content)]
+        told += [(before or "system", False, joint.footer), (role, False, joint.header), (role, at == last, content)]
     return told
 
 

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from orca_recipes.contract.rendering import KNOWN_MARKS
 from orca_recipes.contract.templates.dialogues import calls_of, leaves_of
 from orca_recipes.contract.templates.turn_texts import TurnText
+from orca_recipes.run.renderers.header_start import header_start
 from orca_recipes.shards.layout import ROLES
 from orca_recipes.shards.records import ALL_TURNS
 
-_MIXED, _ASSISTANT = ROLES.index("mixed"), ROLES.index("assistant")
+_MIXED, _SYSTEM, _ASSISTANT = (ROLES.index(role) for role in ("mixed", "system", "assistant"))
+_CLOSING = re.compile("|".join(re.escape(closing) for _, closing in KNOWN_MARKS))
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,21 @@ def examples_of(
 
 
 def spans_of(example: TurnExample, messages: Sequence[Mapping[str, Any]], control: re.Pattern[str]) -> Iterator[Span]:
-    """Yield the text of an example in spans; text between two messages belongs to the one it opens or closes."""
-    text, at, role, trained = example.text, 0, _MIXED, False
-    marks = list(_marks(example, messages, control))
+    """Yield the text of an example in spans; text between two messages belongs to the one it opens or closes, and what
+    the template says before it opens the first (tools, a system message of its own) to the system."""
+    text, at, role, trained = example.text, 0, _SYSTEM, False
+    marks = _marks(example, messages, control)
+    headers = _of_answers(text, marks, control)
     for begin, end, marked, is_answer in marks:
-        middle = begin if at == 0 else at + _footer(text[at:begin], control, after_answer=trained)
+        between = text[at:begin]
+        if role == _SYSTEM:
+            # Tools stand behind a system message, or in the place of one.
+            footer = header_start(between, control, headers) or (_footer(between, control) if at else 0)
+        else:
+            footer = _footer(between, control, after_answer=trained)
+        middle = at + footer
         if middle > at:
-            yield Span(text[at:middle], role if at else marked, False)
+            yield Span(text[at:middle], role, False)
         if begin > middle:
             yield Span(text[middle:begin], marked, False)
         yield Span(text[begin:end], marked, is_answer)
@@ -103,13 +114,27 @@ def spans_of(example: TurnExample, messages: Sequence[Mapping[str, Any]], contro
 
 def _marks(
     example: TurnExample, messages: Sequence[Mapping[str, Any]], control: re.Pattern[str]
-) -> Iterator[tuple[int, int, int, bool]]:
-    """Yield begin, end, role and trained flag of each content or call found and each trained answer, in order."""
+) -> list[tuple[int, int, int, bool]]:
+    """List begin, end, role and trained flag of each content or call found and each trained answer, in order."""
     # A short content ("a") must not be found within a control token.
     text = control.sub(lambda token: "\0" * len(token.group()), example.text)
+    shown = messages[: example.turns[-1].place + 1]
+    found = list(_found(example, shown, text, 0))
+    if len(found) < len(shown) and shown[0]["role"] == "system":
+        # Some templates print the system message in the last question: looked for there, it would hide all before it.
+        others = list(_found(example, shown, text, 1))
+        found = others if len(others) > len(found) else found
+    return found
+
+
+def _found(
+    example: TurnExample, messages: Sequence[Mapping[str, Any]], text: str, first: int
+) -> Iterator[tuple[int, int, int, bool]]:
+    """Yield begin, end, role and trained flag of messages from the first looked for on. text: without control
+    tokens."""
     answers, at = {turn.place: turn for turn in example.turns}, 0
     starts = [len(turn.prompt) for turn in example.turns]
-    for place, message in enumerate(messages[: example.turns[-1].place + 1]):
+    for place, message in enumerate(messages[first:], first):
         role = ROLES.index(message["role"]) if message["role"] in ROLES else _MIXED
         if place in answers:
             begin = len(answers[place].prompt)
@@ -128,9 +153,13 @@ def _said(message: Mapping[str, Any], text: str, start: int, limit: int) -> tupl
     """Find where a text prints a message: its content or, where it has none, its calls from the first function's name
     to the last's arguments."""
     words = (message.get("content") or "").strip()
+    # History leaves the thoughts out of what earlier answers said.
+    for said in dict.fromkeys((words, _CLOSING.split(words)[-1].strip())):
+        begin = text.find(said, start, limit) if said else -1
+        if begin >= 0:
+            return begin, begin + len(said)
     if words:
-        begin = text.find(words, start, limit)
-        return (begin, begin + len(words)) if begin >= 0 else None
+        return None
     begin, end = -1, start
     for call in calls_of(message):
         for leaf in leaves_of(call["function"]):
@@ -142,7 +171,7 @@ def _said(message: Mapping[str, Any], text: str, start: int, limit: int) -> tupl
     return (begin, end) if begin >= 0 else None
 
 
-def _footer(between: str, control: re.Pattern[str], *, after_answer: bool) -> int:
+def _footer(between: str, control: re.Pattern[str], *, after_answer: bool = False) -> int:
     """Return the number of characters between two messages that close the first."""
     if after_answer:
         return len(between) - len(between.lstrip())
@@ -152,6 +181,16 @@ def _footer(between: str, control: re.Pattern[str], *, after_answer: bool) -> in
         return found[0][0] if found else 0
     rest = between[found[0][1] :]
     return found[0][1] + len(rest) - len(rest.lstrip())
+
+
+def _of_answers(text: str, marks: Sequence[tuple[int, int, int, bool]], control: re.Pattern[str]) -> list[str]:
+    """List the control tokens of the first trained answer's header; none where it begins the conversation."""
+    answer = next((place for place, mark in enumerate(marks) if mark[3]), 0)
+    if not answer:
+        return []
+    (_, end, _, _), begin = marks[answer - 1], marks[answer][0]
+    between = text[end:begin]
+    return control.findall(between[_footer(between, control) :])
 
 
 def _joining(turn: TurnText, control: re.Pattern[str]) -> Joining:

@@ -20,7 +20,7 @@ TEXT, CONTENT, CONTROL, CUT = range(4)
 """What a piece is: fixed text, the message's content, a control token, or the place where a trained answer begins."""
 
 START_CODE = 0
-ASSISTANT = ROLES.index("assistant")
+SYSTEM, ASSISTANT = ROLES.index("system"), ROLES.index("assistant")
 END_CODE = len(ROLES)
 MISSING = -1
 Value = TypeVar("Value")
@@ -101,7 +101,8 @@ class PieceTables:
         # template's.
         if before == ASSISTANT:
             pieces += self._cut(before_markup.terminator, before, before_trained)
-        pieces += self._cut(joint.footer, before, False)
+        # What the template says before it opens the first message is the system's.
+        pieces += self._cut(joint.footer, before or SYSTEM, False)
         pieces += self._cut(joint.header, after, False)
         if after == ASSISTANT:
             # Inference encodes a prompt and the model's answer apart: text that was encoded across this place would be
