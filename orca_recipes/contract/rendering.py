@@ -50,6 +50,7 @@ class Rendering:
     marks: what opens and closes a thought. opens: whether prompts begin with the tokenizer's BOS.
     history: what stands before an answer where earlier turns are printed otherwise than they were trained.
     empty_thought: what becomes of an answer without reasoning where the template wants some.
+    each: whether it renders every conversation itself, and none is put together from what it prints around contents.
     """
 
     ends: tuple[str, ...]
@@ -64,11 +65,14 @@ class Rendering:
     opens: bool = False
     history: History = "inference"
     empty_thought: EmptyThought = "prompt"
+    each: bool = False
 
     def as_json(self) -> dict[str, object]:
-        """Return the rendering as JSON values, for locks and fingerprints; `empty` where it is not the usual one."""
+        """Return the rendering as JSON values, for locks and fingerprints; `empty` and `each` where they are not the
+        usual ones."""
         values = {**asdict(self), "ends": list(self.ends), "marks": list(self.marks)}
-        return values if self.empty == "null" else {name: value for name, value in values.items() if name != "empty"}
+        usual = {"empty": "text", "each": False}
+        return {name: value for name, value in values.items() if name not in usual or value != usual[name]}
 
 
 def rendering_from_json(values: Mapping[str, Any]) -> Rendering:

@@ -222,6 +222,7 @@ def _difference(ours: str, theirs: str) -> str:
 def _refusal(conversations: pa.Table, position: int, said: str) -> str:
     file, place = (conversations[name][position].as_py() for name in ("file", "place"))
     return (
-        f"{file}:{place}: a build would train what inference does not see: {said}; this may hold for every row, so "
-        "that nothing is built: use another template kind (chatml or plain), or mend the template"
+        f"{file}:{place}: a build would train what inference does not see: {said}; this may hold for rows that were "
+        "not looked at, so that nothing is built: set render_each = true in a [template] of kind from_tokenizer, which "
+        "rejects such rows by name, use another kind (chatml or plain), or mend the template"
     )

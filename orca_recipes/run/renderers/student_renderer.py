@@ -183,8 +183,8 @@ class StudentRenderer:
         """
         # Calls, tools and thoughts are printed by template code that depends on more than the roles around a content.
         simple = ~_holds_more(conversations) & np.array([parts is None for parts in wanted], dtype=bool)
-        if self.markup.rendering is not None:
-            simple &= ~with_thoughts(conversations, self.markup.rendering.marks).never_end
+        if (rendering := self.markup.rendering) is not None:
+            simple &= ~with_thoughts(conversations, rendering.marks).never_end & (not rendering.each)
         plain = np.empty(0, dtype=np.int64)
         # Learning the text around exchanges renders the template many times, which pays for many conversations alone.
         if simple.sum() >= WORTH and self._exchanges is not None:

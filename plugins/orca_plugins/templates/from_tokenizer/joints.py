@@ -19,8 +19,11 @@ def joints_of(probes: Probes, vocabulary: Vocabulary) -> Markup:
 
 
 def markup_of(probes: Probes, vocabulary: Vocabulary, rendering: Rendering) -> Markup:
-    """Take the template apart, and add how it is rendered whole; without joints where it cannot be taken apart."""
+    """Take the template apart, and add how it is rendered whole; without joints where it cannot be taken apart, or
+    is to render each row itself."""
     whole = Markup(joints={}, terminator=rendering.ends[0], chat_template="", rendering=rendering)
+    if rendering.each:
+        return whole
     try:
         markup = joints_of(probes, vocabulary)
     except TemplateError:

@@ -93,6 +93,13 @@ class FromTokenizer(Template):
         str | None,
         Field(description="control token that ends answers where the template prints none; else the tokenizer's eos"),
     ] = None
+    render_each: Annotated[
+        bool,
+        Field(
+            description="render every row with the template itself, and reject those that it refuses: slower, for "
+            "templates that judge more of a text than its role and words (its length, say)"
+        ),
+    ] = False
 
     def markup(self, *, vocabulary: Vocabulary) -> Markup:
         """Build the markup. Raises: TemplateError, with the case, where no row can be trained as inference would see
@@ -128,20 +135,22 @@ class FromTokenizer(Template):
         return self.expansion_limit
 
     def identity(self) -> dict[str, Any]:
-        """Identify the template without `expansion_limit`, which decides no token."""
-        return {name: value for name, value in super().identity().items() if name != "expansion_limit"}
+        """Identify the template without `expansion_limit` (it decides no token), and `render_each` where it is off."""
+        left = {"expansion_limit"} | (set() if self.render_each else {"render_each"})
+        return {name: value for name, value in super().identity().items() if name not in left}
 
     def _rendering(
         self, vocabulary: Vocabulary, names: Mapping[str, Any], today: datetime.date | None
     ) -> tuple[ChatTemplate, Rendering]:
         template = ChatTemplate(str(vocabulary.chat_template), {**names, **self.variables}, today)
-        return template, rendering_of(
+        rendering = rendering_of(
             template,
             vocabulary,
             terminator=self.terminator,
             history=self.history,
             empty_thought=self.empty_thought,
         )
+        return template, replace(rendering, each=self.render_each)
 
 
 def _shipped_names(vocabulary: Vocabulary, markup: Markup) -> dict[str, Any]:
