@@ -14,7 +14,7 @@ REVISIONS = {
     "tokenizer": 1,
     "template": 6,
     "read": 4,
-    "contexts": 1,
+    "contexts": 2,
     "questions": 2,
     "measure": 6,
     "allot": 2,

@@ -8,8 +8,8 @@ question alone is the same as a conversation with that one turn.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,13 +19,15 @@ from orca_recipes.contract.frames import BESIDE_MESSAGES
 from orca_recipes.contract.messages import ends_with_answer
 from orca_recipes.plan.mixing import context_columns
 from orca_recipes.run.examples.row_digests import Digests
-from orca_recipes.run.mixtures.questions import DIALOGUE, RowsTask, finish, rows_tasks
+from orca_recipes.run.mixtures.context_digests import context_digests
+from orca_recipes.run.mixtures.questions import RowsTask, finish, rows_tasks
 from orca_recipes.run.work.bench import Bench
-from orca_recipes.store.arrow_files import read_frame, read_table, write_frame
+from orca_recipes.store.arrow_files import read_table, write_frame
 from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 OPTIONS = "options"
 _COLUMNS, _HELD = b"columns", b"held"
@@ -58,10 +60,7 @@ def contexts_part(task: ContextsTask) -> int:
     """Store the digests of one part's contexts; return how many."""
     import polars as pl
 
-    needed = ["system", "question", "messages"]
-    if task.columns is None or task.columns:
-        needed += [*WORDS, OPTIONS, "extra"]
-    frames = [_digests(_read(path, needed), task.columns) for path in task.rows.batches]
+    frames = [_digests(read_table(path), task.columns) for path in task.rows.batches]
     frame = pl.concat(frames)
     writer = PartWriter(task.rows.folder, task.name)
     write_frame(writer.path(".arrow"), frame)
@@ -69,77 +68,25 @@ def contexts_part(task: ContextsTask) -> int:
     return frame.height
 
 
-def _read(path: Path, needed: list[str]) -> pl.DataFrame:
-    """Read the needed columns of a part, and rare columns if it has them."""
-    there = read_table(path).column_names
-    return read_frame(path, columns=[*needed, *(name for name in BESIDE_MESSAGES if name in there)])
-
-
-def _digests(frame: pl.DataFrame, columns: tuple[str, ...] | None) -> pl.DataFrame:
+def _digests(rows: pa.Table, columns: tuple[str, ...] | None) -> pl.DataFrame:
+    """Digest the contexts of a batch: hi, lo."""
     import polars as pl
 
-    hi, lo = (np.zeros(frame.height, dtype=np.uint64) for _ in range(2))
-    is_talk = frame["messages"].is_not_null()
-    for rows, texts in ((~is_talk, _questions), (is_talk, _conversations)):
-        if not rows.any():
-            continue
-        places = np.flatnonzero(rows.to_numpy())
-        told = texts(frame if rows.all() else frame.filter(rows))
-        alone = told["several"].is_null()
-        for chosen, name, person in ((alone, "one", b""), (~alone, "several", DIALOGUE)):
-            at = places[chosen.to_numpy()]
-            hi[at], lo[at] = text_digests(told[name].filter(chosen), person=person)
+    digests = context_digests(rows)
     if columns is None or columns:
-        _add_columns((hi, lo), _beside(frame, columns), _COLUMNS)
-    held = _held(frame)
+        _add_columns(digests, _beside(_frame(rows, [*WORDS, OPTIONS, "extra"]), columns), _COLUMNS)
+    held = _held(rows)
     if held is not None:
-        _add_columns((hi, lo), held, _HELD)
-    return pl.DataFrame({"hi": hi, "lo": lo})
+        _add_columns(digests, held, _HELD)
+    return pl.DataFrame({"hi": digests[0], "lo": digests[1]})
 
 
-def _questions(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return questions: one (String), alone; several (String), under a system message, as one text."""
+def _frame(rows: pa.Table, columns: Sequence[str]) -> pl.DataFrame:
     import polars as pl
 
-    system = frame["system"].replace("", None)
-    if system.null_count() == frame.height:
-        return frame.select(one="question", several=pl.lit(None, dtype=pl.String))
-    both = pl.concat_str(*(canonical(pl.lit(role), pl.col(name)) for role, name in _ROLES))
-    several = pl.when(pl.col("system").is_not_null()).then(both)
-    return frame.select(one="question", system=system, question="question").select("one", several=several)
-
-
-_ROLES = (("system", "system"), ("user", "question"))
-
-
-def _conversations(frame: pl.DataFrame) -> pl.DataFrame:
-    """Take the turns before the answer that closes each conversation, under the system message as a template prints it.
-
-    Returns: one (String): the only message's content, where it is one of a user; several (String): all of them.
-    """
-    import polars as pl
-
-    said, first = pl.element().struct, pl.col("m").list.first().struct
-    blank = (first.field("role") == "system") & (first.field("content").fill_null("") == "")
-    turns = pl.col("m").list.len().cast(pl.Int64) - pl.lit(ends_with_answer(frame["messages"])).cast(pl.Int64)
-    frame = frame.select(m="messages", system=frame["system"].replace("", None))
-    frame = frame.with_columns(m=pl.col("m").list.head(turns))
-    if frame.select(blank.any()).item():
-        frame = frame.with_columns(m=pl.when(blank).then(pl.col("m").list.slice(1)).otherwise("m"))
-    frame = frame.with_columns(system=pl.when(first.field("role").ne_missing(pl.lit("system"))).then("system"))
-    only = (
-        (pl.col("m").list.len() == 1)
-        & (pl.col("m").list.first().struct.field("role") == "user")
-        & pl.col("system").is_null()
-    )
-    joined = pl.col("m").list.eval(canonical(said.field("role"), said.field("content"))).list.join("")
-    head = canonical(pl.lit("system"), pl.col("system"))
-    return frame.select(
-        one=pl.when(only).then(pl.col("m").list.first().struct.field("content")),
-        several=pl.when(~only).then(
-            pl.concat_str(pl.when(pl.col("system").is_not_null()).then(head), joined, ignore_nulls=True)
-        ),
-    )
+    frame = pl.from_arrow(rows.select(columns), rechunk=False)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def _beside(frame: pl.DataFrame, columns: tuple[str, ...] | None) -> pl.Series:
@@ -163,15 +110,17 @@ def _beside(frame: pl.DataFrame, columns: tuple[str, ...] | None) -> pl.Series:
     return frame.select(text=pl.when(text != "").then(text))["text"]
 
 
-def _held(frame: pl.DataFrame) -> pl.Series | None:
+def _held(rows: pa.Table) -> pl.Series | None:
     """Join to one text all that messages before the answer hold besides their contents, and the row's columns for the
     template. Null for a row without any; None if no row has any."""
     import polars as pl
 
-    there = {field.name for field in frame.schema["messages"].inner.fields}  # type: ignore[attr-defined]
-    names, rows = [name for name in _FIELDS if name in there], [name for name in BESIDE_MESSAGES if name in frame]
-    if not names and not rows:
+    there = {field.name for field in rows.schema.field("messages").type.value_type.fields}
+    names = [name for name in _FIELDS if name in there]
+    columns = [name for name in BESIDE_MESSAGES if name in rows.column_names]
+    if not names and not columns:
         return None
+    frame = _frame(rows, ["messages", *columns])
     said = pl.element().struct
     place = said.field("role").cum_count().cast(pl.String)
     told = [
@@ -180,7 +129,7 @@ def _held(frame: pl.DataFrame) -> pl.Series | None:
     turns = frame["messages"].list.len().cast(pl.Int64) - ends_with_answer(frame["messages"]).cast(pl.Int64)
     before = pl.col("messages").list.head(pl.lit(turns))
     parts = [before.list.eval(pl.concat_str(told, ignore_nulls=True)).list.join("")] if told else []
-    parts += [pl.when(pl.col(name).is_not_null()).then(canonical(pl.lit(name), pl.col(name))) for name in rows]
+    parts += [pl.when(pl.col(name).is_not_null()).then(canonical(pl.lit(name), pl.col(name))) for name in columns]
     text = pl.concat_str(parts, ignore_nulls=True)
     return frame.select(text=pl.when(text != "").then(text))["text"]
 

@@ -287,7 +287,7 @@ def plain_context(row: Any) -> list[tuple[str, str]]:
 
 @given(rows=st.lists(EITHER, min_size=1, max_size=12))
 def test_contexts_are_equal_where_every_message_is(rows: Sequence[Any]):
-    hi, lo = (contexts._digests(frame_of(rows), ())[name].to_list() for name in ("hi", "lo"))
+    hi, lo = (contexts._digests(frame_of(rows).to_arrow(), ())[name].to_list() for name in ("hi", "lo"))
     told, plain = list(zip(hi, lo, strict=True)), [plain_context(row) for row in rows]
     for one in range(len(rows)):
         for other in range(one):
@@ -298,7 +298,7 @@ def test_rows_that_differ_only_in_tools_or_calls_are_no_duplicates():
     def digests(*rows: dict[str, Any]) -> list[tuple[int, int]]:
         schema = {**frame_of([]).schema, **{name: examples_schema()[name] for name in ("messages", "tools")}}
         frame = pl.DataFrame([{"question": None, **row} for row in rows], schema=schema)
-        return contexts._digests(frame, ()).rows()
+        return contexts._digests(frame.to_arrow(), ()).rows()
 
     def row(tools: str | None = None, calls: str | None = None, closing: str | None = None) -> dict[str, Any]:
         told = [("user", "Weather?", None), ("assistant", "", calls), ("tool", "4", None), ("assistant", "4", closing)]
