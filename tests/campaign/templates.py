@@ -289,10 +289,18 @@ def _second_opinion(oracle: Oracle, row: Mapping[str, Any], place: int, trained:
     _, wanted = told
     if wanted == list(trained):
         return "equal"
-    theirs, ours = (oracle.tokenizer.decode(list(one)) for one in (wanted, trained))
-    if theirs.rstrip() == ours.rstrip():
+    theirs, ours = (oracle.tokenizer.decode(list(one)).strip() for one in (wanted, trained))
+    if theirs == ours:
         return "white space behind the end, too"
-    return "the end of the prompt, too" if theirs.rstrip().endswith(ours.rstrip()) else "other"
+    if theirs.endswith(ours):
+        return "the end of the prompt, too"
+    if theirs.startswith(ours) and not _words(theirs.removeprefix(ours), oracle):
+        return "the end of the conversation, too"
+    before, found, after = ours.partition(theirs)
+    if found and len(_words(before + after, oracle)) <= 1:
+        return "not the end or the header beside it"
+    _, closed, said = ours.rpartition("</think>")
+    return "not the thought, which it leaves out of history" if closed and theirs.endswith(said.strip()) else "other"
 
 
 def _is_prompt(oracle: Oracle, row: Mapping[str, Any], place: int, ids: Sequence[int], text: str) -> bool:
@@ -352,6 +360,12 @@ def _without_thought(message: Mapping[str, Any]) -> dict[str, Any]:
     if message["role"] == "assistant" and "</think>" in (message.get("content") or ""):
         told["content"] = message["content"].split("</think>")[-1].strip()
     return told
+
+
+def _words(text: str, oracle: Oracle) -> list[str]:
+    for token in oracle.control:
+        text = text.replace(token, " ")
+    return text.split()
 
 
 def _controls(text: str, oracle: Oracle) -> set[str]:
