@@ -29,6 +29,16 @@ from orca_recipes.run.conversations.beside_answers import answer_columns
 from orca_recipes.run.conversations.chats import asked_by_question, brings_system, is_chat, with_history, without_answer
 from orca_recipes.run.conversations.course import ConverseTask, Course, batches, selected_examples
 from orca_recipes.run.conversations.judging import judged
+from orca_recipes.run.conversations.made_before import (
+    MADE_OF,
+    RETOLD,
+    MadeBefore,
+    alike_stages,
+    let_go,
+    made_before,
+    made_of,
+    retold,
+)
 from orca_recipes.run.conversations.matching_rule import UNMATCHED, BoundRule, first_matching, keeps_own_answer
 from orca_recipes.run.conversations.refused_rows import refused_rows
 from orca_recipes.run.conversations.rejections import all_rejections, only, rejections
@@ -57,42 +67,73 @@ def make(bench: Bench, folder: StageFolder, subject: str) -> None:
     """Make stage `converse` of a dataset's collection."""
     dataset, _, collection = subject.partition("/")
     read, mix = bench.folder(f"read {collection}"), bench.mixed(dataset, collection)
-    earlier = bench.store.earlier(bench.plan[f"converse {subject}"])[:_STAGES_COMPARED]
+    stage = bench.plan[f"converse {subject}"]
+    earlier, of = bench.store.earlier(stage), made_of(bench.plan, stage)
+    alike, earlier = alike_stages(earlier, of)[:_STAGES_COMPARED], earlier[:_STAGES_COMPARED]
     # Else `clean` could remove the earlier stages between the look and the taking over.
-    bench.store.hold(earlier, bench.progress.say)
+    bench.store.hold([*alike, *earlier], bench.progress.say)
     tasks = [
-        replace(task, earlier=tuple(stage.path / f"{task.name}{MADE}" for stage in earlier))
+        replace(
+            task,
+            earlier=tuple(stage.path / f"{task.name}{MADE}" for stage in earlier),
+            alike=tuple(stage.path for stage in alike),
+        )
         for task in batches(bench, folder, dataset, collection)
     ]
     sizes = [int(task.selected.sum()) for task in tasks]
-    bench.map_parts(folder, f"converse {dataset}/{collection}", converse_part, tasks, sizes, "examples")
+    taken = bench.map_parts(folder, f"converse {dataset}/{collection}", converse_part, tasks, sizes, "examples")
+    bench.found[stage.name] += sum(taken)
     before = account_of_drawing(read, mix)
-    bench.finish_counted(folder, [task.name for task in tasks], "converse", "conversation", before)
+    names = [task.name for task in tasks]
+    bench.finish_counted(folder, names, "converse", "conversation", before, {MADE_OF: of})
 
 
 def converse_part(task: ConverseTask) -> int:
-    """Make, filter and store the conversations of one batch; return how many were looked at."""
-    examples = selected_examples(task)
-    conversations, rejected, expanded = conversed(examples, task.course)
-    found = judged(conversations, task.course)
+    """Make, filter and store the conversations of one batch; return how many that stay were taken over as
+    they had been made."""
     writer = PartWriter(task.folder, task.name)
-    made = found.conversations.select(list(stored_conversations_schema()))
-    write_made(writer, narrow(made.rechunk().to_arrow()), task.earlier)
-    suffixes, told = write_passed(writer, found.rows, made.height)
-    suffixes += write_asked(writer, conversations)
-    lost = all_rejections(rejected + found.rejected)
+    before = made_before(task, writer)
+    made = _made(task) if before is None else before
+    found = judged(made.conversations, task.course)
+    digests = made.digests
+    if digests and found.conversations is not made.conversations:
+        let_go(writer)
+        digests = {}
+    if not digests:
+        stored = found.conversations.select(list(stored_conversations_schema()))
+        write_made(writer, narrow(stored.rechunk().to_arrow()), task.earlier)
+        write_asked(writer, made.conversations)
+    suffixes, told = write_passed(writer, found.rows, made.conversations.height)
+    suffixes += [BESIDE] if task.course.compares else []
+    lost = all_rejections([made.rejected, *found.rejected])
     write_frame(writer.path(".rejected.arrow"), lost)
     report = {
-        "in": examples.height,
+        "in": made.asked,
         "out": len(found.rows),
         "rejected": count_reasons(lost["reason"]),
-        "created": {"expand": expanded} if expanded else {},
-        "echoes": count_echoes(conversations),
+        "created": {"expand": made.expanded} if made.expanded else {},
+        "echoes": made.echoes,
+        **({} if made.told is None else {RETOLD: dict(made.told)}),
         **({"untrained": found.untrained} if found.untrained else {}),
         **told,
     }
-    writer.keep([MADE, *suffixes, ".rejected.arrow"], report)
-    return examples.height
+    writer.keep([MADE, *suffixes, ".rejected.arrow"], report, digests)
+    return 0 if before is None else len(found.rows)
+
+
+def _made(task: ConverseTask) -> MadeBefore:
+    """Make the conversations of a batch, before filters."""
+    examples = selected_examples(task)
+    conversations, rejected, expanded = conversed(examples, task.course)
+    return MadeBefore(
+        conversations=conversations,
+        rejected=all_rejections(rejected),
+        asked=examples.height,
+        expanded=expanded,
+        echoes=count_echoes(conversations),
+        told=retold(conversations),
+        digests={},
+    )
 
 
 def write_asked(writer: PartWriter, conversations: pl.DataFrame) -> list[str]:

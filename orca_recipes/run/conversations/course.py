@@ -24,7 +24,7 @@ from orca_recipes.run.examples.read import batches_of
 from orca_recipes.run.examples.row_digests import Digests, read_digests
 from orca_recipes.run.examples.selection import repeated, taken_copies
 from orca_recipes.run.work.bench import Bench
-from orca_recipes.store.arrow_files import IDS, read_frame
+from orca_recipes.store.arrow_files import IDS, read_frame, read_table
 from orca_recipes.store.stage_folder import PartWriter, StageFolder
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class ConverseTask:
     """One batch of examples: rows [start, stop) of the collection's ids.
 
     selected: how often each takes part. questions: their digests (high, low), where records are to tell them.
-    earlier: files of earlier stages that may hold the very conversations.
+    earlier: files of earlier stages that may hold the very conversations. alike: folders of those whose conversations
+    were made of the same, the newest first.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ConverseTask:
     questions: tuple[np.ndarray, ...] | None
     course: Course
     earlier: tuple[Path, ...] = ()
+    alike: tuple[Path, ...] = ()
 
 
 def course_of(bench: Bench, dataset: str, collection: str) -> Course:
@@ -168,17 +170,21 @@ def _batches(
     ]
 
 
-def selected_examples(task: ConverseTask) -> pl.DataFrame:
-    """Read the selected examples of a batch, with their ids: columns of `frames.EXAMPLES`."""
+def selected_examples(task: ConverseTask, *, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Read the selected examples of a batch, with their ids: columns of `frames.EXAMPLES`; of others only these."""
     import polars as pl
 
-    ids = read_frame(task.ids).slice(task.start, len(task.selected))
-    frame = read_frame(task.examples).with_columns(ids["id_hi"], ids["id_lo"])
-    if task.questions is not None:
+    ids, schema = read_frame(task.ids).slice(task.start, len(task.selected)), examples_schema()
+    there = None
+    if columns is not None:
+        there = [name for name in read_table(task.examples).column_names if name in columns]
+        schema = {name: schema[name] for name in ("id_hi", "id_lo", *columns)}
+    frame = read_frame(task.examples, columns=there).with_columns(ids["id_hi"], ids["id_lo"])
+    if task.questions is not None and columns is None:
         halves = zip(("question_hi", "question_lo"), task.questions, strict=True)
         frame = frame.with_columns(pl.Series(name, half) for name, half in halves)
     every_row_once = bool((task.selected == 1).all())
-    return completed(frame if every_row_once else repeated(frame, task.selected), examples_schema())
+    return completed(frame if every_row_once else repeated(frame, task.selected), schema)
 
 
 @dataclass

@@ -47,12 +47,15 @@ def judged(conversations: pl.DataFrame, course: Course) -> Judged:
     rows, rejected = np.arange(conversations.height), []
     found: dict[int, list[_Left]] = {}
     seen = _as_trained(conversations, course)
-    for kind in course.filters:
+    for place, kind in enumerate(course.filters):
         stage = f"filter {kind.kind}"
         with of_kind(kind):
             reasons = _sound(kind, kind.reasons(conversations=seen), seen.height)
         rejected.append(rejections(seen, reasons, stage))
-        rows, seen = rows[reasons.is_null().to_numpy()], only(seen, reasons.is_null())
+        rows = rows[reasons.is_null().to_numpy()]
+        if place == len(course.filters) - 1 and type(kind).turn_reasons is Filter.turn_reasons:
+            break  # nobody looks at the rows that are kept, and to gather them copies their texts
+        seen = only(seen, reasons.is_null())
         left = _left_by(kind, seen)
         if not left:
             continue
