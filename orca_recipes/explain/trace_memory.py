@@ -16,7 +16,7 @@ from orca_recipes.contract.answers import Answer
 from orca_recipes.explain.store_memory import halves
 from orca_recipes.explain.story import Exchange
 from orca_recipes.plan.stages import Stage
-from orca_recipes.run.answers.ask import asked_parts
+from orca_recipes.run.answers.requests import asked_parts
 from orca_recipes.shards.manifest import StageIdentity
 from orca_recipes.store.arrow_files import read_frame
 from orca_recipes.store.shared_store import is_store, store_at, store_name

@@ -9,8 +9,8 @@ from orca_recipes.counted import counted
 from orca_recipes.errors import BuildError
 from orca_recipes.plan.used_parts import collects, taken_collections
 from orca_recipes.recipe.model import Recipe
-from orca_recipes.run.answers.ask import asked_parts, keys_of
 from orca_recipes.run.answers.collecting import Collecting, count_billed_twice, questions_of
+from orca_recipes.run.answers.requests import asked_parts, keys_of
 from orca_recipes.run.answers.session import Bought
 from orca_recipes.run.execute import execute
 from orca_recipes.run.work.bench import Bench

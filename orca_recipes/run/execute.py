@@ -15,7 +15,6 @@ from orca_recipes.plan.stages import Stage
 from orca_recipes.plan.used_parts import collects
 from orca_recipes.progress import SharedProgress
 from orca_recipes.run import VERBS
-from orca_recipes.run.answers import converse_answered
 from orca_recipes.run.answers.stale_answers import let_go, stale_answers
 from orca_recipes.run.work.bench import Bench
 from orca_recipes.run.work.schedule import run_in_order, run_side_by_side
@@ -24,6 +23,9 @@ from orca_recipes.store.stage_folder import StageFolder
 
 Maker = Callable[[Bench, StageFolder, str], None]
 """Makes the stage of a subject in the folder that it is handed."""
+
+_ANSWERED = "orca_recipes.run.answers.converse_answered"
+"""What makes conversations of bought answers; who makes none does without importing it."""
 
 _MADE_ELSEWHERE = {"tokenizer", "template", "write"}
 """Verbs whose stages are made while pinning, and while a build is published."""
@@ -111,7 +113,8 @@ def _make(bench: Bench, name: str) -> None:
 
 def _maker(bench: Bench, stage: Stage) -> Maker:
     """Choose what makes a stage: conversations of bought answers are made of what was asked and answered."""
+    module = VERBS[stage.verb]
     if stage.verb == "converse" and collects(bench.recipe, stage.subject.partition("/")[0]):
-        return converse_answered.make
-    maker: Maker = import_module(VERBS[stage.verb]).make
+        module = _ANSWERED
+    maker: Maker = import_module(module).make
     return maker

@@ -11,9 +11,9 @@ from orca_recipes.contract.draws import id_text
 from orca_recipes.contract.frames import BESIDE_ANSWER
 from orca_recipes.errors import BuildError
 from orca_recipes.plan.used_parts import collects, taken_collections
-from orca_recipes.run.answers.ask import asked_parts, beside, told, whole
 from orca_recipes.run.answers.collecting import questions_of
 from orca_recipes.run.answers.panel import panel_for
+from orca_recipes.run.answers.requests import asked_parts, beside, told, whole
 from orca_recipes.run.answers.session import Session, writing_traces
 from orca_recipes.run.conversations.course import course_of
 from orca_recipes.run.execute import execute

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from orca_recipes.contract.answers import Lengths
-from orca_recipes.run.answers.ask import asked_parts, whole
 from orca_recipes.run.answers.converse_answered import IDENTITY
+from orca_recipes.run.answers.requests import asked_parts, whole
 from orca_recipes.run.answers.stored_answers import Chosen, answers_frame, answers_of
 from orca_recipes.run.conversations.converse import teach
 from orca_recipes.run.conversations.course import Course

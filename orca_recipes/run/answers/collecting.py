@@ -14,9 +14,9 @@ from orca_recipes.contract.kinds import Teacher
 from orca_recipes.counted import counted
 from orca_recipes.errors import LockError, TraceError
 from orca_recipes.plan.used_parts import collects, taken_collections
-from orca_recipes.run.answers.ask import asked_parts, keys_of
 from orca_recipes.run.answers.best_of import Rounds
 from orca_recipes.run.answers.panel import panel_for
+from orca_recipes.run.answers.requests import asked_parts, keys_of
 from orca_recipes.run.answers.session import Bought, Questions, Session, spent_before, writing_traces
 from orca_recipes.run.answers.stored_answers import missing
 from orca_recipes.run.conversations.course import course_of

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca_recipes.contract.frames import stored_conversations_schema
-from orca_recipes.run.answers.ask import asked_parts, whole
+from orca_recipes.run.answers.requests import asked_parts, whole
 from orca_recipes.run.conversations.converse import count_echoes, keep_part, teach, write_asked
 from orca_recipes.run.conversations.course import Course, course_of
 from orca_recipes.run.conversations.judging import passing

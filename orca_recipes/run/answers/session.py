@@ -18,8 +18,8 @@ from orca_recipes import trust
 from orca_recipes.contract.answers import CUT, Answer, Budget, Collecting, Request
 from orca_recipes.contract.kinds import Teacher
 from orca_recipes.errors import OrcaError, TraceError
-from orca_recipes.run.answers.ask import asked_parts, keys_of, requests_of
 from orca_recipes.run.answers.panel import Panel
+from orca_recipes.run.answers.requests import asked_parts, keys_of, requests_of
 from orca_recipes.run.answers.stored_answers import Chosen, missing
 from orca_recipes.store.disk_faults import KEPT, writing
 from orca_recipes.store.stage_folder import Part, StageFolder

@@ -11,7 +11,7 @@ import numpy as np
 
 from orca_recipes.contract.answers import CUT, EMPTY, Answer, Lengths
 from orca_recipes.contract.frames import BESIDE_ANSWER, answers_schema
-from orca_recipes.run.answers.ask import asked_parts, keys_of
+from orca_recipes.run.answers.requests import asked_parts, keys_of
 from orca_recipes.store.arrow_files import read_frame, write_frame
 from orca_recipes.store.stage_folder import Part, PartWriter, StageFolder
 from orca_recipes.traces.trace_store import Standing, TraceStore

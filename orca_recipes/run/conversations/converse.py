@@ -27,7 +27,7 @@ from orca_recipes.errors import RuleError
 from orca_recipes.run.conversations.alike_rules import alike_rules, examples_of, headed_by_rule
 from orca_recipes.run.conversations.beside_answers import answer_columns
 from orca_recipes.run.conversations.chats import asked_by_question, brings_system, is_chat, with_history, without_answer
-from orca_recipes.run.conversations.course import ConverseTask, Course, batches, selected_examples
+from orca_recipes.run.conversations.course import ConverseTask, Course, asked_schema, batches, selected_examples
 from orca_recipes.run.conversations.judging import judged
 from orca_recipes.run.conversations.made_before import (
     MADE_OF,
@@ -266,13 +266,6 @@ def _answers(asked: pl.DataFrame, course: Course) -> pl.DataFrame:
     if course.teacher.gives_own_words or not own.any():
         return answers
     return answers.with_columns(pl.when(pl.lit(~own)).then(name).alias(name) for name in answers.columns)
-
-
-def asked_schema() -> dict[str, Any]:
-    """Return the columns of the frame made by `ask`."""
-    import polars as pl
-
-    return {**examples_schema(), "message_id": pl.String, "rule": pl.Int64, "request": messages_type()}
 
 
 def _asked(examples: pl.DataFrame, rule: BoundRule, course: Course) -> pl.DataFrame:

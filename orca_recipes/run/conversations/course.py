@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_recipes.contract.frames import completed, examples_schema
+from orca_recipes.contract.frames import completed, examples_schema, messages_type
 from orca_recipes.contract.kinds import Filter, Teacher
 from orca_recipes.plan.compile import course_seed
 from orca_recipes.plan.mixing import is_kept_apart
@@ -185,6 +185,13 @@ def selected_examples(task: ConverseTask, *, columns: Sequence[str] | None = Non
         frame = frame.with_columns(pl.Series(name, half) for name, half in halves)
     every_row_once = bool((task.selected == 1).all())
     return completed(frame if every_row_once else repeated(frame, task.selected), schema)
+
+
+def asked_schema() -> dict[str, Any]:
+    """Return the columns of the frame made by `ask`."""
+    import polars as pl
+
+    return {**examples_schema(), "message_id": pl.String, "rule": pl.Int64, "request": messages_type()}
 
 
 @dataclass
