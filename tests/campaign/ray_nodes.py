@@ -5,12 +5,13 @@ What builds join it by its address, as they would join one of other machines, an
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import Self
@@ -20,13 +21,13 @@ from orca_recipes import trust
 _TRIES = 3
 """How often a node, or the whole cluster, is started before that counts as a fault."""
 _SERVING = """
-import itertools, os, signal, sys
+import itertools, json, os, signal, sys
 from contextlib import suppress
 from pathlib import Path
 from ray.cluster_utils import Cluster
 from orca_plugins.engines._ray_host import end_session
 
-caches = itertools.count()
+numbers, apart = itertools.count(), json.loads(sys.argv[4])
 
 def family(pid):
     found = [pid]
@@ -37,9 +38,11 @@ def family(pid):
     return found
 
 def add(wait=True):
-    own = {"ORCA_CACHE": f"{os.environ['RAY_TMPDIR']}/cache-{next(caches)}"}
+    number = next(numbers)
+    own = {"ORCA_CACHE": f"{os.environ['RAY_TMPDIR']}/cache-{number}"} | (apart[number] if apart else {})
+    name = {"node_name": f"node-{number + 1}"} if apart else {}
     cluster.add_node(wait=wait, num_cpus=int(sys.argv[2]), object_store_memory=100 << 20, include_dashboard=False,
-        include_log_monitor=False, env_vars=own)
+        include_log_monitor=False, env_vars=own, **name)
 
 def add_at_last(tries):
     before = set(cluster.worker_nodes)
@@ -84,11 +87,24 @@ class RayNodes(AbstractContextManager["RayNodes"]):
         address: what an engine joins it by. failed_starts: of nodes and of the whole cluster, each tried again.
     """
 
-    def __init__(self, nodes: int, *, cpus: int = 1, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        nodes: int,
+        *,
+        cpus: int = 1,
+        environment: Mapping[str, str] | None = None,
+        apart: Sequence[Mapping[str, str]] = (),
+    ) -> None:
+        """Start the cluster.
+
+        Args:
+            environment: of all nodes. apart: of each node, those that join later included; nodes then have names, too.
+        """
         self._folder = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True)
         quiet = {"RAY_TMPDIR": self._folder.name, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         quiet |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "PYTHONSAFEPATH": "1", "RAY_worker_niceness": "0"}
         command = [sys.executable, "-W", "ignore", "-c", _SERVING, str(nodes), str(cpus), str(_TRIES)]
+        command.append(json.dumps(list(map(dict, apart))))
         self.failed_starts = 0
         self.address = self._begun(command, os.environ | quiet | dict(environment or {}))
         self._config = os.environ.get("ORCA_CONFIG")

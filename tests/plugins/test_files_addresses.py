@@ -18,6 +18,7 @@ from orca_plugins.sources.niv2.kind import Niv2
 from orca_recipes.cli.main import main
 from orca_recipes.errors import BucketError, ObjectsError, SourceError
 from orca_recipes.objects.objects import Objects
+from tests.servers.objects import failing
 
 TOKENIZER = Path(__file__).parents[2] / "recipes" / "quickstart" / "tokenizer.json"
 
@@ -192,6 +193,26 @@ def test_a_file_of_a_web_server_is_known_by_size_and_time(cache: Path, web: tupl
 
 def orca(*words: str | Path) -> Result:
     return CliRunner().invoke(main, [*map(str, words)])
+
+
+def test_a_bucket_that_may_only_be_read_is_a_source(
+    cache: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    put(bucket, **{"d/a.jsonl": lines("a", "b")})
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        f'name = "r"\n[collections.c]\nkind = "files"\npath = "s3://{bucket}/d/*.jsonl"\n'
+        f'[tokenizer]\nkind = "hf"\npath = "{TOKENIZER.as_posix()}"\n[template]\nkind = "chatml"\n'
+    )
+    with failing(os.environ["AWS_ENDPOINT_URL"], share=0, refused="PUT") as (address, _):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        built = orca("build", recipe, "--out", tmp_path / "o", "--store", tmp_path / "s", "--json")
+        assert built.exit_code == 0, built.stderr
+        into = orca("build", recipe, "--out", tmp_path / "o2", "--store", f"s3://{bucket}/s")
+    assert (into.exit_code, into.stderr.count("\n")) == (2, 1)
+    assert f"s3://{bucket}/s" in into.stderr
+    assert "may not be written with these credentials (403 AccessDenied)" in into.stderr
+    assert [one.key for one in Objects.at(f"s3://{bucket}").listed()] == ["d/a.jsonl"]
 
 
 def test_a_recipe_reads_from_a_bucket_and_its_lock_says_so(cache: Path, bucket: str, tmp_path: Path):

@@ -56,7 +56,7 @@ def serving(terms: Mapping[str, Any]) -> Callable[[bytes], tuple[str, dict[str, 
         if "ready" not in _FOUND:
             limit_threads(terms["threads"])
             _FOUND["ready"] = True
-        return node, None, carried_out(order, f"on the node {terms['names'].get(node, node)}")
+        return node, None, carried_out(order, f"on the node {terms['names'].get(node, platform.node())}")
 
     return serve
 

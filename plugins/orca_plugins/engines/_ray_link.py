@@ -43,6 +43,8 @@ _JOINING_SECONDS = 120.0
 """For a cluster that runs already to answer at all: seconds on a machine with something to spare."""
 _STARTING_SECONDS = 900.0
 """For one of this machine: three nodes take 20 seconds on two cores, and many times that on busy ones."""
+_NAMING_SECONDS = 10.0
+"""How long the name of a node that joined is waited for: nodes are looked at every two seconds."""
 # A driver that hangs (its cluster is gone) must not hang the build that is already over.
 _ENDING_SECONDS = 10.0
 _HOST = "from orca_plugins.engines._ray_host import main; main({})"
@@ -300,12 +302,18 @@ class Link:
                 raise Failure(f"{what} was lost {_TRIES} times, at last because {answer.why}; {_AGAIN}")
             raise Failure(f"{what} could not be given to the cluster: {answer.why}")
         if answer.facts is not None:
-            fault = self._unfit(self._names.get(answer.node, answer.node), answer.facts)
-            raise fault or EngineError(f'engine "ray": {answer.node} is not fit')
+            name = self._name_of(answer.node)
+            raise self._unfit(name, answer.facts) or EngineError(f'engine "ray": {name} is not fit')
         finished, outcome = pickle.loads(answer.outcome)
         if finished:
             return outcome
         raise outcome
+
+    def _name_of(self, node: str) -> str:
+        """Return a node's name; of one that has just joined, it comes a moment after its first answer."""
+        with self._changed:
+            self._changed.wait_for(lambda: node in self._names or self._ended is not None, _NAMING_SECONDS)
+            return self._names.get(node, node)
 
     def _let_go(self, numbers: Sequence[int]) -> None:
         """Forget orders whose results nobody wants any more."""
