@@ -95,20 +95,32 @@ class DiskPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class _Late(click.Path):
+    """A folder, or an address as it was given: `ask` converts it, behind the fork that its client would forbid."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, str) and is_address(value) else super().convert(value, param, ctx)
+
+
 BUILD = click.argument("directory", metavar="DIR", type=BuildPath())
 LAZY_BUILD = click.argument("directory", metavar="DIR", type=BuildPath(whole=False))
 """As BUILD, for commands that read a part of a build: of one at an address, files are fetched when they are opened."""
 
-STORE = click.option(
-    "--store",
-    type=_Store(path_type=Path, file_okay=False),
-    metavar="PLACE",
-    default=Path(".orca/store"),
-    envvar="ORCA_STORE",
-    show_default=True,
-    show_envvar=True,
-    help="Where finished stages are kept: a folder, or an address as s3://BUCKET/PATH.",
-)
+
+def _store(kind: click.Path) -> Callable[[Command], Command]:
+    return click.option(
+        "--store",
+        type=kind,
+        metavar="PLACE",
+        default=Path(".orca/store"),
+        envvar="ORCA_STORE",
+        show_default=True,
+        show_envvar=True,
+        help="Where finished stages are kept: a folder, or an address as s3://BUCKET/PATH.",
+    )
+
+
+STORE = _store(_Store(path_type=Path, file_okay=False))
 
 TRACES = click.option(
     "--traces",
@@ -142,12 +154,12 @@ def recipe_options(command: Command) -> Command:
 
 
 def store_options(command: Command) -> Command:
-    """Add the options of every command that uses the store."""
+    """Add the options of every command that uses the store, for `ask`."""
     options = [
-        STORE,
+        _store(_Late(path_type=Path, file_okay=False)),
         click.option(
             "--out",
-            type=BuildPlace(path_type=Path),
+            type=_Late(path_type=Path),
             metavar="PLACE",
             help="The build directory: a folder, or an address as s3://BUCKET/PATH.  [default: build/<name>]",
         ),
@@ -192,11 +204,15 @@ def ask(loaded: LoadedRecipe, **options: Any) -> Asked:
     from orca_recipes.front.recipe import asked_of
     from orca_recipes.plan.used_parts import collects
 
-    is_own = click.get_current_context().find_root().obj == OWN_PROCESS
+    context = click.get_current_context()
+    is_own = context.find_root().obj == OWN_PROCESS
     if is_own and not any(collects(loaded.recipe, name) for name in loaded.recipe.datasets):
         from orca_recipes.run.work.watched import watched
 
         options["work"] = watched()
+    for name, kind in (("store", _Store(path_type=Path)), ("out", BuildPlace(path_type=Path))):
+        if isinstance(options[name], str):
+            options[name] = kind.convert(options[name], None, context)
     return asked_of(loaded, **options)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.run.work.test_limited import ENDS
+from tests.servers.objects import CREDENTIALS, new_bucket, serving_objects
 
 HOME = Path(__file__).parents[3]
 COMMAND = """
@@ -91,3 +92,20 @@ def test_a_command_that_is_ended_leaves_no_process(how: signal.Signals) -> None:
     waiting.send_signal(how)
     # The fork holds the other ends of these pipes: they end with it.
     assert (*waiting.communicate(), waiting.returncode) == ("", "", -how)
+
+
+def test_a_build_into_a_store_at_an_address_starts_no_process_to_load_files_in(tmp_path: Path) -> None:
+    started = "import os, sys\nfrom orca_recipes.run.work import limited\nfrom orca_recipes.cli.__main__ import run\n"
+    started += "limited._Served._started = lambda _: os._exit(99)\nrun()\n"
+    words = ["build", "recipes/quickstart.toml", "--limit", "10", "--workers", "1"]
+    with serving_objects() as address:
+        place = f"s3://{new_bucket(address)}"
+        done = subprocess.run(
+            [sys.executable, "-c", started, *words, "--store", f"{place}/store", "--out", f"{place}/out"],
+            cwd=HOME,
+            env=os.environ | CREDENTIALS | {"AWS_ENDPOINT_URL": address, "ORCA_CACHE": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    assert f"{place}/out" in done.stdout
