@@ -330,6 +330,10 @@ def _is_answer(oracle: Oracle, row: Mapping[str, Any], place: int, prompt: str, 
     body = answer.removesuffix(end)
     if whole.rstrip() == (prompt + body).rstrip():
         return True
+    # Which thoughts stand before the last question is the prompt's to decide.
+    question = (row["messages"][place - 1].get("content") or "").strip() if place else ""
+    if question and prompt.rpartition(question)[2] + answer == whole.rpartition(question)[2].rstrip():
+        return True
     # Some templates drop what was thought, or the system message, as soon as an answer follows: without them it is as
     # inference has it.
     for without in ((), ("system",)):

@@ -37,11 +37,13 @@ def shared_start(text: str, other: str) -> int:
 
 
 def behind(words: str, text: str) -> str | None:
-    """Return what stands behind words in a text that may have other white space before and between them; None if it
-    does not begin with them."""
+    """Return what stands behind words in a text that may have other white space before, between and behind them; None
+    if it does not begin with them."""
     found = re.match(r"\s*" + r"\s*".join(map(re.escape, words.split())), text) if words.split() else None
-    white = words[len(words.rstrip()) :]
-    return text[found.end() + len(white) :] if found and text.startswith(white, found.end()) else None
+    if found is None:
+        return None
+    rest = text[found.end() :]
+    return rest[shared_start(words[len(words.rstrip()) :], rest) :]
 
 
 def ends_alike(prompt: str, other: str, last: Message) -> bool:

@@ -23,8 +23,9 @@ class Otherwise(Unfit):
 class PromptThoughts:
     """The marks of a template's thoughts, looked for where its prompts end."""
 
-    def __init__(self, rendering: Rendering) -> None:
-        self._rendering = rendering
+    def __init__(self, rendering: Rendering, closing: str | None = None) -> None:
+        """closing: what the template prints between a thought and the words behind it, where it is known."""
+        self._rendering, self._closed_by = rendering, closing
         self._open, self._close = rendering.marks
         opening, closing = map(re.escape, rendering.marks)
         self._opened = re.compile(rf"{opening}(\s*)\Z")
@@ -79,12 +80,14 @@ class PromptThoughts:
         if opened is None:
             return prompt, rest
         line = "\n" if "\n" in opened.group(1) else ""
+        closing = self._closed_by or f"{line}{self._close}{line * 2}"
         # A template that cuts a thought out of a content leaves the empty lines behind it.
         said = rest.lstrip("\n")
-        return prompt, f"{thought}{line}{self._close}{line * 2}{said}"
+        return prompt, f"{thought}{closing}{said}"
 
     def _continued(self, prompt: str, whole: str, thought: str) -> str:
-        """Return the text after a prompt that ends in words of its own, if the answer's thought can follow them.
+        """Return the text after a prompt that ends in words of its own, if the answer's thought can follow them, or in
+        white space that no history has there.
 
         Words that history prints, too, with other white space between them (Llama 4's in vLLM) are followed by the
         answer as history has it.
@@ -94,8 +97,10 @@ class PromptThoughts:
         followed = behind(prompt[same:], rest)
         if followed is not None:
             return followed
+        if not words:
+            return rest
         # Words that stand behind the thought, too, are what closes it.
-        if not thought or not rest.startswith(thought.strip()) or not words or words in rest:
+        if not thought or not rest.startswith(thought.strip()) or words in rest:
             raise Otherwise(OTHERWISE)
         return rest
 

@@ -64,9 +64,7 @@ def rendering_of(
     else:
         lead, kept = _end_of_history(way, vocabulary, before, after) if terminator is None else ("", None)
         end, extra = kept or _named_end(vocabulary, terminator, after), after
-    # Some templates put their marks together from pieces, so that the prompt alone shows them.
-    shown = (marks for text in (template.text, prompt) for marks in KNOWN_MARKS if all(mark in text for mark in marks))
-    marks = next(shown, MARKS)
+    marks = _marks(template.text, prompt)
     reasoning = _reasoning(way, before, prompt, marks)
     arguments, empty, call = _form_of_calls(way, before, end)
     called = call.removesuffix(extra).rstrip()
@@ -134,6 +132,17 @@ def _dialogue(template: ChatTemplate) -> tuple[_Way, Messages, str, str]:
         "no row can be rendered by the tokenizer's chat template: of the conversation user "
         f"{_ASKED!r}, assistant {_SAID!r} {refusal}; use the template kind chatml or plain"
     )
+
+
+def _marks(text: str, prompt: str) -> tuple[str, str]:
+    """Find the marks of a template's thoughts.
+
+    What closes a thought in its prompt is its own; its text may name others, of which it cleans contents. Some put them
+    together from pieces, so that the prompt alone shows them.
+    """
+    closed = (marks for marks in KNOWN_MARKS if prompt.rstrip().endswith(marks[1]))
+    shown = (marks for where in (text, prompt) for marks in KNOWN_MARKS if all(mark in where for mark in marks))
+    return next(closed, None) or next(shown, MARKS)
 
 
 def _without_header(

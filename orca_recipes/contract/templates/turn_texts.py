@@ -89,7 +89,7 @@ class TurnWriter:
         self.control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._open, self._close = rendering.marks
         self._thinks_in_control = self._open in control and self._close in control
-        self._thoughts = PromptThoughts(rendering)
+        self._thoughts = PromptThoughts(rendering, self._closing())
         self._left_out = LeftOut(template, rendering)
         self._marks = re.compile("|".join(map(re.escape, rendering.marks)))
 
@@ -161,6 +161,19 @@ class TurnWriter:
         self._check_answer(messages[place], thought, said, answer)
         number = sum(message["role"] == "assistant" for message in messages[: place + 1])
         return TurnText(place, number, prompt, answer, self._parts(messages[place], thought, said, answer))
+
+    def _closing(self) -> str | None:
+        """Find what a template prints between a thought and the words behind it; None where it prints no thought."""
+        if not self._rendering.reasoning:
+            return None
+        answer = {"role": "assistant", "reasoning": "thought_words", "content": "answer_words"}
+        try:
+            told = [self.told(message) for message in ({"role": "user", "content": "question_words"}, answer)]
+            printed = self._print(told, {}, asked=False)
+        except Unfit:
+            return None
+        closing = printed.partition("thought_words")[2].partition("answer_words")[0]
+        return closing if closing.strip() == self._close else None
 
     @cached_property
     def _prints_marks_as_words(self) -> bool:
@@ -271,14 +284,19 @@ class TurnWriter:
         return body + end if known.is_printed else body + known.lead + end
 
     def _closed(self, told: Sequence[Message], variables: Mapping[str, Any]) -> tuple[str, str] | None:
-        """Render an answer without a thought behind the template's own prompt for that; None where it has none."""
+        """Render an answer without a thought behind the template's own prompt for that; None where it has none.
+
+        Such a prompt closes a thought, or opens none (Gemma 4's behind the reply of a tool).
+        """
         for name, _, off in SWITCHES:
             without = {**variables, name: off}
             try:
                 prompt = self._print(told[:-1], without, asked=True)
             except Unfit:
                 continue  # the template knows other values
-            whole = self._print(told, without, asked=False) if self._thoughts.closes(prompt) else ""
+            if self._thoughts.leaves_open(prompt):
+                continue
+            whole = self._print(told, without, asked=False)
             if whole.startswith(prompt):
                 if self._rendering.empty_thought == "reject":
                     raise Unfit(EMPTY)

@@ -56,7 +56,7 @@ class FromTokenizer(Template):
     empty_thought = "prompt"
     """
 
-    revision: ClassVar[int] = 8
+    revision: ClassVar[int] = 9
 
     kind: Literal["from_tokenizer"] = "from_tokenizer"
     date: Annotated[
