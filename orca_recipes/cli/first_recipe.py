@@ -62,6 +62,8 @@ _NO_TOKENIZER = """\
     help="Read a column, in place of a shape: question=q; may be repeated.",
 )
 @click.option("--rows", metavar="PATH", help="Where the list of rows lies in a JSON object.  [default: its only list]")
+@click.option("--config", metavar="NAME", help="The configuration, where a data set has several.")
+@click.option("--split", metavar="NAME", help="The split of a data set.  [default: train, or the only one]")
 @click.option(
     "--tokenizer",
     type=click.Path(path_type=Path),
@@ -75,6 +77,8 @@ def init(
     shape: str | None,
     columns: tuple[str, ...],
     rows: str | None,
+    config: str | None,
+    split: str | None,
     tokenizer: Path | None,
     as_json: bool,
 ) -> None:
@@ -92,7 +96,9 @@ def init(
     if recipe.exists():
         raise SourceError(f"{recipe}: there is a file of this name; name another with -o, or take it away")
     named = _columns(columns)
-    look, chosen, needed = _looked_at(place, shape, named, rows)
+    of_set = {name: value for name, value in (("config", config), ("split", split)) if value is not None}
+    look, chosen, found = _looked_at(place, shape, named, rows, of_set)
+    needed = {**of_set, **found}
     text = _text(place, recipe, chosen, look, tokenizer, needed, named)
     with writing(recipe.parent, f"the recipe {recipe}", "name another place with -o"):
         _write_new(recipe, text)
@@ -102,6 +108,8 @@ def init(
         return
     seen = f"the shape is {chosen} ({look.about})" if chosen is not None else "its columns are read as you name them"
     print_text(f"{data}: {counted(look.rows, 'row')} seen; {seen}")
+    for remark in look.remarks:
+        print_text(f"{data}: {remark}")
     if look.unused:
         print_text(f"columns that nothing reads: {_listed(look.unused)}")
     if look.answered < look.rows:
@@ -166,7 +174,7 @@ def _columns(said: Sequence[str]) -> dict[str, str]:
 
 
 def _looked_at(
-    place: _Place, shape: str | None, columns: Mapping[str, str], rows: str | None
+    place: _Place, shape: str | None, columns: Mapping[str, str], rows: str | None, of_set: Mapping[str, str]
 ) -> tuple[Look, str | None, Mapping[str, Any]]:
     """Read the data's first rows; return the look at them, the layout for the recipe, and the other options it needs.
 
@@ -181,7 +189,7 @@ def _looked_at(
     kind = Catalogue().kind("orca_sources", place.kind)
     try:
         read = {"shape": shape or (None if columns else "auto"), **({"columns": dict(columns)} if columns else {})}
-        source = kind.model_validate({"kind": place.kind, place.option: place.here, **read})
+        source = kind.model_validate({"kind": place.kind, place.option: place.here, **of_set, **read})
     except ValidationError as fault:
         raise SourceError(fault.errors()[0]["msg"]) from None
     assert isinstance(source, Source), "sources are offered as sources"
@@ -228,6 +236,7 @@ def _text(
     layout = (by_shape if shape is not None else "") + (by_columns if named else "")
     unused = f"# Nothing reads: {_listed(look.unused)}\n" if look.unused else ""
     written = json.dumps(place.written, ensure_ascii=False)
+    remarks = "".join(f"# {remark[0].upper()}{remark[1:]}\n" for remark in look.remarks)
     lines = "".join(f"{option} = {json.dumps(value)}\n" for option, value in needed.items())
     return f"""\
 # Written by orca-recipe init. All of it may be changed; `orca-recipe check` says what is wrong with it.
@@ -236,7 +245,7 @@ name = "{name}"
 [collections.{_key(name)}]
 kind = "{place.kind}"
 {place.option} = {written}
-{lines}{layout}# The columns of its rows: {_listed(look.found)}
+{lines}{remarks}{layout}# The columns of its rows: {_listed(look.found)}
 {unused}{or_columns}# {_choice(look)}   # read only rows that are so
 # on_bad_row = "reject"   # list rows that cannot be read and go on; by itself more than 1 % is an error
 

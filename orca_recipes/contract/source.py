@@ -69,8 +69,9 @@ class Look:
     shape: the layout that they have, by name, None where none is known or several fit as well. candidates: layouts that
     fit, best first. columns: how a recipe would say that layout, all of it where is_plain. about: it in words. found:
     the columns that rows have. rows, answered: how many were looked at, and how many of them bring an answer. beside:
-    what some of them hold beside texts, of "calls", "tools" and "thoughts". unused: columns that nothing reads. faults:
-    what would go wrong with them, sentences.
+    what some of them hold beside texts, of "calls", "tools" and "thoughts". unused: columns that nothing reads.
+    remarks: what one may not expect of the files that are read, sentences. faults: what would go wrong with them,
+    sentences.
     """
 
     shape: str | None = None
@@ -83,6 +84,7 @@ class Look:
     answered: int = 0
     beside: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
 
 

@@ -322,3 +322,37 @@ def test_check_suggests_no_layout_that_reads_what_the_recipe_reads_already(tmp_p
     done = orca("check", recipe_of(tmp_path, 'where = { lang = "en" }'))
     assert 'where: "lang" is not text' in done.stderr
     assert "look like" not in done.stderr
+
+
+def test_splits_of_a_data_set_are_told_and_can_be_chosen(tmp_path: Path):
+    rows, clone = [{"question": "2+2?", "answer": "4"}], tmp_path / "clone"
+    clone.mkdir()
+    for name in ("main", "other"):
+        for split in ("train", "test"):
+            data(clone / name, rows, f"{split}.jsonl")
+    told = "".join(
+        f"- config_name: {name}\n  data_files:\n"
+        + "".join(f"  - split: {split}\n    path: {name}/{split}.jsonl\n" for split in ("train", "test"))
+        for name in ("main", "other")
+    )
+    (clone / "README.md").write_text(f"---\nconfigs:\n{told}---\n")
+    which = orca("init", clone, "-o", tmp_path / "r.toml")
+    assert which.exit_code == 2
+    assert "set config to one of main, other" in which.stderr
+    done = orca("init", clone, "-o", tmp_path / "r.toml", "--config", "main")
+    assert f"{clone}: it has splits train, test; the recipe reads train\n" in done.stdout
+    assert tomllib.loads((tmp_path / "r.toml").read_text())["collections"]["clone"]["config"] == "main"
+    tested = orca("init", clone, "-o", tmp_path / "t.toml", "--config", "main", "--split", "test")
+    assert "the recipe reads test" in tested.stdout
+    assert tomllib.loads((tmp_path / "t.toml").read_text())["collections"]["clone"]["split"] == "test"
+
+
+def test_a_set_to_test_with_that_would_be_trained_on_is_told(tmp_path: Path):
+    rows = [{"question": "2+2?", "answer": "4"}]
+    for name in ("train-0.jsonl", "test-0.jsonl", "more.jsonl"):
+        data(tmp_path / "in", rows, name)
+    done = orca("init", tmp_path / "in", "-o", tmp_path / "r.toml")
+    said = "iles named as sets to test with are read, too: test-0.jsonl; a pattern in path leaves them out"
+    assert f"f{said}" in done.stdout
+    assert f"# F{said}" in (tmp_path / "r.toml").read_text()
+    assert "to test" not in orca("init", tmp_path / "in" / "test*", "-o", tmp_path / "s.toml").stdout

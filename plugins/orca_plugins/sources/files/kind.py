@@ -42,7 +42,7 @@ from orca_plugins.sources.files.options import (
 from orca_plugins.sources.files.places import addressed_files
 from orca_plugins.sources.files.places.byte_stream import whole_file
 from orca_plugins.sources.files.places.formats import Format, compression_of
-from orca_plugins.sources.files.places.found_files import find_files
+from orca_plugins.sources.files.places.found_files import find_files, remarks_on
 from orca_plugins.sources.files.shapes import (
     AUTO,
     equally_fitting,
@@ -337,7 +337,9 @@ class Files(Source):
         address."""
         if addressed_files.address_in(self.path) is not None:
             return Look()
-        return self.look_at(self.files())
+        files = self.files()
+        remarks = remarks_on(self.path, files, config=self.config, split=self.split)
+        return replace(self.look_at(files), remarks=tuple(remarks))
 
     def look_at(self, files: Sequence[SourceFile]) -> Look:
         """Guess the layout from the first rows of some files, and find their faults."""

@@ -32,6 +32,24 @@ _SPLITS = {
 _CLONE_SIGNS = (".gitattributes", "dataset_infos.json", "README.md")
 
 
+def split_of_name(name: str) -> str | None:
+    """Return the split that the words of a file's name and folders say, as the hub does; None where they say none."""
+    words = set(re.split(r"[^a-z0-9]+", name.lower()))
+    return next((split for split, called in _SPLITS.items() if words & set(called)), None)
+
+
+def splits_of(base: Path, *, config: str | None, matching: Matching) -> list[str]:
+    """List the splits of a folder that describes its own rows; empty for any other."""
+    saved = _saved(base)
+    if saved is None:
+        told = _configurations(base)
+        if told:
+            saved = _told_files(base, _one(shown_path(base), told, config), matching)
+        elif _is_clone(base):
+            saved = _named_splits(base, matching)
+    return [name for name in saved or () if name]
+
+
 def files_of(base: Path, *, config: str | None, split: Sequence[str], matching: Matching) -> list[str] | None:
     """List the files of a folder that describes its own rows; None for any other folder.
 
@@ -151,7 +169,7 @@ def _named_splits(base: Path, matching: Matching) -> Splits | None:
     for name in matching(base, ("data", "**")):
         if not _is_of_rows(name):
             continue
-        found = _split_of(name)
+        found = split_of_name(name.removeprefix("data/"))
         if found is None:
             return None
         splits.setdefault(found, []).append(name)
@@ -160,11 +178,6 @@ def _named_splits(base: Path, matching: Matching) -> Splits | None:
 
 def _is_of_rows(name: str) -> bool:
     return format_of(name) is not None and name not in NOTES
-
-
-def _split_of(name: str) -> str | None:
-    words = {word for part in name.lower().split("/")[1:] for word in re.split(r"[^a-z0-9]+", part)}
-    return next((split for split, called in _SPLITS.items() if words & set(called)), None)
 
 
 def _is_clone(base: Path) -> bool:

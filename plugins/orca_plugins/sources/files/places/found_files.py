@@ -13,12 +13,13 @@ from pathlib import Path
 
 from orca_plugins.sources.files.columns import nearest, shown, shown_path
 from orca_plugins.sources.files.places.archive_members import members
-from orca_plugins.sources.files.places.dataset_folders import NOTES, files_of
+from orca_plugins.sources.files.places.dataset_folders import NOTES, files_of, split_of_name, splits_of
 from orca_plugins.sources.files.places.formats import FORMATS, Format, format_of, is_archive, said_formats
 from orca_recipes.contract.kinds import SourceFile
 from orca_recipes.errors import SourceError
 
 _MAGIC = re.compile(r"[*?\[]")
+_NAMES_SHOWN = 3
 
 
 def find_files(
@@ -54,6 +55,29 @@ def find_files(
         raise SourceError(nothing)
     files = [file for name in found for file in _files_of_name(base, name, format)]
     return sorted(files, key=lambda file: file.name)
+
+
+def remarks_on(path: Path, found: Sequence[SourceFile], *, config: str | None, split: Sequence[str]) -> list[str]:
+    """Say which splits of a folder are read; or, where nothing tells them apart, that some files are named as sets to
+    test with."""
+    splits = splits_of(path, config=config, matching=_matches) if path.is_dir() else []
+    if splits:
+        read = list(split) or [name for name in splits if name == "train" or len(splits) == 1]
+        is_part = any(name not in read for name in splits)
+        return [f"it has splits {_listed(splits)}; the recipe reads {_listed(read)}"] if is_part else []
+    names = [file.name for file in found]
+    to_test = [name for name in names if split_of_name(name) in ("validation", "test")]
+    if not to_test or len(to_test) == len(names):
+        return []
+    return [
+        f"files named as sets to test with are read, too: {_listed(to_test)}; a pattern in path leaves them out, as "
+        "DATA/train* does"
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(map(shown, names[:_NAMES_SHOWN])) + more
 
 
 def _files_of_name(base: Path, name: str, format: Format | None) -> list[SourceFile]:
