@@ -41,7 +41,10 @@ sys.dont_write_bytecode = False
 _MEMORY = Path("/dev/shm")
 _ENOUGH = 12 << 30
 _LOADED = 6
-_ALIKE = {"tests/plugins/test_wrong_settings.py": "tests/plugins/test_trainer_exports.py"}
+_ALIKE = {
+    "tests/plugins/test_wrong_settings.py": "tests/plugins/test_trainer_exports.py",
+    "tests/test_revisions.py": "tests/test_house.py",
+}
 """Modules that are run where another is: they share a cache of their process."""
 LEFT_OUT = pytest.StashKey[int]()
 """How many tests were left out because they are slow."""

@@ -11,6 +11,7 @@ import json
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def measured() -> dict[str, Any]:
     modules = sources()
     folders = Counter(path.parent.relative_to(HOME).as_posix() for path in modules.values())
     texts = {name: path.read_text(encoding="utf-8") for name, path in modules.items()}
-    trees = {name: ast.parse(text) for name, text in texts.items()}
+    trees = {name: tree_of(path) for name, path in modules.items()}
     functions = sorted(length for tree in trees.values() for length in _lengths(tree))
     lines = sum(text.count("\n") for text in texts.values())
     comments = sum(line.lstrip().startswith("#") for text in texts.values() for line in text.splitlines())
@@ -67,9 +68,24 @@ def sources() -> dict[str, Path]:
     return found
 
 
-def imports_of(tree: ast.AST, modules: Mapping[str, Path]) -> Iterator[str]:
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """Parse a module once; nobody changes the tree."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def statements_of(tree: ast.Module) -> Iterator[ast.AST]:
+    """Go over all statements, also those within others: imports and functions are nothing else."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        yield (node := waiting.pop())
+        for field in ("body", "orelse", "handlers", "finalbody", "cases"):
+            waiting += getattr(node, field, ())
+
+
+def imports_of(tree: ast.Module, modules: Mapping[str, Path]) -> Iterator[str]:
     """Name the product's modules that a module imports, anywhere in it."""
-    for node in ast.walk(tree):
+    for node in statements_of(tree):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names if name.name in modules)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
@@ -113,8 +129,8 @@ def circles(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
     return sorted(found, key=len, reverse=True)
 
 
-def _lengths(tree: ast.AST) -> Iterator[int]:
-    for node in ast.walk(tree):
+def _lengths(tree: ast.Module) -> Iterator[int]:
+    for node in statements_of(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
             yield node.end_lineno - node.lineno + 1
 
