@@ -48,7 +48,8 @@ def test_an_edit_reuses_the_stages_that_it_leaves_alone(recipe: Path):
     recipe.write_text(recipe.read_text().replace("max_chars = 2000", "max_chars = 1999"))
     stages = told(recipe).as_json()["stages"]
     reused = {name for name, stage in stages.items() if stage["reused"] == stage["out"]}
-    kept = {f"{verb} {subject}" for verb in ("tokenize", "mix") for subject in ("main/sums", "main/chats")}
+    verbs = ("converse", "tokenize", "mix")
+    kept = {f"{verb} {subject}" for verb in verbs for subject in ("main/sums", "main/chats")}
     assert reused == {"read sums", "read chats"} | {name.replace("mix main", "mix both") for name in kept}
     assert stages["converse main/sums"]["reused"] == 0
 
